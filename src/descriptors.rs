@@ -83,8 +83,8 @@ pub fn exhausted_error() -> io::Error {
 }
 
 /// The hint for errors that are caused by too few available files and sockets.
-pub const HELP: &str = "allow this process more open files and connections (ulimit -n 1024), then give the same command \
-                        again: what was recorded is kept";
+pub const HELP: &str = "raise the limit on open files and connections (ulimit -n 1024), then run the same command \
+                        again: recorded progress is kept";
 
 /// The assumed number of open descriptors on systems that do not list them.
 const ASSUMED_OPEN: u64 = 24;
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_open_is_not_left() {
+    fn available_descriptors_are_limited() {
         let Some(before) = available() else { return };
         let files: Vec<_> = (0..10).map(|_| tempfile::tempfile().expect("a file")).collect();
         // Other tests in this process also open and close files.
@@ -112,7 +112,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lack_of_descriptors_is_told_from_other_errors() {
+    fn recognizes_exhausted_descriptors() {
         let lacks = rustix::io::Errno::MFILE.raw_os_error();
         assert!(is_exhausted(&io::Error::from_raw_os_error(lacks)));
         assert!(!is_exhausted(&io::Error::from(io::ErrorKind::NotFound)));

@@ -24,7 +24,7 @@ struct FileError {
     cause: io::Error,
 }
 
-/// Returns the operating system's code of an I/O error, including an error that [names its file](about).
+/// Returns the operating system's code of an I/O error, including an error that [names its file](with_path).
 #[must_use]
 pub fn os_error_code(error: &io::Error) -> Option<i32> {
     let named = || os_error_code(&error.get_ref()?.downcast_ref::<FileError>()?.cause);
@@ -71,7 +71,7 @@ pub fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<File> {
     reject_symlink(path)?;
     let opened = options.open(path).map_err(|error| reject_symlink(path).err().unwrap_or(error))?;
     if !opened.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file; remove it"));
+        return Err(io::Error::other("it is not a regular file; remove it"));
     }
     Ok(opened)
 }
@@ -112,7 +112,7 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
 pub fn reject_symlink(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Err(io::Error::other(
-            "it is a symbolic link, which is not followed here: put what it points to in its place",
+            "it is a symbolic link, which batchplan does not follow: replace it with its target",
         ));
     }
     Ok(())
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_old_content_stands_until_the_new_is_whole() {
+    fn write_atomic_replaces_all_or_nothing() {
         let folder = tempfile::tempdir().unwrap();
         write_atomic(folder.path(), "f", b"old").unwrap();
         // A draft that cannot be written leaves the file unchanged.
@@ -199,7 +199,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nothing_that_has_the_name_of_a_file_leads_elsewhere() {
+    fn links_are_not_followed() {
         use std::os::unix::fs::symlink;
 
         let folder = tempfile::tempdir().unwrap();
@@ -230,12 +230,12 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_waits_at_a_pipe() {
+    fn opening_a_pipe_does_not_block() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let refused = open_regular(&pipe, OpenOptions::new().read(true)).expect_err("a pipe").to_string();
-        assert_eq!(refused, "it is no regular file; remove it");
+        assert_eq!(refused, "it is not a regular file; remove it");
     }
 
     #[test]

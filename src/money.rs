@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_cents() {
+    fn format_rounded_rounds_to_cents() {
         for (text, shown) in [
             ("0 USD", "0.00 USD"),
             ("0.0000004 USD", "less than 0.01 USD"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_currency_is_added_up() {
+    fn sums_need_one_currency() {
         assert_eq!(money("0.1 USD").plus(money("0.2 USD")), Some(money("0.3 USD")));
         assert_eq!(money("1 USD").plus(money("1 CNY")), None);
         let most = Money::new(u128::MAX, money("1 USD").currency());

@@ -283,6 +283,21 @@ fn names_are_the_fields_own() {
     assert_none(&sources(|_, text| words::banned_names(text)));
 }
 
+/// Tests may say what they like: only their authors read them.
+fn without_tests<'a>(path: &str, text: &'a str) -> &'a str {
+    if path.contains("test") { "" } else { text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text) }
+}
+
+#[test]
+fn texts_and_comments_are_plain() {
+    assert_none(&sources(|path, text| words::banned_phrases(without_tests(path, text))));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in ["README.md", "CHANGELOG.md", "benches/README.md", "fuzz/README.md", "action.yml"] {
+        let text = fs::read_to_string(root.join(document)).expect("a document");
+        assert_none(&words::banned_phrases(&text).iter().map(|what| format!("{document} {what}")).collect::<Vec<_>>());
+    }
+}
+
 /// `fuzz/` compiles the fuzz targets of the tests into a package of its own, which no other test builds.
 #[test]
 fn the_coverage_fuzzers_have_every_crate_that_their_targets_use() {
@@ -410,6 +425,12 @@ mod the_checks {
         }
         assert_eq!(words::types("pub trait A {\ntype B = u8;\n    struct C;\n"), ["A", "B"]);
         assert!(words::is_one_word("Plan") && !words::is_one_word("PlanHash"));
+    }
+
+    #[test]
+    fn a_banned_phrase_is_found() {
+        assert_eq!(words::banned_phrases("fine\n// Whoever reads it, is told of it.").len(), 2);
+        assert_eq!(words::banned_phrases("anybody, nobodyhood, it_is_told of"), Vec::<String>::new());
     }
 
     #[test]

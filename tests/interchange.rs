@@ -180,7 +180,7 @@ fn a_request_says_what_it_misses_by_flag() {
     let flags = ["--name", "work", "--region", "oss-cn-hangzhou", "--endpoint", "oss-cn-hangzhou.aliyuncs.com"];
     let output = batchplan(&fixtures(), &[&["import", "restore-prefix.xml"], &flags[..]].concat());
     assert_eq!(output.status.code(), Some(2));
-    for flag in ["`--endpoint`: this is no endpoint", "`--region`: a region is not the endpoint's name"] {
+    for flag in ["`--endpoint`: invalid endpoint", "`--region`: this is an endpoint name, not a region"] {
         assert!(said(&output).contains(flag), "{}", said(&output));
     }
 }
@@ -206,7 +206,7 @@ fn several_operations_are_several_requests_with_tokens_of_their_own() {
         let out = if token.is_empty() { "random" } else { "mine" };
         let output = batchplan(folder, &[&["export", "three.toml", "--out", out], &role[..]].concat());
         assert_eq!(printed(&output), "");
-        assert_eq!(said(&output).contains("a random one"), token.is_empty(), "{}", said(&output));
+        assert_eq!(said(&output).contains("a new random one"), token.is_empty(), "{}", said(&output));
         let requests = files(&folder.join(out), &["xml"]);
         assert_eq!(
             requests.iter().map(|path| name(path)).collect::<Vec<_>>(),
@@ -230,7 +230,7 @@ fn several_operations_are_several_requests_with_tokens_of_their_own() {
         fs::remove_file(&requests[0]).expect("removed");
         let output = batchplan(folder, &[&["export", "three.toml", "--out", out], &role[..]].concat());
         assert_eq!(output.status.code(), Some(2));
-        assert!(said(&output).contains("three-2.xml is already there"), "{}", said(&output));
+        assert!(said(&output).contains("three-2.xml already exists"), "{}", said(&output));
         assert!(!requests[0].exists());
     }
 }
@@ -244,6 +244,6 @@ fn an_import_overwrites_nothing_and_reads_standard_input() {
     program.args(["import", "-"]).args(FLAGS).args(["--out", "plan.toml"]);
     let output = program.current_dir(folder.path()).env_clear().stdin(sample).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("plan.toml is already there"), "{}", said(&output));
+    assert!(said(&output).contains("plan.toml already exists"), "{}", said(&output));
     assert_eq!(fs::read_to_string(folder.path().join("plan.toml")).expect("the file"), "mine");
 }

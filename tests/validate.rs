@@ -125,7 +125,7 @@ fn json_gives_every_problem_its_place() {
         "problems": [{
             "severity": "error",
             "message": "a tag is both added and deleted",
-            "help": "decide for one of them",
+            "help": "keep one of them",
             "labels": [
                 { "line": 12, "column": 25, "end_line": 12, "end_column": 30, "text": "this" },
                 { "line": 15, "column": 9, "end_line": 15, "end_column": 16, "text": "and this" },
@@ -203,7 +203,7 @@ fn what_init_comments_out_is_known() {
             .collect();
         fs::write(folder.path().join("all.toml"), &uncommented).expect("a file");
         let output = text(&batchplan(folder.path(), &["validate", "all.toml"]).stderr);
-        assert!(!output.contains("unknown") && !output.contains("not TOML"), "{uncommented}\n{output}");
+        assert!(!output.contains("unknown") && !output.contains("invalid TOML"), "{uncommented}\n{output}");
     }
 }
 

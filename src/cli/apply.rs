@@ -10,6 +10,7 @@ use super::journal_handle::JournalHandle;
 use super::plan_input::{self, PlanInput};
 use super::recurring::{self, RecurringDecision};
 use super::state_location::{JobRunArgs, StateLocationArgs};
+use super::summary::format_outcomes;
 use super::terminal::Terminal;
 use super::{CommandError, ExitStatus, notifications, shell};
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
@@ -17,38 +18,39 @@ use crate::journal::{JobFolder, JobRecord, JobSource};
 
 /// Apply a plan to every object of its manifest.
 ///
-/// A plan whose job was interrupted or paused is gone on with where it stopped. Limits and priority may have changed since;
-/// where anything else of the plan has, apply refuses and says what.
+/// If the plan's job was paused or interrupted, apply resumes it. Limits and priority may have changed since. If
+/// anything else in the plan has changed, apply refuses and shows what.
 ///
-/// A plan that recurs works on the newest inventory once: where nothing new has appeared, apply says so and ends with 0.
+/// A recurring plan is applied once to each new inventory. If there is no new inventory, apply says so and exits with
+/// 0.
 ///
-/// A plan that was saved (batchplan plan PLAN --out FILE) is applied exactly as it was looked at: where the manifest names other
-/// objects now, or some were written over (as far as it tells), apply refuses and changes nothing.
+/// A saved plan (batchplan plan PLAN --out FILE) is applied exactly as it was previewed. If its manifest names other
+/// objects now, or shows that some were overwritten, apply refuses and changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan apply plan.toml                  show what would be done, ask, and do it
-  batchplan apply plan.toml --auto-approve   without asking, as in a script
+  batchplan apply plan.toml                  show what would change, ask, then apply
+  batchplan apply plan.toml --auto-approve   apply without asking, as in a script
   batchplan apply plan.toml --auto-approve --json | jq .failed
-  batchplan apply plan.toml --expect-count 1200   refuse, unless the manifest names 1200 objects
-  batchplan apply plan.bpl --plan plan.toml       what `plan --out` saved, while all is as it was
+  batchplan apply plan.toml --expect-count 1200   only if there are 1200 objects
+  batchplan apply plan.bpl --plan plan.toml       apply what `plan --out` saved
 
-Exit codes: 0 all succeeded, 1 the tool failed, 2 invalid plan, 3 some objects failed,
-4 the job failed, 5 paused or interrupted, 6 refused, 7 cancelled.")]
+Exit codes: 0 all succeeded, 1 the tool failed, 2 invalid plan, 3 some objects
+failed, 4 the job failed, 5 paused or interrupted, 6 refused, 7 cancelled.")]
 pub(super) struct ApplyArgs {
     /// The plan file, or a saved plan
     #[arg(value_name = "PLAN")]
     given: PathBuf,
-    /// Refuse a saved plan that was not made of this plan file; relative paths are seen from its folder
+    /// Refuse a saved plan that was not made from this plan file; relative paths are resolved against its folder
     #[arg(long, value_name = "PLAN")]
     plan: Option<PathBuf>,
-    /// Do not ask: the plan was reviewed
+    /// Skip the confirmation prompt
     #[arg(long)]
     auto_approve: bool,
-    /// Make a new job, and leave an unfinished one of the same plan as it is
+    /// Create a new job even if the plan has an unfinished one
     #[arg(long)]
     new: bool,
-    /// Refuse unless the manifest names exactly so many objects
+    /// Refuse unless the manifest names exactly N objects
     #[arg(long, value_name = "N")]
     expect_count: Option<u64>,
     /// Print the result as JSON on standard output
@@ -69,9 +71,9 @@ pub(super) fn run(args: &ApplyArgs, terminal: Terminal) -> Result<ExitStatus, Co
         let command = format!("batchplan apply {} --auto-approve{}", shell::quote_path(&args.given), args.state.flag());
         return Err(CommandError::new(
             ExitStatus::Refused,
-            "the plan wants to be confirmed, and there is nobody to ask",
+            "this plan needs confirmation, but there is no terminal to ask on",
         )
-        .help(format!("when you have read it: {command}")));
+        .help(format!("review it, then run: {command}")));
     }
     let kept = args.state.open_journal(Some(plan), terminal)?;
     let ended = create_and_run(args, &given, asks, &kept, terminal);
@@ -106,7 +108,7 @@ fn create_and_run(
             job
         }
         CreateOutcome::Unfinished(job) => {
-            terminal.eprint(format_args!("going on with job {} ({})", job.id, job.status));
+            terminal.eprint(format_args!("resuming job {} ({})", job.id, job.status));
             job
         }
         CreateOutcome::Over(job) => return report_finished_job(kept, &job, args.json, terminal),
@@ -134,8 +136,8 @@ fn report_finished_job(
     json: bool,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
-    terminal.eprint(format_args!("job {} of this token is {}; nothing is done again", job.id, job.status));
-    terminal.eprint(format_args!("{} succeeded, {} failed", job.progress.succeeded, job.progress.failed));
+    terminal.eprint(format_args!("job {} with this token is already {}: nothing to do", job.id, job.status));
+    terminal.eprint(format_outcomes(job.progress));
     github::report_jobs(journal, &[ReportedJob { job, error: None }], &journal.flag(), terminal);
     if json {
         terminal.print(job_result_json(job, &JobFolder::of(journal.state_folder(), &job.id).report_folder(), None))?;

@@ -20,20 +20,21 @@ use crate::journal::{JobFolder, JobRecord};
 
 /// Cancel a job.
 ///
-/// Objects that were changed already stay so; the report of what was done is completed and published. A process that
-/// works on the job finishes what is in flight and ends with exit code 7.
+/// Objects that were already changed stay changed. The report of what was done is completed and published. If a process
+/// is running the job, it finishes requests in flight and exits with 7.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   batchplan cancel ODRi
   batchplan cancel ODRi --reason \"wrong bucket, see ticket 12\"
 
-Exit codes: 0 cancelled, or asked to and still finishing what is in flight; 1 cancelled, but the
-report could not be published; 2 no such job; 6 it is over already.")]
+Exit codes: 0 cancelled, or cancelling while requests in flight finish; 1
+cancelled, but the report could not be published; 2 no such job; 6 the job has
+already ended.")]
 pub(super) struct CancelArgs {
     #[command(flatten)]
     order: JobCommandArgs,
-    /// Why, in up to 256 characters: it stays with the job
+    /// The reason, up to 256 characters; it is recorded with the job
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: Option<String>,
 }
@@ -41,7 +42,11 @@ pub(super) struct CancelArgs {
 /// Checks the length of a reason. The managed service has the same limit.
 fn parse_reason(text: &str) -> Result<String, String> {
     let length = text.chars().count();
-    if (1..=256).contains(&length) { Ok(text.to_owned()) } else { Err(format!("{length} characters, not 1 to 256")) }
+    if (1..=256).contains(&length) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to 256 characters, not {length}"))
+    }
 }
 
 pub(super) fn run(args: &CancelArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
@@ -67,11 +72,11 @@ fn cancel(
                 if cancelled {
                     return Ok(ExitStatus::Success);
                 }
-                terminal.eprint("it came to its end before it could be cancelled");
+                terminal.eprint("the job ended before it could be cancelled");
                 Ok(ExitStatus::Refused)
             }
             CommandOutcome::InProgress(job) => {
-                terminal.eprint("it was asked to end, and what is in flight is still being finished");
+                terminal.eprint("cancelling: requests in flight are still finishing");
                 order.print_status(terminal, journal, job)?;
                 Ok(ExitStatus::Success)
             }
@@ -97,7 +102,7 @@ async fn finish_cancelled_job(
         Err(error) => Arc::new(UnreachableStore::new(error.message.clone())),
     };
     let stop = CancellationToken::new();
-    signals::listen(terminal, stop.clone())?;
+    signals::listen(terminal, stop.clone(), None)?;
     journal.watch_for_stop(&stop);
     let settings = JobRunArgs { allow_overlap: false, slots: DEFAULT_SLOTS }.settings(true, journal);
     let budget = RequestBudget::default();

@@ -14,39 +14,42 @@ use crate::jobs::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 use crate::manifest::{ListedVersions, ManifestSource};
 use crate::plan::{Plan, WebhookConfig};
 
-/// Check that the credentials in use may do what a plan needs.
+/// Check that the credentials have the permissions that a plan needs.
 ///
-/// Reads the manifest up to its first object that is there, and of that object what the operations read. A server that is not
-/// AWS's or Alibaba Cloud's own is checked as far as reading shows whether it knows tags and ACLs. Nothing is written unless one
-/// of the probes is asked for, and what was not tried is said to be so. For what is denied, the action that a policy must
-/// allow is named.
+/// Reads the manifest up to its first existing object, and reads what the operations need of that object. A server that
+/// is not AWS's or Alibaba Cloud's own is also checked, as far as reads can show, for support of tags and ACLs. Nothing
+/// is written unless you request a probe. Whatever was not tried is listed as not checked, and for each denied request
+/// the action that a policy must allow is named.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan check plan.toml                            look, and write nothing
-  batchplan check plan.toml --write-probe docs/a.pdf   also write that object's tags or ACL, just as they are
-  batchplan check plan.toml --report-probe             also write a small object where the report goes
+  batchplan check plan.toml                            read only
+  batchplan check plan.toml --write-probe docs/a.pdf   also rewrite its tags or ACL
+  batchplan check plan.toml --report-probe             also write a small report object
   batchplan check plan.toml --json | jq '.checks[] | select(.verdict == \"denied\") | .action'
 
-The write probe reads what the object has, writes the same, reads it again and compares. What somebody else changes in
-between is overwritten, so name an object that nobody works on. An ACL that is none of the predefined ones is left alone, tags
-are deleted only where there are none, and a restore is never tried, since it is billed.
+The write probe reads the object's tags or ACL, writes them back unchanged,
+reads them again and compares. It overwrites changes that others make in
+between, so name an object that is not in use. It never writes a custom ACL,
+deletes tags only of an object that has none, and never tries a restore, which
+is billed.
 
-Exit codes: 0 all that was checked is allowed, 1 something could not be found out, 2 invalid plan or arguments,
-6 something is denied, or the server does not know tags or ACLs.")]
+Exit codes: 0 everything that was checked is allowed, 1 some checks failed, 2
+invalid plan or arguments, 6 something is denied, or the server does not support
+tags or ACLs.")]
 pub(super) struct CheckArgs {
     /// The plan file
     plan: PathBuf,
-    /// Write back the tags or the ACL of this object, as the plan would write them
+    /// Write back this object's tags or ACL with the requests that the plan would send
     #[arg(long, value_name = "KEY")]
     write_probe: Option<String>,
-    /// The bucket of that object, where the plan does not say it: a CSV, inventory or report does
+    /// The bucket of that object, if a CSV, inventory or report names the buckets
     #[arg(long, value_name = "NAME", requires = "write_probe")]
     bucket: Option<String>,
-    /// The version of that object, where the plan works on versions: they have permissions of their own
+    /// The version of that object, if the plan covers versions, which need separate permissions
     #[arg(long, value_name = "ID", requires = "write_probe")]
     version_id: Option<String>,
-    /// Write a small object where the report goes. It stays there, since a plan needs no right to delete
+    /// Write a small object to the report's location; it stays there, because a plan needs no permission to delete
     #[arg(long)]
     report_probe: bool,
     /// Print the findings as JSON on standard output
@@ -60,9 +63,9 @@ pub(super) fn run(args: &CheckArgs, terminal: Terminal) -> Result<ExitStatus, Co
     if args.report_probe && plan.report.location.is_none() {
         return Err(CommandError::new(
             ExitStatus::Invalid,
-            "the plan sends its report nowhere, so there is nothing to write",
+            "the plan does not publish a report, so there is nothing to probe",
         )
-        .help("leave --report-probe out, or give [report] a bucket"));
+        .help("remove --report-probe, or add a bucket to [report]"));
     }
     let probes = WriteProbes { write, report: args.report_probe };
     let mut findings = Vec::new();
@@ -95,11 +98,11 @@ pub(super) fn run(args: &CheckArgs, terminal: Terminal) -> Result<ExitStatus, Co
 fn check_webhook(hook: &WebhookConfig) -> PermissionFinding {
     let (what, verdict, why) = match notifications::webhook_receiver(hook) {
         Ok(receiver) => (
-            format!("tell {receiver}"),
+            format!("notify {receiver}"),
             PermissionVerdict::NotChecked,
-            Some("it has what it needs; nothing is sent by a check".to_owned()),
+            Some("its settings are complete; a check sends no messages".to_owned()),
         ),
-        Err(error) => ("tell a webhook".to_owned(), PermissionVerdict::Refused, Some(error.to_string())),
+        Err(error) => ("notify a webhook".to_owned(), PermissionVerdict::Refused, Some(error.to_string())),
     };
     PermissionFinding { description: what, action: None, verdict, explanation: why }
 }
@@ -110,12 +113,12 @@ fn probe_target(args: &CheckArgs, plan: &Plan, key: &str) -> Result<ObjectId, Co
     let named = args.bucket.as_deref().map(parse_bucket).transpose()?;
     let (bucket, versions) = match (&plan.manifest.source, named) {
         (ManifestSource::Prefix { bucket, .. }, Some(other)) if *bucket != other => {
-            return Err(invalid(format!("the plan works on {bucket}, and not on {other}"), "leave --bucket out"));
+            return Err(invalid(format!("the plan's bucket is {bucket}, not {other}"), "remove --bucket"));
         }
         (ManifestSource::Prefix { prefix, .. }, _) if !key.as_bytes().starts_with(prefix.as_bytes()) => {
-            let help = "name an object that the plan would work on: what is allowed elsewhere says nothing of it";
+            let help = "name an object that the plan covers: permissions for other objects may differ";
             return Err(invalid(
-                format!("{} does not begin with the plan's prefix {prefix}", ObjectKey::from(key)),
+                format!("{} does not start with the plan's prefix {prefix}", ObjectKey::from(key)),
                 help,
             ));
         }
@@ -123,15 +126,12 @@ fn probe_target(args: &CheckArgs, plan: &Plan, key: &str) -> Result<ObjectId, Co
         (_, Some(bucket)) => (bucket, ListedVersions::Current),
         (_, None) => {
             let help = "name the object's bucket with --bucket NAME";
-            return Err(invalid(
-                "the plan does not say which bucket its objects are in: its manifest does".into(),
-                help,
-            ));
+            return Err(invalid("the plan does not name the bucket of its objects: its manifest does".into(), help));
         }
     };
     if versions == ListedVersions::All && args.version_id.is_none() {
-        let help = "name a version of the object with --version-id ID: versions have permissions of their own";
-        return Err(invalid("the plan works on versions".to_owned(), help));
+        let help = "name a version of the object with --version-id ID: versions need separate permissions";
+        return Err(invalid("the plan covers versions, so the write probe needs one".to_owned(), help));
     }
     let version = args.version_id.as_deref().map(VersionId::new);
     Ok(ObjectId { bucket, key: ObjectKey::from(key), version })
@@ -189,8 +189,8 @@ fn print_conclusion(
     let file = shell::quote_path(&args.plan);
     let missing = denied_actions(findings);
     if !missing.is_empty() {
-        let actions = if missing.len() == 1 { "an action is" } else { "actions are" };
-        terminal.eprint(format_args!("{actions} missing: {}", missing.join(", ")));
+        let permissions = if missing.len() == 1 { "permission" } else { "permissions" };
+        terminal.eprint(format_args!("missing {permissions}: {}", missing.join(", ")));
         let named = match (&plan.manifest.source, found, args.bucket.as_deref()) {
             (ManifestSource::Prefix { .. }, ..) => String::new(),
             (_, _, Some(bucket)) => format!(" --bucket {}", shell::quote(bucket)),
@@ -198,23 +198,23 @@ fn print_conclusion(
             (_, None, None) => " --bucket NAME".to_owned(),
         };
         terminal.eprint(format_args!(
-            "  help: `batchplan policy {file}{named}` prints the least that a plan's credentials need"
+            "  help: `batchplan policy {file}{named}` prints the permissions that the plan needs"
         ));
         return ExitStatus::Refused;
     }
     let (ended, exit) = match (count(PermissionVerdict::Refused), count(PermissionVerdict::Failed)) {
         (0, 0) => ("", ExitStatus::Success),
-        (0, _) => ("something could not be found out: see `failed` above", ExitStatus::ToolFailed),
-        (..) => ("refused, and not for want of a permission: see `refused` above", ExitStatus::Refused),
+        (0, _) => ("some checks failed: see `failed` above", ExitStatus::ToolFailed),
+        (..) => ("refused for a reason other than permissions: see `refused` above", ExitStatus::Refused),
     };
     if exit != ExitStatus::Success {
         terminal.eprint(ended);
-        terminal.eprint(format_args!("  help: mend what is said there, and check again: batchplan check {file}"));
+        terminal.eprint(format_args!("  help: fix what is shown there, then check again: batchplan check {file}"));
         return exit;
     }
     match count(PermissionVerdict::NotChecked) {
         0 => terminal.eprint("everything that the plan needs is allowed"),
-        left => terminal.eprint(format_args!("nothing that was checked is denied; not checked: {left}")),
+        left => terminal.eprint(format_args!("everything that was checked is allowed; not checked: {left}")),
     }
     terminal.eprint(format_args!("next: batchplan apply {file}"));
     ExitStatus::Success

@@ -6,17 +6,18 @@ use super::terminal::Terminal;
 use super::{CommandError, ExitStatus};
 use crate::jobs;
 
-/// Confirm a job that waits for it.
+/// Confirm a suspended job, so that it can run.
 ///
-/// A Suspended job becomes Ready: `batchplan run` works on it in its turn, `batchplan resume JOB` now. One whose manifest
-/// is still being resolved will become Ready without asking.
+/// The job becomes Ready: `batchplan run` runs it with the other queued jobs, `batchplan resume JOB` runs it now. A job
+/// whose manifest is still being resolved becomes Ready afterwards without asking.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan show ODRi                 what it would do, and to how many objects
+  batchplan show ODRi                 show what it would do, and to how many objects
   batchplan confirm ODRi
 
-Exit codes: 0 confirmed, 2 no such job, 6 it does not wait to be confirmed.")]
+Exit codes: 0 confirmed, 2 no such job, 6 the job is not waiting for
+confirmation.")]
 pub(super) struct ConfirmArgs {
     #[command(flatten)]
     order: JobCommandArgs,

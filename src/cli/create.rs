@@ -14,22 +14,22 @@ use super::{CommandError, ExitStatus, notifications};
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::JobSource;
 
-/// Make a job of a plan without working on it yet.
+/// Create a job from a plan without running it.
 ///
-/// Its manifest is resolved, checked and counted; then the job waits: Suspended until it is confirmed, or Ready at once
-/// where the plan wants no confirmation. `batchplan run` works on what is Ready.
+/// The manifest is resolved, checked and counted. The job then waits: Suspended until you confirm it, or Ready if the
+/// plan needs no confirmation. `batchplan run` runs all Ready jobs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan create plan.toml          and then batchplan confirm JOB, batchplan run
+  batchplan create plan.toml          then batchplan confirm JOB, batchplan run
   batchplan create plan.toml --json | jq -r .job_id
 
-Exit codes: 0 created, 1 the tool failed, 2 invalid plan, 4 its manifest cannot be resolved,
-5 interrupted, 6 refused, 7 cancelled.")]
+Exit codes: 0 created, 1 the tool failed, 2 invalid plan, 4 the manifest cannot
+be resolved, 5 interrupted, 6 refused, 7 cancelled.")]
 pub(super) struct CreateArgs {
     /// The plan file
     plan: PathBuf,
-    /// Make a new job, and leave an unfinished one of the same plan as it is
+    /// Create a new job even if the plan has an unfinished one
     #[arg(long)]
     new: bool,
     /// Print the job as JSON on standard output

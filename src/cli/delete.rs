@@ -12,24 +12,25 @@ use super::{CommandError, ExitStatus};
 use crate::jobs::{check_deletable, delete_job, deletion_cost, is_only_evidence};
 use crate::journal::JobRecord;
 
-/// Delete a job that is over: its record, its frozen manifest and its report on this machine.
+/// Delete a job that has ended, with its frozen manifest and local report.
 ///
-/// What was published stays where it is. A report that was to be published and was not is lost only with --force, and so is the last
-/// job that a recurring plan has completed: the next one compares with it.
+/// A published report stays in its bucket. --force is needed if the job's report is not published yet, or if it is the
+/// last job that a recurring plan completed: the next job compares with it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   batchplan delete ODRi --auto-approve
 
-Exit codes: 0 deleted; 2 no such job; 6 it is not over, its report was not published, a recurring plan
-goes by it, or there is nobody to ask; 7 not confirmed.")]
+Exit codes: 0 deleted; 2 no such job; 6 the job has not ended, its report is not
+published, a recurring plan needs it, or there is no terminal to ask on; 7 not
+confirmed.")]
 pub(super) struct DeleteArgs {
     #[command(flatten)]
     order: JobCommandArgs,
-    /// Also where its report was not published yet or cannot be completed, and is lost, or a recurring plan goes by it
+    /// Delete the job even if its unpublished or incomplete report is lost, or a recurring plan needs it
     #[arg(long)]
     force: bool,
-    /// Do not ask
+    /// Skip the confirmation prompt
     #[arg(long)]
     auto_approve: bool,
 }
@@ -52,7 +53,7 @@ fn delete(
     check_deletable(kept, job, args.force)?;
     let evidence = is_only_evidence(kept, job)?;
     if let Some(cost) = deletion_cost(kept, job)? {
-        terminal.eprint(format_args!("warning: job {id} is the last that its plan has completed: without it {cost}"));
+        terminal.eprint(format_args!("warning: job {id} is the last one that its plan completed: without it, {cost}"));
     }
     if !args.auto_approve {
         if !terminal.is_interactive() {
@@ -60,11 +61,11 @@ fn delete(
             let command = format!("batchplan delete {id}{force} --auto-approve{}", kept.flag());
             return Err(CommandError::new(
                 ExitStatus::Refused,
-                "deleting wants to be confirmed, and there is nobody to ask",
+                "deleting a job needs confirmation, but there is no terminal to ask on",
             )
-            .help(format!("to delete it all the same: {command}")));
+            .help(format!("to delete it without asking: {command}")));
         }
-        let question = format!("Delete job {id} ({}, {}), with its report on this machine?", job.status, job.name);
+        let question = format!("Delete job {id} ({}, {}) and its local report?", job.status, job.name);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let question = super::terminal::escape_line(&question);
         // Never cancelled: a signal ends the process, and nothing was changed.
@@ -77,8 +78,8 @@ fn delete(
     terminal.eprint(format_args!("job {id} is deleted"));
     if evidence {
         terminal.eprint(
-            "that it may have changed objects stays known: an earlier plan of its name works on all objects when it is applied \
-             again",
+            "it may have changed objects, which stays on record: if you apply an earlier plan of the same name again, it \
+             covers all objects",
         );
     }
     if order.json {

@@ -12,40 +12,40 @@ use crate::diagnostics::FileProblems;
 use crate::plan::Plan;
 use crate::plan::interchange::{self, BatchService, ExportOptions, ExportedRequests as Exported};
 
-/// Write a plan as the job requests of the cloud's own batch service.
+/// Convert a plan to job requests for the cloud's own batch service.
 ///
-/// A request has one operation: a plan with several becomes as many requests, each with a token of its own. What the service
-/// cannot do as the plan says it is refused, all of it at once. Nothing is sent anywhere.
+/// A request has one operation. A plan with several operations becomes several requests, each with its own token. A
+/// plan that the service cannot run exactly as written is refused, with all reasons at once. Nothing is sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   batchplan export plan.toml --format oss-xml > job.xml
   batchplan export plan.toml --role-arn arn:aws:iam::123456789012:role/Batch > job.json
-  batchplan export plan.toml --out requests/      # plan.xml in it; plan-1.xml, ... for several
+  batchplan export plan.toml --out requests/   # plan.xml, or plan-1.xml ...
 
-The request of a plan with one operation goes to standard output, or into the folder of --out.
-Several need --out: the services' clients take one request at a time. A token that the plan has
-is kept; several requests have -1, -2 and so on behind it. Without one it is random, and another
-one each time.
+A plan with one operation is printed to standard output, or written to the
+folder of --out. Several operations need --out: the services' clients take one
+request at a time. The plan's token is kept, with -1, -2 and so on appended for
+several requests. A plan without a token gets a new random one each time.
 
-Exit code: 0 when every request was written, 2 when the plan is not valid or the service cannot
-do it.")]
+Exit codes: 0 every request was written, 2 the plan is not valid or the service
+cannot run it.")]
 pub(super) struct ExportArgs {
     /// The plan file
     plan: PathBuf,
-    /// Whose request; that of the plan's provider, unless given
+    /// The request format [default: that of the plan's provider]
     #[arg(long, value_enum)]
     format: Option<ExportFormat>,
-    /// Write the requests into this folder, over no file that is there
+    /// Write the requests to this folder; existing files are not overwritten
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The role that the service works in, where [store] names none
+    /// The role that the service uses, if [store] names none
     #[arg(long, value_name = "ARN")]
     role_arn: Option<String>,
-    /// AWS: the account of the job; the role's, unless given
+    /// AWS: the account of the job [default: the role's account]
     #[arg(long, value_name = "ID")]
     account_id: Option<String>,
-    /// The `ETag` of the plan's manifest, where the plan does not have it
+    /// The `ETag` of the plan's manifest, if the plan does not name it
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }
@@ -62,9 +62,9 @@ pub(super) fn run(args: &ExportArgs, terminal: Terminal) -> Result<ExitStatus, C
     let plan = plan_file::require(&args.plan, terminal)?.plan;
     let service = service(args.format, &plan)?;
     if plan.operations.len() > 1 && args.out.is_none() {
-        let message = format!("the plan has {} operations, and a request has one", plan.operations.len());
+        let message = format!("the plan has {} operations, but a request has only one", plan.operations.len());
         return Err(CommandError::new(ExitStatus::Invalid, message)
-            .help("name a folder for the requests with --out DIR: the services' clients take one at a time"));
+            .help("write one request for each operation to a folder with --out DIR"));
     }
     let beside = ExportOptions {
         role_arn: args.role_arn.clone(),
@@ -78,7 +78,7 @@ pub(super) fn run(args: &ExportArgs, terminal: Terminal) -> Result<ExitStatus, C
             refused.push(problem);
         }
         problems::show(&refused, terminal);
-        CommandError::new(ExitStatus::Invalid, format!("{} cannot become a request", args.plan.display()))
+        CommandError::new(ExitStatus::Invalid, format!("{} cannot be exported", args.plan.display()))
             .help("each reason is shown above; nothing was written")
     })?;
     let files = write(&exported, service, args, terminal)?;
@@ -92,8 +92,8 @@ fn service(format: Option<ExportFormat>, plan: &Plan) -> Result<BatchService, Co
         Some(ExportFormat::OssXml) => Ok(BatchService::Oss),
         Some(ExportFormat::AwsJson) => Ok(BatchService::Aws),
         None => BatchService::of(plan.store.provider).ok_or_else(|| {
-            let message = format!("no batch service works on the provider `{}`", plan.store.provider.as_str());
-            CommandError::new(ExitStatus::Invalid, message).help("only plans for oss and aws become requests")
+            let message = format!("there is no batch service for the provider `{}`", plan.store.provider.as_str());
+            CommandError::new(ExitStatus::Invalid, message).help("only plans for oss and aws can be exported")
         }),
     }
 }
@@ -137,19 +137,18 @@ pub(super) fn write_new(path: &Path, text: &str) -> io::Result<()> {
 /// Returns the error for a new file that could not be written.
 pub(super) fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        return CommandError::new(ExitStatus::Invalid, format!("{} is already there", path.display()))
-            .help("nothing is overwritten: name another, or remove it");
+        return CommandError::new(ExitStatus::Invalid, format!("{} already exists", path.display()))
+            .help("choose another name, or remove the file: nothing was overwritten");
     }
     CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", path.display()))
 }
 
 fn print_notes(plan: &Plan, exported: &Exported, terminal: Terminal) {
     if !exported.omitted.is_empty() {
-        terminal.eprint(format_args!("left out, as the service decides it: {}", exported.omitted.join(", ")));
+        terminal.eprint(format_args!("left out, because the service decides it: {}", exported.omitted.join(", ")));
     }
     if plan.job.client_request_token.is_none() {
-        terminal
-            .eprint("the plan has no client_request_token: the request has a random one, and another one each time");
+        terminal.eprint("the plan has no client_request_token: each export gets a new random one");
     }
 }
 

@@ -11,10 +11,10 @@ use super::terminal::escape_controls;
 use super::{CommandError, ExitStatus, Terminal, problems, shell};
 use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
 
-/// Make a plan of a job request of the cloud's own batch service.
+/// Convert a job request of the cloud's own batch service to a plan.
 ///
-/// Reads the XML of a `CreateJobRequest` of OSS Batch Operations, or the JSON input of `aws s3control create-job`. What a plan
-/// cannot say is refused, with its line. Nothing is sent anywhere.
+/// Reads the XML of a `CreateJobRequest` of OSS Batch Operations, or the JSON input of `aws s3control create-job`. A
+/// request that a plan cannot express is refused, with the line of each problem. Nothing is sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,15 +22,15 @@ Examples:
       --endpoint https://oss-cn-hangzhou.aliyuncs.com > plan.toml
   batchplan import job.json --name tag-documents --out plan.toml
 
-A request in XML says neither where its buckets are nor what the work is called, so that it needs
-all three flags. One in JSON needs --name; without the others its plan takes the region from the
-environment, like any plan for aws.
+An XML request has no name, endpoint or region, so all three flags are required.
+A JSON request needs --name; without --region, its plan takes the region from
+the environment, like any plan for aws.
 
-Exit code: 0 when there is a plan, which is valid then, 2 otherwise.")]
+Exit codes: 0 a valid plan was written, 2 otherwise.")]
 pub(super) struct ImportArgs {
-    /// The request; - is standard input
+    /// The request to convert, or - for standard input
     file: PathBuf,
-    /// What the plan is called; with the store it names the work
+    /// The plan's name
     #[arg(long)]
     name: Option<String>,
     /// The endpoint of the store
@@ -39,7 +39,7 @@ pub(super) struct ImportArgs {
     /// The region of the store
     #[arg(long)]
     region: Option<String>,
-    /// Write the plan into this file, which must be new
+    /// Write the plan to this file, which must not exist yet
     #[arg(long, value_name = "PLAN")]
     out: Option<PathBuf>,
 }
@@ -52,7 +52,7 @@ pub(super) fn run(args: &ImportArgs, terminal: Terminal) -> Result<ExitStatus, C
     let (plan, found) = interchange::import(&name, &bytes, &given, Timestamp::now());
     problems::show(&found, terminal);
     let Some(plan) = plan else {
-        return Err(CommandError::new(ExitStatus::Invalid, format!("{name} cannot become a plan"))
+        return Err(CommandError::new(ExitStatus::Invalid, format!("{name} cannot be imported"))
             .help("each reason is shown above; nothing was written"));
     };
     let word = if let Some(path) = &args.out {
@@ -63,7 +63,7 @@ pub(super) fn run(args: &ImportArgs, terminal: Terminal) -> Result<ExitStatus, C
         terminal.print(plan.trim_end())?;
         "PLAN".to_owned()
     };
-    terminal.eprint(format_args!("next: batchplan apply {word}     # shows what it will do, and asks"));
+    terminal.eprint(format_args!("next: batchplan apply {word}     # shows what it will do, then asks"));
     Ok(ExitStatus::Success)
 }
 

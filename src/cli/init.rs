@@ -12,22 +12,22 @@ const TAIL: &str = include_str!("init/tail.toml");
 
 /// Write a commented plan to start from.
 ///
-/// It is valid as it stands; change it to what you need.
+/// The plan is valid. Edit it to fit your needs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   batchplan init                          # plan.toml for the sandbox: needs no account
   batchplan init tag.toml --provider aws
   batchplan init - --provider oss         # to standard output")]
 pub(super) struct InitArgs {
-    /// The file to write; - is standard output.
+    /// The file to write, or - for standard output.
     #[arg(default_value = "plan.toml", value_name = "PATH")]
     path: PathBuf,
 
-    /// Whose store the plan is for.
+    /// The store that the plan is for.
     #[arg(long, value_enum, default_value = "sandbox")]
     provider: ProviderName,
 
-    /// Overwrite a file that is already there.
+    /// Overwrite an existing file.
     #[arg(long)]
     force: bool,
 }
@@ -41,7 +41,7 @@ enum ProviderName {
     Oss,
     /// Any other server that speaks S3.
     S3,
-    /// The object store inside the program.
+    /// The object store built into batchplan.
     Sandbox,
 }
 
@@ -82,7 +82,7 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
 
 fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        return CommandError::new(ExitStatus::Invalid, format!("{} is already there", path.display()))
+        return CommandError::new(ExitStatus::Invalid, format!("{} already exists", path.display()))
             .help("name another file, or overwrite it with --force");
     }
     CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", path.display()))

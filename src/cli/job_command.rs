@@ -12,7 +12,7 @@ use crate::journal::{JobFolder, JobRecord};
 /// How a command that orders something of a job answers.
 #[derive(Debug, clap::Args)]
 pub(super) struct JobCommandArgs {
-    /// The job's id, or the beginning of it
+    /// The job's id, or a unique prefix of it
     pub(super) job: String,
     /// Print the job as JSON on standard output
     #[arg(long)]

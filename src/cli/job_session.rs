@@ -13,7 +13,7 @@ use super::plan::{EstimateSummary, load_rates};
 use super::progress::ProgressView;
 use super::prompt::{self, PromptAnswer};
 use super::store_connection::connect_store;
-use super::summary::{describe_doubt, format_objects, one_line, relative_path, summary};
+use super::summary::{describe_doubt, format_objects, format_outcomes, one_line, relative_path, summary};
 use super::terminal::{Terminal, bar_lines};
 use super::{CommandError, ExitStatus, github, notifications, recurring, shell, signals};
 use crate::codec::TaskStatus;
@@ -81,7 +81,7 @@ impl JobSession<'_> {
             let held = JobLease::acquire(self.journal, &self.job.id)?;
             let connection = self.connect(&held).await?;
             let stop = CancellationToken::new();
-            signals::listen(self.terminal, stop.clone())?;
+            signals::listen(self.terminal, stop.clone(), Some(self.settings.timeouts.drain))?;
             self.journal.watch_for_stop(&stop);
             let (settings, budget) = (self.settings, RequestBudget::for_process());
             // Read the job again: another process may have run it before this one took the lease.
@@ -138,7 +138,7 @@ impl JobSession<'_> {
             self.check_count(runner, runner.job.progress.total)?;
             // This job is not introduced again, and its server check may have been switched off since.
             if let Some(caution) = server_check_off_warning(self.plan) {
-                self.terminal.eprint(format_args!("caution: {caution}"));
+                self.terminal.eprint(format_args!("warning: {caution}"));
             }
         }
         loop {
@@ -168,17 +168,17 @@ impl JobSession<'_> {
     /// cancelled, because its frozen objects are not the intended ones.
     fn check_count(&self, runner: &mut JobRunner<'_>, found: u64) -> Result<(), CommandError> {
         let Some(expected) = self.expected_count.filter(|expected| *expected != found) else { return Ok(()) };
-        let what = format!("the manifest names {}, and {expected} were expected", format_objects(found));
+        let what = format!("the manifest names {}, but {expected} were expected", format_objects(found));
         if runner.job.status == JobStatus::Suspended {
             runner.decline(&what).map_err(CommandError::from)?;
             return Err(CommandError::new(
                 ExitStatus::Refused,
-                format!("{what}: nothing was changed, and the job is cancelled"),
+                format!("{what}: nothing was changed, and the job was cancelled"),
             )
-            .help(format!("if that is right: --expect-count {found}; otherwise mend the plan's [manifest]")));
+            .help(format!("if {found} is right, use --expect-count {found}; otherwise fix [manifest] in the plan")));
         }
-        Err(CommandError::new(ExitStatus::Refused, format!("{what}: nothing is done now"))
-            .help(format!("the job was made of {}; go on with it by --expect-count {found}", format_objects(found))))
+        Err(CommandError::new(ExitStatus::Refused, format!("{what}: nothing was done"))
+            .help(format!("the job has {}; to resume it, use --expect-count {found}", format_objects(found))))
     }
 
     /// Shows the estimate if the user is about to be asked. Returns an error if the job would cost too much or its
@@ -221,7 +221,7 @@ impl JobSession<'_> {
         let way = if status.is_over() {
             String::new()
         } else {
-            format!(": apply the plan again, or give the job up (batchplan cancel {id})")
+            format!(": apply the plan again, or cancel the job (batchplan cancel {id})")
         };
         Err(CommandError::new(ExitStatus::Refused, refusal.to_string())
             .help(format!("{}; job {id} is {status}{way}", refusal.help())))
@@ -238,7 +238,7 @@ impl JobSession<'_> {
         }
         // If the user is asked, cautions are shown with the estimate.
         for caution in cautions(self.plan).iter().filter(|_| self.confirmation != ConfirmationMode::Ask) {
-            self.terminal.eprint(format_args!("  caution: {caution}"));
+            self.terminal.eprint(format_args!("  warning: {caution}"));
         }
     }
 
@@ -268,13 +268,13 @@ impl JobSession<'_> {
                 match answer {
                     PromptAnswer::Yes => {}
                     PromptAnswer::No => {
-                        runner.decline("it was declined when it was to be confirmed").map_err(CommandError::from)?;
+                        runner.decline("declined at the confirmation prompt").map_err(CommandError::from)?;
                         self.terminal.eprint("cancelled: nothing was changed");
                         self.print_job(&runner.job)?;
                         return Ok(Some(ExitStatus::Cancelled));
                     }
                     PromptAnswer::Stopped => {
-                        self.terminal.eprint(format_args!("nothing was changed; job {id} waits to be confirmed"));
+                        self.terminal.eprint(format_args!("nothing was changed; job {id} is waiting for confirmation"));
                         self.terminal.eprint(format_args!("next: batchplan resume {id}{}", self.state_flag));
                         self.print_job(&runner.job)?;
                         return Ok(Some(ExitStatus::Interrupted));
@@ -314,7 +314,7 @@ impl JobSession<'_> {
     }
 
     fn report_interrupted(&self, runner: &JobRunner<'_>) -> Result<ExitStatus, CommandError> {
-        self.terminal.eprint("stopped: nothing was changed, and what was read of the manifest is kept");
+        self.terminal.eprint("stopped: nothing was changed, and the manifest rows read so far are kept");
         self.print_resume_command(runner);
         self.print_job(&runner.job)?;
         Ok(ExitStatus::Interrupted)
@@ -323,7 +323,7 @@ impl JobSession<'_> {
     fn report_skipped(&self, runner: &mut JobRunner<'_>) -> Result<ExitStatus, CommandError> {
         runner.refresh().map_err(CommandError::from)?;
         let status = runner.job.status;
-        self.terminal.eprint(format_args!("job {} is {status}: nothing was done now", runner.job.id));
+        self.terminal.eprint(format_args!("job {} is {status}: nothing was done", runner.job.id));
         self.print_job(&runner.job)?;
         if status.is_over() {
             return Ok(ExitStatus::of(&runner.job));
@@ -341,7 +341,6 @@ impl JobSession<'_> {
     ) -> Result<SessionOutcome, CommandError> {
         runner.refresh().map_err(CommandError::from)?;
         let job = &runner.job;
-        let Progress { succeeded, failed, .. } = job.progress;
         let untrusted = untrusted_server_error(self.journal, job);
         if job.status != JobStatus::Complete {
             // If the server is not trusted, the reason is shown last, as an error.
@@ -353,7 +352,7 @@ impl JobSession<'_> {
         if let Some(doubt) = describe_doubt(job) {
             self.terminal.eprint(doubt);
         }
-        self.terminal.eprint(format_args!("{succeeded} succeeded, {failed} failed"));
+        self.terminal.eprint(format_outcomes(job.progress));
         if let Some(warning) = damaged_content_warning(self.journal, job)?.filter(|_| untrusted.is_none()) {
             self.terminal.eprint(warning);
         }
@@ -389,7 +388,7 @@ impl JobSession<'_> {
         let undone = job.progress.failed + if job.status == JobStatus::Complete { 0 } else { job.progress.remaining() };
         if undone > 0 {
             return format!(
-                "batchplan show {id}{state}; then batchplan retry {id}{state}",
+                "batchplan show {id}{state} && batchplan retry {id}{state}",
                 id = job.id,
                 state = self.state_flag
             );
@@ -416,11 +415,11 @@ impl JobSession<'_> {
             self.terminal.print(result)?;
         }
         if job.status == JobStatus::Failed && job.next_row.is_none() {
-            let message = format!("no object was touched: {}", error.message);
+            let message = format!("no objects were changed: {}", error.message);
             return Ok(CommandError { exit: ExitStatus::JobFailed, message, help: error.help });
         }
         let resume = format!("batchplan resume {}{}", job.id, self.state_flag);
-        let help = error.help.unwrap_or_else(|| format!("what was recorded is kept; go on with: {resume}"));
+        let help = error.help.unwrap_or_else(|| format!("progress is saved; resume with: {resume}"));
         Ok(CommandError { help: Some(help), ..error })
     }
 

@@ -39,8 +39,8 @@ pub(super) fn damaged_content_warning(journal: &Journal, job: &JobRecord) -> Res
     let harmed = count_damaged_objects(journal, job)?;
     Ok((harmed > 0).then(|| {
         format!(
-            "warning: contents changed while they were written ({}): before you retry, compare those of the other objects as \
-             well with a copy or an older version",
+            "warning: object contents changed during writes ({}): before you retry, also compare the contents of the other \
+             objects with a copy or an older version",
             format_objects(harmed)
         )
     }))
@@ -59,5 +59,5 @@ pub(super) fn unpublished_report_error(
     };
     let command = format!("batchplan publish {}{state_flag}", job.id);
     let error = CommandError::new(exit, format!("the report is complete but could not be published: {why}"));
-    Some(error.help(format!("it is kept with the job; send it again: {command}")))
+    Some(error.help(format!("the report is kept with the job; publish it again: {command}")))
 }

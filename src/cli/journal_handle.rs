@@ -154,7 +154,7 @@ impl JournalHandle {
             let impatient = async {
                 tokio::time::sleep(ANNOUNCE_AFTER).await;
                 if let Some(terminal) = self.terminal {
-                    terminal.eprint("pushing what was done to the state; interrupt to leave at once");
+                    terminal.eprint("pushing progress to the state. Press Ctrl-C to quit now.");
                 }
                 std::future::pending::<()>().await;
             };
@@ -195,7 +195,7 @@ impl From<RemoteError> for CommandError {
         match error {
             RemoteError::Connect(error) => {
                 let error = Self::from(error);
-                Self { message: format!("the state cannot be reached: {}", error.message), ..error }
+                Self { message: format!("cannot reach the state: {}", error.message), ..error }
             }
             error => Self { exit, message: error.to_string(), help: error.help() },
         }

@@ -23,31 +23,32 @@ const MIN_ID_LENGTH: usize = 8;
 Examples:
   batchplan list --status active,paused
   batchplan list --since 7d --json | jq -r '.jobs[] | select(.failed > 0) | .job_id'
-  batchplan list --limit 20 --after ODRiZWQ5      the twenty that are older than this one
+  batchplan list --limit 20 --after ODRiZWQ5   the 20 jobs older than this one
 
---json prints {\"jobs\": [...], \"next\": JOB or null}: with next, there are more behind that job.
-A job whose process is gone in the midst of its work is marked (interrupted).")]
+--json prints {\"jobs\": [...], \"next\": JOB or null}. If next is set, there
+are more jobs: pass it to --after. A job whose process died is marked
+(interrupted).")]
 pub(super) struct ListArgs {
-    /// Only jobs of this status; several by commas, or given several times
+    /// Only jobs with this status; separate several with commas, or repeat the flag
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = parse_status)]
     status: Vec<JobStatus>,
-    /// Only jobs created then or later: a day, an RFC 3339 instant, or an age such as 7d
+    /// Only jobs created at or after this time: a date, an RFC 3339 time, or an age such as 7d
     #[arg(long, value_name = "WHEN", value_parser = timestamps::parse_instant)]
     since: Option<Timestamp>,
-    /// Only jobs created before then, given likewise
+    /// Only jobs created before this time, in the same formats
     #[arg(long, value_name = "WHEN", value_parser = timestamps::parse_instant)]
     until: Option<Timestamp>,
-    /// At most so many jobs, up to 1000
+    /// At most N jobs, up to 1000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
-    /// Only jobs older than this one: the last of the page before
+    /// Only jobs older than this one, the last of the previous page
     #[arg(long, value_name = "JOB")]
     after: Option<String>,
     /// Print the jobs as JSON
     #[arg(long)]
     json: bool,
-    /// Print the jobs in another form
-    #[arg(long, value_name = "FORM", conflicts_with = "json")]
+    /// Print the jobs in another format
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<JobFormat>,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -56,7 +57,7 @@ pub(super) struct ListArgs {
 /// How else jobs can be printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum JobFormat {
-    /// As OSS Batch Operations does
+    /// The XML of OSS Batch Operations
     Xml,
 }
 
@@ -90,7 +91,7 @@ pub(super) fn run(args: &ListArgs, terminal: Terminal) -> Result<ExitStatus, Com
     } else {
         terminal.print(format_table(&page).trim_end())?;
         if let Some(next) = &page.next {
-            terminal.eprint(format_args!("there are more: {}", next_page_command(args, next)));
+            terminal.eprint(format_args!("for more jobs: {}", next_page_command(args, next)));
         }
     }
     Ok(ExitStatus::Success)

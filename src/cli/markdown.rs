@@ -4,7 +4,7 @@
 use super::terminal::escape_line;
 
 /// The text that replaces what was left out.
-const OMITTED: &str = "... and more than there is room for";
+const OMITTED: &str = "... (truncated)";
 
 /// Formats a text as code on one line, with as many backticks around it as needed. A bar is escaped, because it would
 /// end a table cell.
@@ -58,8 +58,8 @@ impl FoldedBlock {
     }
 }
 
-/// Cuts a text after as many whole lines as fit in `most`, as counted by `update_rate`. Closes the blocks and sections that
-/// are open at the cut, and adds a line that says that something was left out.
+/// Cuts a text after as many whole lines as fit in `most`, as counted by `measure`. Closes the blocks and sections
+/// that are open at the cut, and adds a line that says that something was left out.
 pub(super) fn truncate_markdown(text: &str, most: usize, measure: impl Fn(&str) -> usize) -> String {
     if measure(text) <= most {
         return text.to_owned();
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_words_stay_code() {
+    fn untrusted_text_stays_code() {
         assert_eq!(code("plain"), "`plain`");
         assert_eq!(code("a`b|c"), "``a`b\\|c``");
         assert_eq!(code("``"), "``` `` ```");
@@ -120,22 +120,22 @@ mod tests {
     }
 
     #[test]
-    fn a_block_ends_where_there_is_no_more_room() {
+    fn folded_block_is_truncated_to_fit() {
         let part = FoldedBlock { heading: "x".to_owned(), language: "diff", lines: vec!["y".repeat(50); 100] };
         let text = part.render(1000);
         assert!(text.len() <= 1000 && text.ends_with("```\n\n</details>\n"), "{}", text.len());
-        assert!(text.contains("more than there is room for"));
+        assert!(text.contains("... (truncated)"));
         assert_eq!(part.render(10), "");
         assert_eq!(FoldedBlock { lines: Vec::new(), ..part }.render(1000), "");
     }
 
     #[test]
-    fn what_is_open_where_a_text_is_cut_is_closed() {
+    fn truncation_closes_open_elements() {
         let text =
             format!("head\n\n<details><summary>x</summary>\n\n```\n{}```\n\n</details>\n", "é é é\n".repeat(100));
         let cut = truncate_markdown(&text, 300, str::len);
         assert!(cut.len() <= 300, "{}", cut.len());
-        assert!(cut.ends_with("é é é\n```\n\n</details>\n\n... and more than there is room for\n"), "{cut}");
+        assert!(cut.ends_with("é é é\n```\n\n</details>\n\n... (truncated)\n"), "{cut}");
         assert_eq!(truncate_markdown("short", 5, str::len), "short");
     }
 
@@ -188,7 +188,7 @@ mod tests {
 
         /// A cut text fits, consists of whole lines of the original, and leaves nothing open.
         #[test]
-        fn a_cut_text_fits_and_leaves_nothing_open(
+        fn truncated_text_fits_and_closes_all_elements(
             lines in proptest::collection::vec("(```|```diff|<details>|</details>|[a-zé😀]{0,40})", 0..40),
             most in 60_usize..400,
         ) {

@@ -179,7 +179,7 @@ fn check_descriptors() -> Result<(), CommandError> {
     match descriptors::available().zip(descriptors::limit()) {
         Some((left, limit)) if left < MIN_DESCRIPTORS => {
             let what = format!(
-                "this process may have {limit} files and connections open, which leaves {left}: it needs at least {MIN_DESCRIPTORS}"
+                "too few file descriptors: {left} of {limit} are free, and batchplan needs at least {MIN_DESCRIPTORS}"
             );
             Err(CommandError::new(ExitStatus::ToolFailed, what).help(descriptors::HELP))
         }

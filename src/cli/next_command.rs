@@ -1,14 +1,14 @@
 //! The next command to suggest to the user, by the status of a job.
 
 use super::shell;
-use crate::engine::INCONCLUSIVE;
+use crate::engine::{INCONCLUSIVE, reason_says};
 use crate::job::JobStatus;
 use crate::jobs::JobPresence;
 use crate::journal::{JobFolder, JobRecord, PauseCause, ReportDelivery};
 use crate::report::MANIFEST_NAME;
 
-/// Returns the next command for a job, or `None` if nothing is left to do. `state_flag` is the ` --state` flag it needs, or
-/// empty.
+/// Returns the next command for a job, or `None` if nothing is left to do. `flag` is the ` --state` flag it
+/// needs, or empty.
 pub(super) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &JobFolder, flag: &str) -> Option<String> {
     use JobStatus::{
         Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
@@ -31,7 +31,7 @@ pub(super) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &Job
         }
         // Resuming would be refused, or would find the server unchanged, unless the check was inconclusive.
         Paused if job.pause_cause == Some(PauseCause::Server) => {
-            let unclear = job.reason.as_ref().is_some_and(|why| why.contains(INCONCLUSIVE));
+            let unclear = job.reason.as_ref().is_some_and(|why| reason_says(why, INCONCLUSIVE));
             command(if unclear { "resume" } else { "cancel" })
         }
         New | Preparing | Ready | Active | Pausing | Paused | Cancelling | Failing => command("resume"),

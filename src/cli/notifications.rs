@@ -32,7 +32,7 @@ impl NotifierHost for CliNotifyContext {
 
     fn report_unusable_webhook(&self, job: &JobRecord, why: &WebhookError) {
         let short: String = job.id.as_str().chars().take(8).collect();
-        self.0.eprint(format_args!("warning: nobody is told of job {short}: {why}"));
+        self.0.eprint(format_args!("warning: no notifications for job {short}: {why}"));
     }
 
     fn report_undelivered(&self, what: &UndeliveredMessage) {
@@ -119,9 +119,9 @@ pub(super) fn deliver_pending(terminal: Terminal) {
 }
 
 fn describe_undelivered(AbandonedMessages { count, last_failure }: &AbandonedMessages) -> String {
-    let messages = if *count == 1 { "a notification was".to_owned() } else { format!("{count} notifications were") };
+    let messages = if *count == 1 { "1 notification was".to_owned() } else { format!("{count} notifications were") };
     match last_failure {
-        Some(why) => format!("{messages} not delivered in time; tried last: {why}"),
+        Some(why) => format!("{messages} not delivered in time; last error: {why}"),
         None => format!("{messages} not delivered in time"),
     }
 }
@@ -134,7 +134,7 @@ async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
     };
     let impatient = async {
         tokio::time::sleep(ANNOUNCE_AFTER).await;
-        terminal.eprint("telling webhooks; interrupt to leave at once");
+        terminal.eprint("delivering notifications. Press Ctrl-C to quit now.");
         std::future::pending::<()>().await;
     };
     tokio::select! {

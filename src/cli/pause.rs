@@ -9,16 +9,16 @@ use crate::job::JobStatus;
 use crate::jobs::{self, CommandOutcome};
 use crate::journal::JobRecord;
 
-/// Pause a job that works or waits for its turn.
+/// Pause a running or queued job.
 ///
-/// The process that works on it takes no more objects, finishes what is in flight, records how far it came, and ends with
-/// exit code 5. `batchplan resume JOB` goes on from there.
+/// The process that runs the job starts no more objects, finishes requests in flight, records its progress, and exits
+/// with 5. `batchplan resume JOB` continues from there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   batchplan pause ODRi
 
-Exit codes: 0 paused, or asked to and still finishing what is in flight; 2 no such job;
+Exit codes: 0 paused, or pausing while requests in flight finish; 2 no such job;
 6 there is nothing to pause.")]
 pub(super) struct PauseArgs {
     #[command(flatten)]
@@ -46,11 +46,11 @@ fn pause(
             if paused {
                 return Ok(ExitStatus::Success);
             }
-            terminal.eprint("it came to its end before it could be paused");
+            terminal.eprint("the job ended before it could be paused");
             Ok(ExitStatus::Refused)
         }
         CommandOutcome::InProgress(job) => {
-            terminal.eprint("it was asked to pause, and what is in flight is still being finished");
+            terminal.eprint("pausing: requests in flight are still finishing");
             order.print_status(terminal, kept, job)?;
             Ok(ExitStatus::Success)
         }

@@ -40,70 +40,75 @@ use crate::plan::Plan;
 pub(super) use estimate_summary::EstimateSummary;
 use previous_job::PreviousJobDiff;
 
-/// Show what a plan would do, object by object, and what it would cost. Nothing is changed.
+/// Show what a plan would change and cost, without changing anything.
 ///
-/// The manifest is resolved, and a random sample of its objects is looked at: their tags, ACLs and classes as they are, and
-/// as they would be. What the sample says of all objects is printed with the interval that holds the truth in 95 of 100
-/// samples. No request is sent that writes.
+/// Resolves the manifest and reads a random sample of its objects: their tags, ACLs and storage classes, and what these
+/// would become. Totals are estimated from the sample, with their 95 % confidence intervals. No write requests are
+/// sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   batchplan plan plan.toml
-  batchplan plan plan.toml --full                 look at every object: exact counts
-  batchplan plan plan.toml --all                  and show every one
+  batchplan plan plan.toml --full                 read every object: exact counts
+  batchplan plan plan.toml --all                  read and show every object
   batchplan plan plan.toml --out plan.bpl && batchplan apply plan.bpl
   batchplan plan plan.toml --format markdown      for a pull request
-  batchplan plan plan.toml --full --detailed-exitcode    0: nothing would change; 10: something would
+  batchplan plan plan.toml --full --detailed-exitcode
   batchplan plan plan.toml --json | jq .counts
 
 --json prints one object, `version` 1:
   plan {file, name, hash}; objects; exact; sample {looked, seed} or null;
   counts {change, unchanged, fail, unknown: {likely, low, high}};
-  failures: [{code, http (0 without an answer), operation, count (of those looked at), message,
-    advice, examples: [{bucket, key (URL-encoded), version}]}];
+  failures: [{code, http (0 without a response), operation, count (of those
+    read), message, advice, examples: [{bucket, key (URL-encoded), version}]}];
   unknown: [{reason, count, examples}];
-  examples: [{bucket, key, version, action (change, unchanged, unknown), before, after}];
+  examples: [{bucket, key, version, action (change, unchanged, unknown), before,
+    after}];
   facts {acls, classes, since}; requests: [{kind, class, count, refused}];
-  cost {book, dated, currency, known, whole, lines: [{what, for, quantity, unit, days, price, per,
-    amount, why, source}], managed {service, fees, known, whole}}; duration {requests, per_second, at_plan_seconds, at_provider_seconds};
-  manifest {read, added, gone, added_examples, gone_examples}; plan_diff; earlier;
-  server_check {state (not_needed, off, not_checked, passed, refused), found (takes_for_object,
-    unsupported, denied, unseen), object, why}; warnings; saved
-With --all a line for each object comes first. Values that are not known are null.
+  cost {book, dated, currency, known, whole, lines: [{what, for, quantity, unit,
+    days, price, per, amount, why, source}], managed {service, fees, known,
+    whole}};
+  duration {requests, per_second, at_plan_seconds, at_provider_seconds};
+  manifest {read, added, gone, added_examples, gone_examples}; plan_diff;
+  earlier; server_check {state (not_needed, off, not_checked, passed, refused),
+    found (takes_for_object, unsupported, denied, unseen), object, why};
+  warnings; saved
+With --all, one line for each object comes first. Unknown values are null.
 
-Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused (a limit of the plan,
-or a server that does not do what it is asked), 10 with --detailed-exitcode: there are changes, failures
-or objects of which nobody can tell; 0 only where every object was looked at, so that a sample of a
-larger manifest always ends with 10.")]
+Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused
+(a limit of the plan, or a server that does not do what it is asked), 10 with
+--detailed-exitcode: there are changes, failures or unknown objects. With
+--detailed-exitcode, 0 means that every object was read: a sample of a larger
+manifest always exits with 10.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct PlanArgs {
     /// The plan file
     plan: PathBuf,
-    /// How many objects to look at
+    /// The number of objects to read
     #[arg(long, value_name = "N", default_value_t = SAMPLE_SIZE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     sample: u32,
-    /// Which random sample: the same seed takes the same objects of the same manifest
+    /// The seed of the random sample: the same seed selects the same objects of a manifest
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Look at every object
+    /// Read every object
     #[arg(long)]
     full: bool,
-    /// Look at every object, and show each
+    /// Read and show every object
     #[arg(long)]
     all: bool,
-    /// Take prices from this price book before the one that is built in
+    /// Use the prices in this price book before the built-in ones
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
-    /// Save the plan with what it is to be applied to: `apply FILE` does exactly that, or refuses
+    /// Save the plan with a fingerprint of its manifest: `apply FILE` applies exactly that, or refuses
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Print it as JSON
+    /// Print the result as JSON
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Print it in another form
-    #[arg(long, value_name = "FORM", conflicts_with = "all")]
+    /// Print the result in another format
+    #[arg(long, value_name = "FORMAT", conflicts_with = "all")]
     format: Option<PlanFormat>,
-    /// Exit with 10 where there is anything to do
+    /// Exit with 10 if anything would change or fail, or is unknown
     #[arg(long)]
     detailed_exitcode: bool,
     #[command(flatten)]
@@ -112,7 +117,7 @@ pub(super) struct PlanArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum PlanFormat {
-    /// For a pull request: a summary and a folded diff, within 60,000 characters
+    /// For a pull request: a summary and a folded diff, at most 60,000 characters
     Markdown,
 }
 
@@ -156,7 +161,7 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<ExitStatus, Com
         if lists_inventory_changes(&plan.manifest) { None } else { previous_job::find(plan, &args.state, terminal)? };
     let preview = runtime.block_on(async {
         let connection = connect_store(&plan.store).await?;
-        signals::listen(terminal, stop.clone())?;
+        signals::listen(terminal, stop.clone(), None)?;
         let digest = args.out.as_ref().map(|_| random_key());
         let closeness =
             PreviewOptions { sample: args.sample, seed: args.seed, full: args.full || args.all, digest_key: digest };
@@ -233,8 +238,8 @@ fn refuse_to_overwrite(out: &Path) -> Result<(), CommandError> {
     if !out.exists() || plan_input::is_saved_plan(out) {
         return Ok(());
     }
-    Err(CommandError::new(ExitStatus::Refused, format!("{} is there already, and is no saved plan", out.display()))
-        .help("--out takes a new file's name, or that of a saved plan"))
+    Err(CommandError::new(ExitStatus::Refused, format!("{} already exists and is not a saved plan", out.display()))
+        .help("choose a new file, or a saved plan to overwrite"))
 }
 
 /// Saves the plan together with the fingerprint of its manifest.

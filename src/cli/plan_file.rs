@@ -37,9 +37,10 @@ fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<Load
     match bytes {
         Ok(bytes) if SavedPlan::is_saved_plan(&bytes) => {
             let mut problems = FileProblems::new(&name, "");
-            let what = format!("{name} is a saved plan, and a plan file is wanted here");
-            problems
-                .push(FileProblem::new(what).help("`batchplan apply` takes saved plans; its plan file is named in it"));
+            let what = format!("{name} is a saved plan, but this command needs a plan file");
+            problems.push(
+                FileProblem::new(what).help("use the plan file that is named in it; `batchplan apply` takes both"),
+            );
             (None, problems)
         }
         Ok(bytes) => {
@@ -66,7 +67,7 @@ pub(super) fn require(path: &Path, terminal: Terminal) -> Result<LoadedPlan, Com
     require_in(path, path.parent().unwrap_or(Path::new("")), terminal)
 }
 
-/// Like [`require_ready`], with relative paths in the plan resolved against `folder`.
+/// Like [`require`], with relative paths in the plan resolved against `folder`.
 ///
 /// # Errors
 /// Returns an error if there is no valid plan.
@@ -74,7 +75,7 @@ pub(super) fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Resu
     report_and_require(path, load_in(path, folder), terminal)
 }
 
-/// Like [`require_ready`], for a file that was already read.
+/// Like [`require`], for a file that was already read.
 ///
 /// # Errors
 /// Returns an error if there is no valid plan.
@@ -95,7 +96,7 @@ fn report_and_require(
     github::annotate([&problems], terminal);
     plan.ok_or_else(|| {
         CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan", path.display()))
-            .help("every mistake is shown above; nothing was sent anywhere")
+            .help("fix the problems shown above; nothing was sent")
     })
 }
 

@@ -32,8 +32,8 @@ pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     let bytes = plan_file::read_up_to(path, SavedPlan::MAX_BYTES);
     if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_saved_plan(bytes)) {
         if of.is_some() {
-            return Err(CommandError::new(ExitStatus::Invalid, format!("{} is no saved plan", path.display()))
-                .help("--plan says which plan a saved plan must be of; batchplan plan PLAN --out FILE saves one"));
+            return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", path.display()))
+                .help("remove --plan, or save the plan first: batchplan plan PLAN --out FILE"));
         }
         let LoadedPlan { plan, bytes, .. } = plan_file::require_bytes(path, bytes, terminal)?;
         return Ok(PlanInput { plan, text: bytes, file: std::path::absolute(path)?, fingerprint: None });

@@ -8,30 +8,29 @@ use clap::ValueEnum;
 use super::{CommandError, ExitStatus, Terminal, plan_file};
 use crate::plan::policy::{self, PolicyLanguage};
 
-/// Print the least permissions that a plan needs, as a policy document.
+/// Print the permissions that a plan needs, as a minimal policy document.
 ///
-/// Nothing is sent anywhere. Keys of a customer's own, which encrypt some buckets, have permissions of their own and are not in
-/// it.
+/// Permissions for customer-managed encryption keys are not included. Nothing is sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan policy plan.toml > policy.json                 in the plan's own cloud's language
-  batchplan policy plan.toml --for iam --bucket documents  a CSV, inventory or report names the buckets: say which
-  batchplan policy plan.toml --trust                       who may take on the role: the managed service
+  batchplan policy plan.toml > policy.json
+  batchplan policy plan.toml --for iam --bucket documents  name the manifest's buckets
+  batchplan policy plan.toml --trust                       who may assume the role
   batchplan policy plan.toml --trust --principal acs:ram::123456789012:root")]
 pub(super) struct PolicyArgs {
     /// The plan file
     plan: PathBuf,
-    /// Whose policies: RAM's for `oss`, IAM's for any other provider, unless given
+    /// The policy language [default: ram for `oss`, iam for any other provider]
     #[arg(long = "for", value_enum, value_name = "LANGUAGE")]
     language: Option<PolicyLanguageArg>,
-    /// A bucket that the manifest names; may be given several times
+    /// A bucket that a CSV, inventory or report names; repeat the flag for several
     #[arg(long = "bucket", value_name = "NAME")]
     buckets: Vec<String>,
     /// Print the trust policy of the role instead
     #[arg(long)]
     trust: bool,
-    /// Who takes the role on, where it is not the managed service
+    /// Who may assume the role [default: the managed service]
     #[arg(long, value_name = "ARN", requires = "trust")]
     principal: Option<String>,
 }
@@ -69,6 +68,6 @@ pub(super) fn parse_bucket(name: &str) -> Result<BucketName, CommandError> {
     if is_name {
         return Ok(BucketName::new(name));
     }
-    Err(CommandError::new(ExitStatus::Invalid, format!("`{name}` is no bucket's name"))
-        .help("letters, digits, dots and dashes"))
+    Err(CommandError::new(ExitStatus::Invalid, format!("`{name}` is not a bucket name"))
+        .help("use letters, digits, dots, dashes and underscores"))
 }

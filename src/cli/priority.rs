@@ -11,18 +11,19 @@ use crate::journal::JobFolder;
 
 /// Set a job's priority.
 ///
-/// Jobs of higher priority leave the queue first and get more of the request budget that jobs of one process share. A job
-/// that is being worked on follows within a second.
+/// Jobs with a higher priority leave the queue first and get more of the request budget that the jobs of a process
+/// share. The new priority also applies to a running job, within a second.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   batchplan priority ODRi 1000
 
-Exit codes: 0 set, 2 no such job or no such priority, 6 the job is over or coming to its end.")]
+Exit codes: 0 set, 2 no such job or no such priority, 6 the job has ended or is
+ending.")]
 pub(super) struct PriorityArgs {
     #[command(flatten)]
     order: JobCommandArgs,
-    /// From 0 to 2147483647; higher goes first
+    /// The priority, from 0 to 2147483647; higher goes first
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
     priority: u32,
 }

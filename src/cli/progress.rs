@@ -43,7 +43,7 @@ impl ProgressView {
 
     /// Shows objects being read for a preview.
     pub(super) fn previewing(terminal: Terminal, total: u64) -> Self {
-        let mut view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len} looked at  {msg}");
+        let mut view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len} read  {msg}");
         view.shows_failures = false;
         view.bar.set_length(total);
         view

@@ -10,19 +10,19 @@ use crate::jobs::{object_url, stored_plan};
 use crate::journal::{JobFolder, JobRecord, ReportDelivery};
 use crate::report::{FinishedReport, publish};
 
-/// Publish the report of an ended job again.
+/// Publish the report of a job that has ended.
 ///
-/// The report of every job is kept in its folder. When it could not be uploaded at the job's end, this sends it to the
-/// place that the plan names; sending it twice is harmless.
+/// Every job's report is kept in its folder. If it could not be uploaded when the job ended, this command uploads it to
+/// the location that the plan names. Publishing twice is harmless.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   batchplan publish ODRiZWQ5
 
-Exit codes: 0 published; 1 it could not be; 2 no such job, or its plan names no place for a report;
-6 it has no complete report.")]
+Exit codes: 0 published; 1 the report could not be published; 2 no such job, or
+its plan has no report location; 6 the job has no complete report.")]
 pub(super) struct PublishArgs {
-    /// The job's id, or the beginning of it
+    /// The job's id, or a unique prefix of it
     job: String,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -43,12 +43,12 @@ fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -
     let folder = JobFolder::of(journal.state_folder(), &job.id).report_folder();
     let plan = stored_plan(job)?;
     let mut report = FinishedReport::load(&folder).map_err(|error| {
-        CommandError::new(ExitStatus::ToolFailed, format!("the report cannot be sent as it is: {error}"))
-            .help(format!("what there is of it is in {}", folder.display()))
+        CommandError::new(ExitStatus::ToolFailed, format!("the report cannot be published: {error}"))
+            .help(format!("its files are in {}", folder.display()))
     })?;
     let Some((bucket, key)) = report.manifest_location() else {
-        return Err(CommandError::new(ExitStatus::Invalid, "the plan names no place to publish the report to")
-            .help(format!("it is in {}", folder.display())));
+        return Err(CommandError::new(ExitStatus::Invalid, "the plan has no location to publish the report to")
+            .help(format!("the report is in {}", folder.display())));
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

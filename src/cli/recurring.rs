@@ -102,7 +102,7 @@ pub(super) fn plan_to_preview(
         let flag = kept.as_ref().map(JournalHandle::flag).unwrap_or_default();
         let (id, status) = (&job.id, job.status);
         terminal.eprint(format_args!(
-            "job {id} of the plan is {status}: apply goes on with that first (batchplan show {id}{flag})"
+            "job {id} of this plan is {status}: apply resumes it first (batchplan show {id}{flag})"
         ));
     }
     print_warnings(&warnings, terminal);
@@ -150,7 +150,7 @@ fn find_newest_inventory(plan: &Plan) -> Result<Option<(PinnedInventory, Vec<Man
 fn print_newer_inventory(job: &JobRecord, newest: &PinnedInventory, terminal: Terminal) {
     let Some(own) = job.inventory.as_ref().filter(|own| newest.is_newer(own)) else { return };
     terminal.eprint(format_args!(
-        "a newer inventory has appeared: {}; job {} goes on with {}, and the next apply takes the newer one",
+        "there is a newer inventory: {}; job {} continues with {}, and the next apply uses the newer one",
         newest.folder(),
         job.id,
         own.folder()
@@ -166,16 +166,16 @@ fn print_warnings(warnings: &[ManifestWarning], terminal: Terminal) {
 /// Describes in one sentence what a new job works on.
 fn describe_scope(inventory: &PinnedInventory, portion: &DeltaScope) -> String {
     let what = match portion {
-        DeltaScope::All => "all its objects".to_owned(),
-        DeltaScope::First => "all its objects, for no job of this plan has completed before".to_owned(),
+        DeltaScope::All => "all objects".to_owned(),
+        DeltaScope::First => "all objects, because no job of this plan has completed before".to_owned(),
         DeltaScope::PlanChanged(job) => {
-            format!("all its objects, for the plan is another one than that of job {job}, which worked last")
+            format!("all objects, because the plan differs from that of job {job}, which ran last")
         }
         DeltaScope::Unrecorded(job) => {
-            format!("all its objects, for it is not recorded which inventory job {job} has completed")
+            format!("all objects, because it is not recorded which inventory job {job} completed")
         }
         DeltaScope::Since { job, inventory } => format!(
-            "what is new or different since {}, which job {job} has completed, and what failed in that",
+            "objects that are new or changed since {}, which job {job} completed, and objects that failed in it",
             inventory.folder()
         ),
     };
@@ -216,7 +216,8 @@ fn inventory_json(inventory: &PinnedInventory) -> Json {
 }
 
 fn describe_inventory(inventory: &PinnedInventory) -> String {
-    let begun = inventory.created.map_or_else(String::new, |at| format!(" (begun {})", timestamps::format_instant(at)));
+    let begun =
+        inventory.created.map_or_else(String::new, |at| format!(" (created {})", timestamps::format_instant(at)));
     format!("{}{begun}", inventory.folder())
 }
 
@@ -251,7 +252,7 @@ impl NothingNew {
         let ended = self.ended.map_or_else(String::new, |at| format!(", ended {}", timestamps::format_instant(at)));
         terminal.eprint(format_args!("nothing new since {} (job {}{ended})", self.inventory.folder(), self.job));
         if let Some(older) = &self.older {
-            terminal.eprint(format_args!("the newest inventory that is there now is older: {}", older.folder()));
+            terminal.eprint(format_args!("the newest inventory now is an older one: {}", older.folder()));
         }
         if json {
             terminal.print(self.to_json())?;

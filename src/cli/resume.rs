@@ -14,28 +14,28 @@ use crate::jobs::{plan_to_resume, stored_plan};
 use crate::journal::JobRecord;
 use crate::plan::MAX_PLAN_BYTES;
 
-/// Go on with a job that was paused or interrupted.
+/// Resume a paused or interrupted job.
 ///
-/// The plan file that it was made of is read again, for limits that have changed; where more has, resume refuses and says
-/// what. So it does where the manifest's source is not what it was.
+/// Reads the plan file again to apply changed limits. If anything else in the plan has changed, or the manifest's
+/// source has, resume refuses and shows what.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "\
 Examples:
   batchplan resume ODRi
-  batchplan resume ODRi --stored-plan       with the plan as it was when the job was made
+  batchplan resume ODRi --stored-plan       with the plan that the job was created from
 
 Exit codes: as for apply.")]
 pub(super) struct ResumeArgs {
-    /// The job's id, or the beginning of it
+    /// The job's id, or a unique prefix of it
     job: String,
-    /// Go on with the plan as it was, whatever its file says now
+    /// Use the plan that the job was created from, even if its file has changed
     #[arg(long)]
     stored_plan: bool,
-    /// Go on with the objects as they were frozen, although the manifest's source has changed or is gone
+    /// Use the frozen manifest, even if its source has changed or is gone
     #[arg(long)]
     frozen_manifest: bool,
-    /// Do not ask, where the job was never confirmed
+    /// Skip the confirmation prompt, if the job was never confirmed
     #[arg(long)]
     auto_approve: bool,
     /// Print the result as JSON on standard output
@@ -62,9 +62,9 @@ fn resume(
     if job.status.is_over() {
         return Err(CommandError::new(
             ExitStatus::Refused,
-            format!("job {} is {}: nothing is left to go on with", job.id, job.status),
+            format!("job {} is {}: there is nothing to resume", job.id, job.status),
         )
-        .help(format!("batchplan show {id}; what failed is done again by batchplan retry {id}", id = job.id)));
+        .help(format!("batchplan show {id}; to retry what failed: batchplan retry {id}", id = job.id)));
     }
     let plan = if args.stored_plan {
         stored_plan(&job)?
@@ -78,7 +78,7 @@ fn resume(
     if asks && !terminal.is_interactive() {
         return Err(CommandError::new(
             ExitStatus::Refused,
-            format!("job {} was never confirmed, and there is nobody to ask", job.id),
+            format!("job {} needs confirmation, but there is no terminal to ask on", job.id),
         )
         .help(format!("batchplan confirm {id}, or batchplan resume {id} --auto-approve", id = job.id)));
     }

@@ -18,10 +18,10 @@ use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
 use crate::plan::Plan;
 
-/// Make a new job of the objects that failed in another.
+/// Retry the failed objects of a job in a new job.
 ///
-/// After a job that Failed or was Cancelled, also of those that were never attempted. With --report the failures are those
-/// of a completion report, in the format of OSS or of AWS, and no earlier job need be known here.
+/// If the job Failed or was Cancelled, objects that were never attempted are included. With --report, the failed
+/// objects come from a completion report in OSS or AWS format, and no earlier job is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,16 +32,16 @@ Examples:
 
 Exit codes: as for apply.")]
 pub(super) struct RetryArgs {
-    /// The job whose failures are done again: its id, or the beginning of it
+    /// The job to retry: its id, or a unique prefix of it
     #[arg(required_unless_present = "report", conflicts_with = "report")]
     job: Option<String>,
-    /// Only what failed, and not what was never attempted
+    /// Only failed objects, not those that were never attempted
     #[arg(long, requires = "job")]
     failed_only: bool,
     /// A completion report: the path or URL (s3:// or oss://) of its manifest.json or of one of its CSV files
     #[arg(long, value_name = "PATH|URL", requires = "plan")]
     report: Option<String>,
-    /// The plan that says what is done to the objects that a report names
+    /// The plan to apply to the objects that a report names
     #[arg(long, requires = "report")]
     plan: Option<PathBuf>,
     /// Only failures with these HTTP statuses
@@ -50,7 +50,7 @@ pub(super) struct RetryArgs {
     /// Only failures with these error codes
     #[arg(long, value_delimiter = ',', requires = "report")]
     code: Vec<String>,
-    /// Do not ask: what is done was reviewed
+    /// Skip the confirmation prompt
     #[arg(long)]
     auto_approve: bool,
     /// Print the result as JSON on standard output
@@ -86,17 +86,17 @@ fn retry_failed_objects(
     if !first.status.is_over() {
         return Err(CommandError::new(
             ExitStatus::Refused,
-            format!("job {} is {}: it is not over", first.id, first.status),
+            format!("job {} is {}: it has not ended", first.id, first.status),
         )
         .help(format!("batchplan resume {id}, or batchplan cancel {id}", id = first.id)));
     }
     if first.scope.is_none() {
-        return Err(CommandError::new(ExitStatus::Refused, format!("job {} never knew its objects", first.id))
+        return Err(CommandError::new(ExitStatus::Refused, format!("job {} has no resolved manifest", first.id))
             .help(format!("apply its plan again: batchplan apply {}", shell::quote_path(&first.plan_file))));
     }
     let unattempted = first.status != JobStatus::Complete && !args.failed_only;
     if first.progress.failed == 0 && !(unattempted && first.progress.remaining() > 0) {
-        terminal.eprint(format_args!("nothing of job {} is left to be done again", first.id));
+        terminal.eprint(format_args!("job {} has nothing to retry", first.id));
         return Ok(ExitStatus::Success);
     }
     warn_of_damage(kept, first, terminal)?;
@@ -121,11 +121,11 @@ fn warn_of_damage(kept: &JournalHandle, first: &JobRecord, terminal: Terminal) -
     if harmed > 0 {
         let (contents, them) = if harmed == 1 { ("its content", "it") } else { ("their contents", "them") };
         terminal.eprint(format_args!(
-            "warning: {} failed because the server may have changed {contents}: bring {them} back first",
+            "warning: {} failed because the server may have changed {contents}: recover {them} first",
             format_objects(harmed)
         ));
         terminal.eprint(format_args!(
-            "  help: batchplan show {}{} names the first, the report all",
+            "  help: batchplan show {}{} shows the first, the report lists all",
             first.id,
             kept.flag()
         ));
@@ -161,8 +161,8 @@ fn parse_report_origin(report: &str, args: &RetryArgs) -> Result<ReportSource, C
     let (status, code) = (args.status.clone(), args.code.clone());
     let Some((_, place)) = report.split_once("://").filter(|(scheme, _)| matches!(*scheme, "s3" | "oss")) else {
         if report.contains("://") {
-            return Err(CommandError::new(ExitStatus::Invalid, format!("{report} is no report that can be read"))
-                .help("write s3://BUCKET/KEY or oss://BUCKET/KEY, or the path of a file"));
+            return Err(CommandError::new(ExitStatus::Invalid, format!("{report} is not a supported URL"))
+                .help("use s3://BUCKET/KEY, oss://BUCKET/KEY or the path of a file"));
         }
         let name = std::path::absolute(report)?.to_string_lossy().into_owned();
         return Ok(ReportSource { bucket: None, name, status, code });
@@ -172,10 +172,8 @@ fn parse_report_origin(report: &str, args: &RetryArgs) -> Result<ReportSource, C
             let name = ObjectKey::from(key).encoded();
             Ok(ReportSource { bucket: Some(bucket.to_owned()), name, status, code })
         }
-        _ => {
-            Err(CommandError::new(ExitStatus::Invalid, format!("{report} names no object"))
-                .help("write s3://BUCKET/KEY"))
-        }
+        _ => Err(CommandError::new(ExitStatus::Invalid, format!("{report} names no object"))
+            .help("use s3://BUCKET/KEY or oss://BUCKET/KEY")),
     }
 }
 
@@ -191,14 +189,14 @@ fn create_and_run(
     if asks && !terminal.is_interactive() {
         return Err(CommandError::new(
             ExitStatus::Refused,
-            "the retry wants to be confirmed, and there is nobody to ask",
+            "this retry needs confirmation, but there is no terminal to ask on",
         )
-        .help("add --auto-approve when you know what it will do"));
+        .help("add --auto-approve to retry without asking"));
     }
     let job = match submission.find_or_create(kept, Timestamp::now())? {
         CreateOutcome::Created(job) | CreateOutcome::Over(job) => job,
         CreateOutcome::Unfinished(job) => {
-            terminal.eprint(format_args!("going on with job {} ({})", job.id, job.status));
+            terminal.eprint(format_args!("resuming job {} ({})", job.id, job.status));
             job
         }
     };

@@ -12,7 +12,7 @@ use super::job_warnings::untrusted_server_error;
 use super::journal_handle::JournalHandle;
 use super::progress::ProgressView;
 use super::state_location::{JobRunArgs, StateLocationArgs};
-use super::summary::one_line;
+use super::summary::{format_objects, format_outcomes, one_line};
 use super::terminal::{Terminal, bar_lines};
 use super::{CommandError, ExitStatus, notifications, signals};
 use crate::engine::ProgressSnapshot;
@@ -23,20 +23,20 @@ use crate::jobs::{
 use crate::journal::{JobFolder, JobQuery, JobRecord, Journal, PauseCause};
 use crate::manifest::FreezeProgress;
 
-/// Work on every job that is Ready, several at once, until none is left.
+/// Run all queued jobs, up to six at a time, highest priority first.
 ///
-/// Jobs of a higher priority go first and get more of the requests; jobs that may touch the same objects go one after the
-/// other. Interrupted and paused jobs are resumed, except those that a person or the server check has paused. Other
-/// processes may work off the same queue at the same time.
+/// Jobs with a higher priority also get more of the requests. Jobs that may change the same objects run one after
+/// another. Interrupted and paused jobs are resumed, unless a person or the server check paused them. Several processes
+/// can run jobs from the same queue.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   batchplan create plan.toml && batchplan confirm JOB && batchplan run
   batchplan run --slots 2 --json
 
-Exit codes: 0 all succeeded, 1 the tool failed, 3 some objects failed, 4 a job failed,
-5 a job is paused or the run was interrupted, 6 a job is refused, 7 a job was cancelled; of
-several, the first of 1, 5, 4, 3, 7 and 6 that applies.")]
+Exit codes: 0 all succeeded, 1 the tool failed, 3 some objects failed, 4 a job
+failed, 5 a job is paused or the run was interrupted, 6 a job was refused, 7 a
+job was cancelled. If several apply, the first of 1, 5, 4, 3, 7 and 6.")]
 pub(super) struct RunArgs {
     /// Print the results as JSON on standard output
     #[arg(long)]
@@ -72,7 +72,7 @@ fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Res
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(threads).enable_all().build()?;
     let drained = runtime.block_on(async {
         let stop = CancellationToken::new();
-        signals::listen(terminal, stop.clone())?;
+        signals::listen(terminal, stop.clone(), Some(settings.timeouts.drain))?;
         journal.watch_for_stop(&stop);
         let queue = JobQueue { journal, settings: &settings, stop: &stop };
         queue.drain(&view).await?;
@@ -87,7 +87,7 @@ fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Res
     let outcomes: Vec<_> = ended.iter().map(|(job, error)| ReportedJob { job, error: error.as_deref() }).collect();
     github::report_jobs(journal, &outcomes, &state_flag, terminal);
     if results.is_empty() {
-        terminal.eprint("nothing is Ready");
+        terminal.eprint("no jobs are ready");
         if has_manually_paused_jobs(journal)? {
             terminal.eprint("  help: paused jobs must be resumed or cancelled: batchplan list --status Paused");
         }
@@ -140,7 +140,7 @@ impl QueueView<'_> {
 
 impl QueueObserver for QueueView<'_> {
     fn on_job_started(&self, job: &JobRecord) -> Box<dyn ProgressObserver> {
-        self.print_for_job(job, format_args!("taken up ({}, {} objects)", job.status, job.progress.total));
+        self.print_for_job(job, format_args!("started ({}, {})", job.status, format_objects(job.progress.total)));
         Box::new(QueuedJobView { terminal: self.terminal, bars: self.bars.clone(), shown: None })
     }
 
@@ -148,8 +148,7 @@ impl QueueObserver for QueueView<'_> {
         let folder = JobFolder::of(self.journal.state_folder(), &job.id).report_folder();
         let mut told = job_result_json(job, &folder, None);
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", one_line(reason)));
-        let (succeeded, failed) = (job.progress.succeeded, job.progress.failed);
-        self.print_for_job(job, format_args!("{}{reason}: {succeeded} succeeded, {failed} failed", job.status));
+        self.print_for_job(job, format_args!("{}{reason}: {}", job.status, format_outcomes(job.progress)));
         match gone {
             Err(error) => {
                 told["error"] = json!(error.to_string());
@@ -172,7 +171,7 @@ impl QueueObserver for QueueView<'_> {
                 let command = format!("batchplan publish {}{}", job.id, self.state_flag);
                 self.print_for_job(
                     job,
-                    format_args!("the report could not be published: {error}; send it again: {command}"),
+                    format_args!("the report could not be published: {error}; publish it again: {command}"),
                 );
                 self.record_exit(ExitStatus::ToolFailed);
             }

@@ -14,37 +14,38 @@ use clap::Args;
 use super::terminal::Terminal;
 use super::{CommandError, ExitStatus};
 
-/// Serve the embedded object store, for trying plans out and for other S3 and OSS clients.
+/// Serve the built-in object store, to rehearse plans.
 ///
-/// It keeps versions, tags, ACLs, storage classes and restores as AWS S3 does, checks signatures, and keeps what it is
-/// given in a folder. A client that signs as Alibaba Cloud OSS does (version 4) is answered as OSS answers, on the same
-/// port and about the same objects. The only line on standard output is the endpoint's URL. It runs until it is interrupted.
+/// The sandbox also serves other S3 and OSS clients. It supports versions, tags, ACLs, storage classes and restores as
+/// AWS S3 does, checks signatures, and stores its data in a folder. Clients that sign requests for Alibaba Cloud OSS
+/// (version 4) get OSS responses, on the same port and for the same objects. The only line on standard output is the
+/// endpoint's URL. The sandbox runs until you interrupt it.
 ///
-/// A fill file says what the store holds at first use. It is a CSV file with a header row: `bucket` and `key` (URL-encoded)
-/// are required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` may be there. Such
-/// objects have a size and no content: zero bytes are served. Real files are taken from the folder beside it: with
-/// `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
+/// A fill file lists what the store contains at first use. It is a CSV file with a header row: `bucket` and `key`
+/// (URL-encoded) are required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` are
+/// optional. These objects have a size but no content: they are served as zero bytes. Real files come from the folder
+/// next to it: with `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
 ///
 /// Example: batchplan sandbox --listen 127.0.0.1:9000 --data ./sandbox --fill inventory.csv
 #[derive(Debug, Args)]
 pub(super) struct SandboxArgs {
-    /// The address to listen on; port 0 takes a free one
+    /// The address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
 
-    /// The folder that keeps what the store holds; it is made where there is none
+    /// The folder for the store's data; it is created if it does not exist
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
 
-    /// What the store holds at first use; not read again once the folder has a state
+    /// A CSV file that lists what the store contains at first use; ignored once the folder has data
     #[arg(long, value_name = "FILE")]
     fill: Option<PathBuf>,
 
-    /// How many seconds of a restore pass in one; 1 takes as long as AWS does
+    /// How many times faster than on AWS a restore completes
     #[arg(long, value_name = "N", default_value_t = DEFAULT_TIME_SCALE)]
     time_scale: NonZeroU32,
 
-    /// Answer at most so many requests a second and refuse the others with 503, to rehearse a plan on a store that throttles
+    /// Answer at most N requests per second and refuse others with 503, to rehearse a plan on a store that throttles
     #[arg(long, value_name = "N")]
     max_requests_per_second: Option<NonZeroU32>,
 
@@ -56,7 +57,7 @@ pub(super) struct SandboxArgs {
     #[arg(long, value_name = "KEY", default_value = SECRET_KEY)]
     secret_key: String,
 
-    /// Listen on an address that other machines can reach
+    /// Allow an address that other machines can reach
     #[arg(long)]
     allow_remote: bool,
 }
@@ -96,13 +97,15 @@ impl From<SandboxError> for CommandError {
     fn from(error: SandboxError) -> Self {
         let (exit, help) = match &error {
             SandboxError::InUse(_) => {
-                (ExitStatus::Refused, "stop the other process, or give this one a folder of its own with --data")
+                (ExitStatus::Refused, "stop the other process, or choose another folder with --data")
             }
-            SandboxError::Seed { .. } => (ExitStatus::Invalid, "mend the row; nothing was filled"),
+            SandboxError::Seed { .. } => (ExitStatus::Invalid, "fix the row; nothing was filled"),
             SandboxError::Damaged { .. } => {
-                (ExitStatus::ToolFailed, "move the folder away to begin anew; nothing in it was changed")
+                (ExitStatus::ToolFailed, "move the folder away to start over; nothing in it was changed")
             }
-            SandboxError::Io { .. } => (ExitStatus::ToolFailed, "check that the file is there and that you may use it"),
+            SandboxError::Io { .. } => {
+                (ExitStatus::ToolFailed, "check that the file exists and that you may access it")
+            }
         };
         Self::new(exit, error.to_string()).help(help)
     }
@@ -113,9 +116,9 @@ impl From<SandboxServerError> for CommandError {
         let message = error.to_string();
         match error {
             SandboxServerError::NotLoopback(_) => Self::new(ExitStatus::Refused, message)
-                .help("listen on 127.0.0.1, or say --allow-remote and give keys of your own"),
+                .help("listen on 127.0.0.1, or use --allow-remote with keys of your own"),
             SandboxServerError::Listen { .. } => {
-                Self::new(ExitStatus::ToolFailed, message).help("port 0 takes a port that is free")
+                Self::new(ExitStatus::ToolFailed, message).help("port 0 picks a free port")
             }
             SandboxServerError::Start(_) => Self::new(ExitStatus::ToolFailed, message),
         }

@@ -17,11 +17,12 @@ use crate::diagnostics::FileProblems;
 use crate::plan::{StateUrl, mask_for_excerpts};
 use cron::CronExpression;
 
-/// Print what applies a plan again and again: a GitHub workflow, a systemd timer or a crontab line.
+/// Print a workflow, timer or crontab line that applies a plan on a schedule.
 ///
-/// The expression has five fields, as cron and GitHub read them: minute, hour, day of the month, month and day of the week, each *, a
-/// value, a range, a step, or a list of these. GitHub's clock shows UTC, the others' that of their machine. A plan with [recurring] does
-/// nothing where no new inventory has appeared, so that it may well be looked at more often than one comes.
+/// The expression has the five fields of cron: minute, hour, day of the month, month and day of the week. Each is *, a
+/// value, a range, a step, or a list of these. GitHub uses UTC, systemd and cron use the machine's time zone. A plan
+/// with [recurring] does nothing until there is a new inventory, so you can schedule it more often than inventories
+/// appear.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,14 +34,14 @@ Exit codes: 0 printed, 2 the plan or the expression is not valid.")]
 pub(super) struct ScheduleArgs {
     /// The plan file
     plan: PathBuf,
-    /// When: minute, hour, day of the month, month, day of the week
+    /// When to run: minute, hour, day of the month, month, day of the week
     #[arg(long, value_name = "EXPRESSION", allow_hyphen_values = true)]
     cron: String,
-    /// Who keeps the clock
-    #[arg(long = "as", value_enum, value_name = "FORM", default_value = "github")]
+    /// What to print
+    #[arg(long = "as", value_enum, value_name = "FORMAT", default_value = "github")]
     form: ScheduleFormat,
-    /// Where jobs are kept, as the other commands take it
-    #[arg(long, value_name = "PLACE")]
+    /// Where jobs are kept, as in other commands
+    #[arg(long, value_name = "DIR|URL")]
     state: Option<String>,
 }
 
@@ -83,7 +84,7 @@ pub(super) fn run(args: &ScheduleArgs, terminal: Terminal) -> Result<ExitStatus,
     let plan = plan_file::require(&args.plan, terminal)?.plan;
     let Some(cron) = cron else {
         return Err(CommandError::new(ExitStatus::Invalid, "the cron expression is not valid")
-            .help("every mistake is shown above; five fields, as in --cron \"17 3 * * *\""));
+            .help("fix the problems shown above; an example: --cron \"17 3 * * *\""));
     };
     let local = args.form != ScheduleFormat::Github;
     let folder = std::env::current_dir()?;
@@ -110,13 +111,10 @@ pub(super) fn run(args: &ScheduleArgs, terminal: Terminal) -> Result<ExitStatus,
     };
     terminal.print(printed)?;
     if plan.recurring.is_none() {
-        terminal.eprint(
-            "the plan has no [recurring]: each run works on all objects of its manifest, whether or not any is new",
-        );
+        terminal.eprint("the plan has no [recurring]: each run covers all objects of its manifest, new or not");
     }
     if args.form == ScheduleFormat::Github && cron.min_interval_minutes() < 5 {
-        terminal
-            .eprint("GitHub runs no workflow more often than every 5 minutes, and leaves out what is due in between");
+        terminal.eprint("GitHub runs a workflow at most every 5 minutes, and skips runs that are due in between");
     }
     terminal.eprint(format_args!("next: {}", next_step(args.form, &job.slug)));
     Ok(ExitStatus::Success)
@@ -126,7 +124,7 @@ pub(super) fn run(args: &ScheduleArgs, terminal: Terminal) -> Result<ExitStatus,
 fn next_step(form: ScheduleFormat, slug: &str) -> String {
     match form {
         ScheduleFormat::Github => {
-            format!("save it as .github/workflows/batchplan-{slug}.yml, and see to what its first lines say")
+            format!("save it as .github/workflows/batchplan-{slug}.yml, and follow its first lines")
         }
         ScheduleFormat::Systemd => format!(
             "save both units where their first lines say, then: systemctl --user daemon-reload && systemctl --user enable \
@@ -141,8 +139,8 @@ fn checkout_path(plan: &Path, folder: &Path) -> Result<PathBuf, CommandError> {
     let below = if plan.is_absolute() { plan.strip_prefix(folder).ok() } else { Some(plan) };
     let leaves = |path: &&Path| path.components().any(|part| part == std::path::Component::ParentDir);
     below.filter(|path| !leaves(path)).map(Path::to_owned).ok_or_else(|| {
-        CommandError::new(ExitStatus::Invalid, format!("{} is not below this folder", plan.display()))
-            .help("a workflow sees only what it checks out: give the command at the top of the repository")
+        CommandError::new(ExitStatus::Invalid, format!("{} is not in the current folder", plan.display()))
+            .help("a workflow sees only what it checks out: run this command at the top of the repository")
     })
 }
 
@@ -150,8 +148,7 @@ fn checkout_path(plan: &Path, folder: &Path) -> Result<PathBuf, CommandError> {
 fn state_argument(state: &str, local: bool) -> Result<String, CommandError> {
     if StateUrl::is_state_url(state) {
         let url = StateUrl::parse(state).map_err(|refused| {
-            CommandError::new(ExitStatus::Invalid, format!("--state is no place to keep jobs: {}", refused.message))
-                .help(refused.help)
+            CommandError::new(ExitStatus::Invalid, format!("invalid --state: {}", refused.message)).help(refused.help)
         })?;
         return check_one_line(&url.to_string());
     }
@@ -165,7 +162,7 @@ fn state_argument(state: &str, local: bool) -> Result<String, CommandError> {
 fn path_on_one_line(path: &Path) -> Result<String, CommandError> {
     let text = path.to_str().ok_or_else(|| {
         CommandError::new(ExitStatus::Invalid, format!("{} is not UTF-8", path.display()))
-            .help("give the file another name")
+            .help("rename the file or its folder")
     })?;
     check_one_line(text)
 }
@@ -173,8 +170,9 @@ fn path_on_one_line(path: &Path) -> Result<String, CommandError> {
 fn check_one_line(text: &str) -> Result<String, CommandError> {
     // A backslash at the end would join this line with the next one.
     if text.chars().any(affects_terminal) || text.ends_with('\\') {
-        let what = format!("`{}` holds characters that no schedule can carry", text.escape_debug());
-        return Err(CommandError::new(ExitStatus::Invalid, what).help("give it a name without control characters"));
+        let what = format!("`{}` contains characters that a schedule cannot hold", text.escape_debug());
+        return Err(CommandError::new(ExitStatus::Invalid, what)
+            .help("use a name without control characters and without a backslash at its end"));
     }
     Ok(text.to_owned())
 }
@@ -201,13 +199,13 @@ fn describe_times(cron: &CronExpression) -> String {
     let every_day = cron.day.all && cron.month.all && cron.weekday.all;
     match (single(&cron.minute), single(&cron.hour)) {
         (true, true) => {
-            let days = if every_day { "every day" } else { "on the days named" };
+            let days = if every_day { "every day" } else { "on the given days" };
             format!("{days} at {}:{}", two(cron.hour.values.first()), two(cron.minute.values.first()))
         }
         (true, false) if cron.hour.all && every_day => {
             format!("every hour at minute {}", two(cron.minute.values.first()))
         }
-        _ => "at the times named".to_owned(),
+        _ => "at the given times".to_owned(),
     }
 }
 
@@ -216,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_names_of_files_and_stay_apart() {
+    fn slugs_are_file_names_and_distinct() {
         assert_eq!(slug("tag-documents-2024", "i"), "tag-documents-2024");
         let lossy = slug("Tag Documents/../é", "i");
         assert!(lossy.starts_with("tag-documents-") && lossy.len() == "tag-documents-".len() + 8, "{lossy}");
@@ -225,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workflow_finds_only_what_it_checks_out() {
+    fn workflow_plan_must_be_in_the_checkout() {
         let folder = Path::new("/repository");
         let found = |plan: &str| checkout_path(Path::new(plan), folder).ok();
         assert_eq!(found("plans/a.toml"), Some(PathBuf::from("plans/a.toml")));
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_beyond_its_line() {
+    fn rejects_text_that_leaves_its_line() {
         assert!(check_one_line("a b\u{e9}").is_ok());
         for text in ["a\nb", "a\u{7f}", "a\\", "a\u{202e}"] {
             assert!(check_one_line(text).is_err(), "{text:?}");

@@ -8,11 +8,11 @@ use crate::plan;
 #[command(after_help = "Examples:
   batchplan schema > batchplan.schema.json
 
-  Editors with a TOML plug-in (Even Better TOML, Tombi) take it from a plan's first line:
+  Editors with a TOML plug-in (Even Better TOML, Tombi) find it by a plan's first line:
     #:schema ./batchplan.schema.json
 
-The schema lists exactly the keys that this version knows. Rules between keys and those of a provider are checked by
-`batchplan validate` only.")]
+The schema lists exactly the keys that this version supports. Only `batchplan
+validate` checks the rules between keys and the rules of a provider.")]
 pub(super) struct SchemaArgs {}
 
 pub(super) fn run(SchemaArgs {}: &SchemaArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {

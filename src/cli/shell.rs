@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_survive_the_shell() {
+    fn quotes_words_for_the_shell() {
         assert_eq!(quote("plans/tag-2024.toml"), "plans/tag-2024.toml");
         assert_eq!(quote("my plan.toml"), "'my plan.toml'");
         assert_eq!(quote("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");

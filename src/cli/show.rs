@@ -11,7 +11,7 @@ use super::{CommandError, ExitStatus};
 use crate::jobs::xml::{self, JobXmlError};
 use crate::jobs::{JobDescription, describe};
 
-/// Show everything that is known of a job.
+/// Show the details of a job.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -20,30 +20,32 @@ Examples:
   batchplan show ODRi --json | jq '.failures[] | {code, count}'
 
 --json prints one object:
-  job_id, name, description, status, reason, cause (of a pause), interrupted, holder;
-  confirmation_required, confirmed, priority, token; created, changed, ended (RFC 3339);
+  job_id, name, description, status, reason, cause (of a pause), interrupted,
+  holder; confirmation_required, confirmed, priority, token;
+  created, changed, ended (RFC 3339);
   plan_file, plan_hash, plan_error; store, manifest, operations (in words);
   origin, retry_of, retried_by;
-  total, succeeded, failed, not_attempted, in_doubt; active_seconds, objects_per_second;
-  failures: [{code, http (0 without an answer), count, advice,
+  total, succeeded, failed, not_attempted, in_doubt;
+  active_seconds, objects_per_second;
+  failures: [{code, http (0 without a response), count, advice,
     examples: [{bucket, key (URL-encoded), version, message}]}];
-  report (its place), report_state (absent, open, kept, due, published), report_folder;
-  folder, files: [{name, files, bytes}]; next
-With --watch it is a line for each change. Values that are not known are null.")]
+  report (its location), report_state (absent, open, kept, due, published),
+  report_folder; folder, files: [{name, files, bytes}]; next
+With --watch, it prints one line for each change. Unknown values are null.")]
 pub(super) struct ShowArgs {
-    /// The job's id, or the beginning of it
+    /// The job's id, or a unique prefix of it
     job: String,
-    /// Show it again whenever it has changed, until it is over or stops
+    /// Show the job again at each change, until it ends or stops
     #[arg(long, conflicts_with = "format")]
     watch: bool,
-    /// Show up to ten failed objects for each error code, not one
+    /// Show up to ten failed objects for each error code instead of one
     #[arg(long)]
     examples: bool,
     /// Print the job as JSON
     #[arg(long)]
     json: bool,
-    /// Print the job in another form
-    #[arg(long, value_name = "FORM", conflicts_with = "json")]
+    /// Print the job in another format
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<JobFormat>,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -57,7 +59,7 @@ pub(super) fn run(args: &ShowArgs, terminal: Terminal) -> Result<ExitStatus, Com
             ExitStatus::Refused,
             format!("job {} cannot be watched from here: the state is held by {by}", job.id),
         )
-        .help(format!("what was pushed last: batchplan show {}{}", job.id, kept.flag())));
+        .help(format!("to see what was pushed last: batchplan show {}{}", job.id, kept.flag())));
     }
     if args.watch {
         return watch::watch(&kept, &job.id, terminal, &style, args.json);

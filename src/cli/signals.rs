@@ -70,11 +70,12 @@ impl TerminationSignals {
     }
 }
 
-/// Cancels `stop` at the first SIGINT, SIGTERM or SIGHUP, and ends the process at the second.
+/// Cancels `stop` at the first SIGINT, SIGTERM or SIGHUP, and ends the process at the second. `drain` is how long
+/// requests in flight may take after that, if the command runs jobs.
 ///
 /// # Errors
 /// Returns an error if the process cannot listen for signals.
-pub(super) fn listen(terminal: Terminal, stop: CancellationToken) -> std::io::Result<()> {
+pub(super) fn listen(terminal: Terminal, stop: CancellationToken, drain: Option<Duration>) -> std::io::Result<()> {
     let mut signals = TerminationSignals::new()?;
     tokio::spawn(async move {
         signals.next().await;
@@ -84,7 +85,11 @@ pub(super) fn listen(terminal: Terminal, stop: CancellationToken) -> std::io::Re
             // Leave the line on which the terminal has printed ^C.
             terminal.eprint("");
         }
-        terminal.eprint("stopping: what is in flight is finished; once more to leave at once");
+        let what = drain.map_or_else(
+            || "Stopping.".to_owned(),
+            |limit| format!("Pausing: finishing requests in flight (up to {} s).", limit.as_secs()),
+        );
+        terminal.eprint(format_args!("{what} Press Ctrl-C again to quit now."));
         signals.next().await;
         std::process::exit(ExitStatus::Interrupted as i32);
     });

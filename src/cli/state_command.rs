@@ -13,20 +13,20 @@ use super::terminal::{Terminal, escape_line};
 use super::{CommandError, ExitStatus, plan_file};
 use crate::remote::{self, LockStatus, RemoteError, RemoteStateConfig, StateOverview};
 
-/// Look at jobs that are kept in a bucket, copy them, or take the lock from whoever is gone.
+/// Show, copy or unlock a state: jobs that are kept in a bucket.
 ///
-/// Jobs are kept in a bucket where a plan has [state], or a command `--state s3://BUCKET/PREFIX` (or `oss://`): then
-/// whichever machine comes next goes on with them.
+/// Jobs are kept in a bucket if a plan has [state], or if you pass `--state s3://BUCKET/PREFIX` (or `oss://`). Any
+/// machine can then resume them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   batchplan state show --state s3://my-bucket/batchplan
-  batchplan state pull copy --plan plan.toml      and then batchplan list --state copy
-  batchplan state push .batchplan --state s3://my-bucket/batchplan    move jobs of this machine there
+  batchplan state pull copy --plan plan.toml   then batchplan list --state copy
+  batchplan state push .batchplan --state s3://my-bucket/batchplan
   batchplan state unlock --plan plan.toml
 
-Exit codes: 0 done, 1 the tool failed, 2 there is no such state, 6 refused: it is held, or has moved on,
-7 not confirmed.")]
+Exit codes: 0 done, 1 the tool failed, 2 no such state, 6 refused: the state is
+locked or has changed, 7 not confirmed.")]
 pub(super) struct StateArgs {
     #[command(subcommand)]
     what: StateCommand,
@@ -34,20 +34,20 @@ pub(super) struct StateArgs {
 
 #[derive(Debug, Subcommand)]
 enum StateCommand {
-    /// Say what is there, and who holds it
+    /// Show what is in the state, and who holds its lock
     Show(StateShowArgs),
-    /// Copy all of it to a folder of this machine; nobody is kept from it meanwhile
+    /// Copy the state to a local folder, without taking its lock
     Pull(StatePullArgs),
-    /// Put the jobs of a folder there; refused where the state has moved on since the folder was pulled
+    /// Copy the jobs of a folder to the state; refused if the state has changed since the folder was pulled
     Push(StatePushArgs),
-    /// Take the lock from whoever has it, and is gone for good
+    /// Take the lock from a holder that no longer runs
     Unlock(StateUnlockArgs),
 }
 
 /// Which state.
 #[derive(Debug, Args)]
 struct BucketStateArgs {
-    /// The plan whose [state] is meant
+    /// Use the [state] of this plan
     #[arg(long, value_name = "PLAN")]
     plan: Option<PathBuf>,
     #[command(flatten)]
@@ -58,16 +58,16 @@ struct BucketStateArgs {
 struct StateShowArgs {
     #[command(flatten)]
     which: BucketStateArgs,
-    /// Print it as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 struct StatePullArgs {
-    /// The folder; it becomes what is in the bucket [default: the copy that this machine works on]
+    /// The folder to copy the state to [default: this machine's local copy]
     folder: Option<PathBuf>,
-    /// Also where there is something in the folder that is lost by it
+    /// Overwrite the folder, even if it has jobs that the state does not have
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -76,9 +76,9 @@ struct StatePullArgs {
 
 #[derive(Debug, Args)]
 struct StatePushArgs {
-    /// The folder [default: the copy that this machine works on]
+    /// The folder to copy to the state [default: this machine's local copy]
     folder: Option<PathBuf>,
-    /// Put it in the place of what is there, whatever that is
+    /// Replace the state, whatever it contains
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -87,7 +87,7 @@ struct StatePushArgs {
 
 #[derive(Debug, Args)]
 struct StateUnlockArgs {
-    /// Do not ask
+    /// Skip the confirmation prompt
     #[arg(long)]
     auto_approve: bool,
     #[command(flatten)]
@@ -98,8 +98,8 @@ impl BucketStateArgs {
     fn remote_options(&self, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
         let file = self.plan.as_deref().map(|path| plan_file::require(path, terminal)).transpose()?;
         let url = self.state.url(file.as_ref().map(|file| &file.plan))?.ok_or_else(|| {
-            CommandError::new(ExitStatus::Invalid, "no state in a bucket is named")
-                .help("give --state s3://BUCKET/PREFIX (or oss://), or --plan with a plan that has [state]")
+            CommandError::new(ExitStatus::Invalid, "no state in a bucket was given")
+                .help("use --state s3://BUCKET/PREFIX (or oss://), or --plan with a plan that has [state]")
         })?;
         self.state.remote_options(&url, terminal)
     }
@@ -150,7 +150,7 @@ fn format_overview(opening: &RemoteStateConfig, StateOverview { pushed, lock }: 
     rows.push((
         "lock",
         match lock {
-            None => "nobody ever held it".to_owned(),
+            None => "never held".to_owned(),
             Some(LockStatus::Readable { holder, released: true, .. }) => format!("free; last held by {}", holder.name),
             Some(LockStatus::Readable { holder, .. }) => format!("held by {holder}"),
             Some(LockStatus::Unreadable { name, what, .. }) => format!("{name} cannot be read: {what}"),
@@ -195,11 +195,11 @@ fn pull(args: &StatePullArgs, terminal: Terminal) -> Result<ExitStatus, CommandE
 fn push(args: &StatePushArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let opening = with_folder(args.which.remote_options(terminal)?, args.folder.as_ref());
     if !opening.folder.join(crate::journal::JOURNAL_NAME).exists() {
-        return Err(CommandError::new(ExitStatus::Invalid, format!("{} keeps no jobs", opening.folder.display()))
+        return Err(CommandError::new(ExitStatus::Invalid, format!("{} has no jobs", opening.folder.display()))
             .help("name the folder that has journal.db, such as .batchplan"));
     }
     let new = block_on(remote::push_folder(&opening, args.force))?;
-    terminal.eprint(if new { "pushed" } else { "nothing is new" });
+    terminal.eprint(if new { "pushed" } else { "nothing to push" });
     Ok(ExitStatus::Success)
 }
 
@@ -215,7 +215,7 @@ fn unlock(args: &StateUnlockArgs, terminal: Terminal) -> Result<ExitStatus, Comm
     // Only the lock that was shown and confirmed is taken.
     let shown = match block_on(remote::overview(&opening))?.lock.ok_or(RemoteError::NoState)? {
         LockStatus::Readable { released: true, .. } => {
-            terminal.eprint("nobody holds it");
+            terminal.eprint("the lock is free");
             return Ok(ExitStatus::Success);
         }
         LockStatus::Readable { holder, generation, .. } => {
@@ -228,16 +228,16 @@ fn unlock(args: &StateUnlockArgs, terminal: Terminal) -> Result<ExitStatus, Comm
         }
     };
     terminal.eprint(
-        "warning: if whoever holds it still works, it stops when it next renews its lock; until then both may work on the \
-         same objects, and what it did since its last push is done again",
+        "warning: if the holder still runs, it stops at its next lock renewal; until then, two processes may change the same \
+         objects, and what it did since its last push is done again",
     );
     if !args.auto_approve {
         if !terminal.is_interactive() {
             return Err(CommandError::new(
                 ExitStatus::Refused,
-                "unlocking wants to be confirmed, and there is nobody to ask",
+                "unlocking needs confirmation, but there is no terminal to ask on",
             )
-            .help("when it is certainly gone: batchplan state unlock --auto-approve"));
+            .help("if you are sure that the holder no longer runs: batchplan state unlock --auto-approve"));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Never cancelled: a signal ends the process, and nothing was changed.
@@ -247,6 +247,6 @@ fn unlock(args: &StateUnlockArgs, terminal: Terminal) -> Result<ExitStatus, Comm
         }
     }
     let generation = block_on(remote::unlock(&opening, shown))?;
-    terminal.eprint(format_args!("unlocked: what comes next is generation {}", generation + 1));
+    terminal.eprint(format_args!("unlocked: the next generation is {}", generation + 1));
     Ok(ExitStatus::Success)
 }

@@ -38,7 +38,7 @@ pub(super) struct StateLocationArgs {
     /// or `oss://BUCKET/PREFIX` [default: what the plan says, or .batchplan]
     #[arg(long, value_name = "DIR|URL", env = "BATCHPLAN_STATE")]
     pub(super) state: Option<PathBuf>,
-    /// How long to wait for whoever holds a state in a bucket, such as 30s or 10m [default: not at all]
+    /// How long to wait for the lock of a state in a bucket, such as 30s or 10m [default: do not wait]
     #[arg(long, value_name = "TIME", value_parser = parse_lock_timeout)]
     pub(super) lock_timeout: Option<Duration>,
 }
@@ -57,8 +57,8 @@ pub(super) enum JournalAccess {
 }
 
 fn parse_lock_timeout(text: &str) -> Result<Duration, String> {
-    let lapse = parse_duration(text).ok_or("a whole number with s, m or h behind it, such as 90s")?;
-    if lapse <= Duration::from_hours(24) { Ok(lapse) } else { Err("at most a day".to_owned()) }
+    let lapse = parse_duration(text).ok_or("must be a number followed by s, m or h, such as 90s")?;
+    if lapse <= Duration::from_hours(24) { Ok(lapse) } else { Err("must be at most 24h".to_owned()) }
 }
 
 impl StateLocationArgs {
@@ -76,8 +76,8 @@ impl StateLocationArgs {
         state.map_or_else(String::new, |state| Self { state: Some(state.clone()), lock_timeout: None }.flag())
     }
 
-    /// Inserts `state_flag` after each command in `text` that accepts it. Messages from outside `cli` know no flags and omit
-    /// it. A text that already contains the flag is returned unchanged.
+    /// Inserts `flag` after each command in `text` that accepts it. Messages from outside `cli` know no flags and
+    /// omit it. A text that already contains the flag is returned unchanged.
     pub(super) fn add_flag_to_commands(text: &str, flag: &str) -> String {
         if flag.is_empty() || text.contains(flag) {
             return text.to_owned();
@@ -124,8 +124,7 @@ impl StateLocationArgs {
         };
         let Some(text) = state.to_str().filter(|text| StateUrl::is_state_url(text)) else { return Ok(None) };
         let url = StateUrl::parse(text).map_err(|refused| {
-            CommandError::new(ExitStatus::Invalid, format!("--state is no place to keep jobs: {}", refused.message))
-                .help(refused.help)
+            CommandError::new(ExitStatus::Invalid, format!("invalid --state: {}", refused.message)).help(refused.help)
         })?;
         Ok(Some(url.completed_from(beside)))
     }
@@ -136,7 +135,7 @@ impl StateLocationArgs {
     /// Returns an error if the URL is incomplete, such as an `oss://` URL without a region.
     pub(super) fn remote_options(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
         let store = url.store_config().map_err(|refused| {
-            CommandError::new(ExitStatus::Invalid, format!("the state at {url} cannot be found: {}", refused.message))
+            CommandError::new(ExitStatus::Invalid, format!("cannot use the state at {url}: {}", refused.message))
                 .help(refused.help)
         })?;
         let place = url.to_string();
@@ -155,9 +154,7 @@ impl StateLocationArgs {
             lock_timeout: self.lock_timeout.unwrap_or_default(),
             notify: Arc::new(move |what| terminal.eprint(what)),
             exit: Arc::new(move |why| {
-                terminal.eprint(format_args!(
-                    "error: {why}; what was done since the last push is not kept, and this ends here"
-                ));
+                terminal.eprint(format_args!("error: {why}; progress since the last push is lost. Exiting now"));
                 std::process::exit(ExitStatus::ToolFailed as i32)
             }),
         })
@@ -199,7 +196,8 @@ impl StateLocationArgs {
         self.open_existing_with_job(plan, access, None, terminal)
     }
 
-    /// Like [`open_existing`](Self::open_existing). If the command only reads, the files of `open_job` are fetched as well.
+    /// Like [`open_existing`](Self::open_existing). If the command only reads, the files of `job` are fetched as
+    /// well.
     ///
     /// # Errors
     /// Returns an error if the journal cannot be used.
@@ -305,7 +303,7 @@ fn share_folder(folder: &Path) -> Result<Option<FileLease>, CommandError> {
         Err(LeaseError::Held(by)) => {
             let what = format!("the folder {} is in use by {by}", folder.display());
             Err(CommandError::new(ExitStatus::Refused, what).help(
-                "wait for it to end: it copies the folder to or from a bucket, or works on a state in a bucket there",
+                "wait for it to end: it copies the folder to or from a bucket, or uses it for a state in a bucket",
             ))
         }
     }
@@ -330,16 +328,17 @@ fn expire_jobs(journal: &JournalHandle, access: JournalAccess, terminal: Termina
     };
     if let Some(ClockLeap { ahead, jobs }) = leap {
         let days = ahead.as_hours() / 24;
+        let expired = if jobs == 1 { "expired job is" } else { "expired jobs are" };
         terminal.eprint(format_args!(
-            "warning: the clock is {days} days ahead of the last time that anything was recorded here: {jobs} old jobs are kept \
-             until it has gone on from there for {} days\n  help: if the clock is wrong, set it right: nothing was deleted",
+            "warning: the clock is {days} days ahead of the last record in the journal: {jobs} {expired} kept until it has \
+             run on for {} days\n  help: if the clock is wrong, correct it: nothing was deleted",
             MAX_CLOCK_STEP.as_hours() / 24
         ));
     }
     Ok(())
 }
 
-/// Converts an error, and adds `state_flag` to the commands in its help so that they find the same state.
+/// Converts an error, and adds `flag` to the commands in its help so that they find the same state.
 fn error_with_flag(error: RemoteError, flag: &str) -> CommandError {
     let error = CommandError::from(error);
     CommandError { help: error.help.map(|help| StateLocationArgs::add_flag_to_commands(&help, flag)), ..error }
@@ -349,9 +348,9 @@ fn error_with_flag(error: RemoteError, flag: &str) -> CommandError {
 fn warn_of_discarded_state(terminal: Terminal) {
     if variable("RUNNER_ENVIRONMENT").is_some_and(|kind| kind == "github-hosted") {
         terminal.eprint(
-            "warning: jobs are kept in a folder of this runner, which is thrown away: no later run goes on with them, and a plan \
-             that recurs begins anew each time\n  help: keep them in a bucket, by --state, by [state] in the plan, or by the \
-             action's input state",
+            "warning: jobs are kept in a folder of this runner, which is discarded: no later run can resume them, and a \
+             recurring plan starts over each time\n  help: keep them in a bucket with --state, with [state] in the plan, or \
+             with the action's input `state`",
         );
     }
 }
@@ -374,7 +373,7 @@ fn describe_this_process() -> String {
         let attempt = variable("GITHUB_RUN_ATTEMPT").unwrap_or_else(|| "1".to_owned());
         return format!("{run} (attempt {attempt})");
     }
-    let user = variable("USER").or_else(|| variable("USERNAME")).unwrap_or_else(|| "somebody".to_owned());
+    let user = variable("USER").or_else(|| variable("USERNAME")).unwrap_or_else(|| "unknown".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.or_else(|| variable("HOSTNAME")).or_else(|| variable("COMPUTERNAME"));
     format!("{user}@{} (process {})", host.as_deref().unwrap_or("this machine").trim(), std::process::id())
@@ -394,16 +393,16 @@ fn lock_intervals() -> LeaseConfig {
 /// How jobs are run by this command.
 #[derive(Debug, Args)]
 pub(super) struct JobRunArgs {
-    /// Do not wait for jobs that may touch the same objects
+    /// Do not wait for jobs that may change the same objects
     #[arg(long)]
     pub(super) allow_overlap: bool,
-    /// How many jobs may be at work at once, in all processes together
+    /// How many jobs may run at once, over all processes
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SLOTS, value_parser = parse_slots)]
     pub(super) slots: usize,
 }
 
 fn parse_slots(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|slots| (1..=1000).contains(slots)).ok_or_else(|| "from 1 to 1000".to_owned())
+    text.parse().ok().filter(|slots| (1..=1000).contains(slots)).ok_or_else(|| "must be from 1 to 1000".to_owned())
 }
 
 impl JobRunArgs {
@@ -458,7 +457,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_that_are_named_find_the_same_folder() {
+    fn shown_commands_get_the_state_flag() {
         let named = |text: &str| StateLocationArgs::add_flag_to_commands(text, " --state 'my dir'");
         assert_eq!(
             named("batchplan show A; or batchplan run"),

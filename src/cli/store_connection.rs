@@ -21,7 +21,7 @@ impl From<ConnectError> for CommandError {
         match error {
             ConnectError::Store(error) => Self::from(error),
             ConnectError::Sandbox(SandboxError::InUse(_)) => Self::new(ExitStatus::Refused, message)
-                .help("wait for the other apply or sandbox to end, or give [store] another data folder"),
+                .help("wait for the other apply or sandbox to end, or choose another data folder in [store]"),
             ConnectError::Sandbox(error) => Self { message, ..Self::from(error) },
             ConnectError::Server(error) => Self { message, ..Self::from(error) },
             ConnectError::NoSandboxFolder => Self::new(ExitStatus::ToolFailed, message),
@@ -35,20 +35,20 @@ impl From<StoreConnectError> for CommandError {
         let (exit, help) = match error {
             _ if error.has_invalid_credentials() => (
                 ExitStatus::ToolFailed,
-                Some("correct what is named there: a value that was copied must bring no line break or blank along"),
+                Some("correct that value: it may have been copied with a line break or a space"),
             ),
             StoreConnectError::NoCredentials { provider: StoreProvider::Oss, .. } => (
                 ExitStatus::ToolFailed,
-                Some("set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a plan never holds them"),
+                Some("set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a plan never contains them"),
             ),
             StoreConnectError::NoCredentials { .. } => (
                 ExitStatus::ToolFailed,
-                Some("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never holds them"),
+                Some("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them"),
             ),
             StoreConnectError::RoleNotAssumed(_) => (
                 ExitStatus::ToolFailed,
                 Some(
-                    "check `role_arn` in [store]: the role's trust policy must name whoever asks, who must be allowed \
+                    "check `role_arn` in [store]: the role's trust policy must name your identity, which must be allowed \
                      sts:AssumeRole",
                 ),
             ),

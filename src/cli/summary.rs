@@ -8,6 +8,7 @@ use batchplan_store::{StoreConfig, StoreProvider};
 use indicatif::HumanCount;
 
 use crate::completion::{ReportFormat, ReportScope};
+use crate::job::Progress;
 use crate::journal::JobRecord;
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
 use crate::operation::Operation;
@@ -37,6 +38,11 @@ pub(super) fn one_line(value: &str) -> String {
 /// Formats a number of objects, such as `1 object` or `1,204 objects`.
 pub(super) fn format_objects(count: u64) -> String {
     format!("{} object{}", HumanCount(count), if count == 1 { "" } else { "s" })
+}
+
+/// Formats the outcomes of a job, such as `1,203 succeeded, 1 failed`.
+pub(super) fn format_outcomes(progress: Progress) -> String {
+    format!("{} succeeded, {} failed", HumanCount(progress.succeeded), HumanCount(progress.failed))
 }
 
 /// Returns the URL scheme of a report's location, `s3` or `oss`.
@@ -153,7 +159,7 @@ fn describe_report(plan: &Plan) -> String {
     };
     let place = match &spec.location {
         Some(place) => format!("{}://{}/{}", url_scheme(plan.store.provider), place.bucket, place.prefix),
-        None => "kept here only".to_owned(),
+        None => "local only".to_owned(),
     };
     format!("{place} ({scope}, {format})")
 }
@@ -163,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_stays_on_its_line() {
+    fn values_stay_on_one_line() {
         let tags: TagSet = [("a", "x\n  operation  none")].into_iter().collect();
         let described = one_line(&describe_operation(&Operation::PutTagging(tags)));
         assert_eq!(described, r"put_object_tagging  a=x\n  operation  none");

@@ -79,7 +79,7 @@ impl Terminal {
         self.print_text(&format!("{line}\n"))
     }
 
-    /// Like [`print_json`](Self::print_json), for text that has its own line breaks.
+    /// Like [`print`](Self::print), for text that has its own line breaks.
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written for a reason other than a closed pipe.
@@ -90,7 +90,7 @@ impl Terminal {
                 STDOUT_CLOSED.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            Err(error) => Err(io::Error::new(error.kind(), format!("standard output cannot be written: {error}"))),
+            Err(error) => Err(io::Error::new(error.kind(), format!("cannot write standard output: {error}"))),
             Ok(()) => Ok(()),
         }
     }
@@ -168,7 +168,7 @@ fn escape_runner_commands(text: &str) -> Cow<'_, str> {
 }
 
 /// Escapes characters in data that would move the cursor or change the reading direction, in a form that means the same
-/// in JSON and TOML, or in XML. Colours are kept if data is `colours_allowed`.
+/// in JSON and TOML, or in XML. Colours are kept if `coloured` is set.
 fn escape_terminal_controls(text: &str, coloured: bool) -> Cow<'_, str> {
     let drives = |c: char| affects_terminal(c) && !matches!(c, '\n' | '\t');
     if !text.contains(drives) {
@@ -226,13 +226,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_said_commands_the_terminal() {
+    fn escapes_terminal_controls_in_messages() {
         assert_eq!(escape_controls("a\u{1b}[2Jb\r\u{9b}0m\u{202e}c\né"), "a\\u{1b}[2Jb\\r\\u{9b}0m\\u{202e}c\né");
         assert_eq!(escape_line("a\nb\u{1b}"), "a\\nb\\u{1b}");
     }
 
     #[test]
-    fn data_commands_no_terminal_and_means_the_same() {
+    fn escapes_terminal_controls_in_data() {
         let hostile = "a\u{7f}b\u{85}\u{9b}2J\u{202e}c\u{2066}\u{2028}d\u{1b}[31m\té";
         let json = serde_json::json!({ "name": hostile }).to_string();
         let printed = escape_terminal_controls(&json, false);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_said_commands_the_runner_of_a_workflow() {
+    fn escapes_workflow_commands() {
         let said = "a\n::error::b\n \u{a0}::add-mask::c\r::d\nx ##[set-output name=y]z\n###[group]\n\u{feff}::e";
         assert_eq!(
             escape_runner_commands(said),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_of_a_server_passes_for_one_of_ours() {
+    fn bars_mark_lines_of_servers() {
         assert_eq!(bar_lines("403 no\n  help: run this\n"), "403 no\n  |   help: run this");
     }
 }

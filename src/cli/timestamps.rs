@@ -14,10 +14,10 @@ pub(super) fn parse_instant(text: &str) -> Result<Timestamp, String> {
 
 fn parse_relative_to(now: Timestamp, text: &str) -> Result<Timestamp, String> {
     if let Some(age) = parse_age(text) {
-        return now.checked_sub(age).map_err(|_| "that is before there were clocks".to_owned());
+        return now.checked_sub(age).map_err(|_| "that is too long ago".to_owned());
     }
     parse_timestamp(text).ok_or_else(|| {
-        "neither a day such as 2024-01-31, nor an instant such as 2024-01-31T08:00:00Z, nor an age such as 7d, 12h or 4w"
+        "must be a date such as 2024-01-31, a time such as 2024-01-31T08:00:00Z, or an age such as 7d, 12h or 4w"
             .to_owned()
     })
 }

@@ -9,22 +9,22 @@ use serde_json::{Value as Json, json};
 use super::{CommandError, ExitStatus, Terminal, github, plan_file, problems};
 use crate::diagnostics::FileProblems;
 
-/// Check plan files.
+/// Check plan files for mistakes.
 ///
-/// Says every problem at once, each with its place and its remedy. Nothing is sent anywhere.
+/// Reports all problems at once, each with its location and how to fix it. Nothing is sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   batchplan validate plan.toml
-  batchplan validate plans/              # every *.toml below the folder
+  batchplan validate plans/              # every *.toml in the folder and below
   batchplan validate plans/ --json | jq '.plans[] | select(.valid | not) | .file'
 
-Exit code: 0 when every plan is valid (warnings are fine), 2 otherwise.")]
+Exit codes: 0 every plan is valid (warnings are allowed), 2 otherwise.")]
 pub(super) struct ValidateArgs {
-    /// Plan files, or folders that are searched for *.toml (folders whose names begin with a dot are left out).
+    /// Plan files, or folders to search for *.toml (folders whose names start with a dot are skipped).
     #[arg(required = true, value_name = "PLAN")]
     plans: Vec<PathBuf>,
 
-    /// Print the result as JSON instead.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -69,7 +69,7 @@ fn collect_files(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), CommandErr
     find_plan_files(path, &mut found)
         .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {}: {error}", path.display())))?;
     if found.is_empty() {
-        let message = format!("there are no plan files (*.toml) below {}", path.display());
+        let message = format!("no plan files (*.toml) in {}", path.display());
         return Err(CommandError::new(ExitStatus::Invalid, message));
     }
     found.sort();

@@ -95,7 +95,7 @@ impl ReportRowDecoder {
     ) -> Result<ReportRow<'a>, String> {
         let expected = column_count(format);
         if count != expected {
-            return Err(format!("it has {count} columns, and a row of this report has {expected}"));
+            return Err(format!("expected {expected} columns, found {count}"));
         }
         let (task, status, error) = match format {
             ReportFormat::Oss => oss_result(column(3), column(4))?,
@@ -115,7 +115,7 @@ fn oss_result<'a>(status: &str, error: &'a str) -> Result<ReportedResult<'a>, St
         "" => None,
         digits => Some(
             parse_http_status(digits)
-                .ok_or_else(|| format!("its HTTPStatus is `{}`, not a number of three digits", shorten(digits)))?,
+                .ok_or_else(|| format!("its HTTPStatus is `{}`, not a three-digit number", shorten(digits)))?,
         ),
     };
     let fine = error.is_empty() && code.is_some_and(|code| (200..300).contains(&code));

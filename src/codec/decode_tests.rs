@@ -101,23 +101,23 @@ fn an_aws_row_says_itself_which_column_is_the_status() {
 }
 
 #[test]
-fn a_row_of_something_else_says_why() {
+fn rejects_rows_of_other_files() {
     let refused = |format, row: &str| read(format, row).unwrap_err();
-    assert_eq!(refused(ReportFormat::Oss, "b,k,"), "it has 3 columns, and a row of this report has 5");
-    assert_eq!(refused(ReportFormat::Aws, "b,k,,200,"), "it has 5 columns, and a row of this report has 7");
+    assert_eq!(refused(ReportFormat::Oss, "b,k,"), "expected 5 columns, found 3");
+    assert_eq!(refused(ReportFormat::Aws, "b,k,,200,"), "expected 7 columns, found 5");
     let header = refused(ReportFormat::Oss, "Bucket,Key,VersionId,HTTPStatus,Error");
-    assert_eq!(header, "its HTTPStatus is `HTTPStatus`, not a number of three digits");
+    assert_eq!(header, "its HTTPStatus is `HTTPStatus`, not a three-digit number");
     for status in ["2000", "+20", "20", "099", "2e2", "\u{0662}0"] {
         assert!(refused(ReportFormat::Oss, &format!("b,k,,{status},")).contains("HTTPStatus"), "{status}");
     }
-    assert!(refused(ReportFormat::Oss, "b,a%zz,,200,").contains("`%zz` is no escape"));
+    assert!(refused(ReportFormat::Oss, "b,a%zz,,200,").contains("`%zz` is not a valid escape"));
     let done = refused(ReportFormat::Aws, &format!("b,k,,\u{1b}{},403,x,y", "x".repeat(99)));
     assert!(done.starts_with("its TaskStatus is `\\u{1b}xxx") && done.contains("x…`"), "{done}");
     assert_eq!(refused(ReportFormat::Aws, "b,k,,failed,a,b,c"), "neither `a` nor `b` is an HTTP status");
 }
 
 #[test]
-fn columns_tell_the_format() {
+fn column_count_gives_the_format() {
     for format in [ReportFormat::Oss, ReportFormat::Aws] {
         assert_eq!(format_for_column_count(column_count(format)), Some(format));
     }

@@ -33,7 +33,7 @@ fn decode_escape(from: &[u8]) -> Result<u8, String> {
     let value = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
     value.ok_or_else(|| {
         let shown = String::from_utf8_lossy(&from[..from.len().min(3)]).escape_debug().to_string();
-        format!("`{shown}` is no escape: a % in a key is written %25")
+        format!("`{shown}` is not a valid escape: write a % in a key as %25")
     })
 }
 
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_plus_is_told() {
+    fn raw_plus_is_reported() {
         let mut out = Vec::new();
         assert_eq!(percent_decode_into(b"a+b", false, &mut out), Ok(true));
         assert_eq!(percent_decode_into(b"a%2Bb", false, &mut out), Ok(false));

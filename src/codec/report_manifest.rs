@@ -103,13 +103,13 @@ pub struct ReportManifest {
 /// colon.
 pub fn parse_report_manifest(text: &[u8]) -> Result<ReportManifest, String> {
     let shape: RawReportManifest =
-        serde_json::from_slice(text).map_err(|why| format!("it is no completion report's manifest: {why}"))?;
+        serde_json::from_slice(text).map_err(|why| format!("not the manifest of a completion report: {why}"))?;
     let format = match shape.format.as_str() {
         OSS_FORMAT => ReportFormat::Oss,
         AWS_FORMAT => ReportFormat::Aws,
         other => {
             let other = other.escape_debug();
-            return Err(format!("its format is {other}, and only {OSS_FORMAT} and {AWS_FORMAT} can be read"));
+            return Err(format!("its format is {other}, but only {OSS_FORMAT} and {AWS_FORMAT} are supported"));
         }
     };
     let files = shape.results.into_iter().map(RawReportManifestEntry::validate).collect::<Result<_, _>>()?;
@@ -238,15 +238,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_a_report_says_why() {
+    fn rejects_other_documents() {
         let refused = |text: &str| parse_report_manifest(text.as_bytes()).unwrap_err();
         let file = |members: &str| refused(&format!(r#"{{"Format":"{AWS_FORMAT}","Results":[{{{members}}}]}}"#));
         for text in ["", "{}", "null", "[]", r#"{"sourceBucket":"b","files":[]}"#, "<xml/>"] {
-            assert!(refused(text).starts_with("it is no completion report's manifest: "), "{text}");
+            assert!(refused(text).starts_with("not the manifest of a completion report: "), "{text}");
         }
-        assert!(refused(&"[".repeat(100_000)).contains("no completion report"));
+        assert!(refused(&"[".repeat(100_000)).contains("not the manifest of a completion report"));
         let newer = refused(r#"{"Format":"Report_CSV_2030\u001b","Results":[]}"#);
-        assert!(newer.starts_with(r"its format is Report_CSV_2030\u{1b}, and only Report_CSV_20250901 and"), "{newer}");
+        assert!(newer.starts_with(r"its format is Report_CSV_2030\u{1b}, but only Report_CSV_20250901 and"), "{newer}");
         let good = r#""TaskExecutionStatus":"failed","Bucket":"b","Key":"k""#;
         assert!(file(good).contains("MD5Checksum"));
         assert!(file(&format!(r#"{good},"MD5Checksum":"&lol;""#)).contains("not 32 hexadecimal digits"));

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_whole_is_exact() {
+    fn complete_sample_is_exact() {
         let share = SampleShare { matching: 3, sampled: 10, population: 10 };
         assert_eq!(share.estimate(), ConfidenceInterval { low: 3, likely: 3, high: 3 });
         assert_eq!(
@@ -108,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_interval_holds_what_was_seen(all in 1_u64..1_000_000, looked in 1_u64..300, found in 0_u64..300) {
+        fn interval_contains_the_observed_count(all in 1_u64..1_000_000, looked in 1_u64..300, found in 0_u64..300) {
             let looked = looked.min(all);
             let found = found.min(looked);
             let ConfidenceInterval { low, likely, high } = SampleShare { matching: found, sampled: looked, population: all }.estimate();

@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_changed_is_shown() {
+    fn shows_only_changes_with_context() {
         let old = "a\nb\nc\nd\ne\nf\n";
         assert_eq!(unified_diff(old, old), "");
         assert_eq!(unified_diff(old, &old.replace("e\n", "E\n")), "@@ -3,4 +3,4 @@\n c\n d\n-e\n+E\n f\n");

@@ -279,7 +279,7 @@ fn read_subject(call: &ObjectRequest) -> &'static str {
 
 /// Returns the failure of setting an ACL in a bucket that accepts none.
 fn acls_not_supported(operation: &str) -> FailureReason {
-    let message = "the bucket's owner owns every object in it, and the bucket takes no ACLs";
+    let message = "the bucket has ACLs disabled: its owner owns every object";
     FailureReason::new("AccessControlListNotSupported", 400, operation, message)
 }
 

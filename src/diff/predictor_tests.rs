@@ -29,7 +29,7 @@ fn refused(code: &str, status: u16, call: ObjectRequest) -> ReadFailure {
 }
 
 #[test]
-fn what_is_as_it_should_be_is_written_to_unless_the_plan_says_otherwise() {
+fn unchanged_objects_are_written_unless_skip_unchanged() {
     let put = [Operation::PutTagging(tags(&[("a", "1")]))];
     let same = fate(&put, false, tagged(&[("a", "1")]));
     assert_eq!((same.effect, same.accepted), (Effect::Unchanged, vec![ObjectRequest::PutTags(tags(&[("a", "1")]))]));
@@ -41,7 +41,7 @@ fn what_is_as_it_should_be_is_written_to_unless_the_plan_says_otherwise() {
 }
 
 #[test]
-fn an_object_with_too_many_tags_fails_before_anything_is_written() {
+fn too_many_tags_fail_before_any_write() {
     let full: TagSet = (0..10).map(|number| (format!("k{number}"), "")).collect();
     let before = ObjectState { tags: MaybeKnown::Known(full), ..ObjectState::default() };
     let both = [Operation::PutAcl(ObjectAcl::Private), Operation::AddTagging(tags(&[("new", "")]))];
@@ -55,7 +55,7 @@ fn an_object_with_too_many_tags_fails_before_anything_is_written() {
 }
 
 #[test]
-fn what_is_not_there_fails_whichever_request_showed_it() {
+fn missing_objects_fail_for_any_read() {
     let put = judge(&[Operation::PutTagging(tags(&[("a", "1")]))], false);
     let gone =
         put.predict(object(), ObjectState::default(), Some(&refused("NoSuchKey", 404, ObjectRequest::GetTags)), true);
@@ -65,7 +65,7 @@ fn what_is_not_there_fails_whichever_request_showed_it() {
 }
 
 #[test]
-fn a_refused_look_is_a_failure_only_where_the_job_looks_too() {
+fn refused_read_is_a_failure_only_if_the_job_reads_too() {
     let denied = refused("AccessDenied", 403, ObjectRequest::GetTags);
     let of =
         |operation, skips| judge(&[operation], skips).predict(object(), ObjectState::default(), Some(&denied), true);
@@ -80,7 +80,7 @@ fn a_refused_look_is_a_failure_only_where_the_job_looks_too() {
 }
 
 #[test]
-fn what_the_manifest_tells_is_not_asked() {
+fn known_facts_need_no_read() {
     let all = [
         Operation::PutTagging(tags(&[])),
         Operation::PutAcl(ObjectAcl::Private),
@@ -131,7 +131,7 @@ fn requests_are_counted_up_to_the_one_that_fails() {
 }
 
 #[test]
-fn an_untiered_class_takes_a_refusal_a_look_and_a_second_request() {
+fn untiered_class_needs_a_second_request() {
     let request = RestoreRequest { days: 1, tier: Some(RestoreTier::Standard) };
     let judge = Predictor::new(OperationSet::new(vec![Operation::Restore(request)]), RestoreService::Oss);
     let before = ObjectState {
@@ -149,7 +149,7 @@ fn an_untiered_class_takes_a_refusal_a_look_and_a_second_request() {
 }
 
 #[test]
-fn a_read_that_is_refused_after_another_names_its_own_operation() {
+fn refused_second_read_names_its_operation() {
     let both = [Operation::PutTagging(tags(&[])), Operation::PutAcl(ObjectAcl::Private)];
     let denied = refused("AccessDenied", 403, ObjectRequest::GetAcl);
     let prospect = judge(&both, true).predict(object(), tagged(&[]), Some(&denied), true);
@@ -158,7 +158,7 @@ fn a_read_that_is_refused_after_another_names_its_own_operation() {
 }
 
 #[test]
-fn what_the_job_does_not_touch_is_not_told() {
+fn irrelevant_state_is_omitted() {
     let known = ObjectState {
         acl: MaybeKnown::Known(ObjectAcl::Private),
         restoration: MaybeKnown::Known(RestoreState::NotRestored),

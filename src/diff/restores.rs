@@ -51,12 +51,11 @@ pub(super) fn expected_response(
     request: RestoreRequest,
 ) -> ExpectedResponse {
     let Some(class) = class.known() else {
-        return ExpectedResponse::Unknown("the object's storage class is not known");
+        return ExpectedResponse::Unknown("the storage class is unknown");
     };
     let kind = RetrievalClass::of(class);
     if kind == RetrievalClass::Readable {
-        let message =
-            format!("an object of class {} can be read as it is: there is nothing to restore", class.as_str());
+        let message = format!("objects of class {} can be read directly and need no restore", class.as_str());
         let (code, http) =
             if service == RestoreService::Oss { ("OperationNotSupported", 400) } else { ("InvalidObjectState", 403) };
         return ExpectedResponse::Refused(FailureReason::new(code, http, OPERATION, message));
@@ -70,13 +69,13 @@ pub(super) fn expected_response(
         return ExpectedResponse::Refused(reason);
     }
     match restoration.known() {
-        None => ExpectedResponse::Unknown("whether a restore is under way is not known"),
+        None => ExpectedResponse::Unknown("it is unknown whether a restore is in progress"),
         Some(RestoreState::InProgress) if service == RestoreService::Oss && kind == RetrievalClass::Archive => {
             in_progress(None)
         }
         Some(RestoreState::InProgress) => in_progress(Some(request.tier.unwrap_or(RestoreTier::Standard))),
         Some(_) if kind == RetrievalClass::Unknown => {
-            ExpectedResponse::Unknown("whether objects of its class need a restore is not known")
+            ExpectedResponse::Unknown("it is unknown whether objects of this class need a restore")
         }
         Some(_) => ExpectedResponse::Accepted,
     }
@@ -131,11 +130,11 @@ pub(super) fn restore_attempts(
 fn in_progress(tier: Option<RestoreTier>) -> ExpectedResponse {
     match tier {
         None | Some(RestoreTier::Bulk) => {
-            let message = "a restore of this object is under way, and how long its copy will stay cannot be seen";
+            let message = "a restore of this object is already in progress, and the expiry of its copy is unknown";
             ExpectedResponse::Refused(FailureReason::new("RestoreAlreadyInProgress", 409, OPERATION, message))
         }
         Some(RestoreTier::Standard | RestoreTier::Expedited) => ExpectedResponse::Unknown(
-            "a restore is under way: another is taken only if it is faster, and how fast that is cannot be seen",
+            "a restore of unknown tier is in progress; a new one is accepted only if it is faster",
         ),
     }
 }
@@ -182,7 +181,8 @@ fn check_oss(
 ) -> Result<(), FailureReason> {
     let most = if kind == RetrievalClass::Archive { 7 } else { 365 };
     if kind != RetrievalClass::Unknown && !(1..=most).contains(&days) {
-        let message = format!("a restored copy of class {} stays for 1 to {most} days, not {days}", class.as_str());
+        let message =
+            format!("copies restored from class {} are kept for 1 to {most} days, not {days}", class.as_str());
         return Err(FailureReason::new("InvalidArgument", 400, OPERATION, message));
     }
     match tier {
@@ -194,7 +194,7 @@ fn check_oss(
 }
 
 fn tier_not_supported(code: &str, class: &StorageClass, tier: RestoreTier) -> FailureReason {
-    let message = format!("objects of class {} are not restored in the tier {}", class.as_str(), tier.as_str());
+    let message = format!("objects of class {} cannot be restored with tier {}", class.as_str(), tier.as_str());
     FailureReason::new(code, 400, OPERATION, message)
 }
 
@@ -221,7 +221,7 @@ mod tests {
     const NONE: RestoreState = RestoreState::NotRestored;
 
     #[test]
-    fn each_service_has_rules_of_its_own() {
+    fn services_have_different_restore_rules() {
         use RestoreService::{Aws, Oss, Other};
         assert_eq!(of(Aws, "GLACIER", NONE, 1000, Some(RestoreTier::Expedited)), ExpectedResponse::Accepted);
         assert_eq!(code(of(Aws, "DEEP_ARCHIVE", NONE, 1, Some(RestoreTier::Expedited))), "InvalidArgument");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn one_under_way_is_refused_where_no_tier_is_slower() {
+    fn restore_in_progress_is_refused_for_the_slowest_tier() {
         let going = |tier| of(RestoreService::Aws, "GLACIER", RestoreState::InProgress, 1, tier);
         assert_eq!(code(going(Some(RestoreTier::Bulk))), "RestoreAlreadyInProgress");
         assert!(matches!(going(None), ExpectedResponse::Unknown(_)));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_guessed() {
+    fn unknown_facts_are_not_guessed() {
         let request = RestoreRequest { days: 1, tier: None };
         assert!(matches!(
             expected_response(RestoreService::Aws, &MaybeKnown::Unknown, &MaybeKnown::Known(NONE), request),

@@ -81,7 +81,7 @@ fn quoted(value: &str) -> String {
 fn describe_restored_copy(restoration: RestoreState) -> String {
     match restoration {
         RestoreState::NotRestored => "none".to_owned(),
-        RestoreState::InProgress => "on its way".to_owned(),
+        RestoreState::InProgress => "in progress".to_owned(),
         RestoreState::RestoredUntil(until) => format!("until {until}"),
         RestoreState::Requested(request) => {
             let tier = request.tier.map_or_else(String::new, |tier| format!(" ({})", tier.as_str()));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_is_told_from_what_changes() {
+    fn separates_changed_from_unchanged_lines() {
         let tags = |pairs: &[(&str, &str)]| MaybeKnown::Known(pairs.iter().copied().collect::<TagSet>());
         let before = ObjectState {
             tags: tags(&[("owner", "kim"), ("stage", "dev")]),

@@ -185,7 +185,7 @@ mod tests {
     use batchplan_store::object::{MaybeKnown, ObjectKey, ObjectState};
 
     #[test]
-    fn a_server_that_makes_up_classes_and_codes_does_not_make_it_grow() {
+    fn bounds_the_number_of_groups() {
         let mut tally = PredictionTotals::default();
         for number in 0..1000 {
             let class = MaybeKnown::Known(StorageClass::new(&format!("CLASS-{number}")));

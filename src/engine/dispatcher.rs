@@ -163,7 +163,7 @@ struct CheckpointInProgress {
 }
 
 impl<'a> Dispatcher<'a> {
-    /// Creates a dispatcher for a job of `total` rows that starts at `spawn_worker`.
+    /// Creates a dispatcher for a job of `total` rows that starts at `start`.
     pub fn new(
         worker: Worker,
         limits: DispatchLimits,

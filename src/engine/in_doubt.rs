@@ -72,7 +72,7 @@ mod tests {
         /// Compares with a model that knows for each row whether it was changed and whether that was recorded. It
         /// covers several runs; some are killed, and then the last checkpoint counts.
         #[test]
-        fn never_less_is_in_doubt_than_was_changed_without_a_record(
+        fn never_underestimates_objects_in_doubt(
             total in 1..40_usize,
             runs in prop::collection::vec((prop::collection::vec(any_row(), 0..20), any::<bool>(), 0..8_usize), 1..6),
         ) {

@@ -88,7 +88,7 @@ pub enum ReportError {
     #[error(transparent)]
     Reopen(#[from] ReportResumeError),
     /// The journal holds an invalid checksum.
-    #[error("the journal's checksum of {file} is none")]
+    #[error("the journal holds an invalid checksum for {file}")]
     Checksum {
         /// The report file.
         file: String,
@@ -146,7 +146,7 @@ impl JobExecution<'_> {
         let mut ended = tokio::select! {
             biased;
             ended = dispatcher.run(batches) => ended,
-            () = self.upload_sealed(sealed, sent) => unreachable!("the ledger keeps the channel open"),
+            () = self.upload_sealed(sealed, sent) => unreachable!("the recorder keeps the channel open"),
         };
         let (writer, unkept) = ledger.close(&mut ended.frontier);
         Ok(ExecutionOutcome { dispatch: ended, writer, unrecorded: unkept })
@@ -261,8 +261,8 @@ fn check_consistency(
         return Ok(());
     }
     let why = format!(
-        "{} outcomes are counted, {settled} rows of the manifest are settled, and the report has {rows} rows where {listed} \
-         belong",
+        "the journal counts {} outcomes and {settled} finished rows, and the report has {rows} rows instead of \
+         {listed}",
         progress.finished()
     );
     Err(ReportResumeError::InvalidState { why }.into())

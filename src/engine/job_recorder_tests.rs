@@ -81,7 +81,7 @@ impl RecorderFixture<'_> {
 const FINE: TaskOutcome = TaskOutcome::Succeeded { status: 200 };
 
 #[tokio::test]
-async fn what_a_checkpoint_could_not_keep_the_next_one_does() {
+async fn next_checkpoint_records_what_a_failed_one_could_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::open(folder.path()).expect("a journal");
     let (report, id) = (folder.path().join("report"), JobId::random());

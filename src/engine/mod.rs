@@ -29,7 +29,7 @@ pub use outcome_sink::{CheckpointError, OutcomeSink, PendingCheckpoint, Progress
 pub use quota::JobQuota;
 pub use server_check::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReadCheckOutcome, SERVER_CHECK_FAILED, ServerCheck,
-    ServerCheckFailure, ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED,
+    ServerCheckFailure, ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
 pub use stop_reason::{EngineError, StopReason};
 pub use throttle::Throttle;

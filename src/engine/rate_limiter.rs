@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_cap_nobody_waits() {
+    async fn admits_everything_without_a_rate_limit() {
         let pace = RequestRateLimiter::new(JobQuota::new(1, None));
         let start = Instant::now();
         for _ in 0..10_000 {

@@ -55,7 +55,7 @@ pub enum EngineError {
     #[error("{0}")]
     ServerCheckNotRecorded(String),
     /// A worker task panicked.
-    #[error("a worker died: {0}")]
+    #[error("a worker failed: {0}")]
     Worker(#[source] JoinError),
     /// The frozen manifest ended before its last row.
     #[error("the frozen manifest ended after {settled} of its {total} rows")]

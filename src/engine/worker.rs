@@ -165,7 +165,7 @@ impl Worker {
         Self { server_check: Some(check), ..self }
     }
 
-    /// Runs the operations on one object. `may_have_been_sent` is true if this job may already have requested its restore.
+    /// Runs the operations on one object. `asked_before` is true if this job may already have requested its restore.
     pub async fn process(&self, object: &ObjectId, asked_before: bool) -> WorkerOutcome {
         self.process_object(object, asked_before).await.0
     }
@@ -327,7 +327,7 @@ impl Worker {
         }
     }
 
-    /// Returns the reply to HEAD if it shows that the restore this job requested after `started_at` already holds.
+    /// Returns the reply to HEAD if it shows that the restore this job requested after `since` already holds.
     pub(super) async fn find_held_restore(
         &self,
         visit: &ObjectContext<'_>,
@@ -393,7 +393,7 @@ impl Worker {
             | RequestAbort::ServerUntrusted(_)
             | RequestAbort::ServerCheckNotRecorded(_) => halt,
             RequestAbort::Failed(unseen) => {
-                let message = format!("{}; a look at the object failed as well: {}", fault.message, unseen.error);
+                let message = format!("{}; checking the object failed as well: {}", fault.message, unseen.error);
                 failed(&step.operation, StoreError { message, ..fault.clone() })
             }
         })
@@ -421,7 +421,7 @@ impl Worker {
             self.written_objects.fetch_add(1, Ordering::Relaxed);
         }
         let url = || self.store.request_line(visit.object, call);
-        let waiting_for = || format!("no answer to {}", url());
+        let waiting_for = || format!("no response to {}", url());
         let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.send_request(visit.object, call));
         let answer = timeouts::with_time_limit(limit, "the store", waiting_for, calling).await;
         let answer = answer.unwrap_or_else(|late| Err(timeout_fault(late, url())));
@@ -460,7 +460,7 @@ impl Worker {
 
 /// The error if no operation sent a request, neither a read nor a write.
 fn no_request_fault() -> StoreError {
-    let message = "no request was sent: batchplan does not know how to carry this out; please report it";
+    let message = "no request was sent: this is a bug in batchplan; please report it";
     StoreError::without_response(FaultClass::Rejected, "NothingSent", message, String::new())
 }
 
@@ -476,12 +476,13 @@ pub(super) fn failed(operation: &str, fault: StoreError) -> RequestAbort {
 fn explain_conflict(mut fault: StoreError, looked: RestoreCheck, request: RestoreRequest) -> StoreError {
     let why = match looked {
         RestoreCheck::ForeignRestore => {
-            "a restore that this job did not ask for is under way, and how long its copy will stay \
-                                  cannot be seen; run the failed objects again when it is done"
+            "a restore that this job did not request is in progress, and its expiry is not known; retry the failed \
+             objects when it is done"
                 .to_owned()
         }
         RestoreCheck::ExpiresTooEarly { until } => {
-            format!("the restored copy goes at {until}, before the {} days asked for are over", request.days)
+            let days = if request.days == 1 { "day is" } else { "days are" };
+            format!("the restored copy expires at {until}, before the requested {} {days} over", request.days)
         }
         RestoreCheck::InEffect | RestoreCheck::NotStarted => return fault,
     };

@@ -73,13 +73,13 @@ impl fmt::Display for UnpricedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPrices => f.write_str("no prices are known for this store"),
-            Self::NotInBook => f.write_str("the price book does not have its price"),
+            Self::NotInBook => f.write_str("no price in the price book"),
             Self::ClassUnknown { min: least, max: most } => {
-                write!(f, "the storage class is not known: by those in the price book, {least} to {most}")
+                write!(f, "the storage class is unknown ({least} to {most})")
             }
-            Self::SizeUnknown => f.write_str("the sizes are not known"),
-            Self::Unpredictable => f.write_str("which requests they need cannot be told"),
-            Self::RejectionBillingUnknown => f.write_str("whether refused requests are billed is not known"),
+            Self::SizeUnknown => f.write_str("the sizes are unknown"),
+            Self::Unpredictable => f.write_str("their requests cannot be predicted"),
+            Self::RejectionBillingUnknown => f.write_str("it is unknown whether refused requests are billed"),
         }
     }
 }
@@ -133,11 +133,11 @@ impl fmt::Display for CostTotal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = if self.unknown_lines == 1 { "1 line".to_owned() } else { format!("{} lines", self.unknown_lines) };
         match (self.known, self.unknown_lines) {
-            (None, _) => f.write_str("not known"),
+            (None, _) => f.write_str("unknown"),
             (Some(known), 0) => f.write_str(&known.format_rounded()),
             (Some(known), _) => match known.format_rounded() {
-                little if little.starts_with("less") => write!(f, "not known for {lines}, {little} for the others"),
-                known => write!(f, "at least {known}, and {lines} whose price is not known"),
+                little if little.starts_with("less") => write!(f, "unknown for {lines}, {little} for the others"),
+                known => write!(f, "at least {known}, plus {lines} of unknown price"),
             },
         }
     }
@@ -185,7 +185,7 @@ pub fn estimate(work: &JobWorkload, rates: &StorePrices) -> CostEstimate {
     lines.extend(work.rejected.iter().map(|(asked, count)| pen.rejected_line(asked, *count)));
     lines.extend(work.restored.iter().flat_map(|(place, volume)| pen.restore_lines(place, *volume)));
     lines.push(CostLine {
-        description: "objects of which nobody can tell".to_owned(),
+        description: "objects that cannot be predicted".to_owned(),
         category: CostCategory::Objects,
         quantity: BilledQuantity::Objects(work.unpredictable_objects),
         price: None,
@@ -200,7 +200,7 @@ pub fn estimate(work: &JobWorkload, rates: &StorePrices) -> CostEstimate {
         ManagedServiceCost { service, total: CostTotal::of(currency, fees.iter().chain(objects)), fees }
     });
     let kept = BilledQuantity::Stored { bytes: work.overhead.report_bytes, days: 30 };
-    let report = pen.overhead_line("the report, a month".to_owned(), BillableItem::Storage, kept);
+    let report = pen.overhead_line("report storage, per month".to_owned(), BillableItem::Storage, kept);
     let report_a_month = (work.overhead.report_bytes > 0).then_some(report);
     CostEstimate { prices: rates.clone(), lines, total, managed_service: managed, report_per_month: report_a_month }
 }
@@ -254,7 +254,7 @@ impl CostLineBuilder<'_> {
                 self.line(what, CostCategory::Objects, quantity, item, class.as_ref(), tier_of)
             };
             lines.push(line(quantity, ""));
-            let mut others = line(BilledQuantity::Objects(volume.unsized_objects), ", sizes not known");
+            let mut others = line(BilledQuantity::Objects(volume.unsized_objects), ", sizes unknown");
             // If it is free, the size does not matter. If there is no price, that is the reason to report.
             if others.price.as_ref().is_some_and(|price| price.parts > 0) || is_class_unknown(&others) {
                 others.amount = Err(UnpricedReason::SizeUnknown);

@@ -32,7 +32,7 @@ impl CostLimitCheck {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CostLimitError {
     /// The job costs too much.
-    #[error("max_cost is {max}, and the job would cost {}{cost}", if *whole { "" } else { "at least " })]
+    #[error("the job would cost {}{cost}, more than max_cost ({max})", if *whole { "" } else { "at least " })]
     Above {
         /// The maximum cost.
         max: Money,
@@ -42,7 +42,7 @@ pub enum CostLimitError {
         whole: bool,
     },
     /// A part of the cost is unknown.
-    #[error("max_cost is {max}, and it is not known what the job costs: {}", summarize(unknown))]
+    #[error("cannot check max_cost ({max}): part of the cost is unknown: {}", summarize(unknown))]
     Unknown {
         /// The maximum cost.
         max: Money,
@@ -50,7 +50,7 @@ pub enum CostLimitError {
         unknown: Vec<String>,
     },
     /// The prices are in another currency.
-    #[error("max_cost is {max}, and the prices of `{entry}` are in {currency}")]
+    #[error("cannot check max_cost ({max}): the prices of `{entry}` are in {currency}")]
     CurrencyMismatch {
         /// The maximum cost.
         max: Money,
@@ -62,7 +62,7 @@ pub enum CostLimitError {
         own: bool,
     },
     /// There are no prices.
-    #[error("max_cost is {max}, and {why}")]
+    #[error("cannot check max_cost ({max}): {why}")]
     NoPrices {
         /// The maximum cost.
         max: Money,
@@ -77,16 +77,15 @@ impl CostLimitError {
     pub fn help(&self) -> String {
         match self {
             Self::Above { .. } => {
-                "nothing was changed; raise `max_cost` in the plan's [limits] if it is right, or name fewer objects"
-                    .to_owned()
+                "nothing was changed; raise `max_cost` in the plan's [limits], or select fewer objects".to_owned()
             }
-            Self::Unknown { .. } => "nothing was changed; add the price to a price book of your own (`file` in the \
-                                     plan's [prices], or --prices FILE), take a manifest that knows classes and sizes, \
-                                     or remove `max_cost`"
+            Self::Unknown { .. } => "nothing was changed; add the price to your own price book (`file` in the plan's \
+                                     [prices], or --prices FILE), use a manifest with storage classes and sizes, or \
+                                     remove `max_cost`"
                 .to_owned(),
             Self::CurrencyMismatch { currency, own, .. } => {
-                let other = if *own { "" } else { ", or take a price book of your own in its currency" };
-                format!("nothing was changed; write `max_cost` in {currency}{other}")
+                let other = if *own { "" } else { ", or use your own price book" };
+                format!("nothing was changed; set `max_cost` in {currency}{other}")
             }
             Self::NoPrices { why, .. } => format!("nothing was changed; {}; or remove `max_cost`", why.help()),
         }

@@ -60,14 +60,14 @@ impl NoPricesError {
     pub fn help(&self) -> String {
         let book = match self.known.as_slice() {
             [] => String::new(),
-            known => format!("`book` in the plan's [prices] takes those of {}; ", known.join(", ")),
+            known => format!("to use the prices of {}, set `book` in the plan's [prices]; ", known.join(", ")),
         };
         let region = if self.provider == StoreProvider::Aws && self.region.is_none() {
             "set `region` in the plan's [store]; "
         } else {
             ""
         };
-        format!("{region}{book}`file` in [prices], or --prices FILE, takes a price book of your own")
+        format!("{region}{book}to use your own price book, set `file` in [prices] or pass --prices FILE")
     }
 }
 
@@ -75,7 +75,7 @@ impl NoPricesError {
 #[derive(Debug, thiserror::Error)]
 pub enum PriceBookError {
     /// The file cannot be read.
-    #[error("the price book {} cannot be read: {source}", quote_for_message(&path.to_string_lossy()))]
+    #[error("cannot read price book {}: {source}", quote_for_message(&path.to_string_lossy()))]
     Unreadable {
         /// The path of the file.
         path: PathBuf,
@@ -83,10 +83,10 @@ pub enum PriceBookError {
         source: io::Error,
     },
     /// The file is not a valid price book; the problems say why.
-    #[error("the price book {} is not usable", .0.file_name())]
+    #[error("price book {} is not valid", .0.file_name())]
     Invalid(FileProblems),
     /// The plan names an entry that does not exist.
-    #[error("there are no prices named `{}`", quote_for_message(name))]
+    #[error("no price book entry is named `{}`", quote_for_message(name))]
     NoSuchEntry {
         /// The name in the plan.
         name: String,
@@ -94,7 +94,7 @@ pub enum PriceBookError {
         known: Vec<String>,
     },
     /// Several entries of one book cover the plan's store.
-    #[error("several prices are for this store: {}", names.join(", "))]
+    #[error("several price book entries cover this store: {}", names.join(", "))]
     Ambiguous {
         /// The names of these entries.
         names: Vec<String>,
@@ -107,13 +107,13 @@ impl PriceBookError {
     pub fn help(&self) -> String {
         match self {
             Self::Unreadable { .. } => "check `file` in the plan's [prices], or --prices".to_owned(),
-            Self::Invalid(_) => "mend what is marked".to_owned(),
+            Self::Invalid(_) => "fix the problems shown above".to_owned(),
             Self::NoSuchEntry { name, known } => {
-                let all = format!("known are {}", known.join(", "));
+                let all = format!("known entries: {}", known.join(", "));
                 nearest(name, known.iter().map(String::as_str))
                     .map_or_else(|| all.clone(), |near| format!("did you mean `{near}`? {all}"))
             }
-            Self::Ambiguous { .. } => "name one of them: `book = \"...\"` in the plan's [prices]".to_owned(),
+            Self::Ambiguous { .. } => "choose one with `book = \"...\"` in the plan's [prices]".to_owned(),
         }
     }
 }

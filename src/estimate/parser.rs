@@ -67,7 +67,10 @@ impl PriceBookProblems {
     pub(super) fn finish(mut self) -> Vec<FileProblem> {
         self.problems.sort_by_key(|problem| problem.label_spans().first().map_or(0, |(span, _)| span.start));
         if self.suppressed > 0 {
-            self.problems.push(FileProblem::new(format!("{} more problems are not shown", self.suppressed)));
+            self.problems.push(FileProblem::new(match self.suppressed {
+                1 => "1 more problem is not shown".to_owned(),
+                count => format!("{count} more problems are not shown"),
+            }));
         }
         self.problems
     }
@@ -105,7 +108,12 @@ impl<'a> PriceBookTable<'a> {
         found: &mut PriceBookProblems,
     ) -> Option<Self> {
         let DeValue::Table(entries) = value.get_ref() else {
-            found.report(value.span(), format!("{title} must be a table"), "is none", "write its keys below a header");
+            found.report(
+                value.span(),
+                format!("{title} must be a table"),
+                "not a table",
+                "write its keys under a header",
+            );
             return None;
         };
         let cells = Self { entries, span: value.span(), title };
@@ -118,7 +126,7 @@ impl<'a> PriceBookTable<'a> {
             let name = key.get_ref().as_ref();
             if !keys.is_empty() && !keys.contains(&name) {
                 let help = nearest(name, keys.iter().copied()).map_or_else(
-                    || format!("known here: {}", keys.join(", ")),
+                    || format!("valid keys: {}", keys.join(", ")),
                     |near| format!("did you mean `{near}`?"),
                 );
                 let title = format!("unknown key `{}` in {}", quote_for_message(name), self.title);
@@ -164,14 +172,14 @@ impl<'a> PriceBookTable<'a> {
             found.report(
                 value.span(),
                 title,
-                "is none",
-                format!("write each below a header of its own, [[...{name}]]"),
+                "not an array of tables",
+                format!("write each under its own [[...{name}]] header"),
             );
             return Vec::new();
         };
         if items.len() > most {
             let help = format!("at most {most} in one entry");
-            found.report(value.span(), format!("there are too many of `{name}`"), "too many", help);
+            found.report(value.span(), format!("too many `{name}` tables"), "too many", help);
             return Vec::new();
         }
         items.iter().collect()
@@ -191,7 +199,7 @@ impl<'a> PriceBookTable<'a> {
             }
             _ => {
                 let help = format!("write 1 to {MAX_WORDS} of them, as in `{name} = [\"...\"]`");
-                found.report(value.span(), format!("`{name}` must be an array of texts"), "not usable", help);
+                found.report(value.span(), format!("`{name}` must be an array of strings"), "not usable", help);
                 Vec::new()
             }
         }
@@ -224,9 +232,9 @@ impl<'a> PriceBookTable<'a> {
                 Ok(glob) => globs.push(glob.compile_matcher()),
                 Err(_) => found.report(
                     text.span,
-                    format!("`{name}` holds a pattern that cannot be read"),
-                    "not a pattern",
-                    "write a region such as \"us-east-1\", or \"cn-*\" for all that begin so",
+                    format!("`{name}` contains an invalid pattern"),
+                    "invalid pattern",
+                    "write a region such as \"us-east-1\", or \"cn-*\" for all that start with cn-",
                 ),
             }
         }
@@ -236,12 +244,12 @@ impl<'a> PriceBookTable<'a> {
 
 fn text(name: &str, value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Option<PriceBookValue<String>> {
     let DeValue::String(text) = value.get_ref() else {
-        found.report(value.span(), format!("`{name}` must be text"), "is none", format!("write {name} in quotes"));
+        found.report(value.span(), format!("`{name}` must be a string"), "not a string", "write it in quotes");
         return None;
     };
     if text.trim().is_empty() || text.chars().count() > MAX_TEXT || text.chars().any(affects_terminal) {
         let help = format!("1 to {MAX_TEXT} characters, without line breaks and control characters");
-        found.report(value.span(), format!("`{name}` is no usable text"), "not usable", help);
+        found.report(value.span(), format!("`{name}` is not a valid string"), "not allowed", help);
         return None;
     }
     Some(PriceBookValue { value: text.to_string(), span: value.span() })
@@ -260,7 +268,7 @@ fn parse_choice<T: Copy>(
         let help = nearest(&text.value, known)
             .map_or_else(|| choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
         let title = format!("`{name}` cannot be `{}`", quote_for_message(&text.value));
-        found.report(text.span.clone(), title, "not one of its values", help);
+        found.report(text.span.clone(), title, "not a valid value", help);
     }
     chosen.map(|(_, value)| *value)
 }
@@ -275,15 +283,15 @@ pub(super) fn parse_amount(value: &Spanned<DeValue<'_>>, found: &mut PriceBookPr
     };
     let Some(parts) = parts else {
         let help = format!(
-            "a plain number, not negative, with at most {PRICE_DECIMALS} decimals, such as \"0.005\"; name a larger `per` \
-             for what is cheaper"
+            "a plain number, not negative, with at most {PRICE_DECIMALS} decimals, such as \"0.005\"; for \
+             smaller prices, use a larger `per`"
         );
-        found.report(value.span(), "`amount` is no price", "cannot be read", help);
+        found.report(value.span(), "`amount` is not a price", "invalid amount", help);
         return None;
     };
     if parts > MAX_PRICE {
-        let help = "nothing that is priced here costs more than 1000000; is the currency right?";
-        found.report(value.span(), "`amount` is absurd", "too much", help);
+        let help = "the maximum is 1000000; check the currency";
+        found.report(value.span(), "`amount` is too large", "more than 1000000", help);
         return None;
     }
     Some(parts)
@@ -301,7 +309,7 @@ pub(super) fn parse_unit(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProb
     };
     if unit.is_none() {
         let help = "1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"";
-        found.report(value.span(), "`per` is no unit", "cannot be read", help);
+        found.report(value.span(), "`per` is not a unit", "invalid unit", help);
     }
     unit
 }
@@ -330,7 +338,7 @@ pub(super) fn parse_date(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProb
     };
     let date = Some(text).filter(|text| text.len() == "2026-01-31".len()).and_then(|text| text.parse().ok());
     if date.is_none() {
-        found.report(value.span(), "`dated` is no day", "cannot be read", "write it as in `dated = 2026-01-31`");
+        found.report(value.span(), "`dated` is not a date", "invalid date", "for example: `dated = 2026-01-31`");
     }
     date
 }

@@ -90,15 +90,15 @@ impl PriceBook {
 pub(super) fn parse_price_book(text: &str, origin: &PriceBookOrigin) -> (PriceBook, Vec<FileProblem>) {
     let nothing = |problem| (PriceBook::default(), vec![problem]);
     if text.len() > MAX_BOOK_BYTES {
-        let problem = FileProblem::new("the file is too large for a price book").label(0..0, "more than 1 MiB");
-        return nothing(problem.help("a price book holds a few entries of some dozen prices"));
+        let problem = FileProblem::new("the price book is too large").label(0..0, "more than 1 MiB");
+        return nothing(problem.help("a price book has a few entries with some dozen prices each"));
     }
     let (table, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.first() {
         let span = error.span().unwrap_or(0..0);
         let span = span.start.min(text.len())..span.end.min(text.len());
-        let problem = FileProblem::new("this is not TOML").label(span, error.message());
-        return nothing(problem.help("https://toml.io/en/v1.0.0 shows how values are written"));
+        let problem = FileProblem::new("invalid TOML").label(span, error.message());
+        return nothing(problem.help("see https://toml.io/en/v1.0.0 for the syntax"));
     }
     let mut found = PriceBookProblems::default();
     let root = PriceBookTable::root(table.get_ref(), ROOT, &mut found);
@@ -114,7 +114,7 @@ pub(super) fn parse_price_book(text: &str, origin: &PriceBookOrigin) -> (PriceBo
                 book.entries.extend(read.map(|entry| (name.to_owned(), entry)));
             } else {
                 let help = "1 to 64 letters, digits, hyphens and underscores";
-                found.report(key, "this is no name for an entry", "not usable", help);
+                found.report(key, "this is not a valid entry name", "invalid name", help);
             }
         }
     }
@@ -174,7 +174,7 @@ fn parse_currency(text: &PriceBookValue<String>, found: &mut PriceBookProblems) 
     let currency = Currency::parse(&text.value);
     if currency.is_none() {
         let help = "three capital letters, such as \"USD\" or \"CNY\"";
-        found.report(text.span.clone(), "`currency` is no currency", "not a code", help);
+        found.report(text.span.clone(), "`currency` is not a currency code", "invalid code", help);
     }
     currency
 }
@@ -187,7 +187,7 @@ fn parse_rejected_request_billing(
     let source = parse_source(&cells, found);
     let value = cells.required("billed", "true", found)?;
     let DeValue::Boolean(billed) = value.get_ref() else {
-        found.report(value.span(), "`billed` must be true or false", "is neither", "write it without quotes");
+        found.report(value.span(), "`billed` must be true or false", "not a boolean", "write it without quotes");
         return None;
     };
     Some(RejectedRequestBilling { billed: *billed, source })
@@ -227,7 +227,7 @@ fn parse_price(
         if !item.value.is_priced_per(unit) {
             let help = "requests, jobs and objects are priced per 1, 10, 100 and so on, `retrieval` per \"GB\", \
                         `temporary_copy` and `storage` per \"GB-month\"";
-            found.report(item.span.clone(), format!("this is not priced per {unit}"), "another unit", help);
+            found.report(item.span.clone(), format!("this cannot be priced per {unit}"), "wrong unit", help);
         }
         for class in some_or_any(&classes) {
             for tier in some_or_any(&tiers) {
@@ -235,7 +235,7 @@ fn parse_price(
                 if let Some((_, first)) = index.get(&key) {
                     let problem = FileProblem::new("this is priced twice").label(cells.span.clone(), "here");
                     found.push(
-                        problem.label(first.clone(), "and here").help("keep one price of each item, class and tier"),
+                        problem.label(first.clone(), "and here").help("keep one price for each item, class and tier"),
                     );
                     return;
                 }
@@ -255,7 +255,7 @@ fn parse_rate_limit(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems)
     let cells = PriceBookTable::open(value, "a limit".to_owned(), LIMIT, found)?;
     let of = cells.choices("of", BillableItem::NAMES, found);
     for item in of.iter().filter(|item| !item.value.is_request()) {
-        found.report(item.span.clone(), "this is no request", "not sent", "limits count requests only");
+        found.report(item.span.clone(), "this is not a request", "not a request", "limits apply only to requests");
     }
     let classes = parse_classes(&cells, found);
     let per_second =

@@ -122,7 +122,8 @@ impl fmt::Display for JobStatus {
 /// The text is not the name of a status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a status: they are New, Preparing, Suspended, Ready, Active, Pausing, Paused, Complete, Cancelling, Cancelled, Failing and Failed"
+    "expected one of New, Preparing, Suspended, Ready, Active, Pausing, Paused, Complete, Cancelling, Cancelled, \
+     Failing, Failed"
 )]
 pub struct ParseJobStatusError;
 

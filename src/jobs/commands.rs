@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::control::{CANCEL_REQUESTED, PAUSE_REQUESTED};
 use super::error::JobError;
 use super::job_request::{JobLease, stored_plan};
 use super::recurring::deletion_cost;
@@ -57,7 +58,7 @@ pub fn confirm(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
             let ready = || journal.advance(id, Ready, StatusReason::default(), Timestamp::now());
             if job.status == Suspended { Ok(ready()?) } else { Ok(job) }
         }
-        _ => Err(wrong_status(&job, "it does not wait to be confirmed")),
+        _ => Err(wrong_status(&job, "it is not waiting for confirmation")),
     }
 }
 
@@ -68,7 +69,7 @@ pub fn confirm(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
 pub fn prioritise(journal: &Journal, id: &JobId, priority: u32) -> Result<JobRecord, JobError> {
     let job = journal.find(id.as_str())?;
     if job.status.is_over() || matches!(job.status, Cancelling | Failing) {
-        return Err(wrong_status(&job, "nothing is left to be done sooner"));
+        return Err(wrong_status(&job, "its priority no longer has an effect"));
     }
     journal.set_priority(id, priority)?;
     Ok(JobRecord { priority, ..job })
@@ -87,15 +88,14 @@ pub async fn pause(journal: &Journal, id: &JobId) -> Result<CommandOutcome, JobE
             Paused => return Ok(CommandOutcome::Done(job)),
             Pausing | Active | Ready => {}
             New | Preparing => {
-                return Err(wrong_status(
-                    &job,
-                    "its manifest is being resolved, which can be interrupted or cancelled",
-                ));
+                return Err(wrong_status(&job, "its manifest is still being resolved; interrupt or cancel it instead"));
             }
-            Suspended => return Err(wrong_status(&job, "it waits to be confirmed, and nothing is done for it")),
+            Suspended => return Err(wrong_status(&job, "it is not running, but waiting for confirmation")),
             _ if told => return Ok(CommandOutcome::Done(job)),
-            Cancelling | Failing => return Err(wrong_status(&job, "it is coming to its end")),
-            Complete | Cancelled | Failed | Cleaning | Cleaned => return Err(wrong_status(&job, "it is over")),
+            Cancelling | Failing => return Err(wrong_status(&job, "it is already ending")),
+            Complete | Cancelled | Failed | Cleaning | Cleaned => {
+                return Err(wrong_status(&job, "it has already ended"));
+            }
         }
         match JobLease::acquire(journal, id) {
             Ok(_held) => return pause_unattended(journal, id).map(CommandOutcome::Done),
@@ -116,7 +116,7 @@ pub async fn pause(journal: &Journal, id: &JobId) -> Result<CommandOutcome, JobE
 }
 
 fn pause_unattended(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
-    let why = || StatusReason::paused(PauseCause::Person, "on request");
+    let why = || StatusReason::paused(PauseCause::Person, PAUSE_REQUESTED);
     let job = journal.find(id.as_str())?;
     match job.status {
         Paused => return Ok(job),
@@ -124,7 +124,7 @@ fn pause_unattended(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError
             journal.advance(id, Pausing, why(), Timestamp::now())?;
         }
         Pausing | Ready => {}
-        _ => return Err(wrong_status(&job, "it has changed meanwhile")),
+        _ => return Err(wrong_status(&job, "its status has just changed")),
     }
     Ok(journal.advance(id, Paused, why(), Timestamp::now())?)
 }
@@ -140,13 +140,15 @@ pub async fn cancel(journal: &Journal, id: &JobId, reason: Option<String>) -> Re
         let job = journal.get(id).await?;
         match job.status {
             Cancelled | Complete | Failed if told => return Ok(CommandOutcome::Done(job)),
-            Complete | Cancelled | Failed | Cleaning | Cleaned => return Err(wrong_status(&job, "it is over")),
+            Complete | Cancelled | Failed | Cleaning | Cleaned => {
+                return Err(wrong_status(&job, "it has already ended"));
+            }
             _ => {}
         }
         match JobLease::acquire(journal, id) {
             Ok(held) => return cancel_unattended(journal, id, reason, held),
             Err(JobError::Lease { cause: LeaseError::Held(_), .. }) if job.status == Failing && !told => {
-                return Err(wrong_status(&job, "it is coming to its end"));
+                return Err(wrong_status(&job, "it is already ending"));
             }
             Err(JobError::Lease { cause: LeaseError::Held(_), .. }) => {}
             Err(error) => return Err(error),
@@ -169,10 +171,10 @@ fn cancel_unattended(
     held: JobLease,
 ) -> Result<CommandOutcome, JobError> {
     let job = journal.find(id.as_str())?;
-    let mut why = reason.unwrap_or_else(|| "on request".to_owned());
+    let mut why = reason.unwrap_or_else(|| CANCEL_REQUESTED.to_owned());
     // Keep the finding about the server when the job is cancelled because of it.
     if let Some(found) = job.reason.as_ref().filter(|_| job.pause_cause == Some(PauseCause::Server)) {
-        why = format!("{why}; it was paused before: {found}");
+        why = format!("{why}; the reason of the earlier pause: {found}");
     }
     let why = StatusReason::because(why);
     let job = match job.status {
@@ -209,10 +211,10 @@ pub fn check_deletable(journal: &Journal, job: &JobRecord, force: bool) -> Resul
     match job.status {
         Cancelling | Failing if force => return Ok(()),
         Cancelling | Failing => {
-            return Err(wrong_status(job, "its report is to be completed, and is lost only with --force"));
+            return Err(wrong_status(job, "its report is incomplete; use --force to delete it anyway"));
         }
         _ if job.status.is_over() => {}
-        _ => return Err(wrong_status(job, "only a job that is over can be deleted: cancel it first")),
+        _ => return Err(wrong_status(job, "cancel it before you delete it")),
     }
     if job.report_delivery == ReportDelivery::Due && !force {
         return Err(JobError::ReportUnpublished(job.id.clone()));
@@ -307,7 +309,7 @@ fn fail_unconfirmed(journal: &Journal, id: &JobId, now: Timestamp) -> Result<(),
         return Ok(());
     }
     // Does nothing if the job was confirmed after it was listed.
-    journal.fail_suspended(id, StatusReason::because("nobody confirmed it within 14 days"), now)?;
+    journal.fail_suspended(id, StatusReason::because("not confirmed within 14 days"), now)?;
     Ok(())
 }
 

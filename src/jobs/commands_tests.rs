@@ -81,7 +81,7 @@ fn a_job_may_be_confirmed_wherever_its_preparing_is() {
 }
 
 #[test]
-fn housekeeping_fails_what_nobody_confirmed_and_forgets_what_is_old() {
+fn retention_fails_unconfirmed_jobs_and_deletes_old_ones() {
     let (_folder, journal) = journal();
     let waits = job(&journal, &[Preparing, Suspended]);
     let asked = job(&journal, &[Preparing, Suspended]);
@@ -113,7 +113,7 @@ fn housekeeping_fails_what_nobody_confirmed_and_forgets_what_is_old() {
 
 /// Every command runs housekeeping when it starts, so two that start together find the same jobs.
 #[test]
-fn several_that_keep_house_at_once_do_not_trip_over_each_other() {
+fn retention_may_run_several_times_at_once() {
     for _ in 0..2 {
         let (folder, journal) = journal();
         let jobs: Vec<_> = (0..4).map(|_| job(&journal, &[Failing, Failed])).collect();
@@ -136,7 +136,7 @@ fn several_that_keep_house_at_once_do_not_trip_over_each_other() {
 
 /// Another process removed the job after it was listed.
 #[test]
-fn what_is_gone_already_was_forgotten() {
+fn removing_a_removed_job_succeeds() {
     let (_folder, journal) = journal();
     let id = job(&journal, &[Failing, Failed]);
     let seen = journal.find(id.as_str()).expect("found");
@@ -159,7 +159,7 @@ fn a_job_is_forgotten_only_when_it_is_over_and_its_report_is_safe() {
 }
 
 #[tokio::test]
-async fn a_job_that_nobody_works_on_is_paused_and_cancelled_at_once() {
+async fn unattended_jobs_are_paused_and_cancelled_at_once() {
     let (_folder, journal) = journal();
     for way in [&[Preparing, Ready][..], &[Preparing, Ready, Active], &[Preparing, Ready, Active, Pausing]] {
         let id = job(&journal, way);
@@ -176,7 +176,7 @@ async fn a_job_that_nobody_works_on_is_paused_and_cancelled_at_once() {
 }
 
 #[test]
-fn a_job_that_cannot_come_to_its_end_is_forgotten_by_force_and_by_nobody_else() {
+fn a_job_that_cannot_finish_is_deleted_only_by_force() {
     let (_folder, journal) = journal();
     for ending in [Cancelling, Failing] {
         let stuck = job(&journal, &[Preparing, Ready, Active, ending]);

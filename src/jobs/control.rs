@@ -13,6 +13,13 @@ use crate::journal::{ControlRequest, JobRecord, Journal, PauseCause, StatusReaso
 /// The interval between two reads of the journal.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The reasons of a pause or a cancellation that give no other.
+pub(super) const PAUSE_REQUESTED: &str = "requested by `batchplan pause`";
+pub(super) const CANCEL_REQUESTED: &str = "requested by `batchplan cancel`";
+
+/// The reason of a pause by a signal.
+pub(super) const SIGNALLED: &str = "stopped by Ctrl-C or a signal";
+
 /// Watches the journal for requests to one job, in the process that runs the job.
 pub(super) struct RunControl<'a> {
     pub(super) journal: &'a Journal,
@@ -34,7 +41,7 @@ impl RunControl<'_> {
             tokio::select! {
                 () = self.signal.cancelled(), if !signalled => {
                     signalled = true;
-                    self.pause(PauseCause::Signal, "its process was asked to end");
+                    self.pause(PauseCause::Signal, SIGNALLED);
                 }
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
@@ -73,10 +80,10 @@ impl RunControl<'_> {
     fn handle_request(&self, job: &JobRecord) {
         match &job.request {
             Some((ControlRequest::Pause, why)) => {
-                self.pause(PauseCause::Person, why.as_deref().unwrap_or("on request"));
+                self.pause(PauseCause::Person, why.as_deref().unwrap_or(PAUSE_REQUESTED));
             }
             Some((ControlRequest::Cancel, why)) => {
-                let why = StatusReason::because(why.as_deref().unwrap_or("on request"));
+                let why = StatusReason::because(why.as_deref().unwrap_or(CANCEL_REQUESTED));
                 self.try_advance(JobStatus::Cancelling, why);
                 self.stop.cancel();
             }

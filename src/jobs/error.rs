@@ -21,7 +21,7 @@ pub enum JobError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The lease on the job cannot be taken.
-    #[error("job {job} cannot be worked on: {cause}")]
+    #[error("cannot lock job {job}: {cause}")]
     Lease {
         /// The job whose lease was requested.
         job: JobId,
@@ -29,7 +29,7 @@ pub enum JobError {
         cause: LeaseError,
     },
     /// There is an unfinished job for the same work, but with a different plan.
-    #[error("the plan has changed since job {job} was made of it")]
+    #[error("the plan has changed since job {job} was created")]
     PlanChanged {
         /// The existing job.
         job: JobId,
@@ -39,7 +39,7 @@ pub enum JobError {
         token: bool,
     },
     /// This version does not accept the plan that is stored in the journal.
-    #[error("the plan that job {job} was made of is not accepted any more: {what}")]
+    #[error("the stored plan of job {job} is no longer valid: {what}")]
     StoredPlan {
         /// The job with this plan.
         job: JobId,
@@ -47,7 +47,7 @@ pub enum JobError {
         what: String,
     },
     /// The source of the manifest has changed.
-    #[error("job {job} cannot go on as it was begun: {cause}")]
+    #[error("cannot resume job {job}: {cause}")]
     SourceChanged {
         /// The job that was to be resumed.
         job: JobId,
@@ -78,7 +78,10 @@ pub enum JobError {
     },
     /// The existing job for this work was not created from this saved plan, and it is unfinished or has the plan's
     /// client request token.
-    #[error("job {job} of the same plan is {}, and was not made of this saved plan", if *over { "over" } else { "not over" })]
+    #[error(
+        "job {job} of the same plan is {}, and was not created from this saved plan",
+        if *over { "over" } else { "unfinished" }
+    )]
     OtherSavedPlan {
         /// The existing job.
         job: JobId,
@@ -92,10 +95,10 @@ pub enum JobError {
     #[error(transparent)]
     Prices(#[from] PriceBookError),
     /// The service rejected the credentials when the sample of objects was read.
-    #[error("the service refuses the credentials: {0}")]
+    #[error("the service rejected the credentials: {0}")]
     CredentialsRejected(Box<StoreError>),
     /// The server is not trusted.
-    #[error("{}{why}", job.as_ref().map_or_else(String::new, |job| format!("job {job} is not resumed: ")))]
+    #[error("{}{why}", job.as_ref().map_or_else(String::new, |job| format!("cannot resume job {job}: ")))]
     Untrusted {
         /// The job, if it is refused because of what it recorded about the server earlier.
         job: Option<JobId>,
@@ -105,15 +108,13 @@ pub enum JobError {
         help: String,
     },
     /// The manifest no longer matches the saved plan.
-    #[error(
-        "the manifest is not what it was when the plan was saved: {0}; nothing was changed, and its job is withdrawn"
-    )]
+    #[error("the manifest has changed since the plan was saved: {0}; nothing was changed, and the new job was removed")]
     SavedPlanOutdated(String),
     /// The report of the job is not published yet, and would be lost.
-    #[error("the report of job {0} was not published yet")]
+    #[error("the report of job {0} is not published yet")]
     ReportUnpublished(JobId),
     /// The next job of the plan depends on this job.
-    #[error("job {job} is the last that its plan has completed: without it {cost}")]
+    #[error("job {job} is the last one that its plan completed: without it, {cost}")]
     NeededByPlan {
         /// The job that was to be deleted.
         job: JobId,
@@ -151,46 +152,50 @@ impl JobError {
         Some(match self {
             Self::Journal(error) | Self::Report(ReportError::Journal(error)) => return error.help(),
             Self::Lease { job, cause: LeaseError::Held(_) } => format!("batchplan show {job} --watch"),
-            Self::Lease { cause: LeaseError::Io(error), .. } | Self::Io(error) | Self::Report(ReportError::Io(error))
+            Self::Lease { cause: LeaseError::Io(error), .. }
+            | Self::Io(error)
+            | Self::Report(ReportError::Io(error))
                 if descriptors::is_exhausted(error) =>
             {
                 descriptors::HELP.to_owned()
             }
             Self::Lease { cause: LeaseError::Io(_), .. } => {
-                "nothing was changed; see to the disk and its permissions, then give the same command again".to_owned()
+                "nothing was changed; check the disk and its permissions, then run the command again".to_owned()
             }
             Self::PlanChanged { job, changes, token } => {
                 let mut lines: Vec<_> = changes.iter().map(|change| format!("{change}")).collect();
                 lines.push(if *token {
-                    "a client request token stands for one plan: give the changed plan another one".to_owned()
+                    "a client request token identifies one plan: set another one in the changed plan".to_owned()
                 } else {
                     format!(
-                        "go on with the plan as it was (batchplan resume {job} --stored-plan), give the job up \
-                         (batchplan cancel {job}), or leave it and start afresh (batchplan apply PLAN --new)"
+                        "resume with the stored plan (batchplan resume {job} --stored-plan), cancel the job (batchplan \
+                         cancel {job}), or leave it and create another one (batchplan apply PLAN --new)"
                     )
                 });
                 lines.join("\n        ")
             }
-            Self::StoredPlan { job, .. } => format!("use the batchplan that made it, or give it up: batchplan cancel {job}"),
+            Self::StoredPlan { job, .. } => {
+                format!("use the version of batchplan that created the job, or cancel it: batchplan cancel {job}")
+            }
             Self::SourceChanged { job, .. } => format!(
-                "go on with the objects as they were frozen (batchplan resume {job} --frozen-manifest), or give the job up \
+                "resume with the frozen manifest (batchplan resume {job} --frozen-manifest), or cancel the job \
                  (batchplan cancel {job}) and apply the plan again"
             ),
             // What was read is kept. The caller names the command that resumes the job.
             Self::Manifest(error) if error.fault().is_some_and(credentials_expired) => return None,
             Self::Manifest(error) => return error.help(),
             Self::Report(_) => {
-                "restore the job's folder from a backup, or lose what is left of the job's report (batchplan cancel, then \
+                "restore the job's folder from a backup, or delete the job with its report (batchplan cancel, then \
                  batchplan delete --force) and apply the plan again"
                     .to_owned()
             }
             Self::WrongStatus { job, .. } => format!("batchplan show {job}"),
             Self::OtherSavedPlan { over: true, .. } => {
-                "a client request token stands for one job: give the plan another one, and save it anew".to_owned()
+                "a client request token identifies one job: set another one in the plan, and save it again".to_owned()
             }
             Self::OtherSavedPlan { job, .. } => format!(
-                "go on with that job (batchplan resume {job}), give it up (batchplan cancel {job}), or leave it and start \
-                 afresh (--new)"
+                "resume that job (batchplan resume {job}), cancel it (batchplan cancel {job}), or leave it and create \
+                 another one (--new)"
             ),
             Self::TooExpensive(refusal) => refusal.help(),
             Self::Prices(error) => error.help(),
@@ -198,9 +203,15 @@ impl JobError {
                 return super::hint(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned);
             }
             Self::Untrusted { help, .. } => help.clone(),
-            Self::SavedPlanOutdated(_) => "look at it again, and save it anew: batchplan plan PLAN --out FILE".to_owned(),
-            Self::ReportUnpublished(job) => format!("send it first: batchplan publish {job}; or lose it: batchplan delete {job} --force"),
-            Self::NeededByPlan { job, .. } => format!("keep it, or delete it all the same: batchplan delete {job} --force"),
+            Self::SavedPlanOutdated(_) => {
+                "review the plan and save it again: batchplan plan PLAN --out FILE".to_owned()
+            }
+            Self::ReportUnpublished(job) => {
+                format!(
+                    "publish it first: batchplan publish {job}; or delete it anyway: batchplan delete {job} --force"
+                )
+            }
+            Self::NeededByPlan { job, .. } => format!("keep it, or delete it anyway: batchplan delete {job} --force"),
             Self::Connect(_) | Self::Io(_) => return None,
         })
     }

@@ -8,6 +8,7 @@ use batchplan_store::hex::hex;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobError;
+use super::hints::format_count;
 use crate::journal::ManifestFingerprint;
 use crate::manifest::{
     FreezeLimits, FreezeProgress, FrozenManifest, Manifest, SampleOptions, SourcePin, freeze_and_sample,
@@ -44,17 +45,17 @@ pub(super) async fn freeze_matching(
     observe: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
 ) -> Result<FrozenManifest, JobError> {
-    let key =
-        parse_key(pledge).ok_or_else(|| JobError::SavedPlanOutdated("what is kept of it cannot be read".to_owned()))?;
+    let key = parse_key(pledge)
+        .ok_or_else(|| JobError::SavedPlanOutdated("its stored fingerprint cannot be read".to_owned()))?;
     let wish = SampleOptions { digest: Some(key), ..SampleOptions::default() };
     let (frozen, surveyed) = freeze_and_sample(manifest, store, folder, (bounds, wish), observe, stop).await?;
     let broken = describe_difference(pledge, frozen.pin()).or_else(|| {
         let found = frozen.rows();
         if found != pledge.objects {
-            return Some(format!("it names {found} objects, and named {}", pledge.objects));
+            return Some(format!("it has {} instead of {}", format_count(found, "object"), pledge.objects));
         }
         let same = surveyed.digest.as_ref() == Some(&pledge.digest);
-        (!same).then(|| "it names as many objects, but others, or some were written over".to_owned())
+        (!same).then(|| "it has the same number of objects, but some were replaced or overwritten".to_owned())
     });
     match broken {
         Some(why) => Err(JobError::SavedPlanOutdated(why)),
@@ -78,7 +79,7 @@ fn parse_key(pledge: &ManifestFingerprint) -> Option<[u8; 16]> {
 /// time do not count.
 fn describe_difference(pledge: &ManifestFingerprint, now: &SourcePin) -> Option<String> {
     let changed = |place: String, what: &str, was: &str, is: &str| {
-        (was != is).then(|| format!("the {what} of {place} was {was}, and is {is}"))
+        (was != is).then(|| format!("the {what} of {place} was {was}, and is now {is}"))
     };
     match (SourcePin::from_json(&pledge.pin), now) {
         (Some(SourcePin::Listing), SourcePin::Listing) => None,
@@ -90,11 +91,11 @@ fn describe_difference(pledge: &ManifestFingerprint, now: &SourcePin) -> Option<
         }
         (Some(SourcePin::Inventory { key: before, etag: was, .. }), SourcePin::Inventory { bucket, key, etag, .. }) => {
             if before != *key {
-                return Some(format!("the inventory was {bucket}/{before}, and is {bucket}/{key}"));
+                return Some(format!("the inventory was {bucket}/{before}, and is now {bucket}/{key}"));
             }
             changed(format!("{bucket}/{key}"), "ETag", &was, etag)
         }
-        _ => Some("it comes from another kind of source".to_owned()),
+        _ => Some("its source is of another kind".to_owned()),
     }
 }
 
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_back_and_another_text_is_none() {
+    fn keys_are_parsed_and_other_texts_rejected() {
         let pledge = pledged(&SourcePin::Listing);
         assert_eq!(parse_key(&pledge), Some([0xab; 16]));
         for key in ["", "zz", "é".repeat(16).as_str(), "+f".repeat(16).as_str()] {

@@ -6,51 +6,54 @@ use batchplan_store::task::StoreError;
 
 use crate::engine::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, SERVER_CHECK_FAILED, ServerCheckFailure,
-    ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED,
+    ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
-use crate::job::JobId;
-use crate::plan::Plan;
+use crate::job::{JobId, Progress};
 use crate::plan::policy::{PolicyLanguage, RequestPermission};
+use crate::plan::{ExactShare, Plan};
 
 /// Hints for the error codes that jobs commonly meet.
 const HINTS: &[(&[&str], &str)] = &[
     (
         &["AccessDenied", "AllAccessDisabled", "AccountProblem"],
-        "the credentials may not do this to these objects: let their role or policy allow it, and look at the bucket's own \
-         policy and at who owns the objects",
+        "the credentials are not allowed to do this: check their role or policy, the bucket policy, and who owns the \
+         objects",
     ),
     (
         &["NoSuchKey", "NotFound", "NoSuchVersion"],
-        "the objects are not there, or not any more: check keys, version ids and URL-encoding in the manifest, or freeze a \
-         newer listing",
+        "the objects do not exist, or no longer exist: check keys, version ids and URL encoding in the manifest, or \
+         use a newer listing",
     ),
     (
         &["NoSuchBucket"],
-        "there is no such bucket here: check its name in the manifest, and the endpoint and region in [store]",
+        "the bucket does not exist here: check its name in the manifest, and the endpoint and region in [store]",
     ),
     (
         &["InvalidArgument", "InvalidRequest", "BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"],
-        "the server does not accept what the plan asks for: check tags, ACL, days and tier against what this store and the \
-         objects' storage class allow",
+        "the server rejected the request: check that this store and the objects' storage class allow these tags, ACL, \
+         days and tier",
     ),
     (
         &["InvalidObjectState", "ObjectNotAppendable", "OperationNotSupported", "MethodNotAllowed"],
-        "the objects are in a state or of a storage class that this cannot be done to: narrow the manifest with \
-         storage_class, or bring them back from the archive first",
+        "the objects' state or storage class does not allow this: filter the manifest by storage_class, or restore \
+         them from the archive first",
     ),
     (
         &["TooManyTags", "BadTagSet"],
-        "an object has at most ten tags: delete some in the same plan (delete_object_tagging with keys), or replace them \
-         all (put_object_tagging)",
+        "an object can have at most 10 tags: delete some in the same plan (delete_object_tagging with keys), or \
+         replace them all (put_object_tagging)",
     ),
-    (&["RestoreAlreadyInProgress"], "somebody else's restore of these objects is under way: retry once it is through"),
+    (
+        &["RestoreAlreadyInProgress"],
+        "a restore of these objects is already in progress, perhaps from an earlier job: retry when it is done",
+    ),
     (
         &["ObjectAlreadyInActiveTierError", "ObjectRestoreNotNeeded"],
-        "the objects can be read as they are: nothing needs to be restored",
+        "the objects are already readable: no restore is needed",
     ),
     (
         &["GlacierExpeditedRetrievalNotAvailable"],
-        "the service has no room for expedited restores now: retry later, or take the tier Standard or Bulk",
+        "the service has no capacity for expedited restores now: retry later, or use the tier Standard or Bulk",
     ),
     (
         &[
@@ -62,33 +65,33 @@ const HINTS: &[(&[&str], &str)] = &[
             "ServiceUnavailable",
             "QpsLimitExceeded",
         ],
-        "the service asked for less, ten times over: lower requests_per_second or concurrency in [limits], then retry",
+        "the service throttled all 10 attempts: lower requests_per_second or concurrency in [limits], then retry",
     ),
     (
         &["RequestTimeout", "ConnectionError", "ClientError", "UnreadableAnswer"],
-        "no usable answer came, ten times over: check the network and the server, lower concurrency, then retry; what was \
-         asked for may have been done",
+        "none of 10 attempts got a usable response: check the network and the server, lower concurrency, then retry; \
+         the request may have taken effect",
     ),
     (
         &["UnexpectedDocument"],
-        "the server answered with something else than was asked for: check that the endpoint is the store's own, and that it \
-         supports the operation",
+        "the server sent an unexpected response: check that the endpoint is the store's own, and that it supports the \
+         operation",
     ),
     (
         &[SERVER_CHECK_FAILED],
-        "the server took the request for one about the object itself: look at this object, and bring it back from a copy or an \
-         older version if need be",
+        "the server applied the request to the object itself: check this object, and recover it from a copy or an \
+         older version if needed",
     ),
     (
         &[WRITE_NOT_KEPT],
-        "the server said that it did what it was asked, and what reads back differs; the object's content is as it was",
+        "the server reported success, but a different value reads back; the object's content is unchanged",
     ),
     (
         &[CONTENT_CHANGED],
-        "the objects' contents changed while they were written: something else wrote them at the same moment, or the server \
-         took the request for one about the object itself; look at each, and bring it back if need be",
+        "the objects' contents changed during the request: another process wrote them at the same time, or the server \
+         applied the request to the object itself; check each object, and recover it if needed",
     ),
-    (&["InternalError"], "the server failed, ten times over: retry later; what was asked for may have been done"),
+    (&["InternalError"], "the server failed in all 10 attempts: retry later; the request may have taken effect"),
     (
         &[
             "ExpiredToken",
@@ -99,7 +102,7 @@ const HINTS: &[(&[&str], &str)] = &[
             "InvalidSecurityToken",
             "NoCredentials",
         ],
-        "the credentials have expired or are not to be had: renew them, then go on with the job",
+        "the credentials have expired or cannot be obtained: renew them, then resume the job",
     ),
     (
         &[
@@ -109,20 +112,20 @@ const HINTS: &[(&[&str], &str)] = &[
             "NotSignedUp",
             "UnrecognizedClientException",
         ],
-        "the server does not know the credentials: check the access key, its secret and the region in [store]",
+        "the server does not accept the credentials: check the access key, its secret and the region in [store]",
     ),
-    (&["RequestTimeTooSkewed"], "this machine's clock is too far from the server's: set it right"),
+    (&["RequestTimeTooSkewed"], "this machine's clock differs too much from the server's: correct it"),
     (
         &["AccessControlListNotSupported"],
-        "the bucket takes no ACLs: turn them on in its ownership controls, or use a bucket policy instead",
+        "the bucket has ACLs disabled: enable them in its ownership controls, or use a bucket policy instead",
     ),
-    (&["NotImplemented"], "this server does not know the operation: another one may be needed for it"),
-    (&["OperationAborted", "Conflict"], "something else was changing the objects at the same moment: retry"),
-    (&["RequestNotSent"], "the request could not be built: the message says what of the object is in the way"),
+    (&["NotImplemented"], "this server does not support the operation: use another server"),
+    (&["OperationAborted", "Conflict"], "another request was changing the objects at the same time: retry"),
+    (&["RequestNotSent"], "the request could not be built: the message says what is wrong with the object"),
     (&["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError"], SIGNATURE_HINT),
     (
         &["UnexpectedRedirect", "PermanentRedirect", "TemporaryRedirect"],
-        "the bucket is elsewhere: check the endpoint and the region in [store]",
+        "the bucket is at another endpoint: check the endpoint and the region in [store]",
     ),
 ];
 
@@ -150,23 +153,45 @@ pub(super) fn credentials_expired(fault: &StoreError) -> bool {
 }
 
 /// The hint for a rejected signature. Services also report this with general codes such as `InvalidArgument`.
-const SIGNATURE_HINT: &str = "the region in [store], or that of the environment, is not the bucket's, or the credentials are for \
-                       another service: check both";
+const SIGNATURE_HINT: &str = "the region in [store] or the environment is not the bucket's, or the credentials are for \
+                              another service: check both";
 
 /// Describes why a job pauses when its credentials are rejected, and what to do about it.
 pub(super) fn describe_rejected_credentials(fault: &StoreError) -> String {
     let (what, todo) = match fault.code.as_str() {
         "NoCredentials" => {
             let todo = hint("NoCredentials", 0).unwrap_or_default();
-            return format!("there are no usable credentials: {} ({todo})", fault.message);
+            return format!("no usable credentials: {} ({todo})", fault.message);
         }
         "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" | "InvalidArgument" | "InvalidRequest" => {
-            ("the signature of its requests", Some(SIGNATURE_HINT))
+            ("the signature of the requests", Some(SIGNATURE_HINT))
         }
         code => ("the credentials", hint(code, fault.status.unwrap_or_default())),
     };
     let todo = todo.map(|todo| format!(" ({todo})"));
-    format!("the service refuses {what}: {fault}{}", todo.unwrap_or_default())
+    format!("the service rejected {what}: {fault}{}", todo.unwrap_or_default())
+}
+
+/// Describes why a job failed because too many of its objects failed. `in_doubt` objects without an outcome may have
+/// been attempted.
+pub(super) fn describe_too_many_failures(progress: Progress, in_doubt: u64, limit: ExactShare) -> String {
+    let (attempted, failed) = (progress.finished(), progress.failed);
+    let found = if failed == attempted && failed > 1 {
+        format!("all {failed} objects")
+    } else {
+        format!("{failed} of {}", format_count(attempted, "object"))
+    };
+    let rest = match progress.remaining().saturating_sub(in_doubt) {
+        0 => String::new(),
+        1 => "; 1 was not attempted".to_owned(),
+        rest => format!("; {rest} were not attempted"),
+    };
+    format!("{found} attempted so far failed (limit {limit}, `failure_threshold`){rest}")
+}
+
+/// Returns a number with its noun, in the plural unless the number is 1.
+pub(super) fn format_count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Describes why a job pauses, or a command is refused, when the server is not trusted.
@@ -182,17 +207,17 @@ pub fn describe_untrusted_server(plan: &Plan, refusal: &ServerCheckFailure) -> S
     let unclear =
         matches!(refusal.kind, ServerCheckFailureKind::NotVerifiable | ServerCheckFailureKind::NoUsableAnswer);
     let end = if refusal.after_write || refusal.others_written || unclear {
-        "no further request was started"
+        "no further requests were started"
     } else {
         "nothing was changed"
     };
     let others = if refusal.others_written {
-        ". Writes before it succeeded, and may have changed the contents of other objects: compare those of the report, too, \
-         with a copy or an older version, if the server was replaced meanwhile"
+        ". Earlier writes succeeded and may have changed the contents of other objects: if the server was replaced \
+         meanwhile, compare the objects in the report with a copy or an older version, too"
     } else {
         ""
     };
-    format!("{refusal}{missing}. It was seen with {object}; {end}{others}")
+    format!("{refusal}{missing}. Seen with {object}; {end}{others}")
 }
 
 /// Returns the action that a policy must allow for a request on this object.
@@ -205,36 +230,36 @@ pub(super) fn required_action(plan: &Plan, call: &ObjectRequest, object: &Object
 /// check off only if the check itself could not be completed.
 #[must_use]
 pub fn untrusted_pause_hint(job: &JobId, after_write: bool, why: &str) -> String {
-    if after_write && why.contains(WRITE_NOT_STORED) {
+    if after_write && reason_says(why, WRITE_NOT_STORED) {
         return format!(
-            "give the job up (batchplan cancel {job}). Once the server supports it, work on what is left (batchplan retry {job}); \
-             or apply the plan with another endpoint"
+            "cancel the job (batchplan cancel {job}). Once the server supports this, process the remaining objects \
+             (batchplan retry {job}); or apply the plan with another endpoint"
         );
     }
     if after_write {
         return format!(
-            "give the job up (batchplan cancel {job}), and bring back what was overwritten from a copy or an older version. Only \
-             then, and once the server supports it, work on what is left (batchplan retry {job}): that includes the objects that \
-             were overwritten"
+            "cancel the job (batchplan cancel {job}), and recover overwritten objects from a copy or an older version. \
+             Only then, and once the server supports this, process the remaining objects (batchplan retry {job}), \
+             which include the overwritten ones"
         );
     }
-    let resume = format!("resume the job (batchplan resume {job}), or give it up (batchplan cancel {job})");
-    if !why.contains(INCONCLUSIVE) {
+    let resume = format!("resume the job (batchplan resume {job}), or cancel it (batchplan cancel {job})");
+    if !reason_says(why, INCONCLUSIVE) {
         return format!(
-            "to use another server, give the job up (batchplan cancel {job}), change `endpoint` in [store] and apply the plan \
-             again. Once this one supports it, resume the job (batchplan resume {job})"
+            "to use another server, cancel the job (batchplan cancel {job}), change `endpoint` in [store] and apply \
+             the plan again. Once this server supports it, resume the job (batchplan resume {job})"
         );
     }
-    if why.contains(NO_USABLE_ANSWER) {
+    if reason_says(why, NO_USABLE_ANSWER) {
         return format!(
-            "see that the server answers, and {resume}. Objects that have failed are not worked on again by that: batchplan \
-             retry {job}, once it is over"
+            "check that the server responds, and {resume}. Resuming does not retry objects that have failed: use \
+             batchplan retry {job} once the job has ended"
         );
     }
-    let first = if why.contains(READ_DENIED) { "allow what is missing" } else { "see to what it says" };
+    let first = if reason_says(why, READ_DENIED) { "grant the missing permission" } else { "fix the cause" };
     format!(
-        "{first}, and {resume}. If you know that this server supports it, set `skip_server_check = true` in [store] and resume \
-         the job"
+        "{first}, and {resume}. If you know that this server supports it, set `skip_server_check = true` in [store] \
+         and resume the job"
     )
 }
 
@@ -244,15 +269,14 @@ pub(super) fn untrusted_server_hint(refusal: &ServerCheckFailure) -> String {
     let way_out = "if you know that this server supports it, set `skip_server_check = true` in [store]";
     match refusal.kind {
         ServerCheckFailureKind::Denied(_) => {
-            format!("allow what is missing (batchplan policy prints all that a plan needs); {way_out}")
+            format!("grant the missing permission (batchplan policy prints all that a plan needs); {way_out}")
         }
         ServerCheckFailureKind::NotVerifiable => way_out.to_owned(),
-        ServerCheckFailureKind::NoUsableAnswer => "see that the server answers, and try again".to_owned(),
+        ServerCheckFailureKind::NoUsableAnswer => "check that the server responds, and try again".to_owned(),
         ServerCheckFailureKind::AppliedToObject
         | ServerCheckFailureKind::WriteNotStored
         | ServerCheckFailureKind::Unsupported => {
-            "change `endpoint` in [store] to a server that supports it, and see that it does: batchplan check PLAN"
-                .to_owned()
+            "change `endpoint` in [store] to a server that supports this, and check it: batchplan check PLAN".to_owned()
         }
     }
 }
@@ -262,6 +286,23 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn pause_reasons_of_earlier_versions_get_the_same_hints() {
+        let id = JobId::random();
+        for (earlier, now) in [
+            ("the server check could not be made for ?acl, since a read is denied: x", READ_DENIED),
+            (
+                "the server check could not be made for ?acl, since the server gives no usable answer: x",
+                NO_USABLE_ANSWER,
+            ),
+        ] {
+            let now = format!("{INCONCLUSIVE} for ?acl, because {now}: x");
+            assert_eq!(untrusted_pause_hint(&id, false, earlier), untrusted_pause_hint(&id, false, &now));
+        }
+        let (earlier, now) = ("this server does not keep what it is sent", format!("this server {WRITE_NOT_STORED}"));
+        assert_eq!(untrusted_pause_hint(&id, true, earlier), untrusted_pause_hint(&id, true, &now));
+    }
 
     #[test]
     fn every_code_of_the_managed_service_and_of_ours_has_advice_of_its_own() {
@@ -281,16 +322,29 @@ mod tests {
     }
 
     #[test]
-    fn no_code_is_there_twice() {
+    fn codes_are_unique() {
         let codes: Vec<_> = HINTS.iter().flat_map(|(codes, _)| *codes).collect();
         assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len());
     }
 
     #[test]
-    fn a_code_that_nobody_knows_is_judged_by_its_status() {
+    fn unknown_codes_get_the_hint_of_their_http_status() {
         assert_eq!(hint("Whatever", 403), hint("AccessDenied", 403));
         assert_eq!(hint("Whatever", 502), hint("InternalError", 500));
         assert_eq!(hint("Whatever", 418), None);
         assert_eq!(hint("", 0), None);
+    }
+
+    #[test]
+    fn the_reason_of_a_failed_job_counts_what_was_attempted() {
+        let limit = ExactShare::percent(20);
+        let reason = |succeeded, failed, total, in_doubt| {
+            describe_too_many_failures(Progress { total, succeeded, failed }, in_doubt, limit)
+        };
+        let tail = "attempted so far failed (limit 20 %, `failure_threshold`)";
+        assert_eq!(reason(2, 3, 10, 0), format!("3 of 5 objects {tail}; 5 were not attempted"));
+        assert_eq!(reason(0, 1063, 20_000, 3), format!("all 1063 objects {tail}; 18934 were not attempted"));
+        assert_eq!(reason(0, 1, 2, 0), format!("1 of 1 object {tail}; 1 was not attempted"));
+        assert_eq!(reason(1, 2, 3, 0), format!("2 of 3 objects {tail}"));
     }
 }

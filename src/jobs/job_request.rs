@@ -125,7 +125,7 @@ impl JobRequest<'_> {
 pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
     let plan = read_plan(job)?;
     if plan.hash() != job.plan_hash {
-        let what = "it is not the plan that was stored, and the journal may be damaged".to_owned();
+        let what = "it does not match its recorded hash; the journal may be damaged".to_owned();
         return Err(JobError::StoredPlan { job: job.id.clone(), what });
     }
     Ok(plan)

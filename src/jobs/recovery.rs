@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 
 use super::error::JobError;
+use super::hints::format_count;
 use super::request_budget::BudgetShare;
 use super::runner::{JobRunner, ProgressObserver, WorkOutcome};
 use crate::engine::{DispatchOutcome, JobResumeState, ReportError};
@@ -16,8 +17,9 @@ use crate::manifest::FrozenManifest;
 pub(super) fn report_descriptor_limit(seat: &BudgetShare, wanted: u32, watch: &mut dyn ProgressObserver) {
     if let Some((objects, limit)) = seat.descriptor_limit(wanted) {
         watch.on_note(&format!(
-            "at most {objects} objects are in flight at once, where the plan allows {wanted}: this process may have {limit} \
-             files and connections open (ulimit -n)"
+            "at most {} in flight instead of {wanted}: this process may open only {limit} files and connections \
+             (ulimit -n)",
+            format_count(objects.into(), "object")
         ));
     }
 }
@@ -33,8 +35,8 @@ impl JobRunner<'_> {
         let recorded = self.journal.recorded_progress(self.job.number)?;
         if recorded.unverified || !frozen.has_checksum() {
             watch.on_note(&format!(
-                "job {} was begun by an earlier batchplan, which recorded no checksums: what it left on this disk is used \
-                 without a check for damage",
+                "job {} was started by an earlier version of batchplan, which recorded no checksums: its files on this \
+                 disk are used without a check for damage",
                 self.job.id
             ));
             self.journal.accept_unverified(self.job.number)?;
@@ -92,8 +94,8 @@ impl JobRunner<'_> {
         };
         let settled = self.job.progress.finished();
         watch.on_note(&format!(
-            "{damage}{kept}: the outcomes of job {} are lost, and all its objects are worked on again, {settled} of them for \
-             the second time",
+            "{damage}{kept}: the outcomes of job {} are lost, and all its objects are processed again, {settled} of \
+             them for the second time",
             self.job.id
         ));
         self.journal.discard_outcomes(self.job.number)?;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobError;
+use super::hints::format_count;
 use super::job_request::{JobLease, stored_plan};
 use super::job_source::remaining_rows;
 use crate::job::{JobId, JobStatus, Progress};
@@ -233,13 +234,9 @@ pub fn deletion_cost(journal: &Journal, job: &JobRecord) -> Result<Option<String
     let inventory = job.inventory.as_ref().filter(|_| is_base).map(PinnedInventory::folder);
     Ok(inventory.map(|inventory| match plan.recurring {
         Some(RecurringSettings { only_changed: true }) => {
-            format!(
-                "the next job of the plan cannot tell what has changed since {inventory}, and works on more than that"
-            )
+            format!("the plan's next job cannot tell what has changed since {inventory}, and processes more objects")
         }
-        _ => format!(
-            "there is no record any more that {inventory} was completed, and the plan's next job works on it again"
-        ),
+        _ => format!("there is no record that {inventory} was completed, and the plan's next job processes it again"),
     }))
 }
 
@@ -292,7 +289,7 @@ impl UnfinishedWork {
         let job = match journal.find(id.as_str()) {
             Ok(job) => job,
             Err(JournalError::NoSuchJob(_)) => {
-                return Ok(Err(format!("job {id}, which completed the inventory before, is not known any more")));
+                return Ok(Err(format!("job {id}, which completed the earlier inventory, no longer exists")));
             }
             Err(error) => return Err(error.into()),
         };
@@ -303,7 +300,8 @@ impl UnfinishedWork {
         let Progress { failed: count, .. } = job.progress;
         let (failed, rest) = remaining_rows(journal, &job, job.progress.remaining() > 0, &plan)?;
         if count > 0 && failed.is_empty() {
-            return Ok(Err(format!("the {count} objects that failed in job {id} are in no report")));
+            let objects = format_count(count, "object");
+            return Ok(Err(format!("no report contains the {objects} that failed in job {id}")));
         }
         Ok(Ok(Self { filter: plan.manifest.filter, failed, rest }))
     }

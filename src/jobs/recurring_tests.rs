@@ -166,7 +166,7 @@ async fn a_job_that_was_ever_active_counts_whatever_is_recorded_of_it() {
 }
 
 #[tokio::test]
-async fn what_comes_later_is_told_by_no_clock() {
+async fn the_order_of_work_does_not_depend_on_clocks() {
     let (plan, other) = two_plans();
     let (_folder, journal, _) = after_a_day(&plan, &other).await;
     // By its own clock, one hour and then many years before the other job.
@@ -207,7 +207,7 @@ async fn a_retry_and_a_job_with_a_token_count_as_their_plan() {
 }
 
 #[tokio::test]
-async fn what_proves_the_opposite_outlives_its_job() {
+async fn evidence_of_other_work_survives_its_job() {
     let (plan, other) = two_plans();
     let (_folder, journal, done) = after_a_day(&plan, &other).await;
     let forget = |id: &JobId| {
@@ -267,7 +267,7 @@ async fn what_happens_between_deciding_and_making_a_job_is_not_part_of_it() {
 
 /// A job that was killed and is never resumed does not force each later job to work on all objects.
 #[tokio::test]
-async fn an_interrupted_job_counts_until_somebody_sees_that_nobody_works_on_it() {
+async fn interrupted_jobs_count_until_recorded_as_interrupted() {
     let (plan, other) = two_plans();
     let (_folder, journal, _) = after_a_day(&plan, &other).await;
     let killed = made(&journal, &other, 2, 3000);

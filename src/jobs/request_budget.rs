@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_more_than_its_own_plan_allows() {
+    fn no_job_exceeds_the_limits_of_its_plan() {
         let budget = RequestBudget::default();
         let small = budget.add_job("s3".to_owned(), 9, ShareLimits { concurrency: 2, requests_per_second: Some(10) });
         let large = budget.add_job("s3".to_owned(), 0, ShareLimits { concurrency: 90, requests_per_second: None });

@@ -7,12 +7,12 @@ use batchplan_store::Store;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::control::{POLL_INTERVAL, RunControl};
+use super::control::{CANCEL_REQUESTED, PAUSE_REQUESTED, POLL_INTERVAL, RunControl, SIGNALLED};
 use super::cost_check;
 use super::error::JobError;
 use super::fingerprint::freeze_matching;
 use super::finish::FinishOutcome;
-use super::hints::{describe_rejected_credentials, describe_untrusted_server};
+use super::hints::{describe_rejected_credentials, describe_too_many_failures, describe_untrusted_server};
 use super::job_request::JobLease;
 use super::job_source::job_manifest;
 use super::recovery::report_descriptor_limit;
@@ -26,10 +26,10 @@ use crate::engine::{
     DispatchLimits, DispatchOutcome, ExecutionOutcome, GracefulStop, JobExecution, ProgressSnapshot, StopReason,
 };
 use crate::failpoint;
+use crate::job::JobStatus;
 use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Failing, New, Paused, Pausing, Preparing, Ready, Suspended,
 };
-use crate::job::{JobStatus, Progress};
 use crate::journal::{ControlRequest, JobFolder, JobRecord, Journal, PauseCause, STILL_ACTIVE, StatusReason};
 use crate::manifest::{FreezeLimits as DiskBounds, FreezeProgress, FrozenManifest, ManifestError, check_pin, freeze};
 use crate::plan::{FailureThreshold, Plan};
@@ -297,7 +297,7 @@ impl<'a> JobRunner<'a> {
         let Some((ControlRequest::Cancel, why)) = self.job.request.clone() else {
             return Ok(PrepareOutcome::Interrupted);
         };
-        let why = StatusReason { message: why.or_else(|| Some("on request".to_owned())), pause_cause: None };
+        let why = StatusReason { message: why.or_else(|| Some(CANCEL_REQUESTED.to_owned())), pause_cause: None };
         if self.job.status != Cancelling {
             self.advance(Cancelling, why.clone())?;
         }
@@ -447,11 +447,10 @@ impl<'a> JobRunner<'a> {
     /// Records how the work ended. The following steps may still fail, and then find the job in a status from which it
     /// can be resumed.
     fn record_stop_reason(&mut self, dispatched: &DispatchOutcome) -> Result<(), JobError> {
-        let Progress { total, failed, .. } = dispatched.progress;
         match (&dispatched.stop_reason, self.job.status) {
             (StopReason::FailureThreshold, Active | Pausing) => {
-                let threshold = self.plan.limits.failure_threshold;
-                let why = format!("{failed} of {total} objects failed, and {threshold} may");
+                let limit = self.plan.limits.failure_threshold;
+                let why = describe_too_many_failures(dispatched.progress, dispatched.in_doubt, limit);
                 self.advance(Failing, StatusReason::because(why))
             }
             (StopReason::StopRequested, Active) => self.record_stop_request(),
@@ -475,12 +474,12 @@ impl<'a> JobRunner<'a> {
         let or = |why: Option<String>, otherwise: &str| why.unwrap_or_else(|| otherwise.to_owned());
         match self.job.request.clone() {
             Some((ControlRequest::Cancel, why)) => {
-                self.advance(Cancelling, StatusReason::because(or(why, "on request")))
+                self.advance(Cancelling, StatusReason::because(or(why, CANCEL_REQUESTED)))
             }
             Some((ControlRequest::Pause, why)) => {
-                self.advance(Pausing, StatusReason::paused(PauseCause::Person, or(why, "on request")))
+                self.advance(Pausing, StatusReason::paused(PauseCause::Person, or(why, PAUSE_REQUESTED)))
             }
-            None => self.advance(Pausing, StatusReason::paused(PauseCause::Signal, "it was asked to stop")),
+            None => self.advance(Pausing, StatusReason::paused(PauseCause::Signal, SIGNALLED)),
         }
     }
 

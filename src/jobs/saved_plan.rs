@@ -69,7 +69,10 @@ pub enum SavedPlanError {
         what: String,
     },
     /// Another version of this program saved it, in another format.
-    #[error("the saved plan {} has version {found} of the form, and this batchplan knows {FORMAT_VERSION}", path.display())]
+    #[error(
+        "the saved plan {} has format version {found}; this batchplan supports version {FORMAT_VERSION}",
+        path.display()
+    )]
     OtherVersion {
         /// The path of the saved plan.
         path: PathBuf,
@@ -77,7 +80,7 @@ pub enum SavedPlanError {
         found: u32,
     },
     /// It was saved from a different plan than the one that was named.
-    #[error("the saved plan {} was not made of {} as it is now", path.display(), plan.display())]
+    #[error("the saved plan {} does not match the current {}", path.display(), plan.display())]
     OtherPlan {
         /// The path of the saved plan.
         path: PathBuf,
@@ -118,16 +121,16 @@ impl SavedPlan {
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, SavedPlanError> {
         let damaged = |what: &str| SavedPlanError::Damaged { path: path.to_owned(), what: what.to_owned() };
         if bytes.len() as u64 > Self::MAX_BYTES {
-            return Err(damaged("it is longer than any saved plan"));
+            return Err(damaged("it is too large"));
         }
         let head: SavedPlanHeader =
-            serde_json::from_slice(bytes).map_err(|_| damaged("it was cut off, or is no saved plan"))?;
+            serde_json::from_slice(bytes).map_err(|_| damaged("it is truncated, or not a saved plan"))?;
         if head.batchplan_saved_plan != FORMAT_VERSION {
             return Err(SavedPlanError::OtherVersion { path: path.to_owned(), found: head.batchplan_saved_plan });
         }
         let shape: SavedPlanFile = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
         if shape.saved.checksum()? != shape.sha256 {
-            return Err(damaged("its checksum does not fit what it holds"));
+            return Err(damaged("its checksum does not match its content"));
         }
         Ok(shape.saved)
     }
@@ -144,7 +147,7 @@ impl SavedPlan {
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
-            .ok_or_else(|| with_path(path)(io::Error::new(io::ErrorKind::InvalidInput, "it is no name of a file")))?;
+            .ok_or_else(|| with_path(path)(io::Error::new(io::ErrorKind::InvalidInput, "not a file name")))?;
         Ok(write_atomic(folder, name, &text).map_err(with_path(path))?)
     }
 
@@ -161,7 +164,7 @@ impl SavedPlan {
         let damaged = |what: &str| SavedPlanError::Damaged { path: path.to_owned(), what: what.to_owned() };
         let plan = plan.ok_or_else(|| damaged("this batchplan does not accept its plan"))?;
         if plan.hash() != self.hash {
-            return Err(damaged("its plan is not the one whose hash it holds"));
+            return Err(damaged("its plan does not match its hash"));
         }
         match named {
             Some((file, now)) if now.hash() != self.hash => {
@@ -182,10 +185,12 @@ impl SavedPlanError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Io(_) => None,
-            Self::Damaged { .. } => Some("save it anew: batchplan plan PLAN --out FILE".to_owned()),
-            Self::OtherVersion { .. } => Some("use the batchplan that saved it, or save it anew".to_owned()),
+            Self::Damaged { .. } => Some("save it again: batchplan plan PLAN --out FILE".to_owned()),
+            Self::OtherVersion { .. } => {
+                Some("use the version of batchplan that saved it, or save it again".to_owned())
+            }
             Self::OtherPlan { .. } => Some(
-                "the plan has changed since: look at it again, and save it anew (batchplan plan PLAN --out FILE)"
+                "the plan has changed since it was saved: review it and save it again (batchplan plan PLAN --out FILE)"
                     .to_owned(),
             ),
         }
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn it_comes_back_whole_or_not_at_all() {
+    fn damaged_files_are_rejected() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.bpl");
         saved().write(&path).expect("written");

@@ -50,8 +50,9 @@ pub enum WaitReason {
 impl std::fmt::Display for WaitReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Slots(count) => write!(f, "{count} jobs are at work or go first"),
-            Self::Overlap(job) => write!(f, "job {job} may touch the same objects and goes first"),
+            Self::Slots(1) => f.write_str("1 other job runs or starts first"),
+            Self::Slots(count) => write!(f, "{count} other jobs run or start first"),
+            Self::Overlap(job) => write!(f, "job {job} may change the same objects and runs first"),
         }
     }
 }

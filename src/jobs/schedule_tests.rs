@@ -54,7 +54,7 @@ fn jobs_that_may_touch_the_same_go_one_after_the_other() {
 }
 
 #[test]
-fn what_is_not_known_may_be_the_same() {
+fn unknown_scopes_overlap_with_everything() {
     let (known, unknown) = (candidate(1, 0, Some('a')), candidate(2, 0, None));
     assert_eq!(
         check_start(&unknown, &[], std::slice::from_ref(&known), RULES),
@@ -67,7 +67,7 @@ fn what_is_not_known_may_be_the_same() {
 }
 
 #[test]
-fn one_that_is_kept_back_keeps_back_nobody_else() {
+fn an_overlap_holds_back_no_other_job() {
     let work = [candidate(1, 0, Some('a'))];
     // The first in line waits for the running job, and takes no slot meanwhile.
     let wait = [candidate(2, 9, Some('a')), candidate(3, 1, Some('b')), candidate(4, 0, Some('c'))];

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_aspect_of_the_same_objects_of_the_same_store_is_in_the_way() {
+    fn only_the_same_aspect_of_the_same_objects_in_the_same_store_overlaps() {
         let mine = tags("docs/a", "docs/m");
         let cases = [
             (tags("docs/m", "docs/z"), true),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_version_wrote_may_be_anything() {
+    fn unreadable_scopes_are_unknown() {
         for text in ["", "{}", "null", r#"{"store":"s","aspects":["colour"],"ranges":null}"#, r#"{"store":1}"#] {
             assert_eq!(JobScope::from_text(text), None, "{text}");
         }

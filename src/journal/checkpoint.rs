@@ -328,7 +328,7 @@ fn frontier_marks(
 
 /// The journal holds finished rows that no part can have.
 #[derive(Debug, thiserror::Error)]
-#[error("these are no settled rows")]
+#[error("not valid settled rows")]
 struct FrontierMarkError;
 
 pub(super) fn report_files(connection: &Connection, job: i64) -> Result<Vec<ReportFileRecord>, DatabaseCommandError> {
@@ -371,7 +371,7 @@ fn report_file_name(row: &Row<'_>) -> rusqlite::Result<String> {
 
 /// The journal holds a file name that no report has.
 #[derive(Debug, thiserror::Error)]
-#[error("no report has such a file")]
+#[error("not the name of a report file")]
 struct ReportFileNameError;
 
 fn read_failure_tally(connection: &Connection, job: i64) -> Result<FailureTally, DatabaseCommandError> {

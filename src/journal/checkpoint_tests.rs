@@ -257,7 +257,7 @@ fn the_name_of_a_report_leads_nowhere_else() {
         let made = Checkpoint { files: vec![file], ..checkpoint(1) };
         now(journal.record_checkpoint(job.number, made)).expect("kept");
         let refused = journal.recorded_progress(job.number).expect_err(name).to_string();
-        assert!(refused.contains("no report has such a file"), "{refused}");
+        assert!(refused.contains("not the name of a report file"), "{refused}");
     }
 }
 

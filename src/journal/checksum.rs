@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_told_apart_wherever_they_end() {
+    fn values_with_different_boundaries_have_different_checksums() {
         let bytes = |texts: &[&'static str]| {
             checksum("t", &texts.iter().map(|text| ChecksumValue::Bytes(Some(text.as_bytes()))).collect::<Vec<_>>())
         };

@@ -231,7 +231,7 @@ fn reject_emptied(path: &Path) -> Result<(), JournalError> {
     let empty = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
     let jobs = path.with_file_name(JOBS_FOLDER);
     if empty && fs::read_dir(jobs).is_ok_and(|mut jobs| jobs.next().is_some()) {
-        let what = "it is empty, and there are jobs beside it".to_owned();
+        let what = "it is empty, but there are jobs next to it".to_owned();
         return Err(JournalError::Damaged { path: path.to_owned(), what });
     }
     Ok(())
@@ -260,7 +260,7 @@ fn reject_triggers(connection: &Connection, path: &Path) -> Result<(), JournalEr
     let acting: i64 =
         connection.query_row(sql, [], |row| row.get(0)).map_err(|error| JournalError::from_sqlite(path, &error))?;
     if acting > 0 {
-        let what = "it has triggers or views, which no journal has".to_owned();
+        let what = "it has triggers or views, which a journal never has".to_owned();
         return Err(JournalError::Damaged { path: path.to_owned(), what });
     }
     Ok(())
@@ -275,7 +275,7 @@ fn reject_foreign_database(connection: &mut Connection, path: &Path, migrations:
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of)?;
     let new = tables == 0 && application == 0;
     if !new && application != APPLICATION_ID {
-        let what = "it is a database of another program".to_owned();
+        let what = "it is another program's database".to_owned();
         return Err(JournalError::Damaged { path: path.to_owned(), what });
     }
     reject_newer(path, found, migrations)

@@ -276,7 +276,11 @@ fn one_that_another_process_keeps_locked_is_an_error_after_the_wait_and_goes_on_
     let error = journal.set_priority(&job.id, 3).expect_err("it is locked");
     assert!(since.elapsed() >= patience);
     assert!(matches!(error, JournalError::Locked { .. }), "{error}");
-    assert!(error_with_hint(&error).contains("is locked by another process\nwait for"), "{}", error_with_hint(&error));
+    assert!(
+        error_with_hint(&error).contains("is locked by another process\nnothing was changed; wait for"),
+        "{}",
+        error_with_hint(&error)
+    );
     // Readers see the previous state. Another process that opens the journal has nothing to write.
     assert_eq!(journal.find(job.id.as_str()).expect("read").priority, 7);
     Journal::open_with(folder.path(), JournalOptions { busy_timeout: patience, ..DEFAULT_OPTIONS }).expect("opened");
@@ -341,7 +345,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost() {
     let error = journal.advance(&job.id, JobStatus::Preparing, long(), hour(1)).expect_err("there is no room");
     assert!(matches!(error, JournalError::DiskFull { .. }), "{error:?}");
     assert!(
-        error_with_hint(&error).contains("disk is full") && error_with_hint(&error).contains("make room"),
+        error_with_hint(&error).contains("disk is full") && error_with_hint(&error).contains("free some space"),
         "{}",
         error_with_hint(&error)
     );
@@ -384,7 +388,7 @@ async fn a_thread_that_died_is_an_error_for_everybody_and_no_hang() {
 }
 
 #[tokio::test]
-async fn an_errand_whose_sender_left_is_done_all_the_same_and_keeps_its_place() {
+async fn a_command_whose_sender_left_still_runs_in_order() {
     let (_folder, journal) = journal();
     let job = create_job(&journal, new_job("one"));
     let ((tell, told), (release, released)) = (mpsc::sync_channel(0), mpsc::sync_channel::<()>(0));
@@ -403,7 +407,7 @@ async fn an_errand_whose_sender_left_is_done_all_the_same_and_keeps_its_place() 
 }
 
 #[tokio::test]
-async fn more_errands_than_find_room_wait_for_their_turn() {
+async fn commands_wait_when_the_queue_is_full() {
     let (_folder, journal) = journal();
     let job = create_job(&journal, new_job("one"));
     let asked = (0..3 * COMMAND_QUEUE_LENGTH).map(|_| {

@@ -28,7 +28,7 @@ pub enum JournalError {
         what: String,
     },
     /// A newer batchplan wrote the journal.
-    #[error("{} is of format {found}, and this batchplan knows formats up to {known}", path.display())]
+    #[error("{} has format {found}; this batchplan supports formats up to {known}", path.display())]
     NewerFormat {
         /// The journal's path.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum JournalError {
     #[error("there is no job {0}")]
     NoSuchJob(String),
     /// Several jobs have an id with this prefix.
-    #[error("{count} jobs begin with {prefix}")]
+    #[error("{count} job ids start with {prefix}")]
     AmbiguousId {
         /// The prefix that was given.
         prefix: String,
@@ -79,7 +79,7 @@ pub enum JournalError {
         count: u64,
     },
     /// The job may not move from its status to the requested one.
-    #[error("job {job} is {from}, and cannot become {to}")]
+    #[error("job {job} is {from} and cannot become {to}")]
     IllegalStatusMove {
         /// The job that was to move.
         job: JobId,
@@ -89,10 +89,10 @@ pub enum JournalError {
         to: JobStatus,
     },
     /// The maximum number of waiting jobs is reached.
-    #[error("{0} jobs are waiting already")]
+    #[error("{0} jobs are already waiting")]
     QueueFull(u64),
     /// What was recorded cannot be copied to the backup.
-    #[error("that work begins cannot be pushed to the state: {0}")]
+    #[error("cannot push the start of the work to the state: {0}")]
     BackupFailed(String),
     /// The database thread has ended.
     #[error("the journal was closed")]
@@ -105,31 +105,32 @@ impl JournalError {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::Locked { .. } => {
-                "wait for the other batchplan to go on, or look for a program that has the file open; nothing was changed"
+                "nothing was changed; wait for the other batchplan, or close the program that has the file open"
                     .to_owned()
             }
             Self::Damaged { path, .. } => {
                 let folder = path.parent().unwrap_or(Path::new(""));
                 format!(
-                    "the jobs' reports and frozen manifests in {} are not touched by that: restore the file from a backup, \
-                     or move it away and apply the plan again (tags and ACLs end up the same when they are set twice)",
+                    "the reports and frozen manifests in {} are not affected: restore the file from a backup, or move \
+                     it away and apply the plan again (setting tags and ACLs twice has the same result)",
                     folder.join("jobs").display()
                 )
             }
             Self::NewerFormat { .. } => "update batchplan, or use another folder with --state DIR".to_owned(),
-            Self::DiskFull { .. } => "make room, then go on with the same command: what was recorded is kept".to_owned(),
-            Self::ReadOnly { .. } => {
-                "make the folder writable, or keep the jobs in another one with --state DIR".to_owned()
+            Self::DiskFull { .. } => {
+                "free some space, then run the command again: what was recorded is kept".to_owned()
             }
+            Self::ReadOnly { .. } => "make the folder writable, or use another one with --state DIR".to_owned(),
             Self::Io { cause, .. } if descriptors::is_exhausted(cause) => descriptors::HELP.to_owned(),
-            Self::Io { .. } => "keep the jobs in another folder with --state DIR, if this one cannot be used".to_owned(),
+            Self::Io { .. } => "use another folder with --state DIR if this one cannot be used".to_owned(),
             Self::NoSuchJob(_) => {
-                "batchplan list shows the jobs; --state or BATCHPLAN_STATE says which folder keeps them".to_owned()
+                "batchplan list shows the jobs; --state or BATCHPLAN_STATE selects the folder that keeps them"
+                    .to_owned()
             }
-            Self::AmbiguousId { .. } => "give more of the id: batchplan list shows it whole".to_owned(),
-            Self::QueueFull(_) => "batchplan run works them off; batchplan cancel JOB takes one away".to_owned(),
+            Self::AmbiguousId { .. } => "use a longer prefix: batchplan list shows one for each job".to_owned(),
+            Self::QueueFull(_) => "batchplan run runs them; batchplan cancel JOB cancels one".to_owned(),
             Self::IllegalStatusMove { job, .. } => format!("batchplan show {job}"),
-            Self::BackupFailed(_) => "no object was touched by this run; give the same command again".to_owned(),
+            Self::BackupFailed(_) => "this run changed no objects; run the command again".to_owned(),
             Self::Database { .. } | Self::Closed => return None,
         })
     }

@@ -23,7 +23,7 @@ fn all() -> JobQuery {
 }
 
 #[test]
-fn what_is_created_is_given_back_whole() {
+fn created_jobs_are_returned_unchanged() {
     let (_folder, journal) = journal();
     let wanted = NewJob { token: Some("token".to_owned()), confirmed: true, priority: u32::MAX, ..new_job("one") };
     let job = create_job(&journal, wanted.clone());
@@ -109,7 +109,7 @@ fn a_job_is_found_by_any_beginning_of_its_id_that_no_other_has() {
     assert_eq!(journal.find(&second[..=common]).expect("found").id.as_str(), second);
     let error = journal.find(&first[..6]).expect_err("there are forty");
     assert!(matches!(&error, JournalError::AmbiguousId { count: 40, .. }), "{error}");
-    assert!(error_with_hint(&error).contains("give more of the id"), "{}", error_with_hint(&error));
+    assert!(error_with_hint(&error).contains("use a longer prefix"), "{}", error_with_hint(&error));
     // A job that is being removed is neither found nor counted.
     let hidden: JobId = first.parse().expect("an id");
     journal.advance(&hidden, JobStatus::Cleaning, StatusReason::default(), hour(0)).expect("moved");

@@ -20,7 +20,7 @@ pub struct FileLease {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// Another process, or another part of this one, works on the job. Holds a description of it.
-    #[error("it is being worked on by {0}")]
+    #[error("it is in use by {0}")]
     Held(String),
     /// The lease file cannot be used.
     #[error(transparent)]
@@ -139,13 +139,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holds_it_and_lets_it_go_by_leaving() {
+    fn a_lease_is_exclusive_and_released_on_drop() {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(!FileLease::is_held(folder.path()).expect("looked"));
         let lease = FileLease::acquire(folder.path()).expect("nobody holds it");
         assert!(FileLease::is_held(folder.path()).expect("looked"));
         let refused = FileLease::acquire(folder.path()).expect_err("it is held").to_string();
-        assert_eq!(refused, format!("it is being worked on by process {}", std::process::id()));
+        assert_eq!(refused, format!("it is in use by process {}", std::process::id()));
         let holder = FileLease::holder(folder.path()).expect("looked");
         assert_eq!(holder, Some(format!("process {}", std::process::id())));
         drop(lease);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn many_share_what_none_may_take() {
+    fn shared_leases_exclude_exclusive_ones() {
         let folder = tempfile::tempdir().expect("a folder");
         let shared = [(); 2].map(|()| FileLease::acquire_shared(folder.path()).expect("nobody holds it"));
         assert!(matches!(FileLease::acquire(folder.path()), Err(LeaseError::Held(_))));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn lookers_do_not_keep_anybody_from_it() {
+    fn checking_a_lease_does_not_block_it() {
         let folder = tempfile::tempdir().expect("a folder");
         drop(FileLease::acquire(folder.path()).expect("nobody holds it"));
         let stop = std::sync::atomic::AtomicBool::new(false);

@@ -40,7 +40,7 @@ pub(super) struct JournalListeners {
 impl fmt::Debug for JournalListeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (listener, backup) = (self.listener.is_some(), self.backup.is_some());
-        f.debug_struct("Ear").field("listener", &listener).field("backup", &backup).finish()
+        f.debug_struct("JournalListeners").field("listener", &listener).field("backup", &backup).finish()
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_recorded_is_told_once_it_is_and_what_is_refused_is_not() {
+    async fn listeners_receive_recorded_changes_only() {
         let folder = tempfile::tempdir().expect("a folder");
         let heard = Arc::new(Heard::default());
         let journal = Journal::open(folder.path()).expect("a journal").with_listener(heard.clone());

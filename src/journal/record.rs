@@ -403,5 +403,5 @@ fn optional_named_column<T>(
 
 /// The journal holds a name that no version writes.
 #[derive(Debug, thiserror::Error)]
-#[error("it is none of the names that stand there")]
+#[error("not a known name")]
 struct UnknownNameError;

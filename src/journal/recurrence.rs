@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_comes_back() {
+    fn delta_scopes_survive_a_round_trip() {
         let since = DeltaScope::Since { job: JobId::random(), inventory: inventory("k", "e") };
         for portion in [DeltaScope::All, DeltaScope::First, DeltaScope::PlanChanged(JobId::random()), since] {
             let text = serde_json::to_string(&portion).expect("text");

@@ -217,7 +217,7 @@ mod tests {
     use crate::journal::testing::{create_job, hour, journal, move_to, new_job};
 
     #[tokio::test]
-    async fn what_was_found_is_read_back_replaced_and_goes_with_its_job() {
+    async fn verdicts_are_stored_replaced_and_deleted_with_their_job() {
         let (_folder, journal) = journal();
         let job = create_job(&journal, new_job("one"));
         let bucket = BucketName::new("b");

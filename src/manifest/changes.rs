@@ -15,7 +15,7 @@ use std::mem;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use tokio_util::sync::CancellationToken;
 
-use super::error::{ManifestError, object_path};
+use super::error::{ManifestError, counted, object_path};
 use super::frozen::SourcePin;
 use super::retrying_store::RetryingStore;
 use super::row_writer::RowWriter;
@@ -39,8 +39,7 @@ const MAX_STATES: usize = 16;
 const STOP_CHECK_INTERVAL: u64 = 4096;
 
 /// The help text of the warning that all objects of an inventory are included because it cannot be compared.
-const ALL_INCLUDED_HELP: &str =
-    "nothing needs to be done: what was done before is done again, which is safe and takes longer";
+const ALL_INCLUDED_HELP: &str = "no action needed: repeating finished work is safe, but takes longer";
 
 /// Writes the changed objects to the row writer.
 pub(super) async fn read(
@@ -55,8 +54,8 @@ pub(super) async fn read(
         Ok(pile) => finish_comparison(bucket, new, dialect, patient, (pile, sink)).await,
         Err(why) => {
             let (mut sink, pin) = read_distinct(bucket, new, dialect, patient, sink).await?;
-            let all = sink.rows_included();
-            sink.warn(format!("{why}: all {all} objects of the new inventory are taken"), ALL_INCLUDED_HELP);
+            let all = counted(sink.rows_included(), "object");
+            sink.warn(format!("{why}: including the complete new inventory ({all})"), ALL_INCLUDED_HELP);
             Ok((sink, pin))
         }
     }
@@ -118,7 +117,7 @@ async fn collect_earlier(
     }
     if since_etag.is_empty() {
         return Ok(Err(format!(
-            "the server told no ETag of {}, so that nobody can tell whether it is still what it was",
+            "the server sent no ETag for {}, so a change to it cannot be detected",
             object_path(bucket, since_key)
         )));
     }
@@ -127,7 +126,7 @@ async fn collect_earlier(
     let pile = match inventory::read_inventory(bucket, &since, dialect, patient, pile).await {
         Ok((pile, _)) => pile,
         Err(error) if is_unavailable(&error) => {
-            return Ok(Err(format!("the inventory that was worked on last cannot be compared with ({error})")));
+            return Ok(Err(format!("cannot compare with the previous inventory ({error})")));
         }
         Err(error) => return Err(error),
     };
@@ -139,7 +138,7 @@ async fn collect_earlier(
     match retry::read(failed, rest.as_ref(), patient, pile).await {
         Ok(pile) => Ok(Ok(pile)),
         Err(error) if is_unavailable(&error) => {
-            Ok(Err(format!("the objects that failed last time cannot be found any more ({error})")))
+            Ok(Err(format!("cannot read which objects failed last time ({error})")))
         }
         Err(error) => Err(error),
     }
@@ -179,7 +178,7 @@ fn write_changes(
 ) -> Result<RowWriter, ManifestError> {
     let (mut sorted, heap, home) = pile.finish()?;
     let judge = StateComparison::new(heap);
-    let damaged = || ManifestError::corrupt(&home, "what was sorted in it cannot be read back");
+    let damaged = || ManifestError::corrupt(&home, "its sort data cannot be read back");
     let mut group = ObjectRows::default();
     let (mut groups, mut gone) = (0_u64, 0_u64);
     loop {
@@ -203,12 +202,10 @@ fn write_changes(
     sink.set_rows_read(read);
     judge.add_warnings(&mut sink);
     if gone > 0 {
+        let objects = counted(gone, "object");
         sink.warn(
-            format!(
-                "{gone} of the objects that failed last time are left out: the new inventory does not name them, or the \
-                 filter leaves them out now"
-            ),
-            "nothing needs to be done: an object that is written again is taken then",
+            format!("left out {objects} that failed last time: not in the new inventory, or excluded by the filter"),
+            "no action needed: an object that is written again is included then",
         );
     }
     Ok(sink)
@@ -314,18 +311,18 @@ impl StateComparison {
         }
         if etag {
             sink.warn(
-                "the inventories do not both tell the last-modified date of their objects: one that was written over with \
-                 the same content is taken for unchanged, though it has lost its tags and ACL"
+                "the inventories do not both have last-modified dates: an object overwritten with the same content \
+                 counts as unchanged, although it lost its tags and ACL"
                     .to_owned(),
                 "add LastModifiedDate to the inventory's optional fields",
             );
             return;
         }
-        let all = sink.rows_included();
+        let all = counted(sink.rows_included(), "object");
         sink.warn(
             format!(
-                "the inventories do not both tell the ETag or the last-modified date of their objects, so that nobody can \
-                 tell which have changed: all {all} objects of the new inventory are taken"
+                "the inventories have neither ETags nor last-modified dates in common, so changes cannot be detected: \
+                 including the complete new inventory ({all})"
             ),
             "add ETag and LastModifiedDate to the inventory's optional fields",
         );

@@ -10,7 +10,7 @@ use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
 use super::csv_records::{CsvItem, CsvLineEnds, CsvReadError, CsvRecord, CsvRecords};
-use super::error::{BadRows, ManifestError, object_path};
+use super::error::{BadRows, ManifestError, counted, object_path};
 use super::escape;
 use super::filter::{ManifestRow, RowMetadata};
 use super::frozen::SourcePin;
@@ -63,8 +63,8 @@ pub(super) fn reject_metadata_filter(filter: &Filter, source: &str) -> Result<()
     match filter.required_facts().first() {
         None => Ok(()),
         Some((condition, fact)) => Err(ManifestError::MissingFact {
-            what: format!("the filter's `{condition}` needs {}, and {source} knows only names", fact.label()),
-            help: format!("use [manifest.prefix] or [manifest.inventory], or take `{condition}` out"),
+            what: format!("the filter's `{condition}` needs {}, but {source} has only names", fact.label()),
+            help: format!("use [manifest.prefix] or [manifest.inventory], or remove `{condition}`"),
         }),
     }
 }
@@ -91,9 +91,10 @@ fn read_rows(
 ) -> Result<RowWriter, ManifestError> {
     let plus = for_each_row(text, gzip, name, columns, |row| sink.push(row))?;
     if let Some((first, rows)) = plus {
+        let keys = counted(rows, "key");
         sink.warn(
-            format!("{name}: {rows} keys hold a raw `+`, the first in row {first}; it is taken as itself"),
-            "where it means a space, set `plus_is_space = true`; a plus is best written %2B",
+            format!("{name}: a raw `+` in {keys} is read as a plus (first in row {first})"),
+            "if it means a space, set `plus_is_space = true`; encode a plus as %2B",
         );
     }
     Ok(sink)
@@ -177,7 +178,7 @@ impl CsvColumns {
         let (Some(bucket), Some(key)) = (find(CsvField::Bucket), find(CsvField::Key)) else {
             return Err(ManifestError::malformed(
                 "fields",
-                "Bucket and Key must be among them",
+                "Bucket and Key are required",
                 "write fields = [\"Bucket\", \"Key\"], in the order of the file's columns",
             ));
         };
@@ -188,7 +189,7 @@ impl CsvColumns {
 
     fn row<'a>(&'a mut self, record: &CsvRecord<'a>, number: u64) -> Result<ManifestRow<'a>, String> {
         if record.len() != self.fields.len() {
-            return Err(format!("it has {} fields, and the plan names {}", record.len(), self.fields.len()));
+            return Err(format!("expected {} fields, found {}", self.fields.len(), record.len()));
         }
         let field = |index| record.field(index).unwrap_or_default();
         let key = record.bytes(self.key).unwrap_or_default();
@@ -216,8 +217,8 @@ impl CsvColumns {
         }
         Err(ManifestError::malformed(
             name,
-            "row 1 looks like a header, and a manifest has none",
-            "delete row 1; the plan's `fields` says what the columns are",
+            "row 1 looks like a header, but a manifest has no header",
+            "delete row 1; the plan's `fields` names the columns",
         ))
     }
 }
@@ -228,7 +229,7 @@ pub(super) fn to_manifest_error(broken: CsvReadError, gzip: bool, name: &str, ro
         CsvReadError::Malformed { what, help } => ManifestError::malformed(name, what, help),
         CsvReadError::Io(cause) if gzip && is_corruption(&cause) => ManifestError::malformed(
             name,
-            format!("its gzip data is damaged or cut off near row {row}: {cause}"),
+            format!("its gzip data is damaged or truncated near row {row}: {cause}"),
             "write or copy the file again",
         ),
         CsvReadError::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },

@@ -116,10 +116,10 @@ impl<R: BufRead> CsvRecords<R> {
         if !is_ascii(&self.raw)
             && let Err(invalid) = std::str::from_utf8(&self.raw)
         {
-            return Ok(CsvItem::Bad(format!("it is not UTF-8 (byte {} of the row)", invalid.valid_up_to() + 1)));
+            return Ok(CsvItem::Bad(format!("not UTF-8 (byte {} of the row)", invalid.valid_up_to() + 1)));
         }
         if self.raw.is_empty() {
-            return Ok(CsvItem::Bad("it is empty".to_owned()));
+            return Ok(CsvItem::Bad("empty row".to_owned()));
         }
         if self.plain {
             split_at_commas(&self.raw, &mut self.fields);
@@ -207,22 +207,22 @@ impl<R: BufRead> CsvRecords<R> {
         }
         Err(CsvReadError::Malformed {
             what: format!("row {}: the line ends with CR LF, as on Windows", self.row),
-            help: "convert the file to LF line ends, for instance with `dos2unix` or `tr -d '\\r'`",
+            help: "convert the file to LF line endings, for example with `dos2unix` or `tr -d '\\r'`",
         })
     }
 
     fn record_too_long(&self, quoted: bool) -> CsvReadError {
-        let so_far = if quoted { "; a quote that was opened in it is not closed" } else { "" };
+        let so_far = if quoted { "; a quote in it is not closed" } else { "" };
         CsvReadError::Malformed {
             what: format!("row {} (line {}) is longer than {} bytes{so_far}", self.row, self.line, self.limit),
-            help: "a row holds a bucket, a key of at most 1024 bytes and a version id: check the quotes and line ends",
+            help: "check the quotes and line endings: a row has a bucket, a key of at most 1024 bytes and a version id",
         }
     }
 
     fn unclosed_quote(&self) -> CsvReadError {
         CsvReadError::Malformed {
-            what: format!("row {} (line {}): a quote is opened and never closed", self.row, self.line),
-            help: "close the quote; a quote inside a quoted field is doubled, or written %22 in a key",
+            what: format!("row {} (line {}): a quote is not closed", self.row, self.line),
+            help: "close the quote; write a quote inside a quoted field twice, or as %22 in a key",
         }
     }
 }
@@ -239,14 +239,14 @@ fn check_encoding(raw: &[u8]) -> Result<(), CsvReadError> {
     if raw.starts_with(BOM) {
         return form(
             "row 1: the file begins with a byte order mark (BOM)",
-            "save it as UTF-8 without BOM, for instance with `tail -c +4`",
+            "save it as UTF-8 without BOM, for example with `tail -c +4`",
         );
     }
     if raw.starts_with(b"\xff\xfe") || raw.starts_with(b"\xfe\xff") {
         return form("row 1: the file is UTF-16, not UTF-8", "save it as UTF-8 without BOM");
     }
     if raw.starts_with(b"\x1f\x8b") {
-        return form("row 1: the file is gzip-compressed", "give it a name that ends with .gz, or inflate it");
+        return form("row 1: the file is gzip-compressed", "give it a name that ends with .gz, or decompress it");
     }
     Ok(())
 }
@@ -276,7 +276,7 @@ fn split_quoted(raw: &mut Vec<u8>, fields: &mut Vec<Range<usize>>) -> Result<(),
                     (Some(b'"'), None | Some(b',')) => break,
                     (Some(b'"'), Some(_)) => return Err("text follows a closing quote"),
                     (Some(_), _) => {}
-                    (None, _) => return Err("a quote is opened and never closed"),
+                    (None, _) => return Err("a quote is not closed"),
                 }
                 raw[write] = raw[read];
                 (read, write) = (read + 1, write + 1);
@@ -285,7 +285,7 @@ fn split_quoted(raw: &mut Vec<u8>, fields: &mut Vec<Range<usize>>) -> Result<(),
         } else {
             while let Some(&byte) = raw.get(read).filter(|byte| **byte != b',') {
                 if byte == b'"' {
-                    return Err("a quote stands inside a field that does not begin with one");
+                    return Err("a quote inside an unquoted field");
                 }
                 raw[write] = byte;
                 (read, write) = (read + 1, write + 1);
@@ -348,19 +348,19 @@ mod tests {
     }
 
     #[test]
-    fn what_others_forgive_is_a_bad_row() {
+    fn rejects_rows_that_lenient_parsers_accept() {
         let bad = |text: &str| read(text).unwrap()[0].clone().unwrap_err();
-        assert_eq!(bad("\na,b\n"), "it is empty");
+        assert_eq!(bad("\na,b\n"), "empty row");
         assert_eq!(bad("\"a\"b,c\n"), "text follows a closing quote");
-        assert_eq!(bad("a\"b\",c\n"), "a quote stands inside a field that does not begin with one");
-        assert_eq!(read("\n").unwrap(), [Err("it is empty".to_owned())]);
+        assert_eq!(bad("a\"b\",c\n"), "a quote inside an unquoted field");
+        assert_eq!(read("\n").unwrap(), [Err("empty row".to_owned())]);
         let invalid = read_with(b"a,b\nc,\xff\nd,e\n", CsvLineEnds::Lf).unwrap();
-        assert_eq!(invalid[1], Err("it is not UTF-8 (byte 3 of the row)".to_owned()));
+        assert_eq!(invalid[1], Err("not UTF-8 (byte 3 of the row)".to_owned()));
         assert!(invalid[2].is_ok());
     }
 
     #[test]
-    fn line_ends_of_windows_are_told() {
+    fn rejects_windows_line_endings() {
         assert!(read("a,b\nc,d\r\n").unwrap_err().starts_with("row 2: the line ends with CR LF"));
         assert!(read("a,\"b\"\r\n").unwrap_err().starts_with("row 1: the line ends with CR LF"));
         assert!(read("a,b\r").unwrap_err().starts_with("row 1"));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn other_encodings_are_told() {
+    fn rejects_other_encodings() {
         assert!(read("\u{feff}a,b\n").unwrap_err().contains("byte order mark"));
         assert!(read_with(b"\xff\xfea\0", CsvLineEnds::Lf).unwrap_err().contains("UTF-16"));
         assert!(read_with(b"\x1f\x8b\x08\0", CsvLineEnds::Lf).unwrap_err().contains("gzip"));
@@ -382,7 +382,7 @@ mod tests {
         assert!(read(&format!("{field}x")).unwrap_err().contains("longer than 64"));
         let open = format!("a,b\n\"{}", "y\n".repeat(1000));
         assert!(read(&open).unwrap_err().contains("row 2 (line 2) is longer than 64 bytes; a quote"));
-        assert!(read("a,b\nc,\"d\n").unwrap_err().contains("row 2 (line 2): a quote is opened and never closed"));
+        assert!(read("a,b\nc,\"d\n").unwrap_err().contains("row 2 (line 2): a quote is not closed"));
     }
 
     #[test]

@@ -55,10 +55,10 @@ impl fmt::Display for ManifestWarning {
 #[derive(Debug, Error)]
 pub enum ManifestError {
     /// The stop token was cancelled.
-    #[error("stopped before the manifest was read to its end")]
+    #[error("stopped before the end of the manifest")]
     Stopped,
     /// The source does not have the `ETag` that the plan pins.
-    #[error("{place} has changed: the plan wants ETag {wanted}, {}", found_etag(found.as_deref()))]
+    #[error("{place} has changed: the plan expects ETag {wanted}, {}", found_etag(found.as_deref()))]
     Changed {
         /// The name of the file.
         place: String,
@@ -94,10 +94,7 @@ pub enum ManifestError {
         cause: io::Error,
     },
     /// The frozen manifest would exceed `max_disk`.
-    #[error(
-        "max_disk is {limit} bytes, and the frozen manifest needs more: {used} bytes hold the names of its first {rows} \
-         objects"
-    )]
+    #[error("the frozen manifest exceeds max_disk ({limit} bytes): its first {rows} objects take {used} bytes")]
     TooLarge {
         /// The size of the parts so far, in bytes.
         used: u64,
@@ -107,7 +104,7 @@ pub enum ManifestError {
         rows: u64,
     },
     /// The frozen manifest of an inventory would probably exceed `max_disk`. Returned before any data file is read.
-    #[error("max_disk is {limit} bytes, and freezing {place} may take up to the {estimate} bytes of its data files")]
+    #[error("freezing {place} may exceed max_disk ({limit} bytes): its data files have {estimate} bytes")]
     ProbablyTooLarge {
         /// The name of the inventory's `manifest.json`.
         place: String,
@@ -118,8 +115,8 @@ pub enum ManifestError {
     },
     /// There is not enough room for a data file that must be on disk while it is read.
     #[error(
-        "max_disk is {limit} bytes, and {place} of {size} bytes, which must be on disk while it is read, finds no room beside \
-         the {used} bytes of names"
+        "{place} must be on disk while it is read, which would exceed max_disk ({limit} bytes): it has {size} bytes, \
+         and the frozen names take {used} bytes"
     )]
     NoRoomForDataFile {
         /// The name of the data file.
@@ -132,10 +129,7 @@ pub enum ManifestError {
         limit: u64,
     },
     /// Comparing two inventories would exceed `max_disk`.
-    #[error(
-        "max_disk is {limit} bytes, and comparing the inventories needs more: {used} bytes hold the first {rows} of their \
-         rows"
-    )]
+    #[error("comparing the inventories exceeds max_disk ({limit} bytes): their first {rows} rows take {used} bytes")]
     ComparisonTooLarge {
         /// The size of the sort files so far, in bytes.
         used: u64,
@@ -145,7 +139,7 @@ pub enum ManifestError {
         rows: u64,
     },
     /// The manifest has more objects than `max_objects`.
-    #[error("max_objects is {limit}, and the manifest names {}", found.map_or_else(|| "more".to_owned(), |n| n.to_string()))]
+    #[error("{}", too_many_objects(*limit, *found))]
     TooManyObjects {
         /// The limit.
         limit: u64,
@@ -173,7 +167,7 @@ pub enum ManifestError {
         help: String,
     },
     /// The source names no object at all.
-    #[error("{place} names no object")]
+    #[error("{place} contains no objects")]
     Empty {
         /// The name of the file or listing.
         place: String,
@@ -187,7 +181,7 @@ pub enum ManifestError {
         help: String,
     },
     /// The server's listing is inconsistent.
-    #[error("the listing of {place} cannot be trusted: {what}")]
+    #[error("the listing of {place} is inconsistent: {what}")]
     InconsistentListing {
         /// Bucket and prefix.
         place: String,
@@ -195,7 +189,7 @@ pub enum ManifestError {
         what: String,
     },
     /// A file of the frozen manifest is missing.
-    #[error("{} is missing: the frozen manifest is not whole without it", file.display())]
+    #[error("{} is missing: the frozen manifest is incomplete", file.display())]
     Missing {
         /// The path of the file.
         file: PathBuf,
@@ -226,58 +220,60 @@ impl ManifestError {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::Changed { .. } => {
-                "look at the file again, then put its present ETag into the plan, or take `etag` out".to_owned()
+                "check the file, then set `etag` in the plan to the current ETag, or remove `etag`".to_owned()
             }
             Self::Store { fault, .. } if fault.status == Some(404) => {
                 "check the bucket and the key in the plan's [manifest]".to_owned()
             }
             Self::Store { fault, .. } if fault.status == Some(403) => {
-                "the credentials in use must be allowed to list and read there".to_owned()
+                "the credentials need permission to list and read there".to_owned()
             }
-            Self::Store { .. } | Self::Read { .. } => "nothing was changed; give the same command again once that is mended".to_owned(),
-            Self::BadRows { .. } => "nothing was changed; mend these rows and give the same command again".to_owned(),
+            Self::Store { .. } | Self::Read { .. } => {
+                "nothing was changed; fix this and run the same command again".to_owned()
+            }
+            Self::BadRows { .. } => "nothing was changed; fix these rows and run the same command again".to_owned(),
             Self::Malformed { help, .. } | Self::MissingFact { help, .. } => help.clone(),
-            Self::Empty { .. } => "check the plan's [manifest]: a prefix is case-sensitive, and an empty file is \
-                                   taken for a mistake"
-                .to_owned(),
+            Self::Empty { .. } => {
+                "check the plan's [manifest]: prefixes are case-sensitive, and an empty file is an error".to_owned()
+            }
             Self::InconsistentListing { .. } => {
-                "the server's listing has a fault; use [manifest.csv] or [manifest.inventory] instead".to_owned()
+                "this is a fault of the server; use [manifest.csv] or [manifest.inventory] instead".to_owned()
             }
             Self::Missing { .. } | Self::Corrupt { .. } => {
-                "put the file back from a copy if there is one; otherwise this job cannot go on, and only a new job can \
-                 freeze the objects' names again: apply the plan with --new"
+                "restore the file from a backup; without it, this job cannot resume: apply the plan with --new to \
+                 freeze the names again in a new job"
                     .to_owned()
             }
             Self::TooLarge { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits], and preparing goes on from its last \
-                 checkpoint, or let the filter take fewer objects"
+                "nothing was changed; raise `max_disk` in the plan's [limits] to resume preparing from the last \
+                 checkpoint, or narrow the filter"
                     .to_owned()
             }
             Self::ProbablyTooLarge { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits]: the names alone mostly take less than the \
+                "nothing was changed; raise `max_disk` in the plan's [limits]: the names usually take less than the \
                  data files"
                     .to_owned()
             }
             Self::NoRoomForDataFile { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits], and preparing goes on from its last \
+                "nothing was changed; raise `max_disk` in the plan's [limits] to resume preparing from the last \
                  checkpoint"
                     .to_owned()
             }
             Self::ComparisonTooLarge { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits], and give the same command again: the room \
-                 is given back before the first object is touched"
+                "nothing was changed; raise `max_disk` in the plan's [limits] and run the same command again: the \
+                 space is freed before the first object is changed"
                     .to_owned()
             }
             Self::TooManyObjects { .. } => {
-                "nothing was changed; raise `max_objects` in the plan's [limits] if it is right, and preparing goes on, or \
-                 let the filter take fewer objects"
+                "nothing was changed; if the number is right, raise `max_objects` in the plan's [limits] to resume \
+                 preparing; otherwise narrow the filter"
                     .to_owned()
             }
             Self::Disk { cause, .. } if is_no_room(cause) => {
-                "nothing was changed; make room there, and preparing goes on from its last checkpoint".to_owned()
+                "nothing was changed; free space there, and preparing resumes from the last checkpoint".to_owned()
             }
             Self::Disk { cause, .. } if descriptors::is_exhausted(cause) => descriptors::HELP.to_owned(),
-            Self::Disk { .. } => "nothing was changed; see to the disk and give the same command again".to_owned(),
+            Self::Disk { .. } => "nothing was changed; check the disk and run the same command again".to_owned(),
             Self::Stopped => return None,
         })
     }
@@ -333,6 +329,11 @@ impl ManifestError {
     pub(super) fn malformed(place: &str, what: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Malformed { place: place.to_owned(), what: what.into(), help: help.into() }
     }
+}
+
+/// Returns a count with its noun, in the plural unless it is 1.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// Formats the name of an object for messages.
@@ -396,25 +397,32 @@ fn is_no_room(cause: &io::Error) -> bool {
 }
 
 fn disk(doing: &str, path: &Path, cause: &io::Error) -> String {
-    let full = if is_no_room(cause) { "no room on the disk: " } else { "" };
+    let full = if is_no_room(cause) { "no space left on the disk: " } else { "" };
     format!("{full}cannot {doing} {}: {cause}", path.display())
+}
+
+fn too_many_objects(limit: u64, found: Option<u64>) -> String {
+    match found {
+        Some(found) => format!("the manifest names {found} objects, but max_objects is {limit}"),
+        None => format!("the manifest names more objects than max_objects ({limit})"),
+    }
 }
 
 fn found_etag(found: Option<&str>) -> String {
     match found {
-        Some(etag) => format!("it is {etag} now"),
-        None => "it has another one now".to_owned(),
+        Some(etag) => format!("but it is now {etag}"),
+        None => "but it is now different".to_owned(),
     }
 }
 
 fn bad_rows(place: &str, total: u64, first: &[BadRow]) -> String {
-    let mut text = format!("{place} has {total} bad {}", if total == 1 { "row" } else { "rows" });
+    let mut text = format!("{place} has {}", counted(total, "bad row"));
     for row in first {
         text.push_str("\n  ");
         text.push_str(&row.to_string());
     }
     if total >= MAX_BAD_ROWS {
-        text.push_str("\n  and so on; the rest was not read");
+        text.push_str("\n  and more; the rest was not read");
         return text;
     }
     let more = total.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));

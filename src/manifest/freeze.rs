@@ -232,7 +232,7 @@ pub(super) fn source_name(source: &ManifestSource) -> String {
             InventorySelector::Changed(changes) => object_path(bucket, &changes.key),
             InventorySelector::Latest { prefix } => format!("the newest inventory in {}", object_path(bucket, prefix)),
         },
-        ManifestSource::Retry { .. } => "what the first job left".to_owned(),
+        ManifestSource::Retry { .. } => "the objects that the first job left".to_owned(),
     }
 }
 

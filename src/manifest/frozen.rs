@@ -110,7 +110,7 @@ impl FrozenManifest {
             let path = part_path(&home, number);
             let found = fs::metadata(&path).map_err(|cause| ManifestError::unopened_part(&path, cause))?.len();
             if found != part.bytes {
-                let what = format!("it has {found} bytes, and the index says {}", part.bytes);
+                let what = format!("it has {found} bytes, but the index says {}", part.bytes);
                 return Err(ManifestError::corrupt(&path, what));
             }
         }

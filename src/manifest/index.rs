@@ -193,7 +193,7 @@ pub(super) fn load(home: &Path) -> Result<Option<FrozenManifest>, ManifestError>
     let mut shape: ManifestIndexJson = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
     if !(VERSION..=SEGMENTED_VERSION).contains(&shape.version) {
         let found = shape.version;
-        return Err(corrupt(format!("it has version {found} of the format, and the newest is {SEGMENTED_VERSION}")));
+        return Err(corrupt(format!("unsupported format version {found} (the newest is {SEGMENTED_VERSION})")));
     }
     let sha256 = shape.sha256.take();
     if let Some(recorded) = &sha256
@@ -213,10 +213,10 @@ pub(super) fn load(home: &Path) -> Result<Option<FrozenManifest>, ManifestError>
         segments: shape.lanes,
     };
     if !(1..=MAX_SEGMENTS).contains(&u64::from(frozen.segments)) {
-        return Err(corrupt(format!("it has {} lanes, and the most is {MAX_SEGMENTS}", frozen.segments)));
+        return Err(corrupt(format!("it has {} segments (maximum {MAX_SEGMENTS})", frozen.segments)));
     }
     if frozen.rows() != shape.rows {
-        return Err(corrupt("its parts do not add up".to_owned()));
+        return Err(corrupt("its row count does not match its parts".to_owned()));
     }
     Ok(Some(frozen))
 }
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_an_earlier_build_has_an_unknown_reach() {
+    fn index_of_an_earlier_build_has_unknown_key_ranges() {
         let folder = tempfile::tempdir().unwrap();
         let pin = r#"{"file":{"path":"x.csv","sha256":"00"}}"#;
         let text = format!(r#"{{"version":1,"rows":0,"read":5,"parts":[],"pin":{pin},"warnings":[]}}"#);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bit_of_an_index_can_turn_unseen() {
+    fn every_flipped_bit_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let saved = FrozenManifest { segments: 3, ..frozen(folder.path(), SourcePin::Listing) };
         save(&saved).unwrap();
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_told_in_a_form_that_earlier_builds_refuse() {
+    fn earlier_builds_reject_a_segmented_index() {
         let folder = tempfile::tempdir().unwrap();
         let spread = FrozenManifest { segments: 3, ..frozen(folder.path(), SourcePin::Listing) };
         save(&spread).unwrap();
@@ -405,7 +405,7 @@ mod tests {
         let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
         assert!(text.contains(r#""version": 2"#), "{text}");
         save(&FrozenManifest { segments: 9, ..spread }).unwrap();
-        assert!(load(folder.path()).unwrap_err().to_string().contains("9 lanes"));
+        assert!(load(folder.path()).unwrap_err().to_string().contains("9 segments"));
     }
 
     #[test]

@@ -118,9 +118,9 @@ fn truncated_body(seen: u64, size: u64) -> io::Error {
 
 fn oversized_body(size: u64) -> io::Error {
     if size == 0 {
-        return io::Error::other("the server sends it without saying how large it is");
+        return io::Error::other("the server did not send its size");
     }
-    io::Error::other(format!("the server sends more than the {size} bytes that it announced"))
+    io::Error::other(format!("the server sent more than the announced {size} bytes"))
 }
 
 /// The reading end of a body.
@@ -134,7 +134,7 @@ impl Read for ChannelReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.chunk.is_empty() && !self.ended {
             let next = self.chunks.blocking_recv();
-            self.chunk = next.unwrap_or_else(|| Err(io::Error::other("the reading was given up")))?;
+            self.chunk = next.unwrap_or_else(|| Err(io::Error::other("reading was stopped")))?;
             self.ended = self.chunk.is_empty();
         }
         let count = buffer.len().min(self.chunk.len());
@@ -152,7 +152,7 @@ pub(super) fn open_local(path: &Path, stop: CancellationToken) -> Result<BoxedRe
     }
     // Opening a pipe would block until another process opens it for writing.
     if !found.is_file() {
-        return Err(failed(io::Error::other("it is no regular file: write what it gives to one first")));
+        return Err(failed(io::Error::other("not a regular file: write its content to a file first")));
     }
     let file = File::open(path).map_err(failed)?;
     Ok(Box::new(StoppableFile { file, stop }))
@@ -166,7 +166,7 @@ struct StoppableFile {
 impl Read for StoppableFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.stop.is_cancelled() {
-            return Err(io::Error::other("the reading was given up"));
+            return Err(io::Error::other("reading was stopped"));
         }
         self.file.read(buffer)
     }
@@ -242,7 +242,8 @@ impl<D: Digest> Read for BoundedGzipReader<'_, D> {
         self.produced = self.produced.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         let taken = self.decoder.get_ref().get_ref().bytes;
         if self.produced > RATIO_CHECK_BYTES && self.produced / MAX_RATIO > taken {
-            let why = format!("it inflates to more than {MAX_RATIO} times its size, which no list of objects does");
+            let why =
+                format!("it decompresses to more than {MAX_RATIO} times its size, so it is not a list of objects");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         Ok(count)
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gzip_file_may_inflate_as_lists_do_and_not_as_bombs_do() {
+    fn rejects_gzip_bombs() {
         let small = "k".repeat(1000);
         assert_eq!(unpacked(&small, 8000), Ok(8_000_000));
         let refused = unpacked(&small, 9000).expect_err("a bomb");

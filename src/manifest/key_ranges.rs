@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sixty_fifth_bucket_makes_it_unknown_for_good() {
+    fn more_than_64_buckets_make_ranges_unknown() {
         let mut tracker = KeyRangeTracker::new();
         for bucket in 0..64 {
             tracker.record(&format!("bucket-{bucket}"), b"k");
@@ -200,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_least_and_the_greatest(
+        fn range_spans_least_to_greatest_key(
             rows in proptest::collection::vec(("[a-e]", proptest::collection::vec(any::<u8>(), 0..4)), 0..60),
             broken_at in 0_usize..60,
         ) {

@@ -21,7 +21,7 @@ use super::retrying_store::RetryingStore;
 #[derive(Debug, Error)]
 pub enum SourceChangedError {
     /// The content of the source is different now.
-    #[error("{place} has changed since the job was prepared: its {what} was {was}, {}", now_is(now.as_deref()))]
+    #[error("{place} has changed since the job was prepared: its {what} was {was} and {}", now_is(now.as_deref()))]
     Changed {
         /// The name of the file.
         place: String,
@@ -33,7 +33,7 @@ pub enum SourceChangedError {
         now: Option<String>,
     },
     /// The source no longer exists.
-    #[error("{place} is gone; the job was prepared from it when its {what} was {was}")]
+    #[error("{place} no longer exists; its {what} was {was} when the job was prepared")]
     Missing {
         /// The name of the file.
         place: String,
@@ -43,7 +43,7 @@ pub enum SourceChangedError {
         was: String,
     },
     /// The source cannot be read at the moment, so it is unknown whether it has changed.
-    #[error("whether the job's source is still the same cannot be told: {0}")]
+    #[error("cannot check whether the job's source has changed: {0}")]
     Unreadable(#[source] Box<ManifestError>),
 }
 
@@ -53,7 +53,7 @@ impl SourceChangedError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Changed { .. } | Self::Missing { .. } => Some(
-                "bring the file back as it was, or apply the plan with --new: a new job reads the source as it is now"
+                "restore the original file, or apply the plan with --new to read the source again in a new job"
                     .to_owned(),
             ),
             Self::Unreadable(error) => error.help(),
@@ -152,8 +152,8 @@ fn unreadable(error: ManifestError) -> SourceChangedError {
 
 fn now_is(now: Option<&str>) -> String {
     match now {
-        Some(now) => format!("and is {now} now"),
-        None => "and is another one now".to_owned(),
+        Some(now) => format!("is now {now}"),
+        None => "is now different".to_owned(),
     }
 }
 

@@ -255,8 +255,8 @@ impl ParallelLister<'_> {
 
     async fn warn_single_worker(&mut self, why: &str) -> Result<(), ListingAbort> {
         let message =
-            format!("{} is listed by one worker: the server does not begin behind a key: {why}", self.listing);
-        self.send(ListingMessage::Warn { message, help: "nothing is missing; it takes longer than elsewhere" }).await
+            format!("{} is listed by one worker: the server cannot list from a given key: {why}", self.listing);
+        self.send(ListingMessage::Warn { message, help: "the listing is complete, but takes longer" }).await
     }
 
     async fn send(&mut self, message: ListingMessage) -> Result<(), ListingAbort> {

@@ -77,11 +77,11 @@ impl ResumingBody {
         self.state = ResumingBodyState::Failed;
         let Some(wait) = self.backoff.next_delay() else {
             let tried = self.backoff.failures();
-            return Err(io::Error::new(error.kind(), format!("{error}; tried {tried} times")));
+            return Err(io::Error::new(error.kind(), format!("{error} (tried {tried} times)")));
         };
         if error.kind() == io::ErrorKind::TimedOut {
             let (place, read, size) = (object_path(&self.bucket, &self.key), self.read, self.size);
-            timeouts::report(&format!("reading {place} on from byte {read} of {size}: {error}"));
+            timeouts::report(&format!("resuming {place} at byte {read} of {size}: {error}"));
         }
         let (store, bucket, key) = (Arc::clone(&self.store), self.bucket.clone(), self.key.clone());
         let (etag, from) = (self.etag.clone(), self.read);
@@ -102,7 +102,7 @@ impl ResumingBody {
             }
             Ok(opened) => {
                 let (wanted, size) = (self.size.saturating_sub(self.read), opened.size);
-                let why = format!("{why}; read on, it has {size} bytes instead of {wanted}");
+                let why = format!("{why}; when reading resumed, the server sent {size} bytes instead of {wanted}");
                 Err(io::Error::other(why))
             }
             Err(fault) if fault.class.is_retryable() => self.handle_error(why),
@@ -115,7 +115,7 @@ impl ResumingBody {
 
 /// The error that broke a body off, and the reason why reading could not resume.
 #[derive(Debug, thiserror::Error)]
-#[error("{why}; reading on failed as well: {fault}")]
+#[error("{why}; resuming failed too: {fault}")]
 pub(super) struct ResumeReadError {
     why: io::Error,
     pub(super) fault: StoreError,
@@ -150,7 +150,7 @@ impl AsyncRead for ResumingBody {
                     };
                     this.handle_reopened(why, answer)?;
                 }
-                ResumingBodyState::Failed => return Poll::Ready(Err(io::Error::other("the reading was given up"))),
+                ResumingBodyState::Failed => return Poll::Ready(Err(io::Error::other("reading was stopped"))),
             }
         }
     }

@@ -56,7 +56,7 @@ async fn read_unfinished(rest: &UnfinishedRows, mut sink: RowWriter) -> Result<R
         let name = folder.display().to_string();
         let frozen = FrozenManifest::open(&folder)?.ok_or_else(|| {
             let help = "retry it with --failed-only, or apply its plan with --new";
-            ManifestError::malformed(&name, "the first job's manifest was not frozen to its end", help)
+            ManifestError::malformed(&name, "the first job's manifest was not frozen completely", help)
         })?;
         let mut bad = BadRows::new();
         let mut row = 0;

@@ -202,7 +202,7 @@ impl StoreAttempts {
             let (so_far, limit, doing) = (DisplaySeconds(so_far), DisplaySeconds(scaled(TOTAL_TIMEOUT)), doing());
             let times = if tried == 1 { "once".to_owned() } else { format!("{tried} times") };
             timeouts::report(&format!(
-                "cannot {doing} yet: {fault}; trying again (tried {times} in {so_far}, gives up after {limit})"
+                "cannot {doing} yet: {fault}; retrying (tried {times} in {so_far}, gives up after {limit})"
             ));
         }
         self.last_fault = Some(fault);

@@ -182,7 +182,7 @@ impl RowWriter {
 
     /// Returns the collected rows, and the warnings.
     pub(super) fn into_comparison(self) -> Result<(ComparisonSorter, Vec<ManifestWarning>), ManifestError> {
-        let none = || ManifestError::corrupt(&self.home, "nothing was piled up in it");
+        let none = || ManifestError::corrupt(&self.home, "no rows were collected in it");
         Ok((*self.comparison.ok_or_else(none)?, self.warnings))
     }
 
@@ -405,13 +405,13 @@ impl RowWriter {
         match self.filter.evaluate(row) {
             FilterDecision::Excluded => return Ok(Ok(())),
             FilterDecision::Unknown(fact) => {
-                return Ok(Err(format!("the filter needs {}, and it is empty", fact.label())));
+                return Ok(Err(format!("the filter needs {}, but it is empty", fact.label())));
             }
             FilterDecision::Included => {}
         }
         if let Some(why) = self.store.unsupported_key_reason(&ObjectKey::new(row.key)) {
             let shown: String = ObjectKey::new(row.key).to_string().chars().take(MAX_SHOWN_CHARS).collect();
-            return Ok(Err(format!("the store cannot carry the key {shown}: {why}")));
+            return Ok(Err(format!("the store does not support the key {shown}: {why}")));
         }
         if let Some(glance) = &self.peek {
             let enough = glance.add(row, self.total.rows_read);
@@ -468,11 +468,11 @@ fn check_name(row: &ManifestRow<'_>) -> Result<(), String> {
     match row.key.len() {
         0 => return Err("the key is empty".to_owned()),
         1..=MAX_KEY_BYTES => {}
-        bytes => return Err(format!("the key has {bytes} bytes, and the most is {MAX_KEY_BYTES}")),
+        bytes => return Err(format!("the key has {bytes} bytes (maximum {MAX_KEY_BYTES})")),
     }
     match row.version.map_or(0, str::len) {
         0..=MAX_VERSION_BYTES => Ok(()),
-        bytes => Err(format!("the version id has {bytes} bytes, and the most is {MAX_VERSION_BYTES}")),
+        bytes => Err(format!("the version id has {bytes} bytes (maximum {MAX_VERSION_BYTES})")),
     }
 }
 
@@ -483,11 +483,11 @@ pub(super) fn check_bucket(bucket: &str) -> Result<(), String> {
         return Err("the bucket is empty".to_owned());
     }
     if bucket.len() > MAX_BUCKET_BYTES {
-        return Err(format!("the bucket's name has {} bytes, and the most is {MAX_BUCKET_BYTES}", bucket.len()));
+        return Err(format!("the bucket name has {} bytes (maximum {MAX_BUCKET_BYTES})", bucket.len()));
     }
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if !bucket.bytes().all(legal) || matches!(bucket, "." | "..") {
-        return Err(format!("`{}` is no name of a bucket", bucket.escape_debug()));
+        return Err(format!("`{}` is not a valid bucket name", bucket.escape_debug()));
     }
     Ok(())
 }
@@ -510,7 +510,7 @@ mod tests {
         assert!(check("b", "k", Some(&long)).unwrap_err().contains("version id has 1025"));
         assert!(check(&"b".repeat(256), "k", None).unwrap_err().contains("256 bytes"));
         for bucket in ["evil.example/", "a b", "b@host", "b:80", "..", "b#", "b\n", "é"] {
-            assert!(check(bucket, "k", None).unwrap_err().contains("no name of a bucket"), "{bucket}");
+            assert!(check(bucket, "k", None).unwrap_err().contains("not a valid bucket name"), "{bucket}");
         }
     }
 }

@@ -319,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_is_nothing_and_content_is_everything(
+        fn digest_depends_on_content_and_not_on_order(
             keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..6), 1..40), turn in 0_usize..40,
         ) {
             let wish = SampleOptions { size: 5, seed: 9, digest: Some([7; 16]), all_metadata: false };

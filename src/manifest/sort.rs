@@ -126,7 +126,7 @@ impl ExternalSorter {
 }
 
 fn write_error(folder: &Path, cause: io::Error) -> ManifestError {
-    ManifestError::disk("write what is being sorted to a file in", folder, cause)
+    ManifestError::disk("write sort data to a file in", folder, cause)
 }
 
 /// Records in memory.

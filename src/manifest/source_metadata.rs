@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_told_comes_back() {
+    fn metadata_round_trips() {
         let home = tempfile::tempdir().expect("a folder");
         let names: Vec<String> = (0..100).map(|number| format!("CLASS-{}", number % 70)).collect();
         let facts = |number: usize| RowMetadata {

@@ -79,7 +79,7 @@ fn classify_response(receiver: &WebhookEndpoint, status: StatusCode, headers: &H
     let answered = format!("{receiver} answered {}", status.as_u16());
     match status.as_u16() {
         200..=299 => Ok(()),
-        300..=399 => Err(DeliveryError::Permanent(format!("{answered}, and no redirect is followed"))),
+        300..=399 => Err(DeliveryError::Permanent(format!("{answered}; redirects are not followed"))),
         code @ (408 | 429 | 500..=599) => {
             let asked = retry_after(headers, Timestamp::now()).map(|pause| pause.min(MAX_PAUSE));
             Err(DeliveryError::Retryable { reason: answered, pause: asked.or((code == 429).then_some(DEFAULT_PAUSE)) })
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_asked_for_in_seconds_or_until_a_date() {
+    fn reads_retry_after_as_seconds_or_date() {
         let asked = |text: &'static str| {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
             retry_after(&headers, "2024-01-01T00:00:00Z".parse().expect("a time"))

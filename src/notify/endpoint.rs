@@ -23,7 +23,7 @@ pub struct WebhookEndpoint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     /// An environment variable that the plan names is not set.
-    #[error("notifications need {variable} in the environment, which is not set (`{key}` in [[notify]])")]
+    #[error("environment variable {variable} is not set (`{key}` in [[notify]])")]
     MissingVariable {
         /// The key in the plan that names the variable.
         key: &'static str,
@@ -31,7 +31,7 @@ pub enum WebhookError {
         variable: String,
     },
     /// The value of the variable is not a valid URL.
-    #[error("{variable} cannot be used as the URL of notifications: it {fault}")]
+    #[error("{variable} is not a valid webhook URL: it {fault}")]
     InvalidUrl {
         /// The name of the variable.
         variable: String,
@@ -40,15 +40,15 @@ pub enum WebhookError {
     },
     /// The value of the variable cannot be a secret, for example because it ends with a line break.
     #[error(
-        "{variable} begins or ends with white space, or holds a control character or one outside ASCII: as the secret of \
-         notifications it would sign what no receiver can check"
+        "{variable} is not a valid webhook secret: it starts or ends with white space, or contains a control or \
+         non-ASCII character"
     )]
     InvalidSecret {
         /// The name of the variable.
         variable: String,
     },
     /// The URL is not encrypted, so that others can read the messages.
-    #[error("{variable} holds the URL of a webhook that is not encrypted, and not on this machine")]
+    #[error("{variable} is a webhook URL that is not encrypted, and not on this machine")]
     NotEncrypted {
         /// The name of the variable.
         variable: String,
@@ -61,10 +61,10 @@ impl WebhookError {
     pub fn help(&self) -> String {
         match self {
             Self::MissingVariable { variable, .. } => {
-                format!("set {variable} where batchplan runs, or take its [[notify]] out of the plan")
+                format!("set {variable} where batchplan runs, or remove its [[notify]] from the plan")
             }
-            Self::InvalidSecret { .. } => "set it to the bare value, without the line break of a copy".to_owned(),
-            Self::InvalidUrl { .. } => "as in https://hooks.example.com/batchplan".to_owned(),
+            Self::InvalidSecret { .. } => "set it to the bare value, without a line break".to_owned(),
+            Self::InvalidUrl { .. } => "for example: https://hooks.example.com/batchplan".to_owned(),
             Self::NotEncrypted { .. } => "use https, or set `allow_http = true` in its [[notify]]".to_owned(),
         }
     }
@@ -119,7 +119,7 @@ impl fmt::Display for WebhookEndpoint {
 
 impl fmt::Debug for WebhookEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("url", &self.url).field("on", &self.events).finish_non_exhaustive()
+        f.debug_struct("WebhookEndpoint").field("url", &self.url).field("on", &self.events).finish_non_exhaustive()
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_plan_leaves_to_the_environment_must_be_there_and_is_never_shown() {
+    fn environment_values_are_required_and_never_shown() {
         let variable = |name: &str| WebhookTarget::Variable(name.to_owned());
         let receiver = WebhookEndpoint::new(&hook(variable("URL"), Some("KEY"), false), environment).expect("ready");
         assert_eq!(receiver.url.full_url(), "https://hooks.example.com/T0/s3cret");
@@ -166,15 +166,11 @@ mod tests {
             assert!(said.to_string().starts_with(name) && !said.to_string().contains("s3cret"), "{said}");
         }
         for (target, secret, said) in [
-            ("NONE", None, "notifications need NONE in the environment, which is not set (`url_env` in [[notify]])"),
-            ("BLANK", None, "notifications need BLANK in the environment, which is not set (`url_env` in [[notify]])"),
-            (
-                "URL",
-                Some("BLANK"),
-                "notifications need BLANK in the environment, which is not set (`secret_env` in [[notify]])",
-            ),
-            ("BAD", None, "BAD cannot be used as the URL of notifications: it does not begin with https:// or http://"),
-            ("PLAIN", None, "PLAIN holds the URL of a webhook that is not encrypted, and not on this machine"),
+            ("NONE", None, "environment variable NONE is not set (`url_env` in [[notify]])"),
+            ("BLANK", None, "environment variable BLANK is not set (`url_env` in [[notify]])"),
+            ("URL", Some("BLANK"), "environment variable BLANK is not set (`secret_env` in [[notify]])"),
+            ("BAD", None, "BAD is not a valid webhook URL: it does not begin with https:// or http://"),
+            ("PLAIN", None, "PLAIN is a webhook URL that is not encrypted, and not on this machine"),
         ] {
             let error = WebhookEndpoint::new(&hook(variable(target), secret, false), environment).expect_err(target);
             assert_eq!(error.to_string(), said);

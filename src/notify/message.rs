@@ -128,15 +128,15 @@ impl WebhookPayload<'_> {
     fn text(&self) -> String {
         let Self { event, job, progress, .. } = self;
         let what = match event {
-            WebhookEvent::Active => "is being worked on".to_owned(),
-            WebhookEvent::Suspended => "waits to be confirmed".to_owned(),
+            WebhookEvent::Active => "is running".to_owned(),
+            WebhookEvent::Suspended => "is waiting for confirmation".to_owned(),
             WebhookEvent::Paused => "is paused".to_owned(),
             WebhookEvent::Complete if progress.failed > 0 => "is complete, with failed objects".to_owned(),
             WebhookEvent::Complete => "is complete".to_owned(),
             WebhookEvent::Failed => "has failed".to_owned(),
-            WebhookEvent::Cancelled => "is cancelled".to_owned(),
-            WebhookEvent::FailureRate => "has more failed objects than expected".to_owned(),
-            WebhookEvent::RunTime => format!("has been at work for {} s", self.active.as_secs()),
+            WebhookEvent::Cancelled => "was cancelled".to_owned(),
+            WebhookEvent::FailureRate => "has exceeded `failure_rate`".to_owned(),
+            WebhookEvent::RunTime => format!("has been running for {} s", self.active.as_secs()),
         };
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         let Progress { total, succeeded, failed } = progress;
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_what_the_readme_says() {
+    fn body_matches_the_readme() {
         let code = |code: &str, http| FailureCode { code: code.to_owned(), http };
         let failures = (1..9).map(|n| (code(&format!("E{n}"), 400), n)).chain([(code("ConnectionError", 0), 20)]);
         let context = MessageOrigin { run_url: Some("https://github.com/o/r/actions/runs/1".to_owned()) };
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_this_machine_alone_is_not_told() {
+    fn body_omits_local_paths() {
         let mut local = job("x", None);
         local.report_location = Some("/home/me/.batchplan/jobs/1/report/manifest.json".to_owned());
         let body = body(&local, Vec::new(), &MessageOrigin::default());
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_called_by_a_name_or_a_reason() {
+    fn text_contains_no_mentions() {
         let hostile = job("<!channel> @all", Some("a\nb\u{1b}[2J\u{202e} <https://evil.example|click>"));
         let body = body(&hostile, Vec::new(), &MessageOrigin::default());
         let text = body["text"].as_str().expect("a text");
@@ -296,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_name_and_reason_is_told_in_bounds(name in "\\PC{0,200}|.{0,600}", reason in "(?s).{0,3000}") {
+        fn text_and_reason_are_bounded(name in "\\PC{0,200}|.{0,600}", reason in "(?s).{0,3000}") {
             let body = body(&job(&name, Some(&reason)), Vec::new(), &MessageOrigin::default());
             let text = body["text"].as_str().expect("a text");
             prop_assert!(text.chars().count() <= MAX_TEXT + 1 && !text.chars().any(affects_terminal));

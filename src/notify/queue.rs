@@ -192,7 +192,7 @@ impl MessageQueue {
             }
             let paused = self.paused_until.get(&url).copied();
             if paused.is_some_and(|until| until >= now + scaled(DELIVERY_TIMEOUT)) {
-                let why = format!("{} wants no messages for now", posted.endpoint);
+                let why = format!("{} asked to receive no messages for now", posted.endpoint);
                 let Some(posted) = self.waiting.remove(at) else { return QueueAction::Wait(None) };
                 let (letter, why) = self.give_up(posted, why);
                 return QueueAction::GiveUp(letter, why);
@@ -274,7 +274,11 @@ impl MessageQueue {
                 let again = wait.map(|wait| now + wait.max(pause.unwrap_or_default().min(scaled(DELIVERY_TIMEOUT))));
                 let again = again.filter(|again| posted.deadline.is_none_or(|deadline| *again < deadline));
                 if again.is_none() {
-                    let why = format!("{why}; tried {} times", posted.backoff.failures());
+                    let attempts = match posted.backoff.failures() {
+                        1 => "1 attempt".to_owned(),
+                        count => format!("{count} attempts"),
+                    };
+                    let why = format!("{why}; gave up after {attempts}");
                     return Some(self.give_up(posted, why));
                 }
                 posted.not_before = again;
@@ -336,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_go_in_their_order_until_the_end_and_then_the_last_statuses_go_first() {
+    fn sends_in_order_and_latest_statuses_first_on_shutdown() {
         let letters = [
             (1, WebhookEvent::Active),
             (1, WebhookEvent::RunTime),
@@ -375,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_delivered_says_why_it_was_not_taken_last_whether_it_waits_or_is_being_sent() {
+    fn close_reports_the_last_failure() {
         let now = Instant::now();
         for sending in [false, true] {
             let mut state = still(&[(1, WebhookEvent::Complete), (2, WebhookEvent::Complete)]);
@@ -390,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_status_that_is_being_sent_is_not_called_back() {
+    fn shutdown_does_not_cancel_a_latest_status() {
         let mut state = still(&[(1, WebhookEvent::Complete), (2, WebhookEvent::Complete)]);
         let first = sent(&mut state, Instant::now()).expect("a letter");
         state.begin_shutdown();
@@ -398,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_has_had_too_many_gets_none_for_as_long_as_it_says() {
+    fn respects_the_pause_of_an_endpoint() {
         let (mut state, now) =
             (still(&[(1, WebhookEvent::Active), (2, WebhookEvent::Active), (3, WebhookEvent::Active)]), Instant::now());
         let first = sent(&mut state, now).expect("a letter");
@@ -414,10 +418,13 @@ mod tests {
         assert_eq!(name(&second), ("2".to_owned(), "active"));
         let later = now + Duration::from_mins(1);
         let given_up = state.finish_attempt(second, Some(refused(Some(3600))), later).expect("it takes too long");
-        assert_eq!(given_up.1, "no; tried 1 times");
+        assert_eq!(given_up.1, "no; gave up after 1 attempt");
         let QueueAction::GiveUp(third, why) = state.next_action(later) else { panic!("it is not tried") };
-        assert_eq!((third.job.as_str(), why.as_str()), ("3", "http://127.0.0.1:1 wants no messages for now"));
-        assert_eq!(state.len(), 2, "it is not over before that was told");
+        assert_eq!(
+            (third.job.as_str(), why.as_str()),
+            ("3", "http://127.0.0.1:1 asked to receive no messages for now")
+        );
+        assert_eq!(state.len(), 2, "it is not over before that was reported");
         state.mark_reported();
         state.mark_reported();
         assert_eq!(state.len(), 0);

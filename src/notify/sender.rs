@@ -36,7 +36,7 @@ pub struct UndeliveredMessage {
 impl fmt::Display for UndeliveredMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short: String = self.job.chars().take(8).collect();
-        write!(f, "nobody was told that job {short} is `{}`: {}", self.event, self.reason)
+        write!(f, "webhook not delivered for job {short} (`{}`): {}", self.event, self.reason)
     }
 }
 
@@ -78,7 +78,7 @@ impl MessageSender {
     pub(super) fn enqueue(&self, receiver: &Arc<WebhookEndpoint>, letter: WebhookMessage) {
         let dropped = self.shared.queue().push(receiver, letter);
         if let Some(QueuedMessage { endpoint: receiver, message: letter, .. }) = dropped {
-            let why = format!("{MAX_WAITING} messages wait for {receiver} and others");
+            let why = format!("{MAX_WAITING} messages are waiting for {receiver} and others");
             (self.shared.on_undelivered)(undelivered(&letter, why));
         }
         if !self.shared.started.swap(true, Ordering::Relaxed)
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_letters_the_oldest_are_dropped_and_that_is_said() {
+    fn drops_and_reports_the_oldest_messages_if_too_many_wait() {
         // It listens, but accepts no connections.
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let silent = receiver(&format!("http://{}/hook", listener.local_addr().expect("an address")));
@@ -255,13 +255,16 @@ mod tests {
         assert_eq!(outbox.close(), AbandonedMessages { count: MAX_WAITING + 1, last_failure: None });
         assert_eq!(outbox.pending_count(), 1, "what is under way is left to itself");
         let said = told.lock().expect("sound")[0].to_string();
-        assert!(said.starts_with("nobody was told that job 1 is `failed`: 256 messages wait for http://127"), "{said}");
+        assert!(
+            said.starts_with("webhook not delivered for job 1 (`failed`): 256 messages are waiting for http://127"),
+            "{said}"
+        );
     }
 
     #[tokio::test]
-    async fn it_is_empty_once_everything_is_given_up() {
+    async fn is_empty_after_all_messages_are_given_up() {
         // Nothing listens on this port. A port that was free a moment ago may belong to another test by now.
-        let nobody = "127.0.0.1:1";
+        let closed_port = "127.0.0.1:1";
         let elsewhere = receiver("http://192.0.2.1/hook");
         let (outbox, told) = outbox();
         outbox.wait_until_empty().await;
@@ -271,7 +274,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), outbox.wait_until_empty()).await.expect("refused at once");
         let why: Vec<_> = told.lock().expect("sound").iter().map(|what| what.reason.clone()).collect();
         assert_eq!(why, ["http://192.0.2.1 is not encrypted, and not on this machine"; 3]);
-        outbox.enqueue(&receiver(&format!("http://{nobody}/")), letter(4));
+        outbox.enqueue(&receiver(&format!("http://{closed_port}/")), letter(4));
         assert_eq!(outbox.pending_count(), 1, "it is tried again");
     }
 }

@@ -29,7 +29,7 @@ impl WebhookSigner {
 
 impl fmt::Debug for WebhookSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seal(...)")
+        f.write_str("WebhookSigner(...)")
     }
 }
 

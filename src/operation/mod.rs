@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_already_holds_needs_no_request() {
+    fn an_unchanged_object_needs_no_request() {
         let add = Operation::AddTagging(tags(&[("a", "1")]));
         assert_eq!(calls(&[add], &with_tags(&[("a", "1"), ("b", "2")])), []);
         assert_eq!(calls(&[Operation::DeleteTagging(Some(vec!["gone".into()]))], &with_tags(&[("a", "1")])), []);
     }
 
     #[test]
-    fn what_is_not_needed_is_read_only_to_leave_alone_what_holds() {
+    fn skip_unchanged_adds_reads_and_skips_writes() {
         let restore = Operation::Restore(RestoreRequest { days: 3, tier: None });
         let all = OperationSet::new(vec![
             Operation::PutTagging(tags(&[("a", "1")])),

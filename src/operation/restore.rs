@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn one_under_way_holds_only_where_this_job_may_have_asked() {
+    fn a_restore_in_progress_counts_only_if_this_job_may_have_requested_it() {
         let now = at("2026-03-01T12:00:00Z");
         assert_eq!(check_restore(RestoreState::InProgress, WEEK, true, now), RestoreCheck::InEffect);
         assert_eq!(check_restore(RestoreState::InProgress, WEEK, false, now), RestoreCheck::ForeignRestore);
     }
 
     #[test]
-    fn a_copy_holds_when_it_stays_as_long_as_asked() {
+    fn a_copy_counts_only_if_it_is_kept_long_enough() {
         let now = at("2026-03-01T12:00:00.7Z");
         let until = |text| RestoreState::RestoredUntil(at(text));
         assert_eq!(check_restore(until("2026-03-08T12:00:00Z"), WEEK, false, now), RestoreCheck::InEffect);

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_read_is_not_guessed() {
+    fn adding_or_deleting_needs_known_tags() {
         assert_eq!(add(ObjectState::default(), &TagSet::default()), Err(OperationError::TagsUnknown));
         assert_eq!(delete(ObjectState::default(), &[]), Err(OperationError::TagsUnknown));
     }

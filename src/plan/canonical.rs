@@ -4,7 +4,7 @@
 //! objects are changed, how, and what is reported: store, manifest, filter, operations, report and
 //! `recurring.only_changed`. It leaves out how the plan is written (comments, order, spelling of sizes and ages), how
 //! the job runs, where its state is kept and who is notified: name, description, `[job]`, `[limits]`, `[prices]`,
-//! `[state_statements]` and `[[notify]]`.
+//! `[state]` and `[[notify]]`.
 //!
 //! Values are taken after the checks, so that two spellings of one value are equal. Only what the checks lose is taken
 //! as written: relative paths, which would name another file in another clone, and ages, which would be another instant

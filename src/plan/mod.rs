@@ -2,7 +2,7 @@
 //!
 //! Reading has three stages. `tables` defines the tables and keys and reads them, with their spans, through `parser` and
 //! `value_types`. `check` applies the rules between keys and the rules of the provider. The result is a [`Plan`]. Every stage
-//! collects all problems instead of stopping at the first. Plan files are untrusted input: `text` keeps them from
+//! collects all problems instead of stopping at the first. Plan files are untrusted input: `safe_text` keeps them from
 //! driving the terminal and from echoing a credential.
 //!
 //! `canonical` identifies the work of a plan, so that an earlier job of it is found again, and `change` describes the

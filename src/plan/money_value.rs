@@ -17,13 +17,13 @@ impl PlanValue for Money {
 
     fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
         let DeValue::String(text) = slot.value else {
-            slot.report_type_mismatch("an amount with its currency, in quotes", &Self::example(), walk);
+            slot.report_type_mismatch("an amount with a currency, in quotes", &Self::example(), walk);
             return None;
         };
         let money = Self::parse(text);
         if money.is_none() {
-            let help = "a number, a blank and a currency of three capital letters, such as \"50 CNY\" or \"12.50 USD\"";
-            slot.report_invalid("is no amount of money", "cannot be read", help, walk);
+            let help = "use a number, a space and an upper-case currency code, such as \"50 CNY\" or \"12.50 USD\"";
+            slot.report_invalid("is not a valid amount of money", "cannot be parsed", help, walk);
         }
         money
     }

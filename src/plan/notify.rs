@@ -96,9 +96,9 @@ impl<T: PlanValue> PlanValue for TableArray<T> {
     fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
         let DeValue::Array(items) = slot.value else {
             walk.push(
-                FileProblem::new(format!("`{}` can be there several times", slot.name))
-                    .label(slot.span.clone(), "in single brackets, or none")
-                    .help(format!("write its keys below the line [[{}]]", slot.name)),
+                FileProblem::new(format!("`{}` must be an array of tables", slot.name))
+                    .label(slot.span.clone(), "needs double brackets")
+                    .help(format!("write its keys under a [[{}]] header", slot.name)),
             );
             return None;
         };
@@ -131,13 +131,13 @@ impl PlanValue for DurationValue {
 
     fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
         let DeValue::String(text) = slot.value else {
-            slot.report_type_mismatch("a length of time", &Self::example(), walk);
+            slot.report_type_mismatch("a duration", &Self::example(), walk);
             return None;
         };
         let lapse = parse_duration(text);
         if lapse.is_none() {
-            let help = "a whole number and s, m, h or d for seconds, minutes, hours or days, such as \"2h\"";
-            slot.report_invalid("is no length of time", "cannot be read", help, walk);
+            let help = "use an integer and s, m, h or d (seconds, minutes, hours, days), such as \"2h\"";
+            slot.report_invalid("is not a valid duration", "cannot be parsed", help, walk);
         }
         lapse.map(Self)
     }
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_time_are_read_exactly() {
+    fn parses_durations() {
         for (text, seconds) in [("0s", 0), ("45s", 45), ("90 m", 5400), ("2h", 7200), ("1d", 86_400)] {
             assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
         }

@@ -89,7 +89,7 @@ impl RawField<'_> {
     /// Reports a value of the wrong type; `example` is a valid one.
     pub(super) fn report_type_mismatch(&self, wanted: &str, example: &str, walk: &mut PlanParser) {
         let name = quote_for_message(self.name);
-        let (what, whole) = if self.is_item {
+        let (what, entry) = if self.is_item {
             (format!("each item of `{name}`"), format!("{name} = [{example}]"))
         } else {
             (format!("`{name}`"), format!("{name} = {example}"))
@@ -97,7 +97,7 @@ impl RawField<'_> {
         walk.push(
             FileProblem::new(format!("{what} must be {wanted}"))
                 .label(self.span.clone(), format!("this is {}", type_name(self.value)))
-                .help(format!("write it as in `{whole}`")),
+                .help(format!("for example: `{entry}`")),
         );
     }
 
@@ -185,7 +185,10 @@ impl PlanParser {
     pub(super) fn finish(mut self) -> (Vec<FileProblem>, Vec<TextSpan>) {
         self.problems.sort_by_key(|problem| problem.label_spans().first().map_or(0, |(span, _)| span.start));
         if self.suppressed > 0 {
-            let note = FileProblem::new(format!("{} more problems are not shown", self.suppressed));
+            let note = FileProblem::new(match self.suppressed {
+                1 => "1 more problem is not shown".to_owned(),
+                count => format!("{count} more problems are not shown"),
+            });
             self.problems.push(if self.suppressed_errors { note } else { note.warning() });
         }
         (self.problems, self.secrets)
@@ -233,7 +236,7 @@ impl<'a> TableReader<'a> {
             walk.push(
                 FileProblem::new(format!("`{}` must be a table", quote_for_message(slot.name)))
                     .label(slot.span.clone(), format!("this is {}", type_name(slot.value)))
-                    .help(format!("write its keys below the line [{}]", quote_for_message(&slot.inner_path()))),
+                    .help(format!("write its keys under a [{}] header", quote_for_message(&slot.inner_path()))),
             );
             return None;
         };
@@ -304,7 +307,7 @@ impl<'a> TableReader<'a> {
         let help = match (nearest(name, keys.iter().copied()), home) {
             (Some(near), _) => format!("did you mean `{near}`?"),
             (None, Some(home)) => format!("`{name}` belongs {home}"),
-            (None, None) => format!("known here: {}", keys.join(", ")),
+            (None, None) => format!("valid keys: {}", keys.join(", ")),
         };
         walk.push(FileProblem::new(title).label(key, "not known here").help(help));
     }
@@ -313,9 +316,9 @@ impl<'a> TableReader<'a> {
 fn report_secret(key: &Spanned<toml::de::DeString<'_>>, value: &Spanned<DeValue<'_>>, walk: &mut PlanParser) {
     hide_all(value, walk);
     walk.push(
-        FileProblem::new("credentials never stand in a plan")
-            .label(key.span(), "remove this, and treat what stood here as leaked")
-            .help("set them in the environment, or in a profile, where your provider's own tools look for them"),
+        FileProblem::new("credentials are not allowed in a plan")
+            .label(key.span(), "remove this, and treat the value as leaked")
+            .help("set them in the environment or in a profile, as for your provider's own tools"),
     );
 }
 

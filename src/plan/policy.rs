@@ -42,7 +42,7 @@ impl PolicyLanguage {
 
 /// The plan does not name the buckets of its objects, because its manifest names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the plan does not say which buckets its objects are in: its manifest does")]
+#[error("the plan does not name the buckets of its objects; its manifest does")]
 pub struct BucketsUnknownError;
 
 /// An action by its name in both languages, for objects and for object versions. If versions have no action of their

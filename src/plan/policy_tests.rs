@@ -22,7 +22,7 @@ fn spelled(policy: &Json) -> Vec<(Vec<String>, Vec<String>)> {
 }
 
 #[test]
-fn the_reads_that_check_a_server_are_allowed_where_it_is_checked() {
+fn allows_the_reads_of_the_server_check() {
     let bucket = "[manifest.prefix]\nbucket = \"bkt\"\n";
     let work = |store: &str, operation: &str| {
         let plan = plan(&format!("{store}{bucket}{operation}"));
@@ -40,7 +40,7 @@ fn the_reads_that_check_a_server_are_allowed_where_it_is_checked() {
 }
 
 #[test]
-fn a_state_is_kept_below_its_prefix() {
+fn allows_access_to_the_state_below_its_prefix() {
     let rest = "[manifest.prefix]\nbucket = \"bkt\"\n";
     let plan = plan(&format!("{AWS}{rest}{PUT}[state]\nurl = \"s3://kept/team\"\n"));
     let spelled = spelled(&permission_policy(&plan, PolicyLanguage::Iam, &[]).unwrap());
@@ -53,7 +53,7 @@ fn a_state_is_kept_below_its_prefix() {
 }
 
 #[test]
-fn a_prefix_is_listed_worked_on_and_reported_and_nothing_else() {
+fn allows_only_the_prefix_and_the_report() {
     let plan = plan(&format!(
         "{OSS}[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"d/2024/\"\n{PUT}[report]\nbucket = \"rep\"\nprefix = \"reports/\"\n"
     ));
@@ -81,7 +81,7 @@ fn a_prefix_is_listed_worked_on_and_reported_and_nothing_else() {
 }
 
 #[test]
-fn versions_have_rights_of_their_own() {
+fn versions_have_their_own_actions() {
     let plan = plan(&format!(
         "{AWS}[manifest.prefix]\nbucket = \"bkt\"\nversions = \"all\"\n[operation.add_object_tagging]\ntags = {{ a = \"1\" }}\n"
     ));
@@ -92,7 +92,7 @@ fn versions_have_rights_of_their_own() {
 }
 
 #[test]
-fn where_the_manifest_names_the_buckets_they_must_be_told() {
+fn requires_buckets_that_only_the_manifest_names() {
     let csv =
         "[manifest.csv]\nbucket = \"man\"\nobject = \"lists/a*.csv\"\nfields = [\"Bucket\", \"Key\", \"VersionId\"]\n";
     let plan = plan(&format!("{AWS}{csv}[operation.restore_object]\ndays = 1\n"));
@@ -112,7 +112,7 @@ fn where_the_manifest_names_the_buckets_they_must_be_told() {
 }
 
 #[test]
-fn a_plan_that_recurs_reads_the_report_that_has_left_the_machine() {
+fn recurring_plans_read_reports_that_are_not_kept_locally() {
     let inventory = "[manifest.inventory]\nbucket = \"man\"\nlatest = \"daily/\"\n";
     let report = "[report]\nbucket = \"audit\"\nprefix = \"r/\"\n";
     let sids = |rest: &str| {
@@ -139,7 +139,7 @@ fn an_inventory_is_read_with_its_data_files() {
 }
 
 #[test]
-fn a_role_is_trusted_to_the_service_or_to_whom_is_named() {
+fn trust_policy_names_the_service_or_the_given_principal() {
     assert_eq!(
         trust_policy(PolicyLanguage::Ram, None)["Statement"][0]["Principal"],
         json!({ "Service": ["oss.aliyuncs.com"] })

@@ -75,9 +75,9 @@ pub fn read(name: &str, text: &str, folder: &Path, now: Timestamp) -> (Option<Pl
 }
 
 fn too_large() -> FileProblem {
-    FileProblem::new("the file is too large for a plan")
+    FileProblem::new("the plan file is too large")
         .label(0..0, "more than 1 MiB")
-        .help("a list of objects belongs into a manifest")
+        .help("put a list of objects into a manifest")
 }
 
 /// Returns a single problem that stops the reading.
@@ -95,9 +95,9 @@ fn is_duplicate(error: &toml::de::Error) -> bool {
 
 fn syntax_problem(error: &toml::de::Error, length: usize) -> FileProblem {
     let problem = if is_duplicate(error) {
-        FileProblem::new("a key or table is there twice").help("TOML allows each of them once; keep one")
+        FileProblem::new("duplicate key or table").help("TOML allows each of them once: keep one")
     } else {
-        FileProblem::new("this is not TOML").help("https://toml.io/en/v1.0.0 shows how values are written")
+        FileProblem::new("invalid TOML").help("see https://toml.io/en/v1.0.0 for the syntax")
     };
     let span = error.span().unwrap_or(0..0);
     problem.label(span.start.min(length)..span.end.min(length), error.message())

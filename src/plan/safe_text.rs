@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_is_as_long_as_the_text_and_drives_nothing() {
+    fn excerpts_keep_their_length_and_escape_control_characters() {
         let text = "a = \"\u{1b}[31m\"\r\n# \u{9b}2J \u{202e}x é\n";
         let out = mask_for_excerpts(text, &[]);
         assert_eq!(out, "a = \"?[31m\"\r\n# ·2J \u{fffd}x é\n");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_shows_no_secret_even_where_the_file_is_no_toml() {
+    fn excerpts_mask_secrets_in_invalid_toml() {
         let text = "access_key_id = \"AKIA\nendpoint = \"https://me:pw@host/\"\n# token\n";
         let token = text.len() - 6..text.len() - 1;
         let out = mask_for_excerpts(text, std::slice::from_ref(&token));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_near_name_is_suggested() {
+    fn suggests_only_similar_names() {
         let known = ["region", "endpoint", "provider"];
         assert_eq!(nearest("Regoin", known), Some("region"));
         assert_eq!(nearest("end-point", known), Some("endpoint"));

@@ -90,10 +90,10 @@ impl PlanValue for ExactShare {
         match share {
             Ok(share) => return Some(share),
             Err(ShareError::OutOfRange) => {
-                slot.report_invalid("is out of range", "not a share", "from 0 to 1: 0.20 is a fifth of all", walk);
+                slot.report_invalid("is out of range", "not from 0 to 1", "from 0 to 1: 0.20 means 20 %", walk);
             }
             Err(ShareError::TooFine) => {
-                slot.report_invalid("is too fine", "finer than a millionth", "at most six decimals", walk);
+                slot.report_invalid("has too many decimals", "more than six", "use at most six decimals", walk);
             }
         }
         None
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_percent() {
+    fn displays_percent() {
         let shown = [ExactShare(200_000), ExactShare(5_000), ExactShare(1), ExactShare::ALL, ExactShare(0)]
             .map(|share| share.to_string());
         assert_eq!(shown, ["20 %", "0.5 %", "0.0001 %", "100 %", "0 %"]);

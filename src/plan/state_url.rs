@@ -52,7 +52,7 @@ fn error<T>(what: impl Into<String>, help: impl Into<String>) -> Result<T, State
 
 /// Help text: the form of a state URL.
 const FORM_HELP: &str =
-    "write s3://BUCKET/PREFIX or oss://BUCKET/PREFIX, with ?region=... and &endpoint=https://... where they are needed";
+    "write s3://BUCKET/PREFIX or oss://BUCKET/PREFIX, with ?region=... and &endpoint=https://... if needed";
 
 impl StateUrl {
     /// Returns whether a text is meant as a state URL, valid or not, rather than as a folder.
@@ -76,22 +76,22 @@ impl StateUrl {
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         if place.contains('@') {
             return error(
-                "it holds a user name or a password",
-                "credentials come from the environment; treat what stood here as leaked",
+                "it contains a user name or password",
+                "set credentials in the environment, and treat these as leaked",
             );
         }
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(name) {
-            return error("it names no bucket", FORM_HELP);
+            return error("it has no valid bucket name", FORM_HELP);
         }
         let prefix = prefix.trim_end_matches('/');
         if prefix.len() > MAX_PREFIX || prefix.contains(['#', '\\']) || prefix.chars().any(char::is_control) {
-            return error("its prefix is too long, or has # or \\ or a control character in it", FORM_HELP);
+            return error("its prefix is too long, or contains #, \\ or a control character", FORM_HELP);
         }
         if prefix.split('/').any(|part| matches!(part, "." | "..")) || prefix.contains("//") || prefix.starts_with('/')
         {
-            return error("its prefix has empty parts, or . or .. among them", FORM_HELP);
+            return error("its prefix contains an empty, . or .. segment", FORM_HELP);
         }
         let mut url = Self {
             scheme,
@@ -115,7 +115,7 @@ impl StateUrl {
     fn set(&mut self, name: &str, value: &str) -> Result<(), StateUrlError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:+=@,".contains(&byte);
         if value.is_empty() || value.len() > 2048 || !value.bytes().all(plain) {
-            return error(format!("`{}` has no usable value", super::quote_for_message(name)), FORM_HELP);
+            return error(format!("invalid value for `{}`", super::quote_for_message(name)), FORM_HELP);
         }
         match (name, value) {
             ("endpoint", _) => self.endpoint = Some(value.to_owned()),
@@ -135,8 +135,8 @@ impl StateUrl {
             }
             _ => {
                 return error(
-                    format!("`{}` is nothing that it can say", super::quote_for_message(name)),
-                    "it can say endpoint, region, addressing, role_arn, allow_http and lock",
+                    format!("unknown parameter `{}`", super::quote_for_message(name)),
+                    "valid parameters: endpoint, region, addressing, role_arn, allow_http, lock",
                 );
             }
         }
@@ -147,13 +147,13 @@ impl StateUrl {
         let Some(text) = &self.endpoint else { return Ok(()) };
         match EndpointUrl::parse(text) {
             Err(EndpointError::Credentials) => error(
-                "its endpoint holds a user name or a password",
-                "credentials come from the environment; treat what stood here as leaked",
+                "its endpoint contains a user name or password",
+                "set credentials in the environment, and treat these as leaked",
             ),
             Err(EndpointError::Malformed { label, help }) => error(format!("its endpoint {label}"), help),
             Ok(endpoint) if !endpoint.https && !endpoint.is_loopback() && !self.allow_http => error(
                 "its endpoint is not encrypted",
-                "use https, or accept that anyone on the way can read along with &allow_http=true",
+                "use https, or add &allow_http=true to send requests unencrypted",
             ),
             Ok(endpoint) => {
                 self.endpoint = Some(endpoint.url);
@@ -197,7 +197,9 @@ impl StateUrl {
         };
         let region = self.region.clone().or_else(|| defaults::region(provider).map(str::to_owned));
         let endpoint = match (provider, &self.endpoint, &region) {
-            (StoreProvider::Oss, _, None) => return error("it says no region", "add ?region=cn-hangzhou, or yours"),
+            (StoreProvider::Oss, _, None) => {
+                return error("it has no region", "add your region, such as ?region=cn-hangzhou");
+            }
             (StoreProvider::Oss, None, Some(region)) => Some(format!("https://oss-{region}.aliyuncs.com")),
             (_, endpoint, _) => endpoint.clone(),
         };
@@ -254,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_read_and_written_alike() {
+    fn parses_and_displays_alike() {
         for text in [
             "s3://bkt",
             "s3://bkt/a/b c",
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_of_the_same_kind_says_the_rest() {
+    fn is_completed_from_a_plan_of_the_same_kind() {
         let store = StoreConfig {
             provider: StoreProvider::S3,
             endpoint: Some("http://10.0.0.7:9000".to_owned()),
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_told_from_places_in_stores() {
+    fn distinguishes_folders_from_urls() {
         for text in ["s3://bkt", "gs://bkt", "file://x"] {
             assert!(StateUrl::is_state_url(text), "{text}");
         }

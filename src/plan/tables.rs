@@ -17,31 +17,31 @@ use crate::manifest::{CsvField, ListedVersions};
 use crate::money::Money;
 
 table! {
-    /// A batchplan plan: one declared operation on every object of a manifest.
+    /// A batchplan plan: the operations to run on every object of a manifest.
     struct PlanTable {
-        /// The name of the work; with the store it says which job a plan belongs to. 1 to 128 characters.
+        /// The plan's name, 1 to 128 characters. The name and the store identify the plan's job.
         required name: TextValue<1, 128>,
         /// What the plan is for, in at most 256 characters.
         optional description: TextValue<0, 256, true>,
-        /// Where the objects are. Credentials never stand here: they come from the environment.
+        /// Where the objects are. Credentials come from the environment, never from the plan.
         required store: StoreTable,
-        /// Which objects: exactly one source, and a filter if need be.
+        /// Which objects to process: exactly one source, and an optional filter.
         required manifest: ManifestTable,
-        /// What is done to each object. Several operations are applied together, in one pass.
+        /// What to do with each object. Several operations are applied together, in one pass.
         required operation: OperationTable,
         /// The completion report, published to a bucket.
         optional report: ReportTable,
-        /// How the job is run.
+        /// How the job runs.
         optional job: JobTable,
-        /// How hard the store is driven, and how much a job may take.
+        /// Limits on the load on the store, and on the size and cost of a job.
         optional limits: LimitsTable,
-        /// By which prices the cost of a job is told beforehand.
+        /// The prices for the cost estimate.
         optional prices: PricesTable,
-        /// Where the plan's jobs are kept, other than in a folder of this machine.
+        /// Where to keep the plan's jobs, instead of in a local folder.
         optional state: StateTable,
-        /// Webhooks that are told of what becomes of the job, at most 8. Only a job that is worked on sends anything.
+        /// Webhooks to notify about the job, at most 8. `validate`, `plan` and `check` send no messages.
         optional notify: TableArray<WebhookTable>,
-        /// Whether the plan is applied again and again, whenever a new inventory has appeared.
+        /// Makes the plan recurring: it runs once for each new inventory.
         optional recurring: RecurringTable,
     }
 }
@@ -66,45 +66,46 @@ impl PlanTable {
 table! {
     /// Where the objects are.
     struct StoreTable {
-        /// Whose API is spoken: "aws", "oss", "s3" for any other server that speaks S3, or "sandbox" for the object
-        /// store inside the binary.
+        /// The API to use: "aws", "oss", "s3" for any other S3-compatible server, or "sandbox" for the built-in object
+        /// store.
         required provider: EnumValue<StoreProvider>,
-        /// The server's URL, without path: https, or http on loopback. Needed for oss and s3, derived from the region
-        /// for aws, absent for the sandbox.
+        /// The server's URL, without a path: https, or http on loopback. Required for oss and s3, derived from the
+        /// region for aws, not allowed for the sandbox.
         optional endpoint: TextValue<1, 2048>,
-        /// The region to sign for. Needed for oss; aws takes it from the environment; "us-east-1" elsewhere.
+        /// The region to sign for. Required for oss. By default, aws takes it from the environment, and s3 and the
+        /// sandbox use "us-east-1".
         optional region: TextValue<1, 64>,
-        /// Where the bucket stands in a URL: "virtual" (in the host, the default of aws and oss) or "path" (the default
-        /// of s3 and sandbox).
+        /// Where the bucket appears in URLs: "virtual" (in the host, the default for aws and oss) or "path" (the
+        /// default for s3 and the sandbox).
         optional addressing: EnumValue<AddressingStyle>,
-        /// The role to work in, by its ARN: assumed before work with the credentials of the environment, and renewed in
-        /// time.
+        /// The ARN of a role to assume with the credentials of the environment. Its credentials are renewed before they
+        /// expire.
         optional role_arn: TextValue<1, 2048>,
-        /// Whether an endpoint that is not on this machine may be spoken to without encryption. False by default.
+        /// Whether to allow unencrypted http to an endpoint on another machine. False by default.
         optional allow_http: bool,
-        /// Whether jobs write without having checked that the server knows tags, ACLs and restores. Only for a server that is
-        /// known to: one that does not may replace, empty or delete objects. False by default; endpoints of AWS and Alibaba
-        /// Cloud are not checked in any case.
+        /// Whether to skip the check that the server supports tags, ACLs and restores. Only for servers that are known
+        /// to: others may replace, empty or delete objects. False by default. Endpoints of AWS and Alibaba Cloud are
+        /// never checked.
         optional skip_server_check: bool,
-        /// Sandbox only: the folder that holds its state, seen from the plan's folder.
+        /// Sandbox only: the folder that holds its state, relative to the plan's folder.
         optional data: TextValue<1, 4096>,
-        /// Sandbox only: a CSV file that says what the buckets hold at first use, seen from the plan's folder.
+        /// Sandbox only: a CSV file with the initial contents of the buckets, relative to the plan's folder.
         optional fill: TextValue<1, 4096>,
     }
 }
 
 table! {
-    /// Which objects: exactly one of prefix, csv, inventory and report.
+    /// Which objects to process: exactly one of prefix, csv, inventory and report.
     struct ManifestTable {
-        /// Everything whose key begins so.
+        /// All objects whose keys start with a prefix.
         optional prefix: PrefixTable,
-        /// The objects that a CSV file names.
+        /// The objects listed in a CSV file.
         optional csv: CsvTable,
-        /// The objects that a bucket inventory names.
+        /// The objects listed in a bucket inventory.
         optional inventory: InventoryTable,
-        /// The objects that failed, as an earlier completion report has it.
+        /// The objects that failed, according to an earlier completion report.
         optional report: EarlierReportTable,
-        /// Which of the source's objects are taken. All conditions must hold.
+        /// Which of the source's objects to process. All conditions must match.
         optional filter: FilterTable,
     }
     missing "add [manifest.prefix], [manifest.csv], [manifest.inventory] or [manifest.report]"
@@ -114,11 +115,11 @@ table! {
 }
 
 table! {
-    /// Everything in a bucket whose key begins so.
+    /// All objects of a bucket whose keys start with a prefix.
     struct PrefixTable {
         /// The bucket.
         required bucket: TextValue<1, 255>,
-        /// The beginning of the keys; the whole bucket by default.
+        /// The prefix of the keys. By default, the entire bucket.
         optional prefix: ObjectKeyText<0>,
         /// "current" (the default) for the current version of each object, "all" for every version.
         optional versions: EnumValue<ListedVersions>,
@@ -132,11 +133,11 @@ table! {
         optional bucket: TextValue<1, 255>,
         /// The file's key.
         optional object: ObjectKeyText<1>,
-        /// The file's `ETag`; a file with another one is refused.
+        /// The expected `ETag` of the file. A file with a different one is rejected.
         optional etag: TextValue<1, 1024>,
-        /// A file on this machine instead, seen from the plan's folder.
+        /// Instead of an object: a local file, relative to the plan's folder.
         optional path: TextValue<1, 4096>,
-        /// The columns, in the file's order; `["Bucket", "Key"]` by default.
+        /// The columns of the file, in order. `["Bucket", "Key"]` by default.
         optional fields: ListValue<EnumValue<CsvField>>,
         /// Whether a raw + in a key means a space. False by default.
         optional plus_is_space: bool,
@@ -151,9 +152,9 @@ table! {
         required bucket: TextValue<1, 255>,
         /// The key of the inventory's manifest.json.
         optional object: ObjectKeyText<1>,
-        /// The manifest's `ETag`; one with another is refused.
+        /// The expected `ETag` of the manifest. A manifest with a different one is rejected.
         optional etag: TextValue<1, 1024>,
-        /// Instead of an object: the newest complete inventory below this prefix.
+        /// Instead of an object: a prefix, below which the newest complete inventory is used.
         optional latest: ObjectKeyText<1>,
     }
     rules { "oneOf": [{ "required": ["object"] }, { "required": ["latest"] }] }
@@ -166,9 +167,9 @@ table! {
         optional bucket: TextValue<1, 255>,
         /// The key of the report's manifest.json, or of one of its CSV files.
         optional object: ObjectKeyText<1>,
-        /// The file's `ETag`; a file with another one is refused.
+        /// The expected `ETag` of the file. A file with a different one is rejected.
         optional etag: TextValue<1, 1024>,
-        /// Such a file on this machine instead, seen from the plan's folder.
+        /// Instead of an object: such a local file, relative to the plan's folder.
         optional path: TextValue<1, 4096>,
         /// Only objects that failed with one of these HTTP statuses, such as `[403, 503]`.
         optional status: ListValue<IntValue<100, 599>>,
@@ -179,33 +180,35 @@ table! {
 }
 
 table! {
-    /// Conditions that all must hold. CSV files and reports know only keys, so only include and exclude work with them.
+    /// Conditions that must all match. CSV files and reports contain only keys, so only include and exclude work with
+    /// them.
     struct FilterTable {
-        /// Globs of which at least one matches the whole key. * crosses /, so "*.pdf" is every key that ends so.
+        /// Globs, of which at least one must match the entire key. * also matches /, so "*.pdf" matches every key with
+        /// that ending.
         optional include: ListValue<KeyGlobValue>,
-        /// Globs of which none matches the whole key.
+        /// Globs, of which none may match the entire key.
         optional exclude: ListValue<KeyGlobValue>,
-        /// Only objects of more bytes than this, such as "1 MiB".
+        /// Only objects larger than this, such as "1 MiB".
         optional larger_than: ByteSize,
-        /// Only objects of fewer bytes than this, such as "5GB".
+        /// Only objects smaller than this, such as "5GB".
         optional smaller_than: ByteSize,
-        /// Only objects last written after this day or instant.
+        /// Only objects last modified after this date or time.
         optional modified_after: TimestampValue,
-        /// Only objects last written before this day or instant.
+        /// Only objects last modified before this date or time.
         optional modified_before: TimestampValue,
-        /// Only objects last written longer ago than this, such as "90d", "12h" or "4w".
+        /// Only objects last modified longer ago than this, such as "90d", "12h" or "4w".
         optional older_than: AgeValue,
-        /// Only objects of these storage classes, by the store's own names.
+        /// Only objects in these storage classes, by the store's own names.
         optional storage_class: ListValue<TextValue<1, 64>>,
     }
 }
 
 table! {
-    /// What is done to each object: at least one operation.
+    /// What to do with each object: at least one operation.
     struct OperationTable {
-        /// Replace all tags by these.
+        /// Replace all tags with these.
         optional put_object_tagging: TagsTable,
-        /// Add these tags: others are kept, values of the same keys are overwritten.
+        /// Add these tags. Other tags are kept, values of the same keys are overwritten.
         optional add_object_tagging: TagsTable,
         /// Remove all tags, or those with certain keys.
         optional delete_object_tagging: DeleteTagsTable,
@@ -229,7 +232,7 @@ table! {
 table! {
     /// Tags to remove.
     struct DeleteTagsTable {
-        /// The keys of the tags to remove; without it all tags go.
+        /// The keys of the tags to remove. By default, all tags are removed.
         optional keys: ListValue<TextValue<1, 128>>,
     }
 }
@@ -245,9 +248,10 @@ table! {
 table! {
     /// How archived objects are restored.
     struct RestoreTable {
-        /// For how many days the restored copy stays readable: from 1, at most 365 on OSS.
+        /// How many days the restored copy stays readable: at least 1, at most 365 on OSS.
         required days: IntValue<1, 2_147_483_647>,
-        /// "Standard", "Bulk" or "Expedited", where the store and the class have them; the server's default otherwise.
+        /// "Standard", "Bulk" or "Expedited", if the store and the storage class support it. The server's default if
+        /// not set.
         optional tier: EnumValue<RestoreTier>,
     }
 }
@@ -255,98 +259,98 @@ table! {
 table! {
     /// The completion report.
     struct ReportTable {
-        /// Whether it is published. True by default.
+        /// Whether to publish the report. True by default.
         optional enabled: bool,
-        /// The bucket it is published to.
+        /// The bucket to publish the report to.
         optional bucket: TextValue<1, 255>,
-        /// What its keys begin with: at most 512 characters.
+        /// The prefix of the report's keys, at most 512 characters.
         optional prefix: TextValue<0, 512>,
         /// "all-tasks" (the default) lists every object, "failed-tasks-only" only the failures.
         optional scope: EnumValue<ReportScope>,
-        /// "oss" or "aws": whose batch reports it looks like. "aws" by default on aws, "oss" elsewhere.
+        /// The report format of a batch service: "oss" or "aws". "aws" by default on aws, "oss" elsewhere.
         optional format: EnumValue<ReportFormat>,
-        /// Whether the report's files stay with the job once they are in the bucket. True by default.
+        /// Whether to keep the report's files with the job after publishing them. True by default.
         optional keep_local: bool,
     }
 }
 
 table! {
-    /// How the job is run.
+    /// How the job runs.
     struct JobTable {
-        /// From 0, the default, to 2147483647. The job of a higher priority leaves the queue first and gets more of the
+        /// From 0 (the default) to 2147483647. Jobs with a higher priority leave the queue first and get more of the
         /// request budget.
         optional priority: IntValue<0, 2_147_483_647>,
         /// Whether apply asks before it changes anything. True by default.
         optional confirmation_required: bool,
-        /// A name for the job, 1 to 64 characters, that makes its creation idempotent: the same token and plan is the
-        /// same job, and another plan under the same token is refused.
+        /// A token, 1 to 64 characters, that makes job creation idempotent: the same token and plan mean the same job,
+        /// and another plan with the same token is rejected.
         optional client_request_token: TextValue<1, 64>,
-        /// Whether each object's tags or ACL are read first, and written only where they change. False by default. Restores are
-        /// asked for in any case.
+        /// Whether to read each object's tags or ACL first, and write only what changes. False by default. Restores are
+        /// always requested.
         optional skip_unchanged: bool,
     }
 }
 
 table! {
-    /// How hard the store is driven, and how much a job may take.
+    /// Limits on the load on the store, and on the size and cost of a job.
     struct LimitsTable {
         /// Objects in flight at once: 1 to 4096, 64 by default.
         optional concurrency: IntValue<1, 4096>,
-        /// Requests a second about objects, retries included: 1 to 1000000, no cap by default.
+        /// Requests per second for objects, retries included: 1 to 1000000. No limit by default.
         optional requests_per_second: IntValue<1, 1_000_000>,
-        /// The share of the objects that may fail before the job fails: from 0 to 1, 0.20 by default; 1 never fails it.
+        /// The share of objects that may fail before the job fails: from 0 to 1, 0.20 by default. With 1, failed
+        /// objects never fail the job.
         optional failure_threshold: ExactShare,
-        /// The most that a job's frozen manifest may take on this machine, such as "20 GiB", with the data file that is just
-        /// read where that is Parquet or ORC; no limit by default.
+        /// The maximum disk space for the job's manifest snapshot on this machine, such as "20 GiB", including the
+        /// Parquet or ORC file that is being read. No limit by default.
         optional max_disk: ByteSize,
-        /// The most objects that a job may have: a manifest that names more is refused before anything is changed; no limit
-        /// by default.
+        /// The maximum number of objects in a job. A manifest with more is rejected before anything is changed. No
+        /// limit by default.
         optional max_objects: ObjectCount,
-        /// The most that a job may cost by its estimate, such as "50 CNY"; a job that would cost more, or whose cost cannot
-        /// be known, is refused. No limit by default.
+        /// The maximum estimated cost of a job, such as "50 CNY". A job that would cost more, or whose cost is unknown,
+        /// is rejected. No limit by default.
         optional max_cost: Money,
     }
 }
 
 table! {
-    /// Where the plan's jobs are kept, so that another machine can go on with them.
+    /// Where to keep the plan's jobs, so that another machine can resume them.
     struct StateTable {
-        /// `s3://BUCKET/PREFIX` or `oss://BUCKET/PREFIX`; `?region=...&endpoint=https://...` where the store is another one
-        /// than the plan's.
+        /// `s3://BUCKET/PREFIX` or `oss://BUCKET/PREFIX`. Add `?region=...&endpoint=https://...` if the store is not
+        /// the plan's.
         required url: TextValue<1, 4096>,
     }
 }
 
 table! {
-    /// By which prices the cost of a job is told beforehand.
+    /// The prices for the cost estimate.
     struct PricesTable {
-        /// The entry of the price book that holds, such as "aws-us-east-1", whatever the region. By default the one of the
+        /// The price book entry to use, such as "aws-us-east-1", whatever the region. By default, the entry for the
         /// store's provider and region.
         optional book: TextValue<1, 64>,
-        /// A price book on this machine, seen from the plan's folder. Its entries come before those of the same name that
-        /// the program knows.
+        /// A local price book, relative to the plan's folder. Its entries replace built-in entries of the same name.
         optional file: TextValue<1, 4096>,
     }
 }
 
 table! {
-    /// A webhook that is told of what becomes of the job.
+    /// A webhook to notify about the job.
     struct WebhookTable {
-        /// Its URL: https, or http on loopback. No user name or password may stand in it.
+        /// The URL, without user name and password: https, or http on loopback.
         optional url: TextValue<1, 2048>,
-        /// Instead of `url`: the environment variable that holds the URL, for those that are secrets themselves.
+        /// Instead of `url`: the environment variable that holds the URL, if the URL is a secret.
         optional url_env: TextValue<1, 128>,
-        /// The environment variable that holds the secret which messages are signed with. They are not signed without it.
+        /// The environment variable that holds the secret for signing messages. Without it, messages are not signed.
         optional secret_env: TextValue<1, 128>,
-        /// Whether a URL that is not on this machine may be spoken to without encryption. False by default.
+        /// Whether to allow unencrypted http to another machine. False by default.
         optional allow_http: bool,
-        /// The statuses that are told: of "active", "suspended", "paused", "complete", "failed" and "cancelled" all but the first
-        /// by default. Suspended is a job that waits to be confirmed.
+        /// The job statuses to send: "active", "suspended", "paused", "complete", "failed" and "cancelled". All but
+        /// "active" by default. A suspended job waits for confirmation.
         optional on: ListValue<EnumValue<WebhookEvent>>,
-        /// Also told, once, when more than this share of the objects has failed: of all, or of those that were attempted once
-        /// they are a thousand. From 0 to 1.
+        /// Also send a message once when more than this share of objects has failed: of all objects, or of those
+        /// attempted, once there are 1000. From 0 to 1.
         optional failure_rate: ExactShare,
-        /// Also told, once, when the job was worked on for longer than this, such as "90m" or "2h".
+        /// Also send a message once when the job has run for longer than this, such as "90m" or "2h".
         optional run_time: DurationValue,
     }
     rules { "oneOf": [{ "required": ["url"] }, { "required": ["url_env"] }] }
@@ -364,10 +368,9 @@ impl NamedVariants for WebhookEvent {
 }
 
 table! {
-    /// A plan that is applied again and again: it works on each new inventory once. Only with the newest inventory as its
-    /// manifest (`latest`).
+    /// A plan that runs once for each new inventory. It requires the newest inventory as its manifest (`latest`).
     struct RecurringTable {
-        /// Whether only objects are worked on that are new or different since the inventory that the plan completed last,
+        /// Whether to process only objects that are new or changed since the last inventory that the plan completed,
         /// and those that failed then. False by default.
         optional only_changed: bool,
     }

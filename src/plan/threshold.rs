@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_may_fail_and_no_more() {
+    fn fails_above_the_default_threshold() {
         assert!(!crossed(20, 10, 8, 2));
         assert!(crossed(20, 10, 0, 3));
         assert!(crossed(20, 1, 0, 1));
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_role_is_seen_after_a_thousand_of_a_million() {
+    fn fails_early_after_a_thousand_objects() {
         assert!(!crossed(20, 1_000_000, 0, 999));
         assert!(crossed(20, 1_000_000, 0, 1000));
         assert!(!crossed(20, 1_000_000, 800, 200));
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn none_may_fail_or_all() {
+    fn thresholds_of_zero_and_one() {
         assert!(crossed(0, 10_000_000_000, 9_999, 1));
         assert!(!crossed(100, 10_000_000_000, 0, 10_000_000_000));
     }

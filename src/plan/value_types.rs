@@ -39,7 +39,7 @@ impl<const MIN: usize, const MAX: usize, const LINES: bool> PlanValue for TextVa
         };
         let chars = text.chars().count();
         if MIN > 0 && text.trim().is_empty() {
-            slot.report_invalid("is empty", "nothing in here", format!("{MIN} to {MAX} characters"), walk);
+            slot.report_invalid("is empty", "empty", format!("{MIN} to {MAX} characters"), walk);
             return None;
         }
         if !(MIN..=MAX).contains(&chars) {
@@ -50,9 +50,9 @@ impl<const MIN: usize, const MAX: usize, const LINES: bool> PlanValue for TextVa
         }
         if text.chars().any(|c| affects_terminal(c) && !(LINES && matches!(c, '\n' | '\t'))) {
             slot.report_invalid(
-                "holds a control character",
-                "in here",
-                "remove it; escapes such as \\u001b count",
+                "contains a control character",
+                "in this text",
+                "remove it: escapes such as \\u001b are not allowed either",
                 walk,
             );
             return None;
@@ -144,7 +144,7 @@ impl PlanValue for ObjectCount {
     }
 
     fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
-        read_integer::<Self>(slot, &(1..=MAX_COUNT), "a number of objects, from 1", walk).map(Self)
+        read_integer::<Self>(slot, &(1..=MAX_COUNT), "use an integer from 1", walk).map(Self)
     }
 }
 
@@ -203,9 +203,9 @@ impl<T: NamedVariants> PlanValue for EnumValue<T> {
             return Some(Self(*value));
         }
         let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
-        let choice = format!("one of {}", names.join(", "));
+        let choice = format!("valid values: {}", names.join(", "));
         let help = nearest(text, names).map_or(choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
-        slot.report_invalid(&format!("cannot be `{}`", quote_for_message(text)), "not one of its values", help, walk);
+        slot.report_invalid(&format!("cannot be `{}`", quote_for_message(text)), "not a valid value", help, walk);
         None
     }
 }
@@ -310,9 +310,9 @@ impl PlanValue for KeyGlobValue {
             Ok(glob) => Some(Self(glob)),
             Err(error) => {
                 let label = quote_for_message(&error.kind().to_string());
-                let help = "`*` is any text, `?` any character, [abc] one of these, {a,b} either; `\\` before a \
-                            special character takes it as it is";
-                slot.report_invalid("holds a glob that cannot be read", &label, help, walk);
+                let help = "`*` matches any text, `?` any character, [abc] one of these, {a,b} either; escape special \
+                            characters with `\\`";
+                slot.report_invalid("contains an invalid glob", &label, help, walk);
                 None
             }
         }
@@ -360,8 +360,8 @@ impl PlanValue for ByteSize {
             }
         };
         if size.is_none() {
-            let help = "bytes as an integer, or a number with a unit: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB";
-            slot.report_invalid("is no size", "cannot be read", help, walk);
+            let help = "use an integer (bytes), or a number with a unit: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB";
+            slot.report_invalid("is not a valid size", "cannot be parsed", help, walk);
         }
         size.map(Self)
     }
@@ -407,9 +407,9 @@ impl PlanValue for TimestampValue {
         };
         let moment = parse_timestamp(&text);
         if moment.is_none() {
-            let help = "a day such as \"2024-01-31\" (midnight UTC), or an instant with its offset, such as \
+            let help = "use a date such as \"2024-01-31\" (midnight UTC), or a time with its offset, such as \
                         \"2024-01-31T08:00:00Z\"";
-            slot.report_invalid("is no date", "cannot be read", help, walk);
+            slot.report_invalid("is not a valid date", "cannot be parsed", help, walk);
         }
         moment.map(Self)
     }
@@ -444,8 +444,8 @@ impl PlanValue for AgeValue {
         };
         let age = parse_age(text);
         if age.is_none() {
-            let help = "a whole number and h, d or w for hours, days or weeks, such as \"90d\"";
-            slot.report_invalid("is no age", "cannot be read", help, walk);
+            let help = "use an integer and h, d or w (hours, days, weeks), such as \"90d\"";
+            slot.report_invalid("is not a valid age", "cannot be parsed", help, walk);
         }
         age.map(Self)
     }

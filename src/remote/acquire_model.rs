@@ -63,7 +63,7 @@ impl ModelTransitions<'_> {
         }
         if world.left.lockless_pushes > 0 {
             for head in world.head + 1..=next_generation(world.head, &world.generations()) {
-                next.add((usize::MAX, "somebody without a lock pushes", head), |world| {
+                next.add((usize::MAX, "a process without a lock pushes", head), |world| {
                     world.left.lockless_pushes -= 1;
                     world.disturbed = true;
                     world.head = head;

@@ -229,7 +229,7 @@ impl JournalBackup for StateBackup {
             if errands.send(BackgroundCommand::PushAndNotify(tell)).await.is_ok() && told.await.is_ok() {
                 return Ok(());
             }
-            Err(if lost.token.is_cancelled() { "the state is lost" } else { "it is being closed" }.to_owned())
+            Err(if lost.token.is_cancelled() { "the state is lost" } else { "the state is being closed" }.to_owned())
         })
     }
 }

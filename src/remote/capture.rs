@@ -127,7 +127,7 @@ fn job_files(state: &Path, job: &JournalCopyJob, gone: MissingFilePolicy) -> Res
     for file in job.files.iter().filter(|file| !file.published) {
         let name = format!("{REPORT_FOLDER}/{}", file.name);
         if !is_valid_file_name(&name) {
-            let what = "it names a file of a report outside of the job's folder".to_owned();
+            let what = "it names a report file outside the job's folder".to_owned();
             return Err(RemoteError::Damaged { name: "the journal".to_owned(), what });
         }
         let path = job_file_path(folder.path(), &name);
@@ -136,7 +136,7 @@ fn job_files(state: &Path, job: &JournalCopyJob, gone: MissingFilePolicy) -> Res
             there => there?.len(),
         };
         if there < file.bytes {
-            let what = format!("{}: {there} bytes, and {} are recorded", path.display(), file.bytes);
+            let what = format!("{}: {there} bytes, but {} are recorded", path.display(), file.bytes);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
         }
         found.push(CapturedFile { name, content: CapturedBytes::AppendOnly(path, file.bytes) });

@@ -36,7 +36,7 @@ pub enum RemoteError {
     #[error("the state was taken over by {0}")]
     TakenOver(String),
     /// The lock to take by force is no longer the newest one.
-    #[error("the lock has changed hands since it was shown; nothing was changed")]
+    #[error("the lock has a new holder since it was shown; nothing was changed")]
     LockChanged,
     /// A process without a lock keeps pushing.
     #[error("another process keeps pushing to the state without holding its lock")]
@@ -61,13 +61,13 @@ pub enum RemoteError {
         what: String,
     },
     /// A newer version of the program wrote the state. The value is its format version.
-    #[error("the state was written by a newer batchplan (form {0})")]
+    #[error("the state was written by a newer batchplan (format {0})")]
     NewerVersion(u32),
     /// What is to be pushed is not based on the state in the bucket.
     #[error("{0}")]
     Diverged(String),
     /// A folder contains something that a copy of the state would replace.
-    #[error("{} holds something that is not, or not only, a copy of this state", .0.display())]
+    #[error("{} contains other files, or changes that were not pushed", .0.display())]
     FolderNotEmpty(PathBuf),
     /// Files changed faster than they could be read.
     #[error("the files of the jobs kept changing while they were read")]
@@ -82,7 +82,7 @@ pub enum RemoteError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// There was no time left to push the last changes. The value is the folder that contains them.
-    #[error("there was no time to push what was done last; it is in {}", .0.display())]
+    #[error("there was no time to push the last changes; they are in {}", .0.display())]
     PushTimedOut(PathBuf),
 }
 
@@ -92,52 +92,64 @@ impl RemoteError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::HeldBy(_) => Some(
-                "wait for it to end (--lock-timeout 10m does), or cancel it where it runs; if it is certainly gone: batchplan \
-                 state unlock"
+                "wait for it to end (for example with --lock-timeout 10m), or cancel it where it runs; if it is \
+                 certainly gone: batchplan state unlock"
                     .to_owned(),
             ),
             Self::CacheInUse(_) => {
-                Some("wait for it to end; pause, cancel, show and list work on its jobs meanwhile".to_owned())
+                Some("wait for it to end; pause, cancel, show and list work meanwhile".to_owned())
             }
             Self::ConditionIgnored(_) => Some(
-                "keep the state in a store that honours If-None-Match (AWS, MinIO, recent Ceph; OSS by oss://, in a bucket \
-                 without versioning), or see to it yourself that one works at a time (a concurrency group does) and add lock=false to the state's URL"
+                "use a store that supports If-None-Match (AWS, MinIO, recent Ceph; OSS with oss://, in a bucket \
+                 without versioning), or make sure that only one process works at a time (for example with a \
+                 concurrency group) and add lock=false to the state's URL"
                     .to_owned(),
             ),
-            Self::TakenOver(_) => Some("what was done since the last push is done again by whoever holds it now".to_owned()),
-            Self::LockChanged => Some("see who holds it now: batchplan state show; then batchplan state unlock asks again".to_owned()),
+            Self::TakenOver(_) => Some("the new holder repeats what was done since the last push".to_owned()),
+            Self::LockChanged => Some(
+                "see the new holder with batchplan state show, then run batchplan state unlock again".to_owned(),
+            ),
             Self::ConcurrentPush => Some(
-                "end the process that has lock=false in its state's URL, or remove lock=false there; batchplan state show says who pushed last"
+                "stop the process that has lock=false in its state's URL, or remove lock=false there; batchplan state \
+                 show shows who pushed last"
                     .to_owned(),
             ),
-            Self::NotRenewed(_) => Some("check the connection to the state's store, and run the command again".to_owned()),
+            Self::NotRenewed(_) => {
+                Some("check the connection to the state's store, and run the command again".to_owned())
+            }
             Self::Damaged { name, .. } if name.starts_with("lock/") => {
-                Some("if whoever made it is certainly gone: batchplan state unlock".to_owned())
+                Some("if the process that wrote it is certainly gone: batchplan state unlock".to_owned())
             }
             Self::Damaged { .. } => Some(
-                "put the object back from a backup or an earlier version, or keep jobs under another prefix".to_owned(),
+                "restore the object from a backup or an earlier version, or keep jobs under another prefix".to_owned(),
             ),
             Self::Listing { .. } => Some(
-                "nothing was changed: the server's listing has a fault; keep the state in another store, or see what a proxy or \
-                 a cache in front of this one does to listings"
+                "nothing was changed; the server's listing is wrong: keep the state in another store, or check whether \
+                 a proxy or cache in front of this one alters listings"
                     .to_owned(),
             ),
             Self::NewerVersion(_) => Some("use that version, or a later one".to_owned()),
             Self::Diverged(_) => Some(
-                "batchplan state show says what is there; batchplan state push --force puts the copy of this machine in its \
-                 place"
+                "batchplan state show shows the state in the bucket; batchplan state push --force replaces it with \
+                 this machine's copy"
                     .to_owned(),
             ),
-            Self::FolderNotEmpty(_) => Some("name a folder that is empty, or not there yet; --force takes its place".to_owned()),
-            Self::NoState => Some("the first apply or run with this state makes it".to_owned()),
-            Self::PushTimedOut(_) => Some("batchplan state push pushes it; so does the next command on this machine".to_owned()),
+            Self::FolderNotEmpty(_) => {
+                Some("name an empty or new folder, or use --force to replace its contents".to_owned())
+            }
+            Self::NoState => Some("the first apply or run with this state creates it".to_owned()),
+            Self::PushTimedOut(_) => {
+                Some("batchplan state push pushes them; so does the next command on this machine".to_owned())
+            }
             Self::Journal(error) => error.help(),
             Self::Store { .. } => Some(
-                "see to the bucket, the connection and the credentials: batchplan policy prints what a plan with [state] must be \
-                 allowed, and batchplan state show tries it"
+                "check the bucket, the connection and the credentials: batchplan policy prints the permissions that a \
+                 plan with [state] needs, and batchplan state show tests them"
                     .to_owned(),
             ),
-            Self::FilesKeepChanging => Some("see what else writes to the folder of the jobs, and run the same command again".to_owned()),
+            Self::FilesKeepChanging => {
+                Some("check what else writes to the folder of the jobs, and run the command again".to_owned())
+            }
             Self::Connect(_) | Self::Io(_) => None,
         }
     }

@@ -184,7 +184,7 @@ impl LeaseRenewal {
     async fn renew(&mut self) -> Option<Duration> {
         let Self { door, lock, lease, lost, renewed: tell, .. } = self;
         let renewed = tokio::time::timeout(*lease / 9, lock.renew(door, *lease)).await;
-        let late = || RemoteError::NotRenewed(format!("no answer within {} ms", (*lease / 9).as_millis()));
+        let late = || RemoteError::NotRenewed(format!("no response within {} ms", (*lease / 9).as_millis()));
         match renewed.unwrap_or_else(|_| Err(late())) {
             Ok(()) => {
                 tell.send_replace(lock.lease_start);

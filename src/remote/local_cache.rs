@@ -227,14 +227,14 @@ impl LocalCache {
         };
         match (&self.record.head, there) {
             (Some(here), Some(there)) if here.lineage == there.lineage => format!(
-                "{folder} goes on from {}, and the state is at {}: what is newer would be lost",
+                "{folder} is based on {}, but the state is at {}: newer changes would be lost",
                 shown(here),
                 shown(there)
             ),
             (_, Some(there)) => {
-                format!("{folder} does not come from this state, which is at {}: it would be lost", shown(there))
+                format!("{folder} is not a copy of this state, which is at {} and would be lost", shown(there))
             }
-            (_, None) => format!("{folder} comes from a state that is gone from its bucket"),
+            (_, None) => format!("{folder} is a copy of a state that no longer exists in its bucket"),
         }
     }
 

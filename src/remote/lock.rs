@@ -87,7 +87,7 @@ pub struct LockHolder {
 impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ");
-        write!(f, "{} since {} (last heard of at {})", self.name, second(self.since), second(self.renewed))
+        write!(f, "{} since {} (last renewed at {})", self.name, second(self.since), second(self.renewed))
     }
 }
 
@@ -310,7 +310,7 @@ impl<'a> LockCandidate<'a> {
         let mut lock = StateLock { generation, document: self.new_lock.clone(), lease_start: self.lease_start };
         lock.release(self.door).await?;
         let _ = self.door.remove(&lock_name(generation)).await;
-        let why = "it overwrites an object that it was to create only if there is none";
+        let why = "it overwrites an existing object despite a condition that forbids this";
         Ok(RemoteError::ConditionIgnored(why.to_owned()))
     }
 }
@@ -411,7 +411,10 @@ pub(super) async fn wait_before_retry() {
 
 /// Returns the error for an impossible response: the store cannot be trusted.
 pub(super) fn inconsistent_store_error() -> RemoteError {
-    RemoteError::Damaged { name: "lock/".to_owned(), what: "it refuses to create a lock, and lists none".to_owned() }
+    RemoteError::Damaged {
+        name: "lock/".to_owned(),
+        what: "the store refuses to create a lock, but lists none".to_owned(),
+    }
 }
 
 /// Describes the holder of the newest lock, as far as the lock can be read.
@@ -430,7 +433,7 @@ async fn read_newest(door: &PrefixStore) -> Result<Option<(u64, LockDocument)>, 
             return Ok(Some((generation, shape)));
         }
     }
-    Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, and not there".to_owned() })
+    Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, but does not exist".to_owned() })
 }
 
 pub(super) async fn list_generations(door: &PrefixStore) -> Result<Vec<u64>, RemoteError> {

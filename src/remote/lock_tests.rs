@@ -35,7 +35,7 @@ async fn each_holder_makes_the_next_generation() {
 }
 
 #[tokio::test]
-async fn whoever_is_alive_is_not_taken_over() {
+async fn a_renewed_lock_is_not_taken_over() {
     let place = place().await;
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
     let told = Mutex::new(Vec::new());
@@ -71,7 +71,7 @@ async fn a_lease_that_ran_out_is_taken_over_and_its_holder_finds_out() {
 }
 
 #[tokio::test]
-async fn a_mirror_need_not_wait_for_its_own_claim() {
+async fn a_cache_does_not_wait_for_its_own_lock() {
     let place = place().await;
     let lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
     let again = seek(&place.door, "first, again", LONG, Some(&lock.token())).await.expect("it need not wait");
@@ -81,7 +81,7 @@ async fn a_mirror_need_not_wait_for_its_own_claim() {
 }
 
 #[tokio::test]
-async fn whoever_was_slow_does_not_get_a_generation_that_is_over() {
+async fn a_slow_process_does_not_acquire_an_old_generation() {
     let place = place().await;
     for _ in 1..=2 {
         let mut lock = seek(&place.door, "quick", LONG, None).await.expect("nobody holds it");
@@ -122,7 +122,7 @@ async fn whatever_a_lock_says_it_can_be_taken_by_force() {
 }
 
 #[tokio::test]
-async fn whoever_does_without_a_lock_is_refused_beside_one() {
+async fn lockless_pushes_are_refused_while_a_lock_is_held() {
     let place = place().await;
     let early = LocklessPush::start(&place.door).await.expect("nobody holds it");
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");

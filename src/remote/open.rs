@@ -143,8 +143,8 @@ async fn acquire_push_permit(
     let waits = |holder: &LockHolder, lease: Duration| {
         let seconds = lease.as_secs().max(1);
         (opening.notify)(&format!(
-            "the state is held by {holder}; looking whether it is still there: its lock runs out {seconds} s after it was last \
-             renewed"
+            "the state is held by {holder}; checking whether it is still running: its lock expires {seconds} s after \
+             its last renewal"
         ));
     };
     let seeking = LockRequest {
@@ -225,7 +225,7 @@ async fn sync_cache_once(
             pull(door, mirror, head).await?;
         }
         (false, None, DivergencePolicy::Pull) => {
-            let what = "the state is gone from its bucket, and this machine has a copy of it";
+            let what = "the state no longer exists in its bucket, but this machine has a copy of it";
             return Err(RemoteError::Diverged(what.to_owned()));
         }
         (false, head, DivergencePolicy::Fail) => {
@@ -254,7 +254,7 @@ async fn sync_cache_once(
 pub(super) fn check_not_older(mirror: &LocalCache, there: &StateSnapshot) -> Result<(), RemoteError> {
     if mirror.is_ahead_of(there) {
         return Err(RemoteError::Diverged(format!(
-            "the bucket has gone back: {}",
+            "the state in the bucket is older than before: {}",
             mirror.describe_divergence(Some(there))
         )));
     }
@@ -265,7 +265,8 @@ pub(super) fn check_not_older(mirror: &LocalCache, there: &StateSnapshot) -> Res
 pub(super) fn set_aside_changes(mirror: &LocalCache, opening: &RemoteStateConfig) -> Result<(), RemoteError> {
     if let Some(aside) = mirror.set_aside()? {
         (opening.notify)(&format!(
-            "warning: the state has moved on since this machine worked with it; what was not pushed then is kept in {}",
+            "warning: the state has changed since this machine last used it; changes that were not pushed are kept in \
+             {}",
             aside.display()
         ));
     }

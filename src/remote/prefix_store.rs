@@ -74,7 +74,7 @@ impl PrefixStore {
         if text.as_ref().is_some_and(|text| text.len() as u64 > limit) {
             return Err(RemoteError::Damaged {
                 name: name.to_owned(),
-                what: format!("it has more than {limit} bytes"),
+                what: format!("it is larger than {limit} bytes"),
             });
         }
         Ok(text)
@@ -107,7 +107,7 @@ impl PrefixStore {
     pub(super) async fn remove(&self, name: &str) -> Result<(), RemoteError> {
         let key = self.key(name);
         let remove = async || self.store.delete(&self.bucket, &key).await;
-        self.with_retries("what the state no longer needs cannot be removed", (&key, 0), remove).await
+        self.with_retries("unneeded objects of the state cannot be removed", (&key, 0), remove).await
     }
 
     /// Returns the names of the objects that start with `below`, and when each was written by the store's clock.
@@ -129,7 +129,7 @@ impl PrefixStore {
             let next = cursor.advance(request.from.as_ref(), &page).map_err(untrusted)?;
             for entry in page.entries {
                 if let Some(before) = last.filter(|before| entry.key <= *before) {
-                    return Err(untrusted(format!("{} comes behind {before}", entry.key)));
+                    return Err(untrusted(format!("it went backwards: {} after {before}", entry.key)));
                 }
                 let name =
                     entry.key.as_bytes().strip_prefix(base.as_bytes()).and_then(|name| str::from_utf8(name).ok());

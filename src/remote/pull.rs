@@ -100,9 +100,9 @@ async fn download_file(door: &PrefixStore, filed: &ChunkedFile, path: PathBuf) -
 
 async fn read_chunk(door: &PrefixStore, piece: &SnapshotChunk) -> Result<Vec<u8>, RemoteError> {
     let damaged = |what: &str| RemoteError::Damaged { name: piece.name.clone(), what: what.to_owned() };
-    let content = door.get(&piece.name, MAX_CHUNK_BYTES).await?.ok_or_else(|| damaged("it is gone"))?;
+    let content = door.get(&piece.name, MAX_CHUNK_BYTES).await?.ok_or_else(|| damaged("it does not exist"))?;
     if content.len() as u64 != piece.bytes || hex(&Sha256::digest(&content)) != piece.sha256 {
-        return Err(damaged("it is not what was put there"));
+        return Err(damaged("it does not match its checksum"));
     }
     Ok(content)
 }
@@ -125,10 +125,10 @@ fn unpack(packed: &Path, to: &Path, expected: &str) -> Result<(), RemoteError> {
         digest.update(&mut buffer[..read]);
     }
     if bytes > MAX_JOURNAL_BYTES {
-        return Err(damaged("it is larger than any"));
+        return Err(damaged("it is too large"));
     }
     if digest.hex() != expected {
-        return Err(damaged("it is not what was put there"));
+        return Err(damaged("it does not match its checksum"));
     }
     Ok(file.sync_all().map_err(with_path(to))?)
 }

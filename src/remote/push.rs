@@ -231,7 +231,7 @@ impl StatePusher {
                 return Ok(content);
             }
             // The file was truncated, so what was captured no longer exists.
-            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: shorter than it was", path.display())).into())
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: it was truncated", path.display())).into())
         });
         self.upload_chunk(content.await?).await
     }
@@ -286,7 +286,7 @@ pub(super) fn regular_file_metadata(path: &Path) -> io::Result<fs::Metadata> {
     if metadata.is_file() {
         return Ok(metadata);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{}: is no plain file", path.display())))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{}: not a regular file", path.display())))
 }
 
 /// Returns what a push makes unnecessary: the previous snapshot, and the chunks that only it used.

@@ -150,7 +150,7 @@ async fn a_report_that_is_gone_is_left_out_in_the_end() {
 }
 
 #[tokio::test]
-async fn what_is_not_of_the_state_is_not_pushed() {
+async fn only_files_of_the_state_are_pushed() {
     let mut scene = scene().await;
     fs::write(scene.file(), "one,").expect("written");
     scene.record(4).await;
@@ -180,7 +180,7 @@ async fn a_push_that_arrives_late_does_not_take_the_place_of_a_newer_one() {
 }
 
 #[tokio::test]
-async fn what_is_needless_goes_only_once_the_holder_is_known_to_hold() {
+async fn unneeded_objects_are_removed_only_after_a_renewal() {
     let mut scene = scene().await;
     let before = MonotonicInstant::now();
     fs::write(scene.file(), "one,two,").expect("written");
@@ -204,7 +204,7 @@ async fn stray(scene: &PushScene) {
 }
 
 #[tokio::test]
-async fn the_holder_pushes_beyond_whoever_pushes_without_a_lock() {
+async fn the_holder_pushes_past_a_lockless_push() {
     let mut scene = scene().await;
     fs::write(scene.file(), "one,two,").expect("written");
     scene.record(4).await;
@@ -217,7 +217,7 @@ async fn the_holder_pushes_beyond_whoever_pushes_without_a_lock() {
 }
 
 #[tokio::test]
-async fn whoever_pushes_without_a_lock_takes_back_a_push_beside_anothers() {
+async fn a_lockless_push_beside_another_is_taken_back() {
     let mut scene = scene().await;
     fs::write(scene.file(), "one,two,").expect("written");
     scene.record(4).await;

@@ -150,7 +150,7 @@ impl StateSnapshot {
                 SnapshotReadError::Damaged(what) => RemoteError::Damaged { name, what },
             });
         }
-        Err(RemoteError::Damaged { name: "heads/".to_owned(), what: "it is listed, and not there".to_owned() })
+        Err(RemoteError::Damaged { name: "heads/".to_owned(), what: "it is listed, but does not exist".to_owned() })
     }
 }
 
@@ -281,23 +281,23 @@ fn parse(text: &[u8], place: SnapshotPosition) -> Result<StateSnapshot, Snapshot
     let head: StateSnapshot =
         serde_json::from_slice(text).map_err(|error| SnapshotReadError::Damaged(error.to_string()))?;
     if head.position() != place {
-        return Err(damaged("it is of another push than its name"));
+        return Err(damaged("its content does not match its name"));
     }
     if head.chunks().any(|piece| piece.bytes > MAX_CHUNK_BYTES || chunk_generation(&piece.name).is_none()) {
-        return Err(damaged("it names a piece that cannot be"));
+        return Err(damaged("it names an invalid chunk"));
     }
     if head.chunks().try_fold(0_u64, |sum, piece| sum.checked_add(piece.bytes)).is_none_or(|sum| sum > MAX_STATE_BYTES)
     {
-        return Err(damaged("its files are larger than can be"));
+        return Err(damaged("its files are too large"));
     }
     if head.journal.bytes() > MAX_JOURNAL_BYTES {
-        return Err(damaged("its journal is larger than any"));
+        return Err(damaged("its journal is too large"));
     }
     if !is_id(&head.id) || !is_id(&head.lineage) {
-        return Err(damaged("it is not named as it should be"));
+        return Err(damaged("its id is not valid"));
     }
     if head.jobs.values().flat_map(BTreeMap::keys).any(|name| !is_valid_file_name(name)) {
-        return Err(damaged("it names a file outside of a job's folder"));
+        return Err(damaged("it names a file outside a job's folder"));
     }
     Ok(head)
 }
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_is_refused() {
+    fn names_outside_the_state_are_rejected() {
         assert!(matches!(tried(|head| head["version"] = 2.into()), Err(SnapshotReadError::NewerVersion(2))));
         assert!(matches!(tried(|head| head["generation"] = 4.into()), Err(SnapshotReadError::Damaged(_))));
         let job = |head: &mut serde_json::Value, name: &str, piece: &str, bytes: u64| {

@@ -79,7 +79,7 @@ fn a_local_report_names_its_files_plainly() {
 }
 
 #[test]
-fn a_touched_file_is_not_passed_off_as_the_jobs() {
+fn rejects_changed_files() {
     let folder = tempfile::tempdir().unwrap();
     report(folder.path(), &spec(ReportFormat::Oss, true)).save(folder.path()).unwrap();
     let path = folder.path().join("report-0.csv");
@@ -98,7 +98,7 @@ fn a_touched_file_is_not_passed_off_as_the_jobs() {
 }
 
 #[test]
-fn a_strange_sidecar_is_refused_with_its_name() {
+fn names_an_invalid_sidecar() {
     let folder = tempfile::tempdir().unwrap();
     assert!(FinishedReport::load(folder.path()).unwrap_err().to_string().contains("segments.json"));
     let mut report = report(folder.path(), &spec(ReportFormat::Oss, true));

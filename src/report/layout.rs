@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn one_slash_stands_behind_the_prefix() {
+    fn prefix_is_followed_by_one_slash() {
         for prefix in ["audit", "audit/"] {
             let key = remote(ReportFormat::Oss, prefix, "report-0.csv");
             assert_eq!(key, format!("audit/{ID}/results/report-0.csv"));

@@ -44,7 +44,7 @@ pub struct PublishedReport {
 #[derive(Debug, thiserror::Error)]
 pub enum ReportPublishError {
     /// The plan names no bucket for the report.
-    #[error("the report has no bucket to be published to")]
+    #[error("the plan names no bucket for the report")]
     NoDestination,
     /// A file of the report, or its `manifest.json`, cannot be prepared.
     #[error(transparent)]
@@ -53,7 +53,7 @@ pub enum ReportPublishError {
     #[error(transparent)]
     Damaged(#[from] ReportLoadError),
     /// The store did not accept a file.
-    #[error("cannot send {file} to {bucket}/{key}: {fault}")]
+    #[error("cannot upload {file} to {bucket}/{key}: {fault}")]
     Store {
         /// The name of the file in the report's folder.
         file: String,
@@ -106,7 +106,7 @@ pub async fn publish(
 /// # Errors
 /// Returns an error if the store does not accept the object.
 pub async fn check_report_location(store: &dyn Store, place: &ReportLocation) -> Result<ObjectKey, ReportPublishError> {
-    const TEXT: &[u8] = b"batchplan wrote this to see whether reports can be written here; it may be deleted.\n";
+    const TEXT: &[u8] = b"batchplan wrote this file to check that it can write reports here. You can delete it.\n";
     let name = format!(".batchplan-check-{:016x}", fastrand::u64(..));
     let key = layout::sibling_key(&place.prefix, &name);
     let check = (TEXT.len() as u64, Md5Digest::of(&Md5::new_with_prefix(TEXT)));

@@ -147,7 +147,7 @@ async fn the_manifest_goes_last_and_is_the_local_one() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again() {
+async fn retries_transient_errors() {
     let folder = tempfile::tempdir().unwrap();
     let store = FakeStore::failing([FaultClass::Throttled, FaultClass::Transient, FaultClass::Ambiguous]);
     publish_now(&store, folder.path(), &report(folder.path(), true)).await.unwrap();
@@ -161,7 +161,7 @@ async fn a_store_that_never_recovers_is_given_up_on_and_the_folder_is_enough_for
     let report = report(folder.path(), true);
     let store = FakeStore::failing([FaultClass::Transient; 100]);
     let error = publish_now(&store, folder.path(), &report).await.unwrap_err();
-    let expected = format!("cannot send report-0.csv to audit/r/{ID}/results/report-0.csv: 503 SlowDown: later");
+    let expected = format!("cannot upload report-0.csv to audit/r/{ID}/results/report-0.csv: 503 SlowDown: later");
     assert_eq!(error.to_string(), expected);
     assert!(matches!(error, ReportPublishError::Store { attempts: 6, .. }), "{error:?}");
     assert_eq!(*store.attempts.lock().unwrap(), POLICY.max_attempts);
@@ -180,7 +180,7 @@ async fn a_store_that_never_answers_is_given_up_on() {
     let store = FakeStore { silent: true, ..FakeStore::default() };
     let start = tokio::time::Instant::now();
     let error = publish(&store, folder.path(), &report(folder.path(), true)).await.unwrap_err();
-    assert!(error.to_string().ends_with("RequestTimeout: no answer within 90 s"), "{error}");
+    assert!(error.to_string().ends_with("RequestTimeout: no response within 90 s"), "{error}");
     assert!(start.elapsed() < Duration::from_mins(10), "{:?}", start.elapsed());
 }
 

@@ -22,13 +22,13 @@ pub enum ReportResumeError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The recorded state cannot belong to this job's report.
-    #[error("what is recorded of the report contradicts itself: {why}")]
+    #[error("the recorded state of the report is inconsistent: {why}")]
     InvalidState {
         /// What contradicts itself in the state.
         why: String,
     },
     /// A recorded file does not exist.
-    #[error("{}: missing, {bytes} bytes of it are recorded", path.display())]
+    #[error("{}: missing ({bytes} bytes are recorded)", path.display())]
     Missing {
         /// The path of the file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum ReportResumeError {
         bytes: u64,
     },
     /// A file has the recorded length, but different content.
-    #[error("{}: damaged since the job wrote it (its MD5 is {}, {} is recorded)", path.display(), found.hex(), recorded.hex())]
+    #[error("{}: damaged since the job wrote it (its MD5 is {}, but {} is recorded)", path.display(), found.hex(), recorded.hex())]
     Damaged {
         /// The path of the file.
         path: PathBuf,
@@ -114,7 +114,7 @@ fn check_numbers(state: &RecordedReport) -> Result<u32, String> {
     let mut begun = 0;
     for number in numbers {
         if number != begun {
-            let what = if number > begun { "is left out" } else { "is there twice" };
+            let what = if number > begun { "is missing" } else { "is recorded twice" };
             return Err(format!("file number {} {what}", number.min(begun)));
         }
         begun += 1;

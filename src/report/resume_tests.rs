@@ -300,7 +300,7 @@ fn nothing_recorded_is_a_report_without_rows() {
 }
 
 #[test]
-fn later_files_and_lists_go_and_what_is_not_the_reports_stays() {
+fn removes_only_later_files_of_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let state = interrupted(folder.path());
     let stays = ["notes.txt", "report-03.csv", "report-3.csv.bak"];
@@ -315,7 +315,7 @@ fn later_files_and_lists_go_and_what_is_not_the_reports_stays() {
 }
 
 #[test]
-fn an_open_file_that_lost_rows_is_told_with_both_lengths() {
+fn shortened_open_file_is_reported_with_both_lengths() {
     let folder = tempfile::tempdir().unwrap();
     let state = interrupted(folder.path());
     let path = folder.path().join("report-1.csv");
@@ -323,7 +323,7 @@ fn an_open_file_that_lost_rows_is_told_with_both_lengths() {
     let expected = "report-1.csv: changed since the job wrote it (11 bytes, 20 are recorded)";
     refused(folder.path(), &state, expected);
     fs::remove_file(&path).unwrap();
-    refused(folder.path(), &state, "report-1.csv: missing, 20 bytes of it are recorded");
+    refused(folder.path(), &state, "report-1.csv: missing (20 bytes are recorded)");
 }
 
 #[test]
@@ -334,14 +334,14 @@ fn a_sealed_file_has_its_length_or_was_published_and_freed() {
     fs::write(&path, "b,a,,200,\nb,b,,200,\nb").unwrap();
     refused(folder.path(), &state, "report-0.csv: changed since the job wrote it (21 bytes, 20 are recorded)");
     fs::remove_file(&path).unwrap();
-    refused(folder.path(), &state, "report-0.csv: missing, 20 bytes of it are recorded");
+    refused(folder.path(), &state, "report-0.csv: missing (20 bytes are recorded)");
     state.sealed[0].published = true;
     let segments = reopen(folder.path(), &state).unwrap().finish().unwrap();
     assert_eq!(segments.iter().map(|segment| segment.published).collect::<Vec<_>>(), [true, false, false]);
 }
 
 #[test]
-fn a_state_that_cannot_be_is_refused_before_a_file_is_touched() {
+fn rejects_an_inconsistent_state_before_changing_files() {
     let folder = tempfile::tempdir().unwrap();
     let state = interrupted(folder.path());
     let changed = |change: fn(&mut RecordedReport)| {
@@ -350,9 +350,9 @@ fn a_state_that_cannot_be_is_refused_before_a_file_is_touched() {
         state
     };
     for (state, expected) in [
-        (changed(|state| state.sealed.clear()), "file number 0 is left out"),
-        (changed(|state| state.open[1].number = 4), "file number 2 is left out"),
-        (changed(|state| state.open[1].number = 1), "file number 1 is there twice"),
+        (changed(|state| state.sealed.clear()), "file number 0 is missing"),
+        (changed(|state| state.open[1].number = 4), "file number 2 is missing"),
+        (changed(|state| state.open[1].number = 1), "file number 1 is recorded twice"),
         (changed(|state| state.open[1].status = TaskStatus::Succeeded), "report-1.csv and report-2.csv are both open"),
         (
             changed(|state| state.open[0].name = "../report-1.csv".to_owned()),

@@ -56,7 +56,7 @@ impl ReportSegment {
 pub fn remove_local_file(folder: &Path, segment: &ReportSegment) -> io::Result<()> {
     let path = segment.path(folder);
     if !segment.published {
-        let why = format!("{}: stays, because it is not known to be in its bucket", path.display());
+        let why = format!("{}: not removed, because it may not be published yet", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     match fs::remove_file(&path) {
@@ -85,7 +85,7 @@ impl ReportFileHandle {
     /// Once this has failed, it always fails: only data that an earlier call synced is safe.
     pub(super) fn sync(&self) -> io::Result<()> {
         if self.sync_failed.load(Ordering::Acquire) {
-            let why = format!("{}: a part of it did not reach the disk", self.path.display());
+            let why = format!("{}: a part of it was not written to disk", self.path.display());
             return Err(io::Error::other(why));
         }
         self.file.sync_data().map_err(|error| {
@@ -235,7 +235,7 @@ mod tests {
     /// `/dev/null` accepts every byte and cannot be synced.
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_once_did_not_reach_the_disk_is_never_called_safe() {
+    fn sync_fails_forever_after_one_failure() {
         let folder = tempfile::tempdir().unwrap();
         let good = File::create(folder.path().join("f")).unwrap();
         let mut handle = ReportFileHandle { file: good, path: PathBuf::from("f"), sync_failed: AtomicBool::new(false) };
@@ -243,7 +243,7 @@ mod tests {
         let good = std::mem::replace(&mut handle.file, File::options().write(true).open("/dev/null").unwrap());
         assert!(handle.sync().unwrap_err().to_string().starts_with("f: "));
         handle.file = good;
-        assert_eq!(handle.sync().unwrap_err().to_string(), "f: a part of it did not reach the disk");
+        assert_eq!(handle.sync().unwrap_err().to_string(), "f: a part of it was not written to disk");
     }
 
     #[test]
@@ -259,7 +259,9 @@ mod tests {
             published: false,
         };
         fs::write(segment.path(folder.path()), "x").unwrap();
-        assert!(remove_local_file(folder.path(), &segment).unwrap_err().to_string().contains("report-3.csv: stays"));
+        assert!(
+            remove_local_file(folder.path(), &segment).unwrap_err().to_string().contains("report-3.csv: not removed")
+        );
         assert!(segment.path(folder.path()).exists());
         segment.published = true;
         for _ in 0..2 {

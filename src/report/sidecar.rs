@@ -86,7 +86,7 @@ impl ReportSidecar {
     /// Validates the content and converts it to a report.
     pub(super) fn into_report(mut self) -> Result<FinishedReport, String> {
         if !(OLDEST_VERSION..=VERSION).contains(&self.version) {
-            return Err(format!("version {} is not known to this batchplan", self.version));
+            return Err(format!("version {} is not supported by this version of batchplan", self.version));
         }
         if let Some(recorded) = self.sha256.take()
             && json_digest(&self).map_err(|error| error.to_string())? != recorded

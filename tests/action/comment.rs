@@ -85,7 +85,7 @@ fn a_comment_that_cannot_be_written_is_one_warning() {
     job.ended(Status::Success);
     let told: Vec<_> = job.action().told().into_iter().map(|told| (told.command, told.text)).collect();
     let warning =
-        "the pull request has no new comment: GitHub answered 403; the job needs the permission pull-requests: write";
+        "pull request comment not written: GitHub answered 403; the job needs the permission pull-requests: write";
     assert_eq!(told, [("warning".to_owned(), warning.to_owned())]);
     assert!(!job.log().contains("ghs_harness"), "no token is printed");
 }
@@ -150,7 +150,7 @@ fn a_comment_is_not_written_twice_where_github_does_not_say_whose_the_token_is()
     let job = on_pull_request(&machine, &plan());
     job.ended(Status::Success);
     let warned = warnings(&job);
-    let why = "the pull request has no new comment: it cannot be told which comment is its own: ";
+    let why = "pull request comment not written: cannot tell which comment is batchplan's: ";
     assert!(matches!(&warned[..], [one] if one.starts_with(why)), "{warned:?}");
     assert_eq!(github.kept.lock().expect("the state").comments.len(), 3);
 }
@@ -164,15 +164,11 @@ fn a_rate_limit_is_no_missing_permission() {
         (
             403,
             "x-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1893456000\r\n",
-            "GitHub answered 403: its rate limit is used up; it counts anew from 2030-01-01T00:00:00Z",
+            "GitHub answered 403: rate limit exceeded; it resets at 2030-01-01T00:00:00Z",
         ),
-        (
-            403,
-            "retry-after: 60\r\n",
-            "GitHub answered 403: its rate limit is used up; it wants to be asked again in 60 s",
-        ),
-        (429, "", "GitHub answered 429: its rate limit is used up"),
-        (401, "", "GitHub answered 401: it does not take GITHUB_TOKEN"),
+        (403, "retry-after: 60\r\n", "GitHub answered 403: rate limit exceeded; retry in 60 s"),
+        (429, "", "GitHub answered 429: rate limit exceeded"),
+        (401, "", "GitHub answered 401: GITHUB_TOKEN is not valid"),
     ] {
         {
             let mut kept = github.kept.lock().expect("the state");
@@ -180,7 +176,7 @@ fn a_rate_limit_is_no_missing_permission() {
         }
         let job = on_pull_request(&machine, &plan());
         job.ended(Status::Success);
-        assert_eq!(warnings(&job), [format!("the pull request has no new comment: {said}")]);
+        assert_eq!(warnings(&job), [format!("pull request comment not written: {said}")]);
     }
 }
 
@@ -198,6 +194,6 @@ fn a_comment_that_vanishes_is_written_anew_and_one_that_only_seems_to_is_not() {
     let job = on_pull_request(&machine, &plan());
     job.ended(Status::Success);
     let warned = warnings(&job);
-    assert!(matches!(&warned[..], [one] if one.contains("is listed and cannot be changed")), "{warned:?}");
+    assert!(matches!(&warned[..], [one] if one.contains("earlier run cannot be updated")), "{warned:?}");
     assert_eq!(github.of(BOT).len(), 1);
 }

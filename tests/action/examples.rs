@@ -50,7 +50,7 @@ fn a_plan_is_shown_on_its_pull_request_and_applied_once_somebody_approves() {
     assert!(comment.contains("```diff\n~ acme-archive/documents/2024/"), "{comment}");
     // How old the inventory is changes by the hour.
     let lasting: String =
-        comment.split_inclusive('\n').filter(|line| !line.contains("as the inventory told")).collect();
+        comment.split_inclusive('\n').filter(|line| !line.contains("from the inventory, taken")).collect();
     let state = machine.vars["BATCHPLAN_STATE"].as_str().expect("a place");
     expect("plan.md", &cloud.normal(&lasting.replace(state, "STATE"), &[]));
     let key = "documents/2024/01/legal minutes.docx";

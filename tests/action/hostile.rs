@@ -108,7 +108,7 @@ fn arguments_are_words_and_nothing_in_them_is_evaluated() {
     }
     assert_eq!(job.action().code, Some(2), "{log}");
     let job = words("--flag \"no end");
-    assert_eq!(job.action().told()[0].text, "the input args has a quote that does not end on its line");
+    assert_eq!(job.action().told()[0].text, "the input args has an unclosed quote");
     words("  \n ").ended(Status::Failure);
 }
 
@@ -137,7 +137,7 @@ fn a_backslash_at_the_end_of_a_line_joins_the_next_one() {
     for args in ["\\", "--a \\", "--a\n\\\\\\", "--a \\\n\\"] {
         let job = run(args);
         job.ended(Status::Failure);
-        assert_eq!(job.action().told()[0].text, "the input args ends in a backslash that nothing follows", "{args:?}");
+        assert_eq!(job.action().told()[0].text, "the input args ends with a backslash", "{args:?}");
         assert_eq!(job.action().code, Some(2));
     }
 }
@@ -148,7 +148,7 @@ fn an_input_that_is_no_command_or_looks_like_an_option_is_none() {
     for command in ["plan; id", "--help", "$(id)", "Plan", "a\nb"] {
         let job = machine.action(&json!({ "command": command }));
         job.ended(Status::Failure);
-        assert_eq!(job.action().told()[0].text, "the input command is no command of batchplan", "{command}");
+        assert_eq!(job.action().told()[0].text, "the input command is not a batchplan command", "{command}");
     }
     let job = machine.action(&json!({ "command": "validate", "plan": "--help" }));
     assert!(job.ended(Status::Failure).log().contains("./--help"), "{}", job.log());

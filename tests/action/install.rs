@@ -135,7 +135,7 @@ fn a_tag_before_a_release_is_one_and_other_tags_are_built() {
     assert!(job.ended(Status::Success).log().contains("released: validate plan.toml"), "{}", job.log());
     for tag in ["v0", "0.1.0", "v0.1.0-", "v0.1.0+a", "nightly-v0.1.0"] {
         let job = machine.called(&format!("OWNER/batchplan@{tag}"), &with);
-        assert!(job.ended(Status::Failure).log().contains("there is no cargo on this runner"), "{tag}: {}", job.log());
+        assert!(job.ended(Status::Failure).log().contains("this runner has no cargo"), "{tag}: {}", job.log());
     }
 }
 
@@ -147,7 +147,7 @@ fn what_comes_from_the_cache_is_checked_like_what_is_downloaded() {
     let poison = release(KEY, "echo poisoned");
     let binary = b"#!/bin/sh\necho poisoned\n".to_vec();
     // What is put into the cache, what refuses it of a pinned version, and what of one that is not.
-    let (pin, sum) = ("is not the file that the input version pins", "does not have the checksum");
+    let (pin, sum) = ("does not match the checksum in the input version", "does not match SHA256SUMS");
     let cases: [(&[&str], _, _); 3] = [
         (&[ARCHIVE], Some(sum), Some(sum)),
         (&["SHA256SUMS"], Some(pin), Some(sum)),
@@ -168,7 +168,7 @@ fn what_comes_from_the_cache_is_checked_like_what_is_downloaded() {
                     let log = job.ended(Status::Failure).log();
                     assert!(log.contains(refused), "{names:?} {version}: {log}");
                     let key = entry.file_name().into_string().expect("UTF-8");
-                    assert!(log.contains(&format!("it may come from the cache {key}: delete that")), "{log}");
+                    assert!(log.contains(&format!("it may come from the cache {key}: delete it")), "{log}");
                     assert!(!log.contains("poisoned"), "nothing of it was run: {log}");
                 }
                 // As the README says, who is not pinned trusts the cache.
@@ -207,7 +207,7 @@ fn what_an_earlier_step_of_the_job_left_is_checked_as_well() {
     assert_eq!(releases.asked().len(), 2, "once is enough");
     let spoilt =
         job(&format!("printf '#!/bin/sh\\necho poisoned\\n' >batchplan; chmod +x batchplan; echo >>{ARCHIVE}"));
-    assert!(spoilt.ended(Status::Failure).log().contains("does not have the checksum"), "{}", spoilt.log());
+    assert!(spoilt.ended(Status::Failure).log().contains("does not match SHA256SUMS"), "{}", spoilt.log());
     assert!(!spoilt.log().contains("\npoisoned"), "{}", spoilt.log());
 }
 
@@ -220,24 +220,28 @@ fn a_release_that_is_not_what_it_should_be_is_refused() {
     let changed = Releases::start(|files| files.get_mut(&archive).expect("an archive").push(b'x'));
     let job = changed.machine().action(&version("0.1.0"));
     job.ended(Status::Failure);
-    assert!(job.log().contains("does not have the checksum"), "{}", job.log());
+    assert!(job.log().contains("does not match SHA256SUMS"), "{}", job.log());
     assert!(!job.log().contains("released:"), "nothing of it was run");
 
     let unlisted = Releases::start(|files| {
         files.insert("/v0.1.0/SHA256SUMS".to_owned(), b"00  other.tar.gz\n".to_vec());
     });
     let job = unlisted.machine().action(&version("v0.1.0"));
-    assert!(job.ended(Status::Failure).log().contains("does not have the checksum"), "{}", job.log());
+    assert!(job.ended(Status::Failure).log().contains("does not match SHA256SUMS"), "{}", job.log());
 
     let missing = Releases::start(BTreeMap::clear);
     let job = missing.machine().action(&version("0.1.0"));
-    assert!(job.ended(Status::Failure).log().contains("SHA256SUMS of the release v0.1.0 cannot"), "{}", job.log());
+    assert!(job.ended(Status::Failure).log().contains("cannot download SHA256SUMS of release v0.1.0"), "{}", job.log());
 
     let whole = Releases::start(|_| {});
     whole.machine().action(&version(&pinned(&whole.sums))).ended(Status::Success);
     whole.asked();
     let job = whole.machine().action(&version(&pinned(&hex(b"another"))));
-    assert!(job.ended(Status::Failure).log().contains("is not the file that the input version pins"), "{}", job.log());
+    assert!(
+        job.ended(Status::Failure).log().contains("does not match the checksum in the input version"),
+        "{}",
+        job.log()
+    );
     assert_eq!(whole.asked(), ["/v0.1.0/SHA256SUMS"], "the archive is not even asked for");
 }
 
@@ -248,7 +252,7 @@ fn releases_come_over_https_or_from_this_machine() {
         machine.cached = false;
         machine.env.insert("BATCHPLAN_RELEASES".to_owned(), place.to_owned());
         let job = machine.action(&json!({ "command": "validate", "version": "0.1.0" }));
-        assert!(job.ended(Status::Failure).log().contains("over https only"), "{place}: {}", job.log());
+        assert!(job.ended(Status::Failure).log().contains("must be downloaded over https"), "{place}: {}", job.log());
     }
 }
 
@@ -258,7 +262,7 @@ fn what_is_no_version_and_windows_are_refused_clearly() {
     for version in ["latest", "1.0", "0.1.0; rm -rf /", "0.1.0@sha256:abc", "../0.1.0"] {
         let job = machine.action(&json!({ "command": "validate", "version": version }));
         job.ended(Status::Failure);
-        assert_eq!(job.action().told()[0].text, "the input version is no version: write 0.1.0, or 0.1.0@sha256:...");
+        assert_eq!(job.action().told()[0].text, "the input version is not valid: use 0.1.0 or 0.1.0@sha256:...");
         assert_eq!(job.action().code, Some(2));
     }
     let mut windows = Machine::new();
@@ -274,7 +278,7 @@ fn a_branch_builds_from_source_and_says_what_it_lacks() {
     let with = json!({ "command": "validate", "plan": "." });
     // The harness's PATH has no cargo.
     let job = machine.called("OWNER/batchplan@main", &with);
-    assert!(job.ended(Status::Failure).log().contains("there is no cargo on this runner"), "{}", job.log());
+    assert!(job.ended(Status::Failure).log().contains("this runner has no cargo"), "{}", job.log());
     machine.cached = true;
     machine.write("plan.toml", PLAN);
     machine.called("OWNER/batchplan@main", &with).ended(Status::Success);

@@ -22,8 +22,8 @@ fn nobody_to_ask_is_a_refusal_that_touches_nothing() {
     let ran = world.run(&["apply", "plan.toml"]).ended(6);
     assert_eq!(
         ran.stderr,
-        "error: the plan wants to be confirmed, and there is nobody to ask\n  \
-         help: when you have read it: batchplan apply plan.toml --auto-approve\n"
+        "error: this plan needs confirmation, but there is no terminal to ask on\n  \
+         help: review it, then run: batchplan apply plan.toml --auto-approve\n"
     );
     assert!(jobs(&world).is_empty());
     assert!(!world.path("data").exists(), "not even the sandbox was opened");
@@ -105,7 +105,7 @@ fn a_server_that_is_not_there_fails_the_job_and_leaks_no_secret() {
     let mut command = world.command(&["apply", "plan.toml", "--auto-approve"]);
     command.env("AWS_ACCESS_KEY_ID", "AKIDSEEN").env("AWS_SECRET_ACCESS_KEY", "hushhush");
     let ran = Ran::of(&command.output().expect("run")).ended(4);
-    assert!(ran.stderr.contains("no object was touched"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no objects were changed"), "{}", ran.stderr);
     assert!(ran.stderr.to_lowercase().contains("connection refused"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("hushhush") && !ran.stderr.contains("AKIDSEEN"), "{}", ran.stderr);
     let [job] = &world.jobs()[..] else { panic!("one job") };
@@ -122,7 +122,7 @@ fn a_report_that_cannot_be_delivered_is_kept_and_sent_again() {
     assert_eq!((&result["succeeded"], &result["status"]), (&1.into(), &"Complete".into()));
     let job = result["job_id"].as_str().expect("an id");
     assert!(ran.stderr.contains("NoSuchBucket"), "{}", ran.stderr);
-    assert!(ran.stderr.contains(&format!("send it again: batchplan publish {job}")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("publish it again: batchplan publish {job}")), "{}", ran.stderr);
     assert_eq!(world.report_rows(&result), [["bkt", "a", "", "200", ""]]);
 
     world.run(&["publish", job]).ended(1);
@@ -196,7 +196,7 @@ fn a_signal_stops_the_job_and_the_report_says_what_was_done() {
         assert!(settled < 3600, "{settled}");
         let in_doubt = result["in_doubt"].as_u64().expect("a count");
         assert_eq!(result["not_attempted"], 3600 - settled - in_doubt);
-        assert!(ran.stderr.contains("stopping: what is in flight is finished"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("Pausing: finishing requests in flight"), "{}", ran.stderr);
         assert!(ran.stderr.contains(&format!("{settled} succeeded, 0 failed")), "{}", ran.stderr);
         let id = result["job_id"].as_str().expect("an id");
         assert!(ran.stderr.contains(&format!("next: batchplan resume {id}")), "{}", ran.stderr);
@@ -205,7 +205,7 @@ fn a_signal_stops_the_job_and_the_report_says_what_was_done() {
         let plan = fs::read_to_string(world.path("plan.toml")).expect("the plan");
         world.write("plan.toml", plan.replace("requests_per_second = 1", "concurrency = 32"));
         let ran = world.apply().ended(0);
-        assert!(ran.stderr.contains(&format!("going on with job {id} (Paused)")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("resuming job {id} (Paused)")), "{}", ran.stderr);
         let again = ran.json();
         assert_eq!((&again["job_id"], &again["succeeded"]), (&result["job_id"], &3600.into()));
         let keys: BTreeSet<_> = world.report_rows(&again).into_iter().map(|row| row[1].clone()).collect();
@@ -243,8 +243,8 @@ fn more_objects_than_there_may_be_are_refused_before_anything_is_changed() {
     assert_eq!(ran.json()["status"], "Preparing");
     assert_eq!(
         ran.stderr,
-        "error: max_objects is 2, and the manifest names more\n  help: nothing was changed; raise `max_objects` in the \
-         plan's [limits] if it is right, and preparing goes on, or let the filter take fewer objects\n"
+        "error: the manifest names more objects than max_objects (2)\n  help: nothing was changed; if the number is \
+         right, raise `max_objects` in the plan's [limits] to resume preparing; otherwise narrow the filter\n"
     );
     assert_eq!(world.objects().tags("a", None), "");
     at_most(&world, 3);
@@ -259,7 +259,7 @@ fn a_limit_that_was_lowered_holds_for_what_waits_to_be_confirmed() {
     world.run(&["create", "plan.toml"]).ended(0);
     at_most(&world, 2);
     let ran = world.apply().ended(6);
-    assert!(ran.stderr.contains("error: max_objects is 2, and the manifest names 3\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: the manifest names 3 objects, but max_objects is 2\n"), "{}", ran.stderr);
     assert_eq!(world.objects().tags("a", None), "");
     at_most(&world, 3);
     world.apply().ended(0);
@@ -273,11 +273,11 @@ fn another_number_of_objects_than_was_expected_is_refused() {
         |count: &str| world.run(&["apply", "plan.toml", "--auto-approve", "--json", "--expect-count", count]);
     let ran = expecting("4").ended(6);
     assert_eq!(ran.json()["status"], "Cancelled");
-    let why = "the manifest names 3 objects, and 4 were expected";
+    let why = "the manifest names 3 objects, but 4 were expected";
     assert_eq!(ran.json()["reason"], why);
-    let said = format!("error: {why}: nothing was changed, and the job is cancelled\n");
+    let said = format!("error: {why}: nothing was changed, and the job was cancelled\n");
     assert!(ran.stderr.contains(&said), "{}", ran.stderr);
-    assert!(ran.stderr.ends_with("if that is right: --expect-count 3; otherwise mend the plan's [manifest]\n"));
+    assert!(ran.stderr.ends_with("if 3 is right, use --expect-count 3; otherwise fix [manifest] in the plan\n"));
     assert_eq!(world.objects().tags("a", None), "");
     assert_eq!(expecting("3").ended(0).json()["succeeded"], 3);
 }
@@ -323,11 +323,11 @@ fn the_least_permissions_of_a_plan_are_printed() {
     let unknown = world.run(&["policy", "plan.toml"]).ended(2);
     assert_eq!(
         unknown.stderr,
-        "error: the plan does not say which buckets its objects are in: its manifest does\n  help: name each of them with \
+        "error: the plan does not name the buckets of its objects; its manifest does\n  help: name each of them with \
          --bucket NAME\n"
     );
     let odd = world.run(&["policy", "plan.toml", "--bucket", "*"]).ended(2);
-    assert!(odd.stderr.starts_with("error: `*` is no bucket's name\n"), "{}", odd.stderr);
+    assert!(odd.stderr.starts_with("error: `*` is not a bucket name\n"), "{}", odd.stderr);
     let told = world.run(&["policy", "plan.toml", "--bucket", "one", "--bucket", "two"]).ended(0).json();
     let resources = &told["Statement"][0]["Resource"];
     assert_eq!((&resources[0], &resources[1]), (&"arn:aws:s3:::one/*".into(), &"arn:aws:s3:::two/*".into()));

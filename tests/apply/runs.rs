@@ -297,7 +297,7 @@ fn a_hostile_csv_gives_a_clear_error_and_touches_nothing() {
         world.write("list.csv", content);
         world.plan("[manifest.csv]\npath = \"list.csv\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n");
         let ran = world.apply().ended(4);
-        assert!(ran.stderr.contains("no object was touched"), "{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains("no objects were changed"), "{name}: {}", ran.stderr);
         assert_eq!(ran.json()["status"], "Failed", "{name}");
         assert!(ran.stderr.contains(place), "{name}: {}", ran.stderr);
         assert!(ran.stderr.contains("help: "), "{name}: {}", ran.stderr);
@@ -332,7 +332,7 @@ fn a_hostile_inventory_gives_a_clear_error_and_touches_nothing() {
         break_data(&world, change, mend);
         world.plan(&format!("{}{}", MANIFESTS[4].plan, OPERATIONS[0].plan));
         let ran = world.apply().ended(4);
-        assert!(ran.stderr.contains("no object was touched"), "{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains("no objects were changed"), "{name}: {}", ran.stderr);
         assert!(ran.stderr.contains(says), "{name}: {}", ran.stderr);
         assert_eq!(world.objects().tags("a", Some("v1")), "old=1 team=x", "{name}");
     }

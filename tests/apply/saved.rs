@@ -54,10 +54,10 @@ fn it_is_not_asked_for_without_anybody_to_answer() {
 fn another_object_one_fewer_and_one_written_over_are_each_refused() {
     let world = saved(TAG);
     world.objects().write("docs/c", "new");
-    refused(&world, &[], "it names 3 objects, and named 2");
+    refused(&world, &[], "it has 3 objects instead of 2");
     let world = saved(TAG);
     world.objects().write("docs/a", "written over");
-    refused(&world, &[], "some were written over");
+    refused(&world, &[], "some were replaced or overwritten");
 }
 
 #[test]
@@ -87,14 +87,14 @@ fn another_plan_and_a_damaged_file_are_refused() {
     let world = saved(TAG);
     let other = fs::read_to_string(world.path("plan.toml")).expect("read").replace("t = \"1\"", "t = \"2\"");
     world.write("other.toml", other);
-    refused(&world, &["--plan", "other.toml"], "was not made of");
+    refused(&world, &["--plan", "other.toml"], "does not match the current ");
     let whole = fs::read_to_string(world.path("plan.bpl")).expect("read");
     world.write("plan.bpl", whole.replace("docs/", "other"));
     refused(&world, &[], "is damaged: its checksum");
     world.write("plan.bpl", &whole[..whole.len() / 2]);
-    refused(&world, &[], "is damaged: it was cut off");
+    refused(&world, &[], "is damaged: it is truncated");
     let ran = world.run(&["apply", "plan.toml", "--plan", "plan.toml", "--auto-approve"]).ended(2);
-    assert!(ran.stderr.contains("is no saved plan"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is not a saved plan"), "{}", ran.stderr);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_kill_between_does_not_let_another_manifest_in() {
     assert_eq!(killed.status.code(), None, "{}", String::from_utf8_lossy(&killed.stderr));
     assert_eq!(world.jobs()[0].status, JobStatus::Preparing);
     world.objects().write("docs/c", "new");
-    refused(&world, &[], "it names 3 objects, and named 2");
+    refused(&world, &[], "it has 3 objects instead of 2");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn the_job_of_another_plan_is_not_taken_for_it() {
     let world = saved(TAG);
     world.run(&["create", "plan.toml"]).ended(0);
     let ran = world.run(&["apply", "plan.bpl", "--auto-approve"]).ended(6);
-    assert!(ran.stderr.contains("was not made of this saved plan"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("was not created from this saved plan"), "{}", ran.stderr);
     world.run(&["apply", "plan.bpl", "--auto-approve", "--new"]).ended(0);
     // The job that waits is still there.
     assert_eq!(
@@ -128,14 +128,14 @@ fn a_job_that_costs_too_much_never_begins() {
     let world = World::filled(FILL);
     world.plan(&priced("0.000001 USD"));
     let ran = world.run(&["apply", "plan.toml", "--auto-approve"]).ended(6);
-    assert!(ran.stderr.contains("max_cost is 0.000001 USD, and the job would cost 0.00001 USD"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the job would cost 0.00001 USD, more than max_cost (0.000001 USD)"), "{}", ran.stderr);
     let job = world.jobs()[0].id.to_string();
     assert_eq!(world.objects().tags("docs/a", None), "");
     assert!(ran.stderr.contains("is Suspended"), "{}", ran.stderr);
     // Nor from the queue, where nobody looks.
     world.run(&["confirm", &job]).ended(0);
     let ran = world.run(&["run"]);
-    assert!(ran.code == 6 && ran.stderr.contains("max_cost is 0.000001 USD"), "{} {}", ran.code, ran.stderr);
+    assert!(ran.code == 6 && ran.stderr.contains("max_cost (0.000001 USD)"), "{} {}", ran.code, ran.stderr);
     assert_eq!(world.objects().tags("docs/a", None), "");
     let planned = world.run(&["plan", "plan.toml"]).ended(6);
     assert!(planned.stdout.contains("2 objects: 2 to change"), "{}", planned.stdout);
@@ -171,7 +171,7 @@ fn nothing_but_a_saved_plan_is_replaced() {
     let world = saved(TAG);
     world.run(&["plan", "plan.toml", "--out", "plan.bpl"]).ended(0);
     let ran = world.run(&["plan", "plan.toml", "--out", "plan.toml"]).ended(6);
-    assert!(ran.stderr.contains("plan.toml is there already"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("plan.toml already exists"), "{}", ran.stderr);
     world.run(&["validate", "plan.toml"]).ended(0);
 }
 
@@ -186,7 +186,7 @@ fn a_plan_may_come_from_a_pipe() {
     let out = command.stdin(cat.stdout.take().expect("piped")).output().expect("it runs");
     cat.wait().expect("it ends");
     // Its paths are seen from the file's folder, where there is no fill: it was read as a plan, and that is all.
-    assert!(!String::from_utf8_lossy(&out.stderr).contains("not TOML"), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(!String::from_utf8_lossy(&out.stderr).contains("invalid TOML"), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_token_that_has_done_other_objects_does_not_pass_for_these() {
     world.objects().write("docs/c", "new");
     world.run(&["plan", "plan.toml", "--out", "plan.bpl"]).ended(0);
     let ran = world.run(&["apply", "plan.bpl", "--auto-approve"]).ended(6);
-    assert!(ran.stderr.contains("is over, and was not made of this saved plan"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is over, and was not created from this saved plan"), "{}", ran.stderr);
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn what_is_saved_follows_no_link_and_waits_at_no_pipe() {
     assert!(
         refused
             .stderr
-            .contains("lease: it is a symbolic link, which is not followed here: put what it points to in its place"),
+            .contains("lease: it is a symbolic link, which batchplan does not follow: replace it with its target"),
         "{}",
         refused.stderr
     );
@@ -80,7 +80,7 @@ fn what_is_saved_follows_no_link_and_waits_at_no_pipe() {
     fs::remove_file(&lease).expect("removed");
     assert!(std::process::Command::new("mkfifo").arg(&lease).status().expect("it runs").success());
     let refused = world.run(&["list"]).ended(1);
-    assert!(refused.stderr.contains("lease: it is no regular file; remove it"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("lease: it is not a regular file; remove it"), "{}", refused.stderr);
     fs::remove_file(&lease).expect("removed");
 
     let report = world.path(".batchplan/jobs").join(&job).join("report");
@@ -117,7 +117,7 @@ fn what_cannot_be_printed_is_told_as_that() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("the device");
     let mut command = world.command(&["apply", "plan.toml", "--auto-approve", "--json"]);
     let ran = Ran::of(&command.stdout(full).output().expect("it runs")).ended(1);
-    assert!(ran.stderr.contains("error: standard output cannot be written: No space left"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: cannot write standard output: No space left"), "{}", ran.stderr);
     assert!(ran.stderr.contains("succeeded"), "the work is done all the same: {}", ran.stderr);
 }
 

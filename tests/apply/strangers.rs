@@ -91,7 +91,7 @@ fn a_signal_ends_the_wait_for_a_report_that_is_never_taken() {
     signal(child.id(), "TERM");
     let ran = Ran::of(&child.wait_with_output().expect("it ends")).ended(5);
     assert!(ran.stderr.contains("1 succeeded, 0 failed"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("send it again: batchplan publish "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("publish it again: batchplan publish "), "{}", ran.stderr);
 }
 
 #[test]

@@ -52,13 +52,13 @@ async fn a_document_that_came_whole_and_is_another_is_not_asked_for_again() {
     let huge = format!("<Tagging><TagSet>{}", "<Tag/>".repeat(2_000_000));
     let expanded = format!("{BOMB}<Tagging><TagSet><Tag><Key>&b;</Key><Value/></Tag></TagSet></Tagging>");
     for (body, why) in [
-        (&TAGS[..40], "no complete XML document"),
-        ("", "no complete XML document"),
-        ("no XML at all", "no complete XML document"),
-        ("<Other/>", "another document"),
+        (&TAGS[..40], "not a complete XML document"),
+        ("", "not a complete XML document"),
+        ("no XML at all", "not a complete XML document"),
+        ("<Other/>", "not the requested document"),
         (expanded.as_str(), "document type"),
         ("<Tagging>&lol;</Tagging>", "entity"),
-        (huge.as_str(), "longer than any"),
+        (huge.as_str(), "longer than allowed"),
     ] {
         let server = Server::playing([ok(body), ok(body)]).await;
         for (name, store) in stores(&server.endpoint()) {

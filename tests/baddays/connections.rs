@@ -118,7 +118,7 @@ async fn what_comes_before_a_request_is_no_answer_to_it() {
         for call in [ObjectRequest::GetTags, ObjectRequest::PutAcl(ObjectAcl::Private)] {
             let fault = ask(store, &call).await.expect_err("a fault");
             assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "ConnectionError"), "{name}");
-            assert_eq!(fault.message, "the server hangs up, or speaks before it is asked", "{name}");
+            assert_eq!(fault.message, "the server closes the connection, or sends data before a request", "{name}");
         }
         assert_eq!((server.connections(), server.requests().len()), (2, 0), "{name}: nothing was sent");
     }

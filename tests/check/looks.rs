@@ -91,17 +91,13 @@ fn an_object_that_is_missing_is_passed_over() {
     scene.write("list.csv", "bkt,docs/gone\nbkt,docs/lost\nbkt,docs/a.txt\n");
     let ran = scene.check(&[]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stdout.contains("ok           tell ?tagging from the object itself: bkt/docs/a.txt"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("ok           server support for ?tagging: bkt/docs/a.txt"), "{}", ran.stdout);
 
     let gone = (0..12).map(|n| format!("bkt,docs/gone{n}\n")).collect::<Vec<_>>().concat();
     scene.write("list.csv", &gone);
     let ran = scene.check(&[]);
     assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
-    assert!(
-        ran.stdout.contains("its first 10 objects are missing: bkt/docs/gone0 was answered with 404 NoSuchKey"),
-        "{}",
-        ran.stdout
-    );
+    assert!(ran.stdout.contains("the first 10 objects are missing (bkt/docs/gone0: 404 NoSuchKey"), "{}", ran.stdout);
     assert!(!ran.stderr.contains("next: batchplan apply"), "{}", ran.stderr);
 }
 
@@ -123,9 +119,9 @@ fn credentials_that_are_refused_are_asked_with_once() {
 fn what_is_no_plan_or_no_probe_of_it_sends_nothing() {
     let scene = Scene::new("s3", &format!("{PREFIX}{TAG}"), &[]);
     for (args, help) in [
-        (&["--report-probe"][..], "sends its report nowhere"),
-        (&["--write-probe", "other"], "does not begin with the plan's prefix docs/"),
-        (&["--write-probe", "docs/a.txt", "--bucket", "audit"], "works on bkt, and not on audit"),
+        (&["--report-probe"][..], "does not publish a report"),
+        (&["--write-probe", "other"], "does not start with the plan's prefix docs/"),
+        (&["--write-probe", "docs/a.txt", "--bucket", "audit"], "bucket is bkt, not audit"),
         (&["--bucket", "bkt"], "--write-probe"),
     ] {
         let ran = scene.check(args);
@@ -161,6 +157,6 @@ fn what_came_to_something_else_is_neither_allowed_nor_denied() {
     let whats: Vec<_> = failed.iter().map(|it| it["what"].as_str().expect("text")).collect();
     assert_eq!(
         (ran.code, &whats[..]),
-        (1, &["read the ACL of bkt/docs/a.txt", "tell ?acl from the object itself: bkt/docs/a.txt"][..])
+        (1, &["read the ACL of bkt/docs/a.txt", "server support for ?acl: bkt/docs/a.txt"][..])
     );
 }

@@ -35,7 +35,7 @@ async fn ours(all: &[ObjectId], most: u64, start: DispatchStart) -> Vec<u32> {
     let ours = rows(all).into_iter().filter(|task| {
         let outcome = written.outcomes.iter().find(|(object, _)| *object == task.object).map(|(_, outcome)| outcome);
         if let Some(TaskOutcome::Failed(failure)) = outcome {
-            assert!(failure.error.message.contains("this job did not ask for"), "{}", failure.error.message);
+            assert!(failure.error.message.contains("this job did not request"), "{}", failure.error.message);
         }
         matches!(outcome, Some(TaskOutcome::Succeeded { .. }))
     });

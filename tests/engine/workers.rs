@@ -40,10 +40,10 @@ async fn a_conflict_on_restore_is_judged_by_one_look() {
     let now = Timestamp::now();
     let days = |n: i64| RestoreState::RestoredUntil(now + SignedDuration::from_hours(24 * n));
     let cases = [
-        (RestoreState::InProgress, false, Err("a restore that this job did not ask for is under way")),
+        (RestoreState::InProgress, false, Err("a restore that this job did not request is in progress")),
         (RestoreState::InProgress, true, Ok(())),
         (days(8), false, Ok(())),
-        (days(2), false, Err("before the 7 days asked for are over")),
+        (days(2), false, Err("before the requested 7 days are over")),
         (RestoreState::NotRestored, false, Err("refused")),
     ];
     for (found, asked_before, expected) in cases {

@@ -99,7 +99,10 @@ impl Drop for Slow {
 fn a_pause_from_elsewhere_stops_the_job_and_it_goes_on_later() {
     let mut slow = Slow::start();
     let ran = slow.run(&["pause", &slow.job[..8], "--json"]).ended(0);
-    assert_eq!(ran.stderr, format!("job {0} is Paused: on request\nnext: batchplan resume {0}\n", slow.job));
+    assert_eq!(
+        ran.stderr,
+        format!("job {0} is Paused: requested by `batchplan pause`\nnext: batchplan resume {0}\n", slow.job)
+    );
     assert_eq!(ran.json()["status"], "Paused");
     let first = slow.ended(5).json();
     assert_eq!(first["status"], "Paused");
@@ -167,7 +170,7 @@ fn two_processes_never_work_on_one_job() {
     let holder = slow.child.as_ref().expect("a process").id();
     for args in [&["apply", "plan.toml", "--auto-approve"][..], &["resume", &slow.job]] {
         let ran = slow.run(args).ended(6);
-        assert!(ran.stderr.contains(&format!("it is being worked on by process {holder}\n")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("it is in use by process {holder}\n")), "{}", ran.stderr);
     }
     assert_eq!(newest(&slow.world), slow.job, "no other job was made");
     assert_eq!(slow.show()["interrupted"], false);

@@ -86,7 +86,7 @@ fn pages_follow_each_other_to_the_end() {
             break;
         };
         // The command that is shown gives the page after this one, of the same list.
-        let command = table.stderr.trim_end().strip_prefix("there are more: batchplan ").expect("a command");
+        let command = table.stderr.trim_end().strip_prefix("for more jobs: batchplan ").expect("a command");
         let words: Vec<_> = command.split(' ').chain(["--json"]).collect();
         assert!(words.contains(&"--since") && words.contains(&"Suspended"), "{command}");
         let following = listed(&world.run(&words).ended(0));
@@ -127,9 +127,9 @@ fn a_list_that_makes_no_sense_is_refused() {
     let world = world(TAG);
     create(&world);
     for (args, says) in [
-        (["--status", "running"], "not a status"),
-        (["--status", "Cleaning"], "not a status"),
-        (["--since", "yesterday"], "nor an age such as 7d"),
+        (["--status", "running"], "expected one of New, "),
+        (["--status", "Cleaning"], "expected one of New, "),
+        (["--since", "yesterday"], "or an age such as 7d"),
         (["--limit", "0"], "1..=1000"),
         (["--limit", "1001"], "1..=1000"),
         (["--after", "zzzz"], "there is no job zzzz"),

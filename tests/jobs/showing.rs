@@ -29,7 +29,7 @@ fn an_interrupted_job_is_shown_as_such() {
     let world = world(ONE_FAILS);
     let job = killed(&world, "journal-after-commit:1");
     let page = world.run(&["show", &job]).ended(0).stdout;
-    assert!(page.starts_with(&format!("job {job} is Active (interrupted: its process is gone)\n")), "{page}");
+    assert!(page.starts_with(&format!("job {job} is Active (interrupted: its process died)\n")), "{page}");
     assert!(page.ends_with(&format!("\nnext: batchplan resume {job}\n")), "{page}");
     let shown = show(&world, &job);
     assert_eq!((&shown["status"], &shown["interrupted"]), (&"Active".into(), &true.into()));
@@ -105,9 +105,9 @@ fn what_a_journal_keeps_may_be_a_plan_that_is_not_accepted_any_more() {
     journal.execute("UPDATE job SET plan = CAST('name = 7' AS BLOB)", []).expect("changed");
     drop(journal);
     let shown = show(&world, &job);
-    assert!(shown["plan_error"].as_str().expect("an error").contains("not accepted any more"), "{shown}");
+    assert!(shown["plan_error"].as_str().expect("an error").contains("no longer valid"), "{shown}");
     assert_eq!((&shown["confirmation_required"], &shown["status"]), (&serde_json::Value::Null, &"Suspended".into()));
     assert!(world.run(&["show", &job]).ended(0).stdout.contains("  plan error"));
     let ran = world.run(&["show", &job, "--format", "xml"]).ended(1);
-    assert!(ran.stderr.contains("use the batchplan that made it"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("use the version of batchplan that created the job"), "{}", ran.stderr);
 }

@@ -18,7 +18,7 @@ fn stopped() -> (Scene, JobRecord) {
     scene.plan(&format!("{TAG}[limits]\nconcurrency = 4\n"));
     let running = scene.start_and_hold(5, 4);
     running.signal("TERM");
-    running.wait_for("stopping");
+    running.wait_for("Pausing: ");
     scene.let_go();
     running.over().ended(5);
     let job = scene.newest();
@@ -101,7 +101,7 @@ fn a_disk_without_room_for_a_journal_is_said() {
     assert_eq!(
         ran.stderr,
         "error: .batchplan/journal.db cannot be written: the disk is full\n  \
-         help: make room, then go on with the same command: what was recorded is kept\n"
+         help: free some space, then run the command again: what was recorded is kept\n"
     );
     assert_eq!(scene.server.requests(), 0);
     scene.apply().ended(0);
@@ -143,9 +143,8 @@ fn spoilt(spoil: impl Fn(&mut Vec<u8>), what: &str) {
 }
 
 /// What is to be done about a damaged journal.
-const RESTORE: &str = "the jobs' reports and frozen manifests in .batchplan/jobs are not touched by that: restore the file \
-                       from a backup, or move it away and apply the plan again (tags and ACLs end up the same when they are \
-                       set twice)";
+const RESTORE: &str = "the reports and frozen manifests in .batchplan/jobs are not affected: restore the file from a backup, \
+                       or move it away and apply the plan again (setting tags and ACLs twice has the same result)";
 
 #[test]
 fn a_truncated_journal_is_said() {
@@ -177,7 +176,7 @@ fn a_locked_journal_is_waited_for_and_then_said() {
         &APPLY,
         6,
         "error: .batchplan/journal.db is locked by another process\n  \
-         help: wait for the other batchplan to go on, or look for a program that has the file open; nothing was changed\n",
+         help: nothing was changed; wait for the other batchplan, or close the program that has the file open\n",
     );
     other.execute_batch("ROLLBACK").expect("ended");
     drop(other);
@@ -192,7 +191,7 @@ fn a_journal_of_a_newer_batchplan_is_left_alone() {
     other.pragma_update(None, "user_version", known + 98).expect("set");
     drop(other);
     let said = format!(
-        "error: .batchplan/journal.db is of format {}, and this batchplan knows formats up to {known}\n  \
+        "error: .batchplan/journal.db has format {}; this batchplan supports formats up to {known}\n  \
          help: update batchplan, or use another folder with --state DIR\n",
         known + 98
     );
@@ -209,9 +208,8 @@ fn a_state_folder_that_cannot_be_one_is_said() {
     scene.plan(TAG);
     scene.write("file", "here already");
     for (state, why) in [("file/state", "Not a directory (os error 20)"), ("file", "File exists (os error 17)")] {
-        let said = format!(
-            "error: {state}: {why}\n  help: keep the jobs in another folder with --state DIR, if this one cannot be used\n"
-        );
+        let said =
+            format!("error: {state}: {why}\n  help: use another folder with --state DIR if this one cannot be used\n");
         refused(&scene, &["apply", "plan.toml", "--auto-approve", "--state", state], 1, &said);
     }
     assert_eq!(fs::read_to_string(scene.path("file")).expect("a file"), "here already");
@@ -227,7 +225,7 @@ fn without(name: &str, change: impl Fn(&Path), said: &str) {
     let copied = Command::new("cp").args(["-a"]).arg(&path).arg(&kept).status().expect("cp");
     assert!(copied.success());
     change(&path);
-    refused(&scene, &APPLY, 1, &format!("going on with job [JOB] (Paused)\n{UNCHECKED}{said}"));
+    refused(&scene, &APPLY, 1, &format!("resuming job [JOB] (Paused)\n{UNCHECKED}{said}"));
     refused(&scene, &["resume", job.id.as_str()], 1, &format!("{UNCHECKED}{said}"));
     let after = scene.newest();
     assert!(!after.status.is_over(), "{}", after.status);
@@ -240,15 +238,15 @@ fn without(name: &str, change: impl Fn(&Path), said: &str) {
 }
 
 /// What is said of a plan that trusts its server, as these do.
-const UNCHECKED: &str = "caution: the server check is off (`skip_server_check`): a server that does not know tags, ACLs or \
-                         restores may replace, empty or delete objects\n";
+const UNCHECKED: &str = "warning: the server check is off (`skip_server_check`): a server that does not support tags, ACLs \
+                         or restores may replace, empty or delete objects\n";
 
 /// What is said of a part of the frozen manifest that is not there.
 fn missing(name: &str) -> String {
     format!(
-        "error: .batchplan/jobs/[JOB]/{name} is missing: the frozen manifest is not whole without it\n  \
-         help: put the file back from a copy if there is one; otherwise this job cannot go on, and only a new job can \
-         freeze the objects' names again: apply the plan with --new\n"
+        "error: .batchplan/jobs/[JOB]/{name} is missing: the frozen manifest is incomplete\n  \
+         help: restore the file from a backup; without it, this job cannot resume: apply the plan with --new to freeze \
+         the names again in a new job\n"
     )
 }
 
@@ -256,7 +254,7 @@ fn missing(name: &str) -> String {
 fn report(why: &str) -> String {
     format!(
         "note: .batchplan/jobs/[JOB]/report/report-0.csv: {why}: the outcomes of job [JOB] are lost, and all its objects are \
-         worked on again, 9 of them for the second time\n"
+         processed again, 9 of them for the second time\n"
     )
 }
 
@@ -278,7 +276,7 @@ fn a_jobs_folder_that_is_gone_is_said() {
 
 #[test]
 fn a_report_file_that_is_not_what_was_written_is_said_and_its_objects_are_worked_on_again() {
-    redone(gone, "missing, 144 bytes of it are recorded");
+    redone(gone, "missing (144 bytes are recorded)");
     let cut = |path: &Path| {
         let bytes = fs::read(path).expect("a file");
         fs::write(path, &bytes[..bytes.len() - 5]).expect("written");

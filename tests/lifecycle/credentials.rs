@@ -127,8 +127,8 @@ fn where_there_are_no_others_an_expired_token_pauses_the_job() {
     scene.let_go();
     let resumed = with_token(&["resume", job.id.as_str()]).ended(0);
     assert_stands(&scene.newest(), JobStatus::Complete, 20, 0);
-    let advised = "Paused: the service refuses the credentials: 403 ExpiredToken: As the test wants it. (the credentials have \
-                   expired or are not to be had: renew them, then go on with the job)\n";
+    let advised = "Paused: the service rejected the credentials: 403 ExpiredToken: As the test wants it. (the credentials have \
+                   expired or cannot be obtained: renew them, then resume the job)\n";
     assert!(paused.stderr.contains(advised), "{}", paused.stderr);
     assert!(paused.stderr.ends_with(&format!("next: batchplan resume {}\n", job.id)), "{}", paused.stderr);
     assert_nothing_told(&scene, "", &[&paused, &shown, &resumed]);
@@ -228,7 +228,7 @@ fn a_role_that_is_not_given_is_said_before_any_work() {
     assert_eq!(
         ran.stderr,
         "error: the role could not be assumed: NoPermission: No right to do this: x-acs-security-token:[hidden] [hidden] \
-         [2J\n  help: check `role_arn` in [store]: the role's trust policy must name whoever asks, who must be allowed \
+         [2J\n  help: check `role_arn` in [store]: the role's trust policy must name your identity, which must be allowed \
          sts:AssumeRole\n"
     );
     assert_eq!(scene.server.requests(), 1, "it is asked for once");
@@ -246,7 +246,7 @@ fn oss_reads_its_own_variables_and_says_which_is_missing() {
     for (variables, said) in [
         (&aws[..], unset.to_owned()),
         (&half, format!("{missing}, although OSS_ACCESS_KEY_SECRET is")),
-        (&copied, "OSS_ACCESS_KEY_SECRET has white space at its beginning or end: set it to the bare value".to_owned()),
+        (&copied, "OSS_ACCESS_KEY_SECRET starts or ends with white space: set it to the bare value".to_owned()),
     ] {
         let mut command = anonymous(&scene, &APPLY);
         command.envs(variables.iter().copied());

@@ -45,7 +45,7 @@ fn stopped(rest: &str) -> (Scene, JobRecord) {
         count.arrived >= 9
     });
     running.signal("TERM");
-    running.wait_for("stopping");
+    running.wait_for("Pausing: ");
     deny(&scene);
     running.over().ended(5);
     let job = scene.newest();
@@ -263,13 +263,13 @@ fn what_was_recorded_without_digests_is_resumed_and_said_once() {
     let text = fs::read_to_string(&index).expect("an index");
     let digest = text.find(",\n  \"sha256\"").expect("a digest");
     fs::write(&index, format!("{}\n}}", &text[..digest])).expect("written");
-    let note = "was begun by an earlier batchplan, which recorded no checksums";
+    let note = "was started by an earlier version of batchplan, which recorded no checksums";
     scene.hold_after(0);
     let arrived = scene.server.count(Kind::PutTags).arrived;
     let running = scene.start(&APPLY);
     until("requests are held", || scene.server.count(Kind::PutTags).arrived > arrived + 1);
     running.signal("TERM");
-    running.wait_for("stopping");
+    running.wait_for("Pausing: ");
     deny(&scene);
     let ran = running.over();
     assert_eq!(ran.stderr.matches(note).count(), 1, "{}", ran.stderr);
@@ -313,7 +313,7 @@ fn a_lease_that_cannot_be_taken_is_a_failure_of_the_tool() {
     fs::remove_file(&lease).expect("removed");
     fs::create_dir(&lease).expect("made");
     let ran = scene.run(&["resume", job.id.as_str()]).ended(1);
-    assert!(ran.stderr.contains("lease: Is a directory") && ran.stderr.contains("see to the disk"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("lease: Is a directory") && ran.stderr.contains("check the disk"), "{}", ran.stderr);
     fs::remove_dir(&lease).expect("removed");
     scene.run(&["resume", job.id.as_str()]).ended(3);
 }

@@ -38,8 +38,7 @@ fn a_low_hard_limit_bounds_what_is_in_flight_and_that_is_said() {
         let scene = Scene::with_objects(600);
         wide(&scene);
         let ran = run_within(&scene, &format!("ulimit -n {limit}"), &APPLY).ended(0);
-        let note =
-            format!("where the plan allows 256: this process may have {limit} files and connections open (ulimit -n)");
+        let note = format!("instead of 256: this process may open only {limit} files and connections (ulimit -n)");
         assert!(ran.stderr.contains(&note), "{}", ran.stderr);
         assert_stands(&scene.newest(), JobStatus::Complete, 600, 0);
         scene.assert_reported(&scene.newest(), keys(600));

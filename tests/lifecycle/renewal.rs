@@ -155,7 +155,7 @@ fn credentials_that_run_out_without_others_pause_the_job_before_any_request_is_r
         Manner::Serve
     });
     let paused = Running::of(metadata.as_ecs(anonymous(&scene, &APPLY))).over().ended(5);
-    let said = "Paused: there are no usable credentials: the credentials expired at ";
+    let said = "Paused: no usable credentials: the credentials expired at ";
     assert!(paused.stderr.contains(said), "{}", paused.stderr);
     let others = Metadata::start(Source::New(HOUR));
     let shared = Arc::clone(&tally);
@@ -180,7 +180,7 @@ fn credentials_that_expire_while_objects_are_listed_leave_a_job_that_goes_on() {
     let ran = scene.apply().ended(1);
     let job = scene.newest();
     assert_eq!((job.status, job.progress.finished()), (JobStatus::Preparing, 0));
-    let help = format!("what was recorded is kept; go on with: batchplan resume {}\n", job.id);
+    let help = format!("progress is saved; resume with: batchplan resume {}\n", job.id);
     assert!(ran.stderr.ends_with(&help), "{}", ran.stderr);
     scene.let_go();
     scene.run(&["resume", job.id.as_str(), "--auto-approve"]).ended(0);
@@ -289,7 +289,7 @@ fn what_cannot_be_credentials_is_refused_in_profiles_and_processes() {
         let said = assumed("KEY", HOUR).replace("KEY", key);
         scene.server.behave(move |_| Manner::Say(200, said.clone()));
         let ran = scene.apply().ended(1);
-        assert!(ran.stderr.contains("the answer holds no credentials"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("the response contains no valid credentials"), "{}", ran.stderr);
     }
 }
 
@@ -298,11 +298,11 @@ fn whatever_the_environment_says_nothing_panics() {
     let scene = scene_of(3, "");
     let metadata = Metadata::start(Source::New(HOUR));
     for (name, value, said) in [
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "localhost:8080", "AWS_CONTAINER_CREDENTIALS_FULL_URI is no URL"),
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "127.0.0.1", "AWS_CONTAINER_CREDENTIALS_FULL_URI is no URL"),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hush\n", "AWS_CONTAINER_AUTHORIZATION_TOKEN holds a line break"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "localhost:8080", "CREDENTIALS_FULL_URI is not a valid URL"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "127.0.0.1", "CREDENTIALS_FULL_URI is not a valid URL"),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hush\n", "AWS_CONTAINER_AUTHORIZATION_TOKEN contains a line break"),
         ("AWS_REGION", "us-east-1\n", "AWS_REGION is not a valid region"),
-        ("AWS_EXECUTION_ENV", "hush\u{1}", "AWS_EXECUTION_ENV holds a line break"),
+        ("AWS_EXECUTION_ENV", "hush\u{1}", "AWS_EXECUTION_ENV contains a line break"),
     ] {
         let mut command = metadata.as_ecs(anonymous(&scene, &APPLY));
         command.env(name, value);
@@ -339,7 +339,7 @@ fn whatever_a_metadata_service_says_nothing_panics() {
     for role in ["two\nroles", "a role", "\u{1b}[2J", "ü", ""] {
         metadata.imds(role, "21600");
         let ran = Running::of(metadata.as_imds(anonymous(&scene, &apply))).over().ended(1);
-        assert!(ran.stderr.contains("names no role that could be asked for"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("names no valid role"), "{}", ran.stderr);
     }
     metadata.imds("Role", "21600");
     for ttl in ["-1", ""] {
@@ -399,7 +399,7 @@ fn a_signature_that_is_refused_pauses_the_job_and_says_what_was_signed_for() {
         assert_eq!((job.status, job.pause_cause), (JobStatus::Paused, Some(PauseCause::Credentials)), "{shown}");
         assert_eq!(job.progress.failed, 0);
         let reason =
-            format!("Paused: the service refuses the signature of its requests: {said} (the region in [store]");
+            format!("Paused: the service rejected the signature of the requests: {said} (the region in [store]");
         assert!(paused.stderr.contains(&reason), "{}", paused.stderr);
         scene.let_go();
         scene.run(&["resume", job.id.as_str()]).ended(0);

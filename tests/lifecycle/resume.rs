@@ -23,7 +23,7 @@ fn held(objects: usize, rest: &str) -> (Scene, Running) {
 /// Stops it so that what is in flight is finished.
 fn stop(scene: &Scene, running: Running, signal: &str) -> Json {
     running.signal(signal);
-    running.wait_for("stopping: what is in flight is finished");
+    running.wait_for("Pausing: finishing requests in flight");
     scene.wait_for(JobStatus::Pausing);
     scene.let_go();
     running.over().ended(5).json()
@@ -64,7 +64,7 @@ fn one_signal_finishes_what_is_in_flight_and_nothing_is_done_twice() {
         let (scene, running) = held(12, "");
         let first = stop(&scene, running, signal);
         assert_eq!((&first["succeeded"], &first["not_attempted"]), (&9.into(), &3.into()), "{first}");
-        assert_eq!(scene.job(&first).reason.as_deref(), Some("its process was asked to end"));
+        assert_eq!(scene.job(&first).reason.as_deref(), Some("stopped by Ctrl-C or a signal"));
         completed(&scene, &first, go_on(&scene, &first, resume));
         assert!(scene.writes().values().all(|count| *count == 1), "{:?}", scene.writes());
     }
@@ -75,7 +75,7 @@ fn a_second_signal_leaves_at_once_and_the_job_goes_on() {
     for (signal, resume) in [("TERM", false), ("INT", true)] {
         let (scene, running) = held(12, "");
         running.signal(signal);
-        running.wait_for("once more to leave at once");
+        running.wait_for("Press Ctrl-C again to quit now");
         running.signal(signal);
         // It leaves although no answer has come.
         running.over().ended(5);
@@ -108,10 +108,10 @@ fn a_changed_plan_is_refused_with_what_changed() {
     scene.write("plan.toml", plan.replace("t = \"1\"", "t = \"2\""));
     let before = scene.server.requests();
     let said = "\
-error: the plan has changed since job [JOB] was made of it
+error: the plan has changed since job [JOB] was created
   help: operation.put_object_tagging.tags.t: `1` is now `2`
-        go on with the plan as it was (batchplan resume [JOB] --stored-plan), give the job up (batchplan cancel [JOB]), \
-or leave it and start afresh (batchplan apply PLAN --new)
+        resume with the stored plan (batchplan resume [JOB] --stored-plan), cancel the job (batchplan cancel [JOB]), \
+or leave it and create another one (batchplan apply PLAN --new)
 ";
     for args in [&APPLY[..], &["resume", id(&first)]] {
         let ran = scene.run(args).ended(6);
@@ -181,12 +181,9 @@ fn a_changed_or_missing_csv_is_refused_unless_the_frozen_rows_will_do() {
         let before = scene.server.requests();
         for args in [&APPLY[..], &["resume", id(&first), "--json"]] {
             let ran = scene.run(args).ended(6);
-            let what = if gone { "list.csv is gone" } else { "list.csv has changed since the job was prepared" };
-            assert!(
-                ran.stderr.contains(&format!("job {} cannot go on as it was begun: ", id(&first))),
-                "{}",
-                ran.stderr
-            );
+            let what =
+                if gone { "list.csv no longer exists" } else { "list.csv has changed since the job was prepared" };
+            assert!(ran.stderr.contains(&format!("cannot resume job {}: ", id(&first))), "{}", ran.stderr);
             assert!(ran.stderr.contains(what) && ran.stderr.contains("SHA-256"), "{}", ran.stderr);
             assert!(
                 ran.stderr.contains(&format!("batchplan resume {} --frozen-manifest", id(&first))),
@@ -289,7 +286,7 @@ fn a_token_does_its_work_once() {
     assert_eq!(scene.server.requests(), before, "nothing was sent");
     assert_eq!(
         scene.normal(&ran.stderr),
-        "job [JOB] of this token is Complete; nothing is done again\n11 succeeded, 1 failed\n"
+        "job [JOB] with this token is already Complete: nothing to do\n11 succeeded, 1 failed\n"
     );
     let (mut told, mut again) = (first, ran.json());
     told["elapsed_seconds"] = Json::Null;
@@ -323,7 +320,7 @@ fn two_terminals_do_not_work_on_one_job() {
     let before = scene.server.requests();
     for args in [&APPLY[..], &["resume", job.id.as_str()]] {
         let ran = scene.run(args).ended(6);
-        assert!(ran.stderr.contains("cannot be worked on: it is being worked on by process "), "{}", ran.stderr);
+        assert!(ran.stderr.contains(": it is in use by process "), "{}", ran.stderr);
         assert!(ran.stderr.contains(&format!("help: batchplan show {} --watch", job.id)), "{}", ran.stderr);
     }
     assert_eq!(scene.server.requests(), before);
@@ -342,8 +339,8 @@ fn what_is_over_is_not_resumed() {
     let ran = scene.run(&["resume", job.id.as_str()]).ended(6);
     assert_eq!(
         scene.normal(&ran.stderr),
-        "error: job [JOB] is Complete: nothing is left to go on with\n  \
-         help: batchplan show [JOB]; what failed is done again by batchplan retry [JOB]\n"
+        "error: job [JOB] is Complete: there is nothing to resume\n  \
+         help: batchplan show [JOB]; to retry what failed: batchplan retry [JOB]\n"
     );
     assert_eq!(scene.run(&["resume", "nosuchjob"]).code, 2);
 }

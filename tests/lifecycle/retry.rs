@@ -81,7 +81,7 @@ fn of_a_cancelled_job_also_what_was_never_attempted() {
     let rest = retry(&scene, &first, &[]).ended(0).json();
     assert_eq!(attempted(&scene, &rest), keys(10).skip(4).collect::<Vec<_>>());
     let none = retry(&scene, &first, &["--failed-only"]).ended(0);
-    assert!(none.stderr.contains("is left to be done again"), "{}", none.stderr);
+    assert!(none.stderr.contains("has nothing to retry"), "{}", none.stderr);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_retry_that_was_interrupted_is_gone_on_with() {
     let running = scene.start(&["retry", first.id.as_str(), "--auto-approve", "--json"]);
     scene.wait_until_held(before, 1);
     running.signal("TERM");
-    running.wait_for("stopping");
+    running.wait_for("Pausing: ");
     scene.let_go();
     let second = running.over().ended(5).json();
     assert_eq!((&second["total"], &second["succeeded"]), (&2.into(), &1.into()));
@@ -123,7 +123,7 @@ fn a_retry_of_other_objects_is_another_job() {
     let running = scene.start(&["retry", first.id.as_str(), "--auto-approve", "--json"]);
     scene.wait_until_held(before, 1);
     running.signal("TERM");
-    running.wait_for("stopping");
+    running.wait_for("Pausing: ");
     scene.let_go();
     let all = running.over().ended(5).json();
     assert_eq!(all["total"], 10);
@@ -136,7 +136,7 @@ fn a_retry_of_other_objects_is_another_job() {
 fn nothing_to_retry_is_said() {
     let (scene, first) = failing("", &[]);
     let ran = scene.run(&["retry", first.id.as_str()]).ended(0);
-    assert_eq!(scene.normal(&ran.stderr), "nothing of job [JOB] is left to be done again\n");
+    assert_eq!(scene.normal(&ran.stderr), "job [JOB] has nothing to retry\n");
     assert_eq!(scene.jobs().len(), 1);
 }
 
@@ -149,7 +149,7 @@ fn what_is_not_over_is_not_retried() {
     let ran = scene.run(&["retry", job.id.as_str(), "--auto-approve"]).ended(6);
     assert_eq!(
         scene.normal(&ran.stderr),
-        "error: job [JOB] is Active: it is not over\n  help: batchplan resume [JOB], or batchplan cancel [JOB]\n"
+        "error: job [JOB] is Active: it has not ended\n  help: batchplan resume [JOB], or batchplan cancel [JOB]\n"
     );
     scene.let_go();
     running.over().ended(0);
@@ -162,7 +162,7 @@ fn a_retry_asks_as_apply_does() {
     let (scene, first) = complete("");
     let before = scene.server.requests();
     let ran = scene.run(&["retry", first.id.as_str()]).ended(6);
-    assert!(ran.stderr.contains("the retry wants to be confirmed, and there is nobody to ask"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("this retry needs confirmation, but there is no terminal to ask on"), "{}", ran.stderr);
     assert_eq!((scene.jobs().len(), scene.server.requests()), (1, before));
 }
 

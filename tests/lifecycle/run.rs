@@ -60,7 +60,7 @@ fn what_was_confirmed_is_done_and_nothing_else() {
     scene.run(&["run"]).ended(0);
     assert_eq!(scene.tags("b/0"), "t=1");
     let ran = scene.run(&["run", "--json"]).ended(0);
-    assert_eq!((&*ran.stderr, ran.json()), ("nothing is Ready\n", serde_json::json!({ "jobs": [] })));
+    assert_eq!((&*ran.stderr, ran.json()), ("no jobs are ready\n", serde_json::json!({ "jobs": [] })));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_apply_waits_for_a_job_that_may_touch_the_same() {
     let ahead = scene.newest().id;
     scene.plan_named("some", &tagging("d/x", 0, ""));
     let second = scene.start(&["apply", "some.toml"]);
-    second.wait_for(&format!("waiting: job {ahead} may touch the same objects and goes first"));
+    second.wait_for(&format!("waiting: job {ahead} may change the same objects and runs first"));
     assert_eq!(scene.server.count(Kind::PutTags).arrived, 4, "nothing of it was sent");
     scene.let_go();
     first.over().ended(0);
@@ -148,7 +148,7 @@ fn an_apply_waits_for_a_job_that_may_touch_the_same() {
 }
 
 fn taken_up(running: &Running) -> usize {
-    running.said().matches("taken up").count()
+    running.said().matches(": started (").count()
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn what_was_interrupted_is_taken_up_again() {
         let running = scene.start_and_hold(5, 4);
         running.signal(signal);
         if signal == "TERM" {
-            running.wait_for("stopping");
+            running.wait_for("Pausing: ");
             scene.let_go();
         }
         running.over();
@@ -208,7 +208,7 @@ fn what_a_person_paused_is_left_alone() {
     assert_eq!(scene.newest().pause_cause, Some(PauseCause::Person));
     let ran = scene.run(&["run"]).ended(0);
     let waits = "  help: paused jobs must be resumed or cancelled: batchplan list --status Paused\n";
-    assert_eq!(ran.stderr, format!("nothing is Ready\n{waits}"));
+    assert_eq!(ran.stderr, format!("no jobs are ready\n{waits}"));
     assert_stands(&scene.newest(), JobStatus::Paused, 9, 0);
     // Whoever names it means it.
     scene.run(&["resume", job.as_str()]).ended(0);
@@ -320,5 +320,5 @@ fn many_runs_on_one_folder_share_its_jobs() {
 }
 
 fn taken_up_in(said: &str) -> usize {
-    said.matches("taken up").count()
+    said.matches(": started (").count()
 }

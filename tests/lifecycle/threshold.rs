@@ -22,13 +22,13 @@ fn more_than_a_fifth_fails_the_job_and_its_report_is_published() {
     let ran = scene.apply().ended(4);
     let job = scene.job(&ran.json());
     assert_stands(&job, JobStatus::Failed, 2, 3);
-    let reason = "3 of 10 objects failed, and 20 % may";
+    let reason = "3 of 5 objects attempted so far failed (limit 20 %, `failure_threshold`); 5 were not attempted";
     assert_eq!(job.reason.as_deref(), Some(reason));
     assert_eq!(ran.json()["not_attempted"], 5);
     let said = format!(
         "Failed: {reason}\n5 objects not attempted\n2 succeeded, 3 failed\n\
          report: s3://reports/r/[JOB]/results/manifest.json\n\
-         next: batchplan show [JOB]; then batchplan retry [JOB]\n"
+         next: batchplan show [JOB] && batchplan retry [JOB]\n"
     );
     let normal = scene.normal(&ran.stderr);
     assert!(normal.ends_with(&said), "{normal}");
@@ -113,7 +113,7 @@ fn a_job_that_is_gone_on_with_is_judged_by_all_that_has_failed() {
     let running = scene.start(&crate::scene::APPLY);
     scene.wait_until_held(4, 1);
     running.signal("TERM");
-    running.wait_for("stopping");
+    running.wait_for("Pausing: ");
     scene.let_go();
     let first = running.over().ended(5).json();
     assert_eq!((&first["succeeded"], &first["failed"]), (&3.into(), &2.into()));
@@ -150,7 +150,7 @@ fn expired_credentials_pause_the_job_and_fail_no_object() {
         let (first, job) = (ran.json(), scene.newest());
         assert_eq!((job.status, job.pause_cause), (JobStatus::Paused, Some(PauseCause::Credentials)));
         let reason = job.reason.as_deref().unwrap_or_default();
-        assert!(reason.starts_with("the service refuses the credentials: ") && reason.contains(code), "{reason}");
+        assert!(reason.starts_with("the service rejected the credentials: ") && reason.contains(code), "{reason}");
         assert!(ran.stderr.contains(&format!("Paused: {reason}")), "{}", ran.stderr);
         assert!(ran.stderr.contains(&format!("next: batchplan resume {}", job.id)), "{}", ran.stderr);
         assert_stands(&job, JobStatus::Paused, 49, 0);

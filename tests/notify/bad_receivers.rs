@@ -25,14 +25,14 @@ fn a_receiver_that_is_troubled_for_a_moment_is_asked_again_with_the_same_letter(
 fn a_receiver_that_wants_none_of_it_is_not_asked_again() {
     for (status, headers, said) in [
         ("404 Not Found", "", "answered 404"),
-        ("302 Found", "Location: /elsewhere\r\n", "answered 302, and no redirect is followed"),
-        ("429 Too Many Requests", "Retry-After: 86400\r\n", "answered 429; tried 1 times"),
+        ("302 Found", "Location: /elsewhere\r\n", "answered 302; redirects are not followed"),
+        ("429 Too Many Requests", "Retry-After: 86400\r\n", "answered 429; gave up after 1 attempt"),
     ] {
         let (scene, receiver) = (Scene::with_objects(3), Receiver::always(Answer::Status(status, headers)));
         scene.plan(&format!("{TAG}{}", receiver.hook("")));
         let ran = run(&scene, &APPLY).ended(0);
         let short: String = scene.newest().id.as_str().chars().take(8).collect();
-        let line = format!("warning: nobody was told that job {short} is `complete`: http://127.0.0.1:");
+        let line = format!("warning: webhook not delivered for job {short} (`complete`): http://127.0.0.1:");
         assert!(ran.stderr.contains(&line) && ran.stderr.contains(&format!(" {said}\n")), "{}", ran.stderr);
         assert_eq!(receiver.letters().len(), 1, "{status}");
     }
@@ -88,12 +88,12 @@ fn a_signal_ends_the_wait_for_the_silent() {
     let (scene, silent) = (Scene::with_objects(2), Receiver::always(Answer::Silence));
     scene.plan(&format!("{TAG}{}", silent.hook("")));
     let running = scene.start(&APPLY);
-    running.wait_for("telling webhooks; interrupt to leave at once");
+    running.wait_for("delivering notifications. Press Ctrl-C to quit now.");
     let began = Instant::now();
     running.signal("INT");
     let ran = running.over().ended(0);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    assert!(ran.stderr.ends_with("warning: a notification was not delivered in time\n"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("warning: 1 notification was not delivered in time\n"), "{}", ran.stderr);
 }
 
 #[test]
@@ -119,8 +119,9 @@ fn a_receiver_that_has_had_too_many_is_left_alone_by_later_messages_too() {
     let ran = run(&scene, &APPLY).ended(0);
     assert_eq!(receiver.events(), ["active"], "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("is `active`: http://127.0.0.1:") && ran.stderr.contains("answered 429; tried 1 times")
+        ran.stderr.contains("(`active`): http://127.0.0.1:")
+            && ran.stderr.contains("answered 429; gave up after 1 attempt")
     );
-    assert!(ran.stderr.contains("is `complete`: http://127.0.0.1:"), "{}", ran.stderr);
-    assert!(ran.stderr.contains(" wants no messages for now\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("(`complete`): http://127.0.0.1:"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(" asked to receive no messages for now\n"), "{}", ran.stderr);
 }

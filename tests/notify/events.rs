@@ -93,7 +93,10 @@ fn too_many_failures_are_told_with_their_reason() {
     run(&scene, &APPLY).ended(4);
     assert_eq!(receiver.events(), ["failed"], "all of them is no more than all of them");
     let told = &receiver.letters()[0].body;
-    assert_eq!(told["job"]["reason"], "3 of 10 objects failed, and 20 % may");
+    assert_eq!(
+        told["job"]["reason"],
+        "all 3 objects attempted so far failed (limit 20 %, `failure_threshold`); 7 were not attempted"
+    );
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn who_is_asked_at_a_terminal_waits_too_and_may_decline() {
     assert_eq!(child.wait().expect("it ends").code(), Some(7));
     assert_eq!(receiver.events(), ["suspended", "cancelled"]);
     let why = &receiver.letters()[1].body["job"]["reason"];
-    assert_eq!(why, "it was declined when it was to be confirmed");
+    assert_eq!(why, "declined at the confirmation prompt");
 }
 
 #[test]
@@ -165,12 +168,12 @@ fn an_interrupted_job_is_told_to_be_paused_and_to_go_on() {
     let running = start(&scene, &APPLY);
     scene.wait_until_held(5, 4);
     running.signal("INT");
-    running.wait_for("stopping: what is in flight is finished");
+    running.wait_for("Pausing: finishing requests in flight");
     scene.wait_for(JobStatus::Pausing);
     scene.let_go();
     let first = running.over().ended(5).json();
     assert_eq!(receiver.events(), ["active", "paused"]);
-    assert_eq!(receiver.letters()[1].body["job"]["reason"], "its process was asked to end");
+    assert_eq!(receiver.letters()[1].body["job"]["reason"], "stopped by Ctrl-C or a signal");
     assert_eq!(receiver.letters()[1].body["progress"]["left"], 3);
     run(&scene, &["resume", first["job_id"].as_str().expect("an id")]).ended(0);
     assert_eq!(receiver.events(), ["active", "paused", "active", "complete"]);

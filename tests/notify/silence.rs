@@ -25,8 +25,8 @@ fn who_only_looks_tells_nobody() {
     run(&scene, &["validate", "plan.toml"]).ended(0);
     run(&scene, &["plan", "plan.toml"]).ended(0);
     let checked = run(&scene, &["check", "plan.toml"]).ended(0);
-    assert!(checked.stdout.contains("not checked  tell http://127.0.0.1:"), "{}", checked.stdout);
-    assert!(checked.stdout.contains("it has what it needs; nothing is sent by a check\n"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("not checked  notify http://127.0.0.1:"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("its settings are complete; a check sends no messages\n"), "{}", checked.stdout);
     assert_eq!(receiver.letters().len(), 0);
     assert!(!checked.stdout.contains("/hook"), "{}", checked.stdout);
 }
@@ -35,8 +35,8 @@ fn who_only_looks_tells_nobody() {
 fn without_what_it_needs_nothing_is_begun() {
     let (scene, receiver) = (Scene::with_objects(3), Receiver::new());
     scene.plan(&format!("{TAG}{}", receiver.hook("secret_env = \"OTHER_HOOK\"")));
-    let said = "error: notifications need OTHER_HOOK in the environment, which is not set (`secret_env` in [[notify]])\n  \
-                help: set OTHER_HOOK where batchplan runs, or take its [[notify]] out of the plan\n";
+    let said = "error: environment variable OTHER_HOOK is not set (`secret_env` in [[notify]])\n  \
+                help: set OTHER_HOOK where batchplan runs, or remove its [[notify]] from the plan\n";
     for args in [&APPLY[..], &["create", "plan.toml"]] {
         let ran = run(&scene, args).ended(6);
         assert_eq!(ran.stderr, said);
@@ -44,7 +44,7 @@ fn without_what_it_needs_nothing_is_begun() {
     }
     run(&scene, &["validate", "plan.toml"]).ended(0);
     let checked = run(&scene, &["check", "plan.toml"]).ended(6);
-    assert!(checked.stdout.contains("refused      tell a webhook\n"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("refused      notify a webhook\n"), "{}", checked.stdout);
 
     let mut given = scene.command(&["create", "plan.toml", "--json"]);
     let created = given.env("OTHER_HOOK", "x").output().expect("it runs");
@@ -54,13 +54,13 @@ fn without_what_it_needs_nothing_is_begun() {
     let before = scene.server.requests();
     for args in [&["resume", id.as_str()][..], &["run"]] {
         let ran = run(&scene, args).ended(6);
-        assert!(ran.stderr.contains("notifications need OTHER_HOOK in the environment"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("environment variable OTHER_HOOK is not set"), "{}", ran.stderr);
     }
     assert_eq!(scene.server.requests(), before, "nothing was sent");
     // Who gives a job up is not kept from it.
     let ran = run(&scene, &["cancel", id.as_str()]).ended(0);
     let short: String = id.as_str().chars().take(8).collect();
-    let line = format!("warning: nobody is told of job {short}: notifications need OTHER_HOOK in the environment");
+    let line = format!("warning: no notifications for job {short}: environment variable OTHER_HOOK is not set");
     assert!(ran.stderr.contains(&line), "{}", ran.stderr);
     assert_eq!(receiver.events(), ["suspended"]);
 }

@@ -47,8 +47,8 @@ fn normal(text: &str) -> String {
         out.push_str(name);
         out.push_str(&piece[word.len()..]);
     }
-    match out.split_once("told them, ").map(|(front, rest)| (front.to_owned(), rest.split_once(" ago"))) {
-        Some((front, Some((_, rest)))) => format!("{front}told them, [AGE] ago{rest}"),
+    match out.split_once("the inventory, taken ").map(|(front, rest)| (front.to_owned(), rest.split_once(" ago"))) {
+        Some((front, Some((_, rest)))) => format!("{front}the inventory, taken [AGE] ago{rest}"),
         _ => out,
     }
 }

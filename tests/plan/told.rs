@@ -74,7 +74,7 @@ fn no_request_is_made_for_what_the_inventory_tells() {
         for how in [&[][..], &["--full"]] {
             let ran = scene.look(how).ended(0);
             assert_eq!(about_objects(&scene), Vec::<String>::new(), "{dialect:?}");
-            assert!(ran.stdout.contains("ACLs and storage classes are as the inventory told them"), "{}", ran.stdout);
+            assert!(ran.stdout.contains("ACLs and storage classes are from the inventory, taken"), "{}", ran.stdout);
             assert!(ran.stdout.contains(BEGUN.1) && ran.stdout.contains(" d "), "{}", ran.stdout);
             let markdown = scene.look(&[how, &["--format", "markdown"]].concat()).ended(0).stdout;
             assert!(markdown.contains(BEGUN.1), "{markdown}");

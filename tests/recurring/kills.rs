@@ -30,7 +30,7 @@ fn whoever_goes_on_compares_the_same_inventories() {
         assert!(matches!(days.scene.world.jobs()[0].status, JobStatus::Preparing), "{point}");
         // A newer one appears before anybody goes on.
         days.inventory(3, &[("a", 2), ("b", 2), ("c", 1), ("d", 1)]);
-        days.touches(&["b", "c"]).ended(0).says("and the next apply takes the newer one");
+        days.touches(&["b", "c"]).ended(0).says("and the next apply uses the newer one");
         days.touches(&["a", "d"]).ended(0).says("since lists/daily/2026-01-02T00-00Z/");
     }
 }
@@ -44,7 +44,7 @@ fn the_comparison_stands_even_where_what_it_needs_has_gone_meanwhile() {
     days.inventory(2, &[("a", 1), ("b", 1), ("c", 1)]);
     killed(&days, "changes-piled");
     days.run(&["delete", first.job(), "--force", "--auto-approve"]).ended(0);
-    days.touches(&["a", "b", "c"])
-        .ended(0)
-        .says("which completed the inventory before, is not known any more: all 3 objects");
+    days.touches(&["a", "b", "c"]).ended(0).says(
+        "which completed the earlier inventory, no longer exists: including the complete new inventory (3 objects)",
+    );
 }

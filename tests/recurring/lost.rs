@@ -21,10 +21,8 @@ fn an_inventory_that_was_removed_cannot_be_compared_with() {
         days.remove_inventory(1);
         days.inventory(2, &[("a", 1), ("b", 1), ("c", 1)]);
         let second = days.touches(&["a", "b", "c"]);
-        second
-            .ended(0)
-            .says("the inventory that was worked on last cannot be compared with (cannot read lists/daily/2026");
-        second.says("all 3 objects of the new inventory are taken");
+        second.ended(0).says("cannot compare with the previous inventory (cannot read lists/daily/2026");
+        second.says("including the complete new inventory (3 objects)");
         // And on from there.
         days.inventory(3, &[("a", 1), ("b", 2), ("c", 1)]);
         days.touches(&["b"]).ended(0);
@@ -38,7 +36,7 @@ fn nor_can_one_whose_data_is_gone_or_that_was_written_over() {
     days.inventory(2, &[("a", 1), ("b", 1)]);
     days.touches(&["a", "b"])
         .ended(0)
-        .says("daily/data/1-0.csv.gz: manifest.json names this data file, and it is not there");
+        .says("daily/data/1-0.csv.gz: manifest.json lists this data file, but it does not exist");
     days.inventory(3, &[("a", 1), ("b", 1)]);
     days.put("lists", &format!("{}manifest.json", folder(2)), b"{}".to_vec());
     days.touches(&["a", "b"]).ended(0).says("has changed");
@@ -52,13 +50,13 @@ fn an_older_inventory_that_is_the_newest_now_is_nothing_new() {
     days.remove_inventory(2);
     let nothing = days.finds_nothing();
     assert!(
-        nothing.stderr.contains("the newest inventory that is there now is older: lists/daily/2026-01-01"),
+        nothing.stderr.contains("the newest inventory now is an older one: lists/daily/2026-01-01"),
         "{}",
         nothing.stderr
     );
     // One that is written again under the same name is another one.
     days.inventory(2, &[("a", 1), ("b", 3)]);
-    days.touches(&["a", "b"]).ended(0).says("cannot be compared with");
+    days.touches(&["a", "b"]).ended(0).says("cannot compare with the previous inventory");
 }
 
 #[test]
@@ -68,7 +66,7 @@ fn an_inventory_that_is_not_complete_yet_is_passed_over() {
     days.remove("lists", &format!("{}manifest.checksum", folder(2)));
     let ran = days.apply().ended(0);
     assert!(
-        ran.stderr.starts_with("warning: lists/daily/2026-01-02T00-00Z/ was passed over: it has no manifest.checksum"),
+        ran.stderr.starts_with("warning: skipped lists/daily/2026-01-02T00-00Z/: it has no manifest.checksum"),
         "{}",
         ran.stderr
     );
@@ -90,11 +88,11 @@ fn another_plan_under_the_name_begins_anew_and_so_does_the_first_one_after_it() 
     let days = after_a_day(Dialect::Aws);
     days.plan(&format!("{ONLY_CHANGED}[manifest.filter]\nexclude = [\"none\"]\n"));
     // The inventory is the same, and the plan is not.
-    days.touches(&["a", "b"]).ended(0).says("all its objects, for the plan is another one than that of job");
+    days.touches(&["a", "b"]).ended(0).says("all objects, because the plan differs from that of job");
     days.finds_nothing();
     days.plan(ONLY_CHANGED);
     days.inventory(2, &[("a", 1), ("b", 1), ("c", 1)]);
-    days.touches(&["a", "b", "c"]).ended(0).says("for the plan is another one");
+    days.touches(&["a", "b", "c"]).ended(0).says("because the plan differs from that of job");
     // How it is run is no change.
     days.plan(&format!("{ONLY_CHANGED}[limits]\nconcurrency = 3\n"));
     days.finds_nothing();
@@ -113,7 +111,7 @@ fn what_failed_must_be_known_or_all_is_done_again() {
     fs::remove_dir_all(report).expect("removed");
     days.inventory(2, &[("a", 1), ("none", 1)]);
     let second = days.touches(&["a", "none"]);
-    second.ended(3).says("the objects that failed last time cannot be found any more");
+    second.ended(3).says("cannot read which objects failed last time");
     // The job itself may be forgotten as well, between the making of the next one and its preparing.
     days.run(&["delete", second.job(), "--force", "--auto-approve"]).ended(0);
     days.run(&["delete", first.job(), "--force", "--auto-approve"]).ended(0);
@@ -128,5 +126,7 @@ fn columns_that_tell_nothing_make_all_of_it_new() {
     days.files(1, "Bucket, Key, Size", &["bkt,a,1\n".to_owned()]);
     days.touches(&["a"]).ended(0);
     days.files(2, "Bucket, Key, Size", &["bkt,a,1\nbkt,b,1\n".to_owned()]);
-    days.touches(&["a", "b"]).ended(0).says("nobody can tell which have changed: all 2 objects");
+    days.touches(&["a", "b"])
+        .ended(0)
+        .says("changes cannot be detected: including the complete new inventory (2 objects)");
 }

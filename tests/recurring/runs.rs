@@ -18,7 +18,7 @@ fn each_day_exactly_what_has_changed_is_touched() {
         days.inventory(2, &[("c", 1), ("e", 1), ("b", 2), ("e", 1), ("a", 1)]);
         let second = days.touches(&["b", "e"]);
         second.ended(0).says("since lists/daily/2026-01-01T00-00Z/, which job");
-        second.says("inventory lists/daily/2026-01-02T00-00Z/ (begun 2026-01-02T00:00:00Z)");
+        second.says("inventory lists/daily/2026-01-02T00-00Z/ (created 2026-01-02T00:00:00Z)");
         assert_eq!(second.result["total"], 2);
         let inventory = &second.result["inventory"];
         assert_eq!(inventory["key"], "daily%2F2026-01-02T00-00Z%2Fmanifest.json");
@@ -49,7 +49,7 @@ fn without_only_changed_each_new_inventory_is_worked_on_whole() {
     let days = Days::of(Dialect::Aws, &["a", "b", "c"]);
     days.plan("[recurring]\n");
     days.inventory(1, &[("a", 1), ("b", 1)]);
-    days.touches(&["a", "b"]).ended(0).says(": all its objects\n");
+    days.touches(&["a", "b"]).ended(0).says(": all objects\n");
     days.finds_nothing();
     days.inventory(2, &[("a", 1), ("b", 1), ("c", 1)]);
     days.touches(&["a", "b", "c"]).ended(0);
@@ -74,7 +74,7 @@ fn what_failed_is_tried_again_until_it_succeeds_or_is_gone() {
     // It is there at last, and as old as ever by the inventory; the other is gone from that as well.
     days.put("bkt", "late", b"here".to_vec());
     days.inventory(3, &[("a", 2), ("late", 1), ("b", 1)]);
-    days.touches(&["late"]).ended(0).says("1 of the objects that failed last time are left out");
+    days.touches(&["late"]).ended(0).says("left out 1 object that failed last time");
     days.inventory(4, &[("a", 2), ("late", 1), ("b", 1)]);
     days.touches(&[]).ended(0);
 }
@@ -122,7 +122,7 @@ fn the_filter_holds_for_what_has_changed_and_for_what_failed() {
     days.inventory(1, &[("docs/a", 2), ("docs/b", 1), ("tmp/a", 2), ("docs/none", 2)]);
     days.touches(&["docs/a", "docs/none"]).ended(3);
     days.inventory(2, &[("docs/a", 3), ("docs/b", 2), ("tmp/a", 3), ("docs/none", 1)]);
-    days.touches(&["docs/a", "docs/b"]).ended(0).says("1 of the objects that failed last time are left out");
+    days.touches(&["docs/a", "docs/b"]).ended(0).says("left out 1 object that failed last time");
 }
 
 #[test]
@@ -151,8 +151,8 @@ fn an_unfinished_job_is_gone_on_with_and_the_newer_inventory_waits() {
     assert_eq!(created.json()["status"], "Suspended");
     days.inventory(2, &[("a", 1), ("b", 1), ("c", 1)]);
     let first = days.touches(&["a", "b"]);
-    first.ended(0).says("a newer inventory has appeared: lists/daily/2026-01-02T00-00Z/; job");
-    first.says("goes on with lists/daily/2026-01-01T00-00Z/, and the next apply takes the newer one");
+    first.ended(0).says("there is a newer inventory: lists/daily/2026-01-02T00-00Z/; job");
+    first.says("continues with lists/daily/2026-01-01T00-00Z/, and the next apply uses the newer one");
     assert_eq!(first.job(), created.json()["job_id"]);
     days.touches(&["c"]).ended(0);
     let nothing = days.run(&["create", "plan.toml", "--json"]).ended(0);

@@ -45,9 +45,9 @@ fn a_workflow_is_printed_whole() {
         "\
 # .github/workflows/batchplan-nightly-tags.yml
 #
-# To use it: save it there, and write the owner of the batchplan repository for OWNER below. In the repository's settings,
-# make the environment batchplan, without reviewers and for the default branch only.
-# And the variables AWS_ROLE and AWS_REGION: the role that the workflow takes on, which trusts that environment.
+# To use this workflow, save it there and replace OWNER below with the owner of the batchplan repository.
+# In the repository's settings, create the environment `batchplan` for the default branch only, without reviewers.
+# Also create the variables AWS_REGION and AWS_ROLE (a role that trusts this environment).
 name: \"nightly-tags\"
 
 on:
@@ -60,7 +60,7 @@ permissions:
   contents: read
   id-token: write # for the role
 
-# One run at a time. Of those that wait GitHub keeps the newest; a job that was begun is gone on with by the next.
+# One run at a time. GitHub keeps only the newest waiting run, which resumes an unfinished job.
 concurrency:
   group: batchplan-nightly-tags
   cancel-in-progress: false
@@ -88,7 +88,7 @@ jobs:
     );
     assert_eq!(
         ran.stderr,
-        "next: save it as .github/workflows/batchplan-nightly-tags.yml, and see to what its first lines say\n"
+        "next: save it as .github/workflows/batchplan-nightly-tags.yml, and follow its first lines\n"
     );
 }
 
@@ -123,7 +123,7 @@ fn names_of_all_kinds_stay_strings_in_a_workflow() {
             assert_eq!(steps.len(), if provider == "aws" { 3 } else { 2 });
             let secrets = steps.last().expect("a step")["env"].as_hash().into_iter().flatten().count();
             assert_eq!(secrets, if provider == "aws" { 0 } else { 2 });
-            assert!(ran.stdout.contains("make the variable BATCHPLAN_STATE"), "{}", ran.stdout);
+            assert!(ran.stdout.contains("create the variable BATCHPLAN_STATE"), "{}", ran.stdout);
             let group = read["concurrency"]["group"].as_str().expect("a group");
             assert!(group.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{group}");
         }
@@ -140,7 +140,7 @@ fn a_timer_is_printed_whole_and_systemd_takes_it() {
         "\
 # ~/.config/systemd/user/batchplan-nightly.service
 [Unit]
-Description=The batchplan plan nightly at its time
+Description=Apply the batchplan plan nightly
 Wants=network-online.target
 After=network-online.target
 
@@ -150,20 +150,20 @@ WorkingDirectory=/srv
 # Credentials, as NAME=value lines in a file that only you can read:
 # EnvironmentFile=%h/.config/batchplan/nightly.env
 ExecStart=/bin/batchplan apply \"/srv/my plan 100%%.toml\" --auto-approve --state /srv/jobs
-# A job that is interrupted is gone on with by the next run.
+# The next run resumes an interrupted job.
 KillSignal=SIGINT
 TimeoutStartSec=infinity
 TimeoutStopSec=60
 
 # ~/.config/systemd/user/batchplan-nightly.timer
 [Unit]
-Description=When the batchplan plan nightly is applied
+Description=Schedule of the batchplan plan nightly
 
 [Timer]
-# at the times named, in this machine's time zone: cron's */30 1-3 1,15 * MON-FRI
+# at the given times, in this machine's time zone (cron: */30 1-3 1,15 * MON-FRI)
 OnCalendar=*-*-01,15 01..03:00,30:00
 OnCalendar=Mon..Fri *-*-* 01..03:00,30:00
-# A run that was missed is made up for.
+# Catch up on a missed run.
 Persistent=true
 
 [Install]
@@ -207,7 +207,7 @@ fn what_is_wrong_is_shown_at_its_place() {
     assert_eq!(ran.stdout, "");
     assert_eq!(
         ran.stderr,
-        "  x `60` is no minute
+        "  x `60` is not a valid minute
    ,-[--cron:1:1]
  1 | 60 3 */2 FOO MON
    : ^|
@@ -215,7 +215,7 @@ fn what_is_wrong_is_shown_at_its_place() {
    `----
   help: a field is *, a value, a range such as 1-5, a step such as */15, or a list of these with commas
 
-  x `FOO` is no month
+  x `FOO` is not a valid month
    ,-[--cron:1:10]
  1 | 60 3 */2 FOO MON
    :          ^|^
@@ -224,14 +224,14 @@ fn what_is_wrong_is_shown_at_its_place() {
   help: a field is *, a value, a range such as 1-5, a step such as */15, or a list of these with commas
 
 error: the cron expression is not valid
-  help: every mistake is shown above; five fields, as in --cron \"17 3 * * *\"
+  help: fix the problems shown above; an example: --cron \"17 3 * * *\"
 "
     );
     let elsewhere = schedule(&world, &["../plan.toml", "--cron", "0 3 * * *"]);
     assert_eq!(elsewhere.code, 2, "{}", elsewhere.stderr);
     let often = schedule(&world, &["plan.toml", "--cron", "*/2 * * * *"]).ended(0);
-    assert!(often.stderr.contains("more often than every 5 minutes"), "{}", often.stderr);
-    for (state, said) in [("s3://abc/x\nrun: x", "no place to keep jobs"), ("jobs\nrun: x", "no schedule can carry")] {
+    assert!(often.stderr.contains("at most every 5 minutes"), "{}", often.stderr);
+    for (state, said) in [("s3://abc/x\nrun: x", "invalid --state"), ("jobs\nrun: x", "a schedule cannot hold")] {
         let hostile = schedule(&world, &["plan.toml", "--cron", "0 3 * * *", "--state", state]).ended(2);
         assert!(hostile.stderr.contains(said) && hostile.stdout.is_empty(), "{}", hostile.stderr);
     }

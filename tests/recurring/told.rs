@@ -33,7 +33,7 @@ fn plan_shows_what_the_next_job_works_on_and_nothing_where_there_is_none() {
             changed.stdout
         );
         assert!(
-            changed.stderr.contains("what is new or different since lists/daily/2026-01-01T00-00Z/"),
+            changed.stderr.contains("objects that are new or changed since lists/daily/2026-01-01T00-00Z/"),
             "{}",
             changed.stderr
         );
@@ -41,10 +41,10 @@ fn plan_shows_what_the_next_job_works_on_and_nothing_where_there_is_none() {
 
         days.run(&["create", "plan.toml"]).ended(0);
         let waiting = days.run(&["plan", "plan.toml"]).ended(0);
-        assert!(waiting.stderr.contains("is Suspended: apply goes on with that first"), "{}", waiting.stderr);
+        assert!(waiting.stderr.contains("is Suspended: apply resumes it first"), "{}", waiting.stderr);
         let second = days.touches(&["b", "c"]);
         let shown = days.run(&["show", second.ended(0).job()]).ended(0).stdout;
-        let row = "\n  recurring      inventory lists/daily/2026-01-02T00-00Z/ (begun 2026-01-02T00:00:00Z): what";
+        let row = "\n  recurring      inventory lists/daily/2026-01-02T00-00Z/ (created 2026-01-02T00:00:00Z): objects";
         assert!(shown.contains(row), "{shown}");
     }
 }

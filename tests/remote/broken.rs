@@ -34,23 +34,23 @@ fn what_lies_in_the_bucket_is_read_as_a_strangers() {
         text.to_string().into_bytes()
     };
     let newer = altered(&|head| head["version"] = json!(9));
-    with(&chest, &head, Some(&newer), || refused(&machine, 6, "written by a newer batchplan (form 9)"));
+    with(&chest, &head, Some(&newer), || refused(&machine, 6, "written by a newer batchplan (format 9)"));
     let piece = text["journal"]["pieces"][0].clone();
     let outside = altered(&|head| {
         let jobs = head["jobs"].as_object_mut().expect("jobs");
         let files = jobs.values_mut().next().expect("a job");
         *files = json!({ "../../../escaped": { "pieces": [piece] } });
     });
-    with(&chest, &head, Some(&outside), || refused(&machine, 1, "it names a file outside of a job's folder"));
+    with(&chest, &head, Some(&outside), || refused(&machine, 1, "it names a file outside a job's folder"));
     let elsewhere = altered(&|head| head["journal"]["pieces"][0]["name"] = json!("../../other"));
-    with(&chest, &head, Some(&elsewhere), || refused(&machine, 1, "it names a piece that cannot be"));
+    with(&chest, &head, Some(&elsewhere), || refused(&machine, 1, "it names an invalid chunk"));
     with(&chest, &head, Some(b"{\"version\":1"), || refused(&machine, 1, "the state cannot be read: heads/"));
 
     let piece = text["journal"]["pieces"][0]["name"].as_str().expect("a name").to_owned();
-    with(&chest, &piece, None, || refused(&machine, 1, "it is gone"));
+    with(&chest, &piece, None, || refused(&machine, 1, "it does not exist"));
     let mut flipped = chest.read(&piece);
     flipped[20] ^= 1;
-    with(&chest, &piece, Some(&flipped), || refused(&machine, 1, "it is not what was put there"));
+    with(&chest, &piece, Some(&flipped), || refused(&machine, 1, "it does not match its checksum"));
 
     let lock = chest.names("lock/").pop().expect("a lock");
     with(&chest, &lock, Some(b"?"), || refused(&machine, 1, "the state cannot be read: lock/"));
@@ -101,7 +101,7 @@ fn a_journal_that_names_files_elsewhere_sends_none_of_them() {
     assert!(connection.execute(sql, []).expect("changed") > 0);
     drop(connection);
     let chest = place.chest();
-    here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(1).said("no report has such a file");
+    here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(1).said("not the name of a report file");
     for name in chest.names("") {
         assert!(!String::from_utf8_lossy(&chest.read(&name)).contains("TOP-SECRET"), "{name}");
     }
@@ -129,11 +129,11 @@ fn a_listing_of_the_state_that_cannot_be_trusted_is_not_taken_for_all_of_it() {
     let place = Place::with_objects(3);
     let state = format!("s3://states/team?endpoint={}", place.work.endpoint());
     let broken: [(&str, &str, Page); 5] = [
-        ("circle", "its pages lead in a circle", |n| listing(Some(["left", "right"][n % 2]), &[])),
-        ("stays", "the next page begins where this one began", |_| listing(Some("same"), &[])),
-        ("repeats", "team/heads/1 comes behind", |n| listing(Some(&n.to_string()), &["heads/1"])),
-        ("backwards", "comes behind team/heads/2", |n| listing(Some(&n.to_string()), &["heads/2", "heads/1"])),
-        ("endless", "it sent 1000 pages in a row without a new name", |n| listing(Some(&n.to_string()), &[])),
+        ("circle", "its pages form a loop", |n| listing(Some(["left", "right"][n % 2]), &[])),
+        ("stays", "the next page starts where this one started", |_| listing(Some("same"), &[])),
+        ("repeats", "team/heads/1 after ", |n| listing(Some(&n.to_string()), &["heads/1"])),
+        ("backwards", " after team/heads/2", |n| listing(Some(&n.to_string()), &["heads/2", "heads/1"])),
+        ("endless", "1000 pages in a row had no new name", |n| listing(Some(&n.to_string()), &[])),
     ];
     for (name, says, page) in broken {
         let mut pages = 0;

@@ -9,7 +9,7 @@ fn a_state_is_shown_pulled_and_pushed() {
     let place = Place::with_objects(20);
     let here = place.machine("here");
     here.run(&["state", "show", "--plan", "plan.toml"]).ended(2).said("there is no state yet");
-    here.run(&["state", "show"]).ended(2).said("no state in a bucket is named");
+    here.run(&["state", "show"]).ended(2).said("no state in a bucket was given");
     here.run(&["list", "--state", &place.url()]).ended(0).said("no jobs");
     let job = here.apply().ended(0).json()["job_id"].clone();
 
@@ -24,13 +24,13 @@ fn a_state_is_shown_pulled_and_pushed() {
     let listed = there.run(&["list", "--json", "--state", "copy"]).ended(0).json();
     assert_eq!(listed["jobs"][0]["job_id"], job);
     assert!(there.path("copy/jobs").join(job.as_str().expect("an id")).join("report/manifest.json").exists());
-    there.run(&["state", "push", "copy", "--plan", "plan.toml"]).ended(0).said("nothing is new");
+    there.run(&["state", "push", "copy", "--plan", "plan.toml"]).ended(0).said("nothing to push");
 
     // The state moves on, and the copy does not.
     let id = job.as_str().expect("an id");
     here.run(&["delete", id, "--auto-approve", "--state", &place.url()]).ended(0);
     let stale = there.run(&["state", "push", "copy", "--plan", "plan.toml"]).ended(6);
-    stale.said("what is newer would be lost").said("--force");
+    stale.said("newer changes would be lost").said("--force");
     there.run(&["state", "push", "copy", "--plan", "plan.toml", "--force"]).ended(0).said("pushed");
     let listed = here.run(&["list", "--json", "--state", &place.url()]).ended(0).json();
     assert_eq!(listed["jobs"][0]["job_id"], job);
@@ -41,7 +41,7 @@ fn jobs_of_a_folder_are_moved_to_a_bucket() {
     let place = Place::with_objects(20);
     let here = place.machine("here");
     let done = here.run(&["apply", "plan.toml", "--auto-approve", "--json", "--state", "mine"]).ended(0).json();
-    here.run(&["state", "push", "nowhere", "--plan", "plan.toml"]).ended(2).said("keeps no jobs");
+    here.run(&["state", "push", "nowhere", "--plan", "plan.toml"]).ended(2).said("has no jobs");
     here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(0).said("pushed");
     let there = place.machine("there").apply().ended(0);
     assert_eq!(there.json()["job_id"], done["job_id"]);
@@ -49,7 +49,7 @@ fn jobs_of_a_folder_are_moved_to_a_bucket() {
     // A folder that comes from nowhere does not take the place of what is there.
     let other = place.machine("other");
     other.run(&["apply", "plan.toml", "--auto-approve", "--state", "mine"]).ended(0);
-    other.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(6).said("does not come from this state");
+    other.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(6).said("is not a copy of this state");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_folder_that_is_something_else_is_not_pulled_over() {
     fs::create_dir_all(there.path("w/jobs")).expect("made");
     fs::write(there.path("w/jobs/x.c"), "int x;").expect("written");
     let pull = ["state", "pull", "w", "--plan", "plan.toml"];
-    there.run(&pull).ended(6).said("holds something that is not, or not only, a copy of this state");
+    there.run(&pull).ended(6).said("contains other files, or changes that were not pushed");
     assert_eq!(fs::read_to_string(there.path("w/jobs/x.c")).expect("it is there"), "int x;");
     assert_eq!(fs::read_dir(there.path("w")).expect("a folder").count(), 1, "nothing of ours was left there");
     there.run(&["state", "pull", "empty", "--plan", "plan.toml"]).ended(0);
@@ -113,9 +113,9 @@ fn places_that_cannot_be_are_refused_with_the_way_out() {
     let here = place.machine("here");
     for (url, what) in [
         ("gs://bucket/x", "its scheme is neither s3 nor oss"),
-        ("s3://key:secret@bucket/x", "treat what stood here as leaked"),
-        ("s3://bkt/x?colour=red", "it can say endpoint, region"),
-        ("oss://bkt/x", "add ?region=cn-hangzhou"),
+        ("s3://key:secret@bucket/x", "treat these as leaked"),
+        ("s3://bkt/x?colour=red", "valid parameters: endpoint, region"),
+        ("oss://bkt/x", "such as ?region=cn-hangzhou"),
         ("s3://bkt/x?endpoint=http://example.org", "its endpoint is not encrypted"),
     ] {
         let refused = here.run(&["list", "--state", url]).ended(2).said(what);
@@ -124,7 +124,7 @@ fn places_that_cannot_be_are_refused_with_the_way_out() {
     let plan =
         fs::read_to_string(here.path("plan.toml")).expect("a plan").replace("s3://states", "s3://k:hushhush@states");
     fs::write(here.path("plan.toml"), plan).expect("written");
-    let refused = here.run(&["validate", "plan.toml"]).ended(2).said("this is no place to keep jobs");
+    let refused = here.run(&["validate", "plan.toml"]).ended(2).said("invalid state URL");
     assert!(!refused.stderr.contains("hushhush"), "{}", refused.stderr);
 }
 
@@ -144,7 +144,7 @@ fn what_was_done_in_a_copy_is_not_pulled_over() {
     let job = here.run(&["list", "--json", "--state", &url]).ended(0).json()["jobs"][0]["job_id"].clone();
     here.run(&["delete", job.as_str().expect("an id"), "--auto-approve", "--state", &url]).ended(0);
     let pull = ["state", "pull", "copy", "--plan", "plan.toml"];
-    there.run(&pull).ended(6).said("holds something that is not, or not only, a copy of this state");
+    there.run(&pull).ended(6).said("contains other files, or changes that were not pushed");
     let jobs = |folder: &str| there.run(&["list", "--json", "--state", folder]).ended(0).json()["jobs"].clone();
     assert_eq!(jobs("copy").as_array().map(Vec::len), Some(2));
     there.run(&["state", "pull", "copy", "--plan", "plan.toml", "--force"]).ended(0);

@@ -11,11 +11,11 @@ fn what_was_paused_on_one_machine_is_gone_on_with_in_an_empty_folder() {
     let (here, there) = (place.machine("here"), place.machine("there"));
     let running = here.start_and_hold(40);
     running.interrupt();
-    running.says("stopping: what is in flight is finished");
+    running.says("Pausing: finishing requests in flight");
     place.let_go();
     let paused = running.over().ended(5);
     assert_eq!(paused.json()["status"], "Paused");
-    let done = there.apply().ended(0).said("going on with job");
+    let done = there.apply().ended(0).said("resuming job");
     assert_eq!(
         (done.json()["job_id"].clone(), done.json()["succeeded"].clone()),
         (paused.json()["job_id"].clone(), 120.into())
@@ -143,7 +143,7 @@ fn a_state_that_does_not_answer_keeps_no_cancelled_run() {
     place.work.behave(|seen| if seen.bucket == "states" { Manner::Wait } else { Manner::Serve });
     running.interrupt();
     // How long that takes is bounded by what a runner grants; here, that it ends at all.
-    running.over().ended(1).said("there was no time to push what was done last");
+    running.over().ended(1).said("there was no time to push the last changes");
 }
 
 #[test]
@@ -158,12 +158,12 @@ fn what_only_a_killed_run_knew_is_put_aside_once() {
     there.apply().ended(0);
     let url = place.url();
     let list = ["list", "--json", "--state", &url];
-    let listed = here.run(&list).ended(0).said("what was not pushed then is kept in");
+    let listed = here.run(&list).ended(0).said("changes that were not pushed are kept in");
     assert_eq!(listed.json()["jobs"][0]["status"], "Complete");
     let id = listed.json()["jobs"][0]["job_id"].as_str().expect("an id").to_owned();
     there.run(&["delete", &id, "--auto-approve", "--state", &url]).ended(0);
     let again = here.run(&list).ended(0);
-    assert!(!again.stderr.contains("is kept in"), "{}", again.stderr);
+    assert!(!again.stderr.contains("are kept in"), "{}", again.stderr);
     let mirror = std::fs::read_dir(here.path(".batchplan/remote")).expect("a folder").next().expect("one").expect("it");
     let entries = std::fs::read_dir(mirror.path()).expect("a folder");
     let aside: Vec<_> = entries

@@ -23,7 +23,7 @@ fn a_second_one_waits_where_it_is_told_to() {
     let (here, there) = (place.machine("here"), place.machine("there"));
     let running = here.start_and_hold(20);
     let waiting = there.start(&[&APPLY[..], &["--lock-timeout", "5m"]].concat());
-    waiting.says("looking whether it is still there");
+    waiting.says("checking whether it is still running");
     place.let_go();
     let first = running.over().ended(0);
     let second = waiting.over().ended(0);

@@ -33,14 +33,14 @@ fn an_object_that_somebody_else_writes_meanwhile_is_written_to_again() {
 
     // Where that goes on, it is the server's doing.
     let stage = Stage::new(Nature::Rewritten("k0000", u32::MAX), &format!("{PUT}{ONE}"));
-    stage.refused(&APPLY, "HEAD says");
+    stage.refused(&APPLY, "HEAD returned");
     assert_eq!(stage.changed(), [key(0)]);
 
     // The second write is looked at as well, and costs no more than its object.
     let stage = Stage::new(Nature::Rewritten("k0001", 2), &format!("{PUT}{ONE}"));
     let ran = stage.scene.run(&APPLY).ended(3);
     assert_eq!((&ran.json()["succeeded"], &ran.json()["failed"]), (&(COUNT - 1).into(), &1.into()), "{}", ran.stderr);
-    assert!(ran.stderr.contains("contents changed while they were written (1 object)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("object contents changed during writes (1 object)"), "{}", ran.stderr);
     let shown = stage.scene.run(&["show", stage.scene.newest().id.as_str()]).ended(0);
     assert!(shown.stdout.contains("ContentChanged"), "{}", shown.stdout);
 }

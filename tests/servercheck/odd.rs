@@ -23,7 +23,7 @@ fn refused_whatever_the_command(stage: &Stage, why: &str) {
     stage.refused(&["resume", job.id.as_str()], why);
     stage.refused(&["apply", "plan.toml", "--auto-approve"], why);
     let run = scene.run(&["run"]).ended(0);
-    assert!(run.stderr.contains("nothing is Ready"), "not taken up by itself: {}", run.stderr);
+    assert!(run.stderr.contains("no jobs are ready"), "not run by itself: {}", run.stderr);
     let _ = scene.run(&["cancel", job.id.as_str()]).ended(0);
     stage.refused(&["retry", job.id.as_str(), "--auto-approve"], why);
     scene.plan_named(
@@ -45,7 +45,7 @@ fn refused_whatever_the_command(stage: &Stage, why: &str) {
 fn a_server_that_ignores_sub_resources_loses_no_byte() {
     for (operation, resource) in [(PUT, "?tagging"), (DELETE, "?tagging"), (ADD, "?tagging"), (ACL, "?acl")] {
         let stage = Stage::new(Nature::IgnoresSubresources, operation);
-        let why = format!("this server takes a request about {resource} for one about the object itself");
+        let why = format!("this server treats {resource} requests as requests for the object itself");
         refused_whatever_the_command(&stage, &why);
     }
 }
@@ -54,16 +54,16 @@ fn a_server_that_ignores_sub_resources_loses_no_byte() {
 fn a_server_that_has_tags_for_any_key_is_refused_before_it_stores_a_document() {
     for operation in [PUT, DELETE] {
         let stage = Stage::new(Nature::StoresTagsAsObject, operation);
-        refused_whatever_the_command(&stage, "was answered with 200, although there is no such object");
+        refused_whatever_the_command(&stage, "returned 200, although the object does not exist");
     }
 }
 
 #[test]
 fn objects_that_are_documents_of_tags_are_told_from_tags() {
     let stage = Stage::of(Nature::IgnoresQuietly, PUT, |_| NO_TAGS.to_owned());
-    refused_whatever_the_command(&stage, "the header Accept-Ranges, as the object itself is");
+    refused_whatever_the_command(&stage, "the header Accept-Ranges, like a request for the object itself");
     let stage = Stage::of(Nature::IgnoresSubresources, PUT, |_| NO_TAGS.to_owned());
-    refused_whatever_the_command(&stage, "the header ETag, as the object itself is");
+    refused_whatever_the_command(&stage, "the header ETag, like a request for the object itself");
 }
 
 #[test]
@@ -74,12 +74,12 @@ fn a_server_that_only_a_write_shows_costs_one_object_and_no_other() {
         let _ = scene.run(&["plan", "plan.toml"]).ended(0);
         let _ = scene.run(&["check", "plan.toml"]).ended(0);
         assert_eq!(stage.changed(), Vec::<String>::new(), "reading shows nothing, and changes nothing");
-        let why = "for one about the object itself";
+        let why = "as requests for the object itself";
         let ran = stage.refused(&APPLY, why);
         let lost = stage.changed();
         assert_eq!(lost.len(), 1, "{lost:?}");
         assert!(ran.stderr.contains(&format!("bkt/{}", lost[0])), "{}", ran.stderr);
-        assert!(ran.stderr.contains("HEAD says") && ran.stderr.contains("bytes"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("HEAD returned") && ran.stderr.contains("bytes"), "{}", ran.stderr);
         assert!(ran.stderr.contains("batchplan cancel") && ran.stderr.contains("batchplan retry"), "{}", ran.stderr);
         let result = ran.json();
         assert!(result["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{result}");
@@ -93,7 +93,7 @@ fn a_server_that_only_a_write_shows_costs_one_object_and_no_other() {
         }
         let _ = scene.run(&["run"]).ended(0);
         assert_eq!(scene.server.requests(), requests);
-        assert!(!ran.stderr.contains("Writes before it"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("Earlier writes"), "{}", ran.stderr);
         let _ = scene.run(&["cancel", job.id.as_str()]).ended(0);
         scene.assert_reported(&scene.newest(), lost.clone());
         let shown = scene.run(&["show", job.id.as_str()]).ended(0);
@@ -119,7 +119,7 @@ fn plan_says_how_far_the_server_was_checked() {
     stage.scene.write("list.csv", "bkt,gone\n");
     stage.scene.plan(&format!("{csv}{PUT}"));
     let unchecked = stage.scene.run(&["plan", "plan.toml"]);
-    assert!(unchecked.stdout.contains("caution: the server could not be checked"), "{}", unchecked.stdout);
+    assert!(unchecked.stdout.contains("warning: the server could not be checked"), "{}", unchecked.stdout);
 }
 
 #[test]
@@ -128,14 +128,14 @@ fn an_object_that_is_what_is_sent_proves_nothing() {
                 </TagSet></Tagging>";
     let rest = format!("{PUT}{ONE}");
     let stage = Stage::of(Nature::IgnoresSilently, &rest, |n| if n < 2 { sent } else { NO_TAGS }.to_owned());
-    stage.refused(&APPLY, "is just what PUT");
+    stage.refused(&APPLY, "is the body that PUT");
     assert_eq!(stage.changed(), Vec::<String>::new());
     assert_stands(&stage.scene.newest(), JobStatus::Paused, 0, 1);
 
     // One that is as long, and another.
     let other = sent.replace("<Value>1", "<Value>2");
     let stage = Stage::of(Nature::IgnoresSilently, &rest, |n| if n < 2 { &other } else { NO_TAGS }.to_owned());
-    stage.refused(&APPLY, "for one about the object itself");
+    stage.refused(&APPLY, "as requests for the object itself");
     assert_eq!(stage.changed().len(), 1);
 }
 
@@ -146,7 +146,7 @@ fn a_write_probe_costs_at_most_the_object_that_it_is_about() {
             // Written back just as it is, a document would not show it.
             if n == 3 { format!("{content}\n") } else { content.to_owned() }
         });
-        let ran = stage.refused(&["check", "plan.toml", "--write-probe", "k0003"], "HEAD says");
+        let ran = stage.refused(&["check", "plan.toml", "--write-probe", "k0003"], "HEAD returned");
         assert!(ran.stdout.contains("refused"), "{}", ran.stdout);
         assert_eq!(stage.changed(), [key(3)]);
     }
@@ -154,9 +154,9 @@ fn a_write_probe_costs_at_most_the_object_that_it_is_about() {
 
 #[test]
 fn what_is_not_kept_is_no_success() {
-    for (operation, found) in [(PUT, "without tags"), (ACL, "private")] {
+    for (operation, found) in [(PUT, "returns no tags"), (ACL, "private")] {
         let stage = Stage::new(Nature::KeepsNothing, operation);
-        let ran = stage.refused(&APPLY, "does not keep what it is sent");
+        let ran = stage.refused(&APPLY, "does not store changes");
         assert!(ran.stderr.contains(found), "{}", ran.stderr);
         assert_eq!(stage.changed(), Vec::<String>::new());
         assert_eq!(stage.scene.written().len(), 1);
@@ -202,7 +202,7 @@ fn a_read_that_is_denied_names_the_permission_and_the_way_out() {
         let check = stage.scene.run(&["check", "plan.toml"]);
         assert!(check.stdout.contains("skip_server_check"), "{}", check.stdout);
         let resumed = stage.scene.run(&["resume", id.as_str()]).ended(0);
-        assert!(resumed.stderr.contains("caution: the server check is off"), "{}", resumed.stderr);
+        assert!(resumed.stderr.contains("warning: the server check is off"), "{}", resumed.stderr);
         assert_eq!(stage.scene.written().len(), COUNT);
     }
 }
@@ -211,17 +211,17 @@ fn a_read_that_is_denied_names_the_permission_and_the_way_out() {
 fn a_server_that_stops_knowing_tags_in_mid_job_ends_it() {
     let stage = Stage::new(Nature::Proper, &format!("{PUT}{ONE}"));
     stage.scene.server.turn_after(5, Nature::IgnoresInWrites);
-    stage.refused(&APPLY, "was answered with the header ETag");
+    stage.refused(&APPLY, "returned the header ETag");
     assert_eq!(stage.changed(), [key(5)]);
     let job = stage.scene.newest();
     assert_stands(&job, JobStatus::Paused, 5, 1);
     let requests = stage.scene.server.requests();
-    stage.refused(&["resume", job.id.as_str()], "was answered with the header ETag");
+    stage.refused(&["resume", job.id.as_str()], "returned the header ETag");
     assert_eq!(stage.scene.server.requests(), requests);
 
     let stage = Stage::new(Nature::Proper, &format!("{ADD}{ONE}"));
     stage.scene.server.turn_after(5, Nature::IgnoresInWrites);
-    let _ = stage.refused(&APPLY, "was answered with the header ETag");
+    let _ = stage.refused(&APPLY, "returned the header ETag");
     assert_eq!(stage.changed().len(), 1);
 }
 
@@ -230,22 +230,22 @@ fn a_server_that_turns_in_mid_job_without_a_word_is_found_out() {
     for operation in [PUT, DELETE] {
         let stage = Stage::of(Nature::Proper, &format!("{operation}{ONE}"), |_| NO_TAGS.to_owned());
         stage.scene.server.turn_after(5, Nature::IgnoresSilently);
-        let ran = stage.refused(&APPLY, "HEAD says");
+        let ran = stage.refused(&APPLY, "HEAD returned");
         // Writes 6 and 7 say nothing; a look at write 8 shows it.
         assert_eq!(stage.changed(), [key(5), key(6), key(7)]);
         let job = stage.scene.newest();
         assert_stands(&job, JobStatus::Paused, 7, 1);
         assert!(ran.stderr.contains(&format!("bkt/{}", key(7))), "{}", ran.stderr);
-        assert!(ran.stderr.contains("Writes before it succeeded"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("Earlier writes succeeded"), "{}", ran.stderr);
         let shown = stage.scene.run(&["show", job.id.as_str()]).ended(0);
         assert!(shown.stdout.contains("ServerCheckFailed"), "{}", shown.stdout);
-        stage.refused(&["resume", job.id.as_str()], "Writes before it succeeded");
+        stage.refused(&["resume", job.id.as_str()], "Earlier writes succeeded");
     }
     // All of the others are in flight when a look shows it: the job is not Complete for all that.
     let stage = Stage::of(Nature::Proper, PUT, |_| NO_TAGS.to_owned());
     stage.scene.server.turn_after(1, Nature::IgnoresSilently);
-    let ran = stage.refused(&APPLY, "HEAD says");
-    assert!(ran.stderr.contains("Writes before it succeeded"), "{}", ran.stderr);
+    let ran = stage.refused(&APPLY, "HEAD returned");
+    assert!(ran.stderr.contains("Earlier writes succeeded"), "{}", ran.stderr);
     assert_eq!(stage.scene.newest().status, JobStatus::Paused);
 }
 
@@ -271,7 +271,7 @@ fn a_resumed_job_looks_at_its_first_write_again() {
     let _ = running.over().ended(5);
     let job = stage.scene.newest();
     stage.scene.server.turn(Nature::IgnoresSilently);
-    stage.refused(&["resume", job.id.as_str()], "HEAD says");
+    stage.refused(&["resume", job.id.as_str()], "HEAD returned");
     assert_eq!(stage.changed().len(), 1, "the one that shows it");
 }
 
@@ -287,7 +287,7 @@ fn a_server_that_answers_nothing_usable_pauses_the_job_after_three_objects() {
     command.env("BATCHPLAN_MINUTE_MS", "3000");
     let ran = Running::of(command).over().ended(6);
     assert!(ran.stderr.contains("3 objects in a row failed"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("see that the server answers"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("check that the server responds"), "{}", ran.stderr);
     let job = stage.scene.newest();
     assert_stands(&job, JobStatus::Paused, 0, 3);
     assert_eq!(job.pause_cause, Some(PauseCause::Server));
@@ -304,14 +304,14 @@ fn a_restore_that_is_none_ends_the_job() {
 
     let stage = Stage::new(Nature::Proper, &format!("{RESTORE}{ONE}"));
     stage.scene.server.turn_after(5, Nature::RestoresAsObject);
-    stage.refused(&APPLY, "for one about the object itself");
+    stage.refused(&APPLY, "as requests for the object itself");
     assert_eq!(stage.changed(), [key(5), key(6), key(7)], "a look at restore 8 shows it");
 
     let stage = Stage::new(Nature::RestoresAsObject, RESTORE);
-    stage.refused(&APPLY, "for one about the object itself");
+    stage.refused(&APPLY, "as requests for the object itself");
     assert_eq!(stage.changed().len(), 1);
     let requests = stage.scene.server.requests();
-    stage.refused(&["resume", stage.scene.newest().id.as_str()], "for one about the object itself");
+    stage.refused(&["resume", stage.scene.newest().id.as_str()], "as requests for the object itself");
     assert_eq!(stage.scene.server.requests(), requests);
 
     for nature in [Nature::RestoresAsForm, Nature::IgnoresSubresources, Nature::Refuses(501), Nature::Refuses(405)] {

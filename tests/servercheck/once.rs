@@ -49,10 +49,10 @@ fn a_first_write_that_nobody_saw_the_end_of_is_looked_at_before_another() {
     killed_at(&stage, 1, |kind| kind == Kind::PutTags);
     assert_eq!(stage.changed().len(), 1);
     let job = stage.scene.newest();
-    stage.refused(&["resume", job.id.as_str()], "an earlier run has sent the first write");
+    stage.refused(&["resume", job.id.as_str()], "an earlier run sent the first write");
     assert_eq!(stage.changed().len(), 1);
     let requests = stage.scene.server.requests();
-    stage.refused(&["resume", job.id.as_str()], "an earlier run has sent the first write");
+    stage.refused(&["resume", job.id.as_str()], "an earlier run sent the first write");
     assert_eq!(stage.scene.server.requests(), requests);
 
     let stage = Stage::new(Nature::Proper, &format!("{PUT}{ONE}"));
@@ -77,7 +77,7 @@ fn nothing_else_is_written_before_that_look_either() {
     killed_at(&stage, 1, |kind| kind == Kind::DeleteTags);
     assert_eq!(stage.changed(), [key(0)]);
     let job = stage.scene.newest();
-    stage.refused(&["resume", job.id.as_str()], "an earlier run has sent the first write");
+    stage.refused(&["resume", job.id.as_str()], "an earlier run sent the first write");
     assert_eq!(stage.changed(), [key(0)]);
 }
 

@@ -113,7 +113,7 @@ const CASES: &[Case] = &[
         "a page without an end",
         LISTING,
         stall!("GET", "list-type=2", Stall::Endless(200)),
-        &["longer than any"],
+        &["longer than allowed"],
     ),
     Case::new("an error", LISTING, stall!("GET", "list-type=2", Stall::HalfBody(403)), &["cannot list bkt", "403"]),
     Case::new("an error without an end", LISTING, stall!("GET", "list-type=2", Stall::Endless(403)), &["403"]),
@@ -122,7 +122,7 @@ const CASES: &[Case] = &[
         "an object's head",
         CSV,
         stall!("GET", "list.csv", Stall::Silent),
-        &["waiting for HOST for", "cannot read bkt/list.csv", "no answer from HOST within 3 s", "tried 3 times"],
+        &["waiting for HOST for", "cannot read bkt/list.csv", "no response from HOST within 3 s", "tried 3 times"],
     ),
     Case::new("a data file", CSV, stall!("GET", "list.csv", Stall::HalfBody(200)), OBJECT),
     Case::new("a data file, byte by byte", CSV, stall!("GET", "list.csv", Stall::Trickle(200)), SLOW_OBJECT),
@@ -130,7 +130,7 @@ const CASES: &[Case] = &[
         "a data file without an end",
         CSV,
         stall!("GET", "list.csv", Stall::Endless(200)),
-        &["bkt/list.csv", "without saying how large it is"],
+        &["bkt/list.csv", "the server did not send its size"],
     ),
     Case::new("an object's error", CSV, stall!("GET", "list.csv", Stall::HalfBody(403)), &["bkt/list.csv", "403"]),
     Case::new(
@@ -144,20 +144,20 @@ const CASES: &[Case] = &[
         "half a data file and then the rest",
         CSV,
         stall!("GET", "list.csv", Stall::Half("bkt,k0\nbkt,k1\nbkt,k2\nbkt,k3\n")),
-        &["reading bkt/list.csv on from byte 14 of 28", "4 objects"],
+        &["resuming bkt/list.csv at byte 14 of 28", "4 objects"],
     )
     .args(PLAN, 0),
     Case::new(
         "manifest.json",
         INVENTORY,
         stall!("GET", "manifest.json", Stall::HalfBody(200)),
-        &["HOST has sent nothing for 3 s"],
+        &["HOST sent nothing for 3 s"],
     ),
     Case::new(
         "manifest.json without an end",
         INVENTORY,
         stall!("GET", "manifest.json", Stall::Endless(200)),
-        &["bkt/inventory/manifest.json", "without saying how large it is"],
+        &["bkt/inventory/manifest.json", "the server did not send its size"],
     ),
     // Objects at work.
     Case::new("a write", LOCAL, stall!("PUT", "tagging", Stall::Silent), &["waiting for", "PUT http://HOST/bkt/k"])
@@ -172,14 +172,14 @@ const CASES: &[Case] = &[
         "a report's answer",
         REPORT,
         stall!("PUT", "/reports/", Stall::HalfBody(200)),
-        &["reports/", "HOST has sent nothing for 3 s of the answer to PUT"],
+        &["reports/", "HOST sent nothing for 3 s in response to PUT"],
     )
     .args(APPLY, 1),
     Case::new(
         "a report's answer without an end",
         REPORT,
         stall!("PUT", "/reports/", Stall::Endless(200)),
-        &["reports/", "longer than any"],
+        &["reports/", "longer than allowed"],
     )
     .args(APPLY, 1),
     Case::new(
@@ -190,7 +190,7 @@ const CASES: &[Case] = &[
     )
     .args(APPLY, 1),
     // Roles.
-    Case::new("STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no answer within 1."])
+    Case::new("STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no response within 1."])
         .store(S3_ROLE),
     Case::new("STS, half an answer", LISTING, at_sts!(Stall::HalfBody(200)), &["role could not be assumed"])
         .store(S3_ROLE),
@@ -205,7 +205,7 @@ const CASES: &[Case] = &[
         &["role could not be assumed", "HOST"],
     )
     .store(S3_ROLE),
-    Case::new("OSS's STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no answer within"])
+    Case::new("OSS's STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no response within"])
         .store(OSS_WITH_ROLE),
     Case::new("OSS's STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["role could not be assumed"])
         .store(OSS_WITH_ROLE),
@@ -214,10 +214,10 @@ const CASES: &[Case] = &[
         "credential_process",
         LISTING,
         |_, _| None,
-        &["waiting for the profile's credential_process for", "credential_process did not end: no answer within"],
+        &["waiting for the profile's credential_process for", "credential_process did not finish: no response within"],
     )
     .keys(Keys::Process("sleep 1000")),
-    Case::new("credential_process without an end", LISTING, |_, _| None, &["written more than 65536 bytes"])
+    Case::new("credential_process without an end", LISTING, |_, _| None, &["wrote more than 65536 bytes"])
         .keys(Keys::Process("yes hushhush")),
     Case::new("IMDS", LISTING, stall!("PUT", "/latest", Stall::Silent), &["no credentials"]).keys(Keys::Imds),
     Case::new("IMDS without an end", LISTING, stall!("PUT", "/latest", Stall::Endless(200)), &["no credentials"])
@@ -231,28 +231,28 @@ const CASES: &[Case] = &[
         "a webhook",
         HOOK,
         stall!("POST", "/hook", Stall::Silent),
-        &["telling webhooks", "http://HOST did not answer within 0."],
+        &["delivering notifications", "http://HOST did not respond within 0."],
     )
     .args(APPLY, 0),
     Case::new(
         "a webhook's head",
         HOOK,
         stall!("POST", "/hook", Stall::Continue),
-        &["http://HOST did not answer within 0."],
+        &["http://HOST did not respond within 0."],
     )
     .args(APPLY, 0),
     Case::new(
         "GitHub",
         LISTING,
         stall!("POST", "/github", Stall::Silent),
-        &["waiting for", "the pull request has no new comment"],
+        &["waiting for", "pull request comment not written"],
     )
     .args(PLAN, 0),
     Case::new(
         "GitHub, byte by byte",
         LISTING,
         stall!("GET", "/github", Stall::Trickle(200)),
-        &["the pull request has no new comment"],
+        &["pull request comment not written"],
     )
     .args(PLAN, 0),
     // The state in a bucket.
@@ -282,24 +282,24 @@ const CASES: &[Case] = &[
 
 const LISTED: &[&str] = &[
     "waiting for HOST for 0.",
-    "no answer to GET http://HOST/bkt/?",
+    "no response to GET http://HOST/bkt/?",
     "cannot list bkt/ yet",
-    "trying again",
+    "retrying (tried",
     "cannot list bkt",
-    "no answer from HOST within 3 s",
+    "no response from HOST within 3 s",
     "tried 3 times in",
 ];
-const PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST has sent nothing for 3 s", "tried 3 times in"];
-const SLOW_PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST has sent only", "tried 3 times in"];
+const PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST sent nothing for 3 s", "tried 3 times in"];
+const SLOW_PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST sent only", "tried 3 times in"];
 const OBJECT: &[&str] = &[
     "waiting for HOST for",
-    "reading bkt/list.csv on from byte 7 of 1000000",
+    "resuming bkt/list.csv at byte 7 of 1000000",
     "bkt/list.csv",
-    "HOST has sent nothing for 3 s of the answer to GET http://HOST/bkt/list.csv",
-    "reading on failed as well",
+    "HOST sent nothing for 3 s in response to GET http://HOST/bkt/list.csv",
+    "resuming failed too",
 ];
-const SLOW_OBJECT: &[&str] = &["waiting for HOST for", "bkt/list.csv", "HOST has sent only"];
-const UPLOAD: &[&str] = &["waiting for HOST for", "reports/", "no answer from HOST within 3"];
+const SLOW_OBJECT: &[&str] = &["waiting for HOST for", "bkt/list.csv", "HOST sent only"];
+const UPLOAD: &[&str] = &["waiting for HOST for", "reports/", "no response from HOST within 3"];
 const S3_ROLE: &str = "provider = \"s3\"\naddressing = \"path\"\nregion = \"us-east-1\"\nROLE";
 const OSS_WITH_ROLE: &str = "provider = \"oss\"\naddressing = \"path\"\nregion = \"cn-hangzhou\"\nOSSROLE";
 const HOOK: &str =

@@ -51,7 +51,7 @@ fn decompress_snappy(packed: &[u8], limit: usize, into: &mut Vec<u8>) -> Columna
 }
 
 fn too_large(limit: usize) -> ColumnarResult<()> {
-    damaged(format!("a compressed block comes to more than the {limit} bytes that it may"))
+    damaged(format!("a compressed block decompresses to more than {limit} bytes"))
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
             assert_eq!(into, text, "{packing:?}");
             let error = decompress(packing, &packed, text.len() - 1, &mut into).unwrap_err();
             assert!(
-                matches!(error, ColumnarError::Damaged(what) if what.contains("more than the 99999 bytes")),
+                matches!(error, ColumnarError::Damaged(what) if what.contains("more than 99999 bytes")),
                 "{packing:?}"
             );
             assert!(into.capacity() <= 400_000, "{packing:?}: {}", into.capacity());

@@ -36,7 +36,7 @@ impl RandomAccessFile {
     pub(super) fn check_row_count(&self, rows: impl Iterator<Item = u64>) -> ColumnarResult<()> {
         let rows = rows.fold(0, u64::saturating_add);
         if rows > self.size.saturating_mul(MAX_ROWS_PER_BYTE) {
-            return damaged(format!("it says that its {} bytes hold {rows} rows", self.size));
+            return damaged(format!("it claims to hold {rows} rows in {} bytes", self.size));
         }
         Ok(())
     }
@@ -45,7 +45,7 @@ impl RandomAccessFile {
     pub(super) fn read_at(&self, at: u64, bytes: usize, into: &mut Vec<u8>) -> ColumnarResult<()> {
         let end = u64::try_from(bytes).ok().and_then(|bytes| at.checked_add(bytes));
         if end.is_none_or(|end| end > self.size) {
-            return damaged(format!("it points to {bytes} bytes from {at} on, and has {} bytes", self.size));
+            return damaged(format!("it points to {bytes} bytes at offset {at}, but has only {} bytes", self.size));
         }
         into.clear();
         into.resize(bytes, 0);
@@ -59,7 +59,7 @@ impl RandomAccessFile {
         let held = self.held_bytes.get().saturating_sub(*before).saturating_add(now);
         if held > MAX_HELD_BYTES {
             return unsupported(format!(
-                "more than {MAX_HELD_BYTES} bytes of its pages and dictionaries are needed at once"
+                "its pages and dictionaries need more than {MAX_HELD_BYTES} bytes of memory at once"
             ));
         }
         self.held_bytes.set(held);

@@ -87,10 +87,10 @@ impl ColumnType {
     #[must_use]
     pub fn plural_noun(self) -> &'static str {
         match self {
-            Self::Text => "texts",
-            Self::Boolean => "truth values",
-            Self::Integer => "whole numbers",
-            Self::Timestamp => "times",
+            Self::Text => "strings",
+            Self::Boolean => "booleans",
+            Self::Integer => "integers",
+            Self::Timestamp => "timestamps",
         }
     }
 }

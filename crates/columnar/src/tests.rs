@@ -143,7 +143,7 @@ fn kinds_are_those_of_the_file() {
 }
 
 #[test]
-fn what_is_compressed_otherwise_says_how() {
+fn names_unsupported_compression() {
     for name in ["zstd.parquet", "zstd.orc"] {
         let path = folder().join(name);
         let error = read(form(&path), File::open(&path).unwrap(), &PICKED, |_, _| {}).unwrap_err();
@@ -215,19 +215,19 @@ fn refused(form: ColumnarFormat, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn sizes_that_lie_are_not_believed() {
+fn rejects_false_sizes() {
     let whole = fs::read(folder().join("plain.parquet")).unwrap();
     let mut page = whole.clone();
     // The header of the first page: 2,147,483,647 bytes of data, compressed to one byte.
     let head = b"\x15\x00\x15\xfe\xff\xff\xff\x0f\x15\x02\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00";
     page[4..4 + head.len()].copy_from_slice(head);
-    assert_eq!(refused(ColumnarFormat::Parquet, &page), "a page has 2147483647 bytes, and the most is 33554432");
+    assert_eq!(refused(ColumnarFormat::Parquet, &page), "a page has 2147483647 bytes (maximum 33554432)");
     let mut footer = whole;
     let at = footer.len() - 8;
     footer[at..at + 4].copy_from_slice(&[0xff; 4]);
-    assert_eq!(refused(ColumnarFormat::Parquet, &footer), "its footer has 4294967295 bytes, and the most is 8388608");
+    assert_eq!(refused(ColumnarFormat::Parquet, &footer), "its footer has 4294967295 bytes (maximum 8388608)");
     footer[at..at + 4].copy_from_slice(&[0xff, 0xff, 0x01, 0x00]);
-    assert_eq!(refused(ColumnarFormat::Parquet, &footer), "its footer is longer than it is");
+    assert_eq!(refused(ColumnarFormat::Parquet, &footer), "its footer is longer than the file");
 }
 
 /// Returns an ORC file that consists only of its postscript. `footer` and `block` are the sizes of the footer and of
@@ -239,23 +239,23 @@ fn postscript(footer: &[u8], codec: u8, block: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn postscripts_that_lie_are_not_believed() {
+fn rejects_false_postscripts() {
     let (megabyte, gigabyte) = (&[0x80, 0x80, 0x40][..], &[0x80, 0x80, 0x80, 0x80, 0x04][..]);
     assert_eq!(refused(ColumnarFormat::Orc, &postscript(&[0], 1, megabyte)), "its footer has no columns");
-    let large = "its blocks have 1073741824 bytes, and the most is 8388608";
+    let large = "its blocks have 1073741824 bytes (maximum 8388608)";
     assert_eq!(refused(ColumnarFormat::Orc, &postscript(&[0], 1, gigabyte)), large);
-    assert_eq!(refused(ColumnarFormat::Orc, &postscript(gigabyte, 1, megabyte)), "its footer is longer than it is");
+    assert_eq!(refused(ColumnarFormat::Orc, &postscript(gigabyte, 1, megabyte)), "its footer is longer than the file");
     assert_eq!(refused(ColumnarFormat::Orc, &postscript(&[0], 4, megabyte)), "it is compressed with LZ4");
     assert_eq!(refused(ColumnarFormat::Orc, b"ORC and nothing else"), "it is too short");
 }
 
 #[test]
-fn rows_that_no_byte_stands_for_are_not_believed() {
+fn rejects_false_row_counts() {
     // One stripe of 2^40 rows without any data, and one column named `k`.
     let footer = b"\x1a\x07\x28\x80\x80\x80\x80\x80\x20\x22\x08\x08\x0c\x12\x01\x01\x1a\x01k\x22\x02\x08\x07";
     let rest = postscript(&[u8::try_from(footer.len()).unwrap()], 0, &[0]);
     let whole = [b"ORC", &footer[..], &rest[3..]].concat();
     let error = read(ColumnarFormat::Orc, file(&whole), &[0], |_, _| {}).unwrap_err();
     let ColumnarError::Damaged(what) = error else { panic!("{error:?}") };
-    assert_eq!(what, format!("it says that its {} bytes hold {} rows", whole.len(), 1_u64 << 40));
+    assert_eq!(what, format!("it claims to hold {} rows in {} bytes", 1_u64 << 40, whole.len()));
 }

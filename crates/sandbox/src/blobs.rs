@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn small_bodies_are_inline_and_large_ones_files_that_die_with_their_use() {
+    fn stores_small_bodies_inline_and_removes_unused_files() {
         let dir = tempfile::tempdir().unwrap();
         let bodies = BlobStore::open(dir.path().join("bodies"), std::iter::empty()).unwrap();
         let content: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_served_without_being_there() {
+    fn serves_zeros_without_storing_them() {
         let bodies = BlobStore::in_memory();
         assert_eq!(all(&bodies, &ObjectBlob::Zeros, 10..200_000), vec![0; 199_990]);
         assert!(matches!(stored(&bodies, &[1; 5000]).body, ObjectBlob::Inline(_)));

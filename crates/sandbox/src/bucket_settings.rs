@@ -46,9 +46,9 @@ impl LifecycleError {
     /// Returns a message for people.
     pub(super) fn message(self) -> &'static str {
         match self {
-            Self::RuleCount => "A lifecycle has from one rule to a thousand",
-            Self::InvalidId => "A rule's ID has up to 255 characters, and no other rule has it",
-            Self::NoAction => "A rule has at least one action",
+            Self::RuleCount => "A lifecycle must have 1 to 1000 rules",
+            Self::InvalidId => "A rule's ID must be unique and have at most 255 characters",
+            Self::NoAction => "A rule must have at least one action",
             Self::InvalidDays => "Days must be a positive number",
         }
     }

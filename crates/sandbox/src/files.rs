@@ -31,13 +31,13 @@ pub(crate) fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<Fil
     }
     let is_link = || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     let refused =
-        || io::Error::other("it is a symbolic link, which is not followed here: put what it points to in its place");
+        || io::Error::other("it is a symbolic link, which the sandbox does not follow; replace it with its target");
     if cfg!(not(unix)) && is_link() {
         return Err(refused());
     }
     let opened = options.open(path).map_err(|error| if is_link() { refused() } else { error })?;
     if !opened.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file; remove it"));
+        return Err(io::Error::other("it is not a regular file; remove it"));
     }
     Ok(opened)
 }

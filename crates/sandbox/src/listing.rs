@@ -140,7 +140,7 @@ pub(super) struct ResultPage<T> {
     pub(super) is_truncated: bool,
 }
 
-/// Takes up to `rate_limit` items. An empty page never announces more results, because it has no last name to continue
+/// Takes up to `limit` items. An empty page never announces more results, because it has no last name to continue
 /// after.
 pub(super) fn take_page<T>(mut items: impl Iterator<Item = T>, limit: usize) -> ResultPage<T> {
     let taken: Vec<T> = items.by_ref().take(limit).collect();

@@ -74,12 +74,12 @@ impl StateLog {
             let mut reader = BufReader::with_capacity(1 << 20, &mut file);
             let mut magic = [0; MAGIC.len()];
             if total < good || reader.read_exact(&mut magic).is_err() || magic != MAGIC {
-                return Err(StateLogError::Damaged { at: 0, what: "it is not the log of a sandbox" });
+                return Err(StateLogError::Damaged { at: 0, what: "it is not a sandbox log" });
             }
             let mut payload = Vec::new();
             while let Some(length) = next_record(&mut reader, good, total, &mut payload)? {
                 let damaged = |what| StateLogError::Damaged { at: good, what };
-                let change = codec::decode(&payload).map_err(|_| damaged("the record is not understood"))?;
+                let change = codec::decode(&payload).map_err(|_| damaged("the record is invalid"))?;
                 state.apply(change).map_err(|misfit| damaged(misfit.0))?;
                 good += length;
                 records += 1;
@@ -120,7 +120,7 @@ impl StateLog {
     /// Returns an error if the changes cannot be written. The log then contains none of them.
     pub(super) fn append(&mut self, changes: &[StateChange]) -> io::Result<()> {
         if self.broken {
-            return Err(io::Error::other("an earlier write to the sandbox's log failed half-way"));
+            return Err(io::Error::other("an earlier write to the sandbox's log failed; restart the sandbox"));
         }
         self.buffer.clear();
         for change in changes {
@@ -171,11 +171,11 @@ fn next_record(
     };
     let (length, length_check, check) = (word()?, word()?, word()?);
     if crc32fast::hash(&length) != u32::from_le_bytes(length_check) {
-        return Err(StateLogError::Damaged { at, what: "the record's length does not fit its check" });
+        return Err(StateLogError::Damaged { at, what: "the record's length fails its checksum" });
     }
     let length = u32::from_le_bytes(length);
     if length > MAX_PAYLOAD_BYTES {
-        return Err(StateLogError::Damaged { at, what: "the record is longer than any can be" });
+        return Err(StateLogError::Damaged { at, what: "the record is too long" });
     }
     let whole = HEADER_BYTES as u64 + u64::from(length);
     if left < whole {
@@ -187,7 +187,7 @@ fn next_record(
         if left == whole {
             return Ok(None);
         }
-        return Err(StateLogError::Damaged { at, what: "the record does not fit its check" });
+        return Err(StateLogError::Damaged { at, what: "the record fails its checksum" });
     }
     Ok(Some(whole))
 }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_is_there_after_opening() {
+    fn keeps_appended_changes_after_reopening() {
         let (_dir, path) = written(&some());
         let replayed = StateLog::open(&path).unwrap();
         assert_eq!(replayed.records, 7);

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_codes_lead_back() {
+    fn names_and_codes_round_trip() {
         for code in 0..=255 {
             if let Some(class) = ObjectStorageClass::from_code(code) {
                 assert!(
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_oss_calls_a_class_leads_back_and_is_archived_alike() {
+    fn oss_classes_round_trip_and_agree_on_archiving() {
         for class in (0..=255).filter_map(ObjectStorageClass::from_code) {
             let told = ObjectStorageClass::parse_oss_name(class.oss_name()).unwrap();
             assert_eq!(told.oss_name(), class.oss_name());

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_requests_a_second_are_admitted_and_a_tenth_of_a_second_more_at_first() {
+    fn admits_the_rate_plus_an_initial_burst() {
         assert_eq!(admitted(1), 2);
         assert!((209..=210).contains(&admitted(100)), "{}", admitted(100));
         assert_eq!(admitted(100_000), 2000);

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_runs_its_course() {
+    fn a_restore_completes_and_expires() {
         let mut object = archived(ObjectStorageClass::Glacier);
         assert!(!is_readable(&object, UnixMillis(0)));
         let restore = accepted(decide(&object, 2, RetrievalTier::Standard, UnixMillis(0), ONE));

@@ -2,7 +2,7 @@
 //!
 //! The table is a CSV file with a header row. The columns `bucket` and `key` are required. The columns `size` (in
 //! bytes, default 0), `storage_class` (a name of S3 or OSS, default `STANDARD`), `last_modified` (RFC 3339, default
-//! now), `tags` (such as `a=b&c=d`), `effective_acl` (default `private`), and `version_id` are optional. The columns can be in
+//! now), `tags` (such as `a=b&c=d`), `acl` (default `private`), and `version_id` are optional. The columns can be in
 //! any order. A key is URL-encoded, as in manifests: `%XX` is decoded once, and `+` stays as it is.
 //!
 //! An object from the table has a size but no content: its content is served as zero bytes. A bucket is created when it
@@ -55,7 +55,7 @@ pub(super) fn seed(
         for bucket in sorted_entries(&files)? {
             let name = relative_name(&files, &bucket)?;
             if !check_bucket_name(&name) || !bucket.is_dir() {
-                return Err(invalid_entry(&bucket, "not a folder named like a bucket"));
+                return Err(invalid_entry(&bucket, "it is not a folder with a valid bucket name"));
             }
             ensure_bucket(state, &name, now);
             seed_folder(state, bodies, &name, &bucket, "", now)?;
@@ -78,7 +78,7 @@ impl SeedColumns {
                 return Err(format!("there is no column `{}`; the columns are {known}", name.escape_debug()));
             };
             if places[column].replace(field).is_some() {
-                return Err(format!("the column `{name}` is there twice"));
+                return Err(format!("the column `{name}` appears twice"));
             }
         }
         if let Some(missing) = (0..2).find(|column| places[*column].is_none()) {
@@ -127,17 +127,17 @@ fn seed_row(
 ) -> Result<(), String> {
     let bucket = columns.text(record, 0)?.ok_or("the bucket is empty")?;
     if !check_bucket_name(bucket) {
-        return Err(format!("`{}` is not a bucket's name", bucket.escape_debug()));
+        return Err(format!("`{}` is not a valid bucket name", bucket.escape_debug()));
     }
     let encoded = columns.field(record, 1).ok_or("the key is empty")?;
     if let Some(at) = find_invalid_escape(encoded) {
-        return Err(format!("the key has a % at its byte {} that is no escape: a % is written %25", at + 1));
+        return Err(format!("the key has an invalid escape at byte {}: write a % as %25", at + 1));
     }
     let key: Vec<u8> = percent_decode(encoded).collect();
     if key.len() > MAX_KEY_BYTES {
         return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
     }
-    let key = std::str::from_utf8(&key).map_err(|_| "the key does not decode to UTF-8, which S3 asks of keys")?;
+    let key = std::str::from_utf8(&key).map_err(|_| "the key does not decode to UTF-8, which S3 requires")?;
     let size = match columns.text(record, 2)? {
         None => 0,
         Some(size) => size.parse().map_err(|_| format!("`{}` is not a size in bytes", size.escape_debug()))?,
@@ -180,7 +180,7 @@ fn seed_row(
     let etag = ETag { md5: placeholder_md5(bucket, key, id, size), parts: 0 };
     let object = StoredObject { size, etag, class, acl, tags, body: ObjectBlob::Zeros, restore: None, headers: None };
     let version = StoredVersion { id: id.map(Into::into), modified, object: Some(object) };
-    state.insert_by_time(bucket, key, version).map_err(|_| "the object was listed before".to_owned())
+    state.insert_by_time(bucket, key, version).map_err(|_| "the object is a duplicate".to_owned())
 }
 
 /// Returns the position of the first `%` that is not followed by two hexadecimal digits.
@@ -234,7 +234,7 @@ fn seed_folder(
         };
         let version = StoredVersion { id: None, modified: now, object: Some(object) };
         if state.insert_by_time(bucket, &key, version).is_err() {
-            return Err(invalid_entry(&path, "an object that the table lists too"));
+            return Err(invalid_entry(&path, "its object is also in the table"));
         }
     }
     Ok(())
@@ -263,11 +263,11 @@ fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, SandboxError> {
 
 fn relative_name(folder: &Path, path: &Path) -> Result<String, SandboxError> {
     let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
-    name.map(str::to_owned).ok_or_else(|| invalid_entry(path, "named in UTF-8, as keys are"))
+    name.map(str::to_owned).ok_or_else(|| invalid_entry(path, "its name is not UTF-8, which keys must be"))
 }
 
 fn invalid_entry(path: &Path, what: &'static str) -> SandboxError {
-    SandboxError::Io { doing: "fill from", path: path.to_owned(), source: std::io::Error::other(what) }
+    SandboxError::Io { doing: "seed from", path: path.to_owned(), source: std::io::Error::other(what) }
 }
 
 #[cfg(test)]
@@ -308,13 +308,13 @@ mod tests {
             ("bucket\n", 1, "`key` is missing"),
             ("bucket,key,colour\n", 1, "no column `colour`"),
             ("bucket,key,key\n", 1, "twice"),
-            ("bucket,key\nabc,k\nX,k\n", 3, "`X` is not a bucket"),
+            ("bucket,key\nabc,k\nX,k\n", 3, "`X` is not a valid bucket"),
             ("bucket,key\nabc,\n", 2, "key is empty"),
             ("bucket,key\nabc,%FF\n", 2, "UTF-8"),
-            ("bucket,key\nabc,a%20%2\n", 2, "% at its byte 5"),
-            ("bucket,key\na\u{1b}[2Jb,k\n", 2, "`a\\u{1b}[2Jb` is not a bucket"),
+            ("bucket,key\nabc,a%20%2\n", 2, "escape at byte 5"),
+            ("bucket,key\na\u{1b}[2Jb,k\n", 2, "`a\\u{1b}[2Jb` is not a valid bucket"),
             ("bucket,key,version_id\nabc,k,v 1\n", 2, "visible ASCII"),
-            ("bucket,key\nabc,k\nabc,k\n", 3, "listed before"),
+            ("bucket,key\nabc,k\nabc,k\n", 3, "a duplicate"),
             ("bucket,key,size\nabc,k,-1\n", 2, "`-1` is not a size"),
             ("bucket,key,storage_class\nabc,k,COLD\n", 2, "`COLD` is not a storage class"),
             ("bucket,key,last_modified\nabc,k,today\n", 2, "`today` is not a time"),

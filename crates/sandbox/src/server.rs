@@ -60,7 +60,7 @@ struct ConnectionLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxServerError {
     /// Other machines could reach the address, and this was not allowed explicitly.
-    #[error("{0} can be reached from other machines, and the sandbox's keys are public")]
+    #[error("{0} is reachable from other machines, and the sandbox's keys are public")]
     NotLoopback(SocketAddr),
     /// The server cannot listen on the address, for example because it is in use.
     #[error("cannot listen on {address}: {source}")]
@@ -276,7 +276,7 @@ async fn check_body(parts: Parts, body: IdleTimeoutBody) -> Result<Request<Body>
     };
     let document = Limited::new(body, length).collect().await;
     let document =
-        document.map_err(|error| s3_error!(IncompleteBody, "The document did not arrive: {error}"))?.to_bytes();
+        document.map_err(|error| s3_error!(IncompleteBody, "The document is incomplete: {error}"))?.to_bytes();
     s3::check_document(&parts.headers, &document)?;
     Ok(Request::from_parts(parts, Body::from(document)))
 }
@@ -298,7 +298,7 @@ impl hyper::body::Body for IdleTimeoutBody {
             self.idle_timer.as_mut().reset(end);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        self.idle_timer.as_mut().poll(cx).map(|()| Some(Err("the client fell silent".into())))
+        self.idle_timer.as_mut().poll(cx).map(|()| Some(Err("the client stopped sending".into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -384,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_falls_silent_is_not_waited_for() {
+    fn closes_idle_connections() {
         let server = server(ConnectionLimits { connections: 8, idle_timeout: Duration::from_millis(100) });
         send(server.address(), "");
         send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nA");
         let document = send(server.address(), "PUT /b/k?tagging HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n<");
-        assert!(document.starts_with("HTTP/1.1 400 ") && document.contains("the client fell silent"), "{document}");
+        assert!(document.starts_with("HTTP/1.1 400 ") && document.contains("the client stopped sending"), "{document}");
     }
 
     #[test]

@@ -151,9 +151,9 @@ pub(super) enum StateChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StateChangeError(pub(super) &'static str);
 
-const NO_BUCKET: StateChangeError = StateChangeError("it names a bucket that is not there");
-const NO_VERSION: StateChangeError = StateChangeError("it names an object version that is not there");
-const NO_UPLOAD: StateChangeError = StateChangeError("it names a multipart upload that is not there");
+const NO_BUCKET: StateChangeError = StateChangeError("the record refers to a missing bucket");
+const NO_VERSION: StateChangeError = StateChangeError("the record refers to a missing object version");
+const NO_UPLOAD: StateChangeError = StateChangeError("the record refers to a missing multipart upload");
 
 impl SandboxState {
     /// Applies a change. Returns the blob files that are no longer used.
@@ -246,7 +246,7 @@ impl SandboxState {
             return Ok(());
         };
         if entry.find_mut(version.id.as_deref()).is_some() {
-            return Err(StateChangeError("it was listed before"));
+            return Err(StateChangeError("the object version exists already"));
         }
         let mut versions = mem::replace(entry, KeyVersions::Many(Vec::new())).into_versions();
         let at = versions.partition_point(|other| other.modified <= version.modified);
@@ -401,7 +401,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn filled_versions_stand_by_age_whatever_their_order() {
+    fn orders_seeded_versions_by_age() {
         let mut state = with_bucket();
         for (id, modified) in [("new", 30), ("old", 10), ("mid", 20)] {
             state.insert_by_time("b", "k", version(Some(id), modified, ObjectBlob::Zeros)).unwrap();

@@ -101,7 +101,7 @@ impl Sandbox {
     /// or if the seed file is not valid.
     pub fn open(dir: &Path, fill: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
         let io = |doing, path: PathBuf| move |source| SandboxError::Io { doing, path, source };
-        fs::create_dir_all(dir).map_err(io("make the folder", dir.to_owned()))?;
+        fs::create_dir_all(dir).map_err(io("create the folder", dir.to_owned()))?;
         let lock_path = dir.join(LOCK_FILE);
         let plainly = File::options().create(true).truncate(false).write(true).clone();
         let lock = open_regular(&lock_path, &plainly).map_err(io("open", lock_path.clone()))?;
@@ -112,7 +112,7 @@ impl Sandbox {
         }
         let path = dir.join(LOG_FILE);
         let bodies_dir = dir.join(BLOB_FOLDER);
-        let exists = path.try_exists().map_err(io("look for", path.clone()))?;
+        let exists = path.try_exists().map_err(io("access", path.clone()))?;
         let (state, log, bodies) = if exists {
             let (state, log) = replay_log(&path)?;
             let bodies = BlobStore::open(bodies_dir.clone(), state.blob_files()).map_err(io("open", bodies_dir))?;

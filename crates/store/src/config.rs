@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_services_own_endpoints_are_told_from_others() {
+    fn recognizes_the_services_own_endpoints() {
         for own in [
             "https://s3.eu-west-1.amazonaws.com",
             "https://S3.dualstack.us-east-1.AMAZONAWS.com:443",

@@ -23,15 +23,13 @@ pub enum StoreConnectError {
     #[error("{}", root_cause(.0))]
     RoleNotAssumed(#[source] CredentialsError),
     /// The plan names no endpoint. Plan validation rejects such plans earlier.
-    #[error("no endpoint: the plan's [store] names none")]
+    #[error("no endpoint: the plan's [store] sets none")]
     NoEndpoint,
     /// Neither the plan nor the environment names a region.
-    #[error("no region: neither the plan's [store] nor the environment names one")]
+    #[error("no region: neither the plan's [store] nor the environment sets one")]
     NoRegion,
     /// The system has no CA certificates to verify servers with.
-    #[error(
-        "no certificates: the system has none that it trusts ({0}); install its CA bundle, or name one in SSL_CERT_FILE"
-    )]
+    #[error("no certificates: the system trusts none ({0}); install a CA bundle, or set SSL_CERT_FILE to one")]
     NoCertificates(#[source] io::Error),
 }
 
@@ -66,7 +64,7 @@ pub async fn connect(config: &StoreConfig) -> Result<Arc<dyn ConditionalPut>, St
             Ok(Arc::new(store))
         }
         StoreProvider::Aws | StoreProvider::S3 => {
-            // Checked first, because no credentials can be requested over `is_https` without certificates.
+            // Checked first, because no credentials can be requested over https without certificates.
             let is_plain = config.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
             WebConnector::new(!is_plain).map_err(StoreConnectError::NoCertificates)?;
             let http = credentials::http_client();

@@ -60,7 +60,7 @@ impl ListCursor {
         };
         self.visited.insert(self.digest(from));
         if self.visited.contains(&self.digest(Some(&next))) {
-            return Err("its pages lead in a circle, so it would never end".to_owned());
+            return Err("its pages form a loop".to_owned());
         }
         Ok(Some(next))
     }
@@ -76,7 +76,7 @@ impl ListCursor {
         }
         self.idle_pages += 1;
         if self.idle_pages > self.idle_limit {
-            return Err(format!("it sent {} pages in a row without a new name", self.idle_limit));
+            return Err(format!("{} pages in a row had no new name", self.idle_limit));
         }
         Ok(())
     }
@@ -89,9 +89,7 @@ impl ListCursor {
 /// Returns the server's cursor, unless it goes backwards or stays in place.
 fn validate_advance<'a>(from: Option<&ListPosition>, server: &'a ListPosition) -> Result<&'a ListPosition, String> {
     match (from, server) {
-        (Some(from), server) if from == server => {
-            Err("the next page begins where this one began, so it would never end".to_owned())
-        }
+        (Some(from), server) if from == server => Err("the next page starts where this one started".to_owned()),
         (Some(ListPosition::After { key: before, .. }), ListPosition::After { key, .. }) if key < before => {
             Err(format!("it went backwards: {key} after {before}"))
         }
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_begins_with_its_marker_again_is_followed_where_it_leads() {
+    fn follows_a_server_that_repeats_its_marker() {
         let mut cursor = ListCursor::new(true, 10);
         let (here, next) = (after("k", Some("4")), after("k", Some("3")));
         assert_eq!(cursor.advance(None, &deleted("k", "4", here.clone())), Ok(Some(here.clone())));
@@ -166,7 +164,7 @@ mod tests {
         assert_eq!(cursor.advance(None, &page(&["a/"], token("1"))), Ok(Some(token("1"))));
         assert_eq!(follow(&mut cursor, &token("1"), &page(&[], token("2"))), Ok(Some(token("2"))));
         let circle = follow(&mut cursor, &token("2"), &page(&["a/"], token("1"))).expect_err("a circle");
-        assert!(circle.contains("in a circle"), "{circle}");
+        assert!(circle.contains("form a loop"), "{circle}");
     }
 
     #[test]
@@ -182,7 +180,7 @@ mod tests {
     fn a_cursor_that_stays_or_goes_back_is_an_error() {
         let mut cursor = ListCursor::new(false, 1000);
         let stays = follow(&mut cursor, &token("1"), &page(&["a/"], token("1"))).expect_err("it stays");
-        assert!(stays.contains("begins where this one began"), "{stays}");
+        assert!(stays.contains("starts where this one started"), "{stays}");
         let back = follow(&mut cursor, &after("b", None), &page(&[], after("a", None))).expect_err("it goes back");
         assert_eq!(back, "it went backwards: a after b");
     }
@@ -195,6 +193,6 @@ mod tests {
             from = cursor.advance(from.as_ref(), &page(&[], token(&number.to_string()))).expect("patience");
         }
         let over = cursor.advance(from.as_ref(), &page(&[], token("5"))).expect_err("no more patience");
-        assert_eq!(over, "it sent 5 pages in a row without a new name");
+        assert_eq!(over, "5 pages in a row had no new name");
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct ErrorResponse<'a> {
 
 impl ErrorResponse<'_> {
     /// Builds the error, with the server's code and message, or with ones derived from the status if it sent none.
-    /// `url` describes the request.
+    /// `endpoint` describes the request.
     pub(super) fn into_error(self, endpoint: String) -> StoreError {
         let Self { status, code, message, request_id, ec, retry_after } = self;
         let sent = code.filter(|code| !code.is_empty());
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_credentials_are_told_from_refused_objects() {
+    fn distinguishes_rejected_credentials_from_rejected_objects() {
         let whose_it_is = [
             (400, "ExpiredToken"),
             (403, "ExpiredTokenException"),

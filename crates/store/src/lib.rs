@@ -100,7 +100,7 @@ pub trait Store: Send + Sync + 'static {
         from: u64,
     ) -> Result<OpenedObject, StoreError> {
         let (_, request) = (etag, format!("GET {bucket}/{key}"));
-        let why = format!("this store cannot be read on from byte {from}");
+        let why = format!("this store cannot resume a read at byte {from}");
         Err(StoreError::without_response(FaultClass::Rejected, "NotImplemented", &why, request))
     }
 

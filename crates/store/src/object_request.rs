@@ -145,11 +145,14 @@ impl ContentIdentity {
 
 impl fmt::Display for ContentIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let etag = self.etag.as_deref().map_or("no ETag", |etag| etag);
+        match &self.etag {
+            Some(etag) => write!(f, "ETag {etag}")?,
+            None => f.write_str("no ETag")?,
+        }
         match self.size {
-            Some(1) => write!(f, "{etag}, 1 byte"),
-            Some(size) => write!(f, "{etag}, {size} bytes"),
-            None => write!(f, "{etag}, of unknown length"),
+            Some(1) => f.write_str(" (1 byte)"),
+            Some(size) => write!(f, " ({size} bytes)"),
+            None => f.write_str(" (unknown length)"),
         }
     }
 }

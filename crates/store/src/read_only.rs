@@ -33,7 +33,7 @@ impl ReadOnlyStore {
 }
 
 fn write_rejected(url: String) -> StoreError {
-    let message = "a request that writes was not sent: this command only reads, so that this is a mistake of its own";
+    let message = "a write was not sent, because this command only reads: this is a bug in batchplan; please report it";
     StoreError::without_response(FaultClass::Rejected, "ReadOnly", message, url)
 }
 
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_reads_comes_through() {
+    async fn lets_only_reads_through() {
         let inner = Arc::new(Noting::default());
         let store = ReadOnlyStore::new(inner.clone());
         let object = ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k"), version: None };

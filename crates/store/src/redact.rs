@@ -123,7 +123,7 @@ impl UnescapedText {
         }
     }
 
-    /// Returns the longest match around an anchor that starts at `at` in the text and at `bucket_location` in the secret.
+    /// Returns the longest match around an anchor that starts at `at` in the text and at `place` in the secret.
     fn extend_match(&self, at: usize, secret: &[u8], place: usize) -> Range<usize> {
         let alike = |(one, other): &(&u8, &u8)| one == other;
         let before = self.bytes[..at].iter().rev().zip(secret[..place].iter().rev()).take_while(alike).count();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_known_again_in_every_writing() {
+    fn finds_a_secret_in_every_encoding() {
         let xml = |c: char| match c {
             '&' => "&amp;".to_owned(),
             '"' => "&quot;".to_owned(),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn no_server_has_it_compare_for_long() {
+    fn takes_linear_time_for_hostile_text() {
         let token = "T".repeat(4000);
         let near = format!("{}X", "T".repeat(3999)).repeat(16);
         let all = redact(&near, &[&token], 1024);
@@ -311,7 +311,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_said_nothing_of_a_secret_is_left(
+        fn never_leaves_a_piece_of_a_secret(
             before in "[ -~é]{0,20}", secret in "[!-~]{16,40}", after in "[ -~é]{0,20}", how in 0..4, cut in 0..20_usize,
         ) {
             let mut repeated = String::new();

@@ -111,7 +111,7 @@ impl Store for S3Store {
         } else if key.as_bytes().len() > MAX_KEY_BYTES {
             Some("the key is longer than 1024 bytes")
         } else if key.as_str().is_err() {
-            Some("the key is not UTF-8, and S3 carries no other")
+            Some("the key is not UTF-8, which S3 requires")
         } else {
             None
         }

@@ -60,11 +60,11 @@ pub fn scaled(limit: Duration) -> Duration {
 
 /// A time limit was exceeded. Contains the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no answer within {}", DisplaySeconds(*.0))]
+#[error("no response within {}", DisplaySeconds(*.0))]
 pub struct TimeLimitError(pub Duration);
 
 /// Waits for `work`, at most for `limit`. With each tick the listener is notified which host is waited for, and for
-/// what. `waiting_for` describes the latter, for example `no answer to GET https://host/bucket`.
+/// what. `waiting_for` describes the latter, for example `no response to GET https://host/bucket`.
 ///
 /// # Errors
 /// Returns an error if the limit is exceeded. `work` is dropped in that case.
@@ -166,6 +166,7 @@ impl fmt::Display for StallReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent(time) => write!(f, "nothing for {}", DisplaySeconds(*time)),
+            Self::Slow(1, time) => write!(f, "only 1 byte in {}", DisplaySeconds(*time)),
             Self::Slow(bytes, time) => write!(f, "only {bytes} bytes in {}", DisplaySeconds(*time)),
         }
     }
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_keeps_the_least_rate_may_take_for_ever_without_a_word() {
+    async fn never_stalls_at_the_minimum_rate() {
         let (stalled, announced) = stream(&vec![(5, 6 << 10); 1000]).await;
         assert_eq!((stalled, announced), (None, Vec::new()));
     }
@@ -345,7 +346,7 @@ mod tests {
     async fn a_limit_runs_out() {
         let never = std::future::pending::<()>();
         let late = with_time_limit(Duration::from_secs(25), "h", || "x".to_owned(), never).await;
-        assert_eq!(late.map_err(|late| late.to_string()), Err("no answer within 25 s".to_owned()));
+        assert_eq!(late.map_err(|late| late.to_string()), Err("no response within 25 s".to_owned()));
         assert_eq!(with_time_limit(MAX_SILENCE, "h", String::new, async { 7 }).await, Ok(7));
     }
 }

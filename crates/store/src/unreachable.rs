@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_refuses_everything_for_good_and_says_why() {
+    async fn rejects_everything_with_the_reason() {
         let store = UnreachableStore::new("no credentials");
         let (bucket, key) = (BucketName::new("bkt"), ObjectKey::from("a b/c"));
         let object = ObjectId { bucket: bucket.clone(), key: key.clone(), version: None };

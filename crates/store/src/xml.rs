@@ -17,28 +17,28 @@ const MAX_NAME: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum XmlReadError {
     /// It is not well-formed XML, or it is truncated.
-    #[error("it is no complete XML document")]
+    #[error("it is not a complete XML document")]
     Malformed,
     /// It has a document type declaration, which can define entities.
-    #[error("it has a document type, which no store sends")]
+    #[error("it has a document type declaration, which is not allowed")]
     DocumentType,
     /// It refers to an entity that XML does not predefine.
-    #[error("it refers to an entity that it cannot define")]
+    #[error("it refers to an unknown entity")]
     UnknownEntity,
     /// It is nested too deeply.
     #[error("it is nested too deeply")]
     TooDeep,
     /// An element does not contain a required child element exactly once.
-    #[error("a <{0}> has not exactly one <{1}> with a text")]
+    #[error("a <{0}> does not have exactly one <{1}> with text")]
     NotExactlyOne(&'static str, &'static str),
     /// An element is in a place where it has no known meaning.
-    #[error("a <{0}> stands where none is expected")]
+    #[error("a <{0}> is in an unexpected place")]
     Misplaced(&'static str),
     /// Two elements are the same, but must be unique.
-    #[error("two of its <{0}> are the same")]
+    #[error("it has a duplicate <{0}>")]
     Duplicate(&'static str),
     /// The name of an element is too long.
-    #[error("an element has a name of more than {MAX_NAME} bytes")]
+    #[error("an element name is longer than {MAX_NAME} bytes")]
     NameTooLong,
 }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_element_is_told_with_its_path_and_text() {
+    fn reports_every_element_with_path_and_text() {
         let document =
             "<?xml version=\"1.0\"?>\n<T xmlns='x'><S>y<K>a &amp;&#x41;&#10;</K><V/>z</S><!-- c --><S>x</S></T>\n";
         let told = ["T/S/K=a &A\n", "T/S/V=", "T/S=yz", "T/S=x", "T="];
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_store_sends_is_refused() {
+    fn rejects_documents_that_no_store_sends() {
         let deep = format!("{}{}", "<a>".repeat(40), "</a>".repeat(40));
         let named = format!("<{}/>", "a".repeat(65));
         let bomb = "<!DOCTYPE l [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><l>&b;</l>";
@@ -174,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(document in "[<>/a&;#!\\[\\]x ?\"=-]{0,60}") {
+        fn never_panics(document in "[<>/a&;#!\\[\\]x ?\"=-]{0,60}") {
             let _ = leaves(&document);
         }
     }

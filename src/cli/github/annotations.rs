@@ -31,7 +31,7 @@ pub(super) fn annotations<'a>(
         all.iter().take(MAX_ANNOTATIONS).map(|(_, file, problem)| annotation(file, problem, &place)).collect();
     if more > 0 {
         let level = if all.iter().skip(MAX_ANNOTATIONS).any(|(warning, ..)| !warning) { "error" } else { "warning" };
-        lines.push(format!("::{level}::... and {more} more: the log of this step has them all"));
+        lines.push(format!("::{level}::... and {more} more; see the log of this step"));
     }
     lines
 }
@@ -80,35 +80,35 @@ mod tests {
             problems.push(
                 FileProblem::new(format!("no {number}\n::set-output name=x::y"))
                     .label(6..7, "50 % of it")
-                    .help("mend it"),
+                    .help("fix it"),
             );
         }
         problems
     }
 
     #[test]
-    fn each_has_its_place_and_begins_no_line_of_its_own() {
+    fn annotations_have_positions_and_are_escaped() {
         let lines = annotations([&problems("a,b:c.toml", 1)], str::to_owned);
         assert_eq!(
             lines,
             [
                 "::error file=a%2Cb%3Ac.toml,line=2,endLine=2,col=1,endColumn=2::no 0%0A::set-output name=x::y: 50 %25 of \
-              it%0Ahelp: mend it"
+              it%0Ahelp: fix it"
             ]
         );
     }
 
     #[test]
-    fn there_are_ten_at_most_and_the_last_counts_the_rest() {
+    fn limits_the_number_of_annotations() {
         let (one, other) = (problems("a.toml", 8), problems("b.toml", 7));
         let lines = annotations([&one, &other], str::to_owned);
         assert_eq!(lines.len(), 10);
-        assert_eq!(lines[9], "::error::... and 6 more: the log of this step has them all");
+        assert_eq!(lines[9], "::error::... and 6 more; see the log of this step");
         assert_eq!(annotations([&one], str::to_owned).len(), 8);
     }
 
     #[test]
-    fn files_are_named_from_the_workspace() {
+    fn file_names_are_relative_to_the_workspace() {
         let here = std::env::current_dir().expect("a folder");
         assert_eq!(
             workspace_path(here.parent(), "x.toml"),

@@ -46,7 +46,7 @@ const RETRIES: RetryPolicy =
 const APP_LOGIN_SUFFIX: &str = "[bot]";
 
 /// How a refusal after too many requests is reported.
-const RATE_LIMIT: &str = "its rate limit is used up";
+const RATE_LIMIT: &str = "rate limit exceeded";
 
 /// What a comment is about. A new comment replaces the earlier one with the same subject.
 pub(in crate::cli) struct CommentSubject<'a> {
@@ -74,9 +74,9 @@ pub(super) fn update_comment(subject: &CommentSubject<'_>, markdown: &str, termi
     }
     // The caller may be inside a runtime, where blocking on another runtime is not allowed.
     let kept = std::thread::scope(|scope| scope.spawn(|| create_or_update(subject, markdown)).join());
-    match kept.unwrap_or_else(|_| Err("it failed".to_owned())) {
+    match kept.unwrap_or_else(|_| Err("internal error".to_owned())) {
         Ok(url) => terminal.eprint(format_args!("comment: {url}")),
-        Err(why) => terminal.runner_command(warning(&format!("the pull request has no new comment: {why}"))),
+        Err(why) => terminal.runner_command(warning(&format!("pull request comment not written: {why}"))),
     }
 }
 
@@ -101,7 +101,7 @@ fn create_or_update(subject: &CommentSubject<'_>, markdown: &str) -> Result<Stri
 /// Returns the whole comment, within GitHub's limit.
 fn body(marker: &str, markdown: &str, run: Option<&str>) -> String {
     let units = |text: &str| text.encode_utf16().count();
-    let end = run.map_or_else(String::new, |run| format!("\n[the run and its summary]({run})\n"));
+    let end = run.map_or_else(String::new, |run| format!("\n[workflow run and summary]({run})\n"));
     let room = MAX_COMMENT_UNITS - units(marker) - 1 - units(&end);
     format!("{marker}\n{}{end}", truncate_markdown(markdown, room, units))
 }
@@ -201,9 +201,8 @@ impl GithubApi {
         let token = needed("GITHUB_TOKEN")?;
         let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         let header = HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| is_token);
-        let mut token = header.ok_or(
-            "GITHUB_TOKEN holds white space, a control character or one outside ASCII: set it to the bare value",
-        )?;
+        let mut token = header
+            .ok_or("GITHUB_TOKEN contains white space, a control or non-ASCII character: set it to the bare value")?;
         token.set_sensitive(true);
         Ok(Self {
             client: WebClient::new(),
@@ -223,11 +222,11 @@ impl GithubApi {
             return Ok(number);
         }
         let commit = variable("GITHUB_SHA").filter(|sha| sha.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let commit = commit.ok_or("there is no pull request")?;
+        let commit = commit.ok_or("the run has no pull request")?;
         let found =
             self.request_with_retry(Method::GET, &self.api_url(&format!("commits/{commit}/pulls")), None).await?;
         let found: Json = serde_json::from_slice(&found.body).map_err(|error| error.to_string())?;
-        found[0]["number"].as_u64().ok_or_else(|| "the commit came from no pull request".to_owned())
+        found[0]["number"].as_u64().ok_or_else(|| "the commit belongs to no pull request".to_owned())
     }
 
     /// Writes the comment and returns its URL. A new comment is created only if there is certainly none yet.
@@ -238,8 +237,8 @@ impl GithubApi {
             let id = match self.find_comment(number, marker, &author).await? {
                 CommentSearch::Existing(id) if gone == Some(id) => {
                     return Err(
-                        "the comment of an earlier run is listed and cannot be changed: it may have been deleted \
-                                just now, or the token may not write it (pull-requests: write)"
+                        "the comment of an earlier run cannot be updated: it was just deleted, or the job needs the \
+                         permission pull-requests: write"
                             .to_owned(),
                     );
                 }
@@ -249,7 +248,7 @@ impl GithubApi {
                     return Ok(comment_url(&self.request(Method::POST, &path, Some(&json!({ "body": text }))).await?));
                 }
                 CommentSearch::Unknown(why) => {
-                    return Err(format!("it cannot be told which comment is its own: {why}"));
+                    return Err(format!("cannot tell which comment is batchplan's: {why}"));
                 }
             };
             let path = self.api_url(&format!("issues/comments/{id}"));
@@ -269,8 +268,8 @@ impl GithubApi {
         for page in 1..=MAX_PAGES {
             let path = format!("issues/{number}/comments?per_page={PAGE_SIZE}&page={page}");
             let answer = self.request_with_retry(Method::GET, &self.api_url(&path), None).await?;
-            let comments: Vec<GithubComment> =
-                serde_json::from_slice(&answer.body).map_err(|error| format!("GitHub's answer is odd: {error}"))?;
+            let comments: Vec<GithubComment> = serde_json::from_slice(&answer.body)
+                .map_err(|error| format!("unexpected response from GitHub: {error}"))?;
             let with_it = comments.iter().filter(|comment| {
                 let has_it = comment.body.as_deref().is_some_and(|body| body.starts_with(marker));
                 has_it && comment.user.is_some()
@@ -303,7 +302,7 @@ impl GithubApi {
         match told["data"]["viewer"]["login"].as_str() {
             Some(login) => TokenOwner::Known(login.to_owned()),
             None if told["errors"][0]["type"] == "RATE_LIMITED" => TokenOwner::Unknown(RATE_LIMIT.to_owned()),
-            None => TokenOwner::Unknown("GitHub does not say whom the token belongs to".to_owned()),
+            None => TokenOwner::Unknown("GitHub did not name the token's owner".to_owned()),
         }
     }
 
@@ -331,7 +330,7 @@ impl GithubApi {
     }
 
     async fn request(&self, method: Method, url: &str, body: Option<&Json>) -> Result<WebResponse, GithubApiError> {
-        let no_url = |_| GithubApiError { status: 400, message: "the address of GitHub's API is no URL".to_owned() };
+        let no_url = |_| GithubApiError { status: 400, message: "the URL of GitHub's API is not valid".to_owned() };
         let url = HttpUrl::parse(url).map_err(no_url)?;
         let headers = [
             (AUTHORIZATION, self.token.clone()),
@@ -361,21 +360,19 @@ fn describe_refusal(answer: &WebResponse) -> String {
         let until = until.and_then(|seconds| Timestamp::from_second(seconds).ok());
         let seconds = header(answer, "retry-after").and_then(|seconds| seconds.trim().parse::<u64>().ok());
         let again = match (seconds, until) {
-            (Some(seconds), _) => format!("; it wants to be asked again in {seconds} s"),
-            (None, Some(until)) => format!("; it counts anew from {until}"),
+            (Some(seconds), _) => format!("; retry in {seconds} s"),
+            (None, Some(until)) => format!("; it resets at {until}"),
             (None, None) => String::new(),
         };
         return format!("GitHub answered {status}: {RATE_LIMIT}{again}");
     }
     match status {
-        401 => "GitHub answered 401: it does not take GITHUB_TOKEN".to_owned(),
+        401 => "GitHub answered 401: GITHUB_TOKEN is not valid".to_owned(),
         403 => "GitHub answered 403; the job needs the permission pull-requests: write".to_owned(),
-        404 => {
-            "GitHub answered 404: the token does not see this repository or pull request; the job needs the permission \
-                pull-requests: write"
-                .to_owned()
-        }
-        410 => "GitHub answered 410: it is gone".to_owned(),
+        404 => "GitHub answered 404: the token has no access to this repository or pull request; the job needs the \
+             permission pull-requests: write"
+            .to_owned(),
+        410 => "GitHub answered 410: it no longer exists".to_owned(),
         status => format!("GitHub answered {status}"),
     }
 }
@@ -434,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_is_one_comment_whatever_the_plan_is_called() {
+    fn marker_is_a_single_html_comment_for_any_plan_name() {
         let hostile = subject("x --> <script>", "a\nb").marker();
         assert!(hostile.starts_with("<!-- batchplan plan ") && hostile.ends_with(" -->"), "{hostile}");
         assert_eq!(hostile.matches("--").count(), 2);
@@ -442,17 +439,21 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_fits_as_github_counts() {
+    fn comment_fits_the_github_limit() {
         let end = Some("https://github.com/a/b/actions/runs/1");
         assert_eq!(
             body("<!-- m -->", "text\n", end),
-            "<!-- m -->\ntext\n\n[the run and its summary](https://github.com/a/b/actions/runs/1)\n"
+            "<!-- m -->\ntext\n\n[workflow run and summary](https://github.com/a/b/actions/runs/1)\n"
         );
         for line in ["a\n", "é\n", "😀\n"] {
             let long = body("<!-- m -->", &line.repeat(70_000), end);
             let units = long.encode_utf16().count();
             assert!((65_500..=65_535).contains(&units), "{units}");
-            assert!(long.ends_with("room for\n\n[the run and its summary](https://github.com/a/b/actions/runs/1)\n"));
+            assert!(
+                long.ends_with(
+                    "... (truncated)\n\n[workflow run and summary](https://github.com/a/b/actions/runs/1)\n"
+                )
+            );
         }
     }
 }

@@ -97,7 +97,7 @@ fn job_section(outcome: &ReportedJob<'_>, failures: &[(FailureCode, FailureGroup
     text.push_str(&facts_table(job));
     text.push_str(&failure_table(failures));
     let examples = FoldedBlock {
-        heading: "some of the objects that failed".to_owned(),
+        heading: "examples of failed objects".to_owned(),
         language: "",
         lines: failed_examples(failures),
     };
@@ -112,18 +112,18 @@ fn job_section(outcome: &ReportedJob<'_>, failures: &[(FailureCode, FailureGroup
 fn headline(job: &JobRecord) -> String {
     let Progress { total, succeeded, failed } = job.progress;
     match job.status {
-        JobStatus::Complete if total == 0 => "There were no objects to work on.".to_owned(),
-        JobStatus::Complete if failed == 0 && total == 1 => "The one object succeeded.".to_owned(),
+        JobStatus::Complete if total == 0 => "There were no objects to process.".to_owned(),
+        JobStatus::Complete if failed == 0 && total == 1 => "The only object succeeded.".to_owned(),
         JobStatus::Complete if failed == 0 => format!("All {} succeeded.", format_objects(total)),
         JobStatus::Complete => {
-            format!("{} of {} failed, {succeeded} succeeded.", HumanCount(failed), format_objects(total))
+            format!("{} of {} failed, {} succeeded.", HumanCount(failed), format_objects(total), HumanCount(succeeded))
         }
         JobStatus::Suspended => {
-            format!("{} to work on, once somebody confirms it. Nothing was changed.", format_objects(total))
+            format!("{} to process after confirmation. Nothing was changed.", format_objects(total))
         }
-        JobStatus::Ready => format!("{} to work on. Nothing was changed yet.", format_objects(total)),
-        JobStatus::New | JobStatus::Preparing => "Its manifest is not resolved yet. Nothing was changed.".to_owned(),
-        _ if job.next_row.is_none() && job.in_doubt == 0 => "No object was touched.".to_owned(),
+        JobStatus::Ready => format!("{} to process. Nothing was changed yet.", format_objects(total)),
+        JobStatus::New | JobStatus::Preparing => "The manifest is not resolved yet. Nothing was changed.".to_owned(),
+        _ if job.next_row.is_none() && job.in_doubt == 0 => "No object was attempted.".to_owned(),
         _ => format!(
             "{} succeeded and {} failed; {} not attempted{}.",
             HumanCount(succeeded),
@@ -188,7 +188,8 @@ fn failure_table(failures: &[(FailureCode, FailureGroup)]) -> String {
     let more = failures.len().saturating_sub(MAX_ERROR_CODES);
     if more > 0 {
         let count: u64 = failures.iter().skip(MAX_ERROR_CODES).map(|(_, reason)| reason.count).sum();
-        let _ = writeln!(text, "| {} | {more} other codes | |", HumanCount(count));
+        let codes = if more == 1 { "code" } else { "codes" };
+        let _ = writeln!(text, "| {} | {more} other {codes} | |", HumanCount(count));
     }
     text
 }

@@ -114,7 +114,7 @@ fn append_to_runner_file(variable: &str, text: impl FnOnce() -> String, terminal
     let path = Path::new(&path);
     let file = std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(with_path(path));
     if let Err(error) = file.and_then(|mut file| file.write_all(text().as_bytes()).map_err(with_path(path))) {
-        terminal.eprint(format_args!("warning: {variable} cannot be written: {error}"));
+        terminal.eprint(format_args!("warning: cannot write {variable}: {error}"));
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_of_a_run_is_a_url_or_nothing() {
+    fn run_page_url_rejects_unusable_values() {
         let run = run_page_url("https://github.com", "o/r", "17");
         assert_eq!(run.as_deref(), Some("https://github.com/o/r/actions/runs/17"));
         for (server, repository) in [
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_ends_an_output() {
+    fn output_values_cannot_end_the_output() {
         let set = format_output("report", "a\nreport=b\n");
         let end = set.lines().last().expect("an end");
         assert_eq!(set, format!("report<<{end}\na\nreport=b\n\n{end}\n"));

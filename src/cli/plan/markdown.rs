@@ -38,7 +38,7 @@ pub(super) fn render(view: &PreviewView<'_>) -> String {
     text.push_str(&cost(view));
     text.push_str(&warnings(view));
     let end = match numbers::nothing_to_do(view) {
-        Some(nothing) => format!("\nnext: {nothing}\n"),
+        Some(nothing) => format!("\n{nothing}\n"),
         None if view.preview.refusal.is_some() => String::new(),
         None => format!("\nnext: {}\n", code(&view.next_command)),
     };
@@ -91,13 +91,13 @@ fn cost(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     match numbers::price_book_name(estimate) {
         Ok(book) => {
-            let _ = writeln!(text, "Estimated cost, by the prices of {}: **{}**", code(&book), estimate.total);
+            let _ = writeln!(text, "Estimated cost (prices: {}): **{}**", code(&book), estimate.total);
             if let Some(managed) = &estimate.managed_service {
-                let _ = writeln!(text, "(the same by {}: {})", managed.service, managed.total);
+                let _ = writeln!(text, "(with {}: {})", managed.service, managed.total);
             }
         }
         Err((why, _)) => {
-            let _ = writeln!(text, "What it costs is not known: {}", code(&why));
+            let _ = writeln!(text, "Cost unknown: {}", code(&why));
         }
     }
     text.push_str("\n| requests | | price | |\n|---|---:|---|---:|\n");
@@ -106,7 +106,7 @@ fn cost(view: &PreviewView<'_>) -> String {
         let _ = writeln!(text, "| {} | {quantity} | {price} | {amount} |", code(&what));
     }
     text.push('\n');
-    for (what, how_long) in numbers::durations(view.duration) {
+    for (what, how_long) in numbers::durations(view) {
         let _ = writeln!(text, "- {what}: {how_long}");
     }
     text
@@ -117,7 +117,7 @@ fn warnings(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     let refusal = view.preview.refusal.iter().map(|refusal| describe_untrusted_server(view.plan, refusal));
     for warning in warnings.chain(view.preview.warnings.iter().cloned()).chain(refusal) {
-        let _ = write!(text, "\n> **Caution:** {}\n", code(&warning));
+        let _ = write!(text, "\n> **Warning:** {}\n", code(&warning));
     }
     text
 }
@@ -141,7 +141,7 @@ fn changes_since(view: &PreviewView<'_>) -> FoldedBlock {
             }
         }
     }
-    FoldedBlock { heading: format!("what changed since job {}", earlier.job), language: DIFF_LANGUAGE, lines }
+    FoldedBlock { heading: format!("changes since job {}", earlier.job), language: DIFF_LANGUAGE, lines }
 }
 
 /// Returns some objects and how they change.
@@ -156,5 +156,5 @@ fn diff(view: &PreviewView<'_>) -> FoldedBlock {
             found.extend(signed.map(|line| block_line(&format!("{}   {}", line.change.sign(), line.text))));
         }
     }
-    FoldedBlock { heading: "some of the objects".to_owned(), language: DIFF_LANGUAGE, lines: found }
+    FoldedBlock { heading: "example objects".to_owned(), language: DIFF_LANGUAGE, lines: found }
 }

@@ -7,9 +7,12 @@ use indicatif::HumanCount;
 use super::PreviewView;
 use crate::diff::{ConfidenceInterval, SampleShare};
 use crate::estimate::{
-    BilledQuantity, CostEstimate, CostLine, RateBottleneck, RunTimeEstimate, StorePrices, UnitPrice,
+    ASSUMED_LATENCY, BilledQuantity, CostEstimate, CostLine, RateBottleneck, StorePrices, UnitPrice,
 };
 use crate::money::Currency;
+
+/// The minimum run time for which a higher concurrency is suggested.
+const LONG_RUN_TIME: Duration = Duration::from_secs(10);
 
 /// Returns each predicted result and the number of objects in the sample that have it.
 pub(super) fn predicted_counts(view: &PreviewView<'_>) -> [(&'static str, u64); 4] {
@@ -50,7 +53,7 @@ pub(super) fn headline(view: &PreviewView<'_>) -> String {
 /// Returns the text to show instead of a command if every object was read and none would change.
 pub(super) fn nothing_to_do(view: &PreviewView<'_>) -> Option<&'static str> {
     let idle = is_exact(view) && !view.preview.tally.has_changes();
-    idle.then_some("nothing to do: every object is as the plan wants it")
+    idle.then_some("Nothing to do: all objects already match the plan.")
 }
 
 /// Returns the confidence intervals of a sample, or `None` if every object was read.
@@ -68,7 +71,7 @@ pub(super) fn confidence(view: &PreviewView<'_>) -> Option<String> {
         .collect();
     let looked = HumanCount(view.preview.tally.total());
     Some(format!(
-        "by a random sample of {looked} (seed {}), 95 % sure: {}",
+        "from a random sample of {looked} (seed {}), with 95 % confidence: {}",
         view.preview.options.seed,
         ranges.join(", ")
     ))
@@ -134,21 +137,26 @@ pub(super) fn currency(estimate: &CostEstimate) -> Option<Currency> {
 }
 
 /// Returns the duration at the plan's rate and, if the provider's limits are known, at those limits.
-pub(super) fn durations(hours: &RunTimeEstimate) -> Vec<(&'static str, String)> {
-    let pace = match hours.bottleneck {
-        RateBottleneck::RateLimit => "requests_per_second".to_owned(),
+pub(super) fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
+    let hours = view.duration;
+    let limit = match hours.bottleneck {
+        RateBottleneck::RateLimit => "`[limits] requests_per_second`".to_owned(),
         RateBottleneck::Concurrency => {
-            format!("concurrency, if an answer takes {} ms", crate::estimate::ASSUMED_LATENCY.as_millis())
+            let in_flight = HumanCount(u64::from(view.plan.limits.concurrency));
+            format!("{in_flight} in flight, {} ms each", ASSUMED_LATENCY.as_millis())
         }
     };
-    let rate = HumanCount(hours.per_second);
-    let mut lines = vec![(
-        "at the plan's rate",
-        format!("{} ({rate} requests a second: {pace})", format_duration(hours.at_plan_rate)),
-    )];
-    if let Some(at) = hours.at_provider_limits() {
+    let (time, rate) = (format_duration(hours.at_plan_rate), HumanCount(hours.per_second));
+    let mut at_plan_rate = format!("about {time} at {rate} requests/s ({limit})");
+    let at_provider_limits = hours.at_provider_limits();
+    let provider_allows_more = at_provider_limits.is_none_or(|at| at < hours.at_plan_rate);
+    if hours.bottleneck == RateBottleneck::Concurrency && hours.at_plan_rate >= LONG_RUN_TIME && provider_allows_more {
+        at_plan_rate.push_str(". Raise `[limits] concurrency` to go faster");
+    }
+    let mut lines = vec![("at the plan's rate", at_plan_rate)];
+    if let Some(at) = at_provider_limits {
         lines
-            .push(("at the provider's limit", format!("{} at least, if all keys share a prefix", format_duration(at))));
+            .push(("at the provider's limit", format!("at least {}, if all keys share a prefix", format_duration(at))));
     }
     lines
 }
@@ -172,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_as_exact_as_estimates_deserve() {
+    fn formats_durations_in_two_units() {
         let cases =
             [(0, "0 s"), (59, "59 s"), (120, "2 min"), (125, "2 min 5 s"), (1199, "19 min"), (7500, "2 h 5 min")];
         for (seconds, text) in cases {
@@ -182,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_those_that_are_billed() {
+    fn formats_billed_sizes() {
         assert_eq!(format_quantity(BilledQuantity::Bytes(1 << 30)), "1.00 GB");
         assert_eq!(format_quantity(BilledQuantity::Bytes(1000)), "1,000 bytes");
         assert_eq!(format_quantity(BilledQuantity::Stored { bytes: 5 << 40, days: 1 }), "5,120.00 GB for 1 day");

@@ -73,9 +73,7 @@ impl PreviousJob {
         });
         let names = match compared.await.ok()? {
             Ok(Some(difference)) => ObjectListDiff::Known(difference),
-            Ok(None) => {
-                ObjectListDiff::Unknown("that job's manifest was not resolved, or is not kept any more".to_owned())
-            }
+            Ok(None) => ObjectListDiff::Unknown("the manifest of that job was not resolved, or was deleted".to_owned()),
             Err(ManifestError::Stopped) => return None,
             Err(error) => ObjectListDiff::Unknown(error.to_string()),
         };

@@ -31,8 +31,10 @@ pub(super) fn render(view: &PreviewView<'_>) -> String {
     text.push_str(&warnings(view));
     // No next command when the server check refuses the server.
     if view.preview.refusal.is_none() {
-        let next = numbers::nothing_to_do(view).unwrap_or(&view.next_command);
-        let _ = writeln!(text, "\nnext: {next}");
+        let _ = match numbers::nothing_to_do(view) {
+            Some(nothing) => writeln!(text, "\n{nothing}"),
+            None => writeln!(text, "\nnext: {}", view.next_command),
+        };
     }
     text
 }
@@ -45,12 +47,12 @@ pub(super) fn render_brief(view: &PreviewView<'_>) -> String {
         let _ = writeln!(text, "  {certainty}");
     }
     let total = match numbers::price_book_name(view.estimate) {
-        Ok(book) => format!("{}, an estimate by the prices of {book}", view.estimate.total),
-        Err((why, _)) => format!("not known: {why}"),
+        Ok(book) => format!("{} (prices: {book})", view.estimate.total),
+        Err((why, _)) => format!("unknown: {why}"),
     };
     let _ = writeln!(text, "  cost     {}", escape_line(&total));
-    for (what, how_long) in numbers::durations(view.duration) {
-        let _ = writeln!(text, "  time     {how_long}, {what}");
+    for (what, how_long) in numbers::durations(view) {
+        let _ = writeln!(text, "  time     {what}: {how_long}");
     }
     text.push_str(&warnings(view));
     text
@@ -91,7 +93,7 @@ fn changes_since(view: &PreviewView<'_>) -> String {
     let paint = AnsiColours(view.colour);
     let mut text = format!("Since job {} ({}, {}):\n", earlier.job, earlier.status, earlier.created);
     if earlier.plan_diff.is_empty() {
-        text.push_str("  the plan file is the same\n");
+        text.push_str("  the plan file is unchanged\n");
     } else {
         text.push_str("  the plan file has changed:\n");
         for line in earlier.plan_diff.lines() {
@@ -106,11 +108,11 @@ fn changes_since(view: &PreviewView<'_>) -> String {
     }
     match &earlier.objects {
         ObjectListDiff::Known(difference) if difference.added + difference.removed == 0 => {
-            text.push_str("  the manifest names the same objects\n");
+            text.push_str("  the manifest lists the same objects\n");
         }
         ObjectListDiff::Known(difference) => {
             let (added, gone) = (format_objects(difference.added), HumanCount(difference.removed));
-            let _ = writeln!(text, "  the manifest has changed: {added} added, {gone} gone");
+            let _ = writeln!(text, "  the manifest has changed: {added} added, {gone} removed");
             let signed = [
                 ('+', difference.added, &difference.added_examples),
                 ('-', difference.removed, &difference.removed_examples),
@@ -127,7 +129,7 @@ fn changes_since(view: &PreviewView<'_>) -> String {
             }
         }
         ObjectListDiff::Unknown(why) => {
-            let _ = writeln!(text, "  which objects are new cannot be told: {}", escape_line(why));
+            let _ = writeln!(text, "  cannot compare the objects: {}", escape_line(why));
         }
     }
     text.push('\n');
@@ -147,7 +149,7 @@ fn examples(view: &PreviewView<'_>) -> String {
         let more = all - some.len() as u64;
         if more > 0 {
             let where_ = if numbers::is_exact(view) { "" } else { " in the sample" };
-            let _ = writeln!(text, "    ... and {} more{where_} {word}", HumanCount(more));
+            let _ = writeln!(text, "    ... and {} more {word}{where_}", HumanCount(more));
         }
     }
     if !text.is_empty() {
@@ -180,7 +182,7 @@ fn failures(view: &PreviewView<'_>) -> String {
 fn unknowns(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     for (why, group) in &view.preview.tally.unknown_reasons {
-        let _ = writeln!(text, "  ? {}: nobody can tell: {}", group_size(view, group), escape_line(why));
+        let _ = writeln!(text, "  ? {} cannot be predicted: {}", group_size(view, group), escape_line(why));
         push_examples(&mut text, group);
     }
     if !text.is_empty() {
@@ -213,10 +215,7 @@ pub(super) fn inventory_facts(view: &PreviewView<'_>) -> String {
     if names.is_empty() {
         return String::new();
     }
-    format!(
-        "  {} are as the inventory told them, {age} ago ({since}); they were not asked again\n",
-        names.join(" and ")
-    )
+    format!("  {} are from the inventory, taken {age} ago ({since}), not from the store\n", names.join(" and "))
 }
 
 fn costs(view: &PreviewView<'_>) -> String {
@@ -224,7 +223,7 @@ fn costs(view: &PreviewView<'_>) -> String {
     let estimate = view.estimate;
     match numbers::price_book_name(estimate) {
         Ok(book) => {
-            let _ = writeln!(text, "\nCost, an estimate by the prices of {book}:");
+            let _ = writeln!(text, "\nEstimated cost (prices: {book}):");
             let currency = numbers::currency(estimate);
             let mut rows: Vec<_> = estimate.lines.iter().map(|line| numbers::cost_line(line, currency)).collect();
             rows.push(["total".to_owned(), String::new(), String::new(), estimate.total.to_string()]);
@@ -234,7 +233,7 @@ fn costs(view: &PreviewView<'_>) -> String {
                     let [what, quantity, price, amount] = numbers::cost_line(line, currency);
                     [format!("{}: {what}", managed.service), quantity, price, amount]
                 }));
-                let what = format!("the same by {}", managed.service);
+                let what = format!("total with {}", managed.service);
                 rows.push([what, String::new(), String::new(), managed.total.to_string()]);
             }
             text.push_str(&table(&rows));
@@ -249,12 +248,11 @@ fn costs(view: &PreviewView<'_>) -> String {
                 })
                 .collect();
             text.push_str(&table(&rows));
-            let _ =
-                writeln!(text, "  what they cost is not known: {}\n  help: {}", escape_line(&why), escape_line(&help));
+            let _ = writeln!(text, "  cost unknown: {}\n  help: {}", escape_line(&why), escape_line(&help));
         }
     }
     text.push_str("\nTime:\n");
-    for (what, how_long) in numbers::durations(view.duration) {
+    for (what, how_long) in numbers::durations(view) {
         let _ = writeln!(text, "  {what:<24} {how_long}");
     }
     text
@@ -266,8 +264,8 @@ fn warnings(view: &PreviewView<'_>) -> String {
         let _ =
             writeln!(text, "warning: {}\n  help: {}", escape_line(&warning.to_string()), escape_line(&warning.help));
     }
-    for caution in &view.preview.warnings {
-        let _ = writeln!(text, "caution: {}", escape_line(caution));
+    for warning in &view.preview.warnings {
+        let _ = writeln!(text, "warning: {}", escape_line(warning));
     }
     if text.is_empty() { text } else { format!("\n{text}") }
 }

@@ -69,7 +69,8 @@ pub(super) fn parse(text: &str, problems: &mut FileProblems) -> Option<CronExpre
         let name = &text[word.clone()];
         let known = SHORTHANDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         let help = known.map_or_else(five_fields_help, |(_, fields)| format!("write it as \"{fields}\""));
-        problems.push(FileProblem::new("an expression has five fields").label(word.clone(), "a word").help(help));
+        problems
+            .push(FileProblem::new("a cron expression has five fields").label(word.clone(), "a shorthand").help(help));
         return None;
     }
     if words.len() != FIELD_SPECS.len() {
@@ -78,7 +79,8 @@ pub(super) fn parse(text: &str, problems: &mut FileProblems) -> Option<CronExpre
             Some(extra) => (extra.start..words[count - 1].end, format!("there are {count}")),
             None => (0..text.len(), format!("there {} {count}", if count == 1 { "is" } else { "are" })),
         };
-        problems.push(FileProblem::new("an expression has five fields").label(span, label).help(five_fields_help()));
+        problems
+            .push(FileProblem::new("a cron expression has five fields").label(span, label).help(five_fields_help()));
         return None;
     }
     let fields: Vec<_> =
@@ -142,8 +144,8 @@ fn parse_values(
 ) -> Result<std::iter::StepBy<std::ops::RangeInclusive<u8>>, CronProblem> {
     let name = kind.name;
     if piece.is_empty() {
-        let title = format!("the {name} has a list with nothing between two commas, or at an end");
-        return Err((title, "here".to_owned(), "name something, or remove the comma".to_owned()));
+        let title = format!("the {name} has an empty list item");
+        return Err((title, "here".to_owned(), "add a value, or remove the comma".to_owned()));
     }
     let (range, step) = match piece.split_once('/') {
         None => (piece, 1),
@@ -152,14 +154,14 @@ fn parse_values(
             let found = found.ok_or_else(|| {
                 let most = kind.max - kind.min;
                 (
-                    format!("`{}` is no step of the {name}", step.escape_debug()),
+                    format!("`{}` is not a valid step of the {name}", step.escape_debug()),
                     format!("from 1 to {most}"),
                     "a step is a number, as in */15".to_owned(),
                 )
             })?;
             if range != "*" && !range.contains('-') {
                 let help = format!("write it as {}-{}/{step}", range.escape_debug(), kind.max);
-                return Err(("a step needs a range".to_owned(), "from here to where?".to_owned(), help));
+                return Err(("a step needs a range".to_owned(), "no range".to_owned(), help));
             }
             (range, found)
         }
@@ -173,8 +175,8 @@ fn parse_values(
         (only, only)
     };
     if first > last {
-        let title = format!("a range of the {name} ends before it begins");
-        let help = format!("write it in two: {first}-{most},{least}-{last}", most = kind.max, least = kind.min);
+        let title = format!("a range of the {name} ends before it starts");
+        let help = format!("write two ranges: {first}-{most},{least}-{last}", most = kind.max, least = kind.min);
         return Err((title, "backwards".to_owned(), help));
     }
     Ok((first..=last).step_by(usize::from(step)))
@@ -197,7 +199,7 @@ fn parse_value(text: &str, kind: &CronFieldSpec) -> Result<u8, CronProblem> {
         };
         let CronFieldSpec { name, min: least, max: most, .. } = kind;
         (
-            format!("`{}` is no {name}", text.escape_debug()),
+            format!("`{}` is not a valid {name}", text.escape_debug()),
             format!("from {least} to {most}{or_names}"),
             "a field is *, a value, a range such as 1-5, a step such as */15, or a list of these with commas"
                 .to_owned(),
@@ -215,17 +217,19 @@ impl CronExpression {
                 FileProblem::new("there is no such day")
                     .label(words[2].clone(), "too late for the month")
                     .label(words[3].clone(), "too short")
-                    .help("it would never run: name a day that the month has"),
+                    .help("the schedule would never run: choose a day that the month has"),
             );
             return None;
         }
         let begins = |field: &CronField| field.text.starts_with('*') && field.text != "*";
         if (begins(day) && weekday.text != "*") || (begins(weekday) && day.text != "*") {
             problems.push(
-                FileProblem::new("which days these are is read differently by different crons")
+                FileProblem::new("cron implementations disagree about these days")
                     .label(words[2].clone(), "these")
-                    .label(words[4].clone(), "and these, or one of both?")
-                    .help("leave one of the two at *, or write days out: 1-31/2 instead of */2 means one of both"),
+                    .label(words[4].clone(), "together with these")
+                    .help(
+                        "set one of the two fields to *, or list the days: 1-31/2 instead of */2 matches either field",
+                    ),
             );
             return None;
         }
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_values_names_lists_ranges_and_steps() {
+    fn parses_values_names_lists_ranges_and_steps() {
         let cron = read("5,*/20 \t 1-3 1-31/10 jan,Mar-APR  MON-5,7").expect("an expression");
         assert_eq!(cron.minute.values, [0, 5, 20, 40]);
         assert_eq!(cron.hour.values, [1, 2, 3]);
@@ -292,36 +296,36 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn reports_all_problems_at_once() {
         let wrong = read("60 3-1 0 FOO */0").expect_err("nothing of it is right");
         assert_eq!(
             wrong,
             [
-                "`60` is no minute",
-                "a range of the hour ends before it begins",
-                "`0` is no day of the month",
-                "`FOO` is no month",
-                "`0` is no step of the day of the week"
+                "`60` is not a valid minute",
+                "a range of the hour ends before it starts",
+                "`0` is not a valid day of the month",
+                "`FOO` is not a valid month",
+                "`0` is not a valid step of the day of the week"
             ]
         );
         for (text, title) in [
-            ("* * * *", "an expression has five fields"),
-            ("", "an expression has five fields"),
-            ("0 0 * * * *", "an expression has five fields"),
-            ("@daily", "an expression has five fields"),
-            ("1,,2 * * * *", "the minute has a list with nothing between two commas, or at an end"),
+            ("* * * *", "a cron expression has five fields"),
+            ("", "a cron expression has five fields"),
+            ("0 0 * * * *", "a cron expression has five fields"),
+            ("@daily", "a cron expression has five fields"),
+            ("1,,2 * * * *", "the minute has an empty list item"),
             ("5/10 * * * *", "a step needs a range"),
-            ("*/60 * * * *", "`60` is no step of the minute"),
-            ("+5 * * * *", "`+5` is no minute"),
-            ("1- * * * *", "`` is no minute"),
-            ("999999999999 * * * *", "`999999999999` is no minute"),
-            ("* * L * *", "`L` is no day of the month"),
-            ("* * * * MON#1", "`MON#1` is no day of the week"),
-            ("* * ? * *", "`?` is no day of the month"),
+            ("*/60 * * * *", "`60` is not a valid step of the minute"),
+            ("+5 * * * *", "`+5` is not a valid minute"),
+            ("1- * * * *", "`` is not a valid minute"),
+            ("999999999999 * * * *", "`999999999999` is not a valid minute"),
+            ("* * L * *", "`L` is not a valid day of the month"),
+            ("* * * * MON#1", "`MON#1` is not a valid day of the week"),
+            ("* * ? * *", "`?` is not a valid day of the month"),
             ("0 0 30 2 *", "there is no such day"),
             ("0 0 31 4,6 *", "there is no such day"),
-            ("0 0 */2 * MON", "which days these are is read differently by different crons"),
-            ("0 0 1 * */2", "which days these are is read differently by different crons"),
+            ("0 0 */2 * MON", "cron implementations disagree about these days"),
+            ("0 0 1 * */2", "cron implementations disagree about these days"),
         ] {
             assert_eq!(read(text).expect_err(text), [title], "{text}");
         }
@@ -331,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn how_often_it_runs_is_seen_over_the_end_of_an_hour() {
+    fn min_interval_spans_the_end_of_an_hour() {
         let shortest = |text: &str| read(text).expect(text).min_interval_minutes();
         assert_eq!(shortest("*/15 * * * *"), 15);
         assert_eq!(shortest("1,58 * * * *"), 3);
@@ -341,7 +345,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn junk_is_told_with_its_place_and_never_a_panic(text in "[-0-9*/, @A-Z\u{e9}\t]{0,40}") {
+        fn reports_junk_without_panicking(text in "[-0-9*/, @A-Z\u{e9}\t]{0,40}") {
             let mut problems = FileProblems::new("--cron", &text);
             let cron = parse(&text, &mut problems);
             prop_assert_eq!(cron.is_none(), problems.has_errors());
@@ -353,7 +357,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_out_is_read_back(
+        fn parses_written_out_values(
             minutes in proptest::collection::btree_set(0..60_u8, 1..60),
             hours in proptest::collection::btree_set(0..24_u8, 1..24),
             weekdays in proptest::collection::btree_set(0..7_u8, 1..7),

@@ -20,7 +20,7 @@ mod tests {
     use crate::diagnostics::FileProblems;
 
     #[test]
-    fn no_percent_sign_ends_the_line() {
+    fn escapes_percent_signs() {
         let text = "0  3 * * 7";
         let cron = cron::parse(text, &mut FileProblems::new("--cron", text)).expect("an expression");
         let job = ScheduledCommand {

@@ -21,21 +21,22 @@ pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provid
     let mut out = format!(
         "# .github/workflows/batchplan-{slug}.yml\n\
          #\n\
-         # To use it: save it there, and write the owner of the batchplan repository for OWNER below. In the repository's settings,\n\
-         # make the environment batchplan, without reviewers and for the default branch only.\n"
+         # To use this workflow, save it there and replace OWNER below with the owner of the batchplan repository.\n\
+         # In the repository's settings, create the environment `batchplan` for the default branch only, without reviewers.\n"
     );
     if job.state.is_none() && !job.plan_has_state {
         out.push_str(
-            "# In the repository's settings, make the variable BATCHPLAN_STATE: where jobs are kept, since a runner \
-             forgets.\n",
+            "# Also create the variable BATCHPLAN_STATE (where jobs are kept between runs: s3://BUCKET/PREFIX).\n",
         );
     }
     out.push_str(match provider {
         StoreProvider::Aws => {
-            "# And the variables AWS_ROLE and AWS_REGION: the role that the workflow takes on, which trusts that environment.\n"
+            "# Also create the variables AWS_REGION and AWS_ROLE (a role that trusts this environment).\n"
         }
-        StoreProvider::Oss => "# And that environment's secrets OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.\n",
-        StoreProvider::S3 => "# And that environment's secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n",
+        StoreProvider::Oss => {
+            "# In this environment, create the secrets OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.\n"
+        }
+        StoreProvider::S3 => "# In this environment, create the secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n",
         StoreProvider::Sandbox => "",
     });
     let _ = write!(
@@ -59,7 +60,7 @@ pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provid
     let _ = write!(
         out,
         "\n\
-         # One run at a time. Of those that wait GitHub keeps the newest; a job that was begun is gone on with by the next.\n\
+         # One run at a time. GitHub keeps only the newest waiting run, which resumes an unfinished job.\n\
          concurrency:\n\
          \x20 group: batchplan-{slug}\n\
          \x20 cancel-in-progress: false\n\
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn no_expression_of_a_stranger_is_evaluated() {
+    fn escapes_workflow_expressions() {
         assert_eq!(quote_yaml("x ${{ secrets.KEY }}"), r#""x ${{ '${{' }} secrets.KEY }}""#);
     }
 }

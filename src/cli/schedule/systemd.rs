@@ -23,7 +23,7 @@ pub(super) fn units(
     let mut out = format!(
         "# ~/.config/systemd/user/batchplan-{name}.service\n\
          [Unit]\n\
-         Description=The batchplan plan {title} at its time\n\
+         Description=Apply the batchplan plan {title}\n\
          Wants=network-online.target\n\
          After=network-online.target\n\
          \n\
@@ -33,17 +33,17 @@ pub(super) fn units(
          # Credentials, as NAME=value lines in a file that only you can read:\n\
          # EnvironmentFile=%h/.config/batchplan/{name}.env\n\
          ExecStart={command}\n\
-         # A job that is interrupted is gone on with by the next run.\n\
+         # The next run resumes an interrupted job.\n\
          KillSignal=SIGINT\n\
          TimeoutStartSec=infinity\n\
          TimeoutStopSec=60\n\
          \n\
          # ~/.config/systemd/user/batchplan-{name}.timer\n\
          [Unit]\n\
-         Description=When the batchplan plan {title} is applied\n\
+         Description=Schedule of the batchplan plan {title}\n\
          \n\
          [Timer]\n\
-         # {when}, in this machine's time zone: cron's {text}\n",
+         # {when}, in this machine's time zone (cron: {text})\n",
         title = escape_specifiers(job.name),
         folder = escape_specifiers(&folder.display().to_string()),
         when = describe_times(cron),
@@ -51,7 +51,7 @@ pub(super) fn units(
     for event in calendar_events(cron) {
         let _ = writeln!(out, "OnCalendar={event}");
     }
-    out.push_str("# A run that was missed is made up for.\nPersistent=true\n\n[Install]\nWantedBy=timers.target");
+    out.push_str("# Catch up on a missed run.\nPersistent=true\n\n[Install]\nWantedBy=timers.target");
     out
 }
 
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn words_survive_systemd() {
+    fn quotes_arguments_for_systemd() {
         assert_eq!(quote_argument("plans/tag.toml"), "plans/tag.toml");
         assert_eq!(quote_argument("my \"plan\" 100% $HOME \\.toml"), r#""my \"plan\" 100%% $$HOME \\.toml""#);
         assert_eq!(quote_argument(";"), "\";\"");

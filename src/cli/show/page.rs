@@ -56,9 +56,9 @@ impl JobPage {
     }
 }
 
-/// Returns the status, such as `Active` or `Active (interrupted: its process is gone)`.
+/// Returns the status, such as `Active` or `Active (interrupted: its process died)`.
 fn status_text(description: &JobDescription) -> String {
-    let interrupted = " (interrupted: its process is gone)";
+    let interrupted = " (interrupted: its process died)";
     let more = if description.presence == JobPresence::Interrupted { interrupted } else { "" };
     format!("{}{more}", description.job.status)
 }
@@ -69,7 +69,7 @@ fn status_rows(page: &mut JobPage, description: &JobDescription) {
     page.text_if("description", job.description.as_deref());
     page.text_if("reason", job.reason.as_deref());
     if let JobPresence::HeldBy(holder) = presence {
-        page.row("worked on by", holder);
+        page.row("held by", holder);
     }
     let required = plan.as_ref().is_ok_and(|plan| plan.job.confirmation_required);
     page.row(
@@ -102,11 +102,13 @@ fn plan_rows(page: &mut JobPage, description: &JobDescription) {
     }
     match &job.source {
         JobSource::Plan => page.row_if("recurring", describe_job_scope(job)),
-        JobSource::Retry { of, unattempted: false } => page.row("retry of", format!("what failed in {of}")),
+        JobSource::Retry { of, unattempted: false } => page.row("retry of", format!("failed objects of {of}")),
         JobSource::Retry { of, unattempted: true } => {
-            page.row("retry of", format!("what failed or was not attempted in {of}"));
+            page.row("retry of", format!("failed and unattempted objects of {of}"));
         }
-        JobSource::Report(report) => page.row("retry of", format!("what failed by the report {}", report.location())),
+        JobSource::Report(report) => {
+            page.row("retry of", format!("failed objects in the report {}", report.location()))
+        }
     }
     for retry in &description.retried_by {
         page.row("retried by", retry);
@@ -130,8 +132,8 @@ fn result_rows(page: &mut JobPage, description: &JobDescription) {
     if let Some(place) = description.report_location() {
         let state = match description.report_state() {
             ReportState::Absent => "",
-            ReportState::Open => " (not complete: the job is not over)",
-            ReportState::Local => " (kept here only)",
+            ReportState::Open => " (incomplete: the job has not ended)",
+            ReportState::Local => " (local only)",
             ReportState::Unpublished => " (not published yet)",
             ReportState::Published => " (published)",
         };
@@ -153,7 +155,7 @@ fn failure_rows(page: &mut JobPage, failures: &[(FailureCode, FailureGroup)], mo
         let status = if *http == 0 { String::new() } else { format!("{http} ") };
         let objects = if *count == 1 { "object" } else { "objects" };
         page.row("failure", format!("{} {objects}: {status}{code}", HumanCount(*count)));
-        page.row_if("  advice", hint(code, *http));
+        page.row_if("  hint", hint(code, *http));
         for example in examples.iter().take(most) {
             let object = &example.object;
             let version =

@@ -52,14 +52,12 @@ pub(super) fn describe_difference(sent: &ObjectRequest, found: &ResponseData) ->
         (ObjectRequest::PutTags(tags), ResponseData::Tags(found)) if tags == found => None,
         (ObjectRequest::DeleteTags, ResponseData::Tags(found)) if found.is_empty() => None,
         (ObjectRequest::PutAcl(acl), ResponseData::Acl(found)) if acl == found => None,
-        (_, ResponseData::Tags(found)) if found.is_empty() => Some("it reads back without tags".to_owned()),
+        (_, ResponseData::Tags(found)) if found.is_empty() => Some("a read returns no tags".to_owned()),
         (ObjectRequest::PutTags(sent), ResponseData::Tags(found)) => Some(describe_tag_difference(sent, found)),
-        (_, ResponseData::Tags(found)) => Some(format!("it reads back with {}", tag_count(found.iter().count()))),
-        (_, ResponseData::Acl(ObjectAcl::Custom)) => {
-            Some("its ACL reads back as none of the predefined ones".to_owned())
-        }
-        (_, ResponseData::Acl(acl)) => Some(format!("its ACL reads back as {}", acl.as_str())),
-        _ => Some("it cannot be read back".to_owned()),
+        (_, ResponseData::Tags(found)) => Some(format!("a read returns {}", tag_count(found.iter().count()))),
+        (_, ResponseData::Acl(ObjectAcl::Custom)) => Some("a read returns an ACL that is not predefined".to_owned()),
+        (_, ResponseData::Acl(acl)) => Some(format!("a read returns the ACL {}", acl.as_str())),
+        _ => Some("it cannot be read".to_owned()),
     }
 }
 
@@ -70,8 +68,8 @@ fn describe_tag_difference(sent: &TagSet, found: &TagSet) -> String {
         sent.iter().filter(|(key, value)| !found.iter().any(|(other, found)| (other, found) == (*key, *value)));
     let others = found.iter().filter(|(key, _)| !sent.iter().any(|(other, _)| other == *key)).count();
     match lost.next() {
-        Some((key, _)) => format!("it reads back without the tag `{key}` as it was sent"),
-        None => format!("it reads back with {} besides", tag_count(others)),
+        Some((key, _)) => format!("a read does not return the tag `{key}` as sent"),
+        None => format!("a read also returns {}", tag_count(others)),
     }
 }
 
@@ -86,7 +84,7 @@ pub(super) fn with_missing_code(fault: StoreError, object: &ObjectId) -> StoreEr
         return fault;
     }
     let code = if object.version.is_some() { "NoSuchVersion" } else { "NoSuchKey" };
-    StoreError { code: code.to_owned(), message: "there is no such object".to_owned(), ..fault }
+    StoreError { code: code.to_owned(), message: "the object does not exist".to_owned(), ..fault }
 }
 
 #[cfg(test)]
@@ -96,7 +94,7 @@ mod tests {
     use batchplan_store::task::FaultClass;
 
     #[test]
-    fn a_refused_first_write_is_judged_by_status_and_code() {
+    fn classifies_a_rejected_first_write_by_status_and_code() {
         let fault = |status, code: &str| StoreError {
             status: Some(status),
             ..StoreError::without_response(FaultClass::Rejected, code, "no", String::new())
@@ -125,20 +123,20 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_back_is_compared_as_a_set() {
+    fn compares_tags_as_a_set() {
         let tags = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<TagSet>();
         let sent = ObjectRequest::PutTags(tags(&[("a", "1"), ("b", "2")]));
         assert_eq!(describe_difference(&sent, &ResponseData::Tags(tags(&[("b", "2"), ("a", "1")]))), None);
-        for (found, told) in [
-            (&[("a", "1")][..], "it reads back without the tag `b` as it was sent"),
-            (&[("a", "1"), ("b", "secret")], "it reads back without the tag `b` as it was sent"),
-            (&[("a", "1"), ("b", "2"), ("secret", "")], "it reads back with 1 tag besides"),
-            (&[], "it reads back without tags"),
+        for (found, difference) in [
+            (&[("a", "1")][..], "a read does not return the tag `b` as sent"),
+            (&[("a", "1"), ("b", "secret")], "a read does not return the tag `b` as sent"),
+            (&[("a", "1"), ("b", "2"), ("secret", "")], "a read also returns 1 tag"),
+            (&[], "a read returns no tags"),
         ] {
-            assert_eq!(describe_difference(&sent, &ResponseData::Tags(tags(found))).as_deref(), Some(told));
+            assert_eq!(describe_difference(&sent, &ResponseData::Tags(tags(found))).as_deref(), Some(difference));
         }
         let left = describe_difference(&ObjectRequest::DeleteTags, &ResponseData::Tags(tags(&[("a", "secret")])));
-        assert_eq!(left.as_deref(), Some("it reads back with 1 tag"));
+        assert_eq!(left.as_deref(), Some("a read returns 1 tag"));
         assert_eq!(describe_difference(&ObjectRequest::DeleteTags, &ResponseData::Tags(tags(&[]))), None);
         assert!(
             describe_difference(&ObjectRequest::PutAcl(ObjectAcl::PublicRead), &ResponseData::Acl(ObjectAcl::Private))

@@ -102,10 +102,7 @@ impl Worker {
         let reply = self.send_later_write(check, &scope, visit, step, asked_before).await?;
         let Some(header) = object_header(&step.call, reply.headers) else { return Ok(reply) };
         let asked = self.store.request_line(visit.object, &step.call);
-        let what = format!(
-            "{asked} was answered with the header {}, as a request about the object itself is",
-            header.as_str()
-        );
+        let what = format!("{asked} returned the header {}, like a request for the object itself", header.as_str());
         self.fail_check_after_write(
             check,
             visit,
@@ -155,7 +152,7 @@ impl Worker {
         if objects < MAX_UNANSWERED {
             return Err(RequestAbort::Failed(failure));
         }
-        let what = format!("requests about {objects} objects in a row failed, the last with {}", failure.error);
+        let what = format!("requests for {objects} objects in a row failed, the last with {}", failure.error);
         let refusal = ServerCheckFailure::before_write(
             visit.object,
             aspect_of(step),
@@ -199,8 +196,7 @@ impl Worker {
         if let Some(header) = object_header(&step.call, reply.headers) {
             let asked = self.store.request_line(visit.object, &step.call);
             let header = header.as_str();
-            let what =
-                format!("{asked} was answered with the header {header}, as a request about the object itself is");
+            let what = format!("{asked} returned the header {header}, like a request for the object itself");
             return self
                 .fail_check_after_write(
                     check,
@@ -219,7 +215,7 @@ impl Worker {
         if sent.size > Some(0) && before.is_same_content(&sent) {
             let asked = self.store.request_line(visit.object, &step.call);
             let what = format!(
-                "the content of {} is just what {asked} sends, so that an earlier request has taken its place",
+                "the content of {} is the body that {asked} sends, so an earlier request has overwritten it",
                 visit.object
             );
             return self
@@ -288,16 +284,15 @@ impl Worker {
             }
             Ok(ContentProbe::Present { .. }) => (
                 ServerCheckFailureKind::NotVerifiable,
-                format!("{asked} was answered without an ETag, by which contents could be told apart"),
+                format!("{asked} returned no ETag, so a change of content cannot be detected"),
             ),
             Ok(ContentProbe::Missing(fault)) => return Ok(ContentBaseline::Missing(fault)),
-            Err(RequestAbort::Failed(failure)) if failure.error.status == Some(403) => (
-                ServerCheckFailureKind::Denied(ObjectRequest::Head),
-                format!("{asked} was answered with {}", failure.error),
-            ),
+            Err(RequestAbort::Failed(failure)) if failure.error.status == Some(403) => {
+                (ServerCheckFailureKind::Denied(ObjectRequest::Head), format!("{asked} returned {}", failure.error))
+            }
             // For example, an object encrypted with the owner's key: HEAD needs that key.
             Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
-                (ServerCheckFailureKind::NotVerifiable, format!("{asked} was answered with {}", failure.error))
+                (ServerCheckFailureKind::NotVerifiable, format!("{asked} returned {}", failure.error))
             }
             Err(halt) => return Err(halt),
         };
@@ -327,7 +322,7 @@ impl Worker {
             Err(halt) => return halt,
         };
         let asked = self.store.request_line(visit.object, &ObjectRequest::Head);
-        let what = format!("{asked} was answered with {again}, although its {} can be read", aspect.sub_resource());
+        let what = format!("{asked} returned {again}, although the object's {} can be read", aspect.sub_resource());
         let refusal =
             ServerCheckFailure::before_write(visit.object, aspect, ServerCheckFailureKind::NotVerifiable, what);
         abort_check(check, refusal).await
@@ -417,14 +412,14 @@ impl Worker {
                 return Ok(PostWriteProbe { restore, changed: None });
             }
             Ok(ContentProbe::Present { mark, restore }) => {
-                let what = format!("after {asked} HEAD says {mark}, and before it said {before}");
+                let what = format!("before {asked}, HEAD returned {before}; after it, {mark}");
                 let as_long = mark.etag.is_some() && mark.has_same_size(before);
                 if as_long && !mark.has_same_size(&self.store.body_identity(&step.call)) {
                     return Ok(PostWriteProbe { restore, changed: Some(what) });
                 }
                 what
             }
-            Ok(ContentProbe::Missing(fault)) => format!("after {asked} HEAD says {fault}, and before it said {before}"),
+            Ok(ContentProbe::Missing(fault)) => format!("before {asked}, HEAD returned {before}; after it, {fault}"),
             Err(RequestAbort::Failed(failure)) => {
                 return self.fail_unverifiable(check, visit, step, &failure.error).await;
             }
@@ -461,7 +456,7 @@ impl Worker {
         fault: &StoreError,
     ) -> Result<T, RequestAbort> {
         let asked = self.store.request_line(visit.object, &step.call);
-        let what = format!("the first write was sent ({asked}), and a look at what it has done failed: {fault}");
+        let what = format!("the first write was sent ({asked}), but its effect could not be checked: {fault}");
         let refusal = ServerCheckFailure::before_write(
             visit.object,
             aspect_of(step),
@@ -496,8 +491,7 @@ impl Worker {
             };
             let Some(wait) = waits.next() else {
                 let asked = self.store.request_line(visit.object, &step.call);
-                let what =
-                    format!("{asked} was answered with {status} and the object itself is as it was, but {found}");
+                let what = format!("{asked} returned {status} and the object itself is unchanged, but {found}");
                 return self
                     .fail_check_after_write(
                         check,
@@ -525,13 +519,13 @@ impl Worker {
         let asked = self.store.request_line(visit.object, &read.call);
         match self.send(visit, &read).await {
             Ok(reply) => {
-                let told = object_header(&read.call, reply.headers)
-                    .map(|header| format!("{asked} has the header {}", header.as_str()))
+                let difference = object_header(&read.call, reply.headers)
+                    .map(|header| format!("{asked} returned the header {}", header.as_str()))
                     .or_else(|| describe_difference(&step.call, &reply.data));
-                Ok(told.map_or(Ok(Some(reply.body_bytes)), Err))
+                Ok(difference.map_or(Ok(Some(reply.body_bytes)), Err))
             }
             Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
-                let what = format!("{asked} was answered with {} after the first write", failure.error);
+                let what = format!("after the first write, {asked} returned {}", failure.error);
                 self.fail_check_after_write(
                     check,
                     visit,
@@ -564,7 +558,7 @@ impl Worker {
         match says {
             RequestSupport::Unsupported => {
                 let asked = self.store.request_line(visit.object, &step.call);
-                let what = format!("{asked} was answered with {fault}; the object is as it was");
+                let what = format!("{asked} returned {fault}; the object is unchanged");
                 check.forget_scope(scope).await?;
                 let refusal = ServerCheckFailure::before_write(
                     visit.object,

@@ -88,16 +88,31 @@ pub const WRITE_NOT_KEPT: &str = "WriteNotKept";
 pub const CONTENT_CHANGED: &str = "ContentChanged";
 
 /// The start of the message if nothing was found to be wrong but the check could not be completed.
-pub const INCONCLUSIVE: &str = "the server check could not be made";
+pub const INCONCLUSIVE: &str = "the server check could not be completed";
 
 /// The message if a write was not stored and the object itself is unchanged.
-pub const WRITE_NOT_STORED: &str = "does not keep what it is sent";
+pub const WRITE_NOT_STORED: &str = "does not store changes";
 
 /// The message if a permission for the check is missing.
-pub const READ_DENIED: &str = "a read is denied";
+pub const READ_DENIED: &str = "a read was denied";
 
 /// The message if the server gives no usable answer.
-pub const NO_USABLE_ANSWER: &str = "the server gives no usable answer";
+pub const NO_USABLE_ANSWER: &str = "the server gave no usable response";
+
+/// The wordings of these messages that earlier versions stored in pause reasons.
+const EARLIER_WORDINGS: [(&str, &str); 4] = [
+    (INCONCLUSIVE, "the server check could not be made"),
+    (WRITE_NOT_STORED, "does not keep what it is sent"),
+    (READ_DENIED, "a read is denied"),
+    (NO_USABLE_ANSWER, "the server gives no usable answer"),
+];
+
+/// Returns whether a pause reason contains one of these messages, in the wording of this version or of an earlier one.
+#[must_use]
+pub fn reason_says(reason: &str, message: &str) -> bool {
+    let earlier = EARLIER_WORDINGS.iter().filter(|(now, _)| *now == message).map(|(_, earlier)| *earlier);
+    std::iter::once(message).chain(earlier).any(|wording| reason.contains(wording))
+}
 
 /// What is wrong with a server that is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,18 +151,18 @@ impl fmt::Display for ServerCheckFailure {
         let (resource, what) = (self.aspect.sub_resource(), &self.description);
         match self.kind {
             ServerCheckFailureKind::AppliedToObject => {
-                write!(f, "this server takes a request about {resource} for one about the object itself: {what}")
+                write!(f, "this server treats {resource} requests as requests for the object itself: {what}")
             }
             ServerCheckFailureKind::WriteNotStored => {
-                write!(f, "this server {WRITE_NOT_STORED} with {resource}: {what}")
+                write!(f, "this server {WRITE_NOT_STORED} made with {resource}: {what}")
             }
             ServerCheckFailureKind::Unsupported => write!(f, "this server does not support {resource}: {what}"),
             ServerCheckFailureKind::Denied(_) => {
-                write!(f, "{INCONCLUSIVE} for {resource}, since {READ_DENIED}: {what}")
+                write!(f, "{INCONCLUSIVE} for {resource}, because {READ_DENIED}: {what}")
             }
             ServerCheckFailureKind::NotVerifiable => write!(f, "{INCONCLUSIVE} for {resource}: {what}"),
             ServerCheckFailureKind::NoUsableAnswer => {
-                write!(f, "{INCONCLUSIVE} for {resource}, since {NO_USABLE_ANSWER}: {what}")
+                write!(f, "{INCONCLUSIVE} for {resource}, because {NO_USABLE_ANSWER}: {what}")
             }
         }
     }

@@ -82,7 +82,7 @@ impl Worker {
         let asked = self.store.request_line(visit.object, &step.call);
         if let Some(header) = object_header(&step.call, reply.headers) {
             return refused(format!(
-                "{asked} was answered with the header {}, as the object itself is",
+                "{asked} returned the header {}, like a request for the object itself",
                 header.as_str()
             ));
         }
@@ -91,11 +91,11 @@ impl Worker {
         let every_answer_has_ranges = match self.send(&ObjectContext::new(&invented), &step).await {
             Ok(ObjectResponse { no_tag_set: true, headers, .. }) => headers.contains(ObjectHeader::AcceptRanges),
             Ok(ObjectResponse { status, .. }) => {
-                return refused(format!("{asked} was answered with {status}, although there is no such object"));
+                return refused(format!("{asked} returned {status}, although the object does not exist"));
             }
             Err(RequestAbort::Failed(failure)) => match (failure.error.status, failure.error.class.is_retryable()) {
                 (Some(status), false) if status < 300 => {
-                    return refused(format!("{asked} was answered with {status}, although there is no such object"));
+                    return refused(format!("{asked} returned {status}, although the object does not exist"));
                 }
                 (Some(_), false) => failure.error.headers.contains(ObjectHeader::AcceptRanges),
                 _ => return Err(RequestAbort::Failed(failure)),
@@ -104,7 +104,7 @@ impl Worker {
         };
         if reply.headers.contains(ObjectHeader::AcceptRanges) && !every_answer_has_ranges {
             let asked = self.store.request_line(visit.object, &step.call);
-            return refused(format!("{asked} was answered with the header Accept-Ranges, as the object itself is"));
+            return refused(format!("{asked} returned the header Accept-Ranges, like a request for the object itself"));
         }
         Ok(ReadCheckOutcome::Proven)
     }
@@ -122,21 +122,21 @@ impl Worker {
         let refused = |kind, what| Ok(server_failed(visit.object, aspect, kind, what));
         match fault.status {
             Some(status) if fault.code == "UnexpectedDocument" => {
-                let what = format!("{asked} was answered with {status} and another document ({})", fault.message);
+                let what = format!("{asked} returned {status} and an unexpected document ({})", fault.message);
                 refused(ServerCheckFailureKind::AppliedToObject, what)
             }
             _ if is_unknown_to_server(fault) => {
-                refused(ServerCheckFailureKind::Unsupported, format!("{asked} was answered with {fault}"))
+                refused(ServerCheckFailureKind::Unsupported, format!("{asked} returned {fault}"))
             }
             Some(403) if fault.class == FaultClass::Rejected && fault.code != "InvalidObjectState" => {
-                let what = format!("{asked} was answered with {fault}");
+                let what = format!("{asked} returned {fault}");
                 refused(ServerCheckFailureKind::Denied(step.call.clone()), what)
             }
             Some(404 | 405) if self.object_exists(visit, step).await? => match self.send(visit, step).await {
                 // The document has appeared in the meantime.
                 Ok(_) => Err(RequestAbort::Failed(Box::new(failure))),
                 Err(RequestAbort::Failed(again)) if matches!(again.error.status, Some(404 | 405)) => {
-                    let what = format!("{asked} was answered with {}, although HEAD finds the object", again.error);
+                    let what = format!("{asked} returned {}, although HEAD finds the object", again.error);
                     refused(ServerCheckFailureKind::Unsupported, what)
                 }
                 Err(halt) => Err(halt),
@@ -166,7 +166,7 @@ impl Worker {
         let (Some(check), Some(aspect)) = (&self.server_check, ObjectAspect::of(&step.call)) else { return answer };
         let asked = self.store.request_line(visit.object, &step.call);
         let as_object = |header: ObjectHeader| {
-            let what = format!("{asked} was answered with the header {}, as the object itself is", header.as_str());
+            let what = format!("{asked} returned the header {}, like a request for the object itself", header.as_str());
             ServerCheckFailure::before_write(visit.object, aspect, ServerCheckFailureKind::AppliedToObject, what)
         };
         let refusal = match answer {
@@ -244,7 +244,7 @@ mod tests {
     use batchplan_store::object::BucketName;
 
     #[test]
-    fn an_invented_key_lies_beside_the_object_and_is_never_too_long() {
+    fn invents_a_key_in_the_objects_folder_within_the_limit() {
         let of = |key: &[u8]| {
             invent_object(&ObjectId { bucket: BucketName::new("b"), key: ObjectKey::new(key), version: None }).key
         };

@@ -93,7 +93,7 @@ impl Worker {
                 return Ok(reply);
             }
         };
-        let what = format!("after {asked} HEAD says {found}, and before it said {before}");
+        let what = format!("before {asked}, HEAD returned {before}; after it, {found}");
         if is_servers_doing {
             let refusal = (ServerCheckFailureKind::AppliedToObject, what);
             return self.fail_check_after_write(check, visit, step, Some(reply.status), refusal).await;

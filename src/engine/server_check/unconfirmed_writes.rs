@@ -32,11 +32,11 @@ impl Worker {
                 lock(&check.unconfirmed).remove(scope);
                 return check.forget_scope(scope).await;
             }
-            Ok(ContentProbe::Present { mark, .. }) => format!("it has {mark} now"),
-            Ok(ContentProbe::Missing(fault)) => format!("HEAD says {fault} now"),
+            Ok(ContentProbe::Present { mark, .. }) => mark.to_string(),
+            Ok(ContentProbe::Missing(fault)) => fault.to_string(),
             Err(RequestAbort::Failed(failure)) => {
                 let what = format!(
-                    "an earlier run has sent a first write, and a look at what it has done failed: {}",
+                    "an earlier run sent a first write, but its effect could not be checked: {}",
                     failure.error
                 );
                 let refusal = ServerCheckFailure::before_write(
@@ -49,7 +49,9 @@ impl Worker {
             }
             Err(halt) => return Err(halt),
         };
-        let what = format!("an earlier run has sent the first write of {object}, which had {before} before; {what}");
+        let what = format!(
+            "an earlier run sent the first write to {object}: before it, HEAD returned {before}; now it returns {what}"
+        );
         let refusal = check.failure_of_write(&object, scope.aspect, ServerCheckFailureKind::AppliedToObject, what);
         self.fail_check(check, refusal).await
     }

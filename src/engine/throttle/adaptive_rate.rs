@@ -88,8 +88,8 @@ impl AdaptiveRate {
         Ok(())
     }
 
-    /// Records that `accepted_rate` requests per second were accepted for `seconds`, about one second. `on_overrun` is true
-    /// if a large share of all requests was throttled.
+    /// Records that `accepted` requests per second were accepted for `seconds`, about one second. `overrun` is true if a
+    /// large share of all requests was throttled.
     pub(super) fn observe_second(&mut self, accepted: f64, seconds: f64, overrun: bool) {
         let believed = 0.5_f64.powf(seconds / HALF_LIFE_SECONDS) * if overrun { OVERRUN_DISCOUNT } else { 1.0 };
         self.observed = (self.observed * believed).max(accepted);
@@ -97,7 +97,7 @@ impl AdaptiveRate {
     }
 
     /// Lowers the rate after a request was throttled that was sent at the current rate, while the server accepted
-    /// `accepted_rate` requests per second.
+    /// `accepted` requests per second.
     pub(super) fn on_throttled(&mut self, accepted: f64) {
         let seen = self.observed * ESTIMATE_FACTOR;
         // If hardly anything is accepted, or much more was accepted before, the limit is not near: the server is
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_refusal_it_is_soon_back_and_then_careful_and_then_bold() {
+    fn recovers_quickly_then_slowly_then_quickly() {
         let mut rate = settled(1000.0);
         let mut after = |seconds: u32| {
             (0..seconds * 10).for_each(|_| rate.grow(0.1));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_comes_to_nothing() {
+    fn rate_never_reaches_zero() {
         let mut rate = settled(1000.0);
         for _ in 0..1000 {
             rate.on_throttled(0.0);

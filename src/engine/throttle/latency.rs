@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn another_mix_of_requests_is_no_rise() {
+    fn a_different_request_mix_is_not_a_latency_rise() {
         let mut latency = LatencyBaseline::default();
         assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 60, 5)]), 0.1)));
         assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 5, 5), (PutTags, 60, 300)]), 0.1)));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_answers_prove_nothing() {
+    fn a_few_slow_responses_are_no_latency_rise() {
         let mut latency = LatencyBaseline::default();
         assert!((0..9).all(|_| !latency.add_round(&round(&[(Head, 20, 5)]), 0.1)));
         assert!((0..9).all(|_| !latency.add_round(&round(&[(Head, 3, 9000)]), 0.1)));

@@ -16,7 +16,7 @@ trait SimulatedServer {
     fn arrives(&mut self, at: Duration) -> (CongestionSignal, Duration);
 }
 
-/// Accepts `adaptive_rate` requests per second. Unused ones accumulate up to `most`.
+/// Accepts `rate` requests per second. Unused ones accumulate up to `most`.
 struct TokenBucketServer {
     rate: f64,
     most: f64,
@@ -42,7 +42,7 @@ impl SimulatedServer for TokenBucketServer {
     }
 }
 
-/// Accepts `adaptive_rate` requests in each second of the clock, a common way to count quotas.
+/// Accepts `rate` requests in each second of the clock, a common way to count quotas.
 struct FixedQuotaServer {
     rate: u32,
     second: u64,
@@ -380,7 +380,7 @@ proptest! {
     /// For any mix of answers, requests are sent, the number in flight is bounded, and all requests are accounted
     /// for.
     #[test]
-    fn it_never_stalls_and_never_runs_away(
+    fn never_stalls_and_never_exceeds_its_limits(
         seed in any::<u64>(),
         (taken, refused, failed, asks) in (0_u32..100, 0_u32..100, 0_u32..100, 0_u32..3),
         latency in 1_u64..2000,

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_until_there_is_trouble_and_steps_from_then_on() {
+    fn doubles_until_congestion_then_grows_linearly() {
         let mut window = CongestionWindow::new();
         for (there, then) in [(8, 16), (16, 32), (32, 64), (64, 64)] {
             (0..there).for_each(|_| window.on_answer(64.0));

@@ -47,7 +47,7 @@ fn spoiled(old: &str, new: &str) -> String {
 }
 
 #[test]
-fn the_shipped_book_is_whole_and_names_the_source_of_each_figure() {
+fn built_in_book_is_complete_and_has_sources() {
     let (book, problems) = price_book_file::parse_price_book(include_str!("../prices.toml"), &PriceBookOrigin::BuiltIn);
     let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
     assert_eq!(titles, Vec::<String>::new());
@@ -89,7 +89,7 @@ fn a_right_book_is_read() {
 }
 
 #[test]
-fn a_class_goes_before_any_and_a_tier_before_none() {
+fn specific_prices_take_precedence() {
     let more = "[[book.mine.price]]\nof = [\"put_tags\"]\nclasses = [\"COLD\"]\namount = \"7\"\nper = 1\n\
                 [[book.mine.price]]\nof = [\"restore\"]\nclasses = [\"COLD\"]\namount = \"2\"\nper = 1\n\
                 [[book.mine.price]]\nof = [\"restore\"]\nclasses = [\"COLD\"]\ntiers = [\"Bulk\"]\namount = \"1\"\nper = 1\n";
@@ -110,7 +110,7 @@ fn a_class_goes_before_any_and_a_tier_before_none() {
 }
 
 #[test]
-fn every_mistake_is_told_with_its_place() {
+fn reports_every_problem_with_its_position() {
     let text = r#"date = 2026-01-31
 [book.mine]
 provider = "as3"
@@ -138,29 +138,29 @@ per_second = 0
          1:1 `dated` is missing in the price book / add `dated = 2026-01-31`\n\
          2:1 `currency` is missing in [book.mine] / add `currency = \"USD\"`\n\
          3:12 `provider` cannot be `as3` / did you mean `s3`? one of aws, oss, s3, sandbox\n\
-         4:21 `regions` holds a pattern that cannot be read / write a region such as \"us-east-1\", or \"cn-*\" for all \
-         that begin so\n\
+         4:21 `regions` contains an invalid pattern / write a region such as \"us-east-1\", or \"cn-*\" for all that \
+         start with cn-\n\
          5:1 unknown key `curency` in [book.mine] / did you mean `currency`?\n\
          6:23 `billed` must be true or false / write it without quotes\n\
          8:11 `of` cannot be `put_tag` / did you mean `put_tags`? one of get_tags, put_tags, delete_tags, get_acl, \
          put_acl, restore, head, list, get_object, put_object, retrieval, temporary_copy, storage, managed_job, \
          managed_object\n\
-         9:10 `amount` is no price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; name a \
-         larger `per` for what is cheaper\n\
-         10:10 `per` is no unit / 1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"\n\
+         9:10 `amount` is not a price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; for \
+         smaller prices, use a larger `per`\n\
+         10:10 `per` is not a unit / 1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"\n\
          11:10 `mark` cannot be `sure` / one of verified, secondary\n\
-         13:10 `amount` is no price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; name a \
-         larger `per` for what is cheaper\n\
-         16:11 `classes` must be an array of texts / write 1 to 64 of them, as in `classes = [\"...\"]`\n\
+         13:10 `amount` is not a price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; for \
+         smaller prices, use a larger `per`\n\
+         16:11 `classes` must be an array of strings / write 1 to 64 of them, as in `classes = [\"...\"]`\n\
          17:1 `within` is missing in a limit / add `within = \"account\"`\n\
-         18:7 this is no request / limits count requests only\n\
+         18:7 this is not a request / limits apply only to requests\n\
          19:14 `per_second` is out of range / from 1 to 10000000\n\
-         20:7 this is no name for an entry / 1 to 64 letters, digits, hyphens and underscores\n"
+         20:7 this is not a valid entry name / 1 to 64 letters, digits, hyphens and underscores\n"
     );
 }
 
 #[test]
-fn no_absurd_figure_is_taken() {
+fn rejects_invalid_figures() {
     for amount in [
         "-1",
         "-0.0",
@@ -191,7 +191,7 @@ fn no_absurd_figure_is_taken() {
     }
     for per in ["0", "-1000", "3", "1001", "10000000", "1000.0", "\"1000\"", "\"gb\"", "9223372036854775807", "[]"] {
         let said = spoiled("per    = 1000", &format!("per    = {per}"));
-        assert!(said.starts_with("12:10 `per` is no unit"), "{per}: {said}");
+        assert!(said.starts_with("12:10 `per` is not a unit"), "{per}: {said}");
     }
     for rate in ["0", "-1", "1.5", "10000001", "\"100\""] {
         let said = spoiled("per_second = 100", &format!("per_second = {rate}"));
@@ -210,13 +210,13 @@ fn an_item_has_one_price_in_its_own_unit() {
     let again = "[[book.mine.price]]\nof = [\"head\", \"get_tags\"]\namount = 1\nper = 1\n";
     assert_eq!(
         wrong(&format!("{RIGHT}{again}")),
-        "17:1 this is priced twice / keep one price of each item, class and tier\n"
+        "17:1 this is priced twice / keep one price for each item, class and tier\n"
     );
     let units = "requests, jobs and objects are priced per 1, 10, 100 and so on, `retrieval` per \"GB\", `temporary_copy` \
                  and `storage` per \"GB-month\"";
     assert_eq!(
         spoiled("per    = 1000", "per = \"GB\""),
-        format!("10:11 this is not priced per GB / {units}\n10:23 this is not priced per GB / {units}\n")
+        format!("10:11 this cannot be priced per GB / {units}\n10:23 this cannot be priced per GB / {units}\n")
     );
     for (item, per) in
         [("retrieval", "1000"), ("storage", "\"GB\""), ("temporary_copy", "1"), ("retrieval", "\"GB-month\"")]
@@ -226,12 +226,12 @@ fn an_item_has_one_price_in_its_own_unit() {
                 .replace("\"put_tags\", \"get_tags\"", &format!("{item:?}"))
                 .replace("per    = 1000", &format!("per    = {per}")),
         );
-        assert!(said.starts_with("10:11 this is not priced per "), "{item} {per}: {said}");
+        assert!(said.starts_with("10:11 this cannot be priced per "), "{item} {per}: {said}");
     }
 }
 
 #[test]
-fn a_hostile_book_is_refused_in_few_words() {
+fn rejects_hostile_books_with_few_problems() {
     for text in [
         "",
         "dated",
@@ -251,13 +251,13 @@ fn a_hostile_book_is_refused_in_few_words() {
     let problems = PriceBook::from_toml("p", &many).expect_err("nothing of it is right");
     assert_eq!(problems.iter().count(), 101);
     let prices = "[[book.mine.price]]\nof = [\"head\"]\namount = 1\nper = 1\n".repeat(501);
-    assert!(wrong(&format!("{RIGHT}{prices}")).contains("there are too many of `price`"));
+    assert!(wrong(&format!("{RIGHT}{prices}")).contains("too many `price` tables"));
     let deep = format!("a = {}", "[".repeat(100_000));
     assert!(PriceBook::from_toml("p", &deep).is_err());
-    assert!(wrong(&"#".repeat(MAX_BOOK_BYTES + 1)).contains("too large for a price book"));
+    assert!(wrong(&"#".repeat(MAX_BOOK_BYTES + 1)).contains("price book is too large"));
     let turned = spoiled("\"account\"", "\"acc\\u202eount\"") + &spoiled("[book.mine]", "[book.\"\\u001b[2J\"]");
     assert!(!turned.chars().any(|c| c != '\n' && batchplan_store::printable::affects_terminal(c)), "{turned:?}");
-    assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` is no usable text"));
+    assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` is not a valid string"));
 }
 
 /// Lines of a book, valid and invalid, in any order.
@@ -288,7 +288,7 @@ proptest! {
     }
 
     #[test]
-    fn a_price_is_read_to_its_last_decimal(whole in 0..1_000_000_u64, decimals in "[0-9]{1,6}") {
+    fn prices_are_exact(whole in 0..1_000_000_u64, decimals in "[0-9]{1,6}") {
         let text = RIGHT.replace("0.005", &format!("{whole}.{decimals}"));
         let book = PriceBook::from_toml("p", &text).expect("a price");
         let parts = book.get("mine").expect("an entry").prices[0].parts;

@@ -21,7 +21,7 @@ fn chosen(store: &str, rest: &str, file: Option<&Path>) -> String {
 }
 
 #[test]
-fn the_region_says_which_prices_hold() {
+fn selects_prices_by_region() {
     assert_eq!(chosen(AWS, "", None), "aws-us-east-1");
     for region in ["cn-hangzhou", "cn-wulanchabu", "cn-beijing"] {
         assert_eq!(chosen(&oss(region), "", None), "oss-cn");
@@ -29,9 +29,9 @@ fn the_region_says_which_prices_hold() {
 }
 
 #[test]
-fn another_place_has_no_known_price_and_what_helps_is_said() {
-    let help = "`book` in the plan's [prices] takes those of aws-us-east-1, oss-cn; `file` in [prices], or --prices \
-                FILE, takes a price book of your own";
+fn unknown_regions_have_no_prices() {
+    let help = "to use the prices of aws-us-east-1, oss-cn, set `book` in the plan's [prices]; to use your own price \
+                book, set `file` in [prices] or pass --prices FILE";
     for region in ["cn-hongkong", "ap-southeast-1", "cn-shanghai-finance-1", "cn-north-2-gov-1"] {
         assert_eq!(chosen(&oss(region), "", None), format!("no prices are known for oss in {region} / {help}"));
     }
@@ -50,18 +50,19 @@ fn another_place_has_no_known_price_and_what_helps_is_said() {
 }
 
 #[test]
-fn a_plan_may_name_its_prices() {
+fn selects_prices_by_name() {
     let named = |name: &str| format!("[prices]\nbook = \"{name}\"\n");
     assert_eq!(chosen("provider = \"aws\"", &named("aws-us-east-1"), None), "aws-us-east-1");
     assert_eq!(chosen(&oss("cn-hongkong"), &named("oss-cn"), None), "oss-cn");
     assert_eq!(
         chosen(AWS, &named("aws-us-east1"), None),
-        "there are no prices named `aws-us-east1` / did you mean `aws-us-east-1`? known are aws-us-east-1, oss-cn"
+        "no price book entry is named `aws-us-east1` / did you mean `aws-us-east-1`? known entries: aws-us-east-1, \
+         oss-cn"
     );
 }
 
 #[test]
-fn a_file_goes_before_what_the_program_knows() {
+fn own_price_book_takes_precedence() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("prices.toml");
     fs::write(&file, OWN).expect("a file");
@@ -87,14 +88,15 @@ fn a_file_goes_before_what_the_program_knows() {
     fs::write(&file, twice).expect("a file");
     assert_eq!(
         chosen(AWS, "", Some(&file)),
-        "several prices are for this store: mine, yours / name one of them: `book = \"...\"` in the plan's [prices]"
+        "several price book entries cover this store: mine, yours / choose one with `book = \"...\"` in the plan's \
+         [prices]"
     );
     let chosen_one = format!("{named}book = \"yours\"\n");
     assert_eq!(chosen(AWS, &chosen_one, None), "yours");
 }
 
 #[test]
-fn a_file_that_is_not_usable_is_an_error() {
+fn rejects_unusable_price_books() {
     let folder = tempfile::tempdir().expect("a folder");
     let gone = folder.path().join("gone.toml");
     let error = select_prices(&plan(AWS, ""), Some(&gone)).expect_err("it is not there");

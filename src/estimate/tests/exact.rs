@@ -94,7 +94,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn parts_cost_together_what_they_cost_apart(entry in entry(), mut one in work(), mut other in work()) {
+    fn costs_add_up(entry in entry(), mut one in work(), mut other in work()) {
         one.restored.clear();
         other.restored.clear();
         let rates = rates(entry);
@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_are_rounded_once_a_line(entry in entry(), one in work(), other in work()) {
+    fn bytes_are_rounded_once_per_line(entry in entry(), one in work(), other in work()) {
         let rates = rates(entry);
         let mut both = one.clone();
         join(&mut both, &other);
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn a_sum_is_that_of_its_lines(entry in entry(), work in work()) {
+    fn total_is_the_sum_of_the_lines(entry in entry(), work in work()) {
         let told = estimate(&work, &rates(entry));
         let sum = |lines: &mut dyn Iterator<Item = &CostLine>| -> (u128, usize) {
             lines.fold((0, 0), |(sum, unknown), line| match &line.amount {
@@ -133,14 +133,14 @@ proptest! {
     }
 
     #[test]
-    fn what_is_said_of_a_workload_drives_no_terminal(entry in entry(), work in work()) {
+    fn lines_contain_no_control_characters(entry in entry(), work in work()) {
         for line in estimate(&work, &rates(entry)).lines {
             prop_assert!(!line.description.chars().any(batchplan_store::printable::affects_terminal), "{:?}", line.description);
         }
     }
 
     #[test]
-    fn no_number_is_too_large(entry in entry(), mut work in work()) {
+    fn large_numbers_saturate(entry in entry(), mut work in work()) {
         work.objects = u64::MAX;
         work.operations = u32::MAX;
         work.requests.values_mut().chain(work.rejected.values_mut()).for_each(|count| *count = u64::MAX);

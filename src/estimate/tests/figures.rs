@@ -10,7 +10,7 @@ fn fees(entry: &str, objects: u64) -> Money {
 }
 
 #[test]
-fn the_managed_services_ask_what_their_pages_say() {
+fn managed_service_fees_match_the_price_lists() {
     // The billing examples of the OSS Batch Operations documentation.
     assert_eq!(fees("oss-cn", 5 * MILLION), money("5 CNY"));
     assert_eq!(fees("oss-cn", 5000 * MILLION), money("5000 CNY"));
@@ -32,7 +32,7 @@ fn a_managed_job_does_one_operation() {
 
 /// The cost of a million objects with this program, and with the managed service.
 #[test]
-fn a_million_objects_cost_what_is_known_of_them() {
+fn estimates_a_million_objects() {
     use BillableRequest::{GetTags, PutAcl, PutTags};
     for (entry, of_class, kinds, ours, managed) in [
         ("aws-us-east-1", "STANDARD", &[PutTags][..], "5 USD", "6.25 USD"),
@@ -96,7 +96,7 @@ fn a_copy_costs_by_the_day() {
 }
 
 #[test]
-fn what_the_book_does_not_have_is_unknown_and_the_rest_is_the_least() {
+fn missing_prices_make_the_total_a_minimum() {
     for (entry, work) in [
         ("aws-us-east-1", asking(7, Some("STANDARD"), &[BillableRequest::DeleteTags])),
         ("oss-cn", asking(7, Some("Standard"), &[BillableRequest::DeleteTags])),
@@ -113,42 +113,42 @@ fn what_the_book_does_not_have_is_unknown_and_the_rest_is_the_least() {
     let mut work = asking(MILLION, Some("STANDARD"), &[BillableRequest::PutTags]);
     work.add_requests(BillableRequest::DeleteTags, None, 3);
     let told = estimate(&work, &rates("aws-us-east-1"));
-    assert_eq!(told.total.to_string(), "at least 5.00 USD, and 1 line whose price is not known");
+    assert_eq!(told.total.to_string(), "at least 5.00 USD, plus 1 line of unknown price");
     let beside = told.managed_service.expect("a service").total;
-    assert_eq!(beside.to_string(), "at least 6.25 USD, and 1 line whose price is not known");
+    assert_eq!(beside.to_string(), "at least 6.25 USD, plus 1 line of unknown price");
     let mut work = asking(1, Some("STANDARD"), &[BillableRequest::PutTags]);
     work.add_requests(BillableRequest::DeleteTags, None, 3);
     let total = estimate(&work, &rates("aws-us-east-1")).total;
-    assert_eq!(total.to_string(), "not known for 1 line, less than 0.01 USD for the others");
+    assert_eq!(total.to_string(), "unknown for 1 line, less than 0.01 USD for the others");
 }
 
 #[test]
-fn a_class_that_is_not_known_is_no_reason_where_all_cost_the_same() {
+fn unknown_class_does_not_matter_if_prices_are_equal() {
     let work = asking(MILLION, None, &[BillableRequest::PutTags]);
     assert_eq!(estimate(&work, &rates("aws-us-east-1")).total.known, Some(money("5 USD")));
     let told = estimate(&work, &rates("oss-cn"));
     let (line, why) = told.unknown_lines().next().expect("it depends");
     assert_eq!((line.description.as_str(), &line.price), ("PutObjectTagging", &None));
     assert_eq!(*why, UnpricedReason::ClassUnknown { min: money("1 CNY"), max: money("10 CNY") });
-    assert_eq!(why.to_string(), "the storage class is not known: by those in the price book, 1.00 CNY to 10.00 CNY");
+    assert_eq!(why.to_string(), "the storage class is unknown (1.00 CNY to 10.00 CNY)");
 }
 
 #[test]
-fn sizes_that_are_not_known_leave_the_data_without_a_price_unless_it_is_free() {
+fn unknown_sizes_make_the_cost_unknown_unless_free() {
     let unknown = |of_class: &str, tier| {
         let mut work = JobWorkload { objects: 1, operations: 1, ..JobWorkload::default() };
         work.add_restore(&RestoreRequest { days: 1, tier: Some(tier) }, Some(&class(of_class)), None);
         let told = estimate(&work, &rates("aws-us-east-1"));
         told.unknown_lines().map(|(line, why)| format!("{}: {why}", line.description)).collect::<Vec<_>>()
     };
-    let copy = |of| format!("temporary copy, class {of}, sizes not known: the sizes are not known");
-    let retrieval = "retrieval, class DEEP_ARCHIVE, tier Bulk, sizes not known: the sizes are not known".to_owned();
+    let copy = |of| format!("temporary copy, class {of}, sizes unknown: the sizes are unknown");
+    let retrieval = "retrieval, class DEEP_ARCHIVE, tier Bulk, sizes unknown: the sizes are unknown".to_owned();
     assert_eq!(unknown("DEEP_ARCHIVE", RestoreTier::Bulk), [retrieval, copy("DEEP_ARCHIVE")]);
     assert_eq!(unknown("GLACIER", RestoreTier::Bulk), [copy("GLACIER")]);
 }
 
 #[test]
-fn a_refused_request_costs_what_its_provider_says() {
+fn refused_requests_follow_the_billing_of_the_provider() {
     let refused = |entry: &str, of_class: &str| {
         let mut work = JobWorkload::default();
         work.add_rejected_requests(BillableRequest::PutTags, Some(&class(of_class)), MILLION);
@@ -167,7 +167,7 @@ fn a_refused_request_costs_what_its_provider_says() {
 }
 
 #[test]
-fn what_the_program_needs_itself_is_ours_alone() {
+fn overhead_is_not_part_of_the_managed_service() {
     let own = OverheadRequests { lists: 1000, reads: 10, uploads: 2, report_bytes: u128::from(10 * GIGABYTE) };
     let told = estimate(&JobWorkload { overhead: own, ..asking(0, None, &[]) }, &rates("aws-us-east-1"));
     let lines: Vec<_> =
@@ -188,7 +188,7 @@ fn what_the_program_needs_itself_is_ours_alone() {
 }
 
 #[test]
-fn hours_are_told_at_the_plan_s_rate_and_at_the_provider_s() {
+fn estimates_run_time_at_both_rates() {
     let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
     let plan = JobLimits { concurrency: 100, requests_per_second: Some(1000), ..JobLimits::default() };
     let work = asking(42 * MILLION, Some("STANDARD"), &[BillableRequest::PutTags]);
@@ -218,13 +218,13 @@ fn hours_are_told_at_the_plan_s_rate_and_at_the_provider_s() {
 }
 
 #[test]
-fn without_prices_everything_is_counted_and_nothing_is_priced() {
+fn counts_without_prices_have_no_amounts() {
     let nothing = NoPricesError { provider: batchplan_store::StoreProvider::S3, region: None, known: Vec::new() };
     let work = asking(MILLION, None, &[BillableRequest::PutTags]);
     let told = estimate(&work, &StorePrices::Unknown(nothing.clone()));
     assert_eq!(told.lines[0].quantity, BilledQuantity::Requests(MILLION));
     assert_eq!(told.lines[0].amount, Err(UnpricedReason::NoPrices));
-    assert_eq!((told.total.to_string().as_str(), told.managed_service), ("not known", None));
+    assert_eq!((told.total.to_string().as_str(), told.managed_service), ("unknown", None));
     let told = estimate_run_time(&work, &JobLimits::default(), &StorePrices::Unknown(nothing));
     assert_eq!((told.at_provider_limits(), told.at_plan_rate.as_secs()), (None, 782));
 }

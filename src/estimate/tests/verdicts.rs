@@ -17,35 +17,35 @@ fn tagging(objects: u64) -> JobWorkload {
 }
 
 #[test]
-fn a_job_may_cost_exactly_what_it_may() {
+fn cost_equal_to_the_limit_is_within() {
     let aws = rates("aws-us-east-1");
     assert_eq!(judged(&tagging(MILLION), &aws, "5 USD"), "within");
     assert_eq!(judged(&tagging(0), &aws, "0 USD"), "within");
     assert_eq!(
         judged(&tagging(MILLION + 2000), &aws, "5 USD"),
-        "above: max_cost is 5.00 USD, and the job would cost 5.01 USD / nothing was changed; raise `max_cost` in the \
-         plan's [limits] if it is right, or name fewer objects"
+        "above: the job would cost 5.01 USD, more than max_cost (5.00 USD) / nothing was changed; raise `max_cost` in \
+         the plan's [limits], or select fewer objects"
     );
     // Amounts in messages are exact: in cents, both would be equal.
     let said = judged(&tagging(MILLION + 1), &aws, "5 USD");
-    assert!(said.starts_with("above: max_cost is 5.00 USD, and the job would cost 5.000005 USD / "), "{said}");
+    assert!(said.starts_with("above: the job would cost 5.000005 USD, more than max_cost (5.00 USD) / "), "{said}");
 }
 
 #[test]
-fn what_is_partly_unknown_is_refused_as_well() {
+fn partly_unknown_cost_is_refused() {
     let aws = rates("aws-us-east-1");
     let mut work = tagging(MILLION);
     work.add_requests(BillableRequest::DeleteTags, Some(&class("STANDARD")), 1);
     assert_eq!(
         judged(&work, &aws, "4.99 USD"),
-        "above: max_cost is 4.99 USD, and the job would cost at least 5.00 USD / nothing was changed; raise `max_cost` \
-         in the plan's [limits] if it is right, or name fewer objects"
+        "above: the job would cost at least 5.00 USD, more than max_cost (4.99 USD) / nothing was changed; raise \
+         `max_cost` in the plan's [limits], or select fewer objects"
     );
     assert_eq!(
         judged(&work, &aws, "50 USD"),
-        "not known: max_cost is 50.00 USD, and it is not known what the job costs: DeleteObjectTagging, class STANDARD: \
-         the price book does not have its price / nothing was changed; add the price to a price book of your own (`file` \
-         in the plan's [prices], or --prices FILE), take a manifest that knows classes and sizes, or remove `max_cost`"
+        "not known: cannot check max_cost (50.00 USD): part of the cost is unknown: DeleteObjectTagging, class \
+         STANDARD: no price in the price book / nothing was changed; add the price to your own price book (`file` in \
+         the plan's [prices], or --prices FILE), use a manifest with storage classes and sizes, or remove `max_cost`"
     );
     for name in ["A", "B", "C", "D"] {
         work.add_requests(BillableRequest::Head, Some(&class(name)), 1);
@@ -58,13 +58,13 @@ fn what_is_partly_unknown_is_refused_as_well() {
 fn other_currencies_are_not_compared() {
     assert_eq!(
         judged(&tagging(0), &rates("aws-us-east-1"), "50 CNY"),
-        "not known: max_cost is 50.00 CNY, and the prices of `aws-us-east-1` are in USD / nothing was changed; write \
-         `max_cost` in USD, or take a price book of your own in its currency"
+        "not known: cannot check max_cost (50.00 CNY): the prices of `aws-us-east-1` are in USD / nothing was changed; \
+         set `max_cost` in USD, or use your own price book"
     );
 }
 
 #[test]
-fn without_prices_nothing_is_within() {
+fn missing_prices_are_refused() {
     let why = NoPricesError {
         provider: batchplan_store::StoreProvider::Sandbox,
         region: None,
@@ -72,14 +72,14 @@ fn without_prices_nothing_is_within() {
     };
     assert_eq!(
         judged(&tagging(0), &StorePrices::Unknown(why), "50 CNY"),
-        "not known: max_cost is 50.00 CNY, and no prices are known for the sandbox / nothing was changed; `book` in the \
-         plan's [prices] takes those of mine; `file` in [prices], or --prices FILE, takes a price book of your own; or \
-         remove `max_cost`"
+        "not known: cannot check max_cost (50.00 CNY): no prices are known for the sandbox / nothing was changed; to \
+         use the prices of mine, set `book` in the plan's [prices]; to use your own price book, set `file` in [prices] or \
+         pass --prices FILE; or remove `max_cost`"
     );
 }
 
 #[test]
-fn objects_of_which_nobody_can_tell_leave_the_cost_unknown() {
+fn unpredictable_objects_make_the_cost_unknown() {
     let work = JobWorkload { unpredictable_objects: 1, ..asking(10, Some("STANDARD"), &[BillableRequest::PutTags]) };
     let estimate = estimate(&work, &rates("aws-us-east-1"));
     assert!(!estimate.total.is_complete());

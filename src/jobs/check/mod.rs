@@ -26,6 +26,8 @@ use crate::plan::Plan;
 use crate::plan::policy::{PolicyLanguage, RequestPermission, works_on_versions};
 use crate::report::{ReportPublishError, check_report_location};
 
+use super::hints::format_count;
+
 /// The writes that the caller allows in order to check write access.
 #[derive(Clone, Debug, Default)]
 pub struct WriteProbes {
@@ -221,21 +223,20 @@ impl PermissionChecker<'_> {
                 let need = RequestPermission::of(read);
                 let what = format!("{} of {object}", describe_permission(need));
                 self.report_finding(what, self.required_action(need, Some(object)), verdict, Some(why));
-                Err((
-                    PermissionVerdict::NotChecked,
-                    "whether the server knows it could not be checked before".to_owned(),
-                ))
+                Err((PermissionVerdict::NotChecked, "the server check before this write failed".to_owned()))
             }
-            Err(SingleRequestError::Stopped) => Err((PermissionVerdict::NotChecked, "it was stopped".to_owned())),
+            Err(SingleRequestError::Stopped) => {
+                Err((PermissionVerdict::NotChecked, "the check was interrupted".to_owned()))
+            }
         }
     }
 
     fn ensure_not_stopped(&self) -> Result<(), PermissionProblem> {
         let why = match self.stop_reason {
             None => return Ok(()),
-            Some(CheckStopReason::Credentials) => "the credentials are refused whatever they ask for",
+            Some(CheckStopReason::Credentials) => "the server does not accept the credentials",
             Some(CheckStopReason::Unreachable) => "the store cannot be reached",
-            Some(CheckStopReason::Untrusted) => "nothing is written to this server",
+            Some(CheckStopReason::Untrusted) => "this server failed an earlier check",
         };
         Err((PermissionVerdict::NotChecked, why.to_owned()))
     }
@@ -245,19 +246,19 @@ impl PermissionChecker<'_> {
         match (fault.class, fault.status) {
             (FaultClass::Credentials, Some(_)) => {
                 self.stop_reason = Some(CheckStopReason::Credentials);
-                (PermissionVerdict::Refused, format!("the credentials themselves are refused: {fault}"))
+                (PermissionVerdict::Refused, format!("the server rejected the credentials: {fault}"))
             }
             (_, None) => {
                 self.stop_reason = Some(CheckStopReason::Unreachable);
                 (PermissionVerdict::Failed, fault.to_string())
             }
             (_, Some(403)) if reads && self.language == PolicyLanguage::Iam => {
-                let or = "S3 says so too of an object that is not there, to whoever may not list its bucket";
+                let or = "S3 also returns this for a missing object if you may not list the bucket";
                 (PermissionVerdict::Denied, format!("{fault} ({or})"))
             }
             (_, Some(403)) => (PermissionVerdict::Denied, fault.to_string()),
             _ if fault.code == "AccessControlListNotSupported" => {
-                let owned = "no permission changes that: the bucket's owner owns all that is in it, as BucketOwnerEnforced has it";
+                let owned = "no permission changes that: the bucket has ACLs disabled by BucketOwnerEnforced";
                 (PermissionVerdict::Refused, format!("{fault} ({owned})"))
             }
             _ => (PermissionVerdict::Failed, fault.to_string()),
@@ -286,9 +287,10 @@ impl PermissionChecker<'_> {
         };
         let first = glanced.objects.into_iter().next();
         let seen = match (&first, glanced.complete) {
-            (Some(first), _) => format!("its first object is {first}"),
-            (None, true) => format!("the filter takes none of its {} rows", glanced.rows_read),
-            (None, false) => format!("the filter takes none of its first {} rows", glanced.rows_read),
+            (Some(first), _) => format!("first object: {first}"),
+            (None, true) if glanced.rows_read == 0 => "it has no rows".to_owned(),
+            (None, true) => format!("the filter matches none of its {}", format_count(glanced.rows_read, "row")),
+            (None, false) => format!("the filter matches none of its first {} rows", glanced.rows_read),
         };
         self.report_finding(what, usual, PermissionVerdict::Allowed, Some(seen));
         first
@@ -310,15 +312,19 @@ impl PermissionChecker<'_> {
         let tried = objects.len().max(1);
         for (passed, object) in objects.into_iter().enumerate().skip(1) {
             if missing_object_fault(reader, &object, &call).await.is_none() {
-                let which = if passed == 1 { "the first is".to_owned() } else { format!("the first {passed} are") };
-                let why = format!("{which} missing ({first} was answered with {fault}); {object} is looked at instead");
+                let which = if passed == 1 {
+                    "the first object is".to_owned()
+                } else {
+                    format!("the first {passed} objects are")
+                };
+                let why = format!("{which} missing ({first}: {fault}); using {object} instead");
                 self.report_finding("find an object of the manifest", None, PermissionVerdict::Allowed, Some(why));
                 return Some(object);
             }
         }
         let which =
-            if tried == 1 { "its first object is".to_owned() } else { format!("its first {tried} objects are") };
-        let why = format!("{which} missing: {first} was answered with {fault}");
+            if tried == 1 { "the first object is".to_owned() } else { format!("the first {tried} objects are") };
+        let why = format!("{which} missing ({first}: {fault})");
         self.report_finding("find an object of the manifest", None, PermissionVerdict::Failed, Some(why));
         None
     }
@@ -351,7 +357,7 @@ impl PermissionChecker<'_> {
             let need = RequestPermission::of(&call);
             let action = self.required_action(need, first);
             let Some(object) = first else {
-                let why = "no object of the manifest is known".to_owned();
+                let why = "there is no object to check with".to_owned();
                 self.report_finding(describe_permission(need), action, PermissionVerdict::NotChecked, Some(why));
                 continue;
             };
@@ -369,13 +375,12 @@ impl PermissionChecker<'_> {
             if plan.store.is_first_party() {
                 continue;
             }
-            let mut what = format!("tell {} from the object itself", aspect.sub_resource());
+            let mut what = format!("server support for {}", aspect.sub_resource());
             let found = match first {
-                _ if plan.skip_server_check => (
-                    PermissionVerdict::NotChecked,
-                    Some("`skip_server_check` turns it off: the server is trusted".to_owned()),
-                ),
-                None => (PermissionVerdict::NotChecked, Some("no object of the manifest is known".to_owned())),
+                _ if plan.skip_server_check => {
+                    (PermissionVerdict::NotChecked, Some("turned off by `skip_server_check`".to_owned()))
+                }
+                None => (PermissionVerdict::NotChecked, Some("there is no object to check with".to_owned())),
                 Some(object) => {
                     what = format!("{what}: {object}");
                     match self.ensure_not_stopped() {
@@ -402,7 +407,7 @@ impl PermissionChecker<'_> {
         match found {
             ReadCheckOutcome::Proven => (PermissionVerdict::Allowed, None),
             ReadCheckOutcome::ObjectMissing(fault) => {
-                (PermissionVerdict::NotChecked, Some(format!("the object is not there: {fault}")))
+                (PermissionVerdict::NotChecked, Some(format!("the object does not exist: {fault}")))
             }
             ReadCheckOutcome::ServerFailed(refusal) => {
                 let (verdict, why) = classify_untrusted_server(&refusal);
@@ -412,7 +417,7 @@ impl PermissionChecker<'_> {
                 let (verdict, why) = self.classify(&fault, true);
                 (verdict, Some(why))
             }
-            ReadCheckOutcome::Stopped => (PermissionVerdict::NotChecked, Some("it was stopped".to_owned())),
+            ReadCheckOutcome::Stopped => (PermissionVerdict::NotChecked, Some("the check was interrupted".to_owned())),
         }
     }
 
@@ -422,7 +427,7 @@ impl PermissionChecker<'_> {
             let action = self.required_action(need, None);
             let why = match need {
                 RequestPermission::Restore => RESTORE_NOT_TRIED.to_owned(),
-                _ => "`--write-probe KEY` tries it on an object that you name, and puts back what it finds".to_owned(),
+                _ => "use `--write-probe KEY` to try it on an object without changing it".to_owned(),
             };
             self.report_finding(describe_permission(need), action, PermissionVerdict::NotChecked, Some(why));
         }
@@ -434,7 +439,7 @@ impl PermissionChecker<'_> {
         let what = format!("write the report: {}/{}", place.bucket, place.prefix);
         let action = RequestPermission::Write.action(self.language, false);
         if !wanted {
-            let why = "`--report-probe` writes a small object there, which stays".to_owned();
+            let why = "use `--report-probe` to write a small object there; it is not deleted".to_owned();
             return self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why));
         }
         if let Err((verdict, why)) = self.ensure_not_stopped() {
@@ -442,7 +447,8 @@ impl PermissionChecker<'_> {
         }
         match check_report_location(&**store, place).await {
             Ok(key) => {
-                let why = format!("wrote {}/{key}, which stays: a plan needs no right to delete", place.bucket);
+                let why =
+                    format!("wrote {}/{key}; it is not deleted, as a plan needs no permission to delete", place.bucket);
                 self.report_finding(what, action, PermissionVerdict::Allowed, Some(why));
             }
             Err(ReportPublishError::Store { fault, .. }) => {
@@ -454,7 +460,7 @@ impl PermissionChecker<'_> {
     }
 }
 
-const RESTORE_NOT_TRIED: &str = "it cannot be tried: a restore is billed";
+const RESTORE_NOT_TRIED: &str = "not tried, because a restore is billed";
 
 /// Returns the permissions that the writes of the operations need, without duplicates.
 fn write_permissions(operations: &OperationSet) -> Vec<RequestPermission> {
@@ -508,7 +514,7 @@ async fn missing_object_fault(reader: &Worker, object: &ObjectId, call: &ObjectR
 fn describe_permission(need: RequestPermission) -> &'static str {
     match need {
         RequestPermission::List => "list",
-        RequestPermission::Read => "read class and restoration",
+        RequestPermission::Read => "read the storage class and restore status",
         RequestPermission::Write => "write",
         RequestPermission::GetTags => "read the tags",
         RequestPermission::PutTags => "write tags",
@@ -521,7 +527,7 @@ fn describe_permission(need: RequestPermission) -> &'static str {
 
 /// Converts a failed server check to a verdict and its explanation.
 fn classify_untrusted_server(refusal: &ServerCheckFailure) -> PermissionProblem {
-    let way = "`skip_server_check = true` in [store] turns the check off";
+    let way = "to turn the check off, set `skip_server_check = true` in [store]";
     match refusal.kind {
         ServerCheckFailureKind::Denied(_) => (PermissionVerdict::Denied, format!("{refusal}; {way}")),
         ServerCheckFailureKind::NotVerifiable => (PermissionVerdict::Failed, format!("{refusal}; {way}")),

@@ -60,7 +60,7 @@ impl PermissionChecker<'_> {
                 // Deleting the tags of an object without tags changes nothing.
                 RequestPermission::DeleteTags if before.is_empty() => ObjectRequest::DeleteTags,
                 RequestPermission::DeleteTags => {
-                    let why = "it has tags, which would be lost: name an object without any".to_owned();
+                    let why = "the object has tags, which would be deleted: name an object without tags".to_owned();
                     self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why));
                     continue;
                 }
@@ -94,7 +94,7 @@ impl PermissionChecker<'_> {
         let action = self.required_action(RequestPermission::PutAcl, Some(object));
         if before == ObjectAcl::Custom {
             let why =
-                "its ACL is none of the predefined ones, and could not be put back: name another object".to_owned();
+                "its ACL is not a predefined one, so it could not be written back: name another object".to_owned();
             return self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why));
         }
         let answer = self.send(writer.reset_trust(), object, ObjectRequest::PutAcl(before)).await;
@@ -135,10 +135,7 @@ impl PermissionChecker<'_> {
     ) {
         let needless = !plan_reads && verdict == PermissionVerdict::Denied;
         let (verdict, why) = if needless {
-            (
-                PermissionVerdict::NotChecked,
-                format!("denied, and needed to put it back; the plan itself does not read it: {why}"),
-            )
+            (PermissionVerdict::NotChecked, format!("denied; only the probe needs it, not the plan: {why}"))
         } else {
             (verdict, why)
         };
@@ -146,7 +143,7 @@ impl PermissionChecker<'_> {
         self.report_finding(format!("{} of {object}", describe_permission(read)), action, verdict, Some(why));
         for need in needs.iter().copied() {
             let action = self.required_action(need, Some(object));
-            let why = "what it has could not be read, and so not be put back".to_owned();
+            let why = "its current value could not be read, so it could not be written back".to_owned();
             self.report_finding(
                 format!("{} of {object}", describe_permission(need)),
                 action,
@@ -167,17 +164,17 @@ impl PermissionChecker<'_> {
         let what = format!("{} of {object} again", describe_permission(need));
         let action = self.required_action(need, Some(object));
         let (verdict, why) = match same {
-            Ok(true) => (PermissionVerdict::Allowed, Some("as before".to_owned())),
+            Ok(true) => (PermissionVerdict::Allowed, Some("unchanged".to_owned())),
             Ok(false) => {
-                let why = "not as before: somebody else has changed it meanwhile, or the store has not kept it";
-                (PermissionVerdict::Failed, Some(format!("{why}; it had {had}")))
+                let why = "changed: another process changed it meanwhile, or the store did not keep it";
+                (PermissionVerdict::Failed, Some(format!("{why}; previous value: {had}")))
             }
-            Err((verdict, why)) => (verdict, Some(format!("{why}; it had {had}"))),
+            Err((verdict, why)) => (verdict, Some(format!("{why}; previous value: {had}"))),
         };
         self.report_finding(what, action, verdict, why);
     }
 }
 
 fn unexpected_response() -> PermissionProblem {
-    (PermissionVerdict::Failed, "the store answered something else than was asked for".to_owned())
+    (PermissionVerdict::Failed, "the store sent an unexpected response".to_owned())
 }

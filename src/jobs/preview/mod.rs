@@ -110,7 +110,7 @@ pub enum PreviewError {
     #[error("{0}")]
     Manifest(#[from] ManifestError),
     /// The service rejected the credentials.
-    #[error("the service refuses the credentials: {0}")]
+    #[error("the service rejected the credentials: {0}")]
     CredentialsRejected(Box<StoreError>),
     /// The preview was stopped.
     #[error("stopped: nothing was changed")]

@@ -76,7 +76,7 @@ impl PlanBuckets {
                     answer = tokio::time::timeout_at(end, store.bucket_setting(bucket, question)) => answer,
                 };
                 let answer = answer.unwrap_or_else(|_| {
-                    let message = "no answer came in time";
+                    let message = "no response in time";
                     Err(StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", message, String::new()))
                 });
                 match answer {
@@ -109,15 +109,15 @@ impl PlanBuckets {
         let mut found = Vec::new();
         for (bucket, known) in &self.settings {
             if self.is_missing(bucket) {
-                found.push(format!("there is no bucket {bucket}"));
+                found.push(format!("bucket {bucket} does not exist"));
                 continue;
             }
             for rule in known.rules.iter().flatten() {
                 let keys = rule.keys.join(", ");
                 found.push(format!(
-                    "a lifecycle rule of {bucket} goes by tags ({}: {keys}): changed tags may have objects moved or \
-                     deleted, and while the job runs some have the new tags and others the old",
-                    if rule.id.is_empty() { "without a name" } else { &rule.id }
+                    "a lifecycle rule of {bucket} filters by tag ({}: {keys}): changed tags may cause objects to be \
+                     moved or deleted, and during the job some objects have new tags and others old ones",
+                    if rule.id.is_empty() { "unnamed" } else { &rule.id }
                 ));
             }
             let by_key = match &plan.manifest.source {
@@ -126,12 +126,12 @@ impl PlanBuckets {
             };
             if known.versioning == Some(BucketVersioning::Enabled) && by_key {
                 found.push(format!(
-                    "{bucket} keeps versions, and the manifest names objects without: the job changes whichever version \
-                     is current when its turn comes, and no older one"
+                    "{bucket} has versioning enabled, and the manifest names objects without a version: the job \
+                     changes only the version that is current when it processes the object"
                 ));
             }
             if known.ownership == Some(OwnershipSetting::BucketOwnerEnforced) {
-                found.push(format!("{bucket} takes no ACLs: its owner owns every object in it (BucketOwnerEnforced)"));
+                found.push(format!("{bucket} has ACLs disabled (BucketOwnerEnforced)"));
             }
             for (question, fault) in &known.failed_queries {
                 found.push(format!("the {} of {bucket} could not be read: {}", question.subresource(), fault.code));
@@ -145,8 +145,8 @@ impl PlanBuckets {
 #[must_use]
 pub fn server_check_off_warning(plan: &Plan) -> Option<&'static str> {
     (plan.skip_server_check && !plan.store.is_first_party()).then_some(
-        "the server check is off (`skip_server_check`): a server that does not know tags, ACLs or restores may replace, empty \
-         or delete objects",
+        "the server check is off (`skip_server_check`): a server that does not support tags, ACLs or restores may \
+         replace, empty or delete objects",
     )
 }
 
@@ -154,7 +154,7 @@ pub fn server_check_off_warning(plan: &Plan) -> Option<&'static str> {
 pub(super) fn unchecked_server_warning(plan: &Plan, look: ServerCheckStatus) -> Option<&'static str> {
     let could = plan.operations.iter().any(|operation| operation.aspect().read_request().is_some());
     (could && look == ServerCheckStatus::NotChecked).then_some(
-        "the server could not be checked with the objects that were looked at; the job checks it before its first write",
+        "the server could not be checked with the objects that were read; the job checks it before its first write",
     )
 }
 
@@ -163,10 +163,10 @@ pub(super) fn unchecked_server_warning(plan: &Plan, look: ServerCheckStatus) -> 
 pub fn plan_warnings(plan: &Plan) -> Vec<String> {
     let caution = |operation: &Operation| match operation {
         Operation::DeleteTagging(None) => Some("deleting all tags cannot be undone".to_owned()),
-        Operation::DeleteTagging(Some(_)) => Some("deleted tags cannot be brought back".to_owned()),
-        Operation::PutTagging(_) => Some("replacing tags removes every other tag that an object has".to_owned()),
+        Operation::DeleteTagging(Some(_)) => Some("deleted tags cannot be recovered".to_owned()),
+        Operation::PutTagging(_) => Some("replacing tags removes all other tags of an object".to_owned()),
         Operation::PutAcl(acl @ (ObjectAcl::PublicRead | ObjectAcl::PublicReadWrite)) => {
-            Some(format!("{} opens every object to everyone, at once", acl.as_str()))
+            Some(format!("{} gives everyone access to every object immediately", acl.as_str()))
         }
         Operation::Restore(_) => Some("restores are billed by request, size and days".to_owned()),
         Operation::AddTagging(_) | Operation::PutAcl(_) => None,
@@ -176,8 +176,7 @@ pub fn plan_warnings(plan: &Plan) -> Vec<String> {
     let acls = plan.operations.iter().any(|operation| operation.aspect() == ObjectAspect::Acl);
     if acls && plan.store.provider == StoreProvider::S3 {
         found.push(
-            "some S3-compatible servers have no ACLs of objects: MinIO takes `private` without doing anything, and refuses \
-             others"
+            "some S3-compatible servers do not support object ACLs: MinIO ignores `private` and rejects other values"
                 .to_owned(),
         );
     }
@@ -198,14 +197,14 @@ pub(super) fn all_warnings(
     let looked = tally.total().max(1);
     if plan.limits.failure_threshold.is_exceeded_by(tally.fails, looked) {
         found.push(format!(
-            "more objects would fail than failure_threshold allows ({}): the job would stop before its end, and Fail",
+            "more objects would fail than failure_threshold allows ({}): the job would stop early as Failed",
             plan.limits.failure_threshold
         ));
     }
     if rows > RECOMMENDED_MAX_OBJECTS {
         found.push(
-            "OSS advises at most 100 million objects for one job: several plans, each of a part of the keys, are easier to \
-             watch and to repeat"
+            "OSS recommends at most 100 million objects per job: several plans, each for a part of the keys, are \
+             easier to watch and to repeat"
                 .to_owned(),
         );
     }
@@ -215,8 +214,8 @@ pub(super) fn all_warnings(
     {
         let folder = batchplan_store::object::ObjectKey::new(folder.clone());
         found.push(format!(
-            "{} % of the objects lie directly in {bucket}/{folder}: services limit how many requests one prefix takes a \
-             second, so that the job may be slowed down",
+            "{} % of the objects are directly in {bucket}/{folder}: services limit the requests per second to one \
+             prefix, so the job may be throttled",
             count * 100 / of
         ));
     }

@@ -249,7 +249,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_comes_back(
+        fn rows_round_trip(
             key in proptest::collection::vec(any::<u8>(), 1..9),
             version in proptest::option::of("[a\0\u{1}é]{0,4}"),
             etag in proptest::option::of("[0-9a-f]{32}|[0-9A-F]{32}|[0-9a-zA-Z-]{0,40}"),
@@ -276,7 +276,7 @@ mod tests {
         }
 
         #[test]
-        fn names_that_differ_never_run_into_each_other(
+        fn different_names_encode_differently(
             names in proptest::collection::vec(("[a\0\u{1}]{1,3}", proptest::option::of("[a\0\u{1}]{0,3}")), 2..6),
         ) {
             let mut records: Vec<_> = names.iter().flat_map(|(key, version)| {

@@ -77,7 +77,7 @@ fn report(folder: &Path, keys: &[&str]) -> FailedRowsFile {
 }
 
 #[test]
-fn what_is_new_or_different_is_taken_and_nothing_else() {
+fn includes_only_new_or_changed_objects() {
     let old = ["same,1,2026-01-01T00:00:00Z,a\nsize,1,,b\n", "when,1,2026-01-01T00:00:00Z,c\netag,1,,d\ngone,1,,e\n"];
     let new = [
         "etag,1,,D2\nnew,1,,f\nnew,1,,f\n",
@@ -94,30 +94,33 @@ fn what_is_new_or_different_is_taken_and_nothing_else() {
 }
 
 #[test]
-fn what_only_one_of_them_tells_is_not_compared() {
+fn facts_of_one_inventory_are_not_compared() {
     let rows = ["a,1,,x\nb,2,,y\n"];
     let narrow = store(["Key, ETag", SCHEMA], &["a,x\nb,z\n"], &rows);
     let changes_of_it = changes(&narrow);
     let (found, said) = taken(narrow, changes_of_it);
     assert_eq!(found, ["b"]);
-    assert!(said[0].contains("written over with the same content is taken for unchanged"), "{said:?}");
+    assert!(said[0].contains("overwritten with the same content counts as unchanged"), "{said:?}");
     // Sizes alone prove nothing.
     let blind = store(["Key, Size", SCHEMA], &["a,1\nb,2\n"], &rows);
     let changes_of_it = changes(&blind);
     let (found, said) = taken(blind, changes_of_it);
     assert_eq!(found, ["a", "b"]);
-    assert!(said[0].contains("nobody can tell which have changed: all 2 objects"), "{said:?}");
+    assert!(
+        said[0].contains("changes cannot be detected: including the complete new inventory (2 objects)"),
+        "{said:?}"
+    );
 }
 
 #[test]
-fn what_failed_is_taken_again_where_it_is_still_there() {
+fn includes_failed_objects_that_are_still_listed() {
     let folder = tempfile::tempdir().unwrap();
     let rows = ["a,1,2026-01-01T00:00:00Z,x\nb,2,2026-01-01T00:00:00Z,y\nc,2,,y\n"];
     let store = || store([SCHEMA; 2], &rows, &rows);
     let failed = || vec![report(folder.path(), &["c", "gone"])];
     let (found, said) = taken(store(), InventoryChanges { failed: failed(), ..changes(&store()) });
     assert_eq!(found, ["c"]);
-    assert!(said[0].starts_with("1 of the objects that failed last time are left out"), "{said:?}");
+    assert!(said[0].starts_with("left out 1 object that failed last time"), "{said:?}");
 
     // Rows that were never attempted are included too.
     let first = "src,a\nsrc,b\n";
@@ -129,14 +132,14 @@ fn what_failed_is_taken_again_where_it_is_still_there() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_taken_whole() {
+fn includes_all_objects_if_comparison_is_impossible() {
     let folder = tempfile::tempdir().unwrap();
     let rows = ["b,1,,x\na,2,,y\n", "b,1,,x\na,3,,z\n"];
     let good = || store([SCHEMA; 2], &rows, &rows);
     let whole = |store: MemoryStore, changes: InventoryChanges, why: &str| {
         let (found, said) = taken(store, changes);
         assert_eq!(found, ["a", "b"], "{why}");
-        assert!(said[0].contains(why) && said[0].contains("all 2 objects of the new inventory"), "{said:?}");
+        assert!(said[0].contains(why) && said[0].contains("the complete new inventory (2 objects)"), "{said:?}");
     };
     let known = changes(&good());
 
@@ -146,7 +149,7 @@ fn what_cannot_be_compared_is_taken_whole() {
 
     let mut without_data = good();
     without_data.objects.remove(data_key(OLD, 0).as_bytes());
-    whole(without_data, known.clone(), "it is not there");
+    whole(without_data, known.clone(), "it does not exist");
 
     let mut replaced = good();
     replaced.put(&format!("{OLD}manifest.json"), b"{}");
@@ -156,7 +159,7 @@ fn what_cannot_be_compared_is_taken_whole() {
     broken.put(&data_key(OLD, 0), b"other");
     whole(broken, known.clone(), "manifest.json says");
 
-    whole(good(), InventoryChanges { since_etag: String::new(), ..known.clone() }, "told no ETag");
+    whole(good(), InventoryChanges { since_etag: String::new(), ..known.clone() }, "sent no ETag");
 
     let why = "job X is not known any more".to_owned();
     whole(good(), InventoryChanges { unavailable: Some(why.clone()), ..known.clone() }, &why);
@@ -165,15 +168,11 @@ fn what_cannot_be_compared_is_taken_whole() {
     fs::write(folder.path().join("failed.csv"), "src,b,,503,x\n").unwrap();
     whole(good(), InventoryChanges { failed: vec![failed.clone()], ..known.clone() }, "its MD5 is");
     fs::remove_file(folder.path().join("failed.csv")).unwrap();
-    whole(
-        good(),
-        InventoryChanges { failed: vec![failed], ..known },
-        "the objects that failed last time cannot be found",
-    );
+    whole(good(), InventoryChanges { failed: vec![failed], ..known }, "cannot read which objects failed last time");
 }
 
 #[test]
-fn all_of_an_inventory_is_each_object_once() {
+fn distinct_selector_includes_each_object_once() {
     let rows = ["b,1,,x\na,2,,y\nb,1,,x\n", "a,3,,z\nc,1,,x\n"];
     let store = store([SCHEMA; 2], &rows, &rows);
     let InventoryChanges { key, etag, .. } = changes(&store);
@@ -190,7 +189,7 @@ fn all_of_an_inventory_is_each_object_once() {
 }
 
 #[test]
-fn what_may_be_had_later_and_a_new_inventory_that_is_broken_are_errors() {
+fn temporary_failures_and_a_broken_new_inventory_are_errors() {
     let rows = ["a,1,,x\n"];
     let denied = store([SCHEMA; 2], &rows, &rows);
     let known = changes(&denied);
@@ -201,11 +200,11 @@ fn what_may_be_had_later_and_a_new_inventory_that_is_broken_are_errors() {
     let mut broken = store([SCHEMA; 2], &rows, &rows);
     broken.objects.remove(data_key(NEW, 0).as_bytes());
     let error = refusal(broken, source(known), Filter::default());
-    assert!(error.to_string().contains("it is not there"), "{error}");
+    assert!(error.to_string().contains("it does not exist"), "{error}");
 }
 
 #[test]
-fn the_filter_holds_for_both_each_at_its_time() {
+fn each_inventory_has_the_filter_of_its_time() {
     let schema = "Key, LastModifiedDate";
     let rows = ["young,2026-01-20T00:00:00Z\nold,2026-01-01T00:00:00Z\nyoungest,2026-01-29T00:00:00Z\n"];
     let before = |day: &str| Filter {
@@ -220,7 +219,7 @@ fn the_filter_holds_for_both_each_at_its_time() {
 }
 
 #[test]
-fn comparing_keeps_to_the_room_on_disk_and_leaves_nothing_there() {
+fn comparison_respects_max_disk_and_removes_its_files() {
     let rows: Vec<String> = (0..20)
         .map(|file| {
             (0..1000).fold(String::new(), |mut text, row| {
@@ -254,7 +253,7 @@ fn comparing_keeps_to_the_room_on_disk_and_leaves_nothing_there() {
 }
 
 #[test]
-fn a_stop_leaves_nothing_that_could_be_taken_for_a_manifest() {
+fn stop_leaves_no_manifest() {
     let rows = ["a,1,,x\n"];
     let store = Arc::new(store([SCHEMA; 2], &rows, &rows));
     let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
@@ -331,7 +330,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn the_set_that_is_worked_on_is_that_of_the_model(
+    fn included_objects_match_the_model(
         (old_schema, old) in any_inventory(), (new_schema, new) in any_inventory(),
         failed in proptest::collection::btree_set(0..12_u8, 0..3), cut in 0..40_usize,
         larger_than in proptest::option::of(Just(0_u64)),

@@ -62,7 +62,7 @@ fn marks() -> Vec<SourceCursor> {
 }
 
 #[test]
-fn ranges_that_leave_a_gap_or_share_a_lane_are_as_good_as_none() {
+fn rejects_ranges_with_gaps_or_a_shared_partition() {
     let folder = tempfile::tempdir().unwrap();
     let keeper = FreezeCheckpointStore::new(folder.path(), "mine".into());
     let done = |lane, after, until| range(lane, after, until, None, RangePosition::Finished);
@@ -86,7 +86,7 @@ fn ranges_that_leave_a_gap_or_share_a_lane_are_as_good_as_none() {
 }
 
 #[test]
-fn a_draft_comes_back_under_its_own_fingerprint() {
+fn checkpoint_loads_only_with_its_fingerprint() {
     let folder = tempfile::tempdir().unwrap();
     let keeper = FreezeCheckpointStore::new(folder.path(), "mine".into());
     assert_eq!(keeper.load().unwrap(), None);
@@ -102,7 +102,7 @@ fn a_draft_comes_back_under_its_own_fingerprint() {
 }
 
 #[test]
-fn any_damage_makes_it_as_good_as_none() {
+fn ignores_a_damaged_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let keeper = FreezeCheckpointStore::new(folder.path(), "mine".into());
     let saved = draft(marks().remove(2));

@@ -75,7 +75,7 @@ fn a_raw_plus_is_itself_and_warns_once() {
     let (frozen, found) = frozen_from(text).unwrap();
     assert_eq!(keys(&found), ["a+b", "a+b", "c+d+e"]);
     let [ManifestWarning { message, .. }] = frozen.warnings() else { panic!("one warning") };
-    assert!(message.contains("2 keys hold a raw `+`, the first in row 2"), "{message}");
+    assert!(message.contains("a raw `+` in 2 keys is read as a plus (first in row 2)"), "{message}");
 
     let ManifestSource::Csv { location: place, fields, .. } = csv_source("m.csv") else { unreachable!() };
     let source = ManifestSource::Csv { location: place, fields, plus_is_space: true };
@@ -85,7 +85,7 @@ fn a_raw_plus_is_itself_and_warns_once() {
 }
 
 #[test]
-fn what_is_no_manifest_is_told_and_leaves_nothing() {
+fn rejects_files_that_are_not_manifests() {
     assert!(refused(b"Bucket,Key\nb,k\n").contains("row 1 looks like a header"));
     assert!(refused(b"\"bucket\",\" KEY \"\nb,k\n").contains("row 1 looks like a header"));
     assert!(refused(b"Key,Bucket\nb,k\n").contains("row 1 looks like a header"));
@@ -93,9 +93,9 @@ fn what_is_no_manifest_is_told_and_leaves_nothing() {
     assert!(refused(b"bucket,object\nb,k\n").contains("row 1 looks like a header"));
     assert!(refused(b"b,k\r\nb,l\r\n").contains("row 1: the line ends with CR LF"));
     assert!(refused(b"\xef\xbb\xbfb,k\n").contains("byte order mark"));
-    assert!(refused(b"").contains("m/m.csv names no object"));
-    assert!(refused(b"b,k\nb,\xff\n").contains("row 2: it is not UTF-8 (byte 3"));
-    assert!(refused(b"b,k\nb,\"l\n").contains("row 2 (line 2): a quote is opened and never closed"));
+    assert!(refused(b"").contains("m/m.csv contains no objects"));
+    assert!(refused(b"b,k\nb,\xff\n").contains("row 2: not UTF-8 (byte 3"));
+    assert!(refused(b"b,k\nb,\"l\n").contains("row 2 (line 2): a quote is not closed"));
     assert!(refused(b"<!DOCTYPE x [<!ENTITY a \"&a;\">]>\n").contains("row 1"));
     let gigantic = vec![b'x'; 3 << 20];
     assert!(refused(&gigantic).contains("row 1 (line 1) is longer than 1048576 bytes"));
@@ -111,18 +111,18 @@ fn all_bad_rows_come_in_one_error() {
     let ManifestError::BadRows { total, first, .. } = &error else { panic!("{error}") };
     let found: Vec<(u64, u64, &str)> = first.iter().map(|bad| (bad.row, bad.line, bad.why.as_str())).collect();
     let expected = [
-        (2, 2, "it has 1 fields"),
-        (3, 3, "it has 3 fields"),
+        (2, 2, "expected 2 fields, found 1"),
+        (3, 3, "expected 2 fields, found 3"),
         (4, 4, "the bucket is empty"),
         (5, 5, "the key is empty"),
-        (6, 6, "`%zz` is no escape"),
-        (7, 7, "`%` is no escape"),
+        (6, 6, "`%zz` is not a valid escape"),
+        (7, 7, "`%` is not a valid escape"),
         (8, 8, "the key has 1025 bytes"),
-        (9, 9, "the store cannot carry the key .: a URL cannot say it"),
-        (10, 10, "`evil.example/` is no name of a bucket"),
-        (11, 11, "it is empty"),
-        (13, 14, "`%4` is no escape"),
-        (14, 15, "`# comment` is no name of a bucket"),
+        (9, 9, "the store does not support the key .: a URL cannot say it"),
+        (10, 10, "`evil.example/` is not a valid bucket name"),
+        (11, 11, "empty row"),
+        (13, 14, "`%4` is not a valid escape"),
+        (14, 15, "`# comment` is not a valid bucket name"),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
@@ -161,7 +161,7 @@ fn an_etag_pins_the_file_in_any_case_of_its_letters() {
     for blind in [false, true] {
         let store = MemoryStore { ignores_if_match: blind, ..MemoryStore::with(&[("m.csv", text)]) };
         let error = refusal(store, pinned("abc"), Filter::default()).to_string();
-        assert!(error.contains("the plan wants ETag abc, it is "), "{error}");
+        assert!(error.contains("the plan expects ETag abc, but it is now "), "{error}");
         assert!(error.contains(&etag(text)), "{error}");
     }
 }
@@ -190,7 +190,7 @@ fn a_file_of_nothing_but_bad_rows_is_not_read_to_its_end() {
     let store = MemoryStore::with(&[("m.csv.gz", &packed)]);
     let error = refusal(store, csv_source("m.csv.gz"), Filter::default()).to_string();
     assert!(error.starts_with("m/m.csv.gz has 100000 bad rows\n"), "{error}");
-    assert!(error.ends_with("and so on; the rest was not read"), "{error}");
+    assert!(error.ends_with("and more; the rest was not read"), "{error}");
 }
 
 fn local(path: &Path) -> ManifestSource {
@@ -210,7 +210,7 @@ fn gzip_is_known_by_its_name() {
     let garbage = [&whole[..], b"garbage"].concat();
     for damaged in [&whole[..whole.len() - 1], &whole[..30], &garbage, b"b,k\n", b""] {
         let error = read(damaged).unwrap_err().to_string();
-        assert!(error.contains("its gzip data is damaged or cut off near row"), "{error}");
+        assert!(error.contains("its gzip data is damaged or truncated near row"), "{error}");
     }
     assert!(refused(&whole).contains("the file is gzip-compressed"));
 }
@@ -232,7 +232,7 @@ fn a_file_that_is_refused_is_not_read_to_its_end() {
 }
 
 #[test]
-fn a_filter_on_keys_is_fine_and_one_on_facts_says_so() {
+fn rejects_filters_that_need_more_than_keys() {
     let filter = Filter { include: KeyGlobs::new([Glob::new("*.pdf").unwrap()]).ok(), ..Filter::default() };
     let store = || MemoryStore::with(&[("m.csv", b"b,a.pdf\nb,b.txt\n")]);
     let (frozen, found) = objects(store(), csv_source("m.csv"), filter.clone()).unwrap();

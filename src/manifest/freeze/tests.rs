@@ -21,7 +21,7 @@ use breaking::{
 };
 
 #[test]
-fn a_listing_goes_on_behind_its_last_page() {
+fn listing_resumes_after_its_last_page() {
     for (versions, end) in [
         (ListedVersions::Current, End::Stop),
         (ListedVersions::Current, End::Drop),
@@ -40,7 +40,7 @@ fn a_listing_goes_on_behind_its_last_page() {
 }
 
 #[test]
-fn stopping_keeps_what_no_checkpoint_was_due_for() {
+fn stop_saves_rows_before_a_checkpoint_is_due() {
     let seldom = FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy { steps: 100, rows: 1000 }, ..SMALL };
     for (end, again) in [(End::Stop, 5), (End::Fail, 5), (End::Drop, 10)] {
         let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
@@ -116,7 +116,7 @@ fn a_listing_that_turns_back_after_a_resume_is_still_seen() {
     let page = ListPage { entries, next: Some(ListPosition::Token("x".into())), ..ListPage::default() };
     store.pages.lock().unwrap().push_back(page);
     let error = whole(folder.path(), &store, &listing(ListedVersions::Current), SMALL).unwrap_err();
-    assert!(error.to_string().contains("p/03 comes behind p/09"), "{error}");
+    assert!(error.to_string().contains("it went backwards: p/03 after p/09"), "{error}");
     assert_eq!(
         fs::read_dir(frozen::manifest_folder(folder.path())).unwrap().count(),
         0,
@@ -140,12 +140,12 @@ fn bad_rows_end_a_resumed_freezing_for_good() {
         broken(folder.path(), &store, &manifest, after, End::Stop);
     }
     let error = whole(folder.path(), &store, &manifest, SMALL).unwrap_err();
-    assert!(error.to_string().contains("row 1: the store cannot carry the key ."), "{error}");
+    assert!(error.to_string().contains("row 1: the store does not support the key ."), "{error}");
     assert_eq!(fs::read_dir(frozen::manifest_folder(folder.path())).unwrap().count(), 0);
 }
 
 #[test]
-fn an_inventory_goes_on_behind_its_last_data_file() {
+fn inventory_resumes_after_its_last_data_file() {
     for (manifest, before) in [(exact(), 1), (latest(), 3)] {
         for end in [End::Stop, End::Drop, End::Fail] {
             for done in [1, 4, 9] {
@@ -159,7 +159,7 @@ fn an_inventory_goes_on_behind_its_last_data_file() {
                 assert_eq!(seen.len(), 1 + 10 - done, "no file that was done is read again: {seen:?}");
                 same_as_fresh(folder.path(), &frozen, &store, &manifest, SMALL);
                 let plus = &frozen.warnings().last().unwrap().message;
-                assert!(plus.contains("30 keys hold a raw `+`, the first in row 1 of b/data/0"), "{plus}");
+                assert!(plus.contains("a raw `+` in 30 keys is read as a plus (first in row 1 of b/data/0"), "{plus}");
             }
         }
     }
@@ -205,7 +205,7 @@ fn a_csv_file_is_read_from_its_beginning() {
 }
 
 #[test]
-fn a_draft_of_another_manifest_is_none() {
+fn ignores_the_checkpoint_of_another_manifest() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
     broken(folder.path(), &store, &listing(ListedVersions::Current), 5, End::Drop);
     let filter = Filter { exclude: KeyGlobs::new([Glob::new("*7").unwrap()]).ok(), ..Filter::default() };
@@ -213,7 +213,7 @@ fn a_draft_of_another_manifest_is_none() {
 }
 
 #[test]
-fn a_finished_manifest_is_frozen_anew_where_the_caller_wants_it() {
+fn freezes_a_finished_manifest_again_on_request() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
     broken(folder.path(), &store, &listing(ListedVersions::Current), 5, End::Drop);
     let home = frozen::manifest_folder(folder.path());
@@ -228,13 +228,13 @@ fn a_finished_manifest_is_frozen_anew_where_the_caller_wants_it() {
 }
 
 #[test]
-fn more_than_max_disk_is_refused_and_gone_on_with_under_a_higher_one() {
+fn freeze_beyond_max_disk_resumes_with_a_higher_limit() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
     let tight = FreezeConfig { max_disk: Some(300), ..SMALL };
     let error = whole(folder.path(), &store, &listing(ListedVersions::Current), tight).unwrap_err();
     let ManifestError::TooLarge { used, limit: 300, rows } = error else { panic!("{error}") };
     assert!((1..=300).contains(&used) && (1..20).contains(&rows), "{used} {rows}");
-    let told = format!("needs more: {used} bytes hold the names of its first {rows} objects");
+    let told = format!("max_disk (300 bytes): its first {rows} objects take {used} bytes");
     assert!(error.to_string().contains(&told), "{error}");
     assert!(error.help().unwrap().contains("`max_disk`"));
     asked(&store);
@@ -244,12 +244,12 @@ fn more_than_max_disk_is_refused_and_gone_on_with_under_a_higher_one() {
 }
 
 #[test]
-fn more_than_max_objects_is_refused_at_once_and_gone_on_with_under_a_higher_one() {
+fn freeze_beyond_max_objects_resumes_with_a_higher_limit() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
     let at_most = |limit| FreezeConfig { max_objects: Some(limit), ..SMALL };
     let error = whole(folder.path(), &store, &listing(ListedVersions::Current), at_most(7)).unwrap_err();
     assert!(matches!(error, ManifestError::TooManyObjects { limit: 7, found: None }), "{error}");
-    assert_eq!(error.to_string(), "max_objects is 7, and the manifest names more");
+    assert_eq!(error.to_string(), "the manifest names more objects than max_objects (7)");
     assert!(asked(&store).len() < 10, "what is beyond is not listed");
     let frozen = whole(folder.path(), &store, &listing(ListedVersions::Current), at_most(20)).unwrap();
     assert_eq!(frozen.rows(), 20);
@@ -268,7 +268,7 @@ fn an_inventory_that_may_be_too_large_is_refused_before_it_is_read() {
     };
     let (error, requests) = run(&manifest, bytes - 1);
     let error = error.unwrap_err();
-    assert!(error.to_string().contains(&format!("up to the {bytes} bytes of its data files")), "{error}");
+    assert!(error.to_string().contains(&format!("its data files have {bytes} bytes")), "{error}");
     assert_eq!(requests, 1, "manifest.json alone was read");
     // A filter may include almost nothing: then only the bytes written count.
     let filter = Filter { include: KeyGlobs::new([Glob::new("k+1/*").unwrap()]).ok(), ..Filter::default() };
@@ -293,7 +293,7 @@ fn a_checkpoint_that_cannot_be_written_loses_nothing() {
 }
 
 #[test]
-fn the_reach_is_that_of_the_rows_and_a_listings_prefix() {
+fn key_ranges_cover_the_rows_and_a_listings_prefix() {
     let folder = tempfile::tempdir().unwrap();
     let reach = |frozen: FrozenManifest| match frozen.key_ranges() {
         KeyRanges::Known(ranges) => {

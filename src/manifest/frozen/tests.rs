@@ -126,17 +126,17 @@ fn any_damage_is_an_error_that_names_the_file() {
     }
     expect_damage(&[&whole[..], b"x"].concat());
     let error = FrozenManifest::open(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("bytes, and the index says"), "{error}");
+    assert!(error.contains("bytes, but the index says"), "{error}");
     fs::remove_file(&path).unwrap();
     for error in [FrozenManifest::open(folder.path()).unwrap_err(), all(&frozen, START, 4).unwrap_err()] {
         assert!(matches!(&error, ManifestError::Missing { file } if *file == path), "{error}");
         assert!(error.to_string().contains("part-00000.bpm is missing"), "{error}");
-        assert!(error.help().unwrap().contains("only a new job can freeze the objects' names again"));
+        assert!(error.help().unwrap().contains("to freeze the names again in a new job"));
     }
 }
 
 #[test]
-fn the_iterator_ends_behind_an_error() {
+fn iterator_ends_after_an_error() {
     let (_folder, frozen) = freeze(&[("b", b"k", None)], SMALL);
     fs::write(part_path(&frozen.folder, 0), b"junk").unwrap();
     let mut tasks = frozen.tasks(START, 4);
@@ -188,7 +188,7 @@ fn name() -> impl Strategy<Value = Name> {
 }
 
 #[test]
-fn what_is_settled_is_neither_opened_nor_inflated() {
+fn settled_rows_are_neither_opened_nor_decompressed() {
     let keys: Vec<String> = (0..20).map(|row| format!("k/{row}")).collect();
     let rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
     let (_folder, frozen) = freeze(&rows, SMALL);
@@ -215,7 +215,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_not_settled_comes_once_and_in_order(
+    fn unsettled_rows_come_once_and_in_order(
         rows in 1_u32..150,
         block_rows in 1_usize..40,
         part_rows in 1_u32..100,

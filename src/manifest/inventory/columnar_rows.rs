@@ -82,13 +82,13 @@ fn read_rows(form: ColumnarFormat, file: File, name: &str, sink: &mut RowWriter)
         (name, "it"),
     )?;
     if places.bucket.is_none() {
-        return Err(ManifestError::malformed(name, "it names no Bucket", "use an inventory of objects"));
+        return Err(ManifestError::malformed(name, "it has no Bucket column", "use an inventory of objects"));
     }
     places.check_types(|column| table.column_type(column)).map_err(|(column, _, broken)| match broken {
         ColumnarError::Unsupported(why) => {
             let column = table.column_names().get(column).map(String::as_str).unwrap_or_default();
-            let said = format!("its column {} cannot be meant: {why}", column.escape_debug());
-            ManifestError::malformed(name, said, "use an inventory as the cloud writes it")
+            let said = format!("column {} cannot be used: {why}", column.escape_debug());
+            ManifestError::malformed(name, said, "use an inventory that the storage service wrote")
         }
         other => what(other),
     })?;
@@ -149,7 +149,7 @@ impl<'a> RowFields<'a> for ColumnarRowFields<'a> {
     fn size(&self, column: usize) -> Result<Option<u64>, String> {
         match self.0.value(column) {
             ColumnValue::Integer(size) => {
-                u64::try_from(size).map(Some).map_err(|_| format!("`{size}` is no size in bytes"))
+                u64::try_from(size).map(Some).map_err(|_| format!("`{size}` is not a size in bytes"))
             }
             _ => Ok(None),
         }
@@ -171,12 +171,12 @@ fn to_manifest_error(broken: ColumnarError, form: ColumnarFormat, name: &str, ro
         ColumnarError::Damaged(what) => ManifestError::malformed(
             name,
             format!("its {form} data is damaged{near}: {what}"),
-            "the file was written so: use another inventory",
+            "the file was written this way: use another inventory",
         ),
         ColumnarError::Unsupported(what) => ManifestError::malformed(
             name,
             format!("its {form} data cannot be read{near}: {what}"),
-            "use an inventory as the cloud writes it, or have it written as CSV",
+            "use an inventory that the storage service wrote, or one in CSV",
         ),
         ColumnarError::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::fields::{ColumnSpelling, InventoryColumns, InventoryRow, RowFields};
 use super::manifest_json::InventoryManifest;
 use crate::manifest::csv_records::CsvRecord;
-use crate::manifest::error::ManifestError;
+use crate::manifest::error::{ManifestError, counted};
 use crate::manifest::escape;
 use crate::manifest::row_writer::RowWriter;
 use crate::manifest::spec::{Filter, InventoryDialect};
@@ -67,7 +67,7 @@ impl InventoryCsvDecoder {
         place: impl Fn() -> String,
     ) -> Result<InventoryRow<'a>, String> {
         if record.len() != self.names.len() {
-            return Err(format!("it has {} fields, and fileSchema names {}", record.len(), self.names.len()));
+            return Err(format!("expected {} fields (`fileSchema`), found {}", self.names.len(), record.len()));
         }
         if self.columns.is_skipped(record)? {
             return Ok(InventoryRow::Skipped);
@@ -84,9 +84,10 @@ impl InventoryCsvDecoder {
     /// Warns about keys with a raw `+`, which may not mean what it seems to.
     pub(super) fn warn(&self, sink: &mut RowWriter, name: &str) {
         if let Some((first, rows)) = &self.raw_plus {
+            let keys = counted(*rows, "key");
             sink.warn(
-                format!("{name}: {rows} keys hold a raw `+`, the first in {first}; it is taken as itself"),
-                "compare one of these keys with the bucket: in an inventory of AWS a `+` would be a space",
+                format!("{name}: a raw `+` in {keys} is read as a plus (first in {first})"),
+                "compare one of these keys with the bucket: in an AWS inventory, a `+` means a space",
             );
         }
     }
@@ -113,7 +114,7 @@ impl<'a> RowFields<'a> for CsvRecord<'a> {
         if field.is_empty() {
             return Ok(None);
         }
-        field.parse().map(Some).map_err(|_| format!("`{}` is no size in bytes", field.escape_debug()))
+        field.parse().map(Some).map_err(|_| format!("`{}` is not a size in bytes", field.escape_debug()))
     }
 
     fn time(&self, column: usize) -> Result<Option<Timestamp>, String> {
@@ -121,7 +122,7 @@ impl<'a> RowFields<'a> for CsvRecord<'a> {
         if field.is_empty() {
             return Ok(None);
         }
-        let no_date = |_| format!("`{}` is no date of the form 2026-01-31T00:00:00Z", field.escape_debug());
+        let no_date = |_| format!("`{}` is not a date like 2026-01-31T00:00:00Z", field.escape_debug());
         field.parse().map(Some).map_err(no_date)
     }
 }

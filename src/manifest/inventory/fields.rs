@@ -90,21 +90,17 @@ impl InventoryColumns {
             let mut places = names.iter().enumerate().filter(|(_, column)| spelling.matches(column, wanted));
             let first = places.next().map(|(index, _)| index);
             if places.next().is_some() {
-                let what = format!("{list} names {wanted} twice");
+                let what = format!("{list} has {wanted} twice");
                 return Err(ManifestError::malformed(name, what, "use another inventory"));
             }
             Ok(first)
         };
         let key = find("Key")?.ok_or_else(|| {
-            ManifestError::malformed(name, format!("{list} names no Key"), "use an inventory of objects")
+            ManifestError::malformed(name, format!("{list} has no Key column"), "use an inventory of objects")
         })?;
         if find("RecordType")?.is_some() {
-            let what = format!("{list} names RecordType: it is an incremental inventory, whose rows are changes");
-            return Err(ManifestError::malformed(
-                name,
-                what,
-                "use a full inventory, which lists the objects there are",
-            ));
+            let what = format!("{list} has RecordType: this is an incremental inventory, whose rows are changes");
+            return Err(ManifestError::malformed(name, what, "use a full inventory, which lists all objects"));
         }
         for (condition, fact) in filter.required_facts() {
             if find(fact.column())?.is_none() {
@@ -151,7 +147,7 @@ impl InventoryColumns {
         let fits = |column: usize, wanted: ColumnType| match kind(column) {
             Ok(found) if found == wanted => Ok(()),
             Ok(found) => {
-                let what = format!("it holds {}, and {} are needed", found.plural_noun(), wanted.plural_noun());
+                let what = format!("it holds {}, but must hold {}", found.plural_noun(), wanted.plural_noun());
                 Err((column, wanted, ColumnarError::Unsupported(what)))
             }
             Err(broken) => Err((column, wanted, broken)),
@@ -221,7 +217,7 @@ fn missing_column(condition: &str, fact: FilterFact, schema: &[String]) -> Manif
     let column = fact.column();
     ManifestError::MissingFact {
         what: format!(
-            "the filter's `{condition}` needs {}, and the inventory has no column {column} (it has {})",
+            "the filter's `{condition}` needs {}, but the inventory has no column {column} (it has {})",
             fact.label(),
             schema.join(", ").escape_debug()
         ),
@@ -234,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_in_either_spelling() {
+    fn column_names_match_in_either_spelling() {
         for (column, wanted) in [("e_tag", "ETag"), ("last_modified_date", "LastModifiedDate"), ("key", "Key")] {
             assert!(ColumnSpelling::SnakeCase.matches(column, wanted), "{column}");
         }

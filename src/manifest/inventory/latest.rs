@@ -57,8 +57,8 @@ pub(super) async fn find_newest(
         match fetch_complete(bucket, &folder, patient).await? {
             Ok(found) => {
                 let passed = |(folder, why): &(ObjectKey, String)| ManifestWarning {
-                    message: format!("{} was passed over: {why}; {} is taken", object_path(bucket, folder), found.key),
-                    help: "wait for the newer inventory to be finished if its objects matter".to_owned(),
+                    message: format!("skipped {}: {why}; using {}", object_path(bucket, folder), found.key),
+                    help: "to include its objects, wait until the newer inventory is complete".to_owned(),
                 };
                 let warnings = unfinished.iter().map(passed).collect();
                 return Ok((found, warnings));
@@ -70,9 +70,9 @@ pub(super) async fn find_newest(
         &object_path(bucket, prefix),
         match unfinished.len() {
             0 => "there is no folder named like 2026-01-31T00-00Z/ below it".to_owned(),
-            count => format!("none of its {count} newest inventories is complete; the newest: {}", unfinished[0].1),
+            count => format!("no complete inventory below it ({count} tried); the newest: {}", unfinished[0].1),
         },
-        "give the prefix that holds the dated folders, each with manifest.json and manifest.checksum",
+        "use the prefix that holds the dated folders, each with manifest.json and manifest.checksum",
     ))
 }
 
@@ -97,7 +97,7 @@ async fn list_dated_folders(
         let page = patient.list(&request).await?;
         let names = || page.entries.iter().map(|entry| &entry.key).chain(&page.common_prefixes);
         if let Some(back) = names().find(|name| **name < last) {
-            return Err(untrusted(format!("{back} comes behind {last}")));
+            return Err(untrusted(format!("it went backwards: {back} after {last}")));
         }
         last = names().max().unwrap_or(&last).clone();
         let next = cursor.advance(request.from.as_ref(), &page).map_err(untrusted)?;
@@ -140,7 +140,7 @@ async fn fetch_complete(
     };
     let found = hex(&Md5::digest(&text));
     if !expected.trim_ascii().eq_ignore_ascii_case(found.as_bytes()) {
-        return Ok(Err("its manifest.checksum is not that of its manifest.json".to_owned()));
+        return Ok(Err("its manifest.checksum does not match its manifest.json".to_owned()));
     }
     Ok(Ok(FetchedInventoryManifest { key, etag, text }))
 }
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dated_folders_are_told_from_others() {
+    fn recognizes_dated_folders() {
         assert!(is_dated(b"2026-01-31T00-00Z/"));
         for name in ["data/", "hive/", "2026-01-31T00-00Z", "2026-01-31T00-00Zx", "2026-01-31T00:00Z/", "é"] {
             assert!(!is_dated(name.as_bytes()), "{name}");

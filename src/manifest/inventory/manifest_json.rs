@@ -68,13 +68,13 @@ pub(super) struct InventoryDataFile {
 impl InventoryManifest {
     /// Parses and validates a `manifest.json`.
     pub(super) fn parse(text: &[u8], name: &str) -> Result<Self, ManifestError> {
-        let help = "give the key of an inventory's manifest.json, or latest = \"prefix/\"";
+        let help = "use the key of an inventory's manifest.json, or latest = \"prefix/\"";
         let shape: RawInventoryManifest = serde_json::from_slice(text)
-            .map_err(|why| ManifestError::malformed(name, format!("it is no inventory manifest: {why}"), help))?;
+            .map_err(|why| ManifestError::malformed(name, format!("not an inventory manifest: {why}"), help))?;
         let written = InventoryFormat::from_name(&shape.file_format).ok_or_else(|| {
             let form = shape.file_format.escape_debug();
-            let what = format!("the inventory's data is {form}, and only CSV, Parquet and ORC can be read");
-            ManifestError::malformed(name, what, "have the inventory written as one of these")
+            let what = format!("the inventory's data is {form}, but only CSV, Parquet and ORC are supported");
+            ManifestError::malformed(name, what, "configure the inventory to use one of these formats")
         })?;
         let files = shape.files.into_iter().map(|file| file.validate(name)).collect::<Result<Vec<_>, _>>()?;
         check_unique_keys(&files, name)?;
@@ -115,7 +115,7 @@ impl InventoryManifest {
         Err(ManifestError::malformed(
             name,
             format!("its data files are in the bucket {}, not in {bucket}", destination.escape_debug()),
-            "name the manifest.json in the bucket that the inventory was written to",
+            "use the manifest.json in the bucket that the inventory was written to",
         ))
     }
 }
@@ -163,7 +163,7 @@ impl<'de> Deserialize<'de> for StringOrNumber {
             type Value = StringOrNumber;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a whole number")
+                f.write_str("a string or an integer")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<StringOrNumber, E> {
@@ -193,7 +193,7 @@ struct RawInventoryFile {
 impl RawInventoryFile {
     fn validate(self, name: &str) -> Result<InventoryDataFile, ManifestError> {
         let malformed = |what: String| {
-            ManifestError::malformed(name, format!("it is no inventory manifest: {what}"), "use another inventory")
+            ManifestError::malformed(name, format!("not an inventory manifest: {what}"), "use another inventory")
         };
         let key = self.key.filter(|key| !key.is_empty());
         let key = key.ok_or_else(|| malformed("a data file has no key".to_owned()))?;
@@ -201,7 +201,7 @@ impl RawInventoryFile {
         let size = match self.size {
             None => None,
             Some(StringOrNumber(text)) => {
-                Some(text.parse().map_err(|_| about("has a size that is no number of bytes"))?)
+                Some(text.parse().map_err(|_| about("has a size that is not a number of bytes"))?)
             }
         };
         let md5 = self.md5.ok_or_else(|| about("has no MD5"))?;
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn other_formats_say_so() {
         let as_format = |format: &str| document("d", "").replace("\"CSV\"", &format!("\"{format}\""));
-        assert!(refused(&as_format("Avro")).contains("Avro, and only CSV, Parquet and ORC"));
+        assert!(refused(&as_format("Avro")).contains("Avro, but only CSV, Parquet and ORC"));
         assert_eq!(parse(&as_format("Parquet")).unwrap().format, InventoryFormat::Columnar(ColumnarFormat::Parquet));
         assert_eq!(parse(&as_format("ORC")).unwrap().format, InventoryFormat::Columnar(ColumnarFormat::Orc));
         assert_eq!(parse(&as_format("csv")).unwrap().format, InventoryFormat::Csv);
@@ -313,8 +313,8 @@ mod tests {
     #[test]
     fn hostile_documents_are_refused() {
         let file = |members: &str| refused(&document("d", members));
-        assert!(file(&format!(r#"{{"key":"k","size":-1,"MD5checksum":"{MD5}"}}"#)).contains("no number of bytes"));
-        assert!(file(&format!(r#"{{"key":"k","size":1e300,"MD5checksum":"{MD5}"}}"#)).contains("whole number"));
+        assert!(file(&format!(r#"{{"key":"k","size":-1,"MD5checksum":"{MD5}"}}"#)).contains("not a number of bytes"));
+        assert!(file(&format!(r#"{{"key":"k","size":1e300,"MD5checksum":"{MD5}"}}"#)).contains("an integer"));
         assert!(file(&format!(r#"{{"key":"k","Key":"l","MD5checksum":"{MD5}"}}"#)).contains("duplicate"));
         assert!(file(r#"{"key":"k","size":1}"#).contains("has no MD5"));
         assert!(file(r#"{"key":"k","MD5checksum":"&lol;"}"#).contains("32 hexadecimal"));
@@ -322,8 +322,8 @@ mod tests {
         assert!(file("7").contains("a data file"));
         assert!(refused(&document("d", "").replace("\"version\"", "\"sourceBucket\"")).contains("duplicate"));
         for text in ["", "{}", "[]", "null", "<!DOCTYPE x [<!ENTITY lol \"lol\">]>", "{\"files\":"] {
-            assert!(refused(text).contains("no inventory manifest"), "{text}");
+            assert!(refused(text).contains("not an inventory manifest"), "{text}");
         }
-        assert!(refused(&"[".repeat(100_000)).contains("no inventory manifest"));
+        assert!(refused(&"[".repeat(100_000)).contains("not an inventory manifest"));
     }
 }

@@ -174,8 +174,8 @@ pub(super) async fn open_data_file(
 ) -> Result<OpenedObject, ManifestError> {
     patient.open_existing(bucket, &file.key).await.map_err(|error| match error {
         ManifestError::Store { fault, .. } if fault.status == Some(404) => {
-            let help = "the inventory is not complete, or its files were deleted: use another one";
-            let what = "manifest.json names this data file, and it is not there";
+            let help = "the inventory is incomplete, or its files were deleted: use another inventory";
+            let what = "manifest.json lists this data file, but it does not exist";
             ManifestError::malformed(&object_path(bucket, &file.key), what, help)
         }
         other => other,
@@ -184,13 +184,13 @@ pub(super) async fn open_data_file(
 
 /// Compares the size and MD5 of a data file with `manifest.json`.
 pub(super) fn verify_data_file(file: &InventoryDataFile, tally: &ReadDigest, name: &str) -> Result<(), ManifestError> {
-    let help = "the file was written over or cut off: use another inventory";
+    let help = "the file was overwritten or truncated: use another inventory";
     if let Some(size) = file.size.filter(|size| *size != tally.bytes) {
-        let what = format!("it has {} bytes, and manifest.json says {size}", tally.bytes);
+        let what = format!("it has {} bytes, but manifest.json says {size}", tally.bytes);
         return Err(ManifestError::malformed(name, what, help));
     }
     if !file.md5.eq_ignore_ascii_case(&tally.digest) {
-        let what = format!("its MD5 is {}, and manifest.json says {}", tally.digest, file.md5);
+        let what = format!("its MD5 is {}, but manifest.json says {}", tally.digest, file.md5);
         return Err(ManifestError::malformed(name, what, help));
     }
     Ok(())

@@ -85,7 +85,7 @@ fn versions_delete_markers_and_plus_are_read_as_documented() {
     assert_eq!((frozen.rows(), frozen.rows_read()), (3, 4));
     assert_eq!(frozen.warnings().len(), 1);
     let message = &frozen.warnings()[0].message;
-    assert!(message.contains("2 keys hold a raw `+`, the first in row 1 of dest/inv/"), "{message}");
+    assert!(message.contains("a raw `+` in 2 keys is read as a plus (first in row 1 of dest/inv/"), "{message}");
 
     let (frozen, found) = read(store(AWS, schema, &[rows]));
     assert_eq!(keys(&found), ["a b", "a", " "]);
@@ -104,18 +104,18 @@ fn older_versions_without_an_id_are_not_taken_for_the_current_one() {
 }
 
 #[test]
-fn a_header_is_passed_over_and_bad_rows_are_not() {
+fn skips_a_header_and_reports_bad_rows() {
     assert_eq!(keys(&read(store(AWS, "Key,Size", &[b"Key,Size\nk,1\n"])).1), ["k"]);
     let error = refused(store(AWS, "Key,IsDeleteMarker", &[b"k,maybe\n", b"never read,x\n"]));
     assert!(error.contains("0.csv.gz has 1 bad row\n  row 1: `maybe` is neither true nor false"), "{error}");
     let error = refused(store(AWS, "Key,Size", &[b"k\n%zz,1\n,1\n"]));
-    assert!(error.contains("3 bad rows\n  row 1: it has 1 fields, and fileSchema names 2"), "{error}");
+    assert!(error.contains("3 bad rows\n  row 1: expected 2 fields (`fileSchema`), found 1"), "{error}");
 }
 
 #[test]
-fn an_inventory_without_rows_is_an_error_and_one_of_delete_markers_is_none() {
-    assert!(refused(store(AWS, "Key", &[])).ends_with("manifest.json names no object"));
-    assert!(refused(store(AWS, "Key", &[b""])).ends_with("manifest.json names no object"));
+fn inventory_without_rows_is_an_error_unless_all_were_delete_markers() {
+    assert!(refused(store(AWS, "Key", &[])).ends_with("manifest.json contains no objects"));
+    assert!(refused(store(AWS, "Key", &[b""])).ends_with("manifest.json contains no objects"));
     assert_eq!(read(store(AWS, "Key,IsDeleteMarker", &[b"k,true\n"])).0.rows(), 0);
 }
 
@@ -138,12 +138,12 @@ fn filters_use_the_columns_there_are() {
     assert!(error.help().unwrap().contains("add LastModifiedDate"));
 
     let error = refusal(store(AWS, schema, &[b"a,,x,\nb,-1,,\n"]), exact(), filter).to_string();
-    assert!(error.contains("row 1: `x` is no date"), "{error}");
-    assert!(error.contains("row 2: `-1` is no size"), "{error}");
+    assert!(error.contains("row 1: `x` is not a date"), "{error}");
+    assert!(error.contains("row 2: `-1` is not a size"), "{error}");
 }
 
 #[test]
-fn a_data_file_that_is_not_the_one_meant_fails_everything() {
+fn rejects_changed_or_missing_data_files() {
     let good = || store(AWS, "Key", &[b"k1\n", b"k2\n"]);
     let file = data_key(FOLDER, 1);
     let content = good().objects[file.as_bytes()].clone();
@@ -153,12 +153,12 @@ fn a_data_file_that_is_not_the_one_meant_fails_everything() {
     torn[12] ^= 1;
     other.put(&file, &torn);
     let error = refused(other);
-    assert!(error.contains("1.csv.gz: its MD5 is ") && error.contains("and manifest.json says "), "{error}");
+    assert!(error.contains("1.csv.gz: its MD5 is ") && error.contains("but manifest.json says "), "{error}");
 
     let mut short = good();
     short.put(&file, &content[..content.len() - 3]);
     assert!(refused(short).contains(&format!(
-        "it has {} bytes, and manifest.json says {}",
+        "it has {} bytes, but manifest.json says {}",
         content.len() - 3,
         content.len()
     )));
@@ -166,11 +166,11 @@ fn a_data_file_that_is_not_the_one_meant_fails_everything() {
     let mut missing = good();
     missing.objects.remove(file.as_bytes());
     let error = refused(missing);
-    assert!(error.starts_with("dest/inv/b/daily/data/") && error.ends_with("it is not there"), "{error}");
+    assert!(error.starts_with("dest/inv/b/daily/data/") && error.ends_with("but it does not exist"), "{error}");
 }
 
 #[test]
-fn a_truncated_gzip_with_its_own_md5_is_told_as_such() {
+fn reports_truncated_gzip_with_a_matching_md5() {
     let mut store = store(AWS, "Key", &[b"k1\nk2\nk3\n"]);
     let file = data_key(FOLDER, 0);
     let content = store.objects[file.as_bytes()].clone();
@@ -183,15 +183,15 @@ fn a_truncated_gzip_with_its_own_md5_is_told_as_such() {
         store.put(&file, damaged);
         known = damaged.to_vec();
         let again = MemoryStore { objects: store.objects.clone(), ..MemoryStore::default() };
-        assert!(refused(again).contains("its gzip data is damaged or cut off"));
+        assert!(refused(again).contains("its gzip data is damaged or truncated"));
     }
 }
 
 #[test]
-fn documents_that_cannot_be_meant_are_refused() {
+fn rejects_unusable_manifests() {
     assert!(refused(store("arn:aws:s3:::other", "Key", &[])).contains("in the bucket other, not in dest"));
-    assert!(refused(store(AWS, "Bucket,Size", &[])).contains("names no Key"));
-    assert!(refused(store(AWS, "Key,key", &[])).contains("names Key twice"));
+    assert!(refused(store(AWS, "Bucket,Size", &[])).contains("has no Key column"));
+    assert!(refused(store(AWS, "Key,key", &[])).contains("has Key twice"));
     let mut huge = MemoryStore::default();
     huge.put(&manifest_key(), &vec![b' '; 100 << 20]);
     assert!(refused(huge).contains("it is larger than 67108864 bytes"));
@@ -214,12 +214,12 @@ fn the_newest_complete_inventory_is_taken() {
     );
     let said: Vec<&str> = frozen.warnings().iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(said.len(), 3);
-    assert!(said[0].contains("2026-02-03T00-00Z/ was passed over: its manifest.checksum is not that"), "{said:?}");
+    assert!(said[0].contains("2026-02-03T00-00Z/: its manifest.checksum does not match"), "{said:?}");
     assert!(said[1].contains("it has no manifest.json") && said[2].contains("it has no manifest.checksum"), "{said:?}");
 }
 
 #[test]
-fn folders_that_are_listed_round_and_round_are_refused() {
+fn rejects_folder_listings_that_loop() {
     let round = |prefixes: &[&str], token: fn(usize) -> String| {
         let pages = prefixes.iter().enumerate().map(|(n, prefix)| ListPage {
             common_prefixes: vec![ObjectKey::from(*prefix)],
@@ -232,13 +232,13 @@ fn folders_that_are_listed_round_and_round_are_refused() {
     };
     let by_turns = |n: usize| (n % 2).to_string();
     let back = round(&["inv/b/daily/a/", "inv/b/daily/b/", "inv/b/daily/a/"], by_turns);
-    assert!(back.contains("inv/b/daily/a/ comes behind inv/b/daily/b/"), "{back}");
+    assert!(back.contains("it went backwards: inv/b/daily/a/ after inv/b/daily/b/"), "{back}");
     let circle = round(&["inv/b/daily/a/"; 4], by_turns);
-    assert!(circle.contains("its pages lead in a circle"), "{circle}");
+    assert!(circle.contains("its pages form a loop"), "{circle}");
     let stays = round(&["inv/b/daily/a/"; 4], |_| "t".to_owned());
-    assert!(stays.contains("the next page begins where this one began"), "{stays}");
+    assert!(stays.contains("the next page starts where this one started"), "{stays}");
     let idle = round(&vec!["inv/b/daily/a/"; 1100], |n| n.to_string());
-    assert!(idle.contains("it sent 1000 pages in a row without a new name"), "{idle}");
+    assert!(idle.contains("1000 pages in a row had no new name"), "{idle}");
 }
 
 #[test]
@@ -247,14 +247,14 @@ fn without_a_complete_inventory_the_error_says_what_was_looked_for() {
     assert!(none.contains("no folder named like 2026-01-31T00-00Z/"), "{none}");
     let unfinished = MemoryStore::with(&[("inv/b/daily/2026-02-01T00-00Z/manifest.json", b"{}")]);
     let error = refusal(unfinished, latest(), Filter::default()).to_string();
-    assert!(error.contains("none of its 1 newest inventories is complete; the newest: it has no manifest.checksum"));
+    assert!(error.contains("no complete inventory below it (1 tried); the newest: it has no manifest.checksum"));
     let denied = store(AWS, "Key", &[b"k\n"]);
     denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
     assert!(refusal(denied, latest(), Filter::default()).to_string().contains("403 AccessDenied"));
 }
 
 #[tokio::test]
-async fn a_glance_reads_the_first_row_and_no_digest_is_compared_with_what_was_not_read() {
+async fn peek_reads_the_first_row_and_skips_the_digest() {
     let glance = async |store: MemoryStore| {
         let (store, manifest) = (Arc::new(store), Manifest { source: exact(), filter: Filter::default() });
         let reading: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);

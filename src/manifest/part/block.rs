@@ -130,7 +130,7 @@ impl RowBlockReader {
     pub(super) fn advance(&mut self) -> Result<bool, BlockDamage> {
         if self.row == self.rows {
             if self.lengths_at != self.lengths_end || self.text_at != self.raw.len() {
-                return Err("a block holds more than its rows");
+                return Err("a block has data after its last row");
             }
             return Ok(false);
         }
@@ -152,7 +152,7 @@ impl RowBlockReader {
                 apply_front_coding(&mut self.version, shared, rest, MAX_VERSION_BYTES)?;
                 self.has_version = true;
             }
-            _ => return Err("a row has flags that no writer sets"),
+            _ => return Err("a row has invalid flags"),
         }
         Ok(true)
     }
@@ -173,7 +173,7 @@ impl RowBlockReader {
     }
 
     fn next_length(&mut self) -> Result<usize, BlockDamage> {
-        varint::take(&self.raw[..self.lengths_end], &mut self.lengths_at).ok_or("a row lacks its lengths")
+        varint::take(&self.raw[..self.lengths_end], &mut self.lengths_at).ok_or("a row has no lengths")
     }
 }
 
@@ -186,11 +186,11 @@ fn take_text<'a>(raw: &'a [u8], at: &mut usize, length: usize) -> Result<&'a [u8
 
 fn apply_front_coding(value: &mut Vec<u8>, shared: usize, rest: &[u8], limit: usize) -> Result<(), BlockDamage> {
     if shared > value.len() {
-        return Err("a row shares more with the row before than that one has");
+        return Err("a row shares more bytes with the previous row than that row has");
     }
     // Without this limit, a few bytes per row could make a key longer by the length of a block, row after row.
     if shared + rest.len() > limit {
-        return Err("a row is longer than a key can be");
+        return Err("a key or version id is too long");
     }
     value.truncate(shared);
     value.extend_from_slice(rest);
@@ -218,7 +218,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_come_back(names in proptest::collection::vec(name(), 0..60)) {
+        fn rows_round_trip(names in proptest::collection::vec(name(), 0..60)) {
             let mut writer = RowBlockWriter::default();
             for (bucket, key, version) in &names {
                 prop_assert!(writer.has_room());
@@ -269,7 +269,7 @@ mod tests {
         let mut raw = Vec::new();
         writer.drain_into(&mut raw);
         let mut reader = RowBlockReader::new(raw, 1).unwrap();
-        assert_eq!(reader.advance(), Err("a row is longer than a key can be"));
+        assert_eq!(reader.advance(), Err("a key or version id is too long"));
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl BlockHeader {
         let bounded = |value: u32, limit: usize| usize::try_from(value).ok().filter(|value| *value <= limit);
         let rows = bounded(rows, MAX_BLOCK_ROWS).ok_or("a block has too many rows")?;
         let raw = bounded(raw, MAX_BLOCK_BYTES).ok_or("a block is too long")?;
-        let packed = bounded(packed, MAX_PACKED_BYTES).ok_or("a block is stored too long")?;
+        let packed = bounded(packed, MAX_PACKED_BYTES).ok_or("a compressed block is too long")?;
         Ok(Self::Block { rows, raw, packed, crc })
     }
 }
@@ -59,14 +59,14 @@ pub(super) fn file_header(part: u32) -> [u8; HEADER_BYTES] {
 /// Checks the file header of a part.
 pub(super) fn check_file_header(bytes: &[u8; HEADER_BYTES], part: u32) -> Result<(), String> {
     if !bytes.starts_with(&MAGIC) {
-        return Err("it does not begin as a manifest part does".to_owned());
+        return Err("it is not a manifest part".to_owned());
     }
     let [_, _, version, number] = verify_checksum(bytes).ok_or("its header fails its checksum")?;
     if version != VERSION {
-        return Err(format!("it has version {version} of the format, and this program reads version {VERSION}"));
+        return Err(format!("its format version is {version}, but this version of batchplan reads only {VERSION}"));
     }
     if number != part {
-        return Err(format!("it says that it is part {number}, not part {part}"));
+        return Err(format!("its header says part {number}, not part {part}"));
     }
     Ok(())
 }
@@ -102,7 +102,7 @@ impl BlockCompressor {
         self.0.reset();
         match self.0.compress_vec(raw, out, FlushCompress::Finish) {
             Ok(Status::StreamEnd) => {}
-            Ok(_) | Err(_) => return Err("deflate did not come to an end"),
+            Ok(_) | Err(_) => return Err("compression did not finish"),
         }
         let packed = &out[start + HEADER_BYTES..];
         let header = BlockHeader::Block { rows, raw: raw.len(), packed: packed.len(), crc: crc32fast::hash(packed) };
@@ -137,7 +137,7 @@ impl BlockDecompressor {
         let whole = self.0.total_out() == as_u64(length) && self.0.total_in() == as_u64(packed.len());
         match end {
             Ok(Status::StreamEnd) if whole => Ok(()),
-            Ok(_) | Err(_) => Err("a block does not inflate to its length"),
+            Ok(_) | Err(_) => Err("a block does not decompress to its recorded length"),
         }
     }
 }
@@ -162,7 +162,7 @@ mod tests {
         let limit = u32::try_from(MAX_BLOCK_BYTES).unwrap();
         assert_eq!(BlockHeader::parse(&with_checksum([65_537, 1, 1, 0])), Err("a block has too many rows"));
         assert_eq!(BlockHeader::parse(&with_checksum([1, limit + 1, 1, 0])), Err("a block is too long"));
-        assert_eq!(BlockHeader::parse(&with_checksum([1, 1, u32::MAX, 0])), Err("a block is stored too long"));
+        assert_eq!(BlockHeader::parse(&with_checksum([1, 1, u32::MAX, 0])), Err("a compressed block is too long"));
         assert_eq!(BlockHeader::parse(&with_checksum([0, 1, 1, 0])), Err("a block has no rows"));
         let mut torn = with_checksum([1, 1, 1, 0]);
         torn[0] ^= 1;

@@ -182,7 +182,7 @@ impl PartReader {
     fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), ManifestError> {
         self.file.read_exact(buffer).map_err(|cause| {
             if cause.kind() == io::ErrorKind::UnexpectedEof {
-                ManifestError::corrupt(&self.path, "it is cut off")
+                ManifestError::corrupt(&self.path, "it is truncated")
             } else {
                 ManifestError::disk("read", &self.path, cause)
             }
@@ -191,6 +191,6 @@ impl PartReader {
 
     fn expect_end(&mut self) -> Result<(), ManifestError> {
         let more = self.file.read(&mut [0]).map_err(|cause| ManifestError::disk("read", &self.path, cause))?;
-        if more == 0 { Ok(()) } else { Err(ManifestError::corrupt(&self.path, "something follows its end")) }
+        if more == 0 { Ok(()) } else { Err(ManifestError::corrupt(&self.path, "it has extra data at its end")) }
     }
 }

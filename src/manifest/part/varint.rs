@@ -33,7 +33,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_comes_back(values: Vec<usize>) {
+        fn numbers_round_trip(values: Vec<usize>) {
             let mut bytes = Vec::new();
             for value in &values {
                 put(&mut bytes, *value);

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_after_a_checkpoint_is_cut() {
+    fn resume_truncates_data_after_the_checkpoint() {
         for (before, after) in [(0, 5), (4, 2), (5, 12), (7, 7), (9, 0), (20, 30)] {
             let folder = tempfile::tempdir().unwrap();
             let mut writer = PartitionPartsWriter::new(folder.path(), SMALL);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_not_all_there_is_not_gone_on_with() {
+    fn resume_rejects_an_incomplete_part() {
         for (part, bytes) in [(0, None), (0, Some(30)), (1, None), (1, Some(30))] {
             let folder = tempfile::tempdir().unwrap();
             let mut writer = PartitionPartsWriter::new(folder.path(), SMALL);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_put_in_order_however_often_that_is_interrupted() {
+    fn ordering_partitions_survives_interruptions() {
         let lanes = |folder: &Path| {
             let lane = |number, rows| {
                 let mut writer = PartitionPartsWriter::for_partition(folder, PartitionId(number), SMALL);
@@ -479,13 +479,16 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_full_disk_says_what_was_being_written() {
+    fn full_disk_error_names_the_file() {
         // Every write to this device fails like on a full disk.
         let file = File::options().write(true).open("/dev/full").unwrap();
         let mut part = OpenPart { path: part_path(Path::new("folder"), 0), file, rows: 0, bytes: 0 };
         let error = part.append(&file_header(0), 0).unwrap_err();
         let told = error.to_string();
-        assert!(told.starts_with("no room on the disk: cannot write ") && told.contains("part-00000.bpm"), "{told}");
-        assert!(error.help().unwrap().contains("goes on"), "{error:?}");
+        assert!(
+            told.starts_with("no space left on the disk: cannot write ") && told.contains("part-00000.bpm"),
+            "{told}"
+        );
+        assert!(error.help().unwrap().contains("preparing resumes"), "{error:?}");
     }
 }

@@ -98,7 +98,7 @@ async fn pages_without_an_object_are_not_read_without_end() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn nobody_is_waited_for_at_a_pipe() {
+async fn rejects_a_pipe_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("list.csv");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -108,11 +108,11 @@ async fn nobody_is_waited_for_at_a_pipe() {
         plus_is_space: false,
     };
     let error = glance(source, Filter::default(), &Arc::default()).await.unwrap_err();
-    assert!(error.to_string().contains("it is no regular file"), "{error}");
+    assert!(error.to_string().contains("not a regular file"), "{error}");
 }
 
 #[tokio::test]
-async fn a_file_is_read_to_its_first_row_and_what_is_wrong_before_it_is_told() {
+async fn peek_stops_at_the_first_row_and_reports_errors_before_it() {
     let rows = "other,a%20b,v1\nother,c,\n";
     let store = Arc::new(MemoryStore::with(&[("list.csv", rows.as_bytes())]));
     let seen = glance(csv(), Filter::default(), &store).await.unwrap();

@@ -47,7 +47,7 @@ fn an_object_is_opened_and_not_read() {
             let error = check(&pin, store).unwrap_err();
             let (was, now) = (etag(text), etag(b"other"));
             let expected =
-                format!("m/m.csv has changed since the job was prepared: its ETag was {was}, and is {now} now");
+                format!("m/m.csv has changed since the job was prepared: its ETag was {was} and is now {now}");
             assert_eq!(error.to_string(), expected);
             assert!(error.help().unwrap().contains("--new"));
         }
@@ -62,7 +62,7 @@ fn an_object_is_opened_and_not_read() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_neither_the_same_nor_changed() {
+fn unreadable_source_is_neither_unchanged_nor_changed() {
     let text = b"b,k\n";
     let [pin, _] = object_pins(&etag(text));
     let denied = MemoryStore::with(&[("m.csv", text)]);
@@ -72,7 +72,7 @@ fn what_cannot_be_looked_at_is_neither_the_same_nor_changed() {
         matches!(error, SourceChangedError::Unreadable(_)) && error.to_string().contains("403 AccessDenied"),
         "{error}"
     );
-    assert!(error.help().unwrap().contains("allowed to list and read"));
+    assert!(error.help().unwrap().contains("permission to list and read"));
 
     let stop = CancellationToken::new();
     stop.cancel();
@@ -124,7 +124,7 @@ fn a_file_that_looks_different_is_compared_by_its_bytes() {
     for pin in [&pin, &unrecorded] {
         let error = check(pin, MemoryStore::default()).unwrap_err();
         let now = hex(&Sha256::digest(b"b,k2\nb,k3\n"));
-        assert!(error.to_string().ends_with(&format!("its SHA-256 was {sha256}, and is {now} now")), "{error}");
+        assert!(error.to_string().ends_with(&format!("its SHA-256 was {sha256} and is now {now}")), "{error}");
     }
     fs::remove_file(&path).unwrap();
     for pin in [&pin, &unrecorded] {
@@ -139,7 +139,7 @@ fn a_file_that_looks_different_is_compared_by_its_bytes() {
 }
 
 #[test]
-fn a_file_that_was_written_to_while_it_was_read_is_known_by_its_bytes_alone() {
+fn file_written_during_its_read_is_compared_by_content() {
     let (_folder, path, pin) = local_while(|path| touch(path, SystemTime::UNIX_EPOCH));
     assert!(matches!(pin, SourcePin::File { stamp: None, .. }), "{pin:?}");
     check(&pin, MemoryStore::default()).unwrap();

@@ -181,7 +181,7 @@ impl ListingRanges {
         self.pages += 1;
         let all_versions = self.all_versions;
         let Some(range) = self.all.iter_mut().find(|range| range.partition == lane) else {
-            return Err("it answered what was not asked".to_owned());
+            return Err("the server sent a page that was not requested".to_owned());
         };
         (range.in_flight, range.resumed) = (false, false);
         let next = range.validator.accept_page(from, &mut page)?;

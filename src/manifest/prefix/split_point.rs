@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_halved_as_numbers_are() {
+    fn halves_numeric_ranges() {
         let hashes = ["p/00f3", "p/01ab", "p/a2c4"];
         assert!(cut(&hashes, "p/0000", None, 3, true).unwrap().starts_with("p/8"));
         assert!(cut(&hashes, "p/8000", None, 3, true).unwrap().starts_with("p/c"));
@@ -201,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cut_lies_between_and_is_text(
+        fn split_point_is_within_bounds_and_utf8(
             keys in proptest::collection::vec("p/([a-c0-9é\u{1f600}~/-]|\u{7f}){0,12}", 1..20),
             low in "p/([a-c0-9é\u{1f600}~/-]){0,12}",
             end in proptest::option::of("p/([a-c0-9é\u{1f600}~/-]){0,12}"),

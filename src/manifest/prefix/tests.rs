@@ -42,7 +42,7 @@ fn every_page_is_listed() {
 }
 
 #[test]
-fn the_current_version_is_not_named_even_where_the_server_does() {
+fn current_listing_drops_version_ids() {
     let named = ListPage { entries: vec![listed(b"p/1", 1, Some("v1"))], ..ListPage::default() };
     let (_, found) = objects(pages(vec![named]), source("p/", ListedVersions::Current), Filter::default()).unwrap();
     assert_eq!(found[0].version, None);
@@ -60,14 +60,14 @@ fn all_versions_keep_their_ids() {
 #[test]
 fn an_empty_listing_is_an_error_and_an_empty_selection_is_none() {
     let error = refusal(store(), source("none/", ListedVersions::Current), Filter::default());
-    assert_eq!(error.to_string(), "the listing of b/none/ names no object");
+    assert_eq!(error.to_string(), "the listing of b/none/ contains no objects");
     let filter = Filter { larger_than: Some(1000), ..Filter::default() };
     let (frozen, _) = objects(store(), source("p/", ListedVersions::Current), filter).unwrap();
     assert_eq!((frozen.rows(), frozen.rows_read()), (0, 5));
 }
 
 #[test]
-fn listings_know_all_facts() {
+fn listings_support_all_filters() {
     let filter = Filter {
         larger_than: Some(3),
         modified_before: Some(Timestamp::from_second(1).unwrap()),
@@ -79,16 +79,16 @@ fn listings_know_all_facts() {
 }
 
 #[test]
-fn a_listing_that_cannot_be_trusted_ends() {
+fn inconsistent_listing_is_an_error() {
     let never = refused(vec![page(&["p/1"], Some("t")), page(&["p/2"], Some("t"))]);
-    assert!(never.contains("begins where this one began"), "{never}");
-    assert!(refused(vec![page(&["p/2", "p/1"], None)]).contains("p/1 comes behind p/2"));
-    assert!(refused(vec![page(&["p/1"], Some("t")), page(&["p/1"], None)]).contains("p/1 comes behind p/1"));
+    assert!(never.contains("starts where this one started"), "{never}");
+    assert!(refused(vec![page(&["p/2", "p/1"], None)]).contains("p/1 after p/2"));
+    assert!(refused(vec![page(&["p/1"], Some("t")), page(&["p/1"], None)]).contains("p/1 after p/1"));
     assert!(refused(vec![page(&["x"], None)]).contains("x does not begin with p/"));
 }
 
 #[test]
-fn a_version_that_is_listed_twice_is_refused_as_a_key_is() {
+fn rejects_a_version_listed_twice() {
     let walked = |names: &[(&str, &str)]| {
         let mut walk = ListingValidator::new(ObjectKey::from(""), true, &RangeCursor::unstarted());
         // Each version is on a separate page: the second one may arrive at any time.
@@ -99,7 +99,7 @@ fn a_version_that_is_listed_twice_is_refused_as_a_key_is() {
     };
     assert_eq!(walked(&[("a", "1"), ("a", "2"), ("a", "null"), ("b", "1"), ("b", "2")]), Ok(()));
     for twice in [[("a", "1"), ("a", "1"), ("b", "1")], [("a", "1"), ("a", "2"), ("a", "1")]] {
-        assert_eq!(walked(&twice), Err("it names version 1 of a twice".to_owned()), "{twice:?}");
+        assert_eq!(walked(&twice), Err("it lists version 1 of a twice".to_owned()), "{twice:?}");
     }
 }
 
@@ -114,14 +114,14 @@ fn markers_must_go_forward_and_empty_pages_end() {
     assert_eq!(to(Some(after("a")), "b"), Ok(Some(after("b"))));
     assert!(to(Some(after("b")), "a").unwrap_err().contains("it went backwards: a after b"));
     let error = (0..=MAX_EMPTY_PAGES).find_map(|number| to(None, &format!("{number:06}")).err()).unwrap();
-    assert!(error.contains("100000 pages in a row without a new name"), "{error}");
+    assert!(error.contains("100000 pages in a row had no new name"), "{error}");
 }
 
 #[test]
-fn a_key_that_the_store_cannot_carry_is_refused_unless_it_is_left_out() {
+fn rejects_unsupported_keys_unless_excluded() {
     let listing = || pages(vec![page(&[".", "x"], None)]);
     let error = refusal(listing(), source("", ListedVersions::Current), Filter::default()).to_string();
-    assert!(error.contains("row 1: the store cannot carry the key .: a URL cannot say it"), "{error}");
+    assert!(error.contains("row 1: the store does not support the key .: a URL cannot say it"), "{error}");
     let exclude = KeyGlobs::new([Glob::new(".").unwrap()]).ok();
     let filter = Filter { exclude, ..Filter::default() };
     let (_, found) = objects(listing(), source("", ListedVersions::Current), filter).unwrap();
@@ -129,7 +129,7 @@ fn a_key_that_the_store_cannot_carry_is_refused_unless_it_is_left_out() {
 }
 
 #[test]
-fn hiccups_are_borne_and_refusals_are_not() {
+fn retries_transient_errors_only() {
     let hiccups = store();
     hiccups.faults.lock().unwrap().extend([
         fault(FaultClass::Throttled, 503, "SlowDown"),
@@ -143,7 +143,7 @@ fn hiccups_are_borne_and_refusals_are_not() {
     denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
     let error = refusal(denied, source("p/", ListedVersions::Current), Filter::default());
     assert_eq!(error.to_string(), "cannot list b/p/: 403 AccessDenied: no");
-    assert!(error.help().unwrap().contains("allowed to list"));
+    assert!(error.help().unwrap().contains("permission to list"));
 }
 
 mod cursors;

@@ -102,7 +102,7 @@ impl ListingValidator {
             |entry: &ListedObject| entry.version.as_ref().is_some_and(|id| self.seen_versions.contains(&hash(id)));
         let again = page.entries[..head].iter().take_while(|entry| is_remembered(entry)).count();
         if again == page.entries.len() && page.next.is_none() {
-            return Err(format!("it ends with versions of {} that it has named before", page.entries[0].key));
+            return Err(format!("it ends with versions of {} that it listed before", page.entries[0].key));
         }
         page.entries.drain(..again);
         Ok(())
@@ -116,7 +116,7 @@ impl ListingValidator {
         self.last_version.clone_from(&entry.version);
         match entry.version.as_ref().filter(|_| self.all_versions) {
             Some(version) if !self.is_new(version) => {
-                Err(format!("it names version {} of {} twice", version.as_str(), entry.key))
+                Err(format!("it lists version {} of {} twice", version.as_str(), entry.key))
             }
             _ => Ok(()),
         }
@@ -137,7 +137,7 @@ impl ListingValidator {
         let before = self.last.as_ref().or(self.after.as_ref());
         let is_same = self.last.as_ref() == Some(key);
         match before.filter(|before| key <= *before && !(is_same && self.all_versions)) {
-            Some(before) => Err(format!("{key} comes behind {before}")),
+            Some(before) => Err(format!("it went backwards: {key} after {before}")),
             None if is_same => Ok(()),
             None => {
                 self.seen_versions.clear();

@@ -22,7 +22,7 @@ pub(super) fn reject_duplicates(files: &[ReportManifestEntry], name: &str) -> Re
         None => Ok(()),
         Some(file) => {
             let what = format!("it lists the file {} twice", ObjectKey::from(file.key.as_str()));
-            Err(ManifestError::malformed(name, what, "use the report as it was written"))
+            Err(ManifestError::malformed(name, what, "use the original report"))
         }
     }
 }
@@ -31,12 +31,12 @@ pub(super) fn reject_duplicates(files: &[ReportManifestEntry], name: &str) -> Re
 pub(super) fn listed_object(file: &ReportManifestEntry, name: &str) -> Result<(BucketName, ObjectKey), ManifestError> {
     let key = ObjectKey::from(file.key.as_str());
     if file.bucket.is_empty() {
-        let what = format!("it lists {key} without a bucket: the report was not published, but copied there");
-        let help = "copy the report's folder to this machine and name its manifest.json by `path`";
+        let what = format!("it lists {key} without a bucket: the report was copied there, not published");
+        let help = "copy the report's folder to this machine and set `path` to its manifest.json";
         return Err(ManifestError::malformed(name, what, help));
     }
     check_bucket(&file.bucket).map_err(|why| {
-        ManifestError::malformed(name, format!("it lists {key} in a strange bucket: {why}"), super::NOT_A_REPORT_HELP)
+        ManifestError::malformed(name, format!("it lists {key} in an invalid bucket: {why}"), super::NOT_A_REPORT_HELP)
     })?;
     Ok((BucketName::new(&file.bucket), key))
 }
@@ -55,7 +55,7 @@ impl<'a> ReportListFolder<'a> {
         let listed = ObjectKey::from(file.key.as_str());
         let (above, last) = file.key.rsplit_once('/').unwrap_or(("", &file.key));
         if !is_plain_name(last) {
-            let what = format!("it lists {listed}, and that is no name of a file");
+            let what = format!("it lists {listed}, which is not a valid file name");
             return Err(ManifestError::malformed(name, what, super::NOT_A_REPORT_HELP));
         }
         let mut places = vec![self.0.join(last)];
@@ -66,8 +66,8 @@ impl<'a> ReportListFolder<'a> {
             return Ok(found.clone());
         }
         let tried: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
-        let what = format!("it lists {listed}, and there is no {}", tried.join(" and no "));
-        Err(ManifestError::malformed(name, what, "download the report's files as well, and put them beside it"))
+        let what = format!("it lists {listed}, but there is no {}", tried.join(" or "));
+        Err(ManifestError::malformed(name, what, "download the report's files too, and put them next to it"))
     }
 }
 
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_file_lies_beside_the_list() {
+    fn finds_a_listed_file_next_to_the_manifest() {
         let folder = tempfile::tempdir().unwrap();
         let listing = folder.path().join("manifest.json");
         let find = |key: &str| ReportListFolder::of(&listing).find(&file("b", key), "manifest.json");
         let missing = find("audit/job-ID=/results/ab.csv").unwrap_err().to_string();
         let tried = [folder.path().join("results").join("ab.csv"), folder.path().join("ab.csv")];
-        let tried = tried.map(|path| path.display().to_string()).join(" and no ");
-        assert!(missing.ends_with(&format!("and there is no {tried}")), "{missing}");
+        let tried = tried.map(|path| path.display().to_string()).join(" or ");
+        assert!(missing.ends_with(&format!("but there is no {tried}")), "{missing}");
 
         std::fs::create_dir(folder.path().join("results")).unwrap();
         for name in ["report-0.csv", "ab.csv", "results/ab.csv"] {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leads_out_of_the_folder() {
+    fn rejects_names_that_leave_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
@@ -123,7 +123,7 @@ mod tests {
         let listing = inner.join("manifest.json");
         let refused = |key: &str| ReportListFolder::of(&listing).find(&file("b", key), "m").unwrap_err().to_string();
         for key in ["..", "a/..", "a/", ".", "results/..", "a\\..\\b", "C:x", "a\0b"] {
-            assert!(refused(key).contains("no name of a file"), "{key}");
+            assert!(refused(key).contains("not a valid file name"), "{key}");
         }
         for key in ["../secret.csv", "/secret.csv", "../results/secret.csv"] {
             assert!(refused(key).contains("there is no"), "{key}");
@@ -131,10 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn a_strange_bucket_is_no_host_to_send_to() {
+    fn rejects_invalid_buckets() {
         let refused = |bucket: &str| listed_object(&file(bucket, "k"), "m").unwrap_err().to_string();
-        assert!(refused("evil.example/").contains("strange bucket"));
-        assert!(refused("").contains("was not published"));
+        assert!(refused("evil.example/").contains("invalid bucket"));
+        assert!(refused("").contains("not published"));
         assert_eq!(listed_object(&file("b", "../k"), "m").unwrap(), (BucketName::new("b"), ObjectKey::from("../k")));
     }
 }

@@ -30,7 +30,7 @@ use batchplan_store::object::{BucketName, ObjectKey};
 const MAX_LISTING_BYTES: u64 = 64 << 20;
 
 /// The help text for a file that is not a report.
-const NOT_A_REPORT_HELP: &str = "give the manifest.json of a completion report, or one of its CSV files";
+const NOT_A_REPORT_HELP: &str = "use the manifest.json of a completion report, or one of its CSV files";
 
 /// Writes the failed rows of a report to the row writer.
 pub(super) async fn read(

@@ -12,7 +12,7 @@ use crate::codec::{ReportRow, ReportRowDecoder, TaskStatus, format_for_column_co
 use crate::completion::ReportFormat;
 use crate::manifest::csv::to_manifest_error;
 use crate::manifest::csv_records::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
-use crate::manifest::error::{BadRows, ManifestError, object_path};
+use crate::manifest::error::{BadRows, ManifestError, counted, object_path};
 use crate::manifest::filter::{ManifestRow, RowMetadata};
 use crate::manifest::input::{self, BoxedReader, UnreadBytes};
 use crate::manifest::retrying_store::RetryingStore;
@@ -62,8 +62,8 @@ impl FailedRowReader {
         let (name, gzip, md5) = (object_path(bucket, key), input::is_gzip_key(key), md5.to_owned());
         let opened = patient.open_existing(bucket, key).await.map_err(|error| match error {
             ManifestError::Store { fault, .. } if fault.status == Some(404) => {
-                let help = "the report is not complete, or its files were deleted: use another one";
-                ManifestError::malformed(&name, "the report lists this file, and it is not there", help)
+                let help = "the report is incomplete, or its files were deleted: use another report";
+                ManifestError::malformed(&name, "the report lists this file, but it does not exist", help)
             }
             other => other,
         })?;
@@ -87,16 +87,17 @@ impl FailedRowReader {
     /// Adds the warnings, once all files have been read.
     pub(in crate::manifest) fn add_warnings(self, sink: &mut RowWriter) {
         if let Some(first) = self.raw_plus.first {
+            let keys = counted(self.raw_plus.rows, "key");
             sink.warn(
-                format!("keys with a raw `+` are taken as they are: {}, the first in {first}", self.raw_plus.rows),
-                "where it means a space, make a CSV manifest of the rows and set `plus_is_space = true`",
+                format!("a raw `+` in {keys} is read as a plus (first in {first})"),
+                "if it means a space, make a CSV manifest of these rows and set `plus_is_space = true`",
             );
         }
         if let Some(first) = self.without_code.first {
-            let rows = self.without_code.rows;
+            let rows = counted(self.without_code.rows, "failed row");
             sink.warn(
-                format!("failed rows without an error code are left out: {rows}, the first is {first}"),
-                "take `code` out of the plan to have them as well",
+                format!("left out {rows} without an error code (first: {first})"),
+                "remove `code` from the plan to include them",
             );
         }
     }
@@ -160,11 +161,11 @@ fn read_checked(
         if digest.eq_ignore_ascii_case(md5) {
             return Ok(());
         }
-        let what = format!("its MD5 is {digest}, and the report says {md5}");
+        let what = format!("its MD5 is {digest}, but the report says {md5}");
         Err(ManifestError::malformed(
             name,
             what,
-            "the file was written over or cut off: use another copy of the report",
+            "the file was overwritten or truncated: use another copy of the report",
         ))
     };
     let rest = hands.0.unread_bytes();
@@ -244,7 +245,8 @@ fn read_rows<R: BufRead>(
 fn detect_format(record: &CsvRecord<'_>, row: u64, name: &str) -> Result<ReportFormat, ManifestError> {
     format_for_column_count(record.len()).ok_or_else(|| {
         let count = record.len();
-        let what = format!("it is no completion report: row {row} has {count} columns, and OSS's have 5, AWS's 7");
+        let what =
+            format!("not a completion report: row {row} has {count} columns (OSS reports have 5, AWS reports 7)");
         ManifestError::malformed(name, what, super::NOT_A_REPORT_HELP)
     })
 }

@@ -96,7 +96,7 @@ fn a_published_report_gives_the_rows_of_its_failed_files() {
 }
 
 #[test]
-fn a_file_of_rows_stands_alone_in_either_format() {
+fn reads_a_single_csv_file_in_either_format() {
     let oss = format!("{SUCCEEDED}{OSS_FAILED}{SUCCEEDED}media,odd,,200,yet an error\n");
     let aws = format!("media,fine,,succeeded,200,,Successful\r\n{AWS_FAILED}media,odd,,failed,,,\n");
     for (text, read) in [(oss, 7), (aws, 6)] {
@@ -110,7 +110,7 @@ fn a_file_of_rows_stands_alone_in_either_format() {
 }
 
 #[test]
-fn status_and_code_narrow_and_what_has_no_code_is_told() {
+fn filters_by_status_and_code_and_warns_about_missing_codes() {
     let narrowed = |status: Option<&[u16]>, code: Option<&[&str]>| {
         let narrowing = ReportRowFilter {
             status: status.map(<[u16]>::to_vec),
@@ -131,7 +131,7 @@ fn status_and_code_narrow_and_what_has_no_code_is_told() {
     for (found, warnings) in narrowed(None, Some(&["accessdenied", "Timeout"])) {
         assert_eq!(found, ["a/1 x", "a/3"]);
         let [warning] = warnings.as_slice() else { panic!("one warning") };
-        assert_eq!(warning, "failed rows without an error code are left out: 1, the first is row 4 of audit/x.csv");
+        assert_eq!(warning, "left out 1 failed row without an error code (first: row 4 of audit/x.csv)");
     }
     for (found, _) in narrowed(Some(&[403, 404]), Some(&["NoSuchKey", "Timeout"])) {
         assert_eq!(found, ["a/2"]);
@@ -201,7 +201,7 @@ fn a_report_without_failures_is_an_empty_manifest() {
 }
 
 #[test]
-fn a_damaged_file_is_told_before_its_rows() {
+fn damaged_file_is_reported_before_its_rows() {
     let refused = |store| {
         let error = refusal(store, source(published_at()), Filter::default());
         format!("{error}; {}", error.help().unwrap())
@@ -217,7 +217,7 @@ fn a_damaged_file_is_told_before_its_rows() {
     let mut store = published();
     store.objects.remove(&b"r/ID/results/report-1.csv"[..]);
     let text = refused(store);
-    assert!(text.contains("the report lists this file, and it is not there; the report is not complete"), "{text}");
+    assert!(text.contains("the report lists this file, but it does not exist; the report is incomplete"), "{text}");
 
     let list = list(ReportFormat::Oss, &[listed(TaskStatus::Failed, "b", "report-0.csv", OSS_FAILED)]);
     let (_folder, path) = folder(&[("manifest.json", &list), ("report-0.csv", &OSS_FAILED[..40])]);
@@ -226,7 +226,7 @@ fn a_damaged_file_is_told_before_its_rows() {
 }
 
 #[test]
-fn bad_rows_are_told_by_number() {
+fn bad_rows_are_reported_by_number() {
     let text = "b,k,,403,\nb,%zz,,403,\nb,k\nb,k,,x,\nev il/,k,,403,\nb,,,403,\nb,.,,403,\nb,k,,200,\n";
     let store = MemoryStore::with(&[("x.csv", text.as_bytes())]);
     let ManifestError::BadRows { total, first, .. } = refusal(store, source(at("x.csv")), Filter::default()) else {
@@ -234,26 +234,26 @@ fn bad_rows_are_told_by_number() {
     };
     let rows: Vec<_> = first.iter().map(|bad| bad.row).collect();
     assert_eq!((total, rows), (6, vec![2, 3, 4, 5, 6, 7]));
-    assert!(first[1].why.contains("it has 2 columns, and a row of this report has 5"), "{}", first[1].why);
-    assert!(first[5].why.contains("cannot carry"), "{}", first[5].why);
+    assert!(first[1].why.contains("expected 5 columns, found 2"), "{}", first[1].why);
+    assert!(first[5].why.contains("does not support the key"), "{}", first[5].why);
 }
 
 #[test]
-fn what_is_no_report_is_refused() {
+fn rejects_files_that_are_not_reports() {
     let refused = |name: &str, text: &str| {
         let store = MemoryStore::with(&[(name, text.as_bytes())]);
         refusal(store, source(at(name)), Filter::default()).to_string()
     };
-    assert!(refused("x.csv", "bucket,key\n").contains("row 1 has 2 columns, and OSS's have 5, AWS's 7"));
+    assert!(refused("x.csv", "bucket,key\n").contains("row 1 has 2 columns (OSS reports have 5, AWS reports 7)"));
     assert!(refused("x.csv", "\u{feff}b,k,,403,\n").contains("byte order mark"));
-    assert!(refused("x.csv", "b,k,,403,\"open\n").contains("a quote is opened and never closed"));
+    assert!(refused("x.csv", "b,k,,403,\"open\n").contains("a quote is not closed"));
     assert!(refused("x.csv", &"x".repeat(2 << 20)).contains("longer than"));
-    assert!(refused("m.json", "{\"sourceBucket\":\"b\"}").contains("no completion report's manifest"));
-    assert!(refused("M.JSON", "").contains("no completion report's manifest"));
+    assert!(refused("m.json", "{\"sourceBucket\":\"b\"}").contains("not the manifest of a completion report"));
+    assert!(refused("M.JSON", "").contains("not the manifest of a completion report"));
     let file = listed(TaskStatus::Failed, "audit", "a.csv", "");
     assert!(refused("m.json", &list(ReportFormat::Oss, &[file.clone(), file])).contains("lists the file a.csv twice"));
     let strange = listed(TaskStatus::Failed, "evil.example/", "a.csv", "");
-    assert!(refused("m.json", &list(ReportFormat::Oss, &[strange])).contains("strange bucket"));
+    assert!(refused("m.json", &list(ReportFormat::Oss, &[strange])).contains("invalid bucket"));
     let error = refusal(MemoryStore::default(), source(at("no.csv")), Filter::default());
     assert!(error.to_string().starts_with("cannot read audit/no.csv"), "{error}");
     let (folder, path) = folder(&[("manifest.json", "")]);
@@ -283,17 +283,17 @@ fn a_filter_may_ask_for_names_only() {
     assert_eq!(keys(&found), ["a/2"]);
     let filter = Filter { larger_than: Some(1), ..Filter::default() };
     let text = refusal(published(), source(published_at()), filter).to_string();
-    assert!(text.contains("needs the object's size, and a completion report knows only names"), "{text}");
+    assert!(text.contains("needs the object's size, but a completion report has only names"), "{text}");
 }
 
 #[test]
-fn a_raw_plus_is_itself_and_told() {
+fn raw_plus_is_kept_with_a_warning() {
     let store = MemoryStore::with(&[("x.csv", b"b,a+b,,200,\nb,a+b,,403,\nb,c%2Bd,,403,\n")]);
     let (frozen, found) = objects(store, source(at("x.csv")), Filter::default()).unwrap();
     assert_eq!(keys(&found), ["a+b", "c+d"]);
     let [warning] = frozen.warnings() else { panic!("one warning") };
     assert!(
-        warning.message.starts_with("keys with a raw `+` are taken as they are: 1, the first in row 2 of audit/x.csv"),
+        warning.message.starts_with("a raw `+` in 1 key is read as a plus (first in row 2 of audit/x.csv)"),
         "{warning}"
     );
 }
@@ -343,7 +343,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_glance_reads_the_first_failed_row() {
+async fn peek_reads_the_first_failed_row() {
     let store: Arc<dyn Store> = Arc::new(published());
     let manifest = Manifest { source: source(published_at()), filter: Filter::default() };
     let seen = manifest.peek(&store, 1, &CancellationToken::new()).await.unwrap();

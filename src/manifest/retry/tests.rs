@@ -75,7 +75,7 @@ fn nothing_left_is_an_empty_manifest() {
 }
 
 #[test]
-fn what_the_first_job_left_must_still_be_whole() {
+fn rejects_missing_or_damaged_inputs() {
     let refused = |store, failed, rest| {
         refusal(store, ManifestSource::Retry { failed, unfinished: rest }, Filter::default()).to_string()
     };
@@ -84,12 +84,12 @@ fn what_the_first_job_left_must_still_be_whole() {
     fs::write(folder.path().join("manifest").join("part-00000.bpm"), b"junk").unwrap();
     assert!(refused(MemoryStore::default(), Vec::new(), Some(rest.clone())).contains("the index says"));
     fs::remove_dir_all(folder.path().join("manifest")).unwrap();
-    assert!(refused(MemoryStore::default(), Vec::new(), Some(rest)).contains("was not frozen to its end"));
+    assert!(refused(MemoryStore::default(), Vec::new(), Some(rest)).contains("was not frozen completely"));
 
     let failed = vec![in_bucket("a.csv", ReportFormat::Aws, AWS_FAILED)];
     let swapped = MemoryStore::with(&[("a.csv", b"b,k/5,,failed,403,AccessDenied,x\n")]);
     assert!(refused(swapped, failed.clone(), None).contains("its MD5 is"));
-    assert!(refused(MemoryStore::default(), failed.clone(), None).contains("it is not there"));
+    assert!(refused(MemoryStore::default(), failed.clone(), None).contains("it does not exist"));
     let denied = MemoryStore::default();
     denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
     assert!(refused(denied, failed, None).starts_with("cannot read audit/a.csv: "));
@@ -102,5 +102,5 @@ fn the_format_is_the_first_jobs() {
     let store = MemoryStore::with(&[("a.csv", AWS_FAILED.as_bytes())]);
     let failed = vec![in_bucket("a.csv", ReportFormat::Oss, AWS_FAILED)];
     let text = refusal(store, ManifestSource::Retry { failed, unfinished: None }, Filter::default()).to_string();
-    assert!(text.contains("row 1: it has 7 columns, and a row of this report has 5"), "{text}");
+    assert!(text.contains("row 1: expected 5 columns, found 7"), "{text}");
 }

@@ -68,5 +68,5 @@ impl RunMerger {
 }
 
 fn read_error(folder: &std::path::Path, cause: io::Error) -> ManifestError {
-    ManifestError::disk("read back what is being sorted in", folder, cause)
+    ManifestError::disk("read back sort data in", folder, cause)
 }

@@ -145,7 +145,7 @@ impl SortedRunReader {
 }
 
 fn corrupt_run() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it")
+    io::Error::new(io::ErrorKind::InvalidData, "its content is not what was written")
 }
 
 /// A section of a file. Several readers share the file and its position.
@@ -192,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_of_one_file_come_back_each_by_itself(
+        fn runs_in_one_file_are_read_separately(
             written in proptest::collection::vec(proptest::collection::btree_set(proptest::collection::vec(any::<u8>(), 0..9), 0..20), 0..5),
         ) {
             let folder = tempfile::tempdir().unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_of_an_emptied_file_is_used_again() {
+    fn emptied_file_is_reused() {
         let folder = tempfile::tempdir().unwrap();
         let mut runs = RunFile::create(folder.path()).unwrap();
         let long = vec![vec![b'a'; 1000], vec![b'b'; MAX_RECORD]];

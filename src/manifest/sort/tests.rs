@@ -49,7 +49,7 @@ fn runs_are_merged_level_by_level_and_files_go() {
 }
 
 #[test]
-fn what_fits_never_touches_the_disk() {
+fn records_within_the_budget_stay_in_memory() {
     let nowhere = Path::new("no/such/folder");
     let records = shuffled(50);
     let expected: BTreeSet<_> = records.iter().cloned().collect();
@@ -59,7 +59,7 @@ fn what_fits_never_touches_the_disk() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn names_a_missing_folder() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("gone");
     let Err(error) = sorter(&missing, SMALL, &shuffled(50)) else { panic!("nothing was written") };
@@ -99,7 +99,7 @@ fn stopping_ends_a_merge() {
 }
 
 #[test]
-fn stopping_ends_the_reading_of_what_is_sorted() {
+fn stop_ends_reading_sorted_records() {
     let folder = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
     let mut sorter = ExternalSorter::new(folder.path(), SortBudget { bytes: 100_000, runs: 8 }, &stop);

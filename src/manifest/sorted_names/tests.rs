@@ -23,7 +23,7 @@ fn encoded(object: &ObjectId) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn a_name_comes_back(object in any_object()) {
+    fn names_round_trip(object in any_object()) {
         prop_assert_eq!(decode_name(&encoded(&object)), object);
     }
 
@@ -52,7 +52,7 @@ fn all(rows: &[(&str, &[u8], Option<&str>)], scratch: &Path) -> Result<Vec<Objec
 }
 
 #[test]
-fn what_is_in_order_is_read_in_place() {
+fn sorted_rows_are_read_in_place() {
     let nowhere = Path::new("no/such/folder");
     let rows: [(&str, &[u8], Option<&str>); 9] = [
         ("a", b"z", None),
@@ -73,7 +73,7 @@ fn what_is_in_order_is_read_in_place() {
 }
 
 #[test]
-fn one_row_that_is_out_of_order_has_all_of_them_sorted() {
+fn one_unsorted_row_sorts_all_rows() {
     let scratch = tempfile::tempdir().unwrap();
     let keys: Vec<String> = (0..30).map(|row| format!("key/{row:03}")).collect();
     let mut rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();

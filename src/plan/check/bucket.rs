@@ -18,7 +18,7 @@ pub(super) fn check(
         None => Some(BucketName::new(name)),
         Some(complaint) => {
             let problem =
-                FileProblem::new("this is no bucket name").label(at.span.clone(), complaint).help(naming_rule(context));
+                FileProblem::new("invalid bucket name").label(at.span.clone(), complaint).help(naming_rule(context));
             // S3-compatible servers may have buckets from before the rules, or not have these rules.
             let lax = context.is_provider(StoreProvider::S3)
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
@@ -43,22 +43,22 @@ fn bucket_name_problem(name: &str, provider: Option<StoreProvider>) -> Option<&'
         return Some("only the name: no URL, no ARN, no path");
     }
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Some("has upper-case letters");
+        return Some("contains upper-case letters");
     }
     if name.contains('.') && !dots {
-        return Some("OSS allows no dots");
+        return Some("OSS does not allow dots");
     }
     if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.') {
-        return Some("has a character that names do not have");
+        return Some("contains an invalid character");
     }
     if !(3..=63).contains(&name.len()) {
-        return Some("has the wrong length");
+        return Some("must have 3 to 63 characters");
     }
     if !edge(name.bytes().next()) || !edge(name.bytes().next_back()) {
         return Some("begins or ends with a hyphen or a dot");
     }
     if name.contains("..") || name.parse::<std::net::Ipv4Addr>().is_ok() {
-        return Some("has two dots in a row, or is an IP address");
+        return Some("contains two dots in a row, or is an IP address");
     }
     None
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_judged_by_the_services_rules() {
+    fn applies_the_naming_rules_of_each_service() {
         for name in ["abc", "my-bucket", "a1.b2", "0-0", &"a".repeat(63)] {
             assert_eq!(bucket_name_problem(name, Some(StoreProvider::Aws)), None, "{name}");
         }

@@ -43,16 +43,16 @@ impl EndpointUrl {
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
-            _ => return Err(malformed("the scheme is neither https nor http", "begin with https://")),
+            _ => return Err(malformed("uses neither https nor http", "start it with https://")),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
-            let help = "only scheme, host and port; the bucket stands in [manifest], a key prefix in `prefix`";
+            let help = "use only scheme, host and port; set bucket and prefix in [manifest]";
             return Err(malformed("has a path or a query", help));
         }
         let url = format!("{}://{}", if https { "https" } else { "http" }, authority);
         let host = host_of(authority).ok_or_else(|| {
-            malformed("has no usable host or port", "as in https://s3.example.org or http://127.0.0.1:9000")
+            malformed("has no usable host or port", "for example https://s3.example.org or http://127.0.0.1:9000")
         })?;
         Ok(Self { url, https, host: host.to_owned() })
     }

@@ -36,11 +36,11 @@ impl FileLocationKeys<'_> {
             let key = ObjectKey::from(self.object.value()?.0.as_str());
             return Some(FileLocation::Object { bucket, key, etag: etag(self.etag) });
         };
-        let title = format!("{} is in two places", self.noun);
+        let title = format!("{} has two locations", self.noun);
         if let Some(elsewhere) = self.bucket.present() {
-            report_conflict(path, elsewhere, &title, "keep `path`, or `bucket` and `object`", walk);
+            report_conflict(path, elsewhere, &title, "keep either `path`, or `bucket` and `object`", walk);
         } else if let Some(elsewhere) = self.object.present() {
-            report_conflict(path, elsewhere, &title, "keep `path`, or `bucket` and `object`", walk);
+            report_conflict(path, elsewhere, &title, "keep either `path`, or `bucket` and `object`", walk);
         }
         report_not_allowed(
             self.etag,
@@ -54,7 +54,7 @@ impl FileLocationKeys<'_> {
     fn report_incomplete_object(&self, header: &TextSpan, walk: &mut PlanParser) {
         match (self.bucket.is_absent(), self.object.is_absent()) {
             (true, true) => walk.push(
-                FileProblem::new(format!("{} does not say where {} is", self.table, self.noun))
+                FileProblem::new(format!("the location of {} is missing in {}", self.noun, self.table))
                     .label(header.clone(), "which file?")
                     .help("add `bucket` and `object`, or `path` for a file on this machine"),
             ),
@@ -69,7 +69,7 @@ impl FileLocationKeys<'_> {
         let problem =
             FileProblem::new(format!("`{name}` is missing in {}", self.table)).help(format!("add `{name} = \"...\"`"));
         walk.push(match other {
-            Some(other) => problem.label(other.key.clone(), format!("needs `{name}` beside it")),
+            Some(other) => problem.label(other.key.clone(), format!("requires `{name}`")),
             None => problem,
         });
     }

@@ -66,9 +66,9 @@ fn check_one_source(at: &SpannedValue<ManifestTable>, walk: &mut PlanParser) {
     let mut sources: Vec<TextSpan> = sources.into_iter().flatten().collect();
     sources.sort_by_key(|span| span.start);
     if sources.len() > 1 {
-        let mut problem = FileProblem::new("a manifest has exactly one source").help("keep one of them");
+        let mut problem = FileProblem::new("a manifest must have exactly one source").help("keep one of them");
         for (index, span) in sources.into_iter().enumerate() {
-            problem = problem.label(span, if index == 0 { "a source" } else { "another one" });
+            problem = problem.label(span, if index == 0 { "a source" } else { "another source" });
         }
         walk.push(problem);
     }
@@ -122,9 +122,9 @@ fn check_report_file_name(name: &str, span: &TextSpan, walk: &mut PlanParser) {
         return;
     }
     walk.push(
-        FileProblem::new("a report is read by its manifest.json or by one of its CSV files")
+        FileProblem::new("a report must be a manifest.json or a CSV file")
             .label(span.clone(), "ends in neither .json nor .csv")
-            .help("name the manifest.json of the report: it lists the files"),
+            .help("use the report's manifest.json, which lists its files"),
     );
 }
 
@@ -132,9 +132,9 @@ fn check_report_file_name(name: &str, span: &TextSpan, walk: &mut PlanParser) {
 fn check_not_empty<T>(field: &ParsedField<ListValue<T>>, name: &str, walk: &mut PlanParser) {
     let Some(at) = field.present().filter(|at| at.value.0.is_empty()) else { return };
     walk.push(
-        FileProblem::new(format!("`{name}` takes no failed object at all"))
+        FileProblem::new(format!("`{name}` selects no objects"))
             .label(at.span.clone(), "empty")
-            .help("name at least one, or remove it to take all failed objects"),
+            .help("add at least one value, or remove it to select all failed objects"),
     );
 }
 
@@ -147,13 +147,13 @@ fn csv_fields(field: &ParsedField<ListValue<EnumValue<CsvField>>>, walk: &mut Pl
         let mut places = columns.iter().filter(|column| column.value.0 == wanted);
         match (places.next(), places.next()) {
             (Some(first), Some(second)) => {
-                let title = format!("the column {name} is there twice");
-                report_conflict(first, second, &title, "a column that does not matter is \"Ignore\"", walk);
+                let title = format!("duplicate column {name}");
+                report_conflict(first, second, &title, "use \"Ignore\" for columns to skip", walk);
             }
             (None, _) if needed => walk.push(
                 FileProblem::new(format!("the column {name} is missing"))
-                    .label(at.span.clone(), "needs Bucket and Key")
-                    .help("name the file's columns in their order, as in [\"Bucket\", \"Key\", \"VersionId\"]"),
+                    .label(at.span.clone(), "must include Bucket and Key")
+                    .help("list the file's columns in order, such as [\"Bucket\", \"Key\", \"VersionId\"]"),
             ),
             _ => {}
         }
@@ -169,8 +169,8 @@ fn inventory(
     let table = &at.value;
     if table.object.is_absent() && table.latest.is_absent() {
         walk.push(
-            FileProblem::new("[manifest.inventory] does not say which inventory")
-                .label(at.span.clone(), "which one?")
+            FileProblem::new("[manifest.inventory] has neither `object` nor `latest`")
+                .label(at.span.clone(), "which inventory?")
                 .help("add `object = \".../manifest.json\"`, or `latest = \"prefix/\"` for the newest"),
         );
     }
@@ -183,31 +183,29 @@ fn inventory(
 fn inventory_object(table: &InventoryTable, walk: &mut PlanParser) -> Option<InventorySelector> {
     match (table.object.present(), table.latest.present()) {
         (Some(object), Some(latest)) => {
-            let help = "keep `object` for this very one, or `latest` for the newest";
-            report_conflict(object, latest, "the inventory is named twice", help, walk);
+            let help = "keep `object` for this inventory, or `latest` for the newest";
+            report_conflict(object, latest, "`object` and `latest` cannot be combined", help, walk);
             None
         }
         (Some(object), None) => {
             let key = object.value.0.as_str();
             if key != "manifest.json" && !key.ends_with("/manifest.json") {
                 walk.push(
-                    FileProblem::new("an inventory is read by its manifest.json")
+                    FileProblem::new("an inventory's `object` must be its manifest.json")
                         .label(object.span.clone(), "does not end in /manifest.json")
-                        .help(
-                            "name the manifest.json, or use `latest` with the prefix that inventories are written to",
-                        ),
+                        .help("use the key of the manifest.json, or set `latest` to the prefix of the inventories"),
                 );
             }
             Some(InventorySelector::Exact { key: ObjectKey::from(key), etag: etag(&table.etag) })
         }
         (None, Some(latest)) => {
             let help = "remove it: the newest manifest is not known yet";
-            report_not_allowed(&table.etag, "`latest` cannot be pinned by an ETag", help, walk);
+            report_not_allowed(&table.etag, "`latest` cannot be combined with `etag`", help, walk);
             if latest.value.0.ends_with("manifest.json") {
                 walk.push(
-                    FileProblem::new("`latest` is a prefix, not one manifest")
-                        .label(latest.span.clone(), "names one file")
-                        .help("use `object` for this one, or cut the date and the file's name"),
+                    FileProblem::new("`latest` must be a prefix, not a manifest")
+                        .label(latest.span.clone(), "a single file")
+                        .help("use `object` for this file, or remove the date and the file name"),
                 );
             }
             Some(InventorySelector::Latest { prefix: ObjectKey::from(latest.value.0.as_str()) })
@@ -250,9 +248,9 @@ fn report_unsupported_filters(table: &FilterTable, source: &str, key: &TextSpan,
     for (span, fact) in facts {
         if let Some(span) = span {
             walk.push(
-                FileProblem::new(format!("{source} knows no {fact}"))
-                    .label(span, "cannot be answered")
-                    .label(key.clone(), "has keys only")
+                FileProblem::new(format!("{source} has no {fact}"))
+                    .label(span, "cannot be evaluated")
+                    .label(key.clone(), "has only keys")
                     .help("use an inventory or a prefix, or filter by `include` and `exclude`"),
             );
         }
@@ -262,7 +260,7 @@ fn report_unsupported_filters(table: &FilterTable, source: &str, key: &TextSpan,
 fn check_sizes(table: &FilterTable, walk: &mut PlanParser) {
     let (Some(larger), Some(smaller)) = (table.larger_than.present(), table.smaller_than.present()) else { return };
     if smaller.value.0 <= larger.value.0.saturating_add(1) {
-        report_conflict(larger, smaller, "no size is both larger and smaller", "swap the values, or drop one", walk);
+        report_conflict(larger, smaller, "the size filters match no size", "swap the values, or remove one", walk);
     }
 }
 
@@ -275,7 +273,7 @@ fn modified_before(table: &FilterTable, context: &PlanCheckContext<'_>, walk: &m
         && after.value.0 >= *moment
     {
         let bound = SpannedValue { key: key.clone(), span: key.clone(), value: () };
-        report_conflict(after, &bound, "no date is both after and before", "swap the values, or drop one", walk);
+        report_conflict(after, &bound, "the date filters match no date", "swap the values, or remove one", walk);
     }
     bound.map(|(moment, _)| moment)
 }
@@ -288,8 +286,8 @@ fn older_than(
     let moment = context.now.checked_sub(at.value.0).ok();
     if moment.is_none() {
         walk.push(
-            FileProblem::new("`older_than` reaches back too far")
-                .label(at.span.clone(), "before the beginning of the calendar")
+            FileProblem::new("`older_than` is too long")
+                .label(at.span.clone(), "before the start of the calendar")
                 .help("no object is that old"),
         );
     }
@@ -301,15 +299,15 @@ fn globs(field: &ParsedField<ListValue<KeyGlobValue>>, required: bool, walk: &mu
     let ListValue(globs) = &at.value;
     if globs.is_empty() && required {
         walk.push(
-            FileProblem::new("`include` takes no object at all")
+            FileProblem::new("`include` selects no objects")
                 .label(at.span.clone(), "empty")
-                .help("name at least one glob, or remove it to take all objects"),
+                .help("add at least one glob, or remove it to select all objects"),
         );
     }
     let set = KeyGlobs::new(globs.iter().map(|glob| glob.value.0.clone())).ok();
     if set.is_none() {
         walk.push(
-            FileProblem::new("the globs are too large together")
+            FileProblem::new("the globs are too complex")
                 .label(at.span.clone(), "cannot be compiled")
                 .help("use fewer or simpler globs"),
         );
@@ -326,9 +324,9 @@ fn storage_classes(
     let ListValue(classes) = &at.value;
     if classes.is_empty() {
         walk.push(
-            FileProblem::new("`storage_class` takes no object at all")
+            FileProblem::new("`storage_class` selects no objects")
                 .label(at.span.clone(), "empty")
-                .help("name at least one class, or remove it to take all objects"),
+                .help("add at least one class, or remove it to select all objects"),
         );
     }
     let known = match context.provider {
@@ -343,11 +341,11 @@ fn storage_classes(
         }
         let help = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known are {}", known.join(", ")),
+            None => format!("known classes: {}", known.join(", ")),
         };
         // Only a warning: services add storage classes faster than programs learn of them.
         walk.push(
-            FileProblem::new("this storage class is not known")
+            FileProblem::new("unrecognized storage class")
                 .label(class.span.clone(), "probably matches nothing")
                 .help(help)
                 .warning(),

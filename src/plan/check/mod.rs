@@ -48,9 +48,9 @@ impl PlanCheckContext<'_> {
         let path = self.folder.join(&at.value.0);
         if !path.is_file() {
             walk.push(
-                FileProblem::new("there is no such file yet")
-                    .label(at.span.clone(), "not found, seen from the plan's folder")
-                    .help("it must be there when the plan is applied")
+                FileProblem::new("the file does not exist yet")
+                    .label(at.span.clone(), "not found, relative to the plan's folder")
+                    .help("it must exist when you apply the plan")
                     .warning(),
             );
         }
@@ -112,9 +112,9 @@ fn limits(file: &PlanTable, walk: &mut PlanParser) -> JobLimits {
     let Some(limits) = file.limits.value() else { return default };
     if let Some(none) = limits.max_disk.present().filter(|at| at.value.0 == 0) {
         walk.push(
-            FileProblem::new("`max_disk` leaves no room")
-                .label(none.span.clone(), "no manifest is that small")
-                .help("name a size such as \"20 GiB\", or remove it to have no limit"),
+            FileProblem::new("`max_disk` must be greater than 0")
+                .label(none.span.clone(), "too small for any manifest")
+                .help("set a size such as \"20 GiB\", or remove it for no limit"),
         );
     }
     JobLimits {
@@ -144,9 +144,7 @@ fn state(file: &PlanTable, walk: &mut PlanParser) -> Option<StateUrl> {
                 walk.hide(url.span.clone());
             }
             walk.push(
-                FileProblem::new("this is no place to keep jobs")
-                    .label(url.span.clone(), refused.message)
-                    .help(refused.help),
+                FileProblem::new("invalid state URL").label(url.span.clone(), refused.message).help(refused.help),
             );
             None
         }
@@ -169,6 +167,6 @@ fn report_conflict<A, B>(
 /// Reports a key that is not allowed beside another.
 fn report_not_allowed<A>(field: &ParsedField<A>, title: &str, help: &str, walk: &mut PlanParser) {
     if let Some(at) = field.present() {
-        walk.push(FileProblem::new(title).label(at.key.clone(), "not wanted").help(help));
+        walk.push(FileProblem::new(title).label(at.key.clone(), "not allowed here").help(help));
     }
 }

@@ -14,9 +14,9 @@ pub(super) fn check(field: &ParsedField<TableArray<WebhookTable>>, walk: &mut Pl
     let Some(hooks) = field.value() else { return Vec::new() };
     if let Some(more) = hooks.0.get(MAX_WEBHOOKS) {
         walk.push(
-            FileProblem::new(format!("{} webhooks are too many", hooks.0.len()))
+            FileProblem::new(format!("too many webhooks: {}", hooks.0.len()))
                 .label(more.span.clone(), format!("more than {MAX_WEBHOOKS}"))
-                .help("have one receiver pass messages on to the others"),
+                .help("use one receiver that forwards messages to the others"),
         );
     }
     hooks.0.iter().filter_map(|at| webhook(at, walk)).collect()
@@ -40,9 +40,9 @@ fn webhook(at: &SpannedValue<WebhookTable>, walk: &mut PlanParser) -> Option<Web
         && table.run_time.is_absent()
     {
         walk.push(
-            FileProblem::new("this webhook is never told anything")
-                .label(list.span.clone(), "no status")
-                .help("name statuses in `on`, or set `failure_rate` or `run_time`"),
+            FileProblem::new("this webhook is never notified")
+                .label(list.span.clone(), "no statuses")
+                .help("add statuses to `on`, or set `failure_rate` or `run_time`"),
         );
     }
     let target = target(at, allow_http, walk)?;
@@ -59,7 +59,13 @@ fn webhook(at: &SpannedValue<WebhookTable>, walk: &mut PlanParser) -> Option<Web
 fn target(at: &SpannedValue<WebhookTable>, allow_http: bool, walk: &mut PlanParser) -> Option<WebhookTarget> {
     let table = &at.value;
     if let (Some(here), Some(there)) = (table.url.present(), table.url_env.present()) {
-        report_conflict(here, there, "a webhook has one URL", "keep `url_env` where the URL is a secret itself", walk);
+        report_conflict(
+            here,
+            there,
+            "`url` and `url_env` cannot be combined",
+            "keep `url_env` if the URL is a secret",
+            walk,
+        );
         return None;
     }
     if let Some(name) = table.url_env.present() {
@@ -68,7 +74,11 @@ fn target(at: &SpannedValue<WebhookTable>, allow_http: bool, walk: &mut PlanPars
     if table.url.is_absent() && table.url_env.is_absent() {
         let example =
             "add `url = \"https://...\"`, or `url_env` with the name of an environment variable that holds it";
-        walk.push(FileProblem::new("this webhook has no URL").label(at.span.clone(), "where is it?").help(example));
+        walk.push(
+            FileProblem::new("this webhook has no URL")
+                .label(at.span.clone(), "`url` or `url_env` is missing")
+                .help(example),
+        );
     }
     url(table.url.present()?, allow_http, walk).map(WebhookTarget::Url)
 }
@@ -78,9 +88,9 @@ fn url(at: &SpannedValue<TextValue<1, 2048>>, allow_http: bool, walk: &mut PlanP
         Ok(url) => {
             if !url.is_encrypted() && !url.is_loopback() && !allow_http {
                 walk.push(
-                    FileProblem::new("the webhook is not encrypted")
-                        .label(at.span.clone(), "http to another machine")
-                        .help("use https, or accept that anyone on the way can read along with `allow_http = true`"),
+                    FileProblem::new("the webhook URL is not encrypted")
+                        .label(at.span.clone(), "plain http to another machine")
+                        .help("use https, or set `allow_http = true` to send messages unencrypted"),
                 );
             }
             Some(url)
@@ -88,17 +98,19 @@ fn url(at: &SpannedValue<TextValue<1, 2048>>, allow_http: bool, walk: &mut PlanP
         Err(HttpUrlError::Credentials) => {
             walk.hide(at.span.clone());
             walk.push(
-                FileProblem::new("credentials never stand in a plan")
+                FileProblem::new("credentials are not allowed in a plan")
                     .label(at.span.clone(), HttpUrlError::Credentials.to_string())
-                    .help("put the whole URL into an environment variable, name that in `url_env`, and treat what stood here as leaked"),
+                    .help(
+                        "move the URL to an environment variable, set `url_env`, and treat the credentials as leaked",
+                    ),
             );
             None
         }
         Err(fault) => {
             walk.push(
-                FileProblem::new("this is no URL that a message can go to")
+                FileProblem::new("invalid webhook URL")
                     .label(at.span.clone(), fault.to_string())
-                    .help("as in https://hooks.example.com/batchplan, with anything unusual in it percent-encoded"),
+                    .help("for example https://hooks.example.com/batchplan; percent-encode special characters"),
             );
             None
         }
@@ -117,7 +129,7 @@ fn variable_name(at: &SpannedValue<TextValue<1, 128>>, key: &str, walk: &mut Pla
         FileProblem::new(format!("`{key}` must be the name of an environment variable"))
             .label(at.span.clone(), "not a name")
             .help(format!(
-                "letters, digits and _, as in {key} = \"BATCHPLAN_HOOK\"; what it holds is set where batchplan runs"
+                "use letters, digits and _, as in {key} = \"BATCHPLAN_HOOK\"; set the variable where batchplan runs"
             )),
     );
     None

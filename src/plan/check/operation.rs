@@ -24,8 +24,8 @@ pub(super) fn check(
     let table = &at.value;
     if is_empty(table) && !walk.has_unknown_key("operation") {
         walk.push(
-            FileProblem::new("there is nothing to do")
-                .label(at.span.clone(), "no operation in here")
+            FileProblem::new("the plan has no operation")
+                .label(at.span.clone(), "no operation")
                 .help("add one, such as [operation.put_object_tagging]"),
         );
     }
@@ -60,16 +60,16 @@ fn check_contradictions(table: &OperationTable, walk: &mut PlanParser) {
     let add = table.add_object_tagging.present();
     let delete = table.delete_object_tagging.present();
     if let (Some(put), Some(add)) = (put, add) {
-        let help = "replacing leaves nothing to add to: write all tags into put_object_tagging";
+        let help = "put all tags into put_object_tagging: it replaces all others";
         report_conflict(put, add, "replacing and adding tags contradict each other", help, walk);
     }
     if let (Some(put), Some(delete)) = (put, delete) {
-        let help = "replacing removes every other tag already: remove [operation.delete_object_tagging]";
+        let help = "remove [operation.delete_object_tagging]: replacing already removes all other tags";
         report_conflict(put, delete, "replacing and deleting tags contradict each other", help, walk);
     }
     if let (Some(add), Some(delete)) = (add, delete) {
         if delete.value.keys.is_absent() {
-            let help = "to end up with these tags alone use put_object_tagging, or name the `keys` to delete";
+            let help = "use put_object_tagging to keep only these tags, or list the `keys` to delete";
             report_conflict(add, delete, "adding tags and deleting all of them contradict each other", help, walk);
         } else {
             check_added_and_deleted(&add.value, &delete.value, walk);
@@ -82,7 +82,7 @@ fn check_added_and_deleted(add: &TagsTable, delete: &DeleteTagsTable, walk: &mut
     let added: BTreeMap<_, _> = tags.0.iter().map(|(key, _)| (key.value.as_str(), key)).collect();
     for key in &keys.0 {
         if let Some(tag) = added.get(key.value.0.as_str()) {
-            report_conflict(tag, key, "a tag is both added and deleted", "decide for one of them", walk);
+            report_conflict(tag, key, "a tag is both added and deleted", "keep one of them", walk);
         }
     }
 }
@@ -98,7 +98,7 @@ fn delete_tags(table: &DeleteTagsTable, context: &PlanCheckContext<'_>, walk: &m
         walk.push(
             FileProblem::new("there are no tags to delete")
                 .label(at.span.clone(), "empty")
-                .help("name at least one key, or remove `keys` to delete all tags"),
+                .help("add at least one key, or remove `keys` to delete all tags"),
         );
     }
     let mut seen = BTreeMap::new();
@@ -106,7 +106,7 @@ fn delete_tags(table: &DeleteTagsTable, context: &PlanCheckContext<'_>, walk: &m
         let TextValue(text) = &key.value;
         tags::check_key(text, &key.span, context, walk);
         if let Some(first) = seen.insert(text.as_str(), key) {
-            report_conflict(first, key, "a key is named twice", "remove one of them", walk);
+            report_conflict(first, key, "duplicate tag key", "remove one of them", walk);
         }
     }
     Some(keys.iter().map(|key| key.value.0.clone()).collect())
@@ -118,19 +118,19 @@ fn acl(table: &AclTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) 
     if acl == ObjectAcl::Default && context.provider.is_some_and(|provider| provider != StoreProvider::Oss) {
         walk.push(
             FileProblem::new("only OSS has the ACL `default`")
-                .label(at.span.clone(), "not on this provider")
-                .help("private, public-read or public-read-write"),
+                .label(at.span.clone(), "not supported by this provider")
+                .help("use private, public-read or public-read-write"),
         );
     }
     let label = match acl {
-        ObjectAcl::PublicRead => "everyone will read these objects",
-        ObjectAcl::PublicReadWrite => "everyone will read and overwrite these objects",
+        ObjectAcl::PublicRead => "anyone can read these objects",
+        ObjectAcl::PublicReadWrite => "anyone can read and overwrite these objects",
         ObjectAcl::Private | ObjectAcl::Default | ObjectAcl::Custom => return Some(acl),
     };
     walk.push(
         FileProblem::new("this makes objects public")
             .label(at.span.clone(), label)
-            .help("nothing to mend if that is what you want")
+            .help("ignore this if it is intended")
             .warning(),
     );
     Some(acl)

@@ -48,7 +48,7 @@ fn check_kept(table: &ReportTable, enabled: bool, walk: &mut PlanParser) {
     let Some(kept) = table.keep_local.present().filter(|at| !at.value) else { return };
     if let (false, Some(switch)) = (enabled, table.enabled.present()) {
         walk.push(
-            FileProblem::new("the report would be kept nowhere")
+            FileProblem::new("the report would not be saved anywhere")
                 .label(kept.key.clone(), "not kept")
                 .label(switch.key.clone(), "not published")
                 .help("remove `keep_local`, or publish the report with `enabled = true` and a `bucket`"),

@@ -20,7 +20,7 @@ pub(super) fn check(
     walk: &mut PlanParser,
 ) -> Option<String> {
     if provider == StoreProvider::Sandbox {
-        let help = "remove it: the sandbox's keys are public, and may do everything";
+        let help = "remove it: the sandbox's keys are public and have all permissions";
         report_not_allowed(field, "the sandbox has no roles", help, walk);
         return None;
     }
@@ -28,9 +28,9 @@ pub(super) fn check(
     let TextValue(arn) = &at.value;
     let Some(label) = role_arn_problem(arn, provider) else { return Some(arn.clone()) };
     walk.push(
-        FileProblem::new(format!("this names no role of {}", provider.as_str()))
+        FileProblem::new(format!("invalid role ARN for {}", provider.as_str()))
             .label(at.span.clone(), label)
-            .help(format!("write its ARN, as in `role_arn = \"{}\"`", example_role_arn(provider))),
+            .help(format!("for example: `role_arn = \"{}\"`", example_role_arn(provider))),
     );
     None
 }
@@ -57,47 +57,47 @@ pub(in crate::plan) fn example_role_arn(provider: StoreProvider) -> &'static str
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 fn check_aws_arn(arn: &str) -> Option<RoleArnProblem> {
     if arn.starts_with("acs:") {
-        return Some("a role of Alibaba Cloud");
+        return Some("an Alibaba Cloud role");
     }
-    let Some(RoleArn { partition, account, role }) = RoleArn::parse(arn) else { return Some("not the ARN of a role") };
+    let Some(RoleArn { partition, account, role }) = RoleArn::parse(arn) else { return Some("not a role ARN") };
     let of_aws = partition == "aws" || partition.strip_prefix("aws-").is_some_and(|rest| has_only(rest, "-"));
     if !of_aws {
-        return Some("no partition of AWS");
+        return Some("not an AWS partition");
     }
     if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
-        return Some("the account is not twelve digits");
+        return Some("the account must have 12 digits");
     }
     let (path, name) = role.rsplit_once('/').unwrap_or(("", role));
     // IAM allows `!` to `~` in a path.
     let fits = is_name(name, "+=,.@-_") && path.bytes().all(|b| b.is_ascii_graphic());
-    (!fits).then_some("no name that a role can have")
+    (!fits).then_some("not a valid role name")
 }
 
 /// `acs:ram::UID:role/NAME`.
 /// <https://www.alibabacloud.com/help/en/ram/developer-reference/api-sts-2015-04-01-assumerole>
 fn check_oss_arn(arn: &str) -> Option<RoleArnProblem> {
     if arn.starts_with("arn:") {
-        return Some("a role of AWS");
+        return Some("an AWS role");
     }
     let Some((account, name)) = arn.strip_prefix("acs:ram::").and_then(|rest| rest.split_once(":role/")) else {
-        return Some("not the ARN of a role");
+        return Some("not a role ARN");
     };
     if account.is_empty() || account.len() > 20 || !account.bytes().all(|b| b.is_ascii_digit()) {
-        return Some("the account is not a number");
+        return Some("the account must be a number of at most 20 digits");
     }
-    (!is_name(name, ".-_")).then_some("no name that a role can have")
+    (!is_name(name, ".-_")).then_some("not a valid role name")
 }
 
 /// Like AWS, but with any account or tenant that the server has, or none.
 fn check_s3_arn(arn: &str) -> Option<RoleArnProblem> {
     if arn.starts_with("acs:") {
-        return Some("a role of Alibaba Cloud");
+        return Some("an Alibaba Cloud role");
     }
     let fits = RoleArn::parse(arn).is_some_and(|RoleArn { partition, account, role }| {
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
         !partition.is_empty() && plain(partition) && plain(account) && !role.is_empty() && plain(role)
     });
-    (!fits).then_some("not the ARN of a role")
+    (!fits).then_some("not a role ARN")
 }
 
 /// The parts of a role's ARN that vary.
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_none() {
+    fn rejects_other_role_arns() {
         let long = format!("arn:aws:iam::123456789012:role/{}", "n".repeat(65));
         for arn in [
             "Name",

@@ -40,7 +40,7 @@ fn check_required_keys<T>(table: &StoreTable, provider: &SpannedValue<T>, walk: 
         if absent {
             walk.push(
                 FileProblem::new(format!("`{key}` is missing in [store]"))
-                    .label(provider.span.clone(), format!("{} needs it", name.as_str()))
+                    .label(provider.span.clone(), format!("required for {}", name.as_str()))
                     .help(help),
             );
         }
@@ -50,7 +50,7 @@ fn check_required_keys<T>(table: &StoreTable, provider: &SpannedValue<T>, walk: 
         StoreProvider::Oss => {
             let help = "add `endpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"`, with your region";
             need(table.endpoint.is_absent(), "endpoint", help);
-            need(table.region.is_absent(), "region", "add `region = \"cn-hangzhou\"`, or yours");
+            need(table.region.is_absent(), "region", "add your region, such as `region = \"cn-hangzhou\"`");
         }
         StoreProvider::S3 => {
             let help = "add `endpoint = \"https://...\"`, the URL of the server";
@@ -65,13 +65,13 @@ fn check_required_keys<T>(table: &StoreTable, provider: &SpannedValue<T>, walk: 
 
 fn check_sandbox_keys(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) {
     if provider == StoreProvider::Sandbox {
-        let help = "remove it: the sandbox runs inside the program";
+        let help = "remove it: the sandbox runs inside batchplan";
         report_not_allowed(&table.endpoint, "the sandbox has no endpoint", help, walk);
         return;
     }
     for field in [&table.data, &table.fill] {
         let help = "remove it, or set `provider = \"sandbox\"`";
-        report_not_allowed(field, "only the sandbox keeps its data in files", help, walk);
+        report_not_allowed(field, "`data` and `fill` are only for the sandbox", help, walk);
     }
 }
 
@@ -80,15 +80,15 @@ fn region(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) ->
     let TextValue(region) = &at.value;
     if let (StoreProvider::Oss, Some(bare)) = (provider, region.strip_prefix("oss-")) {
         walk.push(
-            FileProblem::new("a region is not the endpoint's name")
-                .label(at.span.clone(), "begins with `oss-`")
+            FileProblem::new("this is an endpoint name, not a region")
+                .label(at.span.clone(), "starts with `oss-`")
                 .help(format!("write `region = \"{bare}\"`")),
         );
     } else if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         walk.push(
-            FileProblem::new("this is no region")
-                .label(at.span.clone(), "has a character that regions do not have")
-                .help("letters, digits and hyphens, such as us-east-1 or cn-hangzhou"),
+            FileProblem::new("invalid region")
+                .label(at.span.clone(), "contains an invalid character")
+                .help("use letters, digits and hyphens, such as us-east-1 or cn-hangzhou"),
         );
     }
     Some(region.clone())
@@ -104,14 +104,14 @@ fn endpoint(table: &StoreTable, walk: &mut PlanParser) -> Option<EndpointUrl> {
         Err(EndpointError::Credentials) => {
             walk.hide(at.span.clone());
             walk.push(
-                FileProblem::new("credentials never stand in a plan")
-                    .label(at.span.clone(), "holds a user name or a password")
-                    .help("write the host alone, and treat what stood here as leaked"),
+                FileProblem::new("credentials are not allowed in a plan")
+                    .label(at.span.clone(), "contains a user name or password")
+                    .help("write only the host, and treat the credentials as leaked"),
             );
             None
         }
         Err(EndpointError::Malformed { label, help }) => {
-            walk.push(FileProblem::new("this is no endpoint").label(at.span.clone(), label).help(help));
+            walk.push(FileProblem::new("invalid endpoint").label(at.span.clone(), label).help(help));
             None
         }
     }
@@ -122,8 +122,8 @@ fn check_encryption<T>(endpoint: &EndpointUrl, at: &SpannedValue<T>, table: &Sto
     if !endpoint.https && !endpoint.is_loopback() && !allowed {
         walk.push(
             FileProblem::new("the endpoint is not encrypted")
-                .label(at.span.clone(), "http to another machine")
-                .help("use https, or accept that anyone on the way can read along with `allow_http = true`"),
+                .label(at.span.clone(), "plain http to another machine")
+                .help("use https, or set `allow_http = true` to send requests unencrypted"),
         );
     }
 }
@@ -144,13 +144,13 @@ fn addressing(
         (provider, addressing, by_ip, table.addressing.present())
     {
         walk.push(
-            FileProblem::new("OSS takes the bucket in the host only")
-                .label(at.span.clone(), "refused by OSS")
-                .help("remove this; \"virtual\" is the default"),
+            FileProblem::new("OSS does not support path addressing")
+                .label(at.span.clone(), "rejected by OSS")
+                .help("remove it: the default is \"virtual\""),
         );
     }
     if let (AddressingStyle::Virtual, true, Some(at)) = (addressing, by_ip, table.endpoint.present()) {
-        let mut problem = FileProblem::new("an IP address cannot carry the bucket's name")
+        let mut problem = FileProblem::new("virtual addressing does not work with an IP address")
             .label(at.span.clone(), "an IP address")
             .help("set `addressing = \"path\"`");
         if let Some(chosen) = table.addressing.present() {

@@ -30,22 +30,22 @@ pub(super) fn check(at: &SpannedValue<TagsValue>, context: &PlanCheckContext<'_>
         walk.push(
             FileProblem::new("there are no tags to set")
                 .label(at.span.clone(), "empty")
-                .help("to remove all tags use [operation.delete_object_tagging]"),
+                .help("to remove all tags, use [operation.delete_object_tagging]"),
         );
     }
     if let Some((eleventh, _)) = tags.get(MAX_TAGS) {
         walk.push(
-            FileProblem::new(format!("{} tags are too many", tags.len()))
+            FileProblem::new(format!("too many tags: {}", tags.len()))
                 .label(eleventh.span.clone(), "the eleventh")
-                .help(format!("an object has at most {MAX_TAGS} tags")),
+                .help(format!("an object can have at most {MAX_TAGS} tags")),
         );
     }
     let bytes: usize = tags.iter().map(|(key, value)| key.value.len() + value.value.len()).sum();
     if context.is_provider(StoreProvider::Oss) && bytes > MAX_OSS_BYTES {
         walk.push(
-            FileProblem::new("the tags are too large together")
+            FileProblem::new("the tags are too large in total")
                 .label(at.span.clone(), format!("{bytes} bytes of keys and values"))
-                .help(format!("OSS takes at most {MAX_OSS_BYTES} bytes")),
+                .help(format!("OSS allows at most {MAX_OSS_BYTES} bytes")),
         );
     }
     tags.iter().map(|(key, value)| (key.value.as_str(), value.value.as_str())).collect()
@@ -56,7 +56,7 @@ pub(super) fn check_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'
     let chars = key.chars().count();
     if !(1..=MAX_KEY_CHARS).contains(&chars) {
         walk.push(
-            FileProblem::new("a tag's key has the wrong length")
+            FileProblem::new("a tag key is empty or too long")
                 .label(span.clone(), format!("{chars} characters"))
                 .help(format!("1 to {MAX_KEY_CHARS} characters")),
         );
@@ -64,9 +64,9 @@ pub(super) fn check_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'
     let reserved = key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
     if reserved && !context.is_provider(StoreProvider::Oss) {
         report_unless_compatible(
-            FileProblem::new("a tag's key is reserved")
-                .label(span.clone(), "begins with `aws:`")
-                .help("only AWS itself sets and removes these"),
+            FileProblem::new("a tag key is reserved")
+                .label(span.clone(), "starts with `aws:`")
+                .help("only AWS can set and remove `aws:` tags"),
             context,
             walk,
         );
@@ -78,7 +78,7 @@ fn check_value(value: &SpannedValue<String>, context: &PlanCheckContext<'_>, wal
     let chars = value.value.chars().count();
     if chars > MAX_VALUE_CHARS {
         walk.push(
-            FileProblem::new("a tag's value is too long")
+            FileProblem::new("a tag value is too long")
                 .label(value.span.clone(), format!("{chars} characters"))
                 .help(format!("at most {MAX_VALUE_CHARS} characters")),
         );
@@ -95,9 +95,9 @@ fn check_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<'_>,
     };
     let spaced: Vec<_> = allowed.chars().map(String::from).collect();
     report_unless_compatible(
-        FileProblem::new("a tag holds a character that tags cannot have")
+        FileProblem::new("a tag contains an invalid character")
             .label(span.clone(), format!("`{}`", quote_for_message(&odd.to_string())))
-            .help(format!("letters, digits, spaces and {}", spaced.join(" "))),
+            .help(format!("allowed are letters, digits, spaces and {}", spaced.join(" "))),
         context,
         walk,
     );

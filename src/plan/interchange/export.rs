@@ -134,8 +134,7 @@ pub fn export(
     });
     let documents: Result<Vec<_>, _> = documents.collect();
     // Documents are written to memory, so no error is expected.
-    let documents =
-        documents.map_err(|error| vec![FileProblem::new(format!("the request cannot be written: {error}"))])?;
+    let documents = documents.map_err(|error| vec![FileProblem::new(format!("cannot write the request: {error}"))])?;
     Ok(ExportedRequests { documents, omitted: omitted_settings(plan, service) })
 }
 
@@ -185,21 +184,21 @@ struct ExportCheck {
 impl ExportCheck {
     /// Reports a part of the plan that the service does not support.
     fn report_unsupported(&mut self, part: &str, help: impl Into<String>) {
-        let title = format!("{} cannot say {part}", self.service.title());
+        let title = format!("{} does not support {part}", self.service.title());
         self.problems.push(FileProblem::new(title).help(help));
     }
 
     /// Reports a setting that a request requires and that is missing.
     fn report_missing(&mut self, what: &str, help: impl Into<String>) {
-        let title = format!("a request of {} needs {what}", self.service.title());
+        let title = format!("{} requires {what}", self.service.title());
         self.problems.push(FileProblem::new(title).help(help));
     }
 
     fn check_provider(&mut self, plan: &Plan) {
         let (wanted, given) = (self.service.provider(), plan.store.provider);
         if given != wanted {
-            let title = format!("{} works on no objects of the provider `{}`", self.service.title(), given.as_str());
-            let help = format!("only a plan with `provider = \"{}\"` becomes such a request", wanted.as_str());
+            let title = format!("{} does not support the provider `{}`", self.service.title(), given.as_str());
+            let help = format!("export a plan with `provider = \"{}\"`", wanted.as_str());
             self.problems.push(FileProblem::new(title).help(help));
         }
     }
@@ -208,30 +207,29 @@ impl ExportCheck {
         let filters: Vec<_> =
             plan.canonical().iter().filter_map(|(path, _)| path.strip_prefix("manifest.filter.")).collect();
         for name in filters {
-            let help = "a request takes all objects of its manifest: remove the filter, or write the objects that it \
-                        leaves into a CSV manifest";
-            self.report_unsupported(&format!("`{name}` of [manifest.filter]"), help);
+            let help = "a request processes all objects of its manifest: remove the filter, or list the filtered \
+                        objects in a CSV manifest";
+            self.report_unsupported(&format!("`{name}` in [manifest.filter]"), help);
         }
         match &plan.manifest.source {
             ManifestSource::Prefix { versions: ListedVersions::All, .. } => {
-                let help =
-                    "a generated manifest has current versions only: name the others in a CSV manifest or an inventory";
-                self.report_unsupported("`versions = \"all\"` of [manifest.prefix]", help);
+                let help = "a generated manifest has only current versions: use a CSV manifest or an inventory";
+                self.report_unsupported("`versions = \"all\"` in [manifest.prefix]", help);
             }
             ManifestSource::Csv { location: FileLocation::Local(_), .. } => {
-                let help = "it reads manifests from a bucket: upload the file, and write `bucket`, `object` and `etag`";
-                self.report_unsupported("`path` of [manifest.csv]: a file on this machine", help);
+                let help = "upload the file to a bucket, and set `bucket`, `object` and `etag`";
+                self.report_unsupported("`path` in [manifest.csv], a local file", help);
             }
             ManifestSource::Csv { plus_is_space: true, .. } => {
                 let help = "write spaces as %20 in the manifest, and remove `plus_is_space`";
-                self.report_unsupported("`plus_is_space` of [manifest.csv]", help);
+                self.report_unsupported("`plus_is_space` in [manifest.csv]", help);
             }
             ManifestSource::Inventory { selector: InventorySelector::Latest { .. }, .. } => {
-                let help = "name the manifest.json of one inventory by `object` and `etag`";
-                self.report_unsupported("`latest` of [manifest.inventory]", help);
+                let help = "set `object` and `etag` to the manifest.json of one inventory";
+                self.report_unsupported("`latest` in [manifest.inventory]", help);
             }
             ManifestSource::Report { .. } | ManifestSource::Retry { .. } => {
-                let help = "write the objects that failed into a CSV manifest, or let batchplan do it here";
+                let help = "list the failed objects in a CSV manifest, or run the plan with batchplan";
                 self.report_unsupported("[manifest.report]", help);
             }
             ManifestSource::Prefix { .. } | ManifestSource::Csv { .. } | ManifestSource::Inventory { .. } => {}
@@ -247,12 +245,13 @@ impl ExportCheck {
         for operation in &plan.operations {
             match operation {
                 Operation::DeleteTagging(Some(_)) => {
-                    let help = "it deletes all tags or none: let batchplan do this one, or replace all tags by those that stay";
-                    self.report_unsupported("`keys` of [operation.delete_object_tagging]", help);
+                    let help = "it can only delete all tags: run this operation with batchplan, or replace all tags with \
+                                those to keep";
+                    self.report_unsupported("`keys` in [operation.delete_object_tagging]", help);
                 }
                 Operation::Restore(request) if request.tier == Some(RestoreTier::Expedited) => {
-                    let help = "its jobs know Standard and Bulk";
-                    self.report_unsupported("`tier = \"Expedited\"` of [operation.restore_object]", help);
+                    let help = "use Standard or Bulk";
+                    self.report_unsupported("`tier = \"Expedited\"` in [operation.restore_object]", help);
                 }
                 other if self.service == BatchService::Aws => {
                     if let Some((part, help)) = export_aws::unsupported_operation(other) {
@@ -268,24 +267,23 @@ impl ExportCheck {
     fn check_job_settings(&mut self, plan: &Plan) {
         let default = JobLimits::default();
         if plan.limits.max_objects.is_some() {
-            let help = "nothing would stop a manifest that names more: remove it once you have counted";
-            self.report_unsupported("`max_objects` of [limits]", help);
+            let help = "the service has no such limit: count the objects, then remove it";
+            self.report_unsupported("`max_objects` in [limits]", help);
         }
         if plan.limits.max_cost.is_some() {
-            let help =
-                "nothing would stop a job that costs more: remove it once you have seen what `batchplan plan` says";
-            self.report_unsupported("`max_cost` of [limits]", help);
+            let help = "the service has no such limit: check the cost with `batchplan plan`, then remove it";
+            self.report_unsupported("`max_cost` in [limits]", help);
         }
         if plan.limits.failure_threshold != default.failure_threshold {
-            let help = "it has a threshold of its own, 20 % at OSS and 50 % at AWS: remove it to accept that";
-            self.report_unsupported("`failure_threshold` of [limits]", help);
+            let help = "the service has its own threshold (20 % on OSS, 50 % on AWS): remove it to accept that";
+            self.report_unsupported("`failure_threshold` in [limits]", help);
         }
         let format = match self.service {
             BatchService::Oss => ReportFormat::Oss,
             BatchService::Aws => ReportFormat::Aws,
         };
         if plan.report.location.is_some() && plan.report.format != format {
-            self.report_unsupported("`format` of [report]", "its reports have its own form: remove it");
+            self.report_unsupported("`format` in [report]", "the service has its own format: remove it");
         }
     }
 
@@ -306,20 +304,20 @@ impl ExportCheck {
                 *pin = Some(etag.to_owned());
             }
             (Some((_, None)), Some(_)) => {
-                self.report_missing("an ETag of 1 to 1024 characters", "`--etag` has none such");
+                self.report_missing("an ETag of 1 to 1024 characters", "`--etag` is empty or too long");
             }
             (Some((table, None)), None) => {
                 let help =
-                    format!("add `--etag ETAG`, or `etag` to [manifest.{table}]: what a HEAD of the manifest says");
+                    format!("add `--etag ETAG`, or `etag` to [manifest.{table}]; a HEAD of the manifest returns it");
                 self.report_missing("the manifest's ETag", help);
             }
             (Some((table, Some(pin))), Some(etag)) if !pin.eq_ignore_ascii_case(etag) => {
-                let title = format!("`--etag` is not the `etag` of [manifest.{table}]");
-                self.problems.push(FileProblem::new(title).help("leave `--etag` out, or mend the plan"));
+                let title = format!("`--etag` differs from `etag` in [manifest.{table}]");
+                self.problems.push(FileProblem::new(title).help("omit `--etag`, or fix the plan"));
             }
             (None, Some(_)) => {
-                let title = "`--etag` names the ETag of a manifest in a bucket, and this plan has none";
-                self.problems.push(FileProblem::new(title).help("leave it out"));
+                let title = "`--etag` is for a manifest in a bucket, and this plan has none";
+                self.problems.push(FileProblem::new(title).help("omit it"));
             }
             (_, None) | (Some((_, Some(_))), Some(_)) => {}
         }
@@ -331,22 +329,19 @@ impl ExportCheck {
         let example = role::example_role_arn(provider);
         match (&plan.store.role_arn, &beside.role_arn) {
             (Some(own), Some(given)) if own != given => {
-                let title = "`--role-arn` is not the `role_arn` of [store]";
-                self.problems.push(FileProblem::new(title).help("leave `--role-arn` out, or mend the plan"));
+                let title = "`--role-arn` differs from `role_arn` in [store]";
+                self.problems.push(FileProblem::new(title).help("omit `--role-arn`, or fix the plan"));
                 None
             }
             (Some(arn), _) => Some(arn.clone()),
             (None, Some(arn)) => {
                 let Some(wrong) = role::role_arn_problem(arn, provider) else { return Some(arn.clone()) };
-                let title = format!("`--role-arn` names no role of {}: {wrong}", provider.as_str());
-                self.problems.push(FileProblem::new(title).help(format!("as in `--role-arn {example}`")));
+                let title = format!("invalid `--role-arn` for {}: {wrong}", provider.as_str());
+                self.problems.push(FileProblem::new(title).help(format!("for example: `--role-arn {example}`")));
                 None
             }
             (None, None) => {
-                self.report_missing(
-                    "the role that it works in",
-                    format!("add `--role-arn {example}`, or `role_arn` to [store]"),
-                );
+                self.report_missing("a role", format!("add `--role-arn {example}`, or `role_arn` to [store]"));
                 None
             }
         }
@@ -358,14 +353,14 @@ impl ExportCheck {
         let of_role = role_arn.and_then(|arn| arn.split(':').nth(4)).filter(|_| self.service == BatchService::Aws);
         match (&beside.account_id, of_role) {
             (Some(_), None) if self.service == BatchService::Oss => {
-                let title = "`--account-id` is AWS's: a request of OSS Batch Operations names no account";
-                self.problems.push(FileProblem::new(title).help("leave it out"));
+                let title = "`--account-id` is only for AWS: OSS Batch Operations requests have no account";
+                self.problems.push(FileProblem::new(title).help("omit it"));
                 None
             }
             (Some(given), Some(of_role)) if given != of_role => {
                 let title =
-                    format!("`--account-id {}` is not the account of the role, {of_role}", quote_for_message(given));
-                self.problems.push(FileProblem::new(title).help("a role works for its own account only: leave it out"));
+                    format!("`--account-id {}` differs from the role's account, {of_role}", quote_for_message(given));
+                self.problems.push(FileProblem::new(title).help("omit it: a role only works in its own account"));
                 None
             }
             (_, of_role) => of_role.map(str::to_owned),
@@ -378,7 +373,7 @@ impl ExportCheck {
         for (name, value) in plan.canonical().iter().chain(free) {
             if let Some(odd) = value.chars().find(|c| !crate::plan::xml::is_xml_char(*c)) {
                 let part = format!("U+{:04X} in `{}`", u32::from(odd), quote_for_message(name));
-                self.report_unsupported(&part, "XML has no way to write this character");
+                self.report_unsupported(&part, "XML cannot represent this character");
             }
         }
     }

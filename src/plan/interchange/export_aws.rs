@@ -41,11 +41,11 @@ pub(super) fn unsupported_operation(operation: &Operation) -> Option<(&'static s
     match operation {
         Operation::AddTagging(_) => Some((
             "[operation.add_object_tagging]",
-            "its S3PutObjectTagging replaces all tags: use [operation.put_object_tagging] if these are all, or let \
-             batchplan do this one",
+            "S3PutObjectTagging replaces all tags: use [operation.put_object_tagging] if these are all, or run this \
+             operation with batchplan",
         )),
         Operation::PutAcl(ObjectAcl::Default) => {
-            Some(("`acl = \"default\"` of [operation.put_object_acl]", "private, public-read or public-read-write"))
+            Some(("`acl = \"default\"` in [operation.put_object_acl]", "use private, public-read or public-read-write"))
         }
         _ => None,
     }

@@ -28,6 +28,6 @@ pub(super) fn unsupported_columns(source: &ManifestSource) -> Option<(&'static s
     let ManifestSource::Csv { fields, .. } = source else { return None };
     let known = fields[..] == [CsvField::Bucket, CsvField::Key]
         || fields[..] == [CsvField::Bucket, CsvField::Key, CsvField::VersionId];
-    let help = "its manifests have the columns Bucket,Key or Bucket,Key,VersionId: write the file so";
-    (!known).then_some(("these `fields` of [manifest.csv]", help))
+    let help = "use the columns Bucket,Key or Bucket,Key,VersionId";
+    (!known).then_some(("these `fields` in [manifest.csv]", help))
 }

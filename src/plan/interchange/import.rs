@@ -52,8 +52,9 @@ pub fn import(file: &str, bytes: &[u8], given: &ImportOptions, now: Timestamp) -
             root.map(|root| import_aws::write(&root, given, &mut sheet, &mut pass))
         }
         _ => {
-            let problem = FileProblem::new("this is no request").label(0..0, "neither XML nor JSON");
-            Err(problem.help("a CreateJobRequest of OSS in XML, or the input of `aws s3control create-job` in JSON"))
+            let problem = FileProblem::new("the file is not a request").label(0..0, "neither XML nor JSON");
+            Err(problem
+                .help("use a CreateJobRequest of OSS in XML, or the input of `aws s3control create-job` in JSON"))
         }
     };
     if let Err(problem) = read {
@@ -90,7 +91,7 @@ pub(super) fn placeholder_options(plan: &Plan) -> ExportOptions {
 fn decode_text(bytes: &[u8]) -> Result<&str, FileProblem> {
     if bytes.len() > MAX_REQUEST_BYTES {
         let problem = FileProblem::new("the file is too large for a request").label(0..0, "more than 1 MiB");
-        return Err(problem.help("a request names its objects by a manifest in a bucket"));
+        return Err(problem.help("a request lists its objects in a manifest in a bucket"));
     }
     let text =
         std::str::from_utf8(bytes).map_err(|_| FileProblem::new("the file is not UTF-8").help("save it as UTF-8"))?;
@@ -115,17 +116,17 @@ pub(super) fn write_head(
 ) {
     sheet.comment(&format!("A batchplan plan, imported from {of}."));
     sheet.comment("");
-    sheet.comment("  batchplan validate PLAN     checks it and touches nothing");
-    sheet.comment("  batchplan apply PLAN        does here what the service would do, and asks before");
+    sheet.comment("  batchplan validate PLAN     checks it and changes nothing");
+    sheet.comment("  batchplan apply PLAN        runs it here, after asking");
     sheet.line_break();
     match &given.name {
         Some(name) => sheet.text_entry("name", name, ValueOrigin::CliOption("--name")),
-        None => pass.report_missing_option("--name", "what the plan is called", "tag-documents"),
+        None => pass.report_missing_option("--name", "a name", "tag-documents"),
     }
     write_text_key("Description", "description", members, sheet, pass);
 }
 
-/// Writes `[write_store]`.
+/// Writes `[store]`.
 pub(super) fn write_store(
     provider: &str,
     members: NodeMembers<'_>,
@@ -133,7 +134,7 @@ pub(super) fn write_store(
     sheet: &mut TomlWriter,
     pass: &mut ImportPass,
 ) {
-    sheet.table("store", None, "Where. Credentials never stand in a plan: they come from the environment.");
+    sheet.table("store", None, "Where the objects are. Credentials come from the environment, never from the plan.");
     sheet.entry("provider", &format!("\"{provider}\""), None, "");
     for (key, flag, value) in [("endpoint", "--endpoint", &given.endpoint), ("region", "--region", &given.region)] {
         if let Some(value) = value {
@@ -143,9 +144,9 @@ pub(super) fn write_store(
     write_text_key("RoleArn", "role_arn", members, sheet, pass);
 }
 
-/// Writes `[write_job]`. `unsupported_operation` is the confirmation setting for a request that has none, with a remark.
+/// Writes `[job]`. `unsaid` is the confirmation setting for a request that has none, with a remark.
 pub(super) fn write_job(unsaid: (bool, &str), members: NodeMembers<'_>, sheet: &mut TomlWriter, pass: &mut ImportPass) {
-    sheet.table("job", None, "How the job is run.");
+    sheet.table("job", None, "How the job runs.");
     let confirmation = members.get("ConfirmationRequired");
     match confirmation.map(|node| (pass.boolean(node), node)) {
         Some((Some(value), node)) => {
@@ -192,7 +193,7 @@ pub(super) fn write_text_key(
     }
 }
 
-/// Writes the tags in `children`, each with `Key` and `Value`.
+/// Writes the tags in `pieces`, each with `Key` and `Value`.
 pub(super) fn write_tags<'n>(
     pieces: &'n [DocumentNode],
     set: &DocumentNode,
@@ -207,7 +208,7 @@ pub(super) fn write_tags<'n>(
         let value = tag.required("Value", pass).and_then(|node| spanned_text(node, pass));
         let (Some(key), Some(value)) = (key, value) else { continue };
         if !seen.insert(key.text) {
-            let title = format!("the tag `{}` is there twice", quote_for_message(key.text));
+            let title = format!("duplicate tag `{}`", quote_for_message(key.text));
             pass.report(key.span, title, "the second one", "keep one of them");
         }
         pairs.push((key, value));
@@ -226,7 +227,7 @@ pub(super) fn node_origin(node: &DocumentNode) -> ValueOrigin {
 impl ImportPass {
     /// Reports a missing command line option.
     pub(super) fn report_missing_option(&mut self, flag: &str, what: &str, example: &str) {
-        let title = format!("`{flag}` is missing: a request does not say {what}");
-        self.problems.push(FileProblem::new(title).help(format!("add it, as in `{flag} {example}`")));
+        let title = format!("`{flag}` is missing: the request does not contain {what}");
+        self.problems.push(FileProblem::new(title).help(format!("for example: `{flag} {example}`")));
     }
 }

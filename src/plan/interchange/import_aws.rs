@@ -31,9 +31,9 @@ const OPERATIONS: [(&str, &str); 4] = [
     ("S3InitiateRestoreObject", "restore_object"),
 ];
 
-const NO_OPERATION: &str = "batchplan tags, sets canned ACLs and restores; leave this job to AWS";
-const NO_OWNER: &str = "a plan asks nobody who owns a bucket: remove it";
-const NO_FILTER: &str = "remove it here, and say it in [manifest.filter] of the plan";
+const NO_OPERATION: &str = "batchplan only sets tags and canned ACLs and restores objects; run this job on AWS";
+const NO_OWNER: &str = "remove it: plans do not check who owns a bucket";
+const NO_FILTER: &str = "remove it here, and set it in [manifest.filter] of the plan";
 
 /// The operations of the service that plans do not support.
 const UNSUPPORTED_OPERATIONS: [(&str, &str); 7] = [
@@ -48,9 +48,9 @@ const UNSUPPORTED_OPERATIONS: [(&str, &str); 7] = [
 
 /// The filters of a manifest generator, except for prefixes.
 const UNSUPPORTED_FILTERS: [(&str, &str); 8] = [
-    ("EligibleForReplication", "a plan does not know what is replicated: remove it"),
-    ("ObjectReplicationStatuses", "a plan does not know what is replicated: remove it"),
-    ("MatchAnyObjectEncryption", "a plan does not know how objects are encrypted: remove it"),
+    ("EligibleForReplication", "remove it: plans cannot filter by replication"),
+    ("ObjectReplicationStatuses", "remove it: plans cannot filter by replication"),
+    ("MatchAnyObjectEncryption", "remove it: plans cannot filter by encryption"),
     ("CreatedAfter", NO_FILTER),
     ("CreatedBefore", NO_FILTER),
     ("ObjectSizeGreaterThanBytes", NO_FILTER),
@@ -60,13 +60,13 @@ const UNSUPPORTED_FILTERS: [(&str, &str); 8] = [
 
 /// Writes the contents of a document into the plan file.
 pub(super) fn write(root: &DocumentNode, given: &ImportOptions, sheet: &mut TomlWriter, pass: &mut ImportPass) {
-    let unsaid = [("Tags", "a plan's jobs have no tags: remove them")];
+    let unsaid = [("Tags", "remove them: jobs of a plan have no tags")];
     let Some(members) = pass.members(root, &ROOT, &unsaid) else { return };
     for name in ["AccountId", "Operation", "Report", "ClientRequestToken", "Priority", "RoleArn"] {
         members.required(name, pass);
     }
     let partition = role_partition(members, pass).unwrap_or("aws");
-    write_head("a request of S3 Batch Operations", members, given, sheet, pass);
+    write_head("an S3 Batch Operations request", members, given, sheet, pass);
     write_store("aws", members, given, sheet, pass);
     write_manifest(members, partition, sheet, pass);
     if let Some(node) = members.get("Operation") {
@@ -75,7 +75,7 @@ pub(super) fn write(root: &DocumentNode, given: &ImportOptions, sheet: &mut Toml
     if let Some(node) = members.get("Report") {
         write_report(node, partition, sheet, pass);
     }
-    let unsaid = (false, "the request does not say, and AWS asks for none then");
+    let unsaid = (false, "not set in the request: AWS asks for no confirmation");
     write_job(unsaid, members, sheet, pass);
 }
 
@@ -87,13 +87,8 @@ fn role_partition<'n>(members: NodeMembers<'n>, pass: &mut ImportPass) -> Option
     let mut parts = role.split(':').skip(1);
     let (partition, of_role) = (parts.next()?, parts.nth(2)?);
     if account != of_role {
-        let title = format!("the account is not that of the role, `{}`", quote_for_message(of_role));
-        pass.report(
-            node.value_span(),
-            title,
-            "another account",
-            "a plan works in its role's account: mend one of them",
-        );
+        let title = format!("the account differs from the role's account, `{}`", quote_for_message(of_role));
+        pass.report(node.value_span(), title, "another account", "fix one of them: a plan runs in its role's account");
     }
     Some(partition)
 }
@@ -108,8 +103,8 @@ fn write_manifest(members: NodeMembers<'_>, partition: &str, sheet: &mut TomlWri
             }
         }
         (Some(_), Some(generator)) => {
-            let help = "a request has one of Manifest and ManifestGenerator";
-            pass.report(&generator.name_span, "the objects are named twice", "beside a Manifest", help);
+            let help = "keep either `Manifest` or `ManifestGenerator`";
+            pass.report(&generator.name_span, "the request has two manifests", "in addition to `Manifest`", help);
         }
         (None, None) => {
             members.required("Manifest", pass);
@@ -120,20 +115,20 @@ fn write_manifest(members: NodeMembers<'_>, partition: &str, sheet: &mut TomlWri
 fn write_generated_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let unsaid = [
         ("ExpectedBucketOwner", NO_OWNER),
-        ("ManifestOutputLocation", "a plan's frozen manifest stays with its job: remove it"),
+        ("ManifestOutputLocation", "remove it: the manifest snapshot stays with the job"),
     ];
     let known = ["SourceBucket", "Filter", "EnableManifestOutput"];
     let Some(members) = pass.members(node, &known, &unsaid) else { return };
     if let Some(node) = members.required("EnableManifestOutput", pass)
         && pass.boolean(node) == Some(true)
     {
-        let help = "a plan's frozen manifest stays with its job: write false";
-        pass.report(node.value_span(), "a plan cannot say `EnableManifestOutput`", "not taken over", help);
+        let help = "set it to false: the manifest snapshot stays with the job";
+        pass.report(node.value_span(), "plans do not support `EnableManifestOutput`", "not supported", help);
     }
     sheet.table(
         "manifest.prefix",
         Some(&node.name_span),
-        "Which objects: all whose keys begin so, as they are when the job is made.",
+        "Which objects: all whose keys have this prefix when the job is created.",
     );
     if let Some(node) = members.required("SourceBucket", pass) {
         write_bucket(node, partition, sheet, pass);
@@ -152,10 +147,10 @@ fn write_generated_manifest(node: &DocumentNode, partition: &str, sheet: &mut To
                 sheet.text_entry("prefix", text, node_origin(only));
             }
         }
-        Some([]) => pass.report(prefixes.value_span(), "`MatchAnyPrefix` holds nothing", "empty", "name the prefix"),
+        Some([]) => pass.report(prefixes.value_span(), "`MatchAnyPrefix` is empty", "empty", "add the prefix"),
         Some([_, second, ..]) => {
-            let help = "make a plan of each: a plan has one prefix";
-            pass.report(second.value_span(), "a plan cannot say several prefixes", "the second one", help);
+            let help = "import one request per prefix: a plan has one prefix";
+            pass.report(second.value_span(), "plans do not support several prefixes", "the second one", help);
         }
         None => {}
     }
@@ -164,7 +159,7 @@ fn write_generated_manifest(node: &DocumentNode, partition: &str, sheet: &mut To
 fn write_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let Some(manifest) = pass.members(node, &["Location", "Spec"], &[]) else { return };
     let location = manifest.required("Location", pass).and_then(|node| {
-        let unsaid = [("ObjectVersionId", "the ETag says which content the manifest has: remove the version")];
+        let unsaid = [("ObjectVersionId", "remove the version: the ETag identifies the content of the manifest")];
         pass.members(node, &["ObjectArn", "ETag"], &unsaid)
     });
     let spec = manifest.required("Spec", pass).and_then(|node| pass.members(node, &["Format", "Fields"], &[]));
@@ -173,15 +168,15 @@ fn write_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlW
     let format = spec.required("Format", pass).and_then(|node| pass.choice(node, &formats));
     let (Some(is_csv), Some(arn)) = (format, location.required("ObjectArn", pass)) else { return };
     if is_csv {
-        sheet.table("manifest.csv", Some(&node.name_span), "Which objects: those that a CSV file in a bucket names.");
+        sheet.table("manifest.csv", Some(&node.name_span), "Which objects: those listed in a CSV file in a bucket.");
     } else {
-        sheet.table("manifest.inventory", Some(&node.name_span), "Which objects: those of a bucket inventory.");
+        sheet.table("manifest.inventory", Some(&node.name_span), "Which objects: those listed in a bucket inventory.");
     }
     if let Some(named) = bucket_resource(arn, partition, pass) {
         let (bucket, object) = named.split_once('/').unwrap_or((named, ""));
         if object.is_empty() {
-            let help = format!("as in arn:{}:s3:::my-bucket/manifest.csv", quote_for_message(partition));
-            pass.report(arn.value_span(), "this names no object", "no key in it", help);
+            let help = format!("for example arn:{}:s3:::my-bucket/manifest.csv", quote_for_message(partition));
+            pass.report(arn.value_span(), "the ARN names no object", "no key", help);
         }
         sheet.text_entry("bucket", bucket, node_origin(arn));
         sheet.text_entry("object", object, node_origin(arn));
@@ -198,7 +193,7 @@ fn write_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlW
             sheet.list_entry("fields", &names, node.value_span());
         }
     } else if let Some(node) = spec.get("Fields") {
-        pass.report(&node.name_span, "an inventory says itself which columns it has", "not wanted", "remove `Fields`");
+        pass.report(&node.name_span, "an inventory defines its own columns", "not allowed here", "remove `Fields`");
     }
 }
 
@@ -207,7 +202,7 @@ fn write_operation(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut Impor
     let Some(members) = pass.members(node, &known, &UNSUPPORTED_OPERATIONS) else { return };
     let Some(node) = members.only_child(pass) else { return };
     let Some((name, table)) = OPERATIONS.iter().find(|(name, _)| *name == node.name) else { return };
-    sheet.table(&format!("operation.{table}"), Some(&node.name_span), "What is done to each of them.");
+    sheet.table(&format!("operation.{table}"), Some(&node.name_span), "What to do with each object.");
     match *name {
         "S3PutObjectTagging" => {
             let tagging = pass.members(node, &["TagSet"], &[]);
@@ -220,7 +215,7 @@ fn write_operation(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut Impor
         "S3PutObjectAcl" => {
             let policy = pass.members(node, &["AccessControlPolicy"], &[]);
             let policy = policy.and_then(|members| members.required("AccessControlPolicy", pass));
-            let grants = [("AccessControlList", "a plan has canned ACLs alone: name a CannedAccessControlList")];
+            let grants = [("AccessControlList", "plans only support canned ACLs: use a CannedAccessControlList")];
             if let Some(policy) = policy.and_then(|node| pass.members(node, &["CannedAccessControlList"], &grants)) {
                 policy.required("CannedAccessControlList", pass);
                 write_text_key("CannedAccessControlList", "acl", policy, sheet, pass);
@@ -272,19 +267,19 @@ fn write_bucket(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pa
 fn bucket_resource<'n>(node: &'n DocumentNode, partition: &str, pass: &mut ImportPass) -> Option<&'n str> {
     let text = pass.text(node)?;
     let named = text.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));
-    let help = format!("as in arn:{}:s3:::my-bucket", quote_for_message(partition));
+    let help = format!("for example arn:{}:s3:::my-bucket", quote_for_message(partition));
     match named {
         Some((own, named)) if own == partition => Some(named),
         Some((own, _)) => {
-            let title = format!("the role is not of the partition `{}`", quote_for_message(own));
+            let title = format!("the role is not in the partition `{}`", quote_for_message(own));
             pass.report(node.value_span(), title, "another partition", help);
             None
         }
         None => {
             pass.report(
                 node.value_span(),
-                format!("`{}` is the ARN of no bucket", quote_for_message(text)),
-                "not named so",
+                format!("`{}` is not the ARN of a bucket", quote_for_message(text)),
+                "not a bucket ARN",
                 help,
             );
             None

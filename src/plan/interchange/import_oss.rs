@@ -33,17 +33,17 @@ const OPERATIONS: [(&str, &str); 5] = [
 /// Writes the contents of a document into the plan file.
 pub(super) fn write(root: &DocumentNode, given: &ImportOptions, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     if root.name != "CreateJobRequest" {
-        let title = format!("this is no CreateJobRequest but `{}`", quote_for_message(&root.name));
-        pass.report(&root.name_span, title, "another document", "import what CreateJob is sent, not what it answers");
+        let title = format!("expected a CreateJobRequest, found `{}`", quote_for_message(&root.name));
+        pass.report(&root.name_span, title, "another document", "import the request of CreateJob, not its response");
         return;
     }
     let Some(members) = pass.members(root, &ROOT, &[]) else { return };
-    write_head("a CreateJobRequest of OSS Batch Operations", members, given, sheet, pass);
+    write_head("an OSS Batch Operations request", members, given, sheet, pass);
     if given.endpoint.is_none() {
-        pass.report_missing_option("--endpoint", "where its buckets are", "https://oss-cn-hangzhou.aliyuncs.com");
+        pass.report_missing_option("--endpoint", "an endpoint", "https://oss-cn-hangzhou.aliyuncs.com");
     }
     if given.region.is_none() {
-        pass.report_missing_option("--region", "which region to sign for", "cn-hangzhou");
+        pass.report_missing_option("--region", "a region", "cn-hangzhou");
     }
     write_store("oss", members, given, sheet, pass);
     write_manifest(members, sheet, pass);
@@ -53,7 +53,7 @@ pub(super) fn write(root: &DocumentNode, given: &ImportOptions, sheet: &mut Toml
     if let Some(node) = members.get("Report") {
         write_report(node, sheet, pass);
     }
-    write_job((true, "the request does not say; this is what is safe"), members, sheet, pass);
+    write_job((true, "not set in the request: true is safe"), members, sheet, pass);
 }
 
 fn write_manifest(members: NodeMembers<'_>, sheet: &mut TomlWriter, pass: &mut ImportPass) {
@@ -61,8 +61,8 @@ fn write_manifest(members: NodeMembers<'_>, sheet: &mut TomlWriter, pass: &mut I
         (Some(manifest), None) => write_listed_manifest(manifest, sheet, pass),
         (None, Some(generator)) => write_generated_manifest(generator, sheet, pass),
         (Some(_), Some(generator)) => {
-            let help = "a request has one of Manifest and KeyPrefixManifestGenerator";
-            pass.report(&generator.name_span, "the objects are named twice", "beside a Manifest", help);
+            let help = "keep either `Manifest` or `KeyPrefixManifestGenerator`";
+            pass.report(&generator.name_span, "the request has two manifests", "in addition to `Manifest`", help);
         }
         (None, None) => {
             members.required("Manifest", pass);
@@ -76,7 +76,7 @@ fn write_generated_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: &
     sheet.table(
         "manifest.prefix",
         Some(&node.name_span),
-        "Which objects: all whose keys begin so, as they are when the job is made.",
+        "Which objects: all whose keys have this prefix when the job is created.",
     );
     write_text_key("SourceBucket", "bucket", members, sheet, pass);
     write_text_key("Prefix", "prefix", members, sheet, pass);
@@ -85,7 +85,7 @@ fn write_generated_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: &
 fn write_listed_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let Some(manifest) = pass.members(node, &["Location", "Spec"], &[]) else { return };
     let location = manifest.required("Location", pass).and_then(|node| {
-        let unsaid = [("VersionId", "the ETag says which content the manifest has: remove the version")];
+        let unsaid = [("VersionId", "remove the version: the ETag identifies the content of the manifest")];
         pass.members(node, &["ETag", "Bucket", "Object"], &unsaid)
     });
     let spec = manifest.required("Spec", pass).and_then(|node| pass.members(node, &["Fields", "Format"], &[]));
@@ -94,9 +94,9 @@ fn write_listed_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut
     let format = spec.required("Format", pass).and_then(|node| pass.choice(node, &formats));
     let Some(is_csv) = format else { return };
     if is_csv {
-        sheet.table("manifest.csv", Some(&node.name_span), "Which objects: those that a CSV file in a bucket names.");
+        sheet.table("manifest.csv", Some(&node.name_span), "Which objects: those listed in a CSV file in a bucket.");
     } else {
-        sheet.table("manifest.inventory", Some(&node.name_span), "Which objects: those of a bucket inventory.");
+        sheet.table("manifest.inventory", Some(&node.name_span), "Which objects: those listed in a bucket inventory.");
     }
     write_text_key("Bucket", "bucket", location, sheet, pass);
     write_text_key("Object", "object", location, sheet, pass);
@@ -110,7 +110,7 @@ fn write_listed_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut
             sheet.list_entry("fields", &fields, node.value_span());
         }
     } else if let Some(node) = spec.get("Fields") {
-        pass.report(&node.name_span, "an inventory says itself which columns it has", "not wanted", "remove `Fields`");
+        pass.report(&node.name_span, "an inventory defines its own columns", "not allowed here", "remove `Fields`");
     }
 }
 
@@ -119,7 +119,7 @@ fn write_operation(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut Impor
     let Some(members) = pass.members(node, &known, &[]) else { return };
     let Some(node) = members.only_child(pass) else { return };
     let Some((name, table)) = OPERATIONS.iter().find(|(name, _)| *name == node.name) else { return };
-    sheet.table(&format!("operation.{table}"), Some(&node.name_span), "What is done to each of them.");
+    sheet.table(&format!("operation.{table}"), Some(&node.name_span), "What to do with each object.");
     match *name {
         "PutObjectTagging" | "AddObjectTagging" => {
             let tagging = pass.members(node, &["TagSet"], &[]);

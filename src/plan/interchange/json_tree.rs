@@ -67,8 +67,8 @@ impl JsonParser<'_> {
             Some(b'f') => self.parse_literal("false", NodeContent::Bool(false)),
             Some(b'n') => self.parse_literal("null", NodeContent::Null),
             Some(b'-' | b'0'..=b'9') => self.parse_number(),
-            Some(_) => Err(self.error_here("no value begins so")),
-            None => Err(self.error_here("ends too soon")),
+            Some(_) => Err(self.error_here("not a JSON value")),
+            None => Err(self.error_here("unexpected end of file")),
         }
     }
 
@@ -83,13 +83,13 @@ impl JsonParser<'_> {
             self.skip_whitespace();
             let start = self.position;
             if self.peek() != Some(b'"') {
-                return Err(self.error_here("a key in quotes is wanted"));
+                return Err(self.error_here("expected a key in quotes"));
             }
             let name = self.parse_string()?;
             let span = start..self.position;
             self.skip_whitespace();
             if !self.consume(b':') {
-                return Err(self.error_here("a colon is wanted"));
+                return Err(self.error_here("expected a colon"));
             }
             self.skip_whitespace();
             let start = self.position;
@@ -100,7 +100,7 @@ impl JsonParser<'_> {
                 return Ok(NodeContent::Members(members));
             }
             if !self.consume(b',') {
-                return Err(self.error_here("a comma or the end of the object is wanted"));
+                return Err(self.error_here("expected a comma or the end of the object"));
             }
         }
     }
@@ -123,7 +123,7 @@ impl JsonParser<'_> {
                 return Ok(NodeContent::Items(items));
             }
             if !self.consume(b',') {
-                return Err(self.error_here("a comma or the end of the list is wanted"));
+                return Err(self.error_here("expected a comma or the end of the list"));
             }
         }
     }
@@ -137,13 +137,13 @@ impl JsonParser<'_> {
                 Some(b'"') => break,
                 Some(b'\\') => self.position += 2,
                 Some(_) => self.position += 1,
-                None => return Err(malformed(start..start + 1, "never ends")),
+                None => return Err(malformed(start..start + 1, "never closed")),
             }
         }
         self.position += 1;
         let quoted = start..self.position;
         let read = self.text.get(quoted.clone()).and_then(|text| serde_json::from_str(text).ok());
-        read.ok_or_else(|| malformed(quoted, "holds a control character or an escape that is none"))
+        read.ok_or_else(|| malformed(quoted, "contains a control character or an invalid escape"))
     }
 
     fn parse_number(&mut self) -> Result<NodeContent, FileProblem> {
@@ -153,14 +153,14 @@ impl JsonParser<'_> {
         }
         let digits = &self.text[start..self.position];
         if serde_json::from_str::<serde_json::Number>(digits).is_err() {
-            return Err(malformed(start..self.position, "no number"));
+            return Err(malformed(start..self.position, "not a number"));
         }
         Ok(NodeContent::Number(digits.to_owned()))
     }
 
     fn parse_literal(&mut self, word: &str, content: NodeContent) -> Result<NodeContent, FileProblem> {
         if !self.text[self.position..].starts_with(word) {
-            return Err(self.error_here("no value begins so"));
+            return Err(self.error_here("not a JSON value"));
         }
         self.position += word.len();
         Ok(content)
@@ -168,7 +168,5 @@ impl JsonParser<'_> {
 }
 
 fn malformed(span: TextSpan, label: &str) -> FileProblem {
-    FileProblem::new("this is no whole JSON document")
-        .label(span, label)
-        .help("export the request again, or mend it here")
+    FileProblem::new("invalid JSON").label(span, label).help("export the request again, or fix it here")
 }

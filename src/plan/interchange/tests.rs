@@ -186,7 +186,7 @@ fn changed(document: &str, changes: &[(proptest::sample::Index, usize)], service
 }
 
 #[test]
-fn what_no_request_can_say_is_not_imported() {
+fn rejects_requests_that_cannot_be_exported_again() {
     let oss = |fields: &str, description: &str| {
         format!(
             "<CreateJobRequest><ConfirmationRequired>true</ConfirmationRequired><Operation><DeleteObjectTagging/></Operation>\
@@ -206,7 +206,7 @@ fn what_no_request_can_say_is_not_imported() {
     assert_eq!(refused(&oss("Bucket,Key,VersionId", "d")), [""; 0]);
     for fields in ["Key,Bucket", "Bucket,Key,Ignore", "Bucket,Ignore,Key"] {
         let said = refused(&oss(fields, "d"));
-        assert_eq!(said, ["OSS Batch Operations cannot say these `fields` of [manifest.csv]"], "{fields}");
+        assert_eq!(said, ["OSS Batch Operations does not support these `fields` in [manifest.csv]"], "{fields}");
     }
 }
 
@@ -228,7 +228,7 @@ fn tokens_are_distinct_and_short_enough() {
 }
 
 #[test]
-fn what_the_command_line_says_must_fit_the_plan() {
+fn options_must_match_the_plan() {
     let text = "name = \"n\"\n[store]\nprovider = \"aws\"\n[manifest.csv]\nbucket = \"abc\"\nobject = \"list\"\n\
                 etag = \"aa\"\n[operation.delete_object_tagging]\n";
     let arn = "arn:aws:iam::123456789012:role/Batch".to_owned();
@@ -241,29 +241,29 @@ fn what_the_command_line_says_must_fit_the_plan() {
     assert_eq!(refusals(text, &ExportOptions { etag: Some("\"AA\"".into()), ..fits.clone() }), [""; 0]);
     assert_eq!(
         refusals(text, &ExportOptions { etag: Some("bb".into()), ..fits.clone() }),
-        ["`--etag` is not the `etag` of [manifest.csv]"]
+        ["`--etag` differs from `etag` in [manifest.csv]"]
     );
     let unpinned = text.replace("etag = \"aa\"\n", "");
     assert_eq!(refusals(&unpinned, &ExportOptions { etag: Some("bb".into()), ..fits.clone() }), [""; 0]);
     assert_eq!(
         refusals(&unpinned, &ExportOptions { etag: Some("\"\"".into()), ..fits.clone() }),
-        ["a request of S3 Batch Operations needs an ETag of 1 to 1024 characters"]
+        ["S3 Batch Operations requires an ETag of 1 to 1024 characters"]
     );
     assert_eq!(
         refusals(text, &ExportOptions { account_id: Some("210987654321".into()), ..fits.clone() }),
-        ["`--account-id 210987654321` is not the account of the role, 123456789012"]
+        ["`--account-id 210987654321` differs from the role's account, 123456789012"]
     );
     assert_eq!(refusals(text, &ExportOptions { account_id: Some("123456789012".into()), ..fits.clone() }), [""; 0]);
     assert_eq!(
         refusals(text, &ExportOptions { role_arn: Some("role/Batch".into()), ..fits.clone() }),
-        ["`--role-arn` names no role of aws: not the ARN of a role"]
+        ["invalid `--role-arn` for aws: not a role ARN"]
     );
     let named = text.replace("[manifest", "role_arn = \"arn:aws:iam::123456789012:role/Own\"\n[manifest");
-    assert_eq!(refusals(&named, &fits), ["`--role-arn` is not the `role_arn` of [store]"]);
+    assert_eq!(refusals(&named, &fits), ["`--role-arn` differs from `role_arn` in [store]"]);
 }
 
 #[test]
-fn what_is_about_this_program_is_left_out_and_told() {
+fn reports_omitted_settings() {
     let text = "name = \"n\"\n[store]\nprovider = \"aws\"\nrole_arn = \"arn:aws:iam::123456789012:role/Own\"\n\
                 [manifest.prefix]\nbucket = \"abc\"\n[operation.delete_object_tagging]\n[job]\nskip_unchanged = true\n\
                 [report]\nenabled = false\nscope = \"all-tasks\"\n[limits]\nconcurrency = 8\nrequests_per_second = 10\n\
@@ -275,7 +275,7 @@ fn what_is_about_this_program_is_left_out_and_told() {
 }
 
 #[test]
-fn a_flood_of_pieces_is_no_flood_of_messages() {
+fn limits_the_number_of_messages() {
     let flood = |piece: &str| piece.repeat(1_000_000 / piece.len());
     let request = |inner: &str| format!("<CreateJobRequest>{inner}</CreateJobRequest>");
     let tags = format!("<Operation><PutObjectTagging><TagSet>{}", flood("<Tag><Key>a</Key><Value/></Tag>"));
@@ -299,7 +299,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_request_is_the_same_work_as_its_plan(
+    fn export_and_import_round_trip(
         (service, text) in prop_oneof![Just(BatchService::Oss), Just(BatchService::Aws)]
             .prop_flat_map(|service| (Just(service), plan(service)))
     ) {
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn what_an_import_takes_an_export_writes(
+    fn imported_plans_can_be_exported(
         (service, text) in prop_oneof![Just(BatchService::Oss), Just(BatchService::Aws)]
             .prop_flat_map(|service| (Just(service), plan(service))),
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0..CHANGES), 0..4),
@@ -342,7 +342,7 @@ proptest! {
     }
 
     #[test]
-    fn no_document_upsets_an_import(
+    fn import_never_panics(
         document in prop_oneof![
             any::<String>(),
             "[<>/a&;#!\\[\\]x ?\"=-]{0,60}",
@@ -358,7 +358,7 @@ proptest! {
     }
 
     #[test]
-    fn json_is_read_as_everybody_reads_it(value in json(), indented in any::<bool>()) {
+    fn parses_json_like_serde_json(value in json(), indented in any::<bool>()) {
         let text = if indented { format!("{value:#}") } else { value.to_string() };
         let node = json_tree::read(&text, "root").expect("JSON");
         // Not the value itself: the usual parser rounds some numbers.
@@ -366,7 +366,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_json_is_refused(text in "[{}\\[\\]\",:\\\\tu0-9a-e.+ -]{0,20}") {
+    fn rejects_invalid_json(text in "[{}\\[\\]\",:\\\\tu0-9a-e.+ -]{0,20}") {
         let usual = serde_json::from_str::<Json>(&text);
         let deep = text.matches(['{', '[']).count() >= MAX_DEPTH;
         match json_tree::read(&text, "root") {

@@ -47,7 +47,7 @@ impl TomlWriter {
         self.text.push('\n');
     }
 
-    /// Writes a table's header after an empty line. A key that is missing in the table is reported at `name_span`.
+    /// Writes a table's header after an empty line. A key that is missing in the table is reported at `span`.
     pub(super) fn table(&mut self, name: &str, span: Option<&TextSpan>, remark: &str) {
         self.line_break();
         if !remark.is_empty() {

@@ -77,8 +77,8 @@ impl ImportPass {
 
     /// Reports a node with content of the wrong kind.
     fn mismatch(&mut self, node: &DocumentNode, wanted: &str) {
-        let title = format!("`{}` does not hold {wanted}", quote_for_message(&node.name));
-        self.report(node.value_span(), title, "of another kind", format!("write {wanted}"));
+        let title = format!("`{}` must contain {wanted}", quote_for_message(&node.name));
+        self.report(node.value_span(), title, "wrong type", format!("write {wanted}"));
     }
 
     /// Reads one of a fixed set of names, and returns the value for it.
@@ -88,10 +88,10 @@ impl ImportPass {
             return Some(*value);
         }
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        let all = format!("one of {}", names.join(", "));
+        let all = format!("valid values: {}", names.join(", "));
         let help = nearest(text, names).map_or(all.clone(), |near| format!("did you mean `{near}`? {all}"));
         let title = format!("`{}` cannot be `{}` here", quote_for_message(&node.name), quote_for_message(text));
-        self.report(node.value_span(), title, "not one of its values", help);
+        self.report(node.value_span(), title, "not a valid value", help);
         None
     }
 
@@ -100,7 +100,7 @@ impl ImportPass {
         match &node.content {
             NodeContent::XmlText(text) | NodeContent::Text(text) => Some(text),
             _ => {
-                self.mismatch(node, "a text");
+                self.mismatch(node, "a string");
                 None
             }
         }
@@ -130,7 +130,7 @@ impl ImportPass {
         // The largest integer in TOML.
         let value = digits.parse().ok().filter(|number| whole && i64::try_from(*number).is_ok());
         if value.is_none() {
-            self.mismatch(node, "a whole number from 0");
+            self.mismatch(node, "an integer from 0");
         }
         value
     }
@@ -146,7 +146,7 @@ impl ImportPass {
 
     /// Returns the named children of a node. Each of them must be known and occur once.
     ///
-    /// `unsupported_operation` are the names that the service knows and plans do not support, each with what to do.
+    /// `unsaid` are the names that the service knows and plans do not support, each with what to do.
     pub(super) fn members<'n>(
         &mut self,
         node: &'n DocumentNode,
@@ -158,11 +158,11 @@ impl ImportPass {
         for member in members {
             let name = member.name.as_str();
             if let Some((_, help)) = unsaid.iter().find(|(unsaid, _)| *unsaid == name) {
-                self.report(&member.name_span, format!("a plan cannot say `{name}`"), "not taken over", *help);
+                self.report(&member.name_span, format!("plans do not support `{name}`"), "not supported", *help);
             } else if !known.contains(&name) {
                 self.report_unknown(member, node, known);
             } else if !seen.insert(name) {
-                let title = format!("`{name}` is there twice");
+                let title = format!("duplicate {} `{name}`", self.noun);
                 self.report(&member.name_span, title, "the second one", "keep one of them");
             }
         }
@@ -175,7 +175,7 @@ impl ImportPass {
             NodeContent::Members(members) => Some(members),
             NodeContent::XmlText(text) if text.trim().is_empty() => Some(&[]),
             _ => {
-                let wanted = format!("{}s of its own", self.noun);
+                let wanted = format!("{}s", self.noun);
                 self.mismatch(node, &wanted);
                 None
             }
@@ -189,11 +189,11 @@ impl ImportPass {
             return;
         }
         let name = quote_for_message(&member.name);
-        let title = format!("the {} `{name}` is not known in `{}`", self.noun, quote_for_message(&within.name));
+        let title = format!("unknown {} `{name}` in `{}`", self.noun, quote_for_message(&within.name));
         let help = match nearest(&member.name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => "nothing stands in here".to_owned(),
-            None => format!("known are {}", known.join(", ")),
+            None if known.is_empty() => format!("remove it: `{}` must be empty", quote_for_message(&within.name)),
+            None => format!("valid {}s: {}", self.noun, known.join(", ")),
         };
         self.report(&member.name_span, title, "unknown", help);
     }
@@ -217,7 +217,7 @@ impl<'n> NodeMembers<'n> {
         let found = self.get(name);
         if found.is_none() {
             let title = format!("`{name}` is missing in `{}`", quote_for_message(&self.node.name));
-            pass.report(&self.node.name_span, title, "needs it", format!("add the {} `{name}`", pass.noun));
+            pass.report(&self.node.name_span, title, "needed here", format!("add the {} `{name}`", pass.noun));
         }
         found
     }
@@ -227,12 +227,12 @@ impl<'n> NodeMembers<'n> {
         match self.members {
             [only] => Some(only),
             [] => {
-                let title = format!("`{}` holds nothing", quote_for_message(&self.node.name));
+                let title = format!("`{}` is empty", quote_for_message(&self.node.name));
                 pass.report(&self.node.name_span, title, "empty", "a request has exactly one operation");
                 None
             }
             [_, second, ..] => {
-                let title = format!("`{}` holds more than one", quote_for_message(&self.node.name));
+                let title = format!("`{}` contains more than one {}", quote_for_message(&self.node.name), pass.noun);
                 pass.report(&second.name_span, title, "the second one", "a request has exactly one operation");
                 None
             }

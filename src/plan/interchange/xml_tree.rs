@@ -33,7 +33,7 @@ pub(super) fn read(text: &str) -> Result<DocumentNode, FileProblem> {
                 close_element(opened, span.end..span.end, &mut open, &mut root)?;
             }
             Event::End(_) => {
-                let opened = open.pop().ok_or_else(|| malformed(span.clone(), "closes nothing"))?;
+                let opened = open.pop().ok_or_else(|| malformed(span.clone(), "no matching start tag"))?;
                 let inside = opened.span.end..span.start;
                 close_element(opened, inside, &mut open, &mut root)?;
             }
@@ -56,7 +56,7 @@ pub(super) fn read(text: &str) -> Result<DocumentNode, FileProblem> {
                         &span,
                         &mut open,
                     )?,
-                    Err(_) => return Err(malformed(span, "no character")),
+                    Err(_) => return Err(malformed(span, "not a character")),
                 }
             }
             Event::DocType(_) => return Err(document_type_problem(&span)),
@@ -67,8 +67,8 @@ pub(super) fn read(text: &str) -> Result<DocumentNode, FileProblem> {
     }
     match (root, open.pop()) {
         (Some(root), None) => Ok(root),
-        (_, Some(unclosed)) => Err(malformed(unclosed.span, "is never closed")),
-        (None, None) => Err(malformed(0..0, "no element in it")),
+        (_, Some(unclosed)) => Err(malformed(unclosed.span, "never closed")),
+        (None, None) => Err(malformed(0..0, "no element")),
     }
 }
 
@@ -85,7 +85,7 @@ struct OpenElement {
 impl OpenElement {
     fn new(element: &BytesStart<'_>, span: TextSpan, depth: usize, rooted: bool) -> Result<Self, FileProblem> {
         if rooted && depth == 0 {
-            return Err(malformed(span, "a second root"));
+            return Err(malformed(span, "a second root element"));
         }
         if depth >= MAX_DEPTH {
             let problem = FileProblem::new("the document is nested too deeply").label(span, "one level too many");
@@ -93,10 +93,10 @@ impl OpenElement {
         }
         let name = String::from_utf8_lossy(element.name().into_inner()).into_owned();
         if name.len() > MAX_NAME {
-            let problem = FileProblem::new("an element has too long a name");
+            let problem = FileProblem::new("an element name is too long");
             return Err(problem
                 .label(span.start..span.start, format!("{} bytes", name.len()))
-                .help("no element of a CreateJobRequest is called so"));
+                .help("no element of a CreateJobRequest has such a name"));
         }
         check_attributes(element, &span, depth)?;
         Ok(Self { name, span, text: String::new(), text_span: None, members: Vec::new() })
@@ -110,16 +110,15 @@ fn check_attributes(element: &BytesStart<'_>, span: &TextSpan, depth: usize) -> 
         let name = attribute.key.into_inner();
         if depth == 0 && name == b"xmlns" {
             if attribute.value.windows(9).any(|part| part == b"amazonaws") {
-                let problem =
-                    FileProblem::new("this is the XML of AWS's own protocol").label(span.clone(), "its namespace");
+                let problem = FileProblem::new("this is the XML of the AWS API").label(span.clone(), "its namespace");
                 return Err(problem.help("import the JSON that `aws s3control create-job --cli-input-json` takes"));
             }
             continue;
         }
-        let title = format!("the attribute `{}` is not known", quote_for_message(&String::from_utf8_lossy(name)));
+        let title = format!("unknown attribute `{}`", quote_for_message(&String::from_utf8_lossy(name)));
         return Err(FileProblem::new(title)
-            .label(span.clone(), "in here")
-            .help("elements have no attributes: remove it"));
+            .label(span.clone(), "in this element")
+            .help("remove it: elements have no attributes"));
     }
     Ok(())
 }
@@ -134,8 +133,8 @@ fn close_element(
     let content = if members.is_empty() {
         NodeContent::XmlText(text)
     } else if let Some(said) = said {
-        let problem = FileProblem::new(format!("there is text among the elements of `{}`", quote_for_message(&name)));
-        return Err(problem.label(said, "this text").help("an element holds a text or elements, not both"));
+        let problem = FileProblem::new(format!("`{}` contains both text and elements", quote_for_message(&name)));
+        return Err(problem.label(said, "this text").help("an element can contain text or elements, not both"));
     } else {
         NodeContent::Members(members)
     };
@@ -164,7 +163,7 @@ fn push_text(piece: &str, span: &TextSpan, open: &mut [OpenElement]) -> Result<(
             Ok(())
         }
         None if piece.trim().is_empty() => Ok(()),
-        None => Err(malformed(span.clone(), "text outside of the root")),
+        None => Err(malformed(span.clone(), "text outside the root element")),
     }
 }
 
@@ -175,27 +174,26 @@ fn check_encoding(declaration: &BytesDecl<'_>, span: &TextSpan) -> Result<(), Fi
     if known {
         return Ok(());
     }
-    let problem = FileProblem::new("the document says that it is not UTF-8").label(span.clone(), "another encoding");
-    Err(problem.help("save it as UTF-8, and say so in its first line"))
+    let problem =
+        FileProblem::new("the document declares an encoding other than UTF-8").label(span.clone(), "not UTF-8");
+    Err(problem.help("save it as UTF-8, and declare UTF-8 in its first line"))
 }
 
 fn document_type_problem(span: &TextSpan) -> FileProblem {
     let start = span.start..span.start + "<!DOCTYPE".len();
-    FileProblem::new("a document type is not read")
+    FileProblem::new("document types are not allowed")
         .label(start, "may define entities")
-        .help("remove it: no request has one, and entities can make a small document very large")
+        .help("remove it: requests have none, and entities can make a small document very large")
 }
 
 fn unknown_entity_problem(span: &TextSpan) -> FileProblem {
-    FileProblem::new("an entity is not known")
-        .label(span.clone(), "defined nowhere")
-        .help("XML knows &amp; &lt; &gt; &quot; &apos; and numbers such as &#233;")
+    FileProblem::new("unknown entity")
+        .label(span.clone(), "not defined")
+        .help("use &amp; &lt; &gt; &quot; &apos; or numbers such as &#233;")
 }
 
 fn malformed(span: TextSpan, label: &str) -> FileProblem {
-    FileProblem::new("this is no whole XML document")
-        .label(span, label)
-        .help("export the request again, or mend it here")
+    FileProblem::new("invalid XML").label(span, label).help("export the request again, or fix it here")
 }
 
 /// Converts a position. Documents are far smaller than what a `usize` can count.

@@ -89,7 +89,7 @@ fn each_operation_is_written_as_the_service_shows_it() {
 }
 
 #[test]
-fn a_report_says_where_it_goes_or_that_it_goes_nowhere() {
+fn writes_published_and_unpublished_reports() {
     let place = ReportLocation { bucket: bucket(), prefix: ObjectKey::from("batch-reports/") };
     let (scope, format) = (ReportScope::AllTasks, ReportFormat::Oss);
     let report = ReportSpec { location: Some(place), scope, format, keep_local: true };
@@ -150,7 +150,7 @@ fn a_csv_manifest_has_its_columns_and_the_etag_that_is_known() {
 }
 
 #[test]
-fn an_inventory_is_the_one_that_was_chosen() {
+fn writes_the_selected_inventory() {
     let inventory = |object, dialect| ManifestSource::Inventory { bucket: bucket(), selector: object, dialect };
     let expected = |location: &str, format: &str| {
         format!("<Manifest><Location>{location}</Location><Spec><Format>{format}</Format></Spec></Manifest>")
@@ -187,7 +187,7 @@ fn an_indented_document_keeps_its_texts() {
 }
 
 #[test]
-fn what_xml_cannot_carry_is_replaced_and_the_rest_comes_back() {
+fn replaces_characters_that_xml_cannot_represent() {
     let odd = "a<b>&amp;]]>\"'\t\n\r\u{85}é\u{1f600}";
     let tags: TagSet = [(odd, "\u{0}\u{1b}\u{fffe}x\u{ffff}")].into_iter().collect();
     let document = operation(&[Operation::PutTagging(tags)]);

@@ -52,7 +52,7 @@ impl OrcColumnDecoder {
         let second = encoding.kind >= 2;
         let by_dictionary = encoding.kind % 2 == 1;
         if encoding.kind > 3 || (by_dictionary && stored != OrcStorage::Texts) {
-            return unsupported(format!("a column has the encoding {}", encoding.kind));
+            return unsupported(format!("a column has the unsupported encoding {}", encoding.kind));
         }
         let form = match stored {
             OrcStorage::Booleans => OrcColumnStreams::Booleans(OrcBooleanDecoder::new(stream(OrcStreamKind::Data))),
@@ -165,7 +165,7 @@ impl OrcDictionary {
 fn checked_length(length: i64, most: usize) -> ColumnarResult<usize> {
     match usize::try_from(length).ok().filter(|length| *length <= most) {
         Some(length) => Ok(length),
-        None => damaged(format!("a text has {} bytes, and the most is {most}", length.cast_unsigned())),
+        None => damaged(format!("a string has {} bytes (maximum {most})", length.cast_unsigned())),
     }
 }
 
@@ -184,6 +184,6 @@ fn timestamp(seconds: i64, packed: i64) -> ColumnarResult<CurrentValue> {
     });
     match time {
         Some(time) => Ok(CurrentValue::Timestamp(time)),
-        None => damaged(format!("{seconds} s since 2015 and {packed} are no time")),
+        None => damaged(format!("invalid timestamp: {seconds} s since 2015, nanoseconds {packed}")),
     }
 }

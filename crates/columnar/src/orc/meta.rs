@@ -49,7 +49,7 @@ impl OrcColumn {
             9 => (OrcStorage::Timestamps, ColumnType::Timestamp),
             18 => (OrcStorage::Instants, ColumnType::Timestamp),
             other => {
-                return unsupported(format!("its column {} has the type {other}", name.escape_debug()));
+                return unsupported(format!("its column {} has the unsupported type {other}", name.escape_debug()));
             }
         })
     }
@@ -82,7 +82,7 @@ pub(super) fn read_footer(input: &RandomAccessFile) -> ColumnarResult<OrcFooter>
     let Some(begins) = last.checked_sub(length) else { return damaged("it is too short") };
     input.read_at(begins, usize::try_from(length).unwrap_or_default(), &mut bytes)?;
     let (footer, packed) = parse_postscript(&bytes)?;
-    let Some(begins) = begins.checked_sub(footer) else { return damaged("its footer is longer than it is") };
+    let Some(begins) = begins.checked_sub(footer) else { return damaged("its footer is longer than the file") };
     let bytes = read_whole_footer(input, packed, begins, footer)?;
     parse_footer(&bytes, packed)
 }
@@ -101,7 +101,7 @@ fn parse_postscript(bytes: &[u8]) -> ColumnarResult<(u64, OrcCompression)> {
         }
     }
     if !magic {
-        return damaged("it does not end as an ORC file does");
+        return damaged("it does not end like an ORC file");
     }
     let packing = match codec {
         0 => BlockCompression::None,
@@ -113,7 +113,7 @@ fn parse_postscript(bytes: &[u8]) -> ColumnarResult<(u64, OrcCompression)> {
         other => return unsupported(format!("it is compressed with the unknown codec {other}")),
     };
     if block > MAX_BLOCK {
-        return unsupported(format!("its blocks have {block} bytes, and the most is {MAX_BLOCK}"));
+        return unsupported(format!("its blocks have {block} bytes (maximum {MAX_BLOCK})"));
     }
     Ok((footer, OrcCompression { codec: packing, block_size: usize::try_from(block).unwrap_or_default() }))
 }
@@ -121,16 +121,16 @@ fn parse_postscript(bytes: &[u8]) -> ColumnarResult<(u64, OrcCompression)> {
 /// Reads and decompresses a whole footer.
 fn read_whole_footer(input: &RandomAccessFile, packed: OrcCompression, at: u64, size: u64) -> ColumnarResult<Vec<u8>> {
     if size > MAX_FOOTER {
-        return unsupported(format!("a footer has {size} bytes, and the most is {MAX_FOOTER}"));
+        return unsupported(format!("a footer has {size} bytes (maximum {MAX_FOOTER})"));
     }
-    let Some(end) = at.checked_add(size) else { return damaged("a footer lies behind the end") };
+    let Some(end) = at.checked_add(size) else { return damaged("a footer is past the end of the file") };
     let mut stream = packed.stream(at, end);
     let mut all = Vec::new();
     while stream.has_more(input)? {
         all.extend_from_slice(stream.buffered());
         stream.skip_buffered();
         if all.len() as u64 > MAX_FOOTER {
-            return unsupported(format!("a footer comes to more than the {MAX_FOOTER} bytes that it may"));
+            return unsupported(format!("a footer decompresses to more than {MAX_FOOTER} bytes"));
         }
     }
     Ok(all)
@@ -144,7 +144,7 @@ fn parse_footer(bytes: &[u8], packed: OrcCompression) -> ColumnarResult<OrcFoote
             (3, ProtobufField::Bytes(bytes)) => stripes.push(parse_stripe(bytes)?),
             (4, ProtobufField::Bytes(bytes)) if root.is_none() => root = Some(parse_row_type(bytes)?),
             (4, ProtobufField::Bytes(bytes)) => types.push(parse_type_kind(bytes)?),
-            (10, ProtobufField::Bytes(_)) => return unsupported("it is encrypted with a key of its own"),
+            (10, ProtobufField::Bytes(_)) => return unsupported("it is encrypted"),
             _ => {}
         }
         if stripes.len() > MAX_STRIPES || types.len() > MAX_COLUMNS {
@@ -156,11 +156,11 @@ fn parse_footer(bytes: &[u8], packed: OrcCompression) -> ColumnarResult<OrcFoote
     for id in ids {
         // The first type is that of the row itself.
         let kind = id.checked_sub(1).and_then(|id| usize::try_from(id).ok()).and_then(|id| types.get(id));
-        let Some(kind) = kind else { return damaged("its footer names a column that it does not have") };
+        let Some(kind) = kind else { return damaged("its footer names a column that does not exist") };
         columns.push(OrcColumn { id, kind: *kind });
     }
     if names.len() != columns.len() {
-        return damaged(format!("its footer has {} columns and {} names for them", columns.len(), names.len()));
+        return damaged(format!("its footer has {} columns, but {} column names", columns.len(), names.len()));
     }
     Ok(OrcFooter { names, columns, stripes, compression: packed })
 }
@@ -174,12 +174,12 @@ fn parse_row_type(bytes: &[u8]) -> ColumnarResult<(Vec<String>, Vec<u64>)> {
             (2, field) => append_numbers(field, &mut ids, MAX_COLUMNS)?,
             (3, ProtobufField::Bytes(name)) => {
                 let name = String::from_utf8(name.to_vec());
-                names.push(name.map_err(|_| ColumnarError::Damaged("the name of a column is not UTF-8".to_owned()))?);
+                names.push(name.map_err(|_| ColumnarError::Damaged("a column name is not UTF-8".to_owned()))?);
             }
             _ => {}
         }
         if names.len() > MAX_COLUMNS {
-            return damaged("a footer lists too much");
+            return damaged("a footer has too many entries");
         }
     }
     if kind == 12 { Ok((names, ids)) } else { unsupported("its rows have no columns") }
@@ -254,7 +254,7 @@ pub(super) fn read_stripe_footer(
     stripe: OrcStripe,
 ) -> ColumnarResult<OrcStripeFooter> {
     let ends = stripe.at.checked_add(stripe.index).and_then(|at| at.checked_add(stripe.data));
-    let Some(ends) = ends else { return damaged("a stripe lies behind the end") };
+    let Some(ends) = ends else { return damaged("a stripe is past the end of the file") };
     let bytes = read_whole_footer(input, packed, ends, stripe.footer)?;
     let mut layout = OrcStripeFooter { spans: Vec::new(), encodings: Vec::new(), zone: String::new() };
     let (mut message, mut at) = (ProtobufMessage::new(&bytes), stripe.at);
@@ -264,13 +264,13 @@ pub(super) fn read_stripe_footer(
                 let span = parse_stream_span(bytes, at)?;
                 at = span.end;
                 if at > ends {
-                    return damaged("a stripe has longer streams than it says");
+                    return damaged("the streams of a stripe are longer than the stripe");
                 }
                 layout.spans.push(span);
             }
             (2, ProtobufField::Bytes(bytes)) => layout.encodings.push(parse_column_encoding(bytes)?),
             (3, ProtobufField::Bytes(zone)) => layout.zone = String::from_utf8_lossy(zone).into_owned(),
-            (4, _) => return unsupported("it is encrypted with a key of its own"),
+            (4, _) => return unsupported("it is encrypted"),
             _ => {}
         }
         if layout.spans.len() > MAX_STREAMS || layout.encodings.len() > MAX_STREAMS {
@@ -299,7 +299,7 @@ fn parse_stream_span(bytes: &[u8], at: u64) -> ColumnarResult<OrcStreamSpan> {
             _ => {}
         }
     }
-    let Some(end) = at.checked_add(length) else { return damaged("a stream lies behind the end") };
+    let Some(end) = at.checked_add(length) else { return damaged("a stream is past the end of the file") };
     Ok(OrcStreamSpan { kind: part, column, at, end })
 }
 

@@ -107,13 +107,13 @@ impl OrcReader {
         }
         let layout = meta::read_stripe_footer(&self.input, self.compression, stripe)?;
         if layout.spans.iter().any(|span| span.column == 0 && span.kind == meta::OrcStreamKind::Present) {
-            return unsupported("some of its rows are nothing at all");
+            return unsupported("some of its rows are null");
         }
         for (column, picked) in self.columns.iter().zip(&mut self.selected) {
             let Some(picked) = picked else { continue };
             if picked.storage == OrcStorage::Timestamps && !UTC_ZONES.contains(&layout.zone.as_str()) {
                 return unsupported(format!(
-                    "its times are of the zone {}, and not of UTC",
+                    "its timestamps are in the time zone {}, not in UTC",
                     layout.zone.escape_debug()
                 ));
             }

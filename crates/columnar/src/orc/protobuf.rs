@@ -49,7 +49,7 @@ impl<'a> ProtobufMessage<'a> {
                 self.at = at;
                 Ok(number)
             }
-            None => damaged("a footer is cut off"),
+            None => damaged("a footer is truncated"),
         }
     }
 
@@ -60,7 +60,7 @@ impl<'a> ProtobufMessage<'a> {
                 self.at += passed.len();
                 Ok(passed)
             }
-            None => damaged("a footer is cut off"),
+            None => damaged("a footer is truncated"),
         }
     }
 }
@@ -74,13 +74,13 @@ pub(super) fn append_numbers(field: ProtobufField<'_>, into: &mut Vec<u64>, most
         ProtobufField::Bytes(bytes) => {
             let mut at = 0;
             while at < bytes.len() && into.len() <= most {
-                let Some((number, next)) = read_varint(bytes, at) else { return damaged("a footer is cut off") };
+                let Some((number, next)) = read_varint(bytes, at) else { return damaged("a footer is truncated") };
                 into.push(number);
                 at = next;
             }
         }
     }
-    if into.len() > most { damaged("a footer lists too much") } else { Ok(()) }
+    if into.len() > most { damaged("a footer has too many entries") } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl OrcIntegerDecoder {
             let entry = self.packed_at(number, entry_width)?;
             place += usize::try_from(entry >> patch_width).unwrap_or(usize::MAX).min(1 << 16);
             let patch = entry & (u64::MAX >> (64 - patch_width));
-            let Some(found) = self.run.get_mut(place) else { return damaged("a patch lies behind its run") };
+            let Some(found) = self.run.get_mut(place) else { return damaged("a patch is past the end of its run") };
             *found |= patch.checked_shl(width).unwrap_or_default().cast_signed();
         }
         for number in &mut self.run {
@@ -214,7 +214,7 @@ impl OrcIntegerDecoder {
 
     fn packed_at(&self, place: usize, width: u32) -> ColumnarResult<u64> {
         read_msb_first(&self.packed, place * width as usize, width)
-            .ok_or_else(|| ColumnarError::Damaged("a run ends before its numbers do".to_owned()))
+            .ok_or_else(|| ColumnarError::Damaged("a run ends before its last number".to_owned()))
     }
 }
 

@@ -64,7 +64,7 @@ impl OrcStream {
             return Ok(*byte);
         }
         if !self.has_more(input)? {
-            return damaged("a stream ends before its values do");
+            return damaged("a stream ends before its last value");
         }
         self.buffered_byte()
     }
@@ -75,7 +75,7 @@ impl OrcStream {
                 self.position += 1;
                 Ok(*byte)
             }
-            None => damaged("a stream ends before its values do"),
+            None => damaged("a stream ends before its last value"),
         }
     }
 
@@ -88,7 +88,7 @@ impl OrcStream {
     ) -> ColumnarResult<()> {
         while bytes > 0 {
             if !self.has_more(input)? {
-                return damaged("a stream ends before its values do");
+                return damaged("a stream ends before its last value");
             }
             let part = self.buffered();
             let part = &part[..part.len().min(bytes)];
@@ -124,17 +124,17 @@ impl OrcStream {
             return Ok(());
         }
         if left < 3 {
-            return damaged("a block is cut off");
+            return damaged("a block is truncated");
         }
         input.read_at(self.at, 3, &mut self.raw)?;
         let head = u32::from_le_bytes([self.raw[0], self.raw[1], self.raw[2], 0]);
         let (bytes, original) = (head >> 1, head & 1 == 1);
         if u64::from(bytes) > left - 3 {
-            return damaged("a block is cut off");
+            return damaged("a block is truncated");
         }
         let bytes = bytes as usize;
         if bytes > self.compression.block_size {
-            return damaged(format!("a block has {bytes} bytes, and the most is {}", self.compression.block_size));
+            return damaged(format!("a block has {bytes} bytes (maximum {})", self.compression.block_size));
         }
         self.at += 3 + bytes as u64;
         if self.block.capacity() > KEPT_CAPACITY + 2 * bytes {

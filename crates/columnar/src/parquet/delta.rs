@@ -42,7 +42,7 @@ impl ParquetDeltaDecoder {
         };
         let (block, minis, left, value) = (next()?, next()?, next()?, next()?);
         if block == 0 || block > MAX_BLOCK || minis == 0 || block % minis != 0 || (block / minis) % 8 != 0 {
-            return damaged(format!("a page has blocks of {block} values in {minis} parts"));
+            return damaged(format!("a page has invalid blocks: {block} values in {minis} miniblocks"));
         }
         let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let (minis, values) = (size(minis), size(block / minis));
@@ -89,7 +89,7 @@ impl ParquetDeltaDecoder {
         }
         let width = u32::from(*page.get(self.widths_at.saturating_add(self.miniblock)).ok_or_else(page_cut_off)?);
         if width > 64 {
-            return damaged(format!("a page packs numbers in {width} bits"));
+            return damaged(format!("a page has the invalid bit width {width}"));
         }
         (self.miniblock_at, self.width, self.value_index) = (self.at, width, 0);
         self.at = self.at.saturating_add(self.miniblock_values / 8 * width as usize);

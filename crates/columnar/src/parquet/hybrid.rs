@@ -33,7 +33,7 @@ impl ParquetHybridDecoder {
     /// Creates a decoder for integers of `byte_width` bits, at most 32, from offset `at` to offset `end`.
     pub(super) fn new(width: u32, at: usize, end: usize) -> ColumnarResult<Self> {
         if width > 32 {
-            return damaged(format!("a page packs numbers in {width} bits"));
+            return damaged(format!("a page has the invalid bit width {width}"));
         }
         Ok(Self { width, at, end, ..Self::default() })
     }

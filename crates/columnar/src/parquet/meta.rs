@@ -40,7 +40,7 @@ impl ParquetColumn {
     pub(super) fn storage(&self) -> ColumnarResult<(ParquetStorage, ColumnType, Option<TimeUnitsPerSecond>)> {
         let name = self.name.escape_debug();
         if self.leaf.is_none() || self.repeated {
-            return unsupported(format!("its column {name} holds more than one value in a row"));
+            return unsupported(format!("its column {name} has more than one value per row"));
         }
         Ok(match (self.physical_type, self.units) {
             (0, _) => (ParquetStorage::Booleans, ColumnType::Boolean, None),
@@ -49,7 +49,7 @@ impl ParquetColumn {
             (2, Some(units)) => (ParquetStorage::Int64, ColumnType::Timestamp, Some(units)),
             (3, _) => (ParquetStorage::Int96, ColumnType::Timestamp, None),
             (6, _) => (ParquetStorage::ByteArrays, ColumnType::Text, None),
-            (other, _) => return unsupported(format!("its column {name} has the physical type {other}")),
+            (other, _) => return unsupported(format!("its column {name} has the unsupported physical type {other}")),
         })
     }
 }
@@ -72,7 +72,7 @@ pub(super) fn parse_columns(footer: &[u8]) -> ColumnarResult<Vec<ParquetColumn>>
         }
         let (count, _) = it.read_list_header()?;
         if count > MAX_COLUMNS {
-            return unsupported(format!("it has {count} columns, and the most is {MAX_COLUMNS}"));
+            return unsupported(format!("it has {count} columns (maximum {MAX_COLUMNS})"));
         }
         elements = Some((0..count).map(|_| parse_schema_element(it)).collect::<ColumnarResult<Vec<_>>>()?);
         Ok(true)
@@ -81,7 +81,7 @@ pub(super) fn parse_columns(footer: &[u8]) -> ColumnarResult<Vec<ParquetColumn>>
     let Some((root, rest)) = elements.split_first() else { return damaged("its footer has no schema") };
     let (mut columns, mut at, mut leaves) = (Vec::new(), 0, 0);
     for _ in 0..root.1 {
-        let Some((column, _)) = rest.get(at) else { return damaged("its schema has fewer columns than it says") };
+        let Some((column, _)) = rest.get(at) else { return damaged("its schema has fewer columns than it declares") };
         let mut column = column.clone();
         let within = skip_column(rest, &mut at)?;
         column.leaf = (within == ParquetLeafColumns::Itself).then_some(leaves);
@@ -113,13 +113,13 @@ fn skip_column(elements: &[(ParquetColumn, u64)], at: &mut usize) -> ColumnarRes
     let first = *at;
     while pending > 0 {
         let Some((_, children)) = elements.get(*at) else {
-            return damaged("its schema has fewer columns than it says");
+            return damaged("its schema has fewer columns than it declares");
         };
         *at += 1;
         pending = (pending - 1).saturating_add(*children);
         leaves += usize::from(*children == 0);
         if pending > MAX_COLUMNS as u64 {
-            return damaged("its schema has more columns than it lists");
+            return damaged("its schema declares more columns than it lists");
         }
     }
     Ok(if elements[first].1 == 0 { ParquetLeafColumns::Itself } else { ParquetLeafColumns::Nested(leaves) })
@@ -359,7 +359,7 @@ pub(super) fn parse_page_header(bytes: &[u8]) -> ColumnarResult<Option<ParquetPa
         ParquetPageKind::Other => true,
     };
     if !fits || sized != (true, true) {
-        return damaged("the header of a page contradicts itself");
+        return damaged("a page header is inconsistent");
     }
     header.header_size = u64::try_from(thrift.position()).unwrap_or(u64::MAX);
     Ok(Some(header))
@@ -392,14 +392,14 @@ fn parse_page_kind(thrift: &mut ThriftReader<'_>, which: i64) -> ColumnarResult<
 pub(super) fn footer_size(end: &[u8], limit: u64) -> Result<u64, ColumnarError> {
     let (size, magic) = end.split_at_checked(4).unwrap_or_default();
     if magic == b"PARE" {
-        return unsupported("it is encrypted with a key of its own");
+        return unsupported("it is encrypted");
     }
     let Ok(size) = <[u8; 4]>::try_from(size) else { return damaged("it is too short") };
     if magic != b"PAR1" {
-        return damaged("it does not end as a Parquet file does");
+        return damaged("it does not end like a Parquet file");
     }
     match u64::from(u32::from_le_bytes(size)) {
-        size if size > limit => unsupported(format!("its footer has {size} bytes, and the most is {limit}")),
+        size if size > limit => unsupported(format!("its footer has {size} bytes (maximum {limit})")),
         size => Ok(size),
     }
 }

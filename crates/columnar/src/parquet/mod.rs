@@ -46,7 +46,7 @@ impl ParquetReader {
         }
         input.read_at(size - 8, 8, &mut end)?;
         let bytes = meta::footer_size(&end, MAX_FOOTER)?;
-        let Some(begins) = (size - 8).checked_sub(bytes) else { return damaged("its footer is longer than it is") };
+        let Some(begins) = (size - 8).checked_sub(bytes) else { return damaged("its footer is longer than the file") };
         let mut footer = Vec::new();
         input.read_at(begins, usize::try_from(bytes).unwrap_or(usize::MAX), &mut footer)?;
         let columns = meta::parse_columns(&footer)?;
@@ -102,7 +102,7 @@ impl ParquetReader {
             let Some((rows, chunks)) = self.row_groups.pop_front() else { return Ok(false) };
             for (values, chunk) in self.selected.iter_mut().flatten().zip(chunks) {
                 if chunk.values != rows {
-                    return damaged(format!("a row group has {rows} rows and {} values in a column", chunk.values));
+                    return damaged(format!("a row group has {rows} rows, but {} values in a column", chunk.values));
                 }
                 values.pages.start_chunk(chunk)?;
             }
@@ -187,7 +187,7 @@ impl ParquetColumnDecoder {
             ParquetPageDecoder::DeltaStrings(prefixes, lengths, at) => {
                 let kept = usize::try_from(prefixes.next(&pages.page)?).unwrap_or(usize::MAX);
                 if kept > self.text.len() {
-                    return damaged("a text begins with more than there was of the one before");
+                    return damaged("a string shares more bytes with the previous string than that string has");
                 }
                 let rest = take_bytes(&pages.page, at, lengths.next(&pages.page)?)?;
                 replace_text(&mut self.text, kept, rest)?
@@ -200,7 +200,7 @@ impl ParquetColumnDecoder {
 /// Replaces the previous text with its first `kept` bytes, followed by `rest`.
 fn replace_text(into: &mut Vec<u8>, kept: usize, rest: &[u8]) -> ColumnarResult<CurrentValue> {
     if kept + rest.len() > MAX_TEXT {
-        return damaged(format!("a text is longer than {MAX_TEXT} bytes"));
+        return damaged(format!("a string is longer than {MAX_TEXT} bytes"));
     }
     into.truncate(kept);
     into.extend_from_slice(rest);
@@ -266,12 +266,12 @@ fn integer_or_timestamp(
 fn timestamp(nanos: i128) -> ColumnarResult<CurrentValue> {
     match Timestamp::from_nanosecond(nanos) {
         Ok(time) => Ok(CurrentValue::Timestamp(time)),
-        Err(_) => damaged(format!("{nanos} ns since 1970 is no time")),
+        Err(_) => damaged(format!("invalid timestamp: {nanos} ns since 1970")),
     }
 }
 
 fn page_cut_off() -> ColumnarError {
-    ColumnarError::Damaged("a page ends before its values do".to_owned())
+    ColumnarError::Damaged("a page ends before its last value".to_owned())
 }
 
 fn not_in_dictionary() -> ColumnarError {

@@ -88,7 +88,7 @@ impl ParquetColumnPages {
     /// Moves to the start of a chunk.
     pub(super) fn start_chunk(&mut self, chunk: ParquetColumnChunk) -> ColumnarResult<()> {
         let end = chunk.start.checked_add(chunk.bytes).filter(|end| *end <= self.input.size());
-        let Some(end) = end else { return damaged("its footer points behind its end") };
+        let Some(end) = end else { return damaged("its footer points past the end of the file") };
         if self.remaining > 0 {
             return damaged("a row group has more values than rows");
         }
@@ -106,7 +106,7 @@ impl ParquetColumnPages {
             let header = self.read_header()?;
             self.at += header.header_size;
             if header.compressed_size > self.end - self.at {
-                return damaged("a page reaches behind its row group");
+                return damaged("a page extends past its row group");
             }
             self.load_page(header)?;
             self.at += header.compressed_size;
@@ -122,10 +122,10 @@ impl ParquetColumnPages {
                 return Ok(header);
             }
             if bytes < window {
-                return damaged("the header of a page is cut off");
+                return damaged("a page header is truncated");
             }
         }
-        unsupported("the header of a page is too large")
+        unsupported("a page header is too large")
     }
 
     fn load_page(&mut self, header: ParquetPageHeader) -> ColumnarResult<()> {
@@ -134,7 +134,7 @@ impl ParquetColumnPages {
         }
         if header.uncompressed_size > MAX_PAGE || header.compressed_size > MAX_PAGE {
             return unsupported(format!(
-                "a page has {} bytes, and the most is {MAX_PAGE}",
+                "a page has {} bytes (maximum {MAX_PAGE})",
                 header.uncompressed_size.max(header.compressed_size)
             ));
         }
@@ -160,7 +160,7 @@ impl ParquetColumnPages {
             }
             ParquetPageKind::DataVersion2 { values, encoding, levels, repetition, compressed: packed } => {
                 if repetition > 0 {
-                    return unsupported("a column holds more than one value in a row");
+                    return unsupported("a column has more than one value per row");
                 }
                 let levels = to_usize(levels)?;
                 let Some((before, behind)) = self.compressed.split_at_checked(levels) else {
@@ -213,7 +213,7 @@ impl ParquetColumnPages {
         self.decoder = match (encoding, self.storage) {
             (0, ParquetStorage::Booleans) => ParquetPageDecoder::Plain(at * 8),
             (0, _) => ParquetPageDecoder::Plain(at),
-            (2 | 8, ParquetStorage::Booleans) => return damaged("truth values have a dictionary"),
+            (2 | 8, ParquetStorage::Booleans) => return damaged("a boolean column has a dictionary"),
             (2 | 8, _) => match self.page.get(at) {
                 Some(width) => {
                     ParquetPageDecoder::DictionaryIndexes(ParquetHybridDecoder::new(u32::from(*width), at + 1, end)?)
@@ -237,11 +237,11 @@ impl ParquetColumnPages {
                 let prefixes = ParquetDeltaDecoder::new(&self.page, at)?;
                 let rests = ParquetDeltaDecoder::new(&self.page, prefixes.end_offset(&self.page)?)?;
                 if prefixes.remaining() != rests.remaining() {
-                    return damaged("a page has fewer texts than it says");
+                    return damaged("a page has fewer strings than it declares");
                 }
                 ParquetPageDecoder::DeltaStrings(prefixes, rests, rests.end_offset(&self.page)?)
             }
-            (other, _) => return unsupported(format!("a page has the encoding {other}")),
+            (other, _) => return unsupported(format!("a page has the unsupported encoding {other}")),
         };
         Ok(())
     }

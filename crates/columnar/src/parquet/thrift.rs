@@ -59,7 +59,7 @@ impl<'a> ThriftReader<'a> {
 
     fn cut_off<T>(&mut self) -> ColumnarResult<T> {
         self.truncated = true;
-        damaged("a header is cut off")
+        damaged("a header is truncated")
     }
 
     fn read_byte(&mut self) -> ColumnarResult<u8> {
@@ -89,7 +89,7 @@ impl<'a> ThriftReader<'a> {
     /// Reads an integer that is a count or an offset. Returns an error if it is negative.
     pub(super) fn read_count(&mut self) -> ColumnarResult<u64> {
         let number = self.read_int()?;
-        u64::try_from(number).or_else(|_| damaged(format!("a header counts {number}")))
+        u64::try_from(number).or_else(|_| damaged(format!("a header has the negative count {number}")))
     }
 
     fn take_bytes(&mut self, bytes: u64) -> ColumnarResult<&'a [u8]> {
@@ -153,7 +153,7 @@ impl<'a> ThriftReader<'a> {
     }
 
     fn skip(&mut self, kind: ThriftType, depth: u32) -> ColumnarResult<()> {
-        let Some(depth) = depth.checked_sub(1) else { return damaged("a header lies in itself too deep") };
+        let Some(depth) = depth.checked_sub(1) else { return damaged("a header is nested too deeply") };
         match kind {
             ThriftType::True | ThriftType::False => Ok(()),
             ThriftType::Byte => self.read_byte().map(|_| ()),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_in_itself_ends() {
+    fn rejects_deep_nesting() {
         let deep = vec![0x1c_u8; 100_000];
         let error = passed_over(&deep).unwrap_err();
         assert!(matches!(error, ColumnarError::Damaged(what) if what.contains("too deep")));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_lies_is_cut_off() {
+    fn rejects_false_counts() {
         let list = [0x19, 0xf5, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x02];
         assert!(passed_over(&list).is_err());
         let map = [0x1b, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x11];

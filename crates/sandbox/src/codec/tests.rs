@@ -73,7 +73,7 @@ fn every_change_comes_back_as_it_was() {
 
 /// Logs of earlier releases must stay readable, so never edit these bytes.
 #[test]
-fn what_was_written_before_is_read_as_it_was_meant() {
+fn reads_records_of_earlier_formats() {
     let written: [(&str, StateChange); 3] = [
         ("010162 0100000000000000", StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) }),
         ("06 0162 016b 00 03", {

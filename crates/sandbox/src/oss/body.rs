@@ -80,7 +80,7 @@ fn md5_mismatch() -> OssError {
 }
 
 fn incomplete_body(error: &dyn std::fmt::Display) -> OssError {
-    let message = format!("The body did not arrive as it was announced: {error}");
+    let message = format!("The body does not match its headers: {error}");
     OssError { message: message.into(), ..OssError::bad_request("RequestTimeout", "0002-00000070", "") }
 }
 

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_or_would_grow_is_refused() {
+    fn rejects_malformed_documents_and_entity_bombs() {
         let deep = format!("{}{}", "<a>".repeat(20), "</a>".repeat(20));
         let wide = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS));
         let bomb = "<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><a>&c;</a>";
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn reads_back_what_was_written() {
         let text = "a<b>&\"c'\r\n\t\u{1}é";
         let document = ResponseDocument::new("A", |to| to.write_text("B", text)).into_text();
         assert_eq!(parse_document(document.as_bytes()).unwrap().child_text("B").unwrap(), Some(text));

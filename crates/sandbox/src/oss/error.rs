@@ -155,14 +155,12 @@ impl From<SandboxRequestError> for OssError {
                 conflict("RestoreAlreadyInProgress", "0016-00000701", "The restore operation is in progress.")
             }
             SandboxRequestError::NoSuchTier => {
-                Self::bad_request("MalformedXML", "0016-00000703", "The tier is not one of this storage class.")
+                Self::bad_request("MalformedXML", "0016-00000703", "The storage class does not support this tier.")
             }
             SandboxRequestError::TierNotAllowed => Self::malformed_xml(),
-            SandboxRequestError::DaysOutOfRange => Self::bad_request(
-                "InvalidArgument",
-                "0016-00000704",
-                "The days are not within the range of this storage class.",
-            ),
+            SandboxRequestError::DaysOutOfRange => {
+                Self::bad_request("InvalidArgument", "0016-00000704", "Days is out of range for this storage class.")
+            }
             SandboxRequestError::PreconditionFailed => Self::precondition_failed(),
             SandboxRequestError::NoSuchUpload => not_found(
                 "NoSuchUpload",
@@ -182,7 +180,7 @@ impl From<SandboxRequestError> for OssError {
                 "Your proposed upload smaller than the minimum allowed size.",
             ),
             SandboxRequestError::Storage(error) => Self {
-                message: format!("The sandbox cannot use its files: {error}").into(),
+                message: format!("The sandbox cannot read or write its files: {error}").into(),
                 ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "0000-00000001", "")
             },
         }

@@ -104,7 +104,7 @@ fn parse_days(action: &RequestElement, known: &[&str]) -> Result<u32, OssError> 
 
 fn unsupported_rule() -> OssError {
     OssError::not_implemented(
-        "The sandbox keeps lifecycle rules by prefix and tags that expire objects or change their class after days",
+        "The sandbox supports only lifecycle rules with a prefix, tags, and expiration or transitions after days",
     )
 }
 

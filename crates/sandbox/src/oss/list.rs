@@ -41,7 +41,7 @@ impl<'r> OssListRequest<'r> {
         let url = match request.non_empty_param("encoding-type") {
             None => false,
             Some("url") => true,
-            Some(_) => return Err(OssError::invalid_argument("The encoding type is url, or there is none.")),
+            Some(_) => return Err(OssError::invalid_argument("The encoding type must be url.")),
         };
         Ok(Self {
             bucket: request.bucket()?,

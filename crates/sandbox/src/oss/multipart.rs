@@ -61,7 +61,7 @@ pub(super) async fn put_part(
 ) -> Result<Response<OssResponseBody>, OssError> {
     request.allow_params(&["uploadId", "partNumber"])?;
     if request.headers.contains_key("x-oss-copy-source") {
-        return Err(OssError::not_implemented("The sandbox copies no objects in OSS's dialect."));
+        return Err(OssError::not_implemented("The sandbox does not support copying objects in OSS requests."));
     }
     let number = part_number(request.param("partNumber"))?;
     let RequestedObject { bucket, key, .. } = request.target()?;

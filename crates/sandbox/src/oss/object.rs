@@ -97,7 +97,7 @@ pub(super) async fn put(
 ) -> Result<Response<OssResponseBody>, OssError> {
     // Everything that can be rejected is rejected before the body is received.
     if request.headers.contains_key("x-oss-copy-source") {
-        return Err(OssError::not_implemented("The sandbox copies no objects in OSS's dialect."));
+        return Err(OssError::not_implemented("The sandbox does not support copying objects in OSS requests."));
     }
     let RequestedObject { bucket, key, .. } = request.target()?;
     request.allow_params(&["encoding-type"])?;

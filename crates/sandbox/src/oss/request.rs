@@ -80,7 +80,7 @@ impl OssRequest {
         match self.query.iter().find(|(name, _)| !known(name)) {
             None => Ok(()),
             Some((name, _)) => {
-                let message = format!("The sandbox does not know the parameter {name} here");
+                let message = format!("The sandbox does not support the parameter {name} here");
                 Err(OssError { message: message.into(), ..OssError::not_implemented("") })
             }
         }

@@ -184,7 +184,7 @@ async fn handle_object_request(
     let mut named = subresources.into_iter().filter(|name| request.has_param(name));
     let subresource = named.next();
     if named.next().is_some() {
-        return Err(OssError::invalid_argument("A request is about one sub-resource."));
+        return Err(OssError::invalid_argument("A request must have only one sub-resource."));
     }
     let headers: &HeaderMap = &request.headers;
     match (&request.method, subresource) {

@@ -92,7 +92,7 @@ pub(super) fn verify(
 
 fn parse_signature(request: &OssRequest) -> Result<Option<ParsedSignature<'_>>, OssError> {
     let malformed =
-        || OssError::bad_request("InvalidArgument", "0002-00000205", "The signature is not one of version 4.");
+        || OssError::bad_request("InvalidArgument", "0002-00000205", "The signature is not a version 4 signature.");
     let payload = request.header("x-oss-content-sha256").unwrap_or("UNSIGNED-PAYLOAD");
     if let Some(header) = request.headers.get("authorization") {
         let header = header.to_str().ok().and_then(|header| header.strip_prefix(ALGORITHM)).ok_or_else(malformed)?;
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_signed_so_is_refused() {
+    fn rejects_any_other_signature() {
         let (request, now) = published(1_702_743_657, &[], "", PLAIN);
         assert_eq!(verify(&request, "ak", "other", now).unwrap_err().code, "SignatureDoesNotMatch");
         assert_eq!(verify(&request, "other", "sk", now).unwrap_err().code, "InvalidAccessKeyId");
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_signature_is_said_so() {
+    fn rejects_malformed_signatures() {
         let signed = |authorization: &str| {
             let headers = [("authorization", authorization), ("x-oss-date", "20231216T162057Z")];
             verified(&request(Method::GET, "/b/k", &headers), Timestamp::UNIX_EPOCH)

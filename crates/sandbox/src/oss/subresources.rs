@@ -100,9 +100,10 @@ fn parse_restore_request(document: &[u8]) -> Result<RestoreParameters, OssError>
     asked.check_children(&["Days", "JobParameters"])?;
     let days = match asked.child_text("Days")? {
         None => 1,
-        Some(days) => days.trim().parse().map_err(|_| {
-            OssError::bad_request("MalformedXML", "0016-00000708", "The days are not a number of days.")
-        })?,
+        Some(days) => days
+            .trim()
+            .parse()
+            .map_err(|_| OssError::bad_request("MalformedXML", "0016-00000708", "Days must be an integer."))?,
     };
     let tier = match asked.child("JobParameters")? {
         None => None,
@@ -110,7 +111,7 @@ fn parse_restore_request(document: &[u8]) -> Result<RestoreParameters, OssError>
             parameters.check_children(&["Tier"])?;
             let name = parameters.child_text("Tier")?.ok_or_else(OssError::malformed_xml)?;
             let unknown = || {
-                OssError::bad_request("MalformedXML", "0016-00000703", "The tier is not Expedited, Standard or Bulk.")
+                OssError::bad_request("MalformedXML", "0016-00000703", "The tier must be Expedited, Standard or Bulk.")
             };
             Some(RetrievalTier::parse(name).ok_or_else(unknown)?)
         }

@@ -87,23 +87,23 @@ fn grants(acl: StoredAcl) -> Vec<dto::Grant> {
 /// Returns the canned ACL that has exactly these grants.
 fn canned_acl_of_grants(policy: &dto::AccessControlPolicy) -> S3Result<StoredAcl> {
     let Some(grants) = policy.grants.as_ref().filter(|_| policy.owner.is_some()) else {
-        return Err(s3_error!(MalformedACLError, "An access control policy has an owner and grants"));
+        return Err(s3_error!(MalformedACLError, "An access control policy must have an owner and grants"));
     };
     let mut groups = Vec::new();
     for grant in grants {
         let permission = grant.permission.as_ref().map_or("", dto::Permission::as_str);
         let Some(grantee) = &grant.grantee else {
-            return Err(s3_error!(MalformedACLError, "A grant has a grantee"));
+            return Err(s3_error!(MalformedACLError, "A grant must have a grantee"));
         };
         match (&grantee.uri, &grantee.id) {
             (Some(uri), _) => groups.push((uri.as_str(), permission)),
             (None, Some(id)) if permission == "FULL_CONTROL" && owner().id.as_ref() == Some(id) => {}
-            _ => return Err(s3_error!(NotImplemented, "The sandbox grants to its owner and to groups only")),
+            _ => return Err(s3_error!(NotImplemented, "The sandbox supports grants only to its owner and to groups")),
         }
     }
     groups.sort_unstable();
     [StoredAcl::Private, StoredAcl::PublicRead, StoredAcl::PublicReadWrite, StoredAcl::AuthenticatedRead]
         .into_iter()
         .find(|acl| group_grants(*acl) == groups)
-        .ok_or_else(|| s3_error!(NotImplemented, "The sandbox knows no ACL but the canned ones"))
+        .ok_or_else(|| s3_error!(NotImplemented, "The sandbox supports only canned ACLs"))
 }

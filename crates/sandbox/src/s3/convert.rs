@@ -80,7 +80,7 @@ pub(super) fn parse_canned_acl(asked: Option<&dto::ObjectCannedACL>) -> S3Result
     match asked.map(dto::ObjectCannedACL::as_str) {
         // The object's owner and the bucket's owner are the same here, so these two grant nothing more.
         None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(StoredAcl::Private),
-        Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox has no aws-exec-read")),
+        Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox does not support aws-exec-read")),
         Some(name) => {
             let known = StoredAcl::parse(name).filter(|acl| *acl != StoredAcl::Default);
             known.ok_or_else(|| s3_error!(InvalidArgument, "The canned ACL `{name}` does not exist"))

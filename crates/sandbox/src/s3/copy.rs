@@ -16,7 +16,7 @@ pub(super) fn copy_object(
 ) -> S3Result<S3Response<dto::CopyObjectOutput>> {
     let S3Request { input, headers, .. } = request;
     let dto::CopySource::Bucket { bucket, key, version_id } = &input.copy_source else {
-        return Err(s3_error!(NotImplemented, "The sandbox copies from buckets only"));
+        return Err(s3_error!(NotImplemented, "The sandbox can copy only from buckets"));
     };
     reject_grant_headers(&headers)?;
     let source = RequestedObject { bucket, key, version: version_id.as_deref() };

@@ -30,7 +30,7 @@ pub(super) fn delete_objects(
 ) -> S3Result<S3Response<dto::DeleteObjectsOutput>> {
     let dto::DeleteObjectsInput { bucket, delete, .. } = request.input;
     if delete.objects.is_empty() || delete.objects.len() > MAX_KEYS {
-        return Err(s3_error!(MalformedXML, "A request deletes from 1 to {MAX_KEYS} objects"));
+        return Err(s3_error!(MalformedXML, "A request must delete 1 to {MAX_KEYS} objects"));
     }
     sandbox.with_bucket(&bucket, |_| ())?;
     let quiet = delete.quiet.unwrap_or(false);

@@ -106,7 +106,7 @@ impl From<SandboxRequestError> for S3Error {
                 s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size")
             }
             SandboxRequestError::Storage(error) => {
-                let message = format!("The sandbox cannot use its files: {error}");
+                let message = format!("The sandbox cannot read or write its files: {error}");
                 s3_error!(error, InternalError, "{message}")
             }
         }

@@ -73,7 +73,7 @@ pub(super) fn complete_multipart_upload(
     let mut wanted: Vec<(u16, String)> = Vec::with_capacity(parts.len());
     for part in parts {
         let (Some(number), Some(tag)) = (part.part_number, part.e_tag) else {
-            return Err(s3_error!(MalformedXML, "A part has a number and an entity tag"));
+            return Err(s3_error!(MalformedXML, "A part must have a number and an entity tag"));
         };
         let number = part_number(number)?;
         if wanted.last().is_some_and(|(last, _)| *last >= number) {
@@ -85,7 +85,7 @@ pub(super) fn complete_multipart_upload(
         wanted.push((number, tag.into_value()));
     }
     if wanted.is_empty() {
-        return Err(s3_error!(MalformedXML, "An upload is completed with at least one part"));
+        return Err(s3_error!(MalformedXML, "An upload must have at least one part"));
     }
     let (tag, version_id) =
         sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &wanted, MIN_PART, &condition)?;

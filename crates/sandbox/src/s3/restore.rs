@@ -15,10 +15,10 @@ pub(super) fn restore_object(
 ) -> S3Result<S3Response<dto::RestoreObjectOutput>> {
     let input = request.input;
     let Some(asked) = input.restore_request else {
-        return Err(s3_error!(MalformedXML, "A restore has a RestoreRequest"));
+        return Err(s3_error!(MalformedXML, "A restore must have a RestoreRequest"));
     };
     if asked.select_parameters.is_some() || asked.output_location.is_some() || asked.type_.is_some() {
-        return Err(s3_error!(NotImplemented, "The sandbox restores objects and selects nothing from them"));
+        return Err(s3_error!(NotImplemented, "The sandbox does not support SELECT requests"));
     }
     let tier = asked.glacier_job_parameters.map(|parameters| parameters.tier).or(asked.tier);
     let tier = match tier {
@@ -26,7 +26,7 @@ pub(super) fn restore_object(
         Some(name) => RetrievalTier::parse(name.as_str())
             .ok_or_else(|| s3_error!(MalformedXML, "The tier must be Standard, Bulk or Expedited"))?,
     };
-    let days = asked.days.ok_or_else(|| s3_error!(MalformedXML, "A restore has a number of days"))?;
+    let days = asked.days.ok_or_else(|| s3_error!(MalformedXML, "A restore must have a number of days"))?;
     let days = u32::try_from(days).ok().filter(|days| *days > 0);
     let days = days.ok_or_else(|| invalid_argument("The number of days must be at least 1"))?;
     let version = requested_version(input.version_id.as_ref())?;

@@ -28,7 +28,7 @@ pub(super) fn put_bucket_lifecycle_configuration(
     request: S3Request<dto::PutBucketLifecycleConfigurationInput>,
 ) -> S3Result<S3Response<dto::PutBucketLifecycleConfigurationOutput>> {
     let Some(configuration) = request.input.lifecycle_configuration else {
-        return Err(s3_error!(MalformedXML, "A lifecycle has rules"));
+        return Err(s3_error!(MalformedXML, "A lifecycle must have rules"));
     };
     let rules = configuration.rules.into_iter().map(parse_rule).collect::<S3Result<_>>()?;
     let rules = validate_rules(rules).map_err(|fault| match fault {
@@ -67,7 +67,7 @@ pub(super) fn put_bucket_ownership_controls(
 ) -> S3Result<S3Response<dto::PutBucketOwnershipControlsOutput>> {
     let dto::PutBucketOwnershipControlsInput { bucket, ownership_controls, .. } = request.input;
     let [rule] = &ownership_controls.rules[..] else {
-        return Err(s3_error!(MalformedXML, "Ownership controls have one rule"));
+        return Err(s3_error!(MalformedXML, "Ownership controls must have one rule"));
     };
     sandbox.set_ownership(&bucket, parse_ownership(&rule.object_ownership)?)?;
     Ok(S3Response::new(dto::PutBucketOwnershipControlsOutput {}))
@@ -84,7 +84,7 @@ pub(super) fn delete_bucket_ownership_controls(
 /// Parses the object ownership of a bucket.
 pub(super) fn parse_ownership(asked: &dto::ObjectOwnership) -> S3Result<ObjectOwnership> {
     let known = ObjectOwnership::parse(asked.as_str()).filter(|ownership| *ownership != ObjectOwnership::NotSet);
-    known.ok_or_else(|| s3_error!(MalformedXML, "There is no such object ownership"))
+    known.ok_or_else(|| s3_error!(MalformedXML, "The object ownership is not valid"))
 }
 
 /// Returns an error if the bucket's owner owns all objects, so that the bucket allows no ACLs.
@@ -128,13 +128,13 @@ fn parse_rule(rule: dto::LifecycleRule) -> S3Result<LifecycleRule> {
     let tags = filter.tag.into_iter().chain(and.tags.unwrap_or_default());
     let pairs = tags.map(|tag| match (tag.key, tag.value) {
         (Some(key), Some(value)) => Ok((key.into(), value.into())),
-        _ => Err(s3_error!(MalformedXML, "A tag has a key and a value")),
+        _ => Err(s3_error!(MalformedXML, "A tag must have a key and a value")),
     });
     let prefix = and.prefix.or(filter.prefix).or(rule.prefix).unwrap_or_default();
     let enabled = match rule.status.as_str() {
         "Enabled" => true,
         "Disabled" => false,
-        _ => return Err(s3_error!(MalformedXML, "A rule's status is Enabled or Disabled")),
+        _ => return Err(s3_error!(MalformedXML, "A rule's status must be Enabled or Disabled")),
     };
     Ok(LifecycleRule {
         id: rule.id.unwrap_or_default().into(),
@@ -148,7 +148,7 @@ fn parse_rule(rule: dto::LifecycleRule) -> S3Result<LifecycleRule> {
 
 fn parse_transition(transition: dto::Transition) -> S3Result<(u32, ObjectStorageClass)> {
     let class = transition.storage_class.as_ref().and_then(|class| ObjectStorageClass::parse(class.as_str()));
-    let class = class.ok_or_else(|| s3_error!(MalformedXML, "A transition is to a storage class"))?;
+    let class = class.ok_or_else(|| s3_error!(MalformedXML, "A transition must have a storage class"))?;
     Ok((parse_days(transition.days, transition.date.is_some())?, class))
 }
 
@@ -164,7 +164,7 @@ fn parse_days(days: Option<i32>, has_date: bool) -> S3Result<u32> {
 fn unsupported_rule() -> s3s::S3Error {
     s3_error!(
         NotImplemented,
-        "The sandbox keeps lifecycle rules by prefix and tags that expire objects or change their class after days"
+        "The sandbox supports only lifecycle rules with a prefix, tags, and expiration or transitions after days"
     )
 }
 

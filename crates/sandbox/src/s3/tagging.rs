@@ -27,7 +27,7 @@ pub(super) fn put_object_tagging(
     let input = request.input;
     let pairs = input.tagging.tag_set.into_iter().map(|tag| match (tag.key, tag.value) {
         (Some(key), Some(value)) => Ok((key.into(), value.into())),
-        _ => Err(s3_error!(MalformedXML, "A tag has a key and a value")),
+        _ => Err(s3_error!(MalformedXML, "A tag must have a key and a value")),
     });
     let tags = tags::check(pairs.collect::<S3Result<_>>()?).map_err(tag_error)?;
     let version = requested_version(input.version_id.as_ref())?;

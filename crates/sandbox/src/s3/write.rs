@@ -53,7 +53,7 @@ pub(super) fn header_tags(header: Option<&str>) -> S3Result<SharedTags> {
 /// Rejects the headers that name grantees. Only canned ACLs are supported.
 pub(super) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
     if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
-        return Err(s3_error!(NotImplemented, "The sandbox knows canned ACLs only, no x-amz-grant headers"));
+        return Err(s3_error!(NotImplemented, "The sandbox supports only canned ACLs, not x-amz-grant headers"));
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ pub(super) fn parse_precondition(
         (None, None) => Ok(WritePrecondition::Always),
         (None, Some(dto::ETagCondition::Any)) => Ok(WritePrecondition::Absent),
         (Some(dto::ETagCondition::ETag(etag)), None) => Ok(WritePrecondition::Matches(etag.value().to_owned())),
-        _ => Err(s3_error!(NotImplemented, "A write takes `If-None-Match: *` or `If-Match` with one entity tag")),
+        _ => Err(s3_error!(NotImplemented, "A write supports `If-None-Match: *` or `If-Match` with one entity tag")),
     }
 }
 
@@ -85,7 +85,7 @@ fn incomplete_body(why: &str) -> S3Error {
     if why.contains("Sha256Mismatch") {
         return content_mismatch();
     }
-    s3_error!(IncompleteBody, "The body did not arrive as it was announced: {why}")
+    s3_error!(IncompleteBody, "The body does not match its headers: {why}")
 }
 
 /// Receives a body and checks it against every digest in the headers and trailers. Returns the checksums as response

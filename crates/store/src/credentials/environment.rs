@@ -28,10 +28,10 @@ enum CredentialVariableError {
     #[error(transparent)]
     InvalidFormat(#[from] CredentialFormatError),
     /// A value that cannot be sent in a header.
-    #[error("{0} holds a line break, a control character or one outside ASCII: set it to the bare value")]
+    #[error("{0} contains a line break, a control character or a non-ASCII character: set it to the bare value")]
     InvalidHeaderValue(&'static str),
     /// A value that is not a valid URL.
-    #[error("{0} is no URL: write it as in {1}")]
+    #[error("{0} is not a valid URL: use a value like {1}")]
     InvalidUrl(&'static str, &'static str),
 }
 
@@ -159,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_credential_is_refused_and_not_shown() {
+    fn rejects_invalid_credentials_without_showing_them() {
         for (value, why) in [
-            ("hushhush\n", "has white space at its beginning or end"),
-            (" hushhush", "has white space at its beginning or end"),
-            ("hush hush", "holds white space"),
-            ("hush\u{1b}hush", "holds white space, a control character"),
-            ("hushhüsh", "holds white space"),
+            ("hushhush\n", "starts or ends with white space"),
+            (" hushhush", "starts or ends with white space"),
+            ("hush hush", "contains white space"),
+            ("hush\u{1b}hush", "contains white space, a control character"),
+            ("hushhüsh", "contains white space"),
         ] {
             for name in [KEY, SECRET, TOKEN] {
                 let mut variables = vec![(KEY, "id"), (SECRET, "s"), (TOKEN, "t")];
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sdk_of_aws_cannot_use_is_named_and_not_shown() {
+    fn names_variables_that_the_aws_sdk_cannot_use() {
         let said = |variables: &[(&str, &str)]| {
             let of = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
             check_aws_variables(of).err().map(|error| error.to_string())

@@ -71,9 +71,12 @@ async fn buffer_body(mut answer: HttpResponse, host: &str) -> Result<HttpRespons
             Ok(answer)
         }
         Err(error) if error.is::<LengthLimitError>() => {
-            let why = format!("the answer of {host} has more than {MAX_ANSWER} bytes, which no credentials have");
+            let why = format!("the response from {host} is longer than {MAX_ANSWER} bytes, too long for credentials");
             Err(ConnectorError::user(why.into()))
         }
-        Err(error) => Err(ConnectorError::io(format!("the answer of {host}: {}", root_cause(&*error)).into())),
+        Err(error) => {
+            let why = format!("cannot read the response from {host}: {}", root_cause(&*error));
+            Err(ConnectorError::io(why.into()))
+        }
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<AwsCredent
     let found = tokio::time::timeout(scaled(FIRST_CREDENTIALS_TIMEOUT), Box::pin(load_aws_chain(http))).await;
     found.unwrap_or_else(|_| {
         let late = TimeLimitError(scaled(FIRST_CREDENTIALS_TIMEOUT));
-        Err(CredentialsError::provider_error(format!("neither profile nor metadata service gave any: {late}")))
+        Err(CredentialsError::provider_error(format!("neither a profile nor a metadata service provided any: {late}")))
     })
 }
 
@@ -76,7 +76,7 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
     };
     let provider = environment
         .credentials_provider()
-        .ok_or_else(|| CredentialsError::not_loaded("no provider of credentials is configured"))?;
+        .ok_or_else(|| CredentialsError::not_loaded("no credentials provider is configured"))?;
     let provider = PrefetchedProvider::prefetch(ValidatingProvider::wrap(provider)).await?;
     Ok(AwsCredentialSource { provider, region: environment.region().map(ToString::to_string) })
 }

@@ -56,15 +56,15 @@ struct CredentialProcessChain {
 enum CredentialProcessError {
     #[error("cannot run the profile's credential_process: {0}")]
     Start(#[source] io::Error),
-    #[error("cannot read what the profile's credential_process writes: {0}")]
+    #[error("cannot read the output of the profile's credential_process: {0}")]
     Read(#[source] io::Error),
-    #[error("the profile's credential_process has written more than {MAX_OUTPUT} bytes, which no credentials have")]
+    #[error("the profile's credential_process wrote more than {MAX_OUTPUT} bytes, too much for credentials")]
     TooLong,
-    #[error("the profile's credential_process ended with {status}: {stderr}")]
+    #[error("the profile's credential_process failed ({status}): {stderr}")]
     Failed { status: ExitStatus, stderr: String },
-    #[error("the profile's credential_process did not end: {0}")]
+    #[error("the profile's credential_process did not finish: {0}")]
     TimedOut(timeouts::TimeLimitError),
-    #[error("the profile's credential_process wrote no credentials: {0}")]
+    #[error("the profile's credential_process returned no valid credentials: {0}")]
     InvalidOutput(&'static str),
 }
 
@@ -162,7 +162,7 @@ impl CredentialProcessProvider {
             }
             parse_credentials(&stdout).map_err(CredentialProcessError::InvalidOutput)
         };
-        let waiting_for = || "it has not ended".to_owned();
+        let waiting_for = || "it has not finished".to_owned();
         let ran = timeouts::with_time_limit(
             scaled(PROCESS_TIMEOUT),
             "the profile's credential_process",
@@ -216,7 +216,9 @@ fn printable_stderr(stderr: &[u8]) -> String {
 
 /// Parses the output of a process. Names are compared without regard to case, as in the SDK.
 fn parse_credentials(text: &[u8]) -> Result<Credentials, &'static str> {
-    let Ok(Json::Object(document)) = serde_json::from_slice(text) else { return Err("it is no JSON object") };
+    let Ok(Json::Object(document)) = serde_json::from_slice(text) else {
+        return Err("its output is not a JSON object");
+    };
     let found = |name: &str| document.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let text = |name: &str| found(name).and_then(Json::as_str).map(str::to_owned);
     if found("Version").and_then(Json::as_i64) != Some(1) {
@@ -225,7 +227,7 @@ fn parse_credentials(text: &[u8]) -> Result<Credentials, &'static str> {
     let key = text("AccessKeyId").ok_or("it has no AccessKeyId")?;
     let secret = text("SecretAccessKey").ok_or("it has no SecretAccessKey")?;
     let until = match text("Expiration") {
-        Some(until) => Some(SystemTime::from(until.parse::<Timestamp>().map_err(|_| "its Expiration is no time")?)),
+        Some(until) => Some(SystemTime::from(until.parse::<Timestamp>().map_err(|_| "its Expiration is not a time")?)),
         None => None,
     };
     Ok(Credentials::new(key, secret, text("SessionToken"), until, "CredentialProcess"))

@@ -47,7 +47,7 @@ async fn ran(command: &str) -> Result<Credentials, String> {
 }
 
 #[tokio::test]
-async fn what_a_process_writes_is_taken() {
+async fn reads_credentials_from_a_process() {
     let given = ran(
         r#"echo '{"version": 1, "AccessKeyId": "K", "secretaccesskey": "S", "SessionToken": "T", "Expiration": "2030-01-02T03:04:05Z"}'"#,
     )
@@ -67,10 +67,10 @@ async fn a_process_without_an_end_or_a_bound_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_is_no_credential_is_refused_and_not_shown() {
+async fn rejects_invalid_credentials_without_showing_them() {
     for (command, why) in [
-        ("echo hushhush", "no JSON object"),
-        ("echo '[]'", "no JSON object"),
+        ("echo hushhush", "not a JSON object"),
+        ("echo '[]'", "not a JSON object"),
         (r#"echo '{"Version": 2, "AccessKeyId": "K", "SecretAccessKey": "hushhush"}'"#, "Version"),
         (r#"echo '{"Version": 1, "SecretAccessKey": "hushhush"}'"#, "AccessKeyId"),
         (r#"echo '{"Version": 1, "AccessKeyId": "K"}'"#, "SecretAccessKey"),

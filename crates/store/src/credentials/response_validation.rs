@@ -37,9 +37,9 @@ const CREDENTIAL_FIELDS: [&str; 4] = ["AccessKeyId", "SecretAccessKey", "Token",
 /// Why a response is rejected. The messages never contain its values.
 #[derive(Debug, thiserror::Error)]
 enum CredentialResponseError {
-    #[error("the answer of {0} names no role that could be asked for")]
+    #[error("the response from {0} names no valid role")]
     InvalidRoleName(String),
-    #[error("the answer of {0} holds no credentials: {1}")]
+    #[error("the response from {0} contains no valid credentials: {1}")]
     InvalidCredentials(String, #[source] CredentialFormatError),
 }
 
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(of(roles, "A.role@x\r\n").as_deref(), Ok("A.role@x"));
         for none in ["", "\n", "two\nroles", "a b", "ü", "a?b", "a#b", "<html>", "\u{1b}"] {
             let said = of(roles, none).expect_err("none");
-            assert_eq!(said, "the answer of host:80 names no role that could be asked for", "{none:?}");
+            assert_eq!(said, "the response from host:80 names no valid role", "{none:?}");
         }
         let region = "/latest/meta-data/placement/region";
         assert_eq!(of(region, "eu-west-1\n").as_deref(), Ok("eu-west-1"));
@@ -173,7 +173,10 @@ mod tests {
             ("<A><R><Credentials><SessionToken>A&#127;</SessionToken></Credentials></R></A>", "SessionToken"),
         ] {
             let said = of("/role", document).expect_err("refused");
-            assert!(said.starts_with(&format!("the answer of host:80 holds no credentials: {name} ")), "{said}");
+            assert!(
+                said.starts_with(&format!("the response from host:80 contains no valid credentials: {name} ")),
+                "{said}"
+            );
             assert!(!said.contains("hush"), "{said}");
         }
         for whole in [

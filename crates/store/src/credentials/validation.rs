@@ -15,16 +15,16 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CredentialFormatError {
     /// White space at the start or end, usually copied by accident.
-    #[error("{0} has white space at its beginning or end: set it to the bare value")]
+    #[error("{0} starts or ends with white space: set it to the bare value")]
     SurroundingSpace(String),
     /// A character that a header cannot contain.
-    #[error("{0} holds white space, a control character or one outside ASCII, and credentials have none of these")]
+    #[error("{0} contains white space, a control character or a non-ASCII character, which credentials never do")]
     InvalidCharacter(String),
     /// An empty value.
     #[error("{0} is empty")]
     Empty(&'static str),
     /// Not a valid region name.
-    #[error("{0} is not a valid region: letters, digits, `-` and `_`")]
+    #[error("{0} is not a valid region: use only letters, digits, `-` and `_`")]
     InvalidRegion(String),
 }
 
@@ -143,7 +143,7 @@ mod tests {
     use crate::web::root_cause;
 
     #[tokio::test]
-    async fn what_cannot_be_signed_with_is_not_handed_on() {
+    async fn rejects_credentials_that_cannot_sign() {
         let of = |key: &str, secret: &str, token: &str| {
             let credentials = Credentials::new(key, secret, Some(token.to_owned()), None, "test");
             ValidatingProvider::wrap(SharedCredentialsProvider::new(credentials))

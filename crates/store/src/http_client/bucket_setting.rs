@@ -99,10 +99,10 @@ fn parse_tag_rules(document: &[u8]) -> Result<Vec<TagLifecycleRule>, InvalidSett
         }
     }))?;
     if count > MAX_RULES {
-        return Err(format!("it has {count} rules, and the most is {MAX_RULES}"));
+        return Err(format!("it has {count} rules; the maximum is {MAX_RULES}"));
     }
     if crowded {
-        return Err(format!("a rule looks at more than {MAX_KEYS} tags"));
+        return Err(format!("a rule filters on more than {MAX_KEYS} tags"));
     }
     if whole { Ok(rules) } else { Err(unexpected_document()) }
 }
@@ -139,7 +139,7 @@ fn parse_ownership(document: &[u8]) -> Result<OwnershipSetting, InvalidSettingRe
         Some("BucketOwnerEnforced") => Ok(OwnershipSetting::BucketOwnerEnforced),
         Some("BucketOwnerPreferred") => Ok(OwnershipSetting::BucketOwnerPreferred),
         Some("ObjectWriter") => Ok(OwnershipSetting::ObjectWriter),
-        Some(_) => Err("it names an ownership that is not known".to_owned()),
+        Some(_) => Err("its object ownership is unknown".to_owned()),
     }
 }
 
@@ -148,7 +148,7 @@ fn describe_xml_error(read: Result<(), XmlReadError>) -> Result<(), InvalidSetti
 }
 
 fn unexpected_document() -> InvalidSettingReason {
-    "it is another document than was asked for".to_owned()
+    "it is not the requested document".to_owned()
 }
 
 #[cfg(test)]
@@ -202,20 +202,20 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_can_have_is_refused() {
+    fn rejects_settings_that_no_server_has() {
         let many = |count: usize| {
             let rule = "<Rule><Status>Enabled</Status><Tag><Key>k</Key></Tag></Rule>";
             format!("<LifecycleConfiguration>{}</LifecycleConfiguration>", rule.repeat(count))
         };
         assert_eq!(parse_tag_rules(many(1000).as_bytes()).map(|rules| rules.len()), Ok(1000));
-        assert_eq!(parse_tag_rules(many(1001).as_bytes()), Err("it has 1001 rules, and the most is 1000".to_owned()));
+        assert_eq!(parse_tag_rules(many(1001).as_bytes()), Err("it has 1001 rules; the maximum is 1000".to_owned()));
         let keys = |count: usize| {
             let tags: String = (0..count).map(|n| format!("<Tag><Key>{n}</Key></Tag>")).collect::<Vec<_>>().concat();
             let rule = format!("<Rule><Status>Disabled</Status>{tags}</Rule>");
             parse_tag_rules(format!("<LifecycleConfiguration>{rule}</LifecycleConfiguration>").as_bytes())
         };
         assert_eq!(keys(100), Ok(Vec::new()));
-        assert_eq!(keys(101), Err("a rule looks at more than 100 tags".to_owned()));
+        assert_eq!(keys(101), Err("a rule filters on more than 100 tags".to_owned()));
         for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
             let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><VersioningConfiguration>&b;</VersioningConfiguration>";
             for document in ["", "no XML", "<ListAllMyBucketsResult/>", "<LifecycleConf", bomb] {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn that_nobody_has_set_it_is_an_answer_and_other_refusals_are_none() {
+    fn accepts_only_the_not_set_error_as_an_answer() {
         let said = |status, code: &str, question| {
             let mut fault = StoreError::without_response(FaultClass::Rejected, code, "", String::new());
             fault.status = Some(status);
@@ -268,7 +268,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(inner in "[<>/&;RuleTagKyStsIDEnabl ]{0,80}") {
+        fn never_panics(inner in "[<>/&;RuleTagKyStsIDEnabl ]{0,80}") {
             for root in ["LifecycleConfiguration", "VersioningConfiguration", "OwnershipControls"] {
                 let document = format!("<{root}>{inner}</{root}>");
                 for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
@@ -278,7 +278,7 @@ mod tests {
         }
 
         #[test]
-        fn every_enabled_rule_with_tags_is_told(rules in proptest::collection::vec(
+        fn returns_every_enabled_rule_with_tags(rules in proptest::collection::vec(
             (any::<bool>(), "[a-z]{1,8}", proptest::collection::btree_set("[a-zA-Z:]{1,12}", 0..4)), 0..12
         )) {
             let document: Vec<_> = rules.iter().map(|(on, id, keys)| {

@@ -166,14 +166,14 @@ impl ResponseBody {
         let (host, request, limit) = (self.pool.authority(), self.request_line.as_deref(), self.stall_detector.limit());
         let announce = |so_far: Duration, moved: u64| {
             let what = || match request {
-                Some(request) => format!("{moved} bytes of the answer to {request} came in that time"),
-                None => format!("{moved} bytes of an answer came in that time"),
+                Some(request) => format!("{moved} bytes of the response to {request} arrived in that time"),
+                None => format!("{moved} bytes of a response arrived in that time"),
             };
             timeouts::report_wait(host, so_far, limit, what);
         };
         self.stall_detector.poll_stalled(cx, announce).map(|stalled| {
-            let of = request.map_or_else(String::new, |request| format!(" of the answer to {request}"));
-            io::Error::new(io::ErrorKind::TimedOut, format!("{host} has sent {stalled}{of}"))
+            let to = request.map_or_else(String::new, |request| format!(" in response to {request}"));
+            io::Error::new(io::ErrorKind::TimedOut, format!("{host} sent {stalled}{to}"))
         })
     }
 }

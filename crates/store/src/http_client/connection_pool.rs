@@ -55,7 +55,7 @@ impl ConnectionPool {
             let io = self.connector.connect(self.url.clone()).await.map_err(|error| root_cause(&*error))?;
             let mut lane = HttpConnection::new(io).await.map_err(|error| root_cause(&error))?;
             if lane.closes_or_sends_early().await {
-                return Err("the server hangs up, or speaks before it is asked".to_owned());
+                return Err("the server closes the connection, or sends data before a request".to_owned());
             }
             Ok(lane)
         });

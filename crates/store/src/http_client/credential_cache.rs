@@ -109,7 +109,7 @@ impl RenewalAttempt {
 
 impl Drop for RenewalAttempt {
     fn drop(&mut self) {
-        let cut_off = || Err(NoCredentialsError::new("the request for them was interrupted"));
+        let cut_off = || Err(NoCredentialsError::new("the request for credentials was interrupted"));
         let answer = self.result.take().unwrap_or_else(cut_off);
         self.shared.lock().finish_attempt(answer, SystemTime::now(), Instant::now());
         self.shared.attempt_ended.send_replace(());
@@ -196,7 +196,7 @@ impl CredentialCacheState {
 }
 
 fn timeout_error(allowed: Duration) -> NoCredentialsError {
-    NoCredentialsError::new(&format!("the source of credentials gave none within {}", DisplaySeconds(allowed)))
+    NoCredentialsError::new(&format!("the credentials provider did not respond within {}", DisplaySeconds(allowed)))
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl ErrorDocument {
             return self.message.clone();
         }
         let mut message = match self.message.trim_end_matches('.') {
-            "" => "the bucket is elsewhere".to_owned(),
+            "" => "the bucket is at another endpoint".to_owned(),
             said => said.to_owned(),
         };
         for (what, place) in [("endpoint", &self.endpoint), ("region", &self.region)] {

@@ -194,19 +194,19 @@ impl ListPageParser {
         }
         if self.count > MAX_ENTRIES {
             return Err(ListPageError::Untrusted(format!(
-                "it has {} entries, and the most is {MAX_ENTRIES}",
+                "it has {} entries; the maximum is {MAX_ENTRIES}",
                 self.count
             )));
         }
         let longest = [&self.token, &self.next_key, &self.next_version].map(String::len).into_iter().max();
         if longest.is_some_and(|longest| longest > MAX_MARKER_BYTES) {
-            return Err(ListPageError::untrusted("where to go on is longer than any key or token"));
+            return Err(ListPageError::untrusted("its continuation marker is too long"));
         }
         let truncated =
-            self.truncated.ok_or_else(|| ListPageError::untrusted("it does not say whether more follows"))?;
+            self.truncated.ok_or_else(|| ListPageError::untrusted("it does not say whether it is truncated"))?;
         let next = if truncated { self.next_position(self.all_versions, dialect) } else { None };
         if truncated && next.is_none() {
-            return Err(ListPageError::untrusted("it is truncated, and does not say where it continues"));
+            return Err(ListPageError::untrusted("it is truncated but has no continuation marker"));
         }
         let entries =
             self.entries.iter().map(|entry| entry.to_listed_object(self.is_url_encoded, self.all_versions, dialect));
@@ -276,12 +276,12 @@ impl ParsedListEntry {
         all_versions: bool,
         dialect: StoreDialect,
     ) -> Result<ListedObject, ListPageError> {
-        let lacks = |what: &str| ListPageError::Untrusted(format!("{} has no {what} that can be read", self.key));
+        let missing = |what: &str| ListPageError::Untrusted(format!("{} has no valid {what}", self.key));
         Ok(ListedObject {
             key: parse_key(&self.key, encoded),
             version: all_versions.then(|| version_id(&self.version)),
-            size: self.size.ok_or_else(|| lacks("Size"))?,
-            last_modified: self.modified.ok_or_else(|| lacks("LastModified"))?,
+            size: self.size.ok_or_else(|| missing("Size"))?,
+            last_modified: self.modified.ok_or_else(|| missing("LastModified"))?,
             class: self.class.clone().unwrap_or_else(|| StorageClass::new(dialect.standard_class())),
             etag: self.etag.clone(),
         })
@@ -302,10 +302,10 @@ fn parse_etag(text: &str) -> Option<Box<str>> {
 /// Checks that the page contains only keys with the requested prefix and of a valid length.
 fn validate_page(page: ListPage, prefix: &ObjectKey) -> Result<ListPage, String> {
     if let Some(long) = page.names().map(|key| key.as_bytes().len()).find(|length| *length > MAX_KEY_BYTES) {
-        return Err(format!("it names a key of {long} bytes, and the most is {MAX_KEY_BYTES}"));
+        return Err(format!("it has a key of {long} bytes; the maximum is {MAX_KEY_BYTES}"));
     }
     if let Some(stray) = page.names().find(|key| !key.as_bytes().starts_with(prefix.as_bytes())) {
-        return Err(format!("it names {stray}, which does not begin with {prefix}"));
+        return Err(format!("it has {stray}, which does not start with {prefix}"));
     }
     Ok(page)
 }

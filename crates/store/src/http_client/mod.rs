@@ -217,7 +217,7 @@ impl StoreHttpClient {
             let answer = if ask.payload.is_streamed() {
                 sending.await?
             } else {
-                let waiting_for = || format!("no answer to {in_words}");
+                let waiting_for = || format!("no response to {in_words}");
                 let sent = timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, waiting_for, sending).await;
                 sent.unwrap_or_else(|late| Err(timeout_error(late, &host, words())))?
             };
@@ -250,7 +250,7 @@ impl StoreHttpClient {
             }
         });
         let opened =
-            timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, || format!("no answer to {in_words}"), opening)
+            timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, || format!("no response to {in_words}"), opening)
                 .await;
         opened.unwrap_or_else(|late| Err(timeout_error(late, &host, in_words.clone())))
     }
@@ -295,9 +295,9 @@ impl StoreHttpClient {
                 let (total, request) = (ask.payload.len(), ask.request_line(&self.endpoint));
                 let what = || {
                     if sent < total {
-                        return format!("it has taken {sent} of {total} bytes of {request}");
+                        return format!("sent {sent} of {total} bytes of {request}");
                     }
-                    format!("no answer to {request}")
+                    format!("no response to {request}")
                 };
                 timeouts::report_wait(route.pool.authority(), so_far, scaled(HEAD_TIMEOUT), what);
             };
@@ -319,7 +319,7 @@ impl StoreHttpClient {
                     ));
                 }
                 Err(ConnectionSendError::UploadStalled(stalled)) => {
-                    let why = format!("{} has taken {stalled}", route.pool.authority());
+                    let why = format!("{} accepted {stalled}", route.pool.authority());
                     return Err(unanswered(FaultClass::Ambiguous, "RequestTimeout", &why));
                 }
             }
@@ -413,6 +413,6 @@ impl StoreHttpClient {
 }
 
 fn timeout_error(late: TimeLimitError, host: &str, in_words: String) -> StoreError {
-    let why = format!("no answer from {host} within {}", DisplaySeconds(late.0));
+    let why = format!("no response from {host} within {}", DisplaySeconds(late.0));
     StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &why, in_words)
 }

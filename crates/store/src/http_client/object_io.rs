@@ -48,7 +48,7 @@ impl StoreHttpClient {
         let found = header_text(&head.headers, ETAG).trim_matches('"');
         let starts = header_text(&head.headers, CONTENT_RANGE).starts_with(&format!("bytes {from}-"));
         if head.status.as_u16() != 206 || !starts || found != etag {
-            let why = "the server sent something else than the rest of the object that was asked for";
+            let why = "the server did not send the requested rest of the object";
             let in_words = self.endpoint.request_line("GET", bucket, key, "");
             return Err(StoreError::without_response(FaultClass::Rejected, "UnreadableAnswer", why, in_words));
         }

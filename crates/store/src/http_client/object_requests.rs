@@ -152,7 +152,7 @@ fn is_no_tag_set(fault: &StoreError) -> bool {
 fn expect_document<T>(read: Result<Option<T>, XmlReadError>) -> Result<T, String> {
     match read {
         Ok(Some(content)) => Ok(content),
-        Ok(None) => Err("it is another document than was asked for".to_owned()),
+        Ok(None) => Err("it is not the requested document".to_owned()),
         Err(fault) => Err(fault.to_string()),
     }
 }

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_go_along() {
+    fn sends_digests() {
         assert_eq!(hex(&Sha256::digest(b"")), EMPTY_SHA256);
         let payload =
             RequestPayload::from_bytes(Bytes::from_static(b"hello"), "XUFAKrxLKna5cZ2REBfFkg==", StoreDialect::S3);

@@ -79,7 +79,7 @@ impl Body for RequestBody {
             }
         };
         if piece.is_empty() {
-            let why = format!("the file has become {} bytes shorter while it was sent", this.remaining);
+            let why = format!("the file shrank during the upload (missing bytes: {})", this.remaining);
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))));
         }
         this.remaining -= piece.len() as u64;

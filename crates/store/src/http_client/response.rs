@@ -113,7 +113,7 @@ impl StreamedResponse {
             BodyReadOutcome::Complete(body) => body,
             BodyReadOutcome::TooLong(_) => {
                 let make = if self.is_read_only { unexpected_document } else { unreadable_response };
-                let fault = make(status, "the answer is longer than any that was expected", in_words());
+                let fault = make(status, "it is longer than allowed", in_words());
                 return Err(RejectedResponse::from_error(StoreError {
                     headers: object_headers(&self.head.headers),
                     ..fault
@@ -260,7 +260,7 @@ pub(super) fn object_headers(headers: &HeaderMap) -> ObjectHeaderSet {
 
 /// Builds the error for a success that was received completely but is not the requested document.
 fn unexpected_document(status: u16, why: &str, in_words: String) -> StoreError {
-    let message = format!("the answer could not be read: {why}");
+    let message = format!("the response could not be read: {why}");
     let mut fault =
         StoreError::without_response(FaultClass::Rejected, "UnexpectedDocument", &truncate(&message), in_words);
     fault.status = Some(status);
@@ -270,7 +270,7 @@ fn unexpected_document(status: u16, why: &str, in_words: String) -> StoreError {
 /// Builds the error for a success that cannot be read. The request may have been executed: check the state before
 /// repeating it.
 fn unreadable_response(status: u16, why: &str, in_words: String) -> StoreError {
-    let message = format!("the answer could not be read: {why}");
+    let message = format!("the response could not be read: {why}");
     let mut fault =
         StoreError::without_response(FaultClass::Ambiguous, "UnreadableAnswer", &truncate(&message), in_words);
     fault.status = Some(status);

@@ -32,7 +32,7 @@ pub(crate) enum StsClientError {
     #[error("{0}")]
     ConnectFailed(String),
     /// The server may have received the request.
-    #[error("no answer could be read: {0}")]
+    #[error("the response could not be read: {0}")]
     UnreadableResponse(String),
 }
 
@@ -48,7 +48,7 @@ impl StsClient {
         Ok(Self { pool: Arc::new(ConnectionPool::new(connector, url)), authority })
     }
 
-    /// Returns host and port, as in the `ConnectionPool` header.
+    /// Returns host and port, as in the `Host` header.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
@@ -80,7 +80,7 @@ impl StsClient {
                     return Err(StsClientError::UnreadableResponse(TimeLimitError(time).to_string()));
                 }
                 Err(ConnectionSendError::UploadStalled(stalled)) => {
-                    return Err(StsClientError::UnreadableResponse(format!("it has taken {stalled}")));
+                    return Err(StsClientError::UnreadableResponse(format!("the server accepted {stalled}")));
                 }
             }
         }

@@ -109,7 +109,7 @@ impl Store for OssStore {
         } else if key.as_bytes().len() > MAX_KEY_BYTES {
             Some("the key is longer than 1023 bytes")
         } else if key.as_str().is_err() {
-            Some("the key is not UTF-8, and OSS carries no other")
+            Some("the key is not UTF-8, which OSS requires")
         } else {
             None
         }

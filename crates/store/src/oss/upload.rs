@@ -76,7 +76,7 @@ impl OssStore {
         });
         match read {
             Ok(()) if !id.is_empty() => Ok(ObjectKey::from(id.as_str()).encoded()),
-            Ok(()) => Err(whole.unreadable_error("it names no upload", self.describe(&ask))),
+            Ok(()) => Err(whole.unreadable_error("it has no upload ID", self.describe(&ask))),
             Err(why) => Err(whole.unreadable_error(&why.to_string(), self.describe(&ask))),
         }
     }
@@ -114,7 +114,7 @@ impl OssStore {
             RequestPayload::from_xml(list, StoreDialect::Oss),
         );
         if STANDARD.encode(whole.finalize()) != md5 {
-            let why = "what was read to be sent is not what was meant: its MD5 is another one";
+            let why = "the content read for the upload is not the expected one: its MD5 differs";
             return Err(StoreError::without_response(FaultClass::Rejected, "BadDigest", why, self.describe(&ask)));
         }
         self.send_upload_request(&ask).await.map(drop)

@@ -23,7 +23,7 @@ const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("batchpla
 /// The maximum size of a response head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// Sends requests. Cheap to create: the CA certificates are loaded with the first `https` request.
+/// Sends requests. Cheap to create: the CA certificates are loaded with the first https request.
 #[derive(Default)]
 pub struct WebClient {
     tls_connector: OnceLock<WebConnector>,
@@ -86,7 +86,7 @@ pub enum WebRequestError {
     #[error("{0} is not encrypted, and not on this machine")]
     NotEncrypted(String),
     /// Server certificates cannot be verified.
-    #[error("the system has no certificates that it trusts ({0}); install its CA bundle, or name one in SSL_CERT_FILE")]
+    #[error("the system has no trusted certificates ({0}); install a CA bundle, or set SSL_CERT_FILE to one")]
     NoCertificates(io::Error),
     /// The connection could not be established. Nothing was sent.
     #[error("{host} cannot be reached: {why}")]
@@ -97,7 +97,7 @@ pub enum WebRequestError {
         why: String,
     },
     /// The time limit was exceeded. The server may have received the request.
-    #[error("{host} did not answer within {}", DisplaySeconds(*.within))]
+    #[error("{host} did not respond within {}", DisplaySeconds(*.within))]
     TimedOut {
         /// The origin: scheme, host and port.
         host: String,
@@ -105,7 +105,7 @@ pub enum WebRequestError {
         within: Duration,
     },
     /// The connection broke, or the response is not valid HTTP. The server may have received the request.
-    #[error("the answer of {host} cannot be read: {why}")]
+    #[error("the response from {host} cannot be read: {why}")]
     UnreadableResponse {
         /// The origin: scheme, host and port.
         host: String,
@@ -113,7 +113,7 @@ pub enum WebRequestError {
         why: String,
     },
     /// The response is longer than allowed. The server has received the request.
-    #[error("the answer of {host}, {}, has more than {most} bytes", .status.as_u16())]
+    #[error("the response from {host} ({}) is longer than {most} bytes", .status.as_u16())]
     ResponseTooLong {
         /// The origin: scheme, host and port.
         host: String,
@@ -201,7 +201,7 @@ impl WebClient {
         let (mut requests, connection) = handshake.map_err(|error| unconnected(root_cause(&error)))?;
         let mut connection = pin!(connection);
         if closes_or_sends_early(&mut connection).await {
-            return Err(unconnected("it hangs up, or speaks before it is asked".to_owned()));
+            return Err(unconnected("it closes the connection, or sends data before a request".to_owned()));
         }
         let mut exchanging = pin!(async {
             let response = requests.send_request(request).await.map_err(|error| unread(&error))?;
@@ -239,7 +239,7 @@ async fn with_deadline<T>(
     within: Duration,
     host: &str,
 ) -> Result<T, WebRequestError> {
-    let sent = timeouts::with_time_limit(within, host, || "no answer".to_owned(), Box::pin(sending)).await;
+    let sent = timeouts::with_time_limit(within, host, || "no response".to_owned(), Box::pin(sending)).await;
     sent.unwrap_or_else(|_| Err(WebRequestError::TimedOut { host: host.to_owned(), within }))
 }
 

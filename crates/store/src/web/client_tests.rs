@@ -111,7 +111,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_end_well_is_none() {
+async fn rejects_incomplete_responses() {
     for (sent, then) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", Then::Close),
         ("HTTP/1.1 200 OK\r\nContent-Le", Then::Close),
@@ -131,7 +131,7 @@ async fn an_answer_that_does_not_end_well_is_none() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_read_up_to_the_bound_and_not_at_all_where_only_the_head_counts() {
+async fn limits_endless_bodies() {
     let endless = "HTTP/1.1 200 OK\r\n\r\n";
     let bounds = WebRequestLimits { max_body_bytes: 1000, ..WebRequestLimits::default() };
     let (answer, _) = exchange(endless, Then::Repeat("more and more"), bounds).await;
@@ -173,7 +173,7 @@ async fn a_message_that_is_given_up_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn what_is_not_encrypted_does_not_leave_this_machine_unless_allowed() {
+async fn sends_plain_http_only_to_loopback_unless_allowed() {
     // 192.0.2.0/24 is reserved for documentation: no host responds there.
     let elsewhere = HttpUrl::parse("http://192.0.2.1:9/secret").expect("a URL");
     let refused = WebClient::new().send(message(&elsewhere, &[]), brief()).await.expect_err("refused");
@@ -184,7 +184,7 @@ async fn what_is_not_encrypted_does_not_leave_this_machine_unless_allowed() {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_or_nothing_is_encrypted_there_is_no_connection() {
+async fn fails_to_connect_if_nothing_listens_or_tls_is_missing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     drop(listener);

@@ -25,7 +25,7 @@ pub struct HttpUrl {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpUrlError {
     /// It contains a user name or a password.
-    #[error("holds a user name or a password")]
+    #[error("contains a user name or password")]
     Credentials,
     /// It does not start with `https://` or `http://`.
     #[error("does not begin with https:// or http://")]
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_taken_apart_and_shows_its_host_alone() {
+    fn parses_a_url_and_shows_only_its_host() {
         for (text, full, loopback) in [
             ("https://hooks.example.com", "https://hooks.example.com/", false),
             ("HTTPS://Hooks.Example.com/T0/B0?token=s3cret", "https://hooks.example.com/T0/B0?token=s3cret", false),
@@ -204,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_taken_or_refused_and_what_is_taken_can_be_sent(text in "(https?://)?\\PC{0,60}") {
+        fn accepts_only_urls_that_can_be_sent(text in "(https?://)?\\PC{0,60}") {
             if let Ok(url) = HttpUrl::parse(&text) {
                 prop_assert!(url.connect_uri().is_ok());
                 prop_assert_eq!(HttpUrl::parse(&url.full_url()), Ok(url));

@@ -173,7 +173,7 @@ fn keys_arrive_exactly_as_they_are() {
 }
 
 #[test]
-fn rows_that_name_no_object_are_told_by_their_numbers() {
+fn bad_rows_are_reported_by_number() {
     let mut rows = vec![row("k1"), row(""), row(&"k".repeat(1025)), row("k4")];
     rows[3].bucket = "../b".to_owned();
     for format in [Format::Parquet, Format::Orc] {
@@ -183,18 +183,18 @@ fn rows_that_name_no_object_are_told_by_their_numbers() {
             error.contains(" has 3 bad rows\n  row 2: the key is empty\n  row 3: the key has 1025 bytes"),
             "{error}"
         );
-        assert!(error.contains("\n  row 4: `../b` is no name of a bucket"), "{error}");
+        assert!(error.contains("\n  row 4: `../b` is not a valid bucket name"), "{error}");
     }
 }
 
 #[test]
-fn a_fact_that_the_filter_needs_must_be_there() {
+fn rejects_rows_without_a_fact_that_the_filter_needs() {
     let filter = || Filter { larger_than: Some(1), ..Filter::default() };
     let rows = [Row { size: Some(2), ..row("k1") }, row("k2")];
     for format in [Format::Parquet, Format::Orc] {
         let layout = Layout { format, files: 1, ..LAYOUT };
         let error = refusal(stored(layout, &rows), exact(), filter()).to_string();
-        assert!(error.contains("row 2: the filter needs the object's size, and it is empty"), "{error}");
+        assert!(error.contains("row 2: the filter needs the object's size, but it is empty"), "{error}");
         if format == Format::Parquet {
             let mut store = stored(layout, &rows);
             let content = swapped(&data(&store, 0), "size", "sise");
@@ -206,7 +206,7 @@ fn a_fact_that_the_filter_needs_must_be_there() {
 }
 
 #[test]
-fn columns_that_cannot_be_meant_are_refused() {
+fn rejects_unusable_columns() {
     let layout = Layout { files: 1, ..LAYOUT };
     let changed = |changes: &[(&str, &str)]| {
         let mut store = stored(layout, &[Row { size: Some(1), ..row("k1") }]);
@@ -216,10 +216,10 @@ fn columns_that_cannot_be_meant_are_refused() {
     };
     let refused = |changes: &[(&str, &str)]| refusal(changed(changes), exact(), Filter::default()).to_string();
     let place = "dest/inv/b/daily/data/2026-01-31T00-00Z-0.parquet: ";
-    assert_eq!(refused(&[("bucket", "bukket")]), format!("{place}it names no Bucket"));
-    assert_eq!(refused(&[("key", "kex")]), format!("{place}it names no Key"));
-    assert_eq!(refused(&[("size", "ke_y")]), format!("{place}it names Key twice"));
-    let why = "its column ke_y cannot be meant: it holds whole numbers, and texts are needed";
+    assert_eq!(refused(&[("bucket", "bukket")]), format!("{place}it has no Bucket column"));
+    assert_eq!(refused(&[("key", "kex")]), format!("{place}it has no Key column"));
+    assert_eq!(refused(&[("size", "ke_y")]), format!("{place}it has Key twice"));
+    let why = "column ke_y cannot be used: it holds integers, but must hold strings";
     assert_eq!(refused(&[("key", "kex"), ("size", "ke_y")]), format!("{place}{why}"));
     // A column that is only passed on is ignored.
     let (_, found) = objects(changed(&[("size", "si_e"), ("e_tag", "si_ze")]), exact(), Filter::default()).unwrap();
@@ -227,22 +227,22 @@ fn columns_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
-fn a_file_that_is_not_the_one_meant_is_not_even_looked_at() {
+fn rejects_changed_or_missing_data_files_unread() {
     for format in [Format::Parquet, Format::Orc] {
         let layout = Layout { format, files: 2, ..LAYOUT };
         let mut store = stored(layout, &[row("k1"), row("k2")]);
         let key = store.objects.keys().find(|key| String::from_utf8_lossy(key).contains("Z-1.")).unwrap().clone();
         store.objects.get_mut(&key).unwrap()[9] ^= 1;
         let error = refusal(store, exact(), Filter::default()).to_string();
-        assert!(error.contains("its MD5 is ") && error.contains("and manifest.json says "), "{error}");
+        assert!(error.contains("its MD5 is ") && error.contains("but manifest.json says "), "{error}");
         let mut store = stored(layout, &[row("k1"), row("k2")]);
         store.objects.remove(&key);
-        assert!(refusal(store, exact(), Filter::default()).to_string().ends_with("and it is not there"));
+        assert!(refusal(store, exact(), Filter::default()).to_string().ends_with("but it does not exist"));
     }
 }
 
 #[test]
-fn damaged_files_with_their_own_md5_are_told_by_name() {
+fn names_damaged_files_with_a_matching_md5() {
     for format in [Format::Parquet, Format::Orc] {
         let rows: Vec<Row> = (0..300).map(|number| row(&format!("k{number}"))).collect();
         let layout = Layout { format, files: 2, ..LAYOUT };
@@ -293,7 +293,7 @@ fn frozen_in(folder: &Path, store: &Arc<MemoryStore>, sizes: FreezeConfig) -> Re
 }
 
 #[test]
-fn the_file_that_is_read_takes_room_beside_the_names() {
+fn data_file_counts_against_max_disk() {
     let rows: Vec<Row> = (0..2000).map(|number| row(&format!("k{number:x}"))).collect();
     let store = Arc::new(stored(Layout { versions: false, ..LAYOUT }, &rows));
     let sizes: Vec<u64> = (0..3).map(|number| data(&store, number).len() as u64).collect();
@@ -321,7 +321,7 @@ fn the_file_that_is_read_takes_room_beside_the_names() {
         "{error}"
     );
     let error = freeze(sizes[0] + 100).unwrap_err();
-    assert!(error.to_string().contains("-0.parquet of "), "{error}");
+    assert!(error.to_string().contains("-0.parquet must be on disk"), "{error}");
     let roomy = freeze(sizes.iter().sum::<u64>() + (1 << 20)).unwrap();
     assert_eq!(roomy.rows(), 2000);
     let left = fs::read_dir(folder.path().join("manifest")).unwrap();
@@ -330,7 +330,7 @@ fn the_file_that_is_read_takes_room_beside_the_names() {
 }
 
 #[test]
-fn freezing_that_was_interrupted_goes_on_behind_its_last_file() {
+fn interrupted_freeze_resumes_after_its_last_file() {
     for format in [Format::Parquet, Format::Orc] {
         let rows: Vec<Row> = (0..30).map(|number| row(&format!("k{number:02}"))).collect();
         let layout = Layout { format, files: 5, ..LAYOUT };
@@ -364,7 +364,7 @@ fn freezing_that_was_interrupted_goes_on_behind_its_last_file() {
 }
 
 #[tokio::test]
-async fn a_glance_fetches_the_smallest_file_and_keeps_nothing() {
+async fn peek_fetches_the_smallest_file_and_keeps_nothing() {
     for format in [Format::Parquet, Format::Orc] {
         let mut rows: Vec<Row> = (0..1000).map(|number| row(&format!("long/{number:064}"))).collect();
         rows.truncate(3);

@@ -55,16 +55,18 @@ fn any_order_of_the_columns_is_honoured() {
 }
 
 #[test]
-fn columns_that_nobody_knows_are_ignored_and_missing_ones_refused() {
+fn ignores_unknown_columns_and_rejects_missing_ones() {
     let (_, found) = objects(store(OSS, "New, Key, Newer", &[b"x,k,\"y,z\"\n"]), exact(), Filter::default()).unwrap();
     assert_eq!((keys(&found), found[0].bucket.as_str()), (vec!["k".to_owned()], "src"));
-    assert!(refused(store(OSS, "Bucket, Size, StorageClass", &[b"b,1,IA\n"])).contains("its fileSchema names no Key"));
-    assert!(refused(store(OSS, "", &[b"b\n"])).contains("its fileSchema names no Key"));
+    assert!(
+        refused(store(OSS, "Bucket, Size, StorageClass", &[b"b,1,IA\n"])).contains("its fileSchema has no Key column")
+    );
+    assert!(refused(store(OSS, "", &[b"b\n"])).contains("its fileSchema has no Key column"));
 }
 
 #[test]
-fn an_incremental_inventory_is_no_list_of_objects() {
+fn rejects_incremental_inventories() {
     let schema = "SequenceNumber, RecordType, RecordTimestamp, Bucket, Key";
     let error = refused(store(OSS, schema, &[b"1,Delete,0,b,k\n"]));
-    assert!(error.contains("it is an incremental inventory, whose rows are changes"), "{error}");
+    assert!(error.contains("this is an incremental inventory, whose rows are changes"), "{error}");
 }

@@ -148,7 +148,7 @@ fn rows(keys: BTreeMap<String, (usize, Vec<bool>)>, all_versions: bool) -> Vec<(
 
 proptest! {
     #[test]
-    fn nothing_is_left_out_and_nothing_comes_twice(
+    fn lists_every_object_exactly_once(
         keys in proptest::collection::btree_map("[a-c/é~]{0,4}", (1_usize..5, proptest::collection::vec(any::<bool>(), 4)), 1..40),
         page in 1_usize..6,
         all_versions in any::<bool>(),

@@ -132,7 +132,7 @@ fn tokens_that_lead_in_a_circle_end_the_listing() {
     let model = Model::new(folders(60), 5, Rule::Circle(3));
     let error =
         freeze(folder.path(), model, ListedVersions::Current, crate::manifest::testing::SINGLE_WORKER).unwrap_err();
-    assert!(error.to_string().contains("cannot be trusted: its pages lead in a circle"), "{error}");
+    assert!(error.to_string().contains("is inconsistent: its pages form a loop"), "{error}");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_version_that_is_listed_twice_is_refused() {
     let page = |ids: [&str; 2], next| ListPage { entries: ids.map(version).into(), next, ..ListPage::default() };
     let bad = pages(vec![page(["4", "3"], after("3")), page(["4", "3"], None)]);
     let error = refusal(bad, source("p/", ListedVersions::All), Filter::default()).to_string();
-    assert!(error.contains("it names version 4 of p/1 twice"), "{error}");
+    assert!(error.contains("it lists version 4 of p/1 twice"), "{error}");
 }
 
 /// The version that ended a page is deleted before the next page is requested, and the server starts its key again.
@@ -159,7 +159,7 @@ fn a_key_that_is_begun_again_is_not_taken_twice() {
     assert_eq!(ids, ["4", "3", "2", "1"]);
     let ends = pages(vec![page(&["5", "4"], Some("4")), page(&["3", "2"], Some("2")), page(&["5"], None)]);
     let error = refusal(ends, source("p/", ListedVersions::All), Filter::default()).to_string();
-    assert!(error.contains("it ends with versions of p/1 that it has named before"), "{error}");
+    assert!(error.contains("it ends with versions of p/1 that it listed before"), "{error}");
 }
 
 #[test]

@@ -81,10 +81,11 @@ fn several_ranges_make_one_manifest_in_order() {
 }
 
 #[test]
-fn a_server_that_does_not_begin_where_it_is_told_to_is_listed_by_one_worker() {
-    for (begins, why) in
-        [(StartAfterSupport::Ignored, "p/00 comes behind "), (StartAfterSupport::Rejected, "501 NotImplemented")]
-    {
+fn server_without_start_after_is_listed_by_one_worker() {
+    for (begins, why) in [
+        (StartAfterSupport::Ignored, "it went backwards: p/00 after "),
+        (StartAfterSupport::Rejected, "501 NotImplemented"),
+    ] {
         let (folder, store) =
             (tempfile::tempdir().unwrap(), Arc::new(MemoryStore { start_after: begins, ..hundred() }));
         let frozen = listed_by(folder.path(), &store, EAGER);
@@ -92,7 +93,7 @@ fn a_server_that_does_not_begin_where_it_is_told_to_is_listed_by_one_worker() {
         let requests = store.requests.lock().unwrap();
         assert_eq!(requests.iter().filter(|request| request.contains("After")).count(), 1, "{requests:?}");
         let message = &frozen.warnings()[0].message;
-        let told = format!("b/p/ is listed by one worker: the server does not begin behind a key: {why}");
+        let told = format!("b/p/ is listed by one worker: the server cannot list from a given key: {why}");
         assert!(message.starts_with(&told), "{message}");
     }
 }
@@ -127,7 +128,7 @@ fn max_disk_is_for_all_ranges_together() {
 }
 
 #[test]
-fn one_refusal_ends_all_workers_and_the_next_attempt_goes_on() {
+fn rejection_ends_all_workers_and_the_next_attempt_resumes() {
     let requests = |store: &MemoryStore| store.requests.lock().unwrap().len();
     let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
     listed_by(folder.path(), &store, EAGER);
@@ -147,7 +148,7 @@ fn one_refusal_ends_all_workers_and_the_next_attempt_goes_on() {
 }
 
 #[test]
-fn a_stop_ends_all_workers_and_keeps_what_there_is() {
+fn stop_ends_all_workers_and_keeps_their_progress() {
     let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
     let stop = CancellationToken::new();
     let seldom =

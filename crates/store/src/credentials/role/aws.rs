@@ -58,7 +58,7 @@ impl AwsRoleProvider {
             .timeout_config(timeouts);
         sdk.set_endpoint_url(endpoint.map(str::to_owned));
         let place = endpoint.and_then(|url| url.split_once("://")).map(|(_, host)| host.to_owned());
-        let sts_name = place.unwrap_or_else(|| format!("AWS's STS in {region}"));
+        let sts_name = place.unwrap_or_else(|| format!("AWS STS in {region}"));
         Self { sts: Client::from_conf(sdk.build()), sts_name, arn: arn.to_owned(), caller }
     }
 
@@ -68,7 +68,7 @@ impl AwsRoleProvider {
         let request = self.sts.assume_role().role_arn(&self.arn).role_session_name(SESSION);
         let asking = Box::pin(request.customize().config_override(signed_by_the_caller).send());
         let unanswered = |why: &dyn Display| AssumeRoleError::NoValidResponse(format!("{}: {why}", self.sts_name));
-        let waiting_for = || "no answer to AssumeRole".to_owned();
+        let waiting_for = || "no response to AssumeRole".to_owned();
         let answer = timeouts::with_time_limit(scaled(STS_TIMEOUT), &self.sts_name, waiting_for, asking).await;
         let answer = answer.map_err(|late| unanswered(&late))?.map_err(|error| match &error {
             SdkError::ServiceError(refusal) => {
@@ -78,7 +78,7 @@ impl AwsRoleProvider {
             SdkError::TimeoutError(_) => unanswered(&TimeLimitError(scaled(STS_TIMEOUT))),
             _ => AssumeRoleError::NoValidResponse(super::sanitize(&root_cause(&error), &caller)),
         })?;
-        let nothing = || AssumeRoleError::NoValidResponse("the answer holds no credentials".to_owned());
+        let nothing = || AssumeRoleError::NoValidResponse("the response contains no valid credentials".to_owned());
         let granted = answer.credentials().ok_or_else(nothing)?;
         let until = SystemTime::try_from(*granted.expiration()).map_err(|_| nothing())?;
         let granted = Credentials::new(

@@ -2,7 +2,7 @@
 //! expire.
 //!
 //! A role's credentials are valid for one hour. The signing client requests new ones in time
-//! ([`CredentialCache`](crate::wire::CredentialCache)). Each request loads the caller's credentials again.
+//! ([`CredentialCache`](crate::http_client::CredentialCache)). Each request loads the caller's credentials again.
 //!
 //! The plan and the region decide which STS is used, like everything else that credentials are sent to:
 //!
@@ -51,7 +51,7 @@ enum AssumeRoleError {
     #[error("the role could not be assumed: {0}")]
     NoValidResponse(String),
     /// The STS cannot be contacted: the system has no CA certificates.
-    #[error("the role could not be assumed: the system has no certificates that it trusts ({0})")]
+    #[error("the role could not be assumed: the system has no trusted certificates ({0})")]
     NoCertificates(io::Error),
 }
 

@@ -114,7 +114,8 @@ impl OssRoleProvider {
         };
         let host = self.sts.authority();
         let asked =
-            timeouts::with_time_limit(scaled(STS_TIMEOUT), host, || "no answer to AssumeRole".to_owned(), asking).await;
+            timeouts::with_time_limit(scaled(STS_TIMEOUT), host, || "no response to AssumeRole".to_owned(), asking)
+                .await;
         Ok(asked.unwrap_or_else(|late| Err(AssumeRoleError::NoValidResponse(format!("{host}: {late}"))))?)
     }
 
@@ -136,9 +137,8 @@ impl OssRoleProvider {
             return Err(self.classify_error(&head, &body, date, caller));
         }
         parse_credentials(&body, date).ok_or_else(|| {
-            let why =
-                AssumeRoleError::NoValidResponse(format!("{}: the answer holds no credentials", self.sts.authority()));
-            AssumeRoleAttemptError { why, is_retryable: false }
+            let why = format!("{}: the response contains no valid credentials", self.sts.authority());
+            AssumeRoleAttemptError { why: AssumeRoleError::NoValidResponse(why), is_retryable: false }
         })
     }
 

@@ -208,7 +208,7 @@ async fn an_sts_that_repeats_what_was_signed_gives_no_secret_away() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_of_an_sts_is_none() {
+async fn rejects_invalid_sts_responses() {
     let other = Sts::answering([granted(in_an_hour())]).await;
     let mut elsewhere = answer(307, "");
     elsewhere.headers_mut().insert("location", format!("{}/", other.endpoint).parse().expect("a value"));
@@ -224,10 +224,10 @@ async fn what_is_no_answer_of_an_sts_is_none() {
     );
     for (answers, why) in [
         (vec![elsewhere], "HTTP 307: the server gave no message"),
-        (vec![long(), long(), long()], "no answer could be read: length limit exceeded"),
-        (vec![answer(200, "<html>")], "the answer holds no credentials"),
-        (vec![lacks], "the answer holds no credentials"),
-        (vec![breaks], "the answer holds no credentials"),
+        (vec![long(), long(), long()], "the response could not be read: length limit exceeded"),
+        (vec![answer(200, "<html>")], "the response contains no valid credentials"),
+        (vec![lacks], "the response contains no valid credentials"),
+        (vec![breaks], "the response contains no valid credentials"),
         (vec![answer(418, "hushhush")], "HTTP 418: the server gave no message"),
     ] {
         let said = oss(&Sts::answering(answers).await, None).await.expect_err(why);
@@ -252,7 +252,7 @@ fn the_sts_follows_from_endpoint_and_region() {
 }
 
 #[tokio::test]
-async fn without_a_role_whoever_asks_works() {
+async fn uses_the_callers_credentials_without_a_role() {
     let config = StoreConfig { role_arn: None, ..config(StoreProvider::Oss, None, "") };
     let provider = assume_oss_role(&config, "cn-hangzhou", caller(None)).await.expect("credentials");
     assert_eq!(provider.provide_credentials().await.expect("credentials").access_key_id(), "LTAIcaller");

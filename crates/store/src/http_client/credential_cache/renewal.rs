@@ -159,7 +159,7 @@ impl RenewalState {
                 let expiry = fresh.inner.expiry();
                 let longer = expiry > held.expiry.max(Some(now));
                 if held.rejection_code.is_some() {
-                    self.last_error = Some(NoCredentialsError::new("their source returned the same again"));
+                    self.last_error = Some(NoCredentialsError::new("the credentials provider returned the same ones"));
                 } else if longer || !held.is_valid(now) {
                     held.set_expiry(expiry, now);
                 }
@@ -211,14 +211,14 @@ impl RenewalState {
     }
 
     fn unavailable_error(&self) -> NoCredentialsError {
-        let why = self.last_error.as_ref().map_or("their source gave none", |why| &why.0);
+        let why = self.last_error.as_ref().map_or("the credentials provider returned none", |why| &why.0);
         let Some(held) = &self.current else { return NoCredentialsError::new(why) };
         match (&held.rejection_code, held.expiry.and_then(|expiry| Timestamp::try_from(expiry).ok())) {
             (Some(code), _) => NoCredentialsError::new(&format!(
-                "the service refused the credentials ({code}), and there are no others: {why}"
+                "the service rejected the credentials ({code}), and no others are available: {why}"
             )),
             (None, Some(expiry)) => NoCredentialsError::new(&format!(
-                "the credentials expired at {expiry:.0}, and could not be renewed: {why}"
+                "the credentials expired at {expiry:.0} and could not be renewed: {why}"
             )),
             (None, None) => NoCredentialsError::new(&format!("the credentials could not be renewed: {why}")),
         }

@@ -102,7 +102,7 @@ async fn credentials_that_do_not_expire_are_asked_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_that_are_due_serve_while_others_are_asked_for() {
+async fn keeps_using_credentials_during_renewal() {
     let (source, identities) = Source::saying(Says::New(Some(3600)));
     assert_eq!(key(&identities).await, "key0");
     source.says(Says::Hangs);
@@ -123,7 +123,7 @@ async fn those_that_are_due_serve_while_others_are_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_fails_is_asked_less_and_less() {
+async fn queries_a_failing_provider_less_and_less() {
     for says in [Says::Fails, Says::Again] {
         let (source, identities) = Source::saying(Says::New(Some(3600)));
         assert_eq!(key(&identities).await, "key0");
@@ -140,10 +140,10 @@ async fn a_source_that_fails_is_asked_less_and_less() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_ones_that_cannot_be_renewed_are_given_up_after_one_attempt_for_all() {
+async fn gives_up_expired_credentials_after_one_attempt() {
     for (says, most, why) in [
         (Says::Fails, Duration::ZERO, "the source answers 500"),
-        (Says::Hangs, WAIT_TIMEOUT, "the source of credentials gave none within 27 s"),
+        (Says::Hangs, WAIT_TIMEOUT, "the credentials provider did not respond within 27 s"),
     ] {
         let (source, identities) = Source::saying(Says::New(Some(3600)));
         assert_eq!(key(&identities).await, "key0");
@@ -171,7 +171,7 @@ async fn expired_ones_that_cannot_be_renewed_are_given_up_after_one_attempt_for_
 }
 
 #[tokio::test(start_paused = true)]
-async fn ones_that_their_source_calls_expired_are_left_to_the_service_to_judge() {
+async fn tries_credentials_that_their_provider_calls_expired() {
     // As if this machine's clock were ahead. Requests must not each start an attempt.
     let (source, identities) = Source::saying(Says::New(Some(-7200)));
     for _ in 0..100 {
@@ -196,7 +196,7 @@ async fn ones_that_their_source_calls_expired_are_left_to_the_service_to_judge()
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_ones_are_renewed_once_for_all_who_were_refused() {
+async fn renews_rejected_credentials_once_for_all_requests() {
     let (source, identities) = Source::saying(Says::New(None));
     let refused = identities.current().await.expect("credentials");
     let renewed = futures_util::future::join_all((0..100).map(|_| identities.renew(&refused, "ExpiredToken"))).await;
@@ -207,7 +207,7 @@ async fn refused_ones_are_renewed_once_for_all_who_were_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_again_are_no_others_however_often_they_are_given() {
+async fn identical_credentials_are_not_new() {
     for says in [Says::Again, Says::Extended(600), Says::Fails] {
         let (source, identities) = Source::saying(Says::New(Some(3600)));
         let refused = identities.current().await.expect("credentials");
@@ -219,7 +219,7 @@ async fn the_same_again_are_no_others_however_often_they_are_given() {
         assert!(identities.current_if_valid().is_none());
         let said = identities.current().await.expect_err("none").to_string();
         assert!(
-            said.starts_with("the service refused the credentials (ExpiredToken), and there are no others: "),
+            said.starts_with("the service rejected the credentials (ExpiredToken), and no others are available: "),
             "{said}"
         );
         assert_eq!(source.asked(), 2, "{says:?}");
@@ -232,7 +232,7 @@ async fn the_same_again_are_no_others_however_often_they_are_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn contents_are_compared_and_not_where_they_lie() {
+async fn treats_equal_credentials_as_the_same() {
     let (source, identities) = Source::saying(Says::New(None));
     let current = identities.current().await.expect("credentials");
     let copy = SigningCredentials::new(current.inner.clone());
@@ -242,7 +242,7 @@ async fn contents_are_compared_and_not_where_they_lie() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_whose_life_was_extended_are_not_spent_when_the_first_one_is_over() {
+async fn extended_credentials_outlive_their_first_expiry() {
     let (source, identities) = Source::saying(Says::New(Some(-1)));
     let current = identities.current().await.expect("credentials");
     assert!(identities.is_unusable(&current));
@@ -256,7 +256,7 @@ async fn credentials_whose_life_was_extended_are_not_spent_when_the_first_one_is
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_cut_off_leaves_room_for_the_next() {
+async fn a_cancelled_attempt_allows_the_next() {
     let (source, identities) = Source::saying(Says::Hangs);
     let cut = identities.clone();
     std::thread::spawn(move || {
@@ -283,7 +283,7 @@ fn nothing_secret_is_printed() {
 }
 
 #[test]
-fn absurd_expirations_are_taken() {
+fn accepts_absurd_expirations() {
     for seconds in [0, 1, u64::MAX / 4] {
         let expiry = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
         let mut renewal = RenewalState::default();

@@ -147,12 +147,12 @@ fn a_page_that_does_not_say_how_to_go_on_is_refused() {
     let truncated = |value: &str| page(&format!("<IsTruncated>{value}</IsTruncated>{token}"));
     assert_eq!(page_of(&truncated("\n true\n"), false).unwrap().next, Some(ListPosition::Token("t".to_owned())));
     for document in [page(token), truncated("yes"), truncated(""), page("")] {
-        assert_eq!(refused(&document, false), "it does not say whether more follows", "{document}");
+        assert_eq!(refused(&document, false), "it does not say whether it is truncated", "{document}");
     }
     let nowhere = page("<IsTruncated>true</IsTruncated>");
-    assert_eq!(refused(&nowhere, false), "it is truncated, and does not say where it continues");
+    assert_eq!(refused(&nowhere, false), "it is truncated but has no continuation marker");
     let versions = "<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>";
-    assert_eq!(refused(versions, true), "it is truncated, and does not say where it continues");
+    assert_eq!(refused(versions, true), "it is truncated but has no continuation marker");
 }
 
 #[test]
@@ -162,9 +162,9 @@ fn an_entry_without_size_or_date_is_refused_by_its_name() {
             "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key>{field}</Contents></ListBucketResult>"
         )
     };
-    assert_eq!(refused(&page(""), false), "k has no Size that can be read");
-    assert_eq!(refused(&page("<Size>-1</Size>"), false), "k has no Size that can be read");
-    assert_eq!(refused(&page("<Size>1</Size>"), false), "k has no LastModified that can be read");
+    assert_eq!(refused(&page(""), false), "k has no valid Size");
+    assert_eq!(refused(&page("<Size>-1</Size>"), false), "k has no valid Size");
+    assert_eq!(refused(&page("<Size>1</Size>"), false), "k has no valid LastModified");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn more_entries_than_were_asked_for_are_refused_and_not_kept() {
         )
     };
     assert_eq!(page_of(&page(1000, 0), false).unwrap().entries.len(), 1000);
-    assert_eq!(refused(&page(1000, 1), false), "it has 1001 entries, and the most is 1000");
+    assert_eq!(refused(&page(1000, 1), false), "it has 1001 entries; the maximum is 1000");
     let mut read = ListPageParser::default();
     xml::read(page(5000, 5000).as_bytes(), |path, text| read.read_element(path, text)).unwrap();
     assert_eq!((read.entries.len(), read.prefixes.len(), read.count), (1000, 0, 10_000));
@@ -207,7 +207,7 @@ fn etags_are_read_without_their_quotes_and_kept_up_to_a_length() {
 }
 
 #[test]
-fn what_s3_leaves_out_or_does_not_encode_is_known() {
+fn handles_values_that_s3_omits_or_does_not_encode() {
     let document = format!(
         "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t%2F+1</NextContinuationToken>\
          <Contents>{ENTRY}</Contents><EncodingType>url</EncodingType></ListBucketResult>"
@@ -236,10 +236,10 @@ fn a_key_from_elsewhere_is_refused() {
         format!("<ListBucketResult><IsTruncated>false</IsTruncated><Contents>{ENTRY}</Contents></ListBucketResult>");
     let asked = ListRequest { prefix: ObjectKey::from("b"), ..request(None, false) };
     let why = parse_page(document.as_bytes(), &asked, StoreDialect::S3).unwrap_err();
-    assert_eq!(why, ListPageError::untrusted("it names a%2Bb+c, which does not begin with b"));
+    assert_eq!(why, ListPageError::untrusted("it has a%2Bb+c, which does not start with b"));
     let long = document.replace("a%2Bb+c", &"k".repeat(1025));
-    assert_eq!(refused(&long, false), "it names a key of 1025 bytes, and the most is 1024");
+    assert_eq!(refused(&long, false), "it has a key of 1025 bytes; the maximum is 1024");
     let mark = format!("<NextContinuationToken>{}</NextContinuationToken><Contents>", "t".repeat(8193));
     let endless = document.replace("<Contents>", &mark);
-    assert_eq!(refused(&endless, false), "where to go on is longer than any key or token");
+    assert_eq!(refused(&endless, false), "its continuation marker is too long");
 }
