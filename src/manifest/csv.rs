@@ -49,9 +49,7 @@ pub(super) async fn read(
                 let (sink, sha256) = read_and_digest(raw, gzip, &name, columns, sink)?;
                 // A file that was modified during the read is identified by its digest alone.
                 let seen = before.filter(|before| pins::file_stamp(&path).as_ref() == Some(before));
-                // An absolute path, because the job may be resumed from another folder.
-                let path = std::path::absolute(&path).map_or(name, |path| path.display().to_string());
-                Ok((sink, SourcePin::File { path, sha256, stamp: seen }))
+                Ok((sink, SourcePin::File { path: pins::pinned_path(&path), sha256, stamp: seen }))
             })
             .await
         }

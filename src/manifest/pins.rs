@@ -86,6 +86,12 @@ pub async fn check_pin(
     }
 }
 
+/// Returns the path that a pin records for a local file: an absolute one, because the job may be resumed from another
+/// folder.
+pub(super) fn pinned_path(path: &Path) -> String {
+    std::path::absolute(path).map_or_else(|_| path.display().to_string(), |path| path.display().to_string())
+}
+
 async fn check_object(
     bucket: &BucketName,
     key: &ObjectKey,

@@ -470,7 +470,12 @@ fn check_name(row: &ManifestRow<'_>) -> Result<(), String> {
         1..=MAX_KEY_BYTES => {}
         bytes => return Err(format!("the key has {bytes} bytes (maximum {MAX_KEY_BYTES})")),
     }
-    match row.version.map_or(0, str::len) {
+    let version = row.version.unwrap_or_default();
+    if version.contains('\0') {
+        // Samples and digests separate the fields of a row by zero bytes.
+        return Err("the version id contains a zero byte".to_owned());
+    }
+    match version.len() {
         0..=MAX_VERSION_BYTES => Ok(()),
         bytes => Err(format!("the version id has {bytes} bytes (maximum {MAX_VERSION_BYTES})")),
     }

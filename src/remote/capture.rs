@@ -20,8 +20,8 @@ use crate::files::{open_regular, with_path};
 use crate::job::JobId;
 use crate::journal::{JobFolder, Journal, JournalCopyJob};
 
-/// One MiB. Checkpoints and lists, which are replaced as a whole, are read into memory up to 64 times this size.
-const MIB: u64 = 1 << 20;
+/// The largest checkpoint or list in bytes. These files are replaced as a whole, and read into memory.
+const MAX_SMALL_FILE: u64 = 64 << 20;
 
 /// The subfolder of a job's folder that holds its report.
 const REPORT_FOLDER: &str = "report";
@@ -183,6 +183,10 @@ fn read_small_file(path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
         Err(cause) => return Err(with_path(path)(cause).into()),
     };
     let mut text = Vec::new();
-    file.take(64 * MIB).read_to_end(&mut text).map_err(with_path(path))?;
+    file.take(MAX_SMALL_FILE + 1).read_to_end(&mut text).map_err(with_path(path))?;
+    if text.len() as u64 > MAX_SMALL_FILE {
+        let why = format!("it has more than {MAX_SMALL_FILE} bytes, which no file of its kind has: it is damaged");
+        return Err(with_path(path)(io::Error::other(why)).into());
+    }
     Ok(Some(text))
 }

@@ -106,7 +106,7 @@ impl ReportWriter {
 }
 
 /// Returns the number of files that were started. Returns an error if their numbers are not unique and without gaps,
-/// or if the first two open files have the same status.
+/// or if two open files have the same status.
 fn check_numbers(state: &RecordedReport) -> Result<u32, String> {
     let numbers = state.open.iter().map(|file| file.number).chain(state.sealed.iter().map(|file| file.number));
     let mut numbers: Vec<u32> = numbers.collect();
@@ -119,10 +119,12 @@ fn check_numbers(state: &RecordedReport) -> Result<u32, String> {
         }
         begun += 1;
     }
-    match state.open.as_slice() {
-        [one, other, ..] if one.status == other.status => Err(format!("{} and {} are both open", one.name, other.name)),
-        _ => Ok(begun),
+    for (at, one) in state.open.iter().enumerate() {
+        if let Some(other) = state.open[at + 1..].iter().find(|other| other.status == one.status) {
+            return Err(format!("{} and {} are both open", one.name, other.name));
+        }
     }
+    Ok(begun)
 }
 
 /// Checks that the files have the names that follow from their numbers. No other file is ever truncated.

@@ -18,8 +18,8 @@ use crate::files::{create_replacing, open_regular};
 
 const MAGIC: [u8; 8] = *b"BPSBOX01";
 const HEADER_BYTES: usize = 12;
-/// The maximum length of a payload. Every change is shorter: an inline blob is small, and keys, tags, and headers have
-/// limits.
+/// The maximum length of a payload in bytes. Keys, tags, headers and inline blobs are far shorter; only the settings of a
+/// bucket could be longer, and such a change is refused.
 const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
 
 /// Why a log could not be read.
@@ -124,7 +124,12 @@ impl StateLog {
         }
         self.buffer.clear();
         for change in changes {
+            let start = self.buffer.len();
             append_record(change, &mut self.buffer);
+            if self.buffer.len() - start - HEADER_BYTES > MAX_PAYLOAD_BYTES as usize {
+                // A log with such a record could not be read again.
+                return Err(io::Error::other("a change is too large for the sandbox's log"));
+            }
         }
         if let Err(error) = self.file.write_all(&self.buffer) {
             let undone = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));

@@ -19,6 +19,7 @@ use super::csv::reject_metadata_filter;
 use super::error::{ManifestError, object_path};
 use super::frozen::SourcePin;
 use super::input::{self, UnreadBytes};
+use super::pins::pinned_path;
 use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_writer::RowWriter;
 use super::spec::{FileLocation, ReportRowFilter};
@@ -94,7 +95,7 @@ async fn read_from_disk(
             let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
             let taken = rows::read_digested::<Sha256>(raw, gzip, &name, UnreadBytes::Skip, None, (sink, rows))?;
             let ((sink, rows), sha256) = taken;
-            return Ok((sink, rows, SourcePin::File { path: name, sha256, stamp: None }));
+            return Ok((sink, rows, SourcePin::File { path: pinned_path(&path), sha256, stamp: None }));
         }
         let text = read_text(raw, &name)?;
         let listing = parse_listing(&text, &name)?;
@@ -103,7 +104,7 @@ async fn read_from_disk(
             let file_path = folder.find(file, &name)?;
             (sink, rows) = FailedRowReader::read_file(&file_path, listing.format, &file.md5, &stop, (sink, rows))?;
         }
-        Ok((sink, rows, SourcePin::File { path: name, sha256: sha256(&text), stamp: None }))
+        Ok((sink, rows, SourcePin::File { path: pinned_path(&path), sha256: sha256(&text), stamp: None }))
     })
     .await
 }

@@ -191,6 +191,16 @@ fn pinned(frozen: &FrozenManifest) -> (String, String) {
 }
 
 #[test]
+fn the_pin_of_a_relative_path_is_absolute() {
+    let here = std::env::current_dir().unwrap();
+    let folder = tempfile::tempdir_in(&here).unwrap();
+    fs::write(folder.path().join("failed.csv"), AWS_FAILED).unwrap();
+    let path = folder.path().strip_prefix(&here).unwrap().join("failed.csv");
+    let (frozen, _) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
+    assert_eq!(Path::new(&pinned(&frozen).0), here.join(&path));
+}
+
+#[test]
 fn a_report_without_failures_is_an_empty_manifest() {
     let list = list(ReportFormat::Aws, &[listed(TaskStatus::Succeeded, "audit", "gone.csv", SUCCEEDED)]);
     for (name, text, read) in [("m.json", list.as_str(), 0), ("x.csv", SUCCEEDED, 1), ("x.csv", "", 0)] {

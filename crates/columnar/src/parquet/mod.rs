@@ -138,7 +138,7 @@ impl ParquetColumnDecoder {
         self.pages.remaining -= 1;
         let pages = &mut self.pages;
         if let Some(present) = &mut pages.present
-            && present.next(&pages.page)? == 0
+            && present.next(&pages.levels)? == 0
         {
             self.current = CurrentValue::Null;
             return Ok(());

@@ -45,8 +45,10 @@ pub(super) struct ParquetColumnPages {
     compression: BlockCompression,
     at: u64,
     end: u64,
-    /// The decompressed bytes of the current page.
+    /// The decompressed bytes of the current page; in version 2 without its levels.
     pub(super) page: Vec<u8>,
+    /// The levels of the current page, which say which values are present.
+    pub(super) levels: Vec<u8>,
     page_held: usize,
     pub(super) dictionary: ParquetDictionary,
     dictionary_held: usize,
@@ -75,6 +77,7 @@ impl ParquetColumnPages {
             at: 0,
             end: 0,
             page: Vec::new(),
+            levels: Vec::new(),
             page_held: 0,
             dictionary: ParquetDictionary::default(),
             dictionary_held: 0,
@@ -139,8 +142,9 @@ impl ParquetColumnPages {
             ));
         }
         let (unpacked, packed) = (to_usize(header.uncompressed_size)?, to_usize(header.compressed_size)?);
-        self.input.update_held_bytes(&mut self.page_held, unpacked.saturating_add(packed))?;
-        for buffer in [&mut self.page, &mut self.compressed] {
+        // The levels are a copy of a part of the page.
+        self.input.update_held_bytes(&mut self.page_held, unpacked.saturating_mul(2).saturating_add(packed))?;
+        for buffer in [&mut self.page, &mut self.levels, &mut self.compressed] {
             // Do not keep the buffer of a large page for small ones.
             if buffer.capacity() > KEPT_CAPACITY + 2 * unpacked.max(packed) {
                 *buffer = Vec::new();
@@ -163,21 +167,19 @@ impl ParquetColumnPages {
                     return unsupported("a column has more than one value per row");
                 }
                 let levels = to_usize(levels)?;
-                let Some((before, behind)) = self.compressed.split_at_checked(levels) else {
+                let Some((levels, compressed)) = self.compressed.split_at_checked(levels) else {
                     return damaged("a page is shorter than its levels");
                 };
                 let packing = if packed { self.compression } else { BlockCompression::None };
                 // A page without values may have nothing to decompress.
-                if behind.is_empty() {
+                if compressed.is_empty() {
                     self.page.clear();
                 } else {
-                    decompress(packing, behind, unpacked.saturating_sub(levels), &mut self.page)?;
+                    decompress(packing, compressed, unpacked.saturating_sub(levels.len()), &mut self.page)?;
                 }
-                let begins = self.page.len();
-                self.page.extend_from_slice(before);
-                // The levels are now after the values, so that both are in one buffer.
-                self.present =
-                    self.optional.then(|| ParquetHybridDecoder::new(1, begins, begins + levels)).transpose()?;
+                self.levels.clear();
+                self.levels.extend_from_slice(levels);
+                self.present = self.optional.then(|| self.level_decoder()).transpose()?;
                 self.start_values(values, encoding, 0)
             }
         }
@@ -203,8 +205,14 @@ impl ParquetColumnPages {
     /// Finds the levels of a data page of version 1. Returns the offset of its values.
     fn read_levels(&mut self, at: usize) -> ColumnarResult<usize> {
         let (begins, ends) = text_range(&self.page, at)?;
-        self.present = Some(ParquetHybridDecoder::new(1, begins, ends)?);
+        self.levels.clear();
+        self.levels.extend_from_slice(&self.page[begins..ends]);
+        self.present = Some(self.level_decoder()?);
         Ok(ends)
+    }
+
+    fn level_decoder(&self) -> ColumnarResult<ParquetHybridDecoder> {
+        ParquetHybridDecoder::new(1, 0, self.levels.len())
     }
 
     fn start_values(&mut self, values: u64, encoding: i64, at: usize) -> ColumnarResult<()> {
@@ -260,4 +268,45 @@ pub(super) fn text_range(page: &[u8], at: usize) -> ColumnarResult<(usize, usize
 
 fn to_usize(bytes: u64) -> ColumnarResult<usize> {
     usize::try_from(bytes).map_err(|_| ColumnarError::Unsupported(format!("{bytes} bytes are too many")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A data page of version 2 with three rows that are null, and no byte of values.
+    fn page_of_nulls(encoding: u8) -> Vec<u8> {
+        let levels = [6, 0]; // One run: three times 0.
+        let header = [0x15, 6, 0x15, 4, 0x15, 4, 0x5c, 0x15, 6, 0x15, 6, 0x15, 6, 0x15, encoding * 2, 0x15, 4, 0x15, 0];
+        [&header[..], &[0x12, 0, 0], &levels].concat()
+    }
+
+    #[test]
+    fn a_page_of_nulls_has_no_values_in_any_encoding() {
+        for (encoding, storage) in [
+            (0, ParquetStorage::ByteArrays),
+            (8, ParquetStorage::ByteArrays),
+            (8, ParquetStorage::Int64),
+            (3, ParquetStorage::Booleans),
+            (5, ParquetStorage::Int32),
+            (6, ParquetStorage::ByteArrays),
+            (7, ParquetStorage::ByteArrays),
+        ] {
+            let bytes = page_of_nulls(encoding);
+            let mut file = tempfile::tempfile().expect("a file");
+            std::io::Write::write_all(&mut file, &bytes).expect("written");
+            let input = Rc::new(RandomAccessFile::new(file).expect("opened"));
+            let mut pages = ParquetColumnPages::new(input, storage, true);
+            let (compression, bytes) = (BlockCompression::None, bytes.len() as u64);
+            pages
+                .start_chunk(ParquetColumnChunk { start: 0, bytes, compression, values: 3 })
+                .expect("it is in the file");
+            pages.next_page().unwrap_or_else(|error| panic!("encoding {encoding} of {storage:?}: {error:?}"));
+            let present = pages.present.as_mut().expect("the column is optional");
+            for _ in 0..3 {
+                assert_eq!(present.next(&pages.levels).expect("a level"), 0);
+            }
+            assert_eq!(pages.remaining, 3);
+        }
+    }
 }
