@@ -6,12 +6,11 @@ use std::sync::Arc;
 use batchplan_sandbox::{
     ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxError, SandboxOptions, SandboxServer, SandboxServerError,
 };
-use batchplan_store::{AddressingStyle, ConditionalPut, Store, StoreConfig, StoreConnectError, StoreProvider};
+use batchplan_store::{AddressingStyle, Store, StoreConfig, StoreConnectError, StoreProvider};
 
 /// A connected store. A sandbox runs for as long as this value lives.
 pub struct StoreConnection {
     store: Arc<dyn Store>,
-    conditional_put: Arc<dyn ConditionalPut>,
     /// The server of the sandbox, if the store is one. It stops when this value is dropped.
     _sandbox: Option<SandboxServer>,
 }
@@ -21,12 +20,6 @@ impl StoreConnection {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
-    }
-
-    /// Returns the store with conditional writes and deletes.
-    #[must_use]
-    pub fn conditional_put(&self) -> &Arc<dyn ConditionalPut> {
-        &self.conditional_put
     }
 }
 
@@ -56,8 +49,8 @@ pub async fn connect(config: &StoreConfig) -> Result<StoreConnection, ConnectErr
     if config.provider == StoreProvider::Sandbox {
         return serve_sandbox(config);
     }
-    let conditional_put = batchplan_store::connect(config).await?;
-    Ok(StoreConnection { store: conditional_put.clone(), conditional_put, _sandbox: None })
+    let store = batchplan_store::connect(config).await?;
+    Ok(StoreConnection { store, _sandbox: None })
 }
 
 /// Opens the sandbox and serves it on a free loopback port, so that its requests take the whole real path.
@@ -72,6 +65,6 @@ fn serve_sandbox(config: &StoreConfig) -> Result<StoreConnection, ConnectError> 
         addressing: AddressingStyle::Path,
         ..config.clone()
     };
-    let conditional_put = batchplan_store::connect_with_keys(&config, ACCESS_KEY, SECRET_KEY)?;
-    Ok(StoreConnection { store: conditional_put.clone(), conditional_put, _sandbox: Some(server) })
+    let store = batchplan_store::connect_with_keys(&config, ACCESS_KEY, SECRET_KEY)?;
+    Ok(StoreConnection { store, _sandbox: Some(server) })
 }

@@ -71,8 +71,7 @@ pub struct LastPush {
 
 async fn connect_prefix(opening: &RemoteStateConfig) -> Result<(PrefixStore, StoreConnection), RemoteError> {
     let connection = connect(&opening.store).await?;
-    let door =
-        PrefixStore::new(Arc::clone(connection.conditional_put()), opening.bucket.clone(), opening.prefix.clone());
+    let door = PrefixStore::new(Arc::clone(connection.store()), opening.bucket.clone(), opening.prefix.clone());
     Ok((door, connection))
 }
 

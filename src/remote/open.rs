@@ -55,8 +55,7 @@ impl OpenedState {
         // The previous owner of the cache may have changed it.
         mirror.reload()?;
         let connection = connect(&opening.store).await?;
-        let door =
-            PrefixStore::new(Arc::clone(connection.conditional_put()), opening.bucket.clone(), opening.prefix.clone());
+        let door = PrefixStore::new(Arc::clone(connection.store()), opening.bucket.clone(), opening.prefix.clone());
         let mut looks = 0;
         let (right, journal) = loop {
             let right = acquire_push_permit(&door, opening, &mut mirror, lost).await?;

@@ -11,7 +11,7 @@ use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::timeouts::{TimeLimitError, scaled};
-use batchplan_store::{ConditionalPut, ConditionalPutOutcome, ListCursor, ListRequest, ObjectContent};
+use batchplan_store::{ConditionalPutOutcome, ListCursor, ListRequest, ObjectContent, Store};
 use bytes::Bytes;
 use jiff::Timestamp;
 use md5::{Digest as _, Md5};
@@ -38,13 +38,13 @@ const MAX_IDLE_PAGES: u32 = 1000;
 /// The objects below a prefix of a bucket.
 #[derive(Clone)]
 pub(super) struct PrefixStore {
-    store: Arc<dyn ConditionalPut>,
+    store: Arc<dyn Store>,
     bucket: BucketName,
     prefix: ObjectKey,
 }
 
 impl PrefixStore {
-    pub(super) fn new(store: Arc<dyn ConditionalPut>, bucket: BucketName, prefix: ObjectKey) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, bucket: BucketName, prefix: ObjectKey) -> Self {
         Self { store, bucket, prefix }
     }
 

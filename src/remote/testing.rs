@@ -29,7 +29,6 @@ pub(super) async fn place() -> SandboxStates {
         fill: Some(fill),
     };
     let connection = connect(&config).await.unwrap_or_else(|error| panic!("{error}"));
-    let door =
-        PrefixStore::new(Arc::clone(connection.conditional_put()), BucketName::new("states"), ObjectKey::from("team"));
+    let door = PrefixStore::new(Arc::clone(connection.store()), BucketName::new("states"), ObjectKey::from("team"));
     SandboxStates { door, folder, _connection: connection }
 }

@@ -5,7 +5,7 @@ pub(crate) const BANNED_TYPES: &[(&str, &str)] = &[
     ("Allowance", "JobQuota"),
     ("Ask", "HttpRequest"),
     ("Book", "OutcomeSink, or PriceBook"),
-    ("Cabinet", "ConditionalPut"),
+    ("Cabinet", "Store"),
     ("Call", "ObjectRequest"),
     ("Carry", "JobSession"),
     ("Census", "ClassStats"),

@@ -15,13 +15,13 @@ use aws_sdk_s3::types::{
 };
 use batchplan_sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use batchplan_store::{AddressingStyle, ConditionalPut, OssStore, S3Store, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, OssStore, S3Store, Store, StoreConfig, StoreProvider};
 
 /// A server, and buckets of this run's own on it.
 pub(crate) struct Fixture {
-    pub(crate) store: Arc<dyn ConditionalPut>,
+    pub(crate) store: Arc<dyn Store>,
     /// The same server with a wrong secret.
-    pub(crate) impostor: Arc<dyn ConditionalPut>,
+    pub(crate) impostor: Arc<dyn Store>,
     pub(crate) client: Client,
     pub(crate) plain: BucketName,
     pub(crate) versioned: BucketName,
@@ -45,7 +45,7 @@ pub(crate) async fn named(name: &str) -> Option<Fixture> {
 /// The sandbox, in this process, for as long as the server lives, spoken to in OSS's native API.
 pub(crate) async fn sandbox_in_oss() -> (Fixture, SandboxServer) {
     let (fixture, server) = sandbox().await;
-    let store = |secret: &str| -> Arc<dyn ConditionalPut> {
+    let store = |secret: &str| -> Arc<dyn Store> {
         let credentials = credentials(ACCESS_KEY, secret);
         Arc::new(OssStore::new(&server.endpoint(), AddressingStyle::Path, "cn-hangzhou", credentials).expect("a store"))
     };
@@ -129,7 +129,7 @@ impl Fixture {
     }
 }
 
-fn store(access: &Access, secret: &str) -> Arc<dyn ConditionalPut> {
+fn store(access: &Access, secret: &str) -> Arc<dyn Store> {
     let config = StoreConfig {
         provider: StoreProvider::S3,
         endpoint: Some(access.endpoint.clone()),

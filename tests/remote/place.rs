@@ -13,9 +13,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
 use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use batchplan_store::object::{BucketName, ObjectKey};
-use batchplan_store::{
-    AddressingStyle, ConditionalPut, ListRequest, ObjectContent, S3Store, Store, StoreConfig, StoreProvider,
-};
+use batchplan_store::{AddressingStyle, ListRequest, ObjectContent, S3Store, Store, StoreConfig, StoreProvider};
 use md5::Digest as _;
 use serde_json::Value as Json;
 use tokio::io::AsyncReadExt as _;

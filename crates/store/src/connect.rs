@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_credential_types::provider::error::CredentialsError;
 
-use super::{ConditionalPut, OssStore, S3Store, StoreConfig, StoreProvider, credentials};
+use super::{OssStore, S3Store, Store, StoreConfig, StoreProvider, credentials};
 use crate::web::{WebConnector, root_cause};
 
 /// Why the connection to a store failed.
@@ -46,7 +46,7 @@ impl StoreConnectError {
 /// # Errors
 /// Returns an error if credentials, region, endpoint, or CA certificates are missing or invalid,
 /// or if the plan's role cannot be assumed.
-pub async fn connect(config: &StoreConfig) -> Result<Arc<dyn ConditionalPut>, StoreConnectError> {
+pub async fn connect(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
     let no_credentials = |source| StoreConnectError::NoCredentials { provider: config.provider, source };
     match config.provider {
         StoreProvider::Oss => {
@@ -88,7 +88,7 @@ pub fn connect_with_keys(
     config: &StoreConfig,
     access_key: &str,
     secret_key: &str,
-) -> Result<Arc<dyn ConditionalPut>, StoreConnectError> {
+) -> Result<Arc<dyn Store>, StoreConnectError> {
     let region = config.region.as_deref().ok_or(StoreConnectError::NoRegion)?;
     let credentials = credentials::from_keys(access_key, secret_key);
     let store = S3Store::new(config, region, credentials).map_err(StoreConnectError::NoCertificates)?;

@@ -21,7 +21,6 @@
 
 pub mod backoff;
 mod bucket_setting;
-mod conditional_put;
 mod config;
 mod connect;
 mod credentials;
@@ -56,7 +55,6 @@ use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::task::{FaultClass, StoreError};
 
 pub use bucket_setting::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, TagLifecycleRule};
-pub use conditional_put::{ConditionalPut, ConditionalPutOutcome};
 pub use config::{AddressingStyle, StoreConfig, StoreProvider};
 pub use connect::{StoreConnectError, connect, connect_with_keys};
 pub use cursor::ListCursor;
@@ -101,7 +99,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<OpenedObject, StoreError> {
         let (_, request) = (etag, format!("GET {bucket}/{key}"));
         let why = format!("this store cannot resume a read at byte {from}");
-        Err(StoreError::without_response(FaultClass::Rejected, "NotImplemented", &why, request))
+        Err(not_implemented(&why, request))
     }
 
     /// Writes a whole object. `md5` is the MD5 of the content in base64, which the server verifies.
@@ -112,6 +110,24 @@ pub trait Store: Send + Sync + 'static {
         content: ObjectContent,
         md5: &str,
     ) -> Result<(), StoreError>;
+
+    /// Creates an object, unless its key already exists. A server that ignores the condition may overwrite an
+    /// existing object. Only the stores that can hold the state of jobs implement this.
+    async fn put_if_absent(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: Bytes,
+    ) -> Result<ConditionalPutOutcome, StoreError> {
+        let _ = content;
+        Err(not_implemented("this store has no conditional writes", format!("PUT {bucket}/{key}")))
+    }
+
+    /// Deletes an object. Succeeds if the object does not exist. Only the stores that can hold the state of jobs
+    /// implement this.
+    async fn delete(&self, bucket: &BucketName, key: &ObjectKey) -> Result<(), StoreError> {
+        Err(not_implemented("this store deletes nothing", format!("DELETE {bucket}/{key}")))
+    }
 
     /// Returns the method and the URL of a request, in the form used in reports:
     /// `PUT http://host/bucket/key?tagging`.
@@ -130,6 +146,23 @@ pub trait Store: Send + Sync + 'static {
     fn untiered_class(&self) -> Option<&'static str> {
         None
     }
+}
+
+fn not_implemented(why: &str, request: String) -> StoreError {
+    StoreError::without_response(FaultClass::Rejected, "NotImplemented", why, request)
+}
+
+/// The outcome of creating an object that must not exist yet.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionalPutOutcome {
+    /// The object was created.
+    Created,
+    /// An object with this key already exists. It is unchanged.
+    AlreadyExists,
+    /// Another request for the same key was in progress, and nothing was written. The object may or may not exist.
+    /// Retry.
+    Conflict,
 }
 
 /// The maximum length of an `ETag` that is kept from a listing, in bytes. Those of AWS and OSS have up to 40.

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use super::endpoint::StoreEndpoint;
 use super::http_client::{SigningClock, StoreDialect, StoreHttpClient, object_query};
 use super::{
-    BucketSetting, BucketSettingValue, ConditionalPut, ConditionalPutOutcome, ListPage, ListRequest, ObjectContent,
-    OpenedObject, Store, StoreConfig,
+    BucketSetting, BucketSettingValue, ConditionalPutOutcome, ListPage, ListRequest, ObjectContent, OpenedObject,
+    Store, StoreConfig,
 };
 use crate::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
@@ -116,10 +116,7 @@ impl Store for S3Store {
             None
         }
     }
-}
 
-#[async_trait]
-impl ConditionalPut for S3Store {
     async fn put_if_absent(
         &self,
         bucket: &BucketName,

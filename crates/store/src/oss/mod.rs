@@ -12,8 +12,8 @@ use bytes::Bytes;
 use super::endpoint::StoreEndpoint;
 use super::http_client::{SigningClock, StoreDialect, StoreHttpClient, object_query};
 use super::{
-    AddressingStyle, BucketSetting, BucketSettingValue, ConditionalPut, ConditionalPutOutcome, ListPage, ListRequest,
-    ObjectContent, OpenedObject, Store,
+    AddressingStyle, BucketSetting, BucketSettingValue, ConditionalPutOutcome, ListPage, ListRequest, ObjectContent,
+    OpenedObject, Store,
 };
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
@@ -120,10 +120,7 @@ impl Store for OssStore {
     fn untiered_class(&self) -> Option<&'static str> {
         Some("Archive")
     }
-}
 
-#[async_trait]
-impl ConditionalPut for OssStore {
     async fn put_if_absent(
         &self,
         bucket: &BucketName,
