@@ -107,7 +107,7 @@ fn plan_rows(page: &mut JobPage, description: &JobDescription) {
             page.row("retry of", format!("failed and unattempted objects of {of}"));
         }
         JobSource::Report(report) => {
-            page.row("retry of", format!("failed objects in the report {}", report.location()))
+            page.row("retry of", format!("failed objects in the report {}", report.location()));
         }
     }
     for retry in &description.retried_by {

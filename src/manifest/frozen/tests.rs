@@ -1,9 +1,9 @@
+use batchplan_store::object::{BucketName, ObjectId, VersionId};
 use proptest::prelude::*;
 
 use super::*;
 pub(in crate::manifest) use crate::manifest::part::PartLimits;
 use crate::manifest::part::PartitionPartsWriter;
-use batchplan_store::object::{BucketName, ObjectId, VersionId};
 
 /// Writes rows into parts, in the folder of a new job.
 pub(in crate::manifest) fn freeze(

@@ -11,6 +11,8 @@ mod tests;
 use std::io::Read;
 use std::path::Path;
 
+use batchplan_store::hex::hex;
+use batchplan_store::object::{BucketName, ObjectKey};
 use sha2::{Digest, Sha256};
 
 use self::files::ReportListFolder;
@@ -24,8 +26,6 @@ use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_writer::RowWriter;
 use super::spec::{FileLocation, ReportRowFilter};
 use crate::codec::{ReportManifest, ReportManifestEntry, TaskStatus, parse_report_manifest};
-use batchplan_store::hex::hex;
-use batchplan_store::object::{BucketName, ObjectKey};
 
 /// The maximum size of a `manifest.json` in bytes: enough for 300,000 files.
 const MAX_LISTING_BYTES: u64 = 64 << 20;
