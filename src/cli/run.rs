@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::github::{self, ReportedJob};
 use super::job_session::job_result_json;
-use super::job_warnings::untrusted_server_error;
+use super::job_warnings::{unpublished_report_error, untrusted_server_error};
 use super::journal_handle::JournalHandle;
 use super::progress::ProgressView;
 use super::state_location::{JobRunArgs, StateLocationArgs};
@@ -17,9 +17,7 @@ use super::terminal::{Terminal, bar_lines};
 use super::{CommandError, ExitStatus, notifications, signals};
 use crate::engine::ProgressSnapshot;
 use crate::job::JobStatus;
-use crate::jobs::{
-    FinishOutcome, JobError, JobQueue, ProgressObserver, PublishOutcome, QueueObserver, RunOutcome, WaitReason,
-};
+use crate::jobs::{FinishOutcome, JobError, JobQueue, ProgressObserver, QueueObserver, RunOutcome, WaitReason};
 use crate::journal::{JobFolder, JobQuery, JobRecord, Journal, PauseCause};
 use crate::manifest::FreezeProgress;
 
@@ -149,8 +147,14 @@ impl QueueObserver for QueueView<'_> {
         let mut told = job_result_json(job, &folder, None);
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", one_line(reason)));
         self.print_for_job(job, format_args!("{}{reason}: {}", job.status, format_outcomes(job.progress)));
-        match gone {
-            Err(error) => {
+        let unpublished = match gone {
+            Ok(RunOutcome::Finished(FinishOutcome::Over(delivered))) => {
+                unpublished_report_error(delivered, job, &self.state_flag)
+            }
+            _ => None,
+        };
+        match (gone, unpublished) {
+            (Err(error), _) => {
                 told["error"] = json!(error.to_string());
                 self.print_for_job(job, format_args!("error: {}", bar_lines(&error.to_string())));
                 if let Some(help) = error.help() {
@@ -167,18 +171,15 @@ impl QueueObserver for QueueView<'_> {
                     _ => ExitStatus::ToolFailed,
                 });
             }
-            Ok(RunOutcome::Finished(FinishOutcome::Over(PublishOutcome::Failed(error)))) => {
-                let command = format!("batchplan publish {}{}", job.id, self.state_flag);
-                self.print_for_job(
-                    job,
-                    format_args!("the report could not be published: {error}; publish it again: {command}"),
-                );
-                self.record_exit(ExitStatus::ToolFailed);
+            (Ok(_), Some(CommandError { exit, message, help })) => {
+                self.print_for_job(job, format_args!("error: {}", bar_lines(&message)));
+                self.print_for_job(job, format_args!("help: {}", help.unwrap_or_default()));
+                self.record_exit(exit);
             }
-            Ok(_) if job.status == JobStatus::Suspended => {
+            (Ok(_), None) if job.status == JobStatus::Suspended => {
                 self.print_for_job(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
             }
-            Ok(_) => {
+            (Ok(_), None) => {
                 if let Some(CommandError { help: Some(help), .. }) = untrusted_server_error(self.journal, job) {
                     self.print_for_job(
                         job,

@@ -192,7 +192,7 @@ fn pinned(frozen: &FrozenManifest) -> (String, String) {
 
 #[test]
 fn the_pin_of_a_relative_path_is_absolute() {
-    let here = std::env::current_dir().unwrap();
+    let here = std::path::absolute(".").unwrap();
     let folder = tempfile::tempdir_in(&here).unwrap();
     fs::write(folder.path().join("failed.csv"), AWS_FAILED).unwrap();
     let path = folder.path().strip_prefix(&here).unwrap().join("failed.csv");
