@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use batchplan_store::object::TagSet;
 use batchplan_store::{StoreConfig, StoreProvider};
 use indicatif::HumanCount;
 
@@ -126,25 +125,7 @@ fn describe_narrowing(narrowing: &ReportRowFilter) -> String {
 
 /// Describes an operation.
 pub(super) fn describe_operation(operation: &Operation) -> String {
-    let what = match operation {
-        Operation::PutTagging(tags) | Operation::AddTagging(tags) => tag_list(tags),
-        Operation::DeleteTagging(None) => "all tags".to_owned(),
-        Operation::DeleteTagging(Some(keys)) => keys.join(", "),
-        Operation::PutAcl(acl) => acl.as_str().to_owned(),
-        Operation::Restore(request) => {
-            let tier = request.tier.map_or_else(String::new, |tier| format!(", {}", tier.as_str()));
-            let days = if request.days == 1 { "day" } else { "days" };
-            format!("{} {days}{tier}", request.days)
-        }
-    };
-    format!("{}  {what}", operation.name())
-}
-
-fn tag_list(tags: &TagSet) -> String {
-    if tags.is_empty() {
-        return "no tags".to_owned();
-    }
-    tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+    format!("{}  {}", operation.name(), operation.details().summary)
 }
 
 fn describe_report(plan: &Plan) -> String {
@@ -167,6 +148,7 @@ fn describe_report(plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use batchplan_store::object::TagSet;
 
     #[test]
     fn values_stay_on_one_line() {

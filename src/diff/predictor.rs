@@ -72,8 +72,8 @@ pub struct Predictor {
     service: RestoreService,
     /// The requests with which the job reads an object.
     reads: Vec<ObjectRequest>,
-    tags: bool,
-    acl: bool,
+    /// The aspects that the operations change.
+    aspects: Vec<ObjectAspect>,
     restore: Option<RestoreRequest>,
 }
 
@@ -81,27 +81,21 @@ impl Predictor {
     /// Creates a predictor for the operations of a job and the rules of a service.
     #[must_use]
     pub fn new(operations: OperationSet, service: RestoreService) -> Self {
-        let about = |aspect| operations.iter().any(|operation| operation.aspect() == aspect);
         let restore = operations.iter().find_map(|operation| match operation {
             Operation::Restore(request) => Some(*request),
             _ => None,
         });
         let reads = operations.read_steps().into_iter().map(|step| step.call).collect();
-        let (tags, acl) = (about(ObjectAspect::Tags), about(ObjectAspect::Acl));
-        Self { operations, service, reads, tags, acl, restore }
+        let aspects = operations.aspects().collect();
+        Self { operations, service, reads, aspects, restore }
     }
 
     /// Returns the requests that read what is still unknown about an object. `told` is what its manifest contains. If
     /// `class` is set, the storage class is read too.
     #[must_use]
     pub fn required_reads(&self, told: &ObjectState, class: bool) -> Vec<ObjectRequest> {
-        let mut looks = Vec::new();
-        if self.tags {
-            looks.push(ObjectRequest::GetTags);
-        }
-        if self.acl && told.acl.known().is_none() {
-            looks.push(ObjectRequest::GetAcl);
-        }
+        let unknown = self.aspects.iter().filter(|aspect| !aspect.rules().is_known(told));
+        let mut looks: Vec<_> = unknown.filter_map(|aspect| aspect.read_request()).collect();
         let archived = || match self.restore {
             None => false,
             // If the restore is refused anyway, nothing more has to be known about the object.
@@ -118,11 +112,10 @@ impl Predictor {
 
     /// Returns the part of an object's state that matters to what the job does or to what it costs.
     #[must_use]
-    pub fn relevant_state(&self, known: ObjectState) -> ObjectState {
-        let ObjectState { tags, acl, restoration, class } = known;
-        let acl = if self.acl { acl } else { MaybeKnown::Unknown };
-        let restoration = if self.restore.is_some() { restoration } else { MaybeKnown::Unknown };
-        ObjectState { tags, acl, restoration, class }
+    pub fn relevant_state(&self, known: &ObjectState) -> ObjectState {
+        let mut relevant = ObjectState { class: known.class.clone(), ..ObjectState::default() };
+        self.aspects.iter().for_each(|aspect| aspect.rules().copy(known, &mut relevant));
+        relevant
     }
 
     /// Returns whether the effect on an object depends on the response to `look`. The storage class may matter only
@@ -211,11 +204,8 @@ impl Predictor {
     /// Returns what the job knows about the object when it decides what to send: only what it reads itself.
     fn state_seen_by_job(&self, before: &ObjectState) -> ObjectState {
         let mut seen = ObjectState::default();
-        if self.reads.contains(&ObjectRequest::GetTags) {
-            seen.tags = before.tags.clone();
-        }
-        if self.reads.contains(&ObjectRequest::GetAcl) {
-            seen.acl = before.acl.clone();
+        for aspect in self.reads.iter().filter_map(ObjectAspect::of) {
+            aspect.rules().copy(before, &mut seen);
         }
         seen
     }
@@ -239,7 +229,11 @@ impl Predictor {
         // Leave out the server's message, which may name the object, so that objects with the same reason form one
         // group.
         let status = fault.status.map_or_else(String::new, |status| format!("{status} "));
-        Effect::Unknown(format!("{} could not be read: {status}{}", read_subject(call), fault.code))
+        Effect::Unknown(format!(
+            "{} could not be read: {status}{}",
+            aspect_shown_by(call).rules().subject(),
+            fault.code
+        ))
     }
 
     /// Returns the request of the job that would be refused: the failed read request itself if the job sends it too,
@@ -258,23 +252,15 @@ impl Predictor {
 
     /// Returns the name of the operation that the report would show for the failure.
     fn operation_name(&self, met: &ObjectRequest) -> String {
-        let aspect = match met {
-            ObjectRequest::GetTags | ObjectRequest::PutTags(_) | ObjectRequest::DeleteTags => ObjectAspect::Tags,
-            ObjectRequest::GetAcl | ObjectRequest::PutAcl(_) => ObjectAspect::Acl,
-            ObjectRequest::Restore(_) | ObjectRequest::Head => ObjectAspect::Restoration,
-        };
+        let aspect = aspect_shown_by(met);
         let names: Vec<_> = self.operations.iter().filter(|it| it.aspect() == aspect).map(Operation::name).collect();
         names.join("+")
     }
 }
 
-/// Describes what a read request is for.
-fn read_subject(call: &ObjectRequest) -> &'static str {
-    match call {
-        ObjectRequest::GetTags | ObjectRequest::PutTags(_) | ObjectRequest::DeleteTags => "its tags",
-        ObjectRequest::GetAcl | ObjectRequest::PutAcl(_) => "its ACL",
-        ObjectRequest::Head | ObjectRequest::Restore(_) => "its storage class",
-    }
+/// Returns the aspect that a request is about. HEAD is sent because of restores.
+fn aspect_shown_by(call: &ObjectRequest) -> ObjectAspect {
+    ObjectAspect::of(call).unwrap_or(ObjectAspect::Restoration)
 }
 
 /// Returns the failure of setting an ACL in a bucket that accepts none.

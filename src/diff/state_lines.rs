@@ -2,7 +2,9 @@
 
 use similar::{ChangeTag, TextDiff};
 
-use batchplan_store::object::{ObjectState, RestoreState};
+use batchplan_store::object::ObjectState;
+
+use crate::operation::ObjectAspect;
 
 /// Whether a line is removed, added or unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +41,9 @@ pub struct StateLine {
 /// Compares two states line by line.
 #[must_use]
 pub fn compare_states(before: &ObjectState, after: &ObjectState) -> Vec<StateLine> {
-    // Compare each kind of fact separately, so that a removed line is next to the line that replaces it.
-    describe(before)
-        .into_iter()
-        .zip(describe(after))
-        .flat_map(|(before, after)| compare_lines(&before, &after))
-        .collect()
+    // Compare each aspect separately, so that a removed line is next to the line that replaces it.
+    let compare = |aspect: ObjectAspect| compare_lines(&aspect.rules().lines(before), &aspect.rules().lines(after));
+    ObjectAspect::ALL.into_iter().flat_map(compare).collect()
 }
 
 fn compare_lines(before: &[String], after: &[String]) -> Vec<StateLine> {
@@ -62,38 +61,10 @@ fn compare_lines(before: &[String], after: &[String]) -> Vec<StateLine> {
     diff.iter_all_changes().map(line).collect()
 }
 
-/// Describes what is known about an object: one line per tag, one for the ACL and one for the restored copy.
-fn describe(state: &ObjectState) -> [Vec<String>; 3] {
-    let tags = state.tags.known().map_or_else(Vec::new, |tags| {
-        let none = tags.is_empty().then(|| "no tags".to_owned());
-        none.into_iter().chain(tags.iter().map(|(key, value)| format!("tag {key} = {}", quoted(value)))).collect()
-    });
-    let acl = state.acl.known().map(|acl| format!("acl {}", acl.as_str()));
-    let restored =
-        state.restoration.known().map(|restoration| format!("restored copy: {}", describe_restored_copy(*restoration)));
-    [tags, Vec::from_iter(acl), Vec::from_iter(restored)]
-}
-
-fn quoted(value: &str) -> String {
-    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-fn describe_restored_copy(restoration: RestoreState) -> String {
-    match restoration {
-        RestoreState::NotRestored => "none".to_owned(),
-        RestoreState::InProgress => "in progress".to_owned(),
-        RestoreState::RestoredUntil(until) => format!("until {until}"),
-        RestoreState::Requested(request) => {
-            let tier = request.tier.map_or_else(String::new, |tier| format!(" ({})", tier.as_str()));
-            format!("for {} day{}{tier}", request.days, if request.days == 1 { "" } else { "s" })
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use batchplan_store::object::{MaybeKnown, ObjectAcl, RestoreRequest, RestoreTier, TagSet};
+    use batchplan_store::object::{MaybeKnown, ObjectAcl, RestoreRequest, RestoreState, RestoreTier, TagSet};
 
     fn text(before: &ObjectState, after: &ObjectState) -> String {
         let line = |line: &StateLine| format!("{} {}\n", line.change.sign(), line.text);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use batchplan_store::object::{BucketName, ObjectId, RestoreRequest, StorageClass};
-use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::object::{BucketName, ObjectId, StorageClass};
+use batchplan_store::object_request::{ObjectRequest, RequestKind};
 
 use super::interval::SampleShare;
 use super::predictor::{Effect, FailureReason, Prediction};
@@ -33,10 +33,10 @@ pub struct PredictionTotals {
     pub failure_reasons: BTreeMap<(String, u16, String), ReasonGroup>,
     /// The objects whose effect cannot be predicted, grouped by reason.
     pub unknown_reasons: BTreeMap<String, ReasonGroup>,
-    /// The requests that would succeed, by name and by the storage class of the object.
-    pub accepted: BTreeMap<(&'static str, Option<StorageClass>), RequestCount>,
-    /// The requests that would be refused, by name and by the storage class of the object.
-    pub refused: BTreeMap<(&'static str, Option<StorageClass>), RequestCount>,
+    /// The requests that would succeed, by kind and by the storage class of the object.
+    pub accepted: BTreeMap<(RequestKind, Option<StorageClass>), RequestCount>,
+    /// The requests that would be refused, by kind and by the storage class of the object.
+    pub refused: BTreeMap<(RequestKind, Option<StorageClass>), RequestCount>,
     /// The number of objects in each storage class. `None` is an unknown class.
     pub classes: BTreeMap<Option<StorageClass>, u64>,
     /// For each storage class, the bytes that restores would bring back, and the number of restored objects of
@@ -44,7 +44,8 @@ pub struct PredictionTotals {
     pub restored: BTreeMap<Option<StorageClass>, (u64, u64)>,
 }
 
-/// Requests with the same name.
+/// Requests of the same kind. All restores of one plan ask for the same days and, except for OSS's class without tiers,
+/// for the same tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestCount {
     /// One of the requests, as an example.
@@ -141,28 +142,13 @@ impl PredictionTotals {
 }
 
 fn count_request(
-    into: &mut BTreeMap<(&'static str, Option<StorageClass>), RequestCount>,
+    into: &mut BTreeMap<(RequestKind, Option<StorageClass>), RequestCount>,
     call: &ObjectRequest,
     class: Option<&StorageClass>,
 ) {
-    let sent = into
-        .entry((request_name(call), class.cloned()))
-        .or_insert_with(|| RequestCount { call: call.clone(), count: 0 });
+    let sent =
+        into.entry((call.kind(), class.cloned())).or_insert_with(|| RequestCount { call: call.clone(), count: 0 });
     sent.count += 1;
-}
-
-/// Returns the name of a request. All restores of one plan ask for the same days and, except for OSS's class without
-/// tiers, for the same tier.
-fn request_name(call: &ObjectRequest) -> &'static str {
-    match call {
-        ObjectRequest::GetTags => "GetObjectTagging",
-        ObjectRequest::PutTags(_) => "PutObjectTagging",
-        ObjectRequest::DeleteTags => "DeleteObjectTagging",
-        ObjectRequest::GetAcl => "GetObjectAcl",
-        ObjectRequest::PutAcl(_) => "PutObjectAcl",
-        ObjectRequest::Restore(RestoreRequest { .. }) => "RestoreObject",
-        ObjectRequest::Head => "HeadObject",
-    }
 }
 
 /// Returns the directory that holds most objects of a sample: its bucket, its prefix, which ends with a slash unless

@@ -374,7 +374,8 @@ impl Worker {
         let reply = self.head_after_fault(visit, step, fault).await?;
         let found = match reply.data {
             ResponseData::Head { restoration, .. } => restoration,
-            ResponseData::Empty | ResponseData::Tags(_) | ResponseData::Acl(_) => RestoreState::NotRestored,
+            // HEAD is not answered with anything else.
+            _ => RestoreState::NotRestored,
         };
         Ok((reply, found))
     }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use batchplan_store::object::{RestoreTier, StorageClass};
+use batchplan_store::object_request::RequestKind;
 
 use super::lookup::StorePrices;
 use super::price_book::{BillableItem, PriceBookEntry, PriceLookup, PriceUnit, UnitPrice};
-use super::workload::{BillableRequest, JobWorkload, RequestGroup, RestoreGroup, RestoreVolume};
+use super::workload::{JobWorkload, RequestGroup, RestoreGroup, RestoreVolume};
 use crate::money::{Currency, Money};
 
 /// A gigabyte as both services bill it, in bytes.
@@ -266,15 +267,16 @@ impl CostLineBuilder<'_> {
 
     fn overhead_lines(&self, work: &JobWorkload) -> Vec<CostLine> {
         let own = &work.overhead;
-        let requests = |kind: BillableRequest, what: &str, count| {
-            self.overhead_line(format!("{kind}, {what}"), kind.item().0, BilledQuantity::Requests(count))
+        let requests = |kind: RequestKind, what: &str, count| {
+            let description = format!("{}, {what}", kind.api_name());
+            self.overhead_line(description, BillableItem::Request(kind), BilledQuantity::Requests(count))
         };
         // The class of these files is unknown. It is assumed to be the one that the book names, and the line says so.
         let class = class_suffix(self.entry.and_then(|entry| entry.own_class.as_ref()));
         vec![
-            requests(BillableRequest::List, "listings", own.lists),
-            requests(BillableRequest::GetObject, &format!("manifests{class}"), own.reads),
-            requests(BillableRequest::PutObject, &format!("the report{class}"), own.uploads),
+            requests(RequestKind::List, "listings", own.lists),
+            requests(RequestKind::GetObject, &format!("manifests{class}"), own.reads),
+            requests(RequestKind::PutObject, &format!("the report{class}"), own.uploads),
         ]
     }
 

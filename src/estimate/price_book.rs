@@ -5,6 +5,7 @@ use std::fmt;
 
 use batchplan_store::StoreProvider;
 use batchplan_store::object::{RestoreTier, StorageClass};
+use batchplan_store::object_request::RequestKind;
 use globset::GlobMatcher;
 use jiff::civil::Date;
 
@@ -13,26 +14,8 @@ use crate::money::Currency;
 /// A billable item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BillableItem {
-    /// A request that reads tags.
-    GetTags,
-    /// A request that replaces tags.
-    PutTags,
-    /// A request that removes tags.
-    DeleteTags,
-    /// A request that reads an ACL.
-    GetAcl,
-    /// A request that sets an ACL.
-    PutAcl,
-    /// A request that restores an object.
-    Restore,
-    /// A HEAD request, which reads an object's class and restore status.
-    Head,
-    /// A request for one page of a listing.
-    List,
-    /// A request that reads an object.
-    GetObject,
-    /// A request that writes an object.
-    PutObject,
+    /// A request.
+    Request(RequestKind),
     /// Data retrieved from an archive.
     Retrieval,
     /// The storage of a restored copy.
@@ -46,28 +29,22 @@ pub enum BillableItem {
 }
 
 impl BillableItem {
-    /// All items, by their names in price books.
-    pub(super) const NAMES: &'static [(&'static str, Self)] = &[
-        ("get_tags", Self::GetTags),
-        ("put_tags", Self::PutTags),
-        ("delete_tags", Self::DeleteTags),
-        ("get_acl", Self::GetAcl),
-        ("put_acl", Self::PutAcl),
-        ("restore", Self::Restore),
-        ("head", Self::Head),
-        ("list", Self::List),
-        ("get_object", Self::GetObject),
-        ("put_object", Self::PutObject),
-        ("retrieval", Self::Retrieval),
-        ("temporary_copy", Self::TemporaryCopy),
-        ("storage", Self::Storage),
-        ("managed_job", Self::ManagedJob),
-        ("managed_object", Self::ManagedObject),
-    ];
+    /// Returns all items, by their names in price books.
+    pub(super) fn names() -> Vec<(&'static str, Self)> {
+        let requests = RequestKind::ALL.into_iter().map(|kind| (kind.as_str(), Self::Request(kind)));
+        let others = [
+            ("retrieval", Self::Retrieval),
+            ("temporary_copy", Self::TemporaryCopy),
+            ("storage", Self::Storage),
+            ("managed_job", Self::ManagedJob),
+            ("managed_object", Self::ManagedObject),
+        ];
+        requests.chain(others).collect()
+    }
 
     /// Returns whether the item is a request, which rate limits count.
     pub(super) fn is_request(self) -> bool {
-        self < Self::Retrieval
+        matches!(self, Self::Request(_))
     }
 
     /// Returns whether the item is priced by this unit.
@@ -75,7 +52,7 @@ impl BillableItem {
         match self {
             Self::Retrieval => unit == PriceUnit::Gigabyte,
             Self::TemporaryCopy | Self::Storage => unit == PriceUnit::GigabyteMonth,
-            _ => matches!(unit, PriceUnit::Each(_)),
+            Self::Request(_) | Self::ManagedJob | Self::ManagedObject => matches!(unit, PriceUnit::Each(_)),
         }
     }
 }

@@ -212,7 +212,7 @@ fn parse_price(
 ) {
     let Some(cells) = PriceBookTable::open(value, "a price".to_owned(), PRICE, found) else { return };
     cells.required("of", "[\"put_tags\"]", found);
-    let items = cells.choices("of", BillableItem::NAMES, found);
+    let items = cells.choices("of", &BillableItem::names(), found);
     let classes = parse_classes(&cells, found);
     let tiers: Vec<_> = cells.choices("tiers", TIERS, found).into_iter().map(|tier| tier.value).collect();
     let parts = cells.required("amount", "\"0.005\"", found).and_then(|value| parse_amount(value, found));
@@ -253,7 +253,7 @@ fn some_or_any<T: Clone>(some: &[T]) -> Vec<Option<T>> {
 
 fn parse_rate_limit(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Option<ProviderRateLimit> {
     let cells = PriceBookTable::open(value, "a limit".to_owned(), LIMIT, found)?;
-    let of = cells.choices("of", BillableItem::NAMES, found);
+    let of = cells.choices("of", &BillableItem::names(), found);
     for item in of.iter().filter(|item| !item.value.is_request()) {
         found.report(item.span.clone(), "this is not a request", "not a request", "limits apply only to requests");
     }

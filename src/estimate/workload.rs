@@ -4,84 +4,51 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use batchplan_store::object::{RestoreRequest, RestoreTier, StorageClass};
-use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::object_request::{ObjectRequest, RequestKind};
 
 use super::price_book::BillableItem;
 
-/// A kind of request, as far as services price them separately.
+/// A kind of request, as far as services price them separately: by the tier, too, if it is a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BillableRequest {
-    /// Read an object's tags.
-    GetTags,
-    /// Replace an object's tags.
-    PutTags,
-    /// Remove an object's tags.
-    DeleteTags,
-    /// Read an object's ACL.
-    GetAcl,
-    /// Set an object's ACL.
-    PutAcl,
-    /// Restore an object, in a tier if one is named.
-    Restore(Option<RestoreTier>),
-    /// Read an object's class and restore status.
-    Head,
-    /// List one page of a bucket.
-    List,
-    /// Read an object.
-    GetObject,
-    /// Write an object.
-    PutObject,
+pub struct BillableRequest {
+    kind: RequestKind,
+    /// The tier that a restore names.
+    tier: Option<RestoreTier>,
 }
 
 impl BillableRequest {
-    /// Returns the kind of a request about one object.
+    /// Returns how a request about one object is billed.
     #[must_use]
     pub fn of(call: &ObjectRequest) -> Self {
         match call {
-            ObjectRequest::GetTags => Self::GetTags,
-            ObjectRequest::PutTags(_) => Self::PutTags,
-            ObjectRequest::DeleteTags => Self::DeleteTags,
-            ObjectRequest::GetAcl => Self::GetAcl,
-            ObjectRequest::PutAcl(_) => Self::PutAcl,
-            ObjectRequest::Restore(request) => Self::Restore(request.tier),
-            ObjectRequest::Head => Self::Head,
+            ObjectRequest::Restore(request) => Self::restore(request.tier),
+            other => other.kind().into(),
         }
+    }
+
+    /// Returns how a restore is billed.
+    #[must_use]
+    pub fn restore(tier: Option<RestoreTier>) -> Self {
+        Self { kind: RequestKind::Restore, tier }
     }
 
     /// Returns the item in a price book, and the tier that the request names.
     pub(super) fn item(self) -> (BillableItem, Option<RestoreTier>) {
-        let item = match self {
-            Self::GetTags => BillableItem::GetTags,
-            Self::PutTags => BillableItem::PutTags,
-            Self::DeleteTags => BillableItem::DeleteTags,
-            Self::GetAcl => BillableItem::GetAcl,
-            Self::PutAcl => BillableItem::PutAcl,
-            Self::Restore(tier) => return (BillableItem::Restore, tier),
-            Self::Head => BillableItem::Head,
-            Self::List => BillableItem::List,
-            Self::GetObject => BillableItem::GetObject,
-            Self::PutObject => BillableItem::PutObject,
-        };
-        (item, None)
+        (BillableItem::Request(self.kind), self.tier)
+    }
+}
+
+impl From<RequestKind> for BillableRequest {
+    fn from(kind: RequestKind) -> Self {
+        Self { kind, tier: None }
     }
 }
 
 /// Formats the kind by its name in the services' APIs.
 impl fmt::Display for BillableRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::GetTags => "GetObjectTagging",
-            Self::PutTags => "PutObjectTagging",
-            Self::DeleteTags => "DeleteObjectTagging",
-            Self::GetAcl => "GetObjectAcl",
-            Self::PutAcl => "PutObjectAcl",
-            Self::Restore(None) => "RestoreObject",
-            Self::Restore(Some(tier)) => return write!(f, "RestoreObject, tier {}", tier.as_str()),
-            Self::Head => "HeadObject",
-            Self::List => "ListObjects",
-            Self::GetObject => "GetObject",
-            Self::PutObject => "PutObject",
-        })
+        f.write_str(self.kind.api_name())?;
+        self.tier.map_or(Ok(()), |tier| write!(f, ", tier {}", tier.as_str()))
     }
 }
 
@@ -144,18 +111,23 @@ pub struct JobWorkload {
 
 impl JobWorkload {
     /// Counts requests that are expected to succeed.
-    pub fn add_requests(&mut self, kind: BillableRequest, class: Option<&StorageClass>, count: u64) {
-        add_count(&mut self.requests, (kind, class.cloned()), count);
+    pub fn add_requests(&mut self, kind: impl Into<BillableRequest>, class: Option<&StorageClass>, count: u64) {
+        add_count(&mut self.requests, (kind.into(), class.cloned()), count);
     }
 
     /// Counts requests that will probably be rejected.
-    pub fn add_rejected_requests(&mut self, kind: BillableRequest, class: Option<&StorageClass>, count: u64) {
-        add_count(&mut self.rejected, (kind, class.cloned()), count);
+    pub fn add_rejected_requests(
+        &mut self,
+        kind: impl Into<BillableRequest>,
+        class: Option<&StorageClass>,
+        count: u64,
+    ) {
+        add_count(&mut self.rejected, (kind.into(), class.cloned()), count);
     }
 
     /// Counts one restored object: the request, and its bytes if the size is known.
     pub fn add_restore(&mut self, request: &RestoreRequest, class: Option<&StorageClass>, size: Option<u64>) {
-        self.add_requests(BillableRequest::Restore(request.tier), class, 1);
+        self.add_requests(BillableRequest::restore(request.tier), class, 1);
         let place = RestoreGroup { class: class.cloned(), tier: request.tier, days: request.days };
         let volume = self.restored.entry(place).or_default();
         volume.objects = volume.objects.saturating_add(1);

@@ -9,7 +9,7 @@ use crate::engine::{
     ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
 use crate::job::{JobId, Progress};
-use crate::plan::policy::{PolicyLanguage, RequestPermission};
+use crate::plan::policy::PolicyLanguage;
 use crate::plan::{ExactShare, Plan};
 
 /// Hints for the error codes that jobs commonly meet.
@@ -222,7 +222,7 @@ pub fn describe_untrusted_server(plan: &Plan, refusal: &ServerCheckFailure) -> S
 
 /// Returns the action that a policy must allow for a request on this object.
 pub(super) fn required_action(plan: &Plan, call: &ObjectRequest, object: &ObjectId) -> &'static str {
-    RequestPermission::of(call).action(PolicyLanguage::of(plan.store.provider), object.version.is_some())
+    PolicyLanguage::of(plan.store.provider).action_for(call.kind(), object.version.is_some())
 }
 
 /// Returns the hint for a job that is paused because its server is not trusted. `why` is the pause reason. If a write

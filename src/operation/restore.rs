@@ -1,18 +1,171 @@
-//! Restores an archived object, and resolves a restore whose answer does not tell whether it took effect.
+//! The restored copy of an archived object, the operation that requests one, and how a restore is resolved whose answer
+//! does not tell whether it took effect.
 
-use batchplan_store::object::{MaybeKnown, ObjectState, RestoreRequest, RestoreState};
-use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::object::{MaybeKnown, ObjectState, RestoreRequest, RestoreState, RestoreTier};
+use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value as Json, json};
 
-use super::needed_change;
+use super::aspect::{AspectRules, NOT_READABLE};
+use super::descriptor::{
+    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationField, OperationRules, ServiceGap,
+};
+use super::{ObjectAspect, OperationError, needed_change};
+
+/// The restored copy of an archived object.
+pub(super) struct RestorationRules;
+
+const NOT_TRIED: &str = "not tried, because a restore is billed";
+
+impl AspectRules for RestorationRules {
+    fn name(&self) -> &'static str {
+        "restoration"
+    }
+
+    fn sub_resource(&self) -> &'static str {
+        "?restore"
+    }
+
+    /// Only HEAD shows a restore, and it is the storage class that decides about one.
+    fn subject(&self) -> &'static str {
+        "its storage class"
+    }
+
+    /// A restore is always requested, because its days count from now.
+    fn read_request(&self) -> Option<ObjectRequest> {
+        None
+    }
+
+    fn write_request(&self, before: &ObjectState, after: &ObjectState) -> Option<ObjectRequest> {
+        request(&before.restoration, &after.restoration)
+    }
+
+    fn is_known(&self, state: &ObjectState) -> bool {
+        state.restoration.known().is_some()
+    }
+
+    fn copy(&self, from: &ObjectState, to: &mut ObjectState) {
+        to.restoration = from.restoration.clone();
+    }
+
+    fn lines(&self, state: &ObjectState) -> Vec<String> {
+        let line = |restoration: &RestoreState| format!("restored copy: {}", describe_restored_copy(*restoration));
+        state.restoration.known().map(line).into_iter().collect()
+    }
+
+    fn json(&self, state: &ObjectState) -> (&'static str, Json) {
+        let restored = match &state.restoration {
+            MaybeKnown::Unknown => Json::Null,
+            MaybeKnown::Known(RestoreState::NotRestored) => json!("none"),
+            MaybeKnown::Known(RestoreState::InProgress) => json!("in progress"),
+            MaybeKnown::Known(RestoreState::RestoredUntil(until)) => json!({ "until": until.to_string() }),
+            MaybeKnown::Known(RestoreState::Requested(request)) => {
+                json!({ "days": request.days, "tier": request.tier.map(RestoreTier::as_str) })
+            }
+        };
+        ("restored_copy", restored)
+    }
+
+    fn difference(&self, _: &ObjectRequest, _: &ResponseData) -> Option<String> {
+        Some(NOT_READABLE.to_owned())
+    }
+
+    fn probe_read(&self) -> Result<ObjectRequest, &'static str> {
+        Err(NOT_TRIED)
+    }
+
+    fn write_back(&self, _: RequestKind, _: &ResponseData) -> Result<ObjectRequest, &'static str> {
+        Err(NOT_TRIED)
+    }
+
+    fn describe_response(&self, _: &ResponseData) -> Option<String> {
+        None
+    }
+}
+
+fn describe_restored_copy(restoration: RestoreState) -> String {
+    match restoration {
+        RestoreState::NotRestored => "none".to_owned(),
+        RestoreState::InProgress => "in progress".to_owned(),
+        RestoreState::RestoredUntil(until) => format!("until {until}"),
+        RestoreState::Requested(request) => {
+            let tier = request.tier.map_or_else(String::new, |tier| format!(" ({})", tier.as_str()));
+            format!("for {} day{}{tier}", request.days, if request.days == 1 { "" } else { "s" })
+        }
+    }
+}
+
+pub(super) struct RestoreObject;
+
+static DAYS: OperationField = OperationField {
+    key: "days",
+    oss_element: "Days",
+    aws_path: &["ExpirationInDays"],
+    aws_unsupported: &[],
+    kind: FieldKind::Number,
+    required: true,
+};
+
+/// Managed services have no expedited restores.
+static TIER: OperationField = OperationField {
+    key: "tier",
+    oss_element: "Tier",
+    aws_path: &["GlacierJobTier"],
+    aws_unsupported: &[],
+    kind: FieldKind::Choice(&["Standard", "Bulk"]),
+    required: false,
+};
+
+const EXPEDITED_GAP: ServiceGap =
+    ServiceGap { part: "`tier = \"Expedited\"` in [operation.restore_object]", help: "use Standard or Bulk" };
+
+impl OperationRules for RestoreObject {
+    type Settings = RestoreRequest;
+
+    const DESCRIPTOR: OperationDescriptor = OperationDescriptor {
+        name: "restore_object",
+        oss_element: "RestoreObject",
+        is_in_oss: true,
+        aws_member: Some("S3InitiateRestoreObject"),
+        aspect: ObjectAspect::Restoration,
+        settling_reads: &[ObjectRequest::Head],
+        fields: &[&DAYS, &TIER],
+    };
+
+    fn details(request: &RestoreRequest) -> OperationDetails {
+        let RestoreRequest { days, tier } = *request;
+        let named_tier = tier.map_or_else(String::new, |tier| format!(", {}", tier.as_str()));
+        let gap = (tier == Some(RestoreTier::Expedited)).then_some(EXPEDITED_GAP);
+        let mut settings = vec![(&DAYS, FieldValue::Number(days))];
+        settings.extend(tier.map(|tier| (&TIER, FieldValue::Text(tier.as_str()))));
+        OperationDetails {
+            needs_current_state: false,
+            writes: &[RequestKind::Restore],
+            settings,
+            summary: format!("{days} {}{named_tier}", if days == 1 { "day" } else { "days" }),
+            warning: Some("restores are billed by request, size and days".to_owned()),
+            oss_gap: gap,
+            aws_gap: gap,
+        }
+    }
+
+    fn desired(before: ObjectState, request: &RestoreRequest) -> Result<ObjectState, OperationError> {
+        Ok(restore(before, *request))
+    }
+
+    #[cfg(test)]
+    fn example() -> (RestoreRequest, ObjectState) {
+        (RestoreRequest { days: 3, tier: None }, ObjectState::default())
+    }
+}
 
 /// Returns the state with a restored copy for this number of days.
-pub(super) fn restore(before: ObjectState, request: RestoreRequest) -> ObjectState {
+fn restore(before: ObjectState, request: RestoreRequest) -> ObjectState {
     ObjectState { restoration: MaybeKnown::Known(RestoreState::Requested(request)), ..before }
 }
 
 /// Returns the request that restores the object.
-pub(super) fn request(before: &MaybeKnown<RestoreState>, after: &MaybeKnown<RestoreState>) -> Option<ObjectRequest> {
+fn request(before: &MaybeKnown<RestoreState>, after: &MaybeKnown<RestoreState>) -> Option<ObjectRequest> {
     match needed_change(before, after)? {
         RestoreState::Requested(request) => Some(ObjectRequest::Restore(*request)),
         RestoreState::NotRestored | RestoreState::InProgress | RestoreState::RestoredUntil(_) => None,

@@ -19,7 +19,7 @@ use std::fmt;
 
 use batchplan_store::StoreConfig;
 use batchplan_store::hex::hex;
-use batchplan_store::object::{ObjectKey, RestoreRequest, RestoreTier, TagSet};
+use batchplan_store::object::ObjectKey;
 use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -30,7 +30,7 @@ use super::value_types::{TextValue, name_of};
 use super::{Plan, PlanChange, defaults};
 use crate::completion::{ReportLocation, ReportSpec};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource, ReportRowFilter};
-use crate::operation::Operation;
+use crate::operation::{FieldValue, Operation};
 
 /// The covered values of a plan by their dotted paths, sorted by path. It never holds credentials, because no plan
 /// holds any. To compare with a stored plan, parse the text of that plan again.
@@ -210,25 +210,20 @@ impl CanonicalForm {
     }
 
     fn operation(&mut self, operation: &Operation) {
-        let path = format!("operation.{}", operation.name());
-        match operation {
-            Operation::PutTagging(tags) | Operation::AddTagging(tags) => self.tags(&path, tags),
-            // A list begins with a bracket, so it cannot be mistaken for `all`.
-            Operation::DeleteTagging(None) => self.set(&format!("{path}.keys"), "all"),
-            Operation::DeleteTagging(Some(keys)) => {
-                self.set_unordered_list(&format!("{path}.keys"), keys.iter().cloned());
+        for (field, value) in operation.details().settings {
+            let path = format!("operation.{}.{}", operation.name(), field.key);
+            match value {
+                FieldValue::Tags(tags) => {
+                    for (key, value) in tags.iter() {
+                        self.set(&format!("{path}.{}", path_segment(key)), value);
+                    }
+                }
+                // A list begins with a bracket, so it cannot be mistaken for `all`.
+                FieldValue::TagKeys(None) => self.set(&path, "all"),
+                FieldValue::TagKeys(Some(keys)) => self.set_unordered_list(&path, keys.into_iter()),
+                FieldValue::Text(text) => self.set(&path, text),
+                FieldValue::Number(number) => self.set(&path, number.to_string()),
             }
-            Operation::PutAcl(acl) => self.set(&format!("{path}.acl"), acl.as_str()),
-            Operation::Restore(RestoreRequest { days, tier }) => {
-                self.set(&format!("{path}.days"), days.to_string());
-                self.set_if_some(&format!("{path}.tier"), tier.map(RestoreTier::as_str));
-            }
-        }
-    }
-
-    fn tags(&mut self, path: &str, tags: &TagSet) {
-        for (key, value) in tags.iter() {
-            self.set(&format!("{path}.tags.{}", path_segment(key)), value);
         }
     }
 

@@ -1,16 +1,13 @@
 //! The least permissions that the credentials of a plan need, as a RAM or an IAM policy.
-//!
-//! Actions: <https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview> and
-//! <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html>.
 
 use batchplan_store::StoreProvider;
 use batchplan_store::object::{BucketName, ObjectKey};
-use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::object_request::{PolicyAction, RequestKind};
 use serde_json::{Value as Json, json};
 
 use super::{Plan, StateUrl};
 use crate::manifest::{CsvField, FileLocation, InventorySelector, ListedVersions, ManifestSource};
-use crate::operation::{ObjectAspect, Operation};
+use crate::operation::Operation;
 
 /// The policy language of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +35,19 @@ impl PolicyLanguage {
             Self::Iam => "2012-10-17",
         }
     }
+
+    /// Returns the action that a policy must allow for a request. With `of_versions`, returns the action for object
+    /// versions, if they have one of their own.
+    #[must_use]
+    pub fn action_for(self, kind: RequestKind, of_versions: bool) -> &'static str {
+        let action = kind.action();
+        match (self, of_versions) {
+            (Self::Ram, false) => action.ram,
+            (Self::Ram, true) => action.ram_version,
+            (Self::Iam, false) => action.iam,
+            (Self::Iam, true) => action.iam_version,
+        }
+    }
 }
 
 /// The plan does not name the buckets of its objects, because its manifest names them.
@@ -45,124 +55,25 @@ impl PolicyLanguage {
 #[error("the plan does not name the buckets of its objects; its manifest does")]
 pub struct BucketsUnknownError;
 
-/// An action by its name in both languages, for objects and for object versions. If versions have no action of their
-/// own, both names are equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PolicyAction {
-    ram: &'static str,
-    ram_version: &'static str,
-    iam: &'static str,
-    iam_version: &'static str,
-}
+const READ: PolicyAction = *RequestKind::GetObject.action();
+const WRITE: PolicyAction = *RequestKind::PutObject.action();
+const LIST: PolicyAction = *RequestKind::List.action();
 
-const fn policy_action(
-    ram: &'static str,
-    ram_version: &'static str,
-    iam: &'static str,
-    iam_version: &'static str,
-) -> PolicyAction {
-    PolicyAction { ram, ram_version, iam, iam_version }
-}
+/// Deletes an object. No request about the objects of a job does.
+const DELETE: PolicyAction = PolicyAction {
+    ram: "oss:DeleteObject",
+    ram_version: "oss:DeleteObjectVersion",
+    iam: "s3:DeleteObject",
+    iam_version: "s3:DeleteObjectVersion",
+};
 
-const LIST: PolicyAction =
-    policy_action("oss:ListObjects", "oss:ListObjectVersions", "s3:ListBucket", "s3:ListBucketVersions");
-const READ: PolicyAction =
-    policy_action("oss:GetObject", "oss:GetObjectVersion", "s3:GetObject", "s3:GetObjectVersion");
-const GET_TAGS: PolicyAction = policy_action(
-    "oss:GetObjectTagging",
-    "oss:GetObjectVersionTagging",
-    "s3:GetObjectTagging",
-    "s3:GetObjectVersionTagging",
-);
-const PUT_TAGS: PolicyAction = policy_action(
-    "oss:PutObjectTagging",
-    "oss:PutObjectVersionTagging",
-    "s3:PutObjectTagging",
-    "s3:PutObjectVersionTagging",
-);
-const DELETE_TAGS: PolicyAction = policy_action(
-    "oss:DeleteObjectTagging",
-    "oss:DeleteObjectVersionTagging",
-    "s3:DeleteObjectTagging",
-    "s3:DeleteObjectVersionTagging",
-);
-const GET_ACL: PolicyAction =
-    policy_action("oss:GetObjectAcl", "oss:GetObjectVersionAcl", "s3:GetObjectAcl", "s3:GetObjectVersionAcl");
-const PUT_ACL: PolicyAction =
-    policy_action("oss:PutObjectAcl", "oss:PutObjectVersionAcl", "s3:PutObjectAcl", "s3:PutObjectVersionAcl");
-const RESTORE: PolicyAction =
-    policy_action("oss:RestoreObject", "oss:RestoreObjectVersion", "s3:RestoreObject", "s3:RestoreObject");
-const WRITE: PolicyAction = policy_action("oss:PutObject", "oss:PutObject", "s3:PutObject", "s3:PutObject");
-const DELETE: PolicyAction =
-    policy_action("oss:DeleteObject", "oss:DeleteObjectVersion", "s3:DeleteObject", "s3:DeleteObjectVersion");
-const ABORT: PolicyAction = policy_action(
-    "oss:AbortMultipartUpload",
-    "oss:AbortMultipartUpload",
-    "s3:AbortMultipartUpload",
-    "s3:AbortMultipartUpload",
-);
-
-/// A permission that a request needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestPermission {
-    /// List a bucket's objects, or all their versions.
-    List,
-    /// Read an object, or its HEAD response.
-    Read,
-    /// Write an object.
-    Write,
-    /// Read tags.
-    GetTags,
-    /// Replace tags.
-    PutTags,
-    /// Remove all tags.
-    DeleteTags,
-    /// Read an ACL.
-    GetAcl,
-    /// Set an ACL.
-    PutAcl,
-    /// Restore an archived object.
-    Restore,
-}
-
-impl RequestPermission {
-    /// Returns the permission that a request about an object needs.
-    #[must_use]
-    pub fn of(call: &ObjectRequest) -> Self {
-        match call {
-            ObjectRequest::GetTags => Self::GetTags,
-            ObjectRequest::PutTags(_) => Self::PutTags,
-            ObjectRequest::DeleteTags => Self::DeleteTags,
-            ObjectRequest::GetAcl => Self::GetAcl,
-            ObjectRequest::PutAcl(_) => Self::PutAcl,
-            ObjectRequest::Restore(_) => Self::Restore,
-            ObjectRequest::Head => Self::Read,
-        }
-    }
-
-    /// Returns the action that a policy must allow. With `of_versions`, returns the action for object versions, if they
-    /// have one of their own.
-    #[must_use]
-    pub fn action(self, language: PolicyLanguage, of_versions: bool) -> &'static str {
-        let right = match self {
-            Self::List => LIST,
-            Self::Read => READ,
-            Self::Write => WRITE,
-            Self::GetTags => GET_TAGS,
-            Self::PutTags => PUT_TAGS,
-            Self::DeleteTags => DELETE_TAGS,
-            Self::GetAcl => GET_ACL,
-            Self::PutAcl => PUT_ACL,
-            Self::Restore => RESTORE,
-        };
-        match (language, of_versions) {
-            (PolicyLanguage::Ram, false) => right.ram,
-            (PolicyLanguage::Ram, true) => right.ram_version,
-            (PolicyLanguage::Iam, false) => right.iam,
-            (PolicyLanguage::Iam, true) => right.iam_version,
-        }
-    }
-}
+/// Gives up an upload in parts. IAM asks for it only where a policy denies it.
+const ABORT: PolicyAction = PolicyAction {
+    ram: "oss:AbortMultipartUpload",
+    ram_version: "oss:AbortMultipartUpload",
+    iam: "s3:AbortMultipartUpload",
+    iam_version: "s3:AbortMultipartUpload",
+};
 
 /// Which forms of an action are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,38 +144,17 @@ pub fn trust_policy(language: PolicyLanguage, principal: Option<&str>) -> Json {
 fn object_actions(plan: &Plan) -> Vec<PolicyAction> {
     let operations = plan.operations();
     let mut rights = Vec::new();
-    for step in operations.read_steps() {
-        rights.extend(match step.call {
-            ObjectRequest::GetTags => Some(GET_TAGS),
-            ObjectRequest::GetAcl => Some(GET_ACL),
-            ObjectRequest::Head => Some(READ),
-            ObjectRequest::PutTags(_)
-            | ObjectRequest::DeleteTags
-            | ObjectRequest::PutAcl(_)
-            | ObjectRequest::Restore(_) => None,
-        });
-    }
+    rights.extend(operations.read_steps().iter().map(|step| *step.call.kind().action()));
     if plan.needs_server_check() {
         // The requests of the server check.
         for aspect in operations.iter().map(Operation::aspect) {
-            rights.extend_from_slice(match aspect {
-                ObjectAspect::Tags => &[GET_TAGS, READ],
-                ObjectAspect::Acl => &[GET_ACL, READ],
-                ObjectAspect::Restoration => &[READ],
-            });
+            rights.extend(aspect.read_request().map(|read| *read.kind().action()));
+            rights.push(READ);
         }
     }
     for operation in operations.iter() {
-        // An empty tag set is deleted, not put.
-        rights.extend_from_slice(match operation {
-            Operation::PutTagging(tags) if tags.is_empty() => &[DELETE_TAGS],
-            Operation::PutTagging(_) | Operation::AddTagging(_) => &[PUT_TAGS],
-            Operation::DeleteTagging(None) => &[DELETE_TAGS],
-            Operation::DeleteTagging(Some(_)) => &[PUT_TAGS, DELETE_TAGS],
-            Operation::PutAcl(_) => &[PUT_ACL],
-            // The object is read if the answer to the restore is ambiguous.
-            Operation::Restore(_) => &[READ, RESTORE],
-        });
+        rights.extend(operation.descriptor().settling_reads.iter().map(|read| *read.kind().action()));
+        rights.extend(operation.details().writes.iter().map(|write| *write.action()));
     }
     rights
 }

@@ -14,7 +14,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use batchplan_store::object::{ObjectKey, RestoreRequest, TagSet};
+use batchplan_store::object::{ObjectKey, TagSet};
 use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::BytesText;
@@ -22,7 +22,7 @@ use quick_xml::events::BytesText;
 use super::value_types::name_of;
 use crate::completion::{ReportScope, ReportSpec};
 use crate::manifest::{FileLocation, InventoryDialect, InventorySelector, ManifestSource, SourcePin};
-use crate::operation::Operation;
+use crate::operation::{FieldValue, Operation, OperationField};
 
 /// The format of an OSS CSV manifest.
 pub(super) const OSS_CSV: &str = "OSS_BatchOperations_CSV_20250611";
@@ -69,28 +69,30 @@ pub fn write_operation(operations: &[Operation], to: &mut XmlDocument) -> io::Re
 }
 
 fn write_one_operation(operation: &Operation, to: &mut XmlDocument) -> io::Result<()> {
-    match operation {
-        Operation::PutTagging(tags) => write_parent("PutObjectTagging", to, |to| write_tag_set(tags, to)),
-        Operation::AddTagging(tags) => write_parent("AddObjectTagging", to, |to| write_tag_set(tags, to)),
-        Operation::DeleteTagging(None) => to.create_element("DeleteObjectTagging").write_empty().map(drop),
-        Operation::DeleteTagging(Some(keys)) => {
-            write_parent("DeleteObjectTagging", to, |to| keys.iter().try_for_each(|key| write_text("Key", key, to)))
-        }
-        Operation::PutAcl(acl) => write_parent("PutObjectAcl", to, |to| write_text("ObjectAcl", acl.as_str(), to)),
-        Operation::Restore(RestoreRequest { days, tier }) => write_parent("RestoreObject", to, |to| {
-            write_text("Days", &days.to_string(), to)?;
-            tier.map_or(Ok(()), |tier| write_text("Tier", tier.as_str(), to))
-        }),
+    let name = operation.descriptor().oss_element;
+    let mut settings = operation.details().settings;
+    settings.retain(|(_, value)| *value != FieldValue::TagKeys(None));
+    if settings.is_empty() {
+        return to.create_element(name).write_empty().map(drop);
+    }
+    write_parent(name, to, |to| settings.iter().try_for_each(|(field, value)| write_setting(field, value, to)))
+}
+
+fn write_setting(field: &OperationField, value: &FieldValue, to: &mut XmlDocument) -> io::Result<()> {
+    let name = field.oss_element;
+    match value {
+        FieldValue::Tags(tags) => write_parent(name, to, |to| write_tags(tags, to)),
+        FieldValue::TagKeys(keys) => keys.iter().flatten().try_for_each(|key| write_text(name, key, to)),
+        FieldValue::Text(text) => write_text(name, text, to),
+        FieldValue::Number(number) => write_text(name, &number.to_string(), to),
     }
 }
 
-fn write_tag_set(tags: &TagSet, to: &mut XmlDocument) -> io::Result<()> {
-    write_parent("TagSet", to, |to| {
-        tags.iter().try_for_each(|(key, value)| {
-            write_parent("Tag", to, |to| {
-                write_text("Key", key, to)?;
-                write_text("Value", value, to)
-            })
+fn write_tags(tags: &TagSet, to: &mut XmlDocument) -> io::Result<()> {
+    tags.iter().try_for_each(|(key, value)| {
+        write_parent("Tag", to, |to| {
+            write_text("Key", key, to)?;
+            write_text("Value", value, to)
         })
     })
 }

@@ -25,69 +25,280 @@ pub enum ObjectRequest {
 }
 
 enum_with_all! {
-    /// The kind of a request, without its data.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum ObjectRequestKind {
-        /// [`ObjectRequest::GetTags`].
+    /// The kinds of requests that the program sends: about one object, and about buckets and whole objects. Permissions,
+    /// prices, latencies and totals all go by this enum.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum RequestKind {
+        /// Reads all tags of an object.
         GetTags,
-        /// [`ObjectRequest::PutTags`].
+        /// Replaces all tags of an object.
         PutTags,
-        /// [`ObjectRequest::DeleteTags`].
+        /// Removes all tags of an object.
         DeleteTags,
-        /// [`ObjectRequest::GetAcl`].
+        /// Reads the ACL of an object.
         GetAcl,
-        /// [`ObjectRequest::PutAcl`].
+        /// Sets the ACL of an object.
         PutAcl,
-        /// [`ObjectRequest::StoredRestore`].
+        /// Requests a readable copy of an archived object.
         Restore,
-        /// [`ObjectRequest::Head`].
+        /// Reads the storage class and the restore state of an object.
         Head,
+        /// Lists one page of a bucket.
+        List,
+        /// Reads the content of an object.
+        GetObject,
+        /// Writes the content of an object.
+        PutObject,
+    }
+}
+
+/// The action that a policy must allow, in the languages of both services, for objects and for object versions. If
+/// versions have no action of their own, both names are equal.
+///
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview> and
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyAction {
+    /// The RAM action.
+    pub ram: &'static str,
+    /// The RAM action for object versions.
+    pub ram_version: &'static str,
+    /// The IAM action.
+    pub iam: &'static str,
+    /// The IAM action for object versions.
+    pub iam_version: &'static str,
+}
+
+/// What is the same for all requests of a kind.
+struct RequestDescriptor {
+    /// The name in price books.
+    name: &'static str,
+    /// The name in the services' APIs.
+    api_name: &'static str,
+    /// What the request does, as a verb phrase.
+    purpose: &'static str,
+    method: &'static str,
+    /// The sub-resource in the URL; empty if there is none.
+    sub_resource: &'static str,
+    action: PolicyAction,
+}
+
+static GET_TAGS: RequestDescriptor = RequestDescriptor {
+    name: "get_tags",
+    api_name: "GetObjectTagging",
+    purpose: "read the tags",
+    method: "GET",
+    sub_resource: "tagging",
+    action: PolicyAction {
+        ram: "oss:GetObjectTagging",
+        ram_version: "oss:GetObjectVersionTagging",
+        iam: "s3:GetObjectTagging",
+        iam_version: "s3:GetObjectVersionTagging",
+    },
+};
+
+static PUT_TAGS: RequestDescriptor = RequestDescriptor {
+    name: "put_tags",
+    api_name: "PutObjectTagging",
+    purpose: "write tags",
+    method: "PUT",
+    sub_resource: "tagging",
+    action: PolicyAction {
+        ram: "oss:PutObjectTagging",
+        ram_version: "oss:PutObjectVersionTagging",
+        iam: "s3:PutObjectTagging",
+        iam_version: "s3:PutObjectVersionTagging",
+    },
+};
+
+static DELETE_TAGS: RequestDescriptor = RequestDescriptor {
+    name: "delete_tags",
+    api_name: "DeleteObjectTagging",
+    purpose: "delete tags",
+    method: "DELETE",
+    sub_resource: "tagging",
+    action: PolicyAction {
+        ram: "oss:DeleteObjectTagging",
+        ram_version: "oss:DeleteObjectVersionTagging",
+        iam: "s3:DeleteObjectTagging",
+        iam_version: "s3:DeleteObjectVersionTagging",
+    },
+};
+
+static GET_ACL: RequestDescriptor = RequestDescriptor {
+    name: "get_acl",
+    api_name: "GetObjectAcl",
+    purpose: "read the ACL",
+    method: "GET",
+    sub_resource: "acl",
+    action: PolicyAction {
+        ram: "oss:GetObjectAcl",
+        ram_version: "oss:GetObjectVersionAcl",
+        iam: "s3:GetObjectAcl",
+        iam_version: "s3:GetObjectVersionAcl",
+    },
+};
+
+static PUT_ACL: RequestDescriptor = RequestDescriptor {
+    name: "put_acl",
+    api_name: "PutObjectAcl",
+    purpose: "write the ACL",
+    method: "PUT",
+    sub_resource: "acl",
+    action: PolicyAction {
+        ram: "oss:PutObjectAcl",
+        ram_version: "oss:PutObjectVersionAcl",
+        iam: "s3:PutObjectAcl",
+        iam_version: "s3:PutObjectVersionAcl",
+    },
+};
+
+static RESTORE: RequestDescriptor = RequestDescriptor {
+    name: "restore",
+    api_name: "RestoreObject",
+    purpose: "restore objects",
+    method: "POST",
+    sub_resource: "restore",
+    action: PolicyAction {
+        ram: "oss:RestoreObject",
+        ram_version: "oss:RestoreObjectVersion",
+        iam: "s3:RestoreObject",
+        iam_version: "s3:RestoreObject",
+    },
+};
+
+static HEAD: RequestDescriptor = RequestDescriptor {
+    name: "head",
+    api_name: "HeadObject",
+    purpose: "read the storage class and restore status",
+    method: "HEAD",
+    sub_resource: "",
+    action: GET_OBJECT_ACTION,
+};
+
+static LIST: RequestDescriptor = RequestDescriptor {
+    name: "list",
+    api_name: "ListObjects",
+    purpose: "list",
+    method: "GET",
+    sub_resource: "",
+    action: PolicyAction {
+        ram: "oss:ListObjects",
+        ram_version: "oss:ListObjectVersions",
+        iam: "s3:ListBucket",
+        iam_version: "s3:ListBucketVersions",
+    },
+};
+
+static GET_OBJECT: RequestDescriptor = RequestDescriptor {
+    name: "get_object",
+    api_name: "GetObject",
+    purpose: "read",
+    method: "GET",
+    sub_resource: "",
+    action: GET_OBJECT_ACTION,
+};
+
+static PUT_OBJECT: RequestDescriptor = RequestDescriptor {
+    name: "put_object",
+    api_name: "PutObject",
+    purpose: "write",
+    method: "PUT",
+    sub_resource: "",
+    action: PolicyAction {
+        ram: "oss:PutObject",
+        ram_version: "oss:PutObject",
+        iam: "s3:PutObject",
+        iam_version: "s3:PutObject",
+    },
+};
+
+/// HEAD needs the same permission as reading the content.
+const GET_OBJECT_ACTION: PolicyAction = PolicyAction {
+    ram: "oss:GetObject",
+    ram_version: "oss:GetObjectVersion",
+    iam: "s3:GetObject",
+    iam_version: "s3:GetObjectVersion",
+};
+
+impl RequestKind {
+    const fn descriptor(self) -> &'static RequestDescriptor {
+        match self {
+            Self::GetTags => &GET_TAGS,
+            Self::PutTags => &PUT_TAGS,
+            Self::DeleteTags => &DELETE_TAGS,
+            Self::GetAcl => &GET_ACL,
+            Self::PutAcl => &PUT_ACL,
+            Self::Restore => &RESTORE,
+            Self::Head => &HEAD,
+            Self::List => &LIST,
+            Self::GetObject => &GET_OBJECT,
+            Self::PutObject => &PUT_OBJECT,
+        }
+    }
+
+    /// Returns the name in price books.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.descriptor().name
+    }
+
+    /// Returns the name in the services' APIs.
+    #[must_use]
+    pub fn api_name(self) -> &'static str {
+        self.descriptor().api_name
+    }
+
+    /// Returns what the request does, as a verb phrase.
+    #[must_use]
+    pub fn purpose(self) -> &'static str {
+        self.descriptor().purpose
+    }
+
+    /// Returns the action that a policy must allow.
+    #[must_use]
+    pub const fn action(self) -> &'static PolicyAction {
+        &self.descriptor().action
+    }
+
+    /// Returns the HTTP method and the subresource of the request. Both are the same on S3 and OSS.
+    #[must_use]
+    pub fn method_and_subresource(self) -> (&'static str, &'static str) {
+        (self.descriptor().method, self.descriptor().sub_resource)
+    }
+
+    /// Returns whether the request changes the store.
+    #[must_use]
+    pub fn is_write(self) -> bool {
+        !matches!(self.descriptor().method, "GET" | "HEAD")
     }
 }
 
 impl ObjectRequest {
     /// Returns the kind of this request.
     #[must_use]
-    pub fn kind(&self) -> ObjectRequestKind {
+    pub fn kind(&self) -> RequestKind {
         match self {
-            Self::GetTags => ObjectRequestKind::GetTags,
-            Self::PutTags(_) => ObjectRequestKind::PutTags,
-            Self::DeleteTags => ObjectRequestKind::DeleteTags,
-            Self::GetAcl => ObjectRequestKind::GetAcl,
-            Self::PutAcl(_) => ObjectRequestKind::PutAcl,
-            Self::Restore(_) => ObjectRequestKind::Restore,
-            Self::Head => ObjectRequestKind::Head,
+            Self::GetTags => RequestKind::GetTags,
+            Self::PutTags(_) => RequestKind::PutTags,
+            Self::DeleteTags => RequestKind::DeleteTags,
+            Self::GetAcl => RequestKind::GetAcl,
+            Self::PutAcl(_) => RequestKind::PutAcl,
+            Self::Restore(_) => RequestKind::Restore,
+            Self::Head => RequestKind::Head,
         }
     }
 
     /// Returns whether the request changes the object.
     #[must_use]
     pub fn is_write(&self) -> bool {
-        match self {
-            Self::GetTags | Self::GetAcl | Self::Head => false,
-            Self::PutTags(_) | Self::DeleteTags | Self::PutAcl(_) | Self::Restore(_) => true,
-        }
+        self.kind().is_write()
     }
 
     /// Returns the HTTP method and the subresource of the request. Both are the same on S3 and OSS.
     #[must_use]
     pub fn method_and_subresource(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::GetTags => ("GET", "tagging"),
-            Self::PutTags(_) => ("PUT", "tagging"),
-            Self::DeleteTags => ("DELETE", "tagging"),
-            Self::GetAcl => ("GET", "acl"),
-            Self::PutAcl(_) => ("PUT", "acl"),
-            Self::Restore(_) => ("POST", "restore"),
-            Self::Head => ("HEAD", ""),
-        }
-    }
-
-    /// Returns whether sending the request twice has the same effect as sending it once. A repeated restore may
-    /// extend the expiry and be billed again.
-    #[must_use]
-    pub fn is_idempotent(&self) -> bool {
-        !matches!(self, Self::Restore(_))
+        self.kind().method_and_subresource()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A plan's preview as JSON. The command's help documents the format. New keys may be added at any time; a key is
 //! removed or changed only with a new `version`.
 
-use batchplan_store::object::{MaybeKnown, ObjectId, ObjectState, RestoreState, RestoreTier, StorageClass, VersionId};
+use batchplan_store::object::{ObjectId, ObjectState, StorageClass, VersionId};
 use serde_json::{Value as Json, json};
 
 use super::PreviewView;
@@ -10,6 +10,7 @@ use super::previous_job::ObjectListDiff;
 use crate::diff::{ConfidenceInterval, Effect, Prediction, ReasonGroup};
 use crate::estimate::{BilledQuantity, CostCategory, CostLine};
 use crate::jobs::{describe_untrusted_server, hint};
+use crate::operation::ObjectAspect;
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -101,22 +102,9 @@ fn object_name(object: &ObjectId) -> Json {
 
 /// Returns what is known of an object. Unknown values are null.
 fn object_state(state: &ObjectState) -> Json {
-    let tags = state.tags.known().map(|tags| tags.iter().collect::<std::collections::BTreeMap<_, _>>());
-    let restored = match &state.restoration {
-        MaybeKnown::Unknown => Json::Null,
-        MaybeKnown::Known(RestoreState::NotRestored) => json!("none"),
-        MaybeKnown::Known(RestoreState::InProgress) => json!("in progress"),
-        MaybeKnown::Known(RestoreState::RestoredUntil(until)) => json!({ "until": until.to_string() }),
-        MaybeKnown::Known(RestoreState::Requested(request)) => {
-            json!({ "days": request.days, "tier": request.tier.map(RestoreTier::as_str) })
-        }
-    };
-    json!({
-        "tags": tags,
-        "acl": state.acl.known().map(|acl| acl.as_str()),
-        "restored_copy": restored,
-        "class": state.class.known().map(StorageClass::as_str),
-    })
+    let aspects = ObjectAspect::ALL.map(|aspect| aspect.rules().json(state));
+    let class = ("class", json!(state.class.known().map(StorageClass::as_str)));
+    aspects.into_iter().chain([class]).collect()
 }
 
 fn failures(view: &PreviewView<'_>) -> Vec<Json> {

@@ -1,10 +1,11 @@
 //! Interprets the answers to a first write.
 
-use batchplan_store::object::{ObjectAcl, ObjectId, TagSet};
+use batchplan_store::object::ObjectId;
 use batchplan_store::object_request::{ObjectRequest, ResponseData};
 use batchplan_store::task::StoreError;
 
 use super::read_check::is_unknown_to_server;
+use crate::operation::ObjectAspect;
 
 /// What an error answer to the first write shows about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,33 +49,10 @@ pub(super) fn request_support(call: &ObjectRequest, fault: &StoreError) -> Reque
 
 /// Describes how the value read back differs from what was sent; `None` if they are equal.
 pub(super) fn describe_difference(sent: &ObjectRequest, found: &ResponseData) -> Option<String> {
-    match (sent, found) {
-        (ObjectRequest::PutTags(tags), ResponseData::Tags(found)) if tags == found => None,
-        (ObjectRequest::DeleteTags, ResponseData::Tags(found)) if found.is_empty() => None,
-        (ObjectRequest::PutAcl(acl), ResponseData::Acl(found)) if acl == found => None,
-        (_, ResponseData::Tags(found)) if found.is_empty() => Some("a read returns no tags".to_owned()),
-        (ObjectRequest::PutTags(sent), ResponseData::Tags(found)) => Some(describe_tag_difference(sent, found)),
-        (_, ResponseData::Tags(found)) => Some(format!("a read returns {}", tag_count(found.iter().count()))),
-        (_, ResponseData::Acl(ObjectAcl::Custom)) => Some("a read returns an ACL that is not predefined".to_owned()),
-        (_, ResponseData::Acl(acl)) => Some(format!("a read returns the ACL {}", acl.as_str())),
-        _ => Some("it cannot be read".to_owned()),
+    match ObjectAspect::of(sent) {
+        Some(aspect) => aspect.rules().difference(sent, found),
+        None => Some("it cannot be read".to_owned()),
     }
-}
-
-/// Describes how tags that were read differ from those that were sent. Values of the server are not included: they
-/// may be of any length and may contain secrets.
-fn describe_tag_difference(sent: &TagSet, found: &TagSet) -> String {
-    let mut lost =
-        sent.iter().filter(|(key, value)| !found.iter().any(|(other, found)| (other, found) == (*key, *value)));
-    let others = found.iter().filter(|(key, _)| !sent.iter().any(|(other, _)| other == *key)).count();
-    match lost.next() {
-        Some((key, _)) => format!("a read does not return the tag `{key}` as sent"),
-        None => format!("a read also returns {}", tag_count(others)),
-    }
-}
-
-fn tag_count(tags: usize) -> String {
-    if tags == 1 { "1 tag".to_owned() } else { format!("{tags} tags") }
 }
 
 /// Gives the fault of an object that HEAD does not find the error code of other requests, since an answer to HEAD has
@@ -90,7 +68,7 @@ pub(super) fn with_missing_code(fault: StoreError, object: &ObjectId) -> StoreEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use batchplan_store::object::RestoreRequest;
+    use batchplan_store::object::{ObjectAcl, RestoreRequest, TagSet};
     use batchplan_store::task::FaultClass;
 
     #[test]

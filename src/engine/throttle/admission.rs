@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use batchplan_store::object::BucketName;
-use batchplan_store::object_request::{ObjectRequest, ObjectRequestKind, ObjectResponse};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse, RequestKind};
 use batchplan_store::task::{FaultClass, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -59,7 +59,7 @@ impl Throttle {
 pub(in crate::engine) struct RequestPermit<'a> {
     queue: &'a AdmissionQueue,
     quota: &'a JobQuota,
-    kind: ObjectRequestKind,
+    kind: RequestKind,
     ticket: RequestTicket,
     answered: bool,
 }

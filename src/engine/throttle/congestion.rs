@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use batchplan_store::object_request::ObjectRequestKind;
+use batchplan_store::object_request::RequestKind;
 use tokio::time::Instant;
 
 use super::adaptive_rate::AdaptiveRate;
@@ -158,7 +158,7 @@ impl CongestionController {
         &mut self,
         ticket: RequestTicket,
         now: Instant,
-        kind: ObjectRequestKind,
+        kind: RequestKind,
         verdict: CongestionSignal,
         cap: f64,
     ) {

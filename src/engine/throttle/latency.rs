@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use batchplan_store::object_request::ObjectRequestKind;
+use batchplan_store::object_request::RequestKind;
 
 /// Each kind of request has its own latency: a mix of kinds is compared with the same mix.
-const KINDS: usize = ObjectRequestKind::ALL.len();
+const KINDS: usize = RequestKind::ALL.len();
 
 /// The number of answers a round needs to be evaluated.
 const MIN_ANSWERS: u32 = 16;
@@ -28,7 +28,7 @@ pub(super) struct RoundLatencies {
 }
 
 impl RoundLatencies {
-    pub(super) fn add(&mut self, kind: ObjectRequestKind, took: Duration) {
+    pub(super) fn add(&mut self, kind: RequestKind, took: Duration) {
         let (count, sum) = &mut self.kinds[kind as usize];
         *count += 1;
         *sum += took;
@@ -82,10 +82,10 @@ impl LatencyBaseline {
 
 #[cfg(test)]
 mod tests {
-    use super::ObjectRequestKind::{self, GetTags, Head, PutTags};
+    use super::RequestKind::{self, GetTags, Head, PutTags};
     use super::*;
 
-    fn round(answers: &[(ObjectRequestKind, u32, u64)]) -> RoundLatencies {
+    fn round(answers: &[(RequestKind, u32, u64)]) -> RoundLatencies {
         let mut took = RoundLatencies::default();
         for (kind, count, millis) in answers {
             (0..*count).for_each(|_| took.add(*kind, Duration::from_millis(*millis)));
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_request_is_measured() {
-        for kind in ObjectRequestKind::ALL {
+        for kind in RequestKind::ALL {
             let mut latency = LatencyBaseline::default();
             assert!((0..9).all(|_| !latency.add_round(&round(&[(kind, 20, 20)]), 0.1)), "{kind:?}");
             let mut rises = (0..9).map(|_| latency.add_round(&round(&[(kind, 20, 900)]), 0.1));

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use batchplan_store::object_request::ObjectRequestKind;
+use batchplan_store::object_request::RequestKind;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -178,7 +178,7 @@ impl<S: SimulatedServer> ThrottleSimulation<S> {
             SimulationEvent::Answered(ticket, refusals, verdict) => {
                 self.in_flight -= 1;
                 let now = self.start + self.now;
-                self.governor.on_answer(ticket, now, ObjectRequestKind::PutTags, verdict, f64::from(self.concurrency));
+                self.governor.on_answer(ticket, now, RequestKind::PutTags, verdict, f64::from(self.concurrency));
                 if verdict == CongestionSignal::Accepted {
                     self.seen.taken += 1;
                     self.ready.push(0);

@@ -75,7 +75,7 @@ fn a_right_book_is_read() {
     let entry = book.get("mine").expect("an entry");
     assert_eq!((entry.currency.as_str(), entry.dated.to_string().as_str()), ("EUR", "2026-01-31"));
     assert_eq!(entry.origin, PriceBookOrigin::File("prices.toml".to_owned()));
-    let told = estimate(&asking(3, None, &[BillableRequest::GetTags]), &StorePrices::Known(Box::new(entry.clone())));
+    let told = estimate(&asking(3, None, &[RequestKind::GetTags]), &StorePrices::Known(Box::new(entry.clone())));
     assert_eq!(told.total.known, Some(money("0.000015 EUR")));
     let price = told.lines[0].price.as_ref().expect("a price");
     assert_eq!((price.amount(entry.currency), price.unit()), (money("0.005 EUR"), PriceUnit::Each(1000)));
@@ -96,13 +96,13 @@ fn specific_prices_take_precedence() {
     let book = PriceBook::from_toml("p", &format!("{RIGHT}{more}")).expect("it is right");
     let rates = StorePrices::Known(Box::new(book.get("mine").expect("an entry").clone()));
     for (of_class, kind, cost) in [
-        (Some("COLD"), BillableRequest::PutTags, Some("7 EUR")),
-        (Some("WARM"), BillableRequest::PutTags, Some("0.000005 EUR")),
-        (None, BillableRequest::PutTags, None),
-        (Some("COLD"), BillableRequest::Restore(Some(RestoreTier::Bulk)), Some("1 EUR")),
-        (Some("COLD"), BillableRequest::Restore(Some(RestoreTier::Expedited)), Some("2 EUR")),
-        (Some("COLD"), BillableRequest::Restore(None), Some("2 EUR")),
-        (Some("WARM"), BillableRequest::Restore(None), None),
+        (Some("COLD"), RequestKind::PutTags.into(), Some("7 EUR")),
+        (Some("WARM"), RequestKind::PutTags.into(), Some("0.000005 EUR")),
+        (None, RequestKind::PutTags.into(), None),
+        (Some("COLD"), BillableRequest::restore(Some(RestoreTier::Bulk)), Some("1 EUR")),
+        (Some("COLD"), BillableRequest::restore(Some(RestoreTier::Expedited)), Some("2 EUR")),
+        (Some("COLD"), BillableRequest::restore(None), Some("2 EUR")),
+        (Some("WARM"), BillableRequest::restore(None), None),
     ] {
         let told = estimate(&asking(1, of_class, &[kind]), &rates);
         assert_eq!(told.lines[0].amount.clone().ok(), cost.map(money), "{of_class:?} {kind}");

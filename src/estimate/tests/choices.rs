@@ -75,10 +75,8 @@ fn own_price_book_takes_precedence() {
 
     // An entry of the same name replaces the other one as a whole.
     fs::write(&file, OWN.replace("book.mine", "book.aws-us-east-1")).expect("a file");
-    let told = estimate(
-        &asking(1, None, &[BillableRequest::PutTags]),
-        &select_prices(&plan(AWS, ""), Some(&file)).expect("ok"),
-    );
+    let told =
+        estimate(&asking(1, None, &[RequestKind::PutTags]), &select_prices(&plan(AWS, ""), Some(&file)).expect("ok"));
     assert_eq!((told.lines[0].amount.clone(), told.managed_service), (Err(UnpricedReason::NotInBook), None));
 
     // The file of the command takes precedence over the plan's, which then need not exist.

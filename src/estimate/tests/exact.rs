@@ -15,15 +15,16 @@ fn kind() -> impl Strategy<Value = BillableRequest> {
     prop_oneof![
         proptest::sample::select(
             &[
-                BillableRequest::GetTags,
-                BillableRequest::PutTags,
-                BillableRequest::DeleteTags,
-                BillableRequest::GetAcl,
-                BillableRequest::PutAcl,
-                BillableRequest::Head,
+                RequestKind::GetTags,
+                RequestKind::PutTags,
+                RequestKind::DeleteTags,
+                RequestKind::GetAcl,
+                RequestKind::PutAcl,
+                RequestKind::Head,
             ][..]
-        ),
-        tier.prop_map(BillableRequest::Restore),
+        )
+        .prop_map(BillableRequest::from),
+        tier.prop_map(BillableRequest::restore),
     ]
 }
 

@@ -5,7 +5,7 @@ use crate::plan::JobLimits;
 
 /// Returns the fees of the managed service for tagging this number of objects, without the requests.
 fn fees(entry: &str, objects: u64) -> Money {
-    let managed = estimate(&asking(objects, None, &[]), &rates(entry)).managed_service.expect("a service");
+    let managed = estimate(&asking(objects, None, NO_REQUESTS), &rates(entry)).managed_service.expect("a service");
     managed.total.known.expect("its fees are known")
 }
 
@@ -24,7 +24,7 @@ fn managed_service_fees_match_the_price_lists() {
 
 #[test]
 fn a_managed_job_does_one_operation() {
-    let work = JobWorkload { operations: 3, ..asking(MILLION, None, &[]) };
+    let work = JobWorkload { operations: 3, ..asking(MILLION, None, NO_REQUESTS) };
     let managed = estimate(&work, &rates("aws-us-east-1")).managed_service.expect("a service");
     assert_eq!(managed.total.known, Some(money("3.75 USD")));
     assert_eq!(managed.service, "S3 Batch Operations");
@@ -33,7 +33,7 @@ fn a_managed_job_does_one_operation() {
 /// The cost of a million objects with this program, and with the managed service.
 #[test]
 fn estimates_a_million_objects() {
-    use BillableRequest::{GetTags, PutAcl, PutTags};
+    use RequestKind::{GetTags, PutAcl, PutTags};
     for (entry, of_class, kinds, ours, managed) in [
         ("aws-us-east-1", "STANDARD", &[PutTags][..], "5 USD", "6.25 USD"),
         ("aws-us-east-1", "STANDARD", &[GetTags, PutTags], "5.40 USD", "6.65 USD"),
@@ -98,33 +98,33 @@ fn a_copy_costs_by_the_day() {
 #[test]
 fn missing_prices_make_the_total_a_minimum() {
     for (entry, work) in [
-        ("aws-us-east-1", asking(7, Some("STANDARD"), &[BillableRequest::DeleteTags])),
-        ("oss-cn", asking(7, Some("Standard"), &[BillableRequest::DeleteTags])),
-        ("aws-us-east-1", asking(7, Some("GLACIER_IR"), &[BillableRequest::Head])),
-        ("oss-cn", asking(7, Some("DeepColdArchive"), &[BillableRequest::Restore(Some(RestoreTier::Standard))])),
+        ("aws-us-east-1", asking(7, Some("STANDARD"), &[RequestKind::DeleteTags])),
+        ("oss-cn", asking(7, Some("Standard"), &[RequestKind::DeleteTags])),
+        ("aws-us-east-1", asking(7, Some("GLACIER_IR"), &[RequestKind::Head])),
+        ("oss-cn", asking(7, Some("DeepColdArchive"), &[BillableRequest::restore(Some(RestoreTier::Standard))])),
         // This tier does not exist.
-        ("aws-us-east-1", asking(7, Some("DEEP_ARCHIVE"), &[BillableRequest::Restore(Some(RestoreTier::Expedited))])),
+        ("aws-us-east-1", asking(7, Some("DEEP_ARCHIVE"), &[BillableRequest::restore(Some(RestoreTier::Expedited))])),
     ] {
         let told = estimate(&work, &rates(entry));
         let reasons: Vec<_> = told.unknown_lines().map(|(_, why)| why.clone()).collect();
         assert_eq!(reasons, [UnpricedReason::NotInBook], "{work:?}");
         assert!(!told.total.is_complete());
     }
-    let mut work = asking(MILLION, Some("STANDARD"), &[BillableRequest::PutTags]);
-    work.add_requests(BillableRequest::DeleteTags, None, 3);
+    let mut work = asking(MILLION, Some("STANDARD"), &[RequestKind::PutTags]);
+    work.add_requests(RequestKind::DeleteTags, None, 3);
     let told = estimate(&work, &rates("aws-us-east-1"));
     assert_eq!(told.total.to_string(), "at least 5.00 USD, plus 1 line of unknown price");
     let beside = told.managed_service.expect("a service").total;
     assert_eq!(beside.to_string(), "at least 6.25 USD, plus 1 line of unknown price");
-    let mut work = asking(1, Some("STANDARD"), &[BillableRequest::PutTags]);
-    work.add_requests(BillableRequest::DeleteTags, None, 3);
+    let mut work = asking(1, Some("STANDARD"), &[RequestKind::PutTags]);
+    work.add_requests(RequestKind::DeleteTags, None, 3);
     let total = estimate(&work, &rates("aws-us-east-1")).total;
     assert_eq!(total.to_string(), "unknown for 1 line, less than 0.01 USD for the others");
 }
 
 #[test]
 fn unknown_class_does_not_matter_if_prices_are_equal() {
-    let work = asking(MILLION, None, &[BillableRequest::PutTags]);
+    let work = asking(MILLION, None, &[RequestKind::PutTags]);
     assert_eq!(estimate(&work, &rates("aws-us-east-1")).total.known, Some(money("5 USD")));
     let told = estimate(&work, &rates("oss-cn"));
     let (line, why) = told.unknown_lines().next().expect("it depends");
@@ -151,7 +151,7 @@ fn unknown_sizes_make_the_cost_unknown_unless_free() {
 fn refused_requests_follow_the_billing_of_the_provider() {
     let refused = |entry: &str, of_class: &str| {
         let mut work = JobWorkload::default();
-        work.add_rejected_requests(BillableRequest::PutTags, Some(&class(of_class)), MILLION);
+        work.add_rejected_requests(RequestKind::PutTags, Some(&class(of_class)), MILLION);
         estimate(&work, &rates(entry)).lines[0].amount.clone()
     };
     assert_eq!(refused("aws-us-east-1", "STANDARD"), Ok(money("5 USD")));
@@ -159,7 +159,7 @@ fn refused_requests_follow_the_billing_of_the_provider() {
     let StorePrices::Known(mut entry) = rates("aws-us-east-1") else { panic!("an entry") };
     entry.rejected_requests = None;
     let mut work = JobWorkload::default();
-    work.add_rejected_requests(BillableRequest::PutTags, None, 1);
+    work.add_rejected_requests(RequestKind::PutTags, None, 1);
     assert_eq!(
         estimate(&work, &StorePrices::Known(entry)).lines[0].amount,
         Err(UnpricedReason::RejectionBillingUnknown)
@@ -169,7 +169,7 @@ fn refused_requests_follow_the_billing_of_the_provider() {
 #[test]
 fn overhead_is_not_part_of_the_managed_service() {
     let own = OverheadRequests { lists: 1000, reads: 10, uploads: 2, report_bytes: u128::from(10 * GIGABYTE) };
-    let told = estimate(&JobWorkload { overhead: own, ..asking(0, None, &[]) }, &rates("aws-us-east-1"));
+    let told = estimate(&JobWorkload { overhead: own, ..asking(0, None, NO_REQUESTS) }, &rates("aws-us-east-1"));
     let lines: Vec<_> =
         told.lines.iter().map(|line| (line.description.as_str(), line.category, line.amount.clone())).collect();
     assert_eq!(
@@ -182,7 +182,7 @@ fn overhead_is_not_part_of_the_managed_service() {
     );
     assert_eq!(told.managed_service.expect("a service").total.known, Some(money("0.25 USD")));
     assert_eq!(told.report_per_month.expect("a report").amount, Ok(money("0.23 USD")));
-    let told = estimate(&JobWorkload { overhead: own, ..asking(0, None, &[]) }, &rates("oss-cn"));
+    let told = estimate(&JobWorkload { overhead: own, ..asking(0, None, NO_REQUESTS) }, &rates("oss-cn"));
     // A listing is billed as a PUT.
     assert_eq!(told.lines[0].amount, Ok(money("0.001 CNY")));
 }
@@ -191,7 +191,7 @@ fn overhead_is_not_part_of_the_managed_service() {
 fn estimates_run_time_at_both_rates() {
     let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
     let plan = JobLimits { concurrency: 100, requests_per_second: Some(1000), ..JobLimits::default() };
-    let work = asking(42 * MILLION, Some("STANDARD"), &[BillableRequest::PutTags]);
+    let work = asking(42 * MILLION, Some("STANDARD"), &[RequestKind::PutTags]);
     let told = estimate_run_time(&work, &plan, &rates("aws-us-east-1"));
     assert_eq!((told.requests, told.per_second, told.bottleneck), (42 * MILLION, 1000, RateBottleneck::RateLimit));
     assert_eq!((told.at_plan_rate, told.at_provider_limits()), (minutes(700), Some(minutes(200))));
@@ -209,7 +209,7 @@ fn estimates_run_time_at_both_rates() {
     let bounds: Vec<_> = told.bounds.iter().map(|bound| (bound.limit.per_second, bound.duration)).collect();
     assert_eq!(bounds, [(10_000, minutes(10)), (2000, minutes(50)), (500, minutes(200))]);
     assert_eq!(told.at_provider_limits(), Some(minutes(200)));
-    let work = asking(6 * MILLION, Some("Standard"), &[BillableRequest::PutTags]);
+    let work = asking(6 * MILLION, Some("Standard"), &[RequestKind::PutTags]);
     assert_eq!(
         estimate_run_time(&work, &plan, &rates("oss-cn")).at_provider_limits(),
         Some(minutes(10)),
@@ -220,7 +220,7 @@ fn estimates_run_time_at_both_rates() {
 #[test]
 fn counts_without_prices_have_no_amounts() {
     let nothing = NoPricesError { provider: batchplan_store::StoreProvider::S3, region: None, known: Vec::new() };
-    let work = asking(MILLION, None, &[BillableRequest::PutTags]);
+    let work = asking(MILLION, None, &[RequestKind::PutTags]);
     let told = estimate(&work, &StorePrices::Unknown(nothing.clone()));
     assert_eq!(told.lines[0].quantity, BilledQuantity::Requests(MILLION));
     assert_eq!(told.lines[0].amount, Err(UnpricedReason::NoPrices));

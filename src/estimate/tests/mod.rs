@@ -9,6 +9,7 @@ mod verdicts;
 use std::path::Path;
 
 use batchplan_store::object::{RestoreRequest, RestoreTier, StorageClass};
+use batchplan_store::object_request::RequestKind;
 
 use super::*;
 use crate::money::Money;
@@ -31,8 +32,10 @@ fn rates(name: &str) -> StorePrices {
     StorePrices::Known(Box::new(entry.unwrap_or_else(|| panic!("{name}"))))
 }
 
+const NO_REQUESTS: &[RequestKind] = &[];
+
 /// A workload of this number of objects, with one request of each kind for every object.
-fn asking(objects: u64, of_class: Option<&str>, kinds: &[BillableRequest]) -> JobWorkload {
+fn asking<K: Copy + Into<BillableRequest>>(objects: u64, of_class: Option<&str>, kinds: &[K]) -> JobWorkload {
     let mut work = JobWorkload { objects, operations: 1, ..JobWorkload::default() };
     for kind in kinds {
         work.add_requests(*kind, of_class.map(class).as_ref(), objects);

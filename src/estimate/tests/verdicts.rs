@@ -13,7 +13,7 @@ fn judged(work: &JobWorkload, rates: &StorePrices, max: &str) -> String {
 }
 
 fn tagging(objects: u64) -> JobWorkload {
-    asking(objects, Some("STANDARD"), &[BillableRequest::PutTags])
+    asking(objects, Some("STANDARD"), &[RequestKind::PutTags])
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn cost_equal_to_the_limit_is_within() {
 fn partly_unknown_cost_is_refused() {
     let aws = rates("aws-us-east-1");
     let mut work = tagging(MILLION);
-    work.add_requests(BillableRequest::DeleteTags, Some(&class("STANDARD")), 1);
+    work.add_requests(RequestKind::DeleteTags, Some(&class("STANDARD")), 1);
     assert_eq!(
         judged(&work, &aws, "4.99 USD"),
         "above: the job would cost at least 5.00 USD, more than max_cost (4.99 USD) / nothing was changed; raise \
@@ -48,7 +48,7 @@ fn partly_unknown_cost_is_refused() {
          the plan's [prices], or --prices FILE), use a manifest with storage classes and sizes, or remove `max_cost`"
     );
     for name in ["A", "B", "C", "D"] {
-        work.add_requests(BillableRequest::Head, Some(&class(name)), 1);
+        work.add_requests(RequestKind::Head, Some(&class(name)), 1);
     }
     let said = judged(&work, &aws, "50 USD");
     assert!(said.contains("; and 2 more / "), "{said}");
@@ -80,7 +80,7 @@ fn missing_prices_are_refused() {
 
 #[test]
 fn unpredictable_objects_make_the_cost_unknown() {
-    let work = JobWorkload { unpredictable_objects: 1, ..asking(10, Some("STANDARD"), &[BillableRequest::PutTags]) };
+    let work = JobWorkload { unpredictable_objects: 1, ..asking(10, Some("STANDARD"), &[RequestKind::PutTags]) };
     let estimate = estimate(&work, &rates("aws-us-east-1"));
     assert!(!estimate.total.is_complete());
     assert!(!estimate.managed_service.as_ref().expect("a service").total.is_complete());

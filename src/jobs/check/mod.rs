@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::{BucketName, ObjectId};
-use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::{ReadOnlyStore, Store};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::engine::{
 use crate::manifest::{FileLocation, Manifest, ManifestError, ManifestSource};
 use crate::operation::{ObjectAspect, Operation, OperationSet};
 use crate::plan::Plan;
-use crate::plan::policy::{PolicyLanguage, RequestPermission, works_on_versions};
+use crate::plan::policy::{PolicyLanguage, works_on_versions};
 use crate::report::{ReportPublishError, check_report_location};
 
 use super::hints::format_count;
@@ -181,8 +181,9 @@ impl PermissionChecker<'_> {
         });
     }
 
-    fn required_action(&self, need: RequestPermission, object: Option<&ObjectId>) -> &'static str {
-        need.action(self.language, object.map_or(self.uses_versions, |object| object.version.is_some()))
+    fn required_action(&self, need: RequestKind, object: Option<&ObjectId>) -> &'static str {
+        let of_version = object.map_or(self.uses_versions, |object| object.version.is_some());
+        self.language.action_for(need, of_version)
     }
 
     /// Reports the result of a request.
@@ -220,8 +221,8 @@ impl PermissionChecker<'_> {
                 self.stop_reason = Some(CheckStopReason::Untrusted);
                 let (verdict, why) = classify_untrusted_server(&refusal);
                 let ServerCheckFailureKind::Denied(read) = &refusal.kind else { return Err((verdict, why)) };
-                let need = RequestPermission::of(read);
-                let what = format!("{} of {object}", describe_permission(need));
+                let need = read.kind();
+                let what = format!("{} of {object}", need.purpose());
                 self.report_finding(what, self.required_action(need, Some(object)), verdict, Some(why));
                 Err((PermissionVerdict::NotChecked, "the server check before this write failed".to_owned()))
             }
@@ -269,12 +270,12 @@ impl PermissionChecker<'_> {
     async fn check_manifest(&mut self, manifest: &Manifest, store: &Arc<dyn Store>) -> Option<ObjectId> {
         let what = format!("read the manifest: {}", manifest.source.name());
         let usual = match &manifest.source {
-            ManifestSource::Prefix { .. } => Some(self.required_action(RequestPermission::List, None)),
+            ManifestSource::Prefix { .. } => Some(self.required_action(RequestKind::List, None)),
             ManifestSource::Csv { location: FileLocation::Local(_), .. }
             | ManifestSource::Report { location: FileLocation::Local(_), .. }
             | ManifestSource::Retry { .. } => None,
             ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Inventory { .. } => {
-                Some(RequestPermission::Read.action(self.language, false))
+                Some(self.language.action_for(RequestKind::GetObject, false))
             }
         };
         let glanced = match manifest.peek(store, 1, &CancellationToken::new()).await {
@@ -338,9 +339,9 @@ impl PermissionChecker<'_> {
             return (usual, (PermissionVerdict::Failed, error.to_string()));
         };
         let action = if listing {
-            self.required_action(RequestPermission::List, None)
+            self.required_action(RequestKind::List, None)
         } else {
-            RequestPermission::Read.action(self.language, false)
+            self.language.action_for(RequestKind::GetObject, false)
         };
         let (verdict, why) = self.classify(fault, !listing);
         // The error names the location that was not found; the fault does not.
@@ -350,18 +351,17 @@ impl PermissionChecker<'_> {
 
     /// Reads from the first object what the operations read.
     async fn check_reads(&mut self, reader: &Worker, operations: &OperationSet, first: Option<&ObjectId>) {
-        let restores = operations.iter().any(|operation| operation.aspect() == ObjectAspect::Restoration);
         let mut calls: Vec<ObjectRequest> = operations.read_steps().into_iter().map(|step| step.call).collect();
-        calls.extend(restores.then_some(ObjectRequest::Head));
+        calls.extend(operations.settling_reads());
         for call in calls {
-            let need = RequestPermission::of(&call);
+            let need = call.kind();
             let action = self.required_action(need, first);
             let Some(object) = first else {
                 let why = "there is no object to check with".to_owned();
-                self.report_finding(describe_permission(need), action, PermissionVerdict::NotChecked, Some(why));
+                self.report_finding(need.purpose(), action, PermissionVerdict::NotChecked, Some(why));
                 continue;
             };
-            let what = format!("{} of {object}", describe_permission(need));
+            let what = format!("{} of {object}", need.purpose());
             let answer = self.send(reader, object, call).await;
             self.report_result(what, action, answer);
         }
@@ -397,8 +397,7 @@ impl PermissionChecker<'_> {
                     }
                 }
             };
-            let action = (found.0 == PermissionVerdict::Denied)
-                .then(|| self.required_action(RequestPermission::of(&read), first));
+            let action = (found.0 == PermissionVerdict::Denied).then(|| self.required_action(read.kind(), first));
             self.report_finding(what, action, found.0, found.1);
         }
     }
@@ -425,11 +424,10 @@ impl PermissionChecker<'_> {
     fn report_untried_writes(&mut self, operations: &OperationSet) {
         for need in write_permissions(operations) {
             let action = self.required_action(need, None);
-            let why = match need {
-                RequestPermission::Restore => RESTORE_NOT_TRIED.to_owned(),
-                _ => "use `--write-probe KEY` to try it on an object without changing it".to_owned(),
-            };
-            self.report_finding(describe_permission(need), action, PermissionVerdict::NotChecked, Some(why));
+            let probe = "use `--write-probe KEY` to try it on an object without changing it";
+            let aspect = ObjectAspect::of_kind(need);
+            let why = aspect.and_then(|aspect| aspect.rules().probe_read().err()).unwrap_or(probe).to_owned();
+            self.report_finding(need.purpose(), action, PermissionVerdict::NotChecked, Some(why));
         }
     }
 
@@ -437,7 +435,7 @@ impl PermissionChecker<'_> {
     async fn check_report_location(&mut self, plan: &Plan, store: &Arc<dyn Store>, wanted: bool) {
         let Some(place) = &plan.report.location else { return };
         let what = format!("write the report: {}/{}", place.bucket, place.prefix);
-        let action = RequestPermission::Write.action(self.language, false);
+        let action = self.language.action_for(RequestKind::PutObject, false);
         if !wanted {
             let why = "use `--report-probe` to write a small object there; it is not deleted".to_owned();
             return self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why));
@@ -460,40 +458,21 @@ impl PermissionChecker<'_> {
     }
 }
 
-const RESTORE_NOT_TRIED: &str = "not tried, because a restore is billed";
-
 /// Returns the permissions that the writes of the operations need, without duplicates.
-fn write_permissions(operations: &OperationSet) -> Vec<RequestPermission> {
-    let mut needs = Vec::new();
-    for operation in operations.iter() {
-        needs.extend_from_slice(match operation {
-            // An empty tag set is deleted, not written.
-            Operation::PutTagging(tags) if tags.is_empty() => &[RequestPermission::DeleteTags],
-            Operation::PutTagging(_) | Operation::AddTagging(_) => &[RequestPermission::PutTags],
-            Operation::DeleteTagging(None) => &[RequestPermission::DeleteTags],
-            Operation::DeleteTagging(Some(_)) => &[RequestPermission::PutTags, RequestPermission::DeleteTags],
-            Operation::PutAcl(_) => &[RequestPermission::PutAcl],
-            Operation::Restore(_) => &[RequestPermission::Restore],
-        });
-    }
-    let each = [
-        RequestPermission::PutTags,
-        RequestPermission::DeleteTags,
-        RequestPermission::PutAcl,
-        RequestPermission::Restore,
-    ];
-    each.into_iter().filter(|need| needs.contains(need)).collect()
+fn write_permissions(operations: &OperationSet) -> Vec<RequestKind> {
+    let needs: Vec<_> = operations.iter().flat_map(|operation| operation.details().writes).collect();
+    RequestKind::ALL.into_iter().filter(|need| needs.contains(&need)).collect()
 }
 
 /// Returns the first read request that the plan, or the check of its server, sends for an object. `None` if the plan
 /// only writes.
 fn first_read(plan: &Plan) -> Option<ObjectRequest> {
-    let reads = plan.operations().read_steps().into_iter().map(|step| step.call).next();
+    let operations = plan.operations();
+    let reads = operations.read_steps().into_iter().map(|step| step.call).next();
     reads.or_else(|| {
         let checked = plan.needs_server_check();
         let of = |operation: &Operation| operation.aspect().read_request().filter(|_| checked);
-        let restores = plan.operations.iter().any(|operation| operation.aspect() == ObjectAspect::Restoration);
-        plan.operations.iter().find_map(of).or_else(|| restores.then_some(ObjectRequest::Head))
+        operations.iter().find_map(of).or_else(|| operations.settling_reads().into_iter().next())
     })
 }
 
@@ -507,21 +486,6 @@ async fn missing_object_fault(reader: &Worker, object: &ObjectId, call: &ObjectR
             Some(fault)
         }
         _ => None,
-    }
-}
-
-/// Describes a permission as a verb phrase.
-fn describe_permission(need: RequestPermission) -> &'static str {
-    match need {
-        RequestPermission::List => "list",
-        RequestPermission::Read => "read the storage class and restore status",
-        RequestPermission::Write => "write",
-        RequestPermission::GetTags => "read the tags",
-        RequestPermission::PutTags => "write tags",
-        RequestPermission::DeleteTags => "delete tags",
-        RequestPermission::GetAcl => "read the ACL",
-        RequestPermission::PutAcl => "write the ACL",
-        RequestPermission::Restore => "restore objects",
     }
 }
 

@@ -1,134 +1,87 @@
 //! Write probes that leave an object unchanged: read what it has, write that back, and read it again.
 
-use batchplan_store::object::{ObjectAcl, ObjectId, TagSet};
-use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::object::ObjectId;
+use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
 
-use super::{
-    PermissionChecker, PermissionProblem, PermissionVerdict, ProbeWriter, RESTORE_NOT_TRIED, describe_permission,
-    write_permissions,
-};
+use super::{PermissionChecker, PermissionProblem, PermissionVerdict, ProbeWriter, write_permissions};
 use crate::engine::Worker;
-use crate::operation::OperationSet;
-use crate::plan::policy::RequestPermission;
+use crate::operation::{AspectRules, ObjectAspect, OperationSet};
 
 impl PermissionChecker<'_> {
     /// Tries the writes of the operations on this object.
     pub(super) async fn probe_writes(&mut self, writer: &ProbeWriter, operations: &OperationSet, object: &ObjectId) {
         let needs = write_permissions(operations);
-        let tags: Vec<RequestPermission> = needs
-            .iter()
-            .copied()
-            .filter(|need| matches!(need, RequestPermission::PutTags | RequestPermission::DeleteTags))
-            .collect();
-        let reads: Vec<RequestPermission> =
-            operations.read_steps().iter().map(|step| RequestPermission::of(&step.call)).collect();
-        if !tags.is_empty() {
-            self.probe_tags(writer, &tags, reads.contains(&RequestPermission::GetTags), object).await;
-        }
-        if needs.contains(&RequestPermission::PutAcl) {
-            self.probe_acl(writer, reads.contains(&RequestPermission::GetAcl), object).await;
-        }
-        if needs.contains(&RequestPermission::Restore) {
-            let action = self.required_action(RequestPermission::Restore, Some(object));
-            self.report_finding(
-                describe_permission(RequestPermission::Restore),
-                action,
-                PermissionVerdict::NotChecked,
-                Some(RESTORE_NOT_TRIED.to_owned()),
-            );
+        let reads: Vec<RequestKind> = operations.read_steps().iter().map(|step| step.call.kind()).collect();
+        for aspect in operations.aspects() {
+            let needs: Vec<_> =
+                needs.iter().copied().filter(|need| ObjectAspect::of_kind(*need) == Some(aspect)).collect();
+            match aspect.rules().probe_read() {
+                Ok(read) => {
+                    let plan_reads = reads.contains(&read.kind());
+                    self.probe_aspect(writer, aspect.rules(), (&read, plan_reads), &needs, object).await;
+                }
+                Err(why) => {
+                    for need in needs {
+                        let action = self.required_action(need, Some(object));
+                        let why = Some(why.to_owned());
+                        self.report_finding(need.purpose(), action, PermissionVerdict::NotChecked, why);
+                    }
+                }
+            }
         }
     }
 
-    async fn probe_tags(
+    /// Writes back what one aspect of the object has, with each of the requests in `needs`. `plan_reads` is whether the
+    /// plan itself sends the read.
+    async fn probe_aspect(
         &mut self,
         writer: &ProbeWriter,
-        needs: &[RequestPermission],
-        plan_reads: bool,
+        rules: &dyn AspectRules,
+        (read, plan_reads): (&ObjectRequest, bool),
+        needs: &[RequestKind],
         object: &ObjectId,
     ) {
-        let before = match self.read_tags(&writer.worker, object).await {
-            Ok(tags) => tags,
-            Err(why) => {
-                return self.report_unreadable_value(needs, RequestPermission::GetTags, plan_reads, object, why);
-            }
+        let (before, had) = match self.read_value(&writer.worker, rules, read, object).await {
+            Ok(value) => value,
+            Err(why) => return self.report_unreadable_value(needs, read.kind(), plan_reads, object, why),
         };
         let mut wrote = false;
         for need in needs.iter().copied() {
-            let what = format!("{} of {object}", describe_permission(need));
+            let what = format!("{} of {object}", need.purpose());
             let action = self.required_action(need, Some(object));
-            let call = match need {
-                // Deleting the tags of an object without tags changes nothing.
-                RequestPermission::DeleteTags if before.is_empty() => ObjectRequest::DeleteTags,
-                RequestPermission::DeleteTags => {
-                    let why = "the object has tags, which would be deleted: name an object without tags".to_owned();
-                    self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why));
-                    continue;
+            match rules.write_back(need, &before) {
+                Ok(call) => {
+                    let answer = self.send(writer.reset_trust(), object, call).await;
+                    wrote |= self.report_result(what, action, answer).is_some();
                 }
-                _ => ObjectRequest::PutTags(before.clone()),
-            };
-            let answer = self.send(writer.reset_trust(), object, call).await;
-            wrote |= self.report_result(what, action, answer).is_some();
+                Err(why) => self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why.to_owned())),
+            }
         }
         if wrote {
-            let after = self.read_tags(&writer.worker, object).await;
-            let had = before.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
-            let had = if had.is_empty() { "no tags".to_owned() } else { had };
-            self.report_comparison(RequestPermission::GetTags, object, after.map(|after| after == before), &had);
+            let after = self.read_value(&writer.worker, rules, read, object).await;
+            self.report_comparison(read.kind(), object, after.map(|(after, _)| after == before), &had);
         }
     }
 
-    async fn probe_acl(&mut self, writer: &ProbeWriter, plan_reads: bool, object: &ObjectId) {
-        let before = match self.read_acl(&writer.worker, object).await {
-            Ok(acl) => acl,
-            Err(why) => {
-                return self.report_unreadable_value(
-                    &[RequestPermission::PutAcl],
-                    RequestPermission::GetAcl,
-                    plan_reads,
-                    object,
-                    why,
-                );
-            }
-        };
-        let what = format!("{} of {object}", describe_permission(RequestPermission::PutAcl));
-        let action = self.required_action(RequestPermission::PutAcl, Some(object));
-        if before == ObjectAcl::Custom {
-            let why =
-                "its ACL is not a predefined one, so it could not be written back: name another object".to_owned();
-            return self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why));
-        }
-        let answer = self.send(writer.reset_trust(), object, ObjectRequest::PutAcl(before)).await;
-        if self.report_result(what, action, answer).is_some() {
-            let after = self.read_acl(&writer.worker, object).await;
-            self.report_comparison(
-                RequestPermission::GetAcl,
-                object,
-                after.map(|after| after == before),
-                before.as_str(),
-            );
-        }
-    }
-
-    async fn read_tags(&mut self, worker: &Worker, object: &ObjectId) -> Result<TagSet, PermissionProblem> {
-        match self.send(worker, object, ObjectRequest::GetTags).await? {
-            ResponseData::Tags(tags) => Ok(tags),
-            _ => Err(unexpected_response()),
-        }
-    }
-
-    async fn read_acl(&mut self, worker: &Worker, object: &ObjectId) -> Result<ObjectAcl, PermissionProblem> {
-        match self.send(worker, object, ObjectRequest::GetAcl).await? {
-            ResponseData::Acl(acl) => Ok(acl),
-            _ => Err(unexpected_response()),
-        }
+    /// Reads one aspect of the object, and describes it.
+    async fn read_value(
+        &mut self,
+        worker: &Worker,
+        rules: &dyn AspectRules,
+        read: &ObjectRequest,
+        object: &ObjectId,
+    ) -> Result<(ResponseData, String), PermissionProblem> {
+        let found = self.send(worker, object, read.clone()).await?;
+        let described = rules.describe_response(&found).ok_or_else(unexpected_response)?;
+        Ok((found, described))
     }
 
     /// Reports the probes that could not be tried because the current value could not be read. A denied read is not
     /// reported as a missing permission if the plan itself does not need it.
     fn report_unreadable_value(
         &mut self,
-        needs: &[RequestPermission],
-        read: RequestPermission,
+        needs: &[RequestKind],
+        read: RequestKind,
         plan_reads: bool,
         object: &ObjectId,
         (verdict, why): PermissionProblem,
@@ -140,12 +93,12 @@ impl PermissionChecker<'_> {
             (verdict, why)
         };
         let action = self.required_action(read, Some(object));
-        self.report_finding(format!("{} of {object}", describe_permission(read)), action, verdict, Some(why));
+        self.report_finding(format!("{} of {object}", read.purpose()), action, verdict, Some(why));
         for need in needs.iter().copied() {
             let action = self.required_action(need, Some(object));
             let why = "its current value could not be read, so it could not be written back".to_owned();
             self.report_finding(
-                format!("{} of {object}", describe_permission(need)),
+                format!("{} of {object}", need.purpose()),
                 action,
                 PermissionVerdict::NotChecked,
                 Some(why),
@@ -156,12 +109,12 @@ impl PermissionChecker<'_> {
     /// Reports whether the object is unchanged. If it may have changed, reports what it had before.
     fn report_comparison(
         &mut self,
-        need: RequestPermission,
+        need: RequestKind,
         object: &ObjectId,
         same: Result<bool, PermissionProblem>,
         had: &str,
     ) {
-        let what = format!("{} of {object} again", describe_permission(need));
+        let what = format!("{} of {object} again", need.purpose());
         let action = self.required_action(need, Some(object));
         let (verdict, why) = match same {
             Ok(true) => (PermissionVerdict::Allowed, Some("unchanged".to_owned())),

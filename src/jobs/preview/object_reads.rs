@@ -1,7 +1,7 @@
 //! Reads many objects at once, and predicts the outcome of each, in the order of the manifest.
 
 use batchplan_store::backoff::RetryPolicy;
-use batchplan_store::object::{MaybeKnown, ObjectId, ObjectState};
+use batchplan_store::object::{ObjectId, ObjectState};
 use batchplan_store::task::{StoreError, TaskId};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use crate::descriptors;
 use crate::diff::{Prediction, PredictionTotals, Predictor, ReadFailure};
 use crate::engine::{JobQuota, ObjectReadOutcome, Throttle, Worker};
 use crate::manifest::{FrozenManifest, ManifestError, SampledObject, SourceMetadata};
-use crate::operation::OperationSet;
+use crate::operation::{ObjectAspect, OperationSet};
 
 /// The number of rows to read at once, and of batches to read ahead.
 const BATCH_ROWS: usize = 256;
@@ -66,7 +66,7 @@ pub(super) async fn read_objects(
     let wants_class = previewer.needs_storage_class(judge);
     let look = async |sampled: Result<SampledObject, ManifestError>| {
         let SampledObject { object, metadata: mut told } = sampled?;
-        told.state = judge.relevant_state(told.state);
+        told.state = judge.relevant_state(&told.state);
         let looks = judge.required_reads(&told.state, wants_class);
         let (seen, trouble) = match worker.read_object(&object, &looks).await {
             ObjectReadOutcome::Complete(seen) => (seen, None),
@@ -84,7 +84,7 @@ pub(super) async fn read_objects(
         };
         let takes_acl = buckets.takes_acl(&object.bucket);
         let prospect =
-            judge.predict(object, judge.relevant_state(merge_state(&told, seen)), trouble.as_ref(), takes_acl);
+            judge.predict(object, judge.relevant_state(&merge_state(&told, seen)), trouble.as_ref(), takes_acl);
         Ok((prospect, told))
     };
     let objects: BoxStream<'_, _> = match source {
@@ -116,11 +116,16 @@ fn with_error_code(fault: StoreError, object: &ObjectId, no_bucket: bool) -> Sto
 
 /// Combines what was read from an object with what its source says about the rest.
 fn merge_state(told: &SourceMetadata, seen: ObjectState) -> ObjectState {
-    fn known_or<T: Clone>(seen: MaybeKnown<T>, told: &MaybeKnown<T>) -> MaybeKnown<T> {
-        if seen.known().is_none() { told.clone() } else { seen }
+    let mut merged = seen;
+    for rules in ObjectAspect::ALL.map(ObjectAspect::rules) {
+        if !rules.is_known(&merged) {
+            rules.copy(&told.state, &mut merged);
+        }
     }
-    let ObjectState { tags, acl, restoration, class } = seen;
-    ObjectState { tags, acl: known_or(acl, &told.state.acl), restoration, class: known_or(class, &told.state.class) }
+    if merged.class.known().is_none() {
+        merged.class = told.state.class.clone();
+    }
+    merged
 }
 
 fn record(examined: &mut PreviewTotals, prospect: &Prediction, told: &SourceMetadata) {

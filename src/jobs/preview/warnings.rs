@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use batchplan_store::object::{BucketName, ObjectAcl};
+use batchplan_store::object::BucketName;
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::timeouts::scaled;
 use batchplan_store::{
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::server_check::ServerCheckStatus;
 use crate::diff::PredictionTotals;
 use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
-use crate::operation::{ObjectAspect, Operation};
+use crate::operation::ObjectAspect;
 use crate::plan::Plan;
 
 /// The maximum number of objects that OSS recommends for one job.
@@ -161,17 +161,7 @@ pub(super) fn unchecked_server_warning(plan: &Plan, look: ServerCheckStatus) -> 
 /// Returns the warnings that follow from the plan alone.
 #[must_use]
 pub fn plan_warnings(plan: &Plan) -> Vec<String> {
-    let caution = |operation: &Operation| match operation {
-        Operation::DeleteTagging(None) => Some("deleting all tags cannot be undone".to_owned()),
-        Operation::DeleteTagging(Some(_)) => Some("deleted tags cannot be recovered".to_owned()),
-        Operation::PutTagging(_) => Some("replacing tags removes all other tags of an object".to_owned()),
-        Operation::PutAcl(acl @ (ObjectAcl::PublicRead | ObjectAcl::PublicReadWrite)) => {
-            Some(format!("{} gives everyone access to every object immediately", acl.as_str()))
-        }
-        Operation::Restore(_) => Some("restores are billed by request, size and days".to_owned()),
-        Operation::AddTagging(_) | Operation::PutAcl(_) => None,
-    };
-    let mut found: Vec<_> = plan.operations.iter().filter_map(caution).collect();
+    let mut found: Vec<_> = plan.operations.iter().filter_map(|operation| operation.details().warning).collect();
     found.extend(server_check_off_warning(plan).map(str::to_owned));
     let acls = plan.operations.iter().any(|operation| operation.aspect() == ObjectAspect::Acl);
     if acls && plan.store.provider == StoreProvider::S3 {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use batchplan_store::object::{ObjectId, RestoreRequest, StorageClass};
-use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::object_request::{ObjectRequest, RequestKind};
 
 use crate::completion::{ReportFormat, ReportScope};
 use crate::diff::{PredictionTotals, RequestCount};
@@ -138,9 +138,9 @@ impl<'a> SampleScale<'a> {
     /// Scales each kind of request, with its class and its count.
     fn scale_requests(
         &self,
-        counts: &BTreeMap<(&'static str, Option<StorageClass>), RequestCount>,
+        counts: &BTreeMap<(RequestKind, Option<StorageClass>), RequestCount>,
     ) -> Vec<(Option<StorageClass>, ObjectRequest, u64)> {
-        let plain = |(key, sent): (&(&str, Option<StorageClass>), &RequestCount)| {
+        let plain = |(key, sent): (&(RequestKind, Option<StorageClass>), &RequestCount)| {
             (key.1.clone(), sent.call.clone(), sent.count)
         };
         let Some(told) = self.class_totals.filter(|_| self.sampled < self.rows) else {
@@ -150,9 +150,9 @@ impl<'a> SampleScale<'a> {
                 .map(|(class, call, count)| (class, call, self.scale_count(count)))
                 .collect();
         };
-        let mut kinds: BTreeMap<&str, (&ObjectRequest, u64)> = BTreeMap::new();
+        let mut kinds: BTreeMap<RequestKind, (&ObjectRequest, u64)> = BTreeMap::new();
         for ((kind, _), sent) in counts {
-            kinds.entry(kind).or_insert((&sent.call, 0)).1 += sent.count;
+            kinds.entry(*kind).or_insert((&sent.call, 0)).1 += sent.count;
         }
         let mut all = Vec::new();
         for (class, there) in told {
@@ -224,13 +224,10 @@ mod tests {
         for (class, call, count) in scale.scale_requests(&tally.accepted) {
             work.add_requests(BillableRequest::of(&call), class.as_ref(), count);
         }
-        let of = |kind, class: &str| work.requests[&(kind, Some(StorageClass::new(class)))];
-        assert_eq!((of(BillableRequest::GetAcl, "STANDARD"), of(BillableRequest::PutAcl, "STANDARD")), (900, 900));
-        assert_eq!((of(BillableRequest::GetAcl, "GLACIER"), of(BillableRequest::PutAcl, "GLACIER")), (80, 40));
-        assert_eq!(
-            (of(BillableRequest::GetAcl, "DEEP_ARCHIVE"), of(BillableRequest::PutAcl, "DEEP_ARCHIVE")),
-            (20, 18)
-        );
+        let of = |kind: RequestKind, class: &str| work.requests[&(kind.into(), Some(StorageClass::new(class)))];
+        assert_eq!((of(RequestKind::GetAcl, "STANDARD"), of(RequestKind::PutAcl, "STANDARD")), (900, 900));
+        assert_eq!((of(RequestKind::GetAcl, "GLACIER"), of(RequestKind::PutAcl, "GLACIER")), (80, 40));
+        assert_eq!((of(RequestKind::GetAcl, "DEEP_ARCHIVE"), of(RequestKind::PutAcl, "DEEP_ARCHIVE")), (20, 18));
     }
 
     #[test]

@@ -472,3 +472,17 @@ proptest! {
         prop_assert_eq!(a.canonical().changes(b.canonical()).is_empty(), one == other);
     }
 }
+
+#[test]
+fn every_operation_has_a_key_in_plans_and_is_part_of_the_form() {
+    let schema = PlanTable::file_schema();
+    let keys = schema["properties"]["operation"]["properties"].as_object().expect("the operations");
+    for (operation, _) in Operation::examples() {
+        let mut form = CanonicalForm::default();
+        form.operation(&operation);
+        let prefix = format!("operation.{}.", operation.name());
+        assert!(form.iter().next().is_some() && form.iter().all(|(path, _)| path.starts_with(&prefix)), "{form}");
+        assert!(keys.contains_key(operation.name()), "{}", operation.name());
+    }
+    assert_eq!(keys.len(), Operation::DESCRIPTORS.len());
+}

@@ -21,20 +21,32 @@ pub(super) fn check(
     context: &PlanCheckContext<'_>,
     walk: &mut PlanParser,
 ) -> Vec<Operation> {
-    let table = &at.value;
-    if is_empty(table) && !walk.has_unknown_key("operation") {
+    // In full, so that a key without an operation does not compile.
+    let OperationTable {
+        put_object_tagging,
+        add_object_tagging,
+        delete_object_tagging,
+        put_object_acl,
+        restore_object,
+    } = &at.value;
+    let is_empty = put_object_tagging.is_absent()
+        && add_object_tagging.is_absent()
+        && delete_object_tagging.is_absent()
+        && put_object_acl.is_absent()
+        && restore_object.is_absent();
+    if is_empty && !walk.has_unknown_key("operation") {
         walk.push(
             FileProblem::new("the plan has no operation")
                 .label(at.span.clone(), "no operation")
                 .help("add one, such as [operation.put_object_tagging]"),
         );
     }
-    check_contradictions(table, walk);
-    let put = table.put_object_tagging.value().and_then(|put| set_tags(put, context, walk));
-    let add = table.add_object_tagging.value().and_then(|add| set_tags(add, context, walk));
-    let delete = table.delete_object_tagging.value().map(|delete| delete_tags(delete, context, walk));
-    let acl = table.put_object_acl.value().and_then(|table| acl(table, context, walk));
-    let restore = table.restore_object.value().and_then(|table| restore(table, context, walk));
+    check_contradictions(&at.value, walk);
+    let put = put_object_tagging.value().and_then(|put| set_tags(put, context, walk));
+    let add = add_object_tagging.value().and_then(|add| set_tags(add, context, walk));
+    let delete = delete_object_tagging.value().map(|delete| delete_tags(delete, context, walk));
+    let acl = put_object_acl.value().and_then(|table| acl(table, context, walk));
+    let restore = restore_object.value().and_then(|table| restore(table, context, walk));
     [
         put.map(Operation::PutTagging),
         add.map(Operation::AddTagging),
@@ -45,14 +57,6 @@ pub(super) fn check(
     .into_iter()
     .flatten()
     .collect()
-}
-
-fn is_empty(table: &OperationTable) -> bool {
-    table.put_object_tagging.is_absent()
-        && table.add_object_tagging.is_absent()
-        && table.delete_object_tagging.is_absent()
-        && table.put_object_acl.is_absent()
-        && table.restore_object.is_absent()
 }
 
 fn check_contradictions(table: &OperationTable, walk: &mut PlanParser) {

@@ -2,14 +2,13 @@
 
 use batchplan_store::StoreProvider;
 use batchplan_store::hex::hex;
-use batchplan_store::object::RestoreTier;
 use sha2::{Digest as _, Sha256};
 
 use super::{export_aws, export_oss};
 use crate::completion::ReportFormat;
 use crate::diagnostics::FileProblem;
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource};
-use crate::operation::Operation;
+use crate::operation::{Operation, ServiceGap};
 use crate::plan::check::role;
 use crate::plan::safe_text::quote_for_message;
 use crate::plan::{JobLimits, Plan};
@@ -243,22 +242,18 @@ impl ExportCheck {
 
     fn check_operations(&mut self, plan: &Plan) {
         for operation in &plan.operations {
-            match operation {
-                Operation::DeleteTagging(Some(_)) => {
-                    let help = "it can only delete all tags: run this operation with batchplan, or replace all tags with \
-                                those to keep";
-                    self.report_unsupported("`keys` in [operation.delete_object_tagging]", help);
+            let (descriptor, details) = (operation.descriptor(), operation.details());
+            let (is_known, gap) = match self.service {
+                BatchService::Oss => (descriptor.is_in_oss, details.oss_gap),
+                BatchService::Aws => (descriptor.aws_member.is_some(), details.aws_gap),
+            };
+            match gap {
+                Some(ServiceGap { part, help }) => self.report_unsupported(part, help),
+                None if is_known => {}
+                None => {
+                    let part = format!("[operation.{}]", descriptor.name);
+                    self.report_unsupported(&part, "it has no such operation: let batchplan do this one");
                 }
-                Operation::Restore(request) if request.tier == Some(RestoreTier::Expedited) => {
-                    let help = "use Standard or Bulk";
-                    self.report_unsupported("`tier = \"Expedited\"` in [operation.restore_object]", help);
-                }
-                other if self.service == BatchService::Aws => {
-                    if let Some((part, help)) = export_aws::unsupported_operation(other) {
-                        self.report_unsupported(part, help);
-                    }
-                }
-                _ => {}
             }
         }
     }

@@ -3,14 +3,14 @@
 //! Shapes and limits are those of the service's own model, `CreateJobRequest` of s3control 2018-08-20:
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html>
 
-use batchplan_store::object::{ObjectAcl, ObjectKey, TagSet};
+use batchplan_store::object::{ObjectKey, TagSet};
 use serde_json::{Value as Json, json};
 
 use super::export::JobRequestParts;
 use super::{AWS_CSV, AWS_REPORT};
 use crate::completion::ReportSpec;
 use crate::manifest::{FileLocation, InventorySelector, ManifestSource};
-use crate::operation::Operation;
+use crate::operation::{FieldKind, FieldValue, Operation};
 use crate::plan::value_types::name_of;
 use crate::plan::xml::{AWS_INVENTORY, scope_name};
 
@@ -36,38 +36,23 @@ pub(super) fn request(order: &JobRequestParts<'_>) -> String {
     format!("{request:#}")
 }
 
-/// Returns an operation that AWS does not support, by name, and what to do.
-pub(super) fn unsupported_operation(operation: &Operation) -> Option<(&'static str, &'static str)> {
-    match operation {
-        Operation::AddTagging(_) => Some((
-            "[operation.add_object_tagging]",
-            "S3PutObjectTagging replaces all tags: use [operation.put_object_tagging] if these are all, or run this \
-             operation with batchplan",
-        )),
-        Operation::PutAcl(ObjectAcl::Default) => {
-            Some(("`acl = \"default\"` in [operation.put_object_acl]", "use private, public-read or public-read-write"))
-        }
-        _ => None,
-    }
-}
-
 fn operation_json(operation: &Operation) -> Json {
-    match operation {
-        Operation::PutTagging(tags) => json!({ "S3PutObjectTagging": { "TagSet": tag_set_json(tags) } }),
-        Operation::DeleteTagging(None) => json!({ "S3DeleteObjectTagging": {} }),
-        // Rejected earlier. No operation is better than one that does more than the plan says.
-        Operation::AddTagging(_) | Operation::DeleteTagging(Some(_)) => Json::Null,
-        Operation::PutAcl(acl) => {
-            json!({ "S3PutObjectAcl": { "AccessControlPolicy": { "CannedAccessControlList": acl.as_str() } } })
-        }
-        Operation::Restore(request) => {
-            let mut restore = json!({ "ExpirationInDays": request.days });
-            if let Some(tier) = request.tier {
-                restore["GlacierJobTier"] = json!(tier.as_str().to_ascii_uppercase());
-            }
-            json!({ "S3InitiateRestoreObject": restore })
-        }
+    let (descriptor, details) = (operation.descriptor(), operation.details());
+    // Rejected earlier. No operation is better than one that does more than the plan says.
+    let (Some(name), None) = (descriptor.aws_member, details.aws_gap) else { return Json::Null };
+    let mut settings = json!({});
+    for (field, value) in details.settings {
+        let value = match value {
+            FieldValue::Tags(tags) => tag_set_json(&tags),
+            FieldValue::TagKeys(_) => continue,
+            FieldValue::Text(text) if matches!(field.kind, FieldKind::Choice(_)) => json!(text.to_ascii_uppercase()),
+            FieldValue::Text(text) => json!(text),
+            FieldValue::Number(number) => json!(number),
+        };
+        let member = field.aws_path.iter().fold(&mut settings, |outer, name| &mut outer[*name]);
+        *member = value;
     }
+    json!({ name: settings })
 }
 
 fn tag_set_json(tags: &TagSet) -> Json {

@@ -11,6 +11,7 @@ use super::tree::{DocumentNode, ImportPass, NodeMembers};
 use super::{import_aws, import_oss, json_tree, xml_tree};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::manifest::{FileLocation, InventorySelector, ManifestSource};
+use crate::operation::{FieldKind, Operation, OperationField};
 use crate::plan::check::role;
 use crate::plan::safe_text::{mask_for_excerpts, quote_for_message};
 use crate::plan::{self, Plan};
@@ -178,6 +179,120 @@ pub(super) fn write_report_switches(members: NodeMembers<'_>, sheet: &mut TomlWr
     }
 }
 
+/// Writes the operation of a request. `unsupported` are the operations that the service has and plans do not, each with
+/// what to do.
+pub(super) fn write_operation(
+    service: BatchService,
+    node: &DocumentNode,
+    unsupported: &[(&str, &str)],
+    sheet: &mut TomlWriter,
+    pass: &mut ImportPass,
+) {
+    let supported: Vec<_> = Operation::DESCRIPTORS
+        .iter()
+        .filter_map(|descriptor| {
+            let name = match service {
+                BatchService::Oss => descriptor.is_in_oss.then_some(descriptor.oss_element),
+                BatchService::Aws => descriptor.aws_member,
+            };
+            Some((name?, *descriptor))
+        })
+        .collect();
+    let known: Vec<_> = supported.iter().map(|(name, _)| *name).collect();
+    let unsupported: Vec<_> = unsupported.iter().copied().filter(|(name, _)| !known.contains(name)).collect();
+    let Some(members) = pass.members(node, &known, &unsupported) else { return };
+    let Some(node) = members.only_child(pass) else { return };
+    let Some((_, descriptor)) = supported.iter().find(|(name, _)| *name == node.name) else { return };
+    sheet.table(&format!("operation.{}", descriptor.name), Some(&node.name_span), "What to do with each object.");
+    let fields: Vec<_> = descriptor
+        .fields
+        .iter()
+        .map(|field| (*field, request_path(service, field)))
+        .filter(|(_, p)| !p.is_empty())
+        .collect();
+    let mut top: Vec<_> = fields.iter().map(|(_, path)| path[0]).collect();
+    top.dedup();
+    let Some(members) = pass.members(node, &top, &[]) else { return };
+    for (field, path) in fields {
+        if let Some(node) = find_setting(field, &path, members, pass) {
+            write_setting(service, field, node, sheet, pass);
+        }
+    }
+}
+
+/// Returns the names of the elements or members around a setting in a request, and its own; empty if requests have no
+/// such setting.
+fn request_path(service: BatchService, field: &OperationField) -> Vec<&'static str> {
+    match service {
+        BatchService::Oss if field.kind == FieldKind::TagKeys => Vec::new(),
+        BatchService::Oss => vec![field.oss_element],
+        BatchService::Aws => field.aws_path.to_vec(),
+    }
+}
+
+fn find_setting<'n>(
+    field: &OperationField,
+    path: &[&str],
+    members: NodeMembers<'n>,
+    pass: &mut ImportPass,
+) -> Option<&'n DocumentNode> {
+    let (name, inner) = path.split_first()?;
+    let node = if field.required { members.required(name, pass) } else { members.get(name) }?;
+    let Some(next) = inner.first() else { return Some(node) };
+    let unsupported = if inner.len() == 1 { field.aws_unsupported } else { &[] };
+    let members = pass.members(node, &[*next], unsupported)?;
+    find_setting(field, inner, members, pass)
+}
+
+fn write_setting(
+    service: BatchService,
+    field: &OperationField,
+    node: &DocumentNode,
+    sheet: &mut TomlWriter,
+    pass: &mut ImportPass,
+) {
+    match field.kind {
+        FieldKind::Tags => {
+            let pieces = match service {
+                BatchService::Oss => pass.children(node),
+                BatchService::Aws => pass.items(node),
+            };
+            let Some(pieces) = pieces else { return };
+            if service == BatchService::Oss {
+                let strangers = pieces.iter().filter(|piece| piece.name != "Tag");
+                strangers.for_each(|piece| pass.report_unknown(piece, node, &["Tag"]));
+            }
+            write_tags(pieces, node, sheet, pass);
+        }
+        FieldKind::TagKeys => {}
+        FieldKind::Text => {
+            if let Some(text) = pass.text(node) {
+                sheet.text_entry(field.key, text, node_origin(node));
+            }
+        }
+        FieldKind::Number => {
+            if let Some(number) = pass.number(node) {
+                sheet.entry(field.key, &number.to_string(), Some(node_origin(node)), "");
+            }
+        }
+        FieldKind::Choice(names) => {
+            let spelled: Vec<_> = names.iter().map(|name| (name_in_requests(service, name), *name)).collect();
+            let choices: Vec<_> = spelled.iter().map(|(spelled, name)| (spelled.as_str(), *name)).collect();
+            if let Some(name) = pass.choice(node, &choices) {
+                sheet.entry(field.key, &format!("\"{name}\""), Some(node_origin(node)), "");
+            }
+        }
+    }
+}
+
+/// Returns a name of a choice as requests of the service write it.
+fn name_in_requests(service: BatchService, name: &str) -> String {
+    match service {
+        BatchService::Oss => name.to_owned(),
+        BatchService::Aws => name.to_ascii_uppercase(),
+    }
+}
+
 /// Writes one key with a text, if the document has it.
 pub(super) fn write_text_key(
     name: &str,
@@ -193,13 +308,8 @@ pub(super) fn write_text_key(
     }
 }
 
-/// Writes the tags in `pieces`, each with `Key` and `Value`.
-pub(super) fn write_tags<'n>(
-    pieces: &'n [DocumentNode],
-    set: &DocumentNode,
-    sheet: &mut TomlWriter,
-    pass: &mut ImportPass,
-) {
+/// Writes the tags in `children`, each with `Key` and `Value`.
+fn write_tags<'n>(pieces: &'n [DocumentNode], set: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let mut pairs: Vec<(SpannedText<'n>, SpannedText<'n>)> = Vec::new();
     let mut seen = BTreeSet::new();
     for piece in pieces {

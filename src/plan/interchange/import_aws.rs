@@ -1,7 +1,9 @@
 //! Imports the input of `aws s3control create-job` as a plan.
 
+use super::export::BatchService;
 use super::import::{
-    ImportOptions, node_origin, write_head, write_job, write_report_switches, write_store, write_tags, write_text_key,
+    ImportOptions, node_origin, write_head, write_job, write_operation, write_report_switches, write_store,
+    write_text_key,
 };
 use super::toml_writer::{SpannedText, TomlWriter};
 use super::tree::{DocumentNode, ImportPass, NodeMembers};
@@ -21,14 +23,6 @@ const ROOT: [&str; 10] = [
     "Description",
     "Priority",
     "RoleArn",
-];
-
-/// The operations that plans support, with their names in plans.
-const OPERATIONS: [(&str, &str); 4] = [
-    ("S3PutObjectTagging", "put_object_tagging"),
-    ("S3DeleteObjectTagging", "delete_object_tagging"),
-    ("S3PutObjectAcl", "put_object_acl"),
-    ("S3InitiateRestoreObject", "restore_object"),
 ];
 
 const NO_OPERATION: &str = "batchplan only sets tags and canned ACLs and restores objects; run this job on AWS";
@@ -70,7 +64,7 @@ pub(super) fn write(root: &DocumentNode, given: &ImportOptions, sheet: &mut Toml
     write_store("aws", members, given, sheet, pass);
     write_manifest(members, partition, sheet, pass);
     if let Some(node) = members.get("Operation") {
-        write_operation(node, sheet, pass);
+        write_operation(BatchService::Aws, node, &UNSUPPORTED_OPERATIONS, sheet, pass);
     }
     if let Some(node) = members.get("Report") {
         write_report(node, partition, sheet, pass);
@@ -194,51 +188,6 @@ fn write_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlW
         }
     } else if let Some(node) = spec.get("Fields") {
         pass.report(&node.name_span, "an inventory defines its own columns", "not allowed here", "remove `Fields`");
-    }
-}
-
-fn write_operation(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
-    let known = OPERATIONS.map(|(name, _)| name);
-    let Some(members) = pass.members(node, &known, &UNSUPPORTED_OPERATIONS) else { return };
-    let Some(node) = members.only_child(pass) else { return };
-    let Some((name, table)) = OPERATIONS.iter().find(|(name, _)| *name == node.name) else { return };
-    sheet.table(&format!("operation.{table}"), Some(&node.name_span), "What to do with each object.");
-    match *name {
-        "S3PutObjectTagging" => {
-            let tagging = pass.members(node, &["TagSet"], &[]);
-            if let Some(set) = tagging.and_then(|tagging| tagging.required("TagSet", pass))
-                && let Some(pieces) = pass.items(set)
-            {
-                write_tags(pieces, set, sheet, pass);
-            }
-        }
-        "S3PutObjectAcl" => {
-            let policy = pass.members(node, &["AccessControlPolicy"], &[]);
-            let policy = policy.and_then(|members| members.required("AccessControlPolicy", pass));
-            let grants = [("AccessControlList", "plans only support canned ACLs: use a CannedAccessControlList")];
-            if let Some(policy) = policy.and_then(|node| pass.members(node, &["CannedAccessControlList"], &grants)) {
-                policy.required("CannedAccessControlList", pass);
-                write_text_key("CannedAccessControlList", "acl", policy, sheet, pass);
-            }
-        }
-        "S3InitiateRestoreObject" => {
-            let Some(restore) = pass.members(node, &["ExpirationInDays", "GlacierJobTier"], &[]) else { return };
-            if let Some(node) = restore.required("ExpirationInDays", pass)
-                && let Some(days) = pass.number(node)
-            {
-                sheet.entry("days", &days.to_string(), Some(node_origin(node)), "");
-            }
-            let tiers = [("STANDARD", "\"Standard\""), ("BULK", "\"Bulk\"")];
-            if let Some(node) = restore.get("GlacierJobTier")
-                && let Some(tier) = pass.choice(node, &tiers)
-            {
-                sheet.entry("tier", tier, Some(node_origin(node)), "");
-            }
-        }
-        // All tags are deleted: there is nothing to write.
-        _ => {
-            pass.members(node, &[], &[]);
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Imports a `CreateJobRequest` of OSS Batch Operations as a plan.
 
+use super::export::BatchService;
 use super::import::{
-    ImportOptions, node_origin, write_head, write_job, write_report_switches, write_store, write_tags, write_text_key,
+    ImportOptions, write_head, write_job, write_operation, write_report_switches, write_store, write_text_key,
 };
 use super::toml_writer::{SpannedText, TomlWriter};
 use super::tree::{DocumentNode, ImportPass, NodeMembers};
@@ -19,15 +20,6 @@ const ROOT: [&str; 9] = [
     "Description",
     "Priority",
     "RoleArn",
-];
-
-/// The operations, with their names in plans.
-const OPERATIONS: [(&str, &str); 5] = [
-    ("PutObjectTagging", "put_object_tagging"),
-    ("AddObjectTagging", "add_object_tagging"),
-    ("DeleteObjectTagging", "delete_object_tagging"),
-    ("PutObjectAcl", "put_object_acl"),
-    ("RestoreObject", "restore_object"),
 ];
 
 /// Writes the contents of a document into the plan file.
@@ -48,7 +40,7 @@ pub(super) fn write(root: &DocumentNode, given: &ImportOptions, sheet: &mut Toml
     write_store("oss", members, given, sheet, pass);
     write_manifest(members, sheet, pass);
     if let Some(node) = members.required("Operation", pass) {
-        write_operation(node, sheet, pass);
+        write_operation(BatchService::Oss, node, &[], sheet, pass);
     }
     if let Some(node) = members.get("Report") {
         write_report(node, sheet, pass);
@@ -111,50 +103,6 @@ fn write_listed_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut
         }
     } else if let Some(node) = spec.get("Fields") {
         pass.report(&node.name_span, "an inventory defines its own columns", "not allowed here", "remove `Fields`");
-    }
-}
-
-fn write_operation(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
-    let known = OPERATIONS.map(|(name, _)| name);
-    let Some(members) = pass.members(node, &known, &[]) else { return };
-    let Some(node) = members.only_child(pass) else { return };
-    let Some((name, table)) = OPERATIONS.iter().find(|(name, _)| *name == node.name) else { return };
-    sheet.table(&format!("operation.{table}"), Some(&node.name_span), "What to do with each object.");
-    match *name {
-        "PutObjectTagging" | "AddObjectTagging" => {
-            let tagging = pass.members(node, &["TagSet"], &[]);
-            if let Some(set) = tagging.and_then(|tagging| tagging.required("TagSet", pass))
-                && let Some(pieces) = pass.children(set)
-            {
-                let strangers = pieces.iter().filter(|piece| piece.name != "Tag");
-                strangers.for_each(|piece| pass.report_unknown(piece, set, &["Tag"]));
-                write_tags(pieces, set, sheet, pass);
-            }
-        }
-        "PutObjectAcl" => {
-            if let Some(acl) = pass.members(node, &["ObjectAcl"], &[]) {
-                acl.required("ObjectAcl", pass);
-                write_text_key("ObjectAcl", "acl", acl, sheet, pass);
-            }
-        }
-        "RestoreObject" => {
-            let Some(restore) = pass.members(node, &["Days", "Tier"], &[]) else { return };
-            if let Some(node) = restore.required("Days", pass)
-                && let Some(days) = pass.number(node)
-            {
-                sheet.entry("days", &days.to_string(), Some(node_origin(node)), "");
-            }
-            let tiers = [("Standard", "\"Standard\""), ("Bulk", "\"Bulk\"")];
-            if let Some(node) = restore.get("Tier")
-                && let Some(tier) = pass.choice(node, &tiers)
-            {
-                sheet.entry("tier", tier, Some(node_origin(node)), "");
-            }
-        }
-        // All tags are deleted: there is nothing to write.
-        _ => {
-            pass.members(node, &[], &[]);
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-use batchplan_store::object::{BucketName, ObjectAcl, RestoreTier};
+use batchplan_store::object::{BucketName, ObjectAcl, RestoreRequest, RestoreTier};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use quick_xml::Reader;
