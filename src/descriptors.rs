@@ -45,8 +45,8 @@ pub fn available() -> Option<u64> {
     Some(limit.saturating_sub(open_count().unwrap_or(ASSUMED_OPEN)))
 }
 
-/// Reduces `wanted` to the number of items that can be open at once, if each of them uses `each` descriptors. [`RESERVED`]
-/// descriptors stay free. Returns at least 1.
+/// Reduces `wanted` to the number of items that can be open at once, if each of them uses `each` descriptors.
+/// [`RESERVED`] descriptors stay free. Returns at least 1.
 #[must_use]
 pub fn fit_to_available(wanted: u32, each: u64) -> u32 {
     let Some(left) = available() else { return wanted };

@@ -2,8 +2,8 @@
 //! of deviations says so, with the reason, and holds the server to that answer instead.
 //!
 //! The sandbox is always run. Other servers are run when the environment names them: for `MOTO`,
-//! `BATCHPLAN_TEST_MOTO_ENDPOINT`, `_ACCESS_KEY`, `_SECRET_KEY` and `_REGION` (`tests/servers/run.py` sets them). Those that
-//! `BATCHPLAN_TEST_SERVERS` lists must be up.
+//! `BATCHPLAN_TEST_MOTO_ENDPOINT`, `_ACCESS_KEY`, `_SECRET_KEY` and `_REGION` (`tests/servers/run.py` sets them).
+//! Those that `BATCHPLAN_TEST_SERVERS` lists must be up.
 
 #[path = "conformance/checks.rs"]
 mod checks;

@@ -1,5 +1,5 @@
-//! `batchplan import` and `batchplan export`: the services' own requests become plans and come back as they were, and what
-//! either side cannot say is refused by name.
+//! `batchplan import` and `batchplan export`: the services' own requests become plans and come back as they were, and
+//! what either side cannot say is refused by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,11 @@
-//! Neither memory nor the journal grows with the manifest, nor with what fails: a large job of the real binary, against a
-//! server that answers at once.
+//! Neither memory nor the journal grows with the manifest, nor with what fails: a large job of the real binary,
+//! against a server that answers at once.
 //!
 //! Nor does that of a plan's preview, however closely it looks.
 //!
 //! `BATCHPLAN_TEST_ROWS` sets the number of rows, `BATCHPLAN_TEST_FAILING` how many of a thousand fail, and
-//! `BATCHPLAN_TEST_BINARY` the binary: a debug build is given fewer rows. `BATCHPLAN_TEST_PREVIEWED` sets how many objects a
-//! preview looks at.
+//! `BATCHPLAN_TEST_BINARY` the binary: a debug build is given fewer rows. `BATCHPLAN_TEST_PREVIEWED` sets how many
+//! objects a preview looks at.
 
 #[path = "support/instant.rs"]
 mod instant;
@@ -79,8 +79,8 @@ fn watch(child: &mut Child, state: &Path) -> Peak {
     peak
 }
 
-/// What a preview of thirty times as many objects may take more, in KiB: allocators are not exact, and few bytes an object
-/// would be many times as much.
+/// What a preview of thirty times as many objects may take more, in KiB: allocators are not exact, and few bytes an
+/// object would be many times as much.
 const MORE_KIB: u64 = 6 * 1024;
 
 fn number(name: &str, other: u64) -> u64 {

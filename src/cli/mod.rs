@@ -141,8 +141,8 @@ pub fn main() -> ExitCode {
     });
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
-        // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would drive a
-        // terminal or a workflow runner.
+        // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would
+        // drive a terminal or a workflow runner.
         Err(error) if error.use_stderr() && (github::is_github_actions() || !is_plain(&error)) => {
             terminal.eprint(escape_controls(error.render().to_string().trim_end()));
             return ExitStatus::Invalid.into();

@@ -53,7 +53,7 @@ impl ReportRowEncoder {
         Self { format, naming, scratch: Vec::new() }
     }
 
-    /// Appends one row to `encode`, including the newline. A row about success allocates only if `encode` has to grow.
+    /// Appends one row to `row`, including the newline. A row about success allocates only if `row` has to grow.
     ///
     /// # Errors
     /// Returns an error if serialization fails, which does not happen in practice.

@@ -1,7 +1,8 @@
 //! Predicts what a job would do to each object before it runs, and compares plan files.
 //!
-//! This module sends no requests. Given the state of an object, a [`Predictor`] predicts the effect on it. A [`PredictionTotals`]
-//! adds up the predictions for many objects: exactly, or, if the objects are a sample, with a confidence interval.
+//! This module sends no requests. Given the state of an object, a [`Predictor`] predicts the effect on it. A
+//! [`PredictionTotals`] adds up the predictions for many objects: exactly, or, if the objects are a sample, with a
+//! confidence interval.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -134,7 +134,7 @@ impl PredictionTotals {
         self.changes + self.fails + self.unknown > 0
     }
 
-    /// Returns `matching` of these objects as a share, with `population` as the size of the population.
+    /// Returns `found` of these objects as a share, with `all` as the size of the population.
     #[must_use]
     pub fn share(&self, found: u64, all: u64) -> SampleShare {
         SampleShare { matching: found, sampled: self.total(), population: all }

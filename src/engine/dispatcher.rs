@@ -54,8 +54,8 @@ pub struct CheckpointPolicy {
     /// The number of rows that may be started since the last checkpoint. After a crash at most this many rows, and
     /// those that were in flight, are done again. A checkpoint is made early once half of them are started.
     pub max_started_rows: u64,
-    /// The number of rows past the last record that an earlier run may have started. Equal to `max_started_rows`, or larger if
-    /// recorded progress can be lost together with its machine.
+    /// The number of rows past the last record that an earlier run may have started. Equal to `max_started_rows`, or
+    /// larger if recorded progress can be lost together with its machine.
     pub max_unrecorded_rows: u64,
 }
 
@@ -120,9 +120,10 @@ pub struct Dispatcher<'a> {
     /// `next_row`: the first row that no run has started. `started`: the number of rows that this run started.
     next_row: Option<TaskId>,
     started: u64,
-    /// `recorded_next_row`: the first row that the previous run had not started when it was last recorded. `started_past_record`: the number
-    /// of rows from there on that this run has started. The previous run may have sent requests for all rows before
-    /// `recorded_next_row`, and for as many after it as it was allowed to start without a record.
+    /// `recorded_next_row`: the first row that the previous run had not started when it was last recorded.
+    /// `started_past_record`: the number of rows from there on that this run has started. The previous run may have
+    /// sent requests for all rows before `recorded_next_row`, and for as many after it as it was allowed to start
+    /// without a record.
     recorded_next_row: Option<TaskId>,
     started_past_record: u64,
     earlier_in_doubt: EarlierInDoubt,

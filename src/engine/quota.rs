@@ -15,8 +15,8 @@ struct QuotaLimits {
 }
 
 impl JobQuota {
-    /// Creates limits of `max_in_flight` in flight and `requests_per_second`. Values below one are raised to one; `None`
-    /// means no rate limit.
+    /// Creates limits of `objects` in flight and `requests_per_second`. Values below one are raised to one;
+    /// `None` means no rate limit.
     #[must_use]
     pub fn new(objects: u32, requests_per_second: Option<u32>) -> Self {
         let share =

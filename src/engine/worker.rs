@@ -153,7 +153,7 @@ impl Worker {
     }
 
     /// Makes the worker check an object before it requests its restore again, if this job may have requested it since
-    /// `restores_sent_since`.
+    /// `asked_since`.
     #[must_use]
     pub fn checking_restores_since(self, asked_since: Option<Timestamp>) -> Self {
         Self { restores_sent_since: asked_since, ..self }

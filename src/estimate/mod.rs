@@ -1,9 +1,9 @@
 //! Estimates what a job sends, what it costs, and how long it takes.
 //!
-//! An estimate has three steps. The caller counts the requests and objects in a [`JobWorkload`]. [`select_prices`] finds the
-//! prices of the plan's store, in the built-in price book or in the user's own. [`estimate`] combines both into lines,
-//! each with a quantity, a unit price with its source, and an amount. Nothing is guessed: a price that is in no book is
-//! reported as unknown, and a sum with unknown parts is reported as a minimum.
+//! An estimate has three steps. The caller counts the requests and objects in a [`JobWorkload`]. [`select_prices`]
+//! finds the prices of the plan's store, in the built-in price book or in the user's own. [`estimate`] combines both
+//! into lines, each with a quantity, a unit price with its source, and an amount. Nothing is guessed: a price that is
+//! in no book is reported as unknown, and a sum with unknown parts is reported as a minimum.
 //!
 //! Money is exact. A price has at most six decimals and is for a power of ten of requests, so every sum of requests is
 //! a whole number of trillionths. Only bytes, which are billed by the gigabyte, are rounded: once per line, to a

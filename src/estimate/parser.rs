@@ -159,7 +159,7 @@ impl<'a> PriceBookTable<'a> {
         value
     }
 
-    /// Returns the tables of an array of tables; reports more than `max` of them, and returns none then.
+    /// Returns the tables of an array of tables; reports more than `most` of them, and returns none then.
     pub(super) fn tables(
         &self,
         name: &str,

@@ -61,7 +61,7 @@ impl RequestBudget {
         Self { descriptors: descriptors.map(|left| left.saturating_sub(descriptors::RESERVED)), ..Self::default() }
     }
 
-    /// Returns how many of `limits` jobs can run at once with the available files and sockets. At least one.
+    /// Returns how many of `wanted` jobs can run at once with the available files and sockets. At least one.
     #[must_use]
     pub fn max_jobs(&self, wanted: usize) -> usize {
         let fitting = self.descriptors.map_or(u64::MAX, |left| left / (FILES_PER_JOB + 1));
@@ -103,7 +103,7 @@ impl BudgetShare {
         self.allowance.clone()
     }
 
-    /// If files and sockets allow fewer than `limits` objects in flight, returns how many they allow, and the open-file
+    /// If files and sockets allow fewer than `wanted` objects in flight, returns how many they allow, and the open-file
     /// limit.
     #[must_use]
     pub fn descriptor_limit(&self, wanted: u32) -> Option<(u32, u64)> {

@@ -1,9 +1,9 @@
 //! Saved plans: what was previewed and approved, to be applied exactly as approved or not at all.
 //!
-//! A saved plan is a JSON file. It holds the text of the plan, the fingerprint of its manifest (the [`ManifestFingerprint`]), the
-//! counts of its preview, and a checksum of all that. A file that was truncated or changed by accident is refused. Like
-//! every plan, it holds no secrets. A person who can change the file can turn it into another plan, so protect it like
-//! the plan.
+//! A saved plan is a JSON file. It holds the text of the plan, the fingerprint of its manifest (the
+//! [`ManifestFingerprint`]), the counts of its preview, and a checksum of all that. A file that was truncated or
+//! changed by accident is refused. Like every plan, it holds no secrets. A person who can change the file can turn it
+//! into another plan, so protect it like the plan.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -91,7 +91,7 @@ fn write_failure(job: &JobRecord, to: &mut XmlDocument) -> io::Result<()> {
     }
 }
 
-/// Returns a page of jobs as a `ListJobsResult`; `startable_jobs` is the token after which the next page starts.
+/// Returns a page of jobs as a `ListJobsResult`; `next` is the token after which the next page starts.
 ///
 /// # Errors
 /// Returns an error only if writing to memory fails, which does not happen in practice.

@@ -2,8 +2,8 @@
 //!
 //! Wall clocks differ between machines, can be set, and can leap. So changes are ordered by a counter that increases
 //! whenever a job is created or moved. Ages are measured by time that has passed step by step: a leap of more than
-//! [`MAX_CLOCK_STEP`] is believed only after the clock has run on from there for as long, and a clock that is set back makes
-//! nothing older.
+//! [`MAX_CLOCK_STEP`] is believed only after the clock has run on from there for as long, and a clock that is set
+//! back makes nothing older.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Transaction, params};

@@ -151,13 +151,13 @@ impl ReportDelivery {
 pub struct NewJob {
     /// The job's id, chosen by the caller.
     pub id: JobId,
-    /// The identity of the work, from [`Plan::identity`](crate::plan_text::Plan::identity).
+    /// The identity of the work, from [`Plan::identity`](crate::plan::Plan::identity).
     pub identity: String,
     /// The plan's client request token.
     pub token: Option<String>,
     /// The plan's name.
     pub name: String,
-    /// The identity of the plan's store, from [`Plan::store_identity`](crate::plan_text::Plan::store_identity).
+    /// The identity of the plan's store, from [`Plan::store_identity`](crate::plan::Plan::store_identity).
     pub store_identity: String,
     /// The plan's description.
     pub description: Option<String>,

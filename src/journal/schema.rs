@@ -5,7 +5,7 @@ pub(super) const APPLICATION_ID: i32 = 0x6270_6a6c;
 
 /// All migrations, oldest first. A released entry never changes.
 ///
-/// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `read_frontier` has a row for each
+/// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `frontier` has a row for each
 /// manifest part that was started (4 Mi rows each), `segment` one for each report file (256 MiB each). `failure` and
 /// `example` are bounded for each job by [`FailureTally`](super::FailureTally), and `server_check` by
 /// [`MAX_SERVER_CHECKS`](super::MAX_SERVER_CHECKS). `past_work` has at most two rows for each name and store of a

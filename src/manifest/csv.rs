@@ -119,7 +119,7 @@ pub fn count_rows(path: &Path, fields: &[CsvField], plus_is_space: bool) -> Resu
     counted.map(|_| rows)
 }
 
-/// Calls `take_text` for each row. Returns the first row with a raw `+` that was kept as `+`, and the number of such rows.
+/// Calls `take` for each row. Returns the first row with a raw `+` that was kept as `+`, and the number of such rows.
 fn for_each_row(
     text: &mut dyn BufRead,
     gzip: bool,

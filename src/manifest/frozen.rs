@@ -265,8 +265,8 @@ pub struct ManifestTasks {
     batch: usize,
     /// Rows to skip.
     finished: RowFrontier,
-    /// The order that gives each row its [`TaskId`], if that is not its part and row; and the number of rows read so far,
-    /// counted from the first row of the manifest.
+    /// The order that gives each row its [`TaskId`], if that is not its part and row; and the number of rows read so
+    /// far, counted from the first row of the manifest.
     interleaving: Option<Interleaving>,
     rows_seen: u64,
 }

@@ -23,7 +23,7 @@ pub(super) const MAX_SEGMENTS: u64 = 6;
 /// The minimum number of rows per segment, the size of a block: spreading fewer rows has no benefit.
 const MIN_SEGMENT_ROWS: u64 = 1 << 16;
 
-/// The number of positions per `unopened_part` of a [`TaskId`], in manifests where `unopened_part` is not the number of a file.
+/// The number of positions per `part` of a [`TaskId`], in manifests where `part` is not the number of a file.
 const POSITIONS_PER_PART: u64 = 1 << 22;
 
 /// The order of the rows of a manifest with several segments.

@@ -77,8 +77,8 @@ impl PeekCollector {
 }
 
 impl Manifest {
-    /// Reads the manifest until the filter has included `limit` objects, or some thousand rows have been read. Writes no
-    /// files, except an unnamed temporary file for the data of a Parquet or ORC inventory.
+    /// Reads the manifest until the filter has included `most` objects, or some thousand rows have been read. Writes
+    /// no files, except an unnamed temporary file for the data of a Parquet or ORC inventory.
     ///
     /// # Errors
     /// Returns the errors that [`freeze`](super::freeze()) would return up to that point.

@@ -1,9 +1,9 @@
 //! The source `prefix`: everything in the listing of a prefix.
 //!
 //! A listing starts as one range with one worker, and a small listing stays that way. A longer listing is split: a
-//! range that has been listed up to some key is split at a guessed key after it (`missing_bytes`), and an idle worker lists the
-//! part after the split point. The first page after the split point is requested before the split is made: if it is
-//! empty, there is no split, and the next guess is better informed.
+//! range that has been listed up to some key is split at a guessed key after it (`split_point`), and an idle worker
+//! lists the part after the split point. The first page after the split point is requested before the split is made:
+//! if it is empty, there is no split, and the next guess is better informed.
 //!
 //! The number of wasted requests is bounded. There is at most one attempt per eight pages, and each attempt, good or
 //! bad, costs at most one extra request: the probe itself if nothing lies after the split point, otherwise the rest of

@@ -134,7 +134,7 @@ struct HashedRow<T> {
 }
 
 impl SamplingPass {
-    /// Creates a sampling pass. If it stores the metadata of every object, the file is in `manifest_folder`.
+    /// Creates a sampling pass. If it stores the metadata of every object, the file is in `home`.
     pub(super) fn new(wish: SampleOptions, home: &Path) -> Result<Self, ManifestError> {
         let facts = wish.all_metadata.then(|| MetadataWriter::create(home)).transpose()?;
         let digest = wish.digest.map(RowSetDigest::new);

@@ -71,7 +71,7 @@ impl WebhookError {
 }
 
 impl WebhookEndpoint {
-    /// Creates the receiver of a plan's webhook. `env_var` returns the value of an environment variable.
+    /// Creates the receiver of a plan's webhook. `variable` returns the value of an environment variable.
     ///
     /// # Errors
     /// Returns an error if an environment variable is missing, or its value cannot be used.

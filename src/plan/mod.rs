@@ -1,9 +1,9 @@
 //! The plan file: parsed and checked into values that the rest of the program can trust.
 //!
-//! Reading has three stages. `tables` defines the tables and keys and reads them, with their spans, through `parser` and
-//! `value_types`. `check` applies the rules between keys and the rules of the provider. The result is a [`Plan`]. Every stage
-//! collects all problems instead of stopping at the first. Plan files are untrusted input: `safe_text` keeps them from
-//! driving the terminal and from echoing a credential.
+//! Reading has three stages. `tables` defines the tables and keys and reads them, with their spans, through `parser`
+//! and `value_types`. `check` applies the rules between keys and the rules of the provider. The result is a [`Plan`].
+//! Every stage collects all problems instead of stopping at the first. Plan files are untrusted input: `safe_text`
+//! keeps them from driving the terminal and from echoing a credential.
 //!
 //! `canonical` identifies the work of a plan, so that an earlier job of it is found again, and `change` describes the
 //! differences between two plans. [`xml`] writes parts of a plan in the format of OSS Batch Operations, [`interchange`]

@@ -26,8 +26,8 @@ impl ExactShare {
         Self(if percent > 100 { WHOLE } else { percent as u32 * (WHOLE / 100) })
     }
 
-    /// Returns whether `part` is more than this share of `whole`. [`ExactShare::ALL`] is never exceeded as long as `part` is
-    /// at most `whole`.
+    /// Returns whether `part` is more than this share of `whole`. [`ExactShare::ALL`] is never exceeded as long as
+    /// `part` is at most `whole`.
     #[must_use]
     pub fn is_exceeded_by(self, part: u64, whole: u64) -> bool {
         u128::from(part) * u128::from(WHOLE) > u128::from(whole) * u128::from(self.0)

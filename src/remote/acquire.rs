@@ -2,7 +2,7 @@
 //! means.
 //!
 //! Nothing here does I/O or reads a clock, so that a test can explore every interleaving of several processes with the
-//! code that the program runs. `lock_lost` sends the requests.
+//! code that the program runs. `lock` sends the requests.
 //!
 //! 1. List the snapshots, then the locks. The number of the lock to create follows from these two listings and from no
 //!    later one: the next number after all of them. The snapshots come first: a holder creates its lock before its
@@ -81,7 +81,7 @@ pub(super) struct LockAcquisition<Id> {
     phase: AcquirePhase,
 }
 
-/// `newest_generation` is the newest lock that was listed, 0 if there was none; `next_push` is the only lock that may be created.
+/// `newest` is the newest lock that was listed, 0 if there was none; `next` is the only lock that may be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum AcquirePhase {
     ListingSnapshots,
@@ -142,7 +142,7 @@ impl<Id: Clone + PartialEq> LockAcquisition<Id> {
         }
     }
 
-    /// Handles the listing of the snapshots. `read_newest` is the generation of the newest one, 0 if there is none.
+    /// Handles the listing of the snapshots. `newest` is the generation of the newest one, 0 if there is none.
     pub(super) fn snapshots_listed(&mut self, newest: u64) {
         if let AcquirePhase::ListingSnapshots = self.phase {
             self.phase = AcquirePhase::ListingLocks { head: newest };

@@ -1,8 +1,8 @@
 //! A model of the lock: every interleaving of three processes that acquire, renew, clean up and release it.
 //!
-//! The processes run [`LockAcquisition`], the same code as the program, and the functions beside it. The store is a set of
-//! locks and the newest snapshot. Each request is carried out at one instant. Between any two requests, anything may
-//! happen that [`FaultAllowance`] still allows. `acquire_tests` searches all worlds.
+//! The processes run [`LockAcquisition`], the same code as the program, and the functions beside it. The store is a
+//! set of locks and the newest snapshot. Each request is carried out at one instant. Between any two requests,
+//! anything may happen that [`FaultAllowance`] still allows. `acquire_tests` searches all worlds.
 //!
 //! The model has no clock. A lock counts as expired only if its holder, and the holder of every lock before it, has
 //! stopped by its own clock, because it was not renewed for half of the lease.

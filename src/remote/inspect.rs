@@ -165,7 +165,7 @@ async fn apply_snapshot(
 /// Pulls a state with the files of all jobs into the folder. Without `replace`, only if nothing is lost.
 ///
 /// # Errors
-/// As for [`inspect`]. Also returns an error if the folder contains something that is not a copy of this state.
+/// As for [`overview`]. Also returns an error if the folder contains something that is not a copy of this state.
 pub async fn pull_to_folder(opening: &RemoteStateConfig, replace: bool) -> Result<(), RemoteError> {
     let (door, _connection) = connect_prefix(opening).await?;
     let head = StateSnapshot::read_newest(&door).await?.ok_or(RemoteError::NoState)?;

@@ -465,7 +465,7 @@ pub(super) async fn read_holder(
     Ok(read_lock(door, generation).await?.map(|lock| (lock.holder(), lock.released)))
 }
 
-/// Removes locks that [`find_removable`] returned.
+/// Removes locks that [`outlived`] returned.
 pub(super) async fn remove_locks(door: &PrefixStore, outlived: Vec<u64>) -> Result<(), RemoteError> {
     for generation in outlived {
         door.remove(&lock_name(generation)).await?;
@@ -478,7 +478,7 @@ pub(super) async fn read_newest_holder(door: &PrefixStore) -> Result<Option<(u64
     Ok(read_newest(door).await?.map(|(generation, shape)| (generation, shape.holder(), shape.released)))
 }
 
-/// Takes the lock of generation `ended` from its holder, whatever its state: creates the next lock, and releases it at
+/// Takes the lock of generation `over` from its holder, whatever its state: creates the next lock, and releases it at
 /// once. The holder finds that when it renews, and stops. This is refused if another lock is the newest by now, because
 /// the person who decided has never seen its holder.
 pub(super) async fn take_by_force(door: &PrefixStore, who: &str, over: u64) -> Result<u64, RemoteError> {

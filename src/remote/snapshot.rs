@@ -189,7 +189,7 @@ pub(super) async fn later_push(
 }
 
 /// Removes what earlier pushes left, except for the chunks that this snapshot uses. The caller must hold the state, and
-/// `snapshot` must be the last push.
+/// `head` must be the last push.
 pub(super) async fn remove_older(door: &PrefixStore, head: &StateSnapshot) -> Result<(), RemoteError> {
     for (_, name) in list_snapshots(door).await?.into_iter().filter(|(place, _)| *place < head.position()) {
         door.remove(&name).await?;

@@ -38,7 +38,7 @@ impl ReportDestination {
         self.key_for(&segment.name)
     }
 
-    /// Returns the key of the report's `manifest_key.json`.
+    /// Returns the key of the report's `manifest.json`.
     #[must_use]
     pub fn manifest_key(&self) -> ObjectKey {
         self.key_for(layout::MANIFEST_NAME)

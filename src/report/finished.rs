@@ -51,7 +51,7 @@ pub enum ReportLoadError {
 }
 
 impl FinishedReport {
-    /// Creates the report of `job` from what [`ReportWriter::finish`](crate::into_report::ReportWriter::finish) returned.
+    /// Creates the report of `job` from what [`ReportWriter::finish`](crate::report::ReportWriter::finish) returned.
     #[must_use]
     pub fn new(spec: &ReportSpec, job: &JobId, created: Timestamp, segments: Vec<ReportSegment>) -> Self {
         Self { job: job.clone(), format: spec.format, location: spec.location.clone(), created, segments }
@@ -116,8 +116,8 @@ impl FinishedReport {
         Ok(report)
     }
 
-    /// Records that every file of the report is in its bucket, after [`publish()`](crate::into_report::publish()) has sent
-    /// them. Then removes the files from `finished`, unless `keep_local` is set. Can be repeated, even after an error.
+    /// Records that every file of the report is in its bucket, after [`publish()`](crate::report::publish()) has sent
+    /// them. Then removes the files from `folder`, unless `keep_local` is set. Can be repeated, even after an error.
     ///
     /// # Errors
     /// Returns an error if a file cannot be written or removed. The message names it.

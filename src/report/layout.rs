@@ -12,7 +12,8 @@ use crate::job::JobId;
 /// The name of the list of a report's files, both in the folder and below the report's root in the bucket.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
-/// The name of the file that [`FinishedReport::load_page`](crate::into_report::FinishedReport::load_page) reads. It is never published.
+/// The name of the file that [`FinishedReport::load`](crate::report::FinishedReport::load) reads. It is never
+/// published.
 pub(super) const SIDECAR_NAME: &str = "segments.json";
 
 /// Returns the name of the report's file number `n`, relative to the folder and to the report's root in the bucket,

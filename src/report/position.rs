@@ -20,7 +20,7 @@ pub struct ReportPosition {
     /// The files sealed since then, in the order in which they were sealed.
     pub sealed: Vec<ReportSegment>,
     /// The total number of sealed files. Pass it to the next
-    /// [`ReportWriter::flush`](crate::into_report::ReportWriter::flush) once this position is recorded.
+    /// [`ReportWriter::flush`](crate::report::ReportWriter::flush) once this position is recorded.
     pub total_sealed: usize,
 }
 
@@ -41,8 +41,8 @@ pub struct OpenReportFile {
     pub md5: Option<Md5Digest>,
 }
 
-/// Everything that was recorded about a report: the open files of the last [`ReportPosition`], and the sealed files of all
-/// positions.
+/// Everything that was recorded about a report: the open files of the last [`ReportPosition`], and the sealed files
+/// of all positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordedReport {
     /// The files that rows were still added to.

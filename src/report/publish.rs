@@ -71,7 +71,7 @@ pub enum ReportPublishError {
 /// Sends one sealed file of a report, before the other files and while they may still be written. Can be repeated.
 ///
 /// Send only a file that is recorded as sealed, so that it is the same after a crash: see
-/// [`UnsyncedReportPosition::sync`](crate::into_report::UnsyncedReportPosition::sync).
+/// [`UnsyncedReportPosition::sync`](crate::report::UnsyncedReportPosition::sync).
 ///
 /// # Errors
 /// Returns an error if the file has changed, or the store does not accept it.
@@ -84,7 +84,7 @@ pub async fn send_segment(
     ReportSender { store, policy: POLICY }.send_segment(folder, destination, segment).await
 }
 
-/// Sends every file of the report in `finished` that is not marked as published, then its `manifest.json`, so that a
+/// Sends every file of the report in `folder` that is not marked as published, then its `manifest.json`, so that a
 /// visible manifest never lists a missing file. Afterwards, call [`FinishedReport::record_published`].
 ///
 /// Keys and content are the same each time, so a repeat is harmless. Temporary faults are retried a few times with
@@ -100,7 +100,7 @@ pub async fn publish(
     ReportSender { store, policy: POLICY }.publish(folder, report).await
 }
 
-/// Writes a small object next to the reports that will be published at `location`, in the same way as they will be
+/// Writes a small object next to the reports that will be published at `place`, in the same way as they will be
 /// written. The object is not deleted. Returns its key.
 ///
 /// # Errors

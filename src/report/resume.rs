@@ -70,7 +70,7 @@ impl ReportResumeError {
 }
 
 impl ReportWriter {
-    /// Resumes the report of `job` in `finished` at the recorded `state`. Rows that were written later are removed, and
+    /// Resumes the report of `job` in `folder` at the recorded `state`. Rows that were written later are removed, and
     /// the writer continues where the earlier one was. Every existing file is read once and compared with its
     /// recorded MD5.
     ///

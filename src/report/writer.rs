@@ -26,8 +26,8 @@ pub const ROTATE_AT: u64 = 256 * 1024 * 1024;
 /// A file is started by its first row. After an error, nothing is lost and nothing is written twice: a row that
 /// [`record`](Self::record) refused can be recorded again.
 ///
-/// A checkpoint consists of [`flush`](Self::flush), then [`UnsyncedReportPosition::sync`] on another thread, then recording the
-/// position that it returns. [`resume`](Self::resume) resumes from the last recorded position.
+/// A checkpoint consists of [`flush`](Self::flush), then [`UnsyncedReportPosition::sync`] on another thread, then
+/// recording the position that it returns. [`resume`](Self::resume) resumes from the last recorded position.
 #[derive(Debug)]
 pub struct ReportWriter {
     folder: PathBuf,
@@ -47,7 +47,7 @@ pub struct ReportWriter {
 }
 
 impl ReportWriter {
-    /// Creates a report of `job` in `finished`, which is created if it is missing. `rotate_at` is the size in bytes at
+    /// Creates a report of `job` in `folder`, which is created if it is missing. `rotate_at` is the size in bytes at
     /// which a file is full. Only a single longer row makes a longer file.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl ReportWriter {
     ///
     /// `known_sealed` is the number of sealed files that are recorded: [`ReportPosition::total_sealed`] of the last
     /// recorded position. The new position includes only the other sealed files. After [`resume`](Self::resume), it
-    /// is the length of [`RecordedReport::to_segment`](crate::into_report::RecordedReport::to_segment).
+    /// is the length of [`RecordedReport::sealed`](crate::report::RecordedReport::sealed).
     ///
     /// # Errors
     /// Returns an error if a file cannot be written. The message names it. Nothing is lost: try again once there is

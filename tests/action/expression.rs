@@ -1,5 +1,5 @@
-//! Expressions as workflows have them (`${{ ... }}`, and what stands behind `if:`), as far as this project's own need them.
-//! <https://docs.github.com/en/actions/reference/workflows-and-actions/expressions>
+//! Expressions as workflows have them (`${{ ... }}`, and what stands behind `if:`), as far as this project's own need
+//! them. <https://docs.github.com/en/actions/reference/workflows-and-actions/expressions>
 //!
 //! What is not known here fails the test: a value that is quietly empty would prove nothing.
 
@@ -41,7 +41,8 @@ impl Contexts {
         out + rest
     }
 
-    /// Whether a step with this condition is run. Without a word about the steps before it, all of them must have succeeded.
+    /// Whether a step with this condition is run. Without a word about the steps before it, all of them must have
+    /// succeeded.
     pub(crate) fn holds(&self, condition: Option<&str>) -> bool {
         let condition = condition.unwrap_or("success()").trim();
         let inner = condition.strip_prefix("${{").and_then(|inner| inner.strip_suffix("}}")).unwrap_or(condition);
@@ -262,7 +263,8 @@ impl Parser<'_> {
             } else {
                 return value;
             };
-            // What a step did not set, and what an event does not have, is empty; a step that is not there is a mistake.
+            // What a step did not set, and what an event does not have, is empty; a step that is not there is a
+            // mistake.
             let lenient = OPEN.contains(&root) || way.ends_with(".outputs") || way.starts_with("github.event");
             value = match value.get(&name) {
                 Some(inner) => inner.clone(),

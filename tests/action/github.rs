@@ -1,5 +1,5 @@
-//! As much of GitHub's API as the comment on a pull request needs: it keeps comments, knows whom a token belongs to, and
-//! can be told to refuse.
+//! As much of GitHub's API as the comment on a pull request needs: it keeps comments, knows whom a token belongs to,
+//! and can be told to refuse.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

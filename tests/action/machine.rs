@@ -1,4 +1,5 @@
-//! The runner of workflows: a repository that is checked out, a cache that outlives jobs, and jobs in folders of their own.
+//! The runner of workflows: a repository that is checked out, a cache that outlives jobs, and jobs in folders of
+//! their own.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,6 @@
-//! A step's process: started as the runner does, heard line by line, and told to go as the runner does when a workflow is
-//! cancelled: SIGINT, SIGTERM after 7.5 s, SIGKILL 2.5 s later, each to the step's own process and to no other.
+//! A step's process: started as the runner does, heard line by line, and told to go as the runner does when a
+//! workflow is cancelled: SIGINT, SIGTERM after 7.5 s, SIGKILL 2.5 s later, each to the step's own process and to no
+//! other.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -187,7 +187,8 @@ impl Walk<'_> {
             if key.starts_with("batchplan-source-") {
                 fs::copy(binary, saved.join("batchplan")).expect("copied");
             } else {
-                // A release's binary gives way to the one that is tested: the archive of that would be packed for each test.
+                // A release's binary gives way to the one that is tested: the archive of that would be packed for
+                // each test.
                 for (name, content) in install::release(key, &format!("exec '{binary}' \"$@\"")) {
                     fs::write(saved.join(name), content).expect("written");
                 }

@@ -33,7 +33,8 @@ fn row(key: &str, version: &str, size: u64) -> Row {
     }
 }
 
-/// A world with an inventory in this format, which names an older version and a delete marker too; and its `manifest.json`.
+/// A world with an inventory in this format, which names an older version and a delete marker too; and its
+/// `manifest.json`.
 fn world(format: Format) -> (World, String) {
     let world = World::filled(FILL);
     let rows = [

@@ -1,7 +1,8 @@
 //! A server whose tokens skip a key: the real binary counts and works on every object all the same.
 //!
-//! MinIO between its commits 2c7fe094d and 71f293d9a, <https://github.com/minio/minio/issues/21463>: where a page begins at a
-//! key that is not there, and ends at the end of a folder, its token lies behind the first key of the next page.
+//! MinIO between its commits 2c7fe094d and 71f293d9a, <https://github.com/minio/minio/issues/21463>: where a page
+//! begins at a key that is not there, and ends at the end of a folder, its token lies behind the first key of the
+//! next page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -132,8 +133,9 @@ impl Shared {
         self.invented += usize::from(!by_token && !marker.is_empty() && !is_there);
         let begin = self.keys.partition_point(|key| *key <= marker);
         let end = self.keys.len().min(begin + self.page);
-        // A key of the next page that was found as well: beyond a marker, one key more than there is room for is looked for.
-        // The folder behind that is met, and passed over, on the way to the key that shows that there is more.
+        // A key of the next page that was found as well: beyond a marker, one key more than there is room for is
+        // looked for. The folder behind that is met, and passed over, on the way to the key that shows that there is
+        // more.
         let one_more = usize::from(!marker.is_empty() && !is_there);
         let passed = self.keys.get(end + one_more).map(|key| key.trim_end_matches("data.json"));
         let mut body = String::from("<ListBucketResult><EncodingType>url</EncodingType>");

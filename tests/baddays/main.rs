@@ -1,5 +1,5 @@
-//! Servers that misbehave, against every store that goes through the lean client: nothing hangs, nothing grows, nothing is
-//! sent where it should not go, and each failure says what it is.
+//! Servers that misbehave, against every store that goes through the lean client: nothing hangs, nothing grows,
+//! nothing is sent where it should not go, and each failure says what it is.
 
 mod answers;
 mod binary;

@@ -23,7 +23,8 @@ fn what_can_be_read_is_read_and_nothing_is_written() {
         let log = scene.gate.log();
         assert_eq!(scene.gate.writes(), Vec::<String>::new(), "{log:?}");
         for (asked, times) in [("docs/a.txt?tagging", 3), ("docs/a.txt?acl", 2)] {
-            // Once for the plan, once to see whether the server knows it, and the first to see that the object is there.
+            // Once for the plan, once to see whether the server knows it, and the first to see that the object is
+            // there.
             assert_eq!(log.iter().filter(|request| request.ends_with(asked)).count(), times, "{log:?}");
         }
         assert!(log.len() <= 12, "{log:?}");

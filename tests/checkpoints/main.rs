@@ -140,7 +140,8 @@ fn a_saved_plan_is_applied() {
     assert_eq!(reported(&left, &done), keys(60));
 }
 
-/// Applies the plan of a state in a bucket, whose server has an address that only Linux has by itself, on a machine that has nothing of it, and says how many objects were settled now.
+/// Applies the plan of a state in a bucket, whose server has an address that only Linux has by itself, on a machine
+/// that has nothing of it, and says how many objects were settled now.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn goes_on_elsewhere(name: &str) -> usize {

@@ -65,13 +65,14 @@ async fn frozen(fixture: &Fixture, bucket: &BucketName, versions: ListedVersions
     let store: Arc<dyn Store> = fixture.store.clone();
     let frozen = freeze(&manifest, &store, folder.path(), bounds, &|_| {}, &stop).await.expect("frozen");
     assert!(frozen.warnings().is_empty(), "{:?}", frozen.warnings());
-    // One part for each range: this many rows fill none. Whether sixteen workers come to cut depends on how fast the server
-    // answers which of them.
+    // One part for each range: this many rows fill none. Whether sixteen workers come to cut depends on how fast the
+    // server answers which of them.
     assert!(workers > 1 || frozen.parts().len() == 1, "{:?}", frozen.parts());
     frozen.tasks(TaskId { part: 0, row: 0 }, 10_000).flat_map(|rows| rows.expect("rows")).map(|it| it.object).collect()
 }
 
-/// Freezes a bucket's current versions, or all of them, by one worker and by sixteen; `each` is how often a key is there.
+/// Freezes a bucket's current versions, or all of them, by one worker and by sixteen; `each` is how often a key is
+/// there.
 pub(crate) async fn same(fixture: &Fixture, bucket: &BucketName, versions: ListedVersions, each: usize) {
     let one = frozen(fixture, bucket, versions, 1).await;
     let many = frozen(fixture, bucket, versions, 16).await;

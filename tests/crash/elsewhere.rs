@@ -1,4 +1,5 @@
-//! Kills of a job whose state is kept in a bucket: whoever goes on with it does so on another machine, in an empty folder.
+//! Kills of a job whose state is kept in a bucket: whoever goes on with it does so on another machine, in an empty
+//! folder.
 //!
 //! `BATCHPLAN_HANDOVER_KILLS` sets how many kills must have struck before the test is content, 6 where it is absent.
 

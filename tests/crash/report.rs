@@ -29,8 +29,8 @@ pub(crate) struct Report {
 /// Reads a report whose files are found by the names that its manifest gives them.
 ///
 /// # Errors
-/// Whatever is not as it should be: a file that is missing, listed twice or not the one listed, a row that cannot be read
-/// or stands in the wrong file.
+/// Whatever is not as it should be: a file that is missing, listed twice or not the one listed, a row that cannot be
+/// read or stands in the wrong file.
 pub(crate) fn read(manifest: &[u8], file: impl Fn(&str) -> Option<Bytes>) -> Result<Report, String> {
     let manifest: Json = serde_json::from_slice(manifest).map_err(|error| format!("manifest.json: {error}"))?;
     let text = |value: &Json| value.as_str().map(str::to_owned).ok_or("manifest.json lacks a text");
@@ -66,7 +66,8 @@ fn rows(content: &[u8], columns: usize) -> Result<Vec<Row>, String> {
     reader.records().map(|record| row(&record.map_err(|error| error.to_string())?, columns)).collect()
 }
 
-/// OSS: `Bucket,ObjectKey,VersionId,HTTPStatus,Error`. AWS: `Bucket,ObjectKey,VersionId,TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`.
+/// OSS: `Bucket,ObjectKey,VersionId,HTTPStatus,Error`. AWS:
+/// `Bucket,ObjectKey,VersionId,TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`.
 fn row(record: &csv::StringRecord, columns: usize) -> Result<Row, String> {
     if record.len() != columns {
         return Err(format!("a row has {} columns: {record:?}", record.len()));

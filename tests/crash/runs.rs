@@ -1,6 +1,7 @@
 //! Kills at instants that a seed draws over requests and failpoints, at each failpoint, and at each upload.
 //!
-//! `BATCHPLAN_CRASH_RUNS` sets the number of seeds, 20 where it is absent; `BATCHPLAN_CRASH_SEED` runs one of them alone.
+//! `BATCHPLAN_CRASH_RUNS` sets the number of seeds, 20 where it is absent; `BATCHPLAN_CRASH_SEED` runs one of them
+//! alone.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A restore that is under way already: this job's own, where an earlier run may have asked for it, and otherwise somebody
-//! else's.
+//! A restore that is under way already: this job's own, where an earlier run may have asked for it, and otherwise
+//! somebody else's.
 
 use std::sync::Arc;
 

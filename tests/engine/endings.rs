@@ -1,4 +1,5 @@
-//! How a job's work ends: asked to, because too much fails, because the credentials are refused, or because something broke.
+//! How a job's work ends: asked to, because too much fails, because the credentials are refused, or because something
+//! broke.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

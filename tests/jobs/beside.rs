@@ -191,8 +191,8 @@ fn watching_ends_with_the_work() {
     assert!(first.starts_with("Active: "), "{first}");
     let (mut objects, mut told, first_object) = watch(&slow, &["--json"]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&first_object).expect("JSON")["status"], "Active");
-    // One that watches leaves at once when it is told to, and what it watches goes on. Its stdout stays open: a reader that
-    // leaves would end it as well.
+    // One that watches leaves at once when it is told to, and what it watches goes on. Its stdout stays open: a
+    // reader that leaves would end it as well.
     let (mut interrupted, _stdout, _) = watch(&slow, &[]);
     let killed = Command::new("kill").args(["-INT", &interrupted.id().to_string()]).status().expect("kill");
     assert!(killed.success());

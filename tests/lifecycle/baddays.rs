@@ -67,7 +67,8 @@ fn a_full_disk_pauses_the_job_and_room_lets_it_complete() {
     scene.plan(TAG);
     let reason =
         "the report cannot be written: .batchplan/jobs/[JOB]/report/report-0.csv: File too large (os error 27)";
-    // Three quarters of a megabyte of report find no room in half of one; the journal does. The second time it is as full.
+    // Three quarters of a megabyte of report find no room in half of one; the journal does. The second time it is as
+    // full.
     for _ in 0..2 {
         let ran = apply_with_full_disk(&scene, 1024).ended(1);
         let job = scene.newest();

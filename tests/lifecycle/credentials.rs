@@ -1,5 +1,5 @@
-//! Who asks, while a job runs: credentials that end before it does, roles that are taken on for it, and that nothing which
-//! is secret is told to anybody but the one who is asked.
+//! Who asks, while a job runs: credentials that end before it does, roles that are taken on for it, and that nothing
+//! which is secret is told to anybody but the one who is asked.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -52,8 +52,8 @@ fn assert_nothing_told(scene: &Scene, but: &str, said: &[&Ran]) {
     }
 }
 
-/// Has the server call each of the first so many keys expired, once it has served ten requests about objects with it; what
-/// asks for a role gets one that is new each time.
+/// Has the server call each of the first so many keys expired, once it has served ten requests about objects with it;
+/// what asks for a role gets one that is new each time.
 fn expire(scene: &Scene, keys: usize, code: &'static str, granted: fn(usize) -> String) {
     let (mut served, mut roles) = (HashMap::<String, usize>::new(), 0);
     scene.server.behave(move |seen: &Seen| {

@@ -1,7 +1,7 @@
 //! A bit that turns in what a paused job left on the disk: its report is right all the same, or the damage is named.
 //!
-//! Each case damages one place of one file and resumes. `BATCHPLAN_DAMAGE_CASES` sets how many places are drawn, 40 where it
-//! is absent; `BATCHPLAN_DAMAGE_SEED` draws others.
+//! Each case damages one place of one file and resumes. `BATCHPLAN_DAMAGE_CASES` sets how many places are drawn, 40
+//! where it is absent; `BATCHPLAN_DAMAGE_SEED` draws others.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The life of a job as a user meets it: the real binary, interrupted, resumed, failed, retried and queued, against a bucket
-//! that the test holds in its hands.
+//! The life of a job as a user meets it: the real binary, interrupted, resumed, failed, retried and queued, against a
+//! bucket that the test holds in its hands.
 
 mod baddays;
 #[path = "../support/bucket.rs"]

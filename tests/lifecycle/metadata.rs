@@ -1,4 +1,5 @@
-//! A service that hands out credentials to machines, as EC2's (`IMDSv2`) and ECS's do, and misbehaves as a test wants it.
+//! A service that hands out credentials to machines, as EC2's (`IMDSv2`) and ECS's do, and misbehaves as a test wants
+//! it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Credentials that cannot be renewed: the job pauses after few requests, no object fails, and it can be resumed. And what
-//! hands out credentials may say whatever it likes: it is refused by name, and nothing panics.
+//! Credentials that cannot be renewed: the job pauses after few requests, no object fails, and it can be resumed. And
+//! what hands out credentials may say whatever it likes: it is refused by name, and nothing panics.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -86,8 +86,8 @@ fn assert_pauses_and_resumes(
     assert!(tally.served.values().all(|count| *count == 1), "each object was worked on once: {:?}", tally.served);
 }
 
-/// Runs a job whose credentials expire when their source has turned bad. At most the requests in flight are refused, and
-/// the source is asked no more than this often.
+/// Runs a job whose credentials expire when their source has turned bad. At most the requests in flight are refused,
+/// and the source is asked no more than this often.
 fn turns_bad(then: Source, source: fn(&Metadata, Command) -> Command, most_asked: usize) {
     // The objects take four seconds at least, and the credentials last for two.
     let scene = scene_of(OBJECTS, "requests_per_second = 50\n");

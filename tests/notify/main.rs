@@ -1,5 +1,5 @@
-//! Webhooks as a receiver meets them: the real binary, a bucket that the test holds in its hands, and a receiver that answers as
-//! it is told to.
+//! Webhooks as a receiver meets them: the real binary, a bucket that the test holds in its hands, and a receiver that
+//! answers as it is told to.
 
 mod bad_receivers;
 #[path = "../support/bucket.rs"]

@@ -1,5 +1,5 @@
-//! `batchplan plan`: the real binary against the sandbox in both dialects, held to what is there, to what `apply` then does,
-//! and to what a gate before the sandbox saw of it.
+//! `batchplan plan`: the real binary against the sandbox in both dialects, held to what is there, to what `apply`
+//! then does, and to what a gate before the sandbox saw of it.
 
 #[path = "../support/gate.rs"]
 #[expect(dead_code, reason = "what happens meanwhile is for other tests")]

@@ -13,8 +13,8 @@ const OBJECTS: usize = 100_000;
 /// The classes that they have, in turn.
 const CLASSES: [&str; 4] = ["STANDARD", "STANDARD_IA", "GLACIER", "DEEP_ARCHIVE"];
 
-/// The tags of an object by its number: of each count from none to ten, some of those that the plan deals with, and some
-/// with letters of other scripts and signs that are written otherwise in queries and in XML.
+/// The tags of an object by its number: of each count from none to ten, some of those that the plan deals with, and
+/// some with letters of other scripts and signs that are written otherwise in queries and in XML.
 fn tags(number: usize) -> BTreeMap<String, String> {
     let count = number % 11;
     let mut tags = BTreeMap::new();

@@ -162,8 +162,8 @@ impl Days {
         journal.execute("UPDATE job SET created = created - ?1", [days * 86_400_000]).expect("written");
     }
 
-    /// Has the clock stand so many hours ahead of the real one, for all commands from here on: to them it is the same as that
-    /// all was recorded so much earlier.
+    /// Has the clock stand so many hours ahead of the real one, for all commands from here on: to them it is the same
+    /// as that all was recorded so much earlier.
     pub(crate) fn set_clock(&self, hours: i64) {
         let earlier = (hours - self.clock.replace(hours)) * 3_600_000;
         let journal = rusqlite::Connection::open(self.scene.world.path(".batchplan/journal.db")).expect("a journal");

@@ -1,5 +1,5 @@
-//! Random weeks of two plans of one name and store that follow each other, with kills, cancels, retries, deletes and clocks that
-//! leap, judged by a model that knows only what each object should have.
+//! Random weeks of two plans of one name and store that follow each other, with kills, cancels, retries, deletes and
+//! clocks that leap, judged by a model that knows only what each object should have.
 //!
 //! `BATCHPLAN_RECURRING_SEQUENCES` sets how many weeks, and `BATCHPLAN_RECURRING_SEED` the first of them.
 
@@ -175,7 +175,8 @@ impl Week {
         }
     }
 
-    /// Applies with the process killed somewhere, if it gets there; what it says it may have done is no less than it did.
+    /// Applies with the process killed somewhere, if it gets there; what it says it may have done is no less than it
+    /// did.
     fn kill(&mut self, which: Which, new: bool) {
         self.write_plan(which);
         let (point, most) = POINTS[self.rng.usize(..POINTS.len())];

@@ -1,6 +1,7 @@
 //! Three days of large inventories, in every format that the clouds write: what is touched is what has changed.
 //!
-//! `BATCHPLAN_RECURRING_ROWS` sets the number of objects, and `BATCHPLAN_TEST_BINARY` the binary: a debug build is given few.
+//! `BATCHPLAN_RECURRING_ROWS` sets the number of objects, and `BATCHPLAN_TEST_BINARY` the binary: a debug build is
+//! given few.
 
 use fastrand::Rng;
 use percent_encoding::percent_decode_str;

@@ -1,4 +1,5 @@
-//! A connection that takes its time: it stands before a server, and hands on every message after a latency that it draws.
+//! A connection that takes its time: it stands before a server, and hands on every message after a latency that it
+//! draws.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! Jobs kept in a bucket: the real binary on several machines, which are folders here, with the state in a sandbox of the
-//! test's and the work in a bucket that it holds in its hands.
+//! Jobs kept in a bucket: the real binary on several machines, which are folders here, with the state in a sandbox of
+//! the test's and the work in a bucket that it holds in its hands.
 
 mod broken;
 #[path = "../support/bucket.rs"]

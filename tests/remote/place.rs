@@ -274,7 +274,7 @@ impl Machine<'_> {
     }
 }
 
-/// Starts the binary as [`Machine::runner_command`] gave it, and changed.
+/// Starts the binary as [`Machine::command`] gave it, and changed.
 pub(crate) fn start(mut command: Command) -> Running {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));

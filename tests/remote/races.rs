@@ -1,7 +1,8 @@
 //! Machines that want one state at the same instant, each over a connection of drawn latency: never two work at once.
 //!
-//! `BATCHPLAN_LOCK_PAIRS` sets how many pairs are started, 4 where it is absent, and for every eight of them one round of
-//! three that wait for each other. Latencies decide only which interleaving comes about; what is asserted holds in all of them.
+//! `BATCHPLAN_LOCK_PAIRS` sets how many pairs are started, 4 where it is absent, and for every eight of them one
+//! round of three that wait for each other. Latencies decide only which interleaving comes about; what is asserted
+//! holds in all of them.
 
 use std::time::Duration;
 
@@ -89,7 +90,8 @@ impl Race {
         machines.iter().map(begin).collect()
     }
 
-    /// The machines that worked, in the order in which they began; one that worked again after another stands there twice.
+    /// The machines that worked, in the order in which they began; one that worked again after another stands there
+    /// twice.
     fn sessions(&self) -> Vec<String> {
         let works = self.place.work.log().into_iter().filter(|seen| seen.kind.works() && seen.kind.writes());
         let mut sessions: Vec<_> = works.map(|seen| seen.bucket).collect();

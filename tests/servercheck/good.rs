@@ -59,7 +59,8 @@ fn the_check_costs_a_handful_of_requests_a_job() {
     let _ = stage.scene.run(&APPLY).ended(0);
     let count = |kind| stage.scene.server.count(kind).arrived;
     assert_eq!(count(Kind::PutTags), COUNT as u64);
-    // The object's and an invented key's before, the object's again after; HEAD before and after the writes 1, 2, 4, 8, 16.
+    // The object's and an invented key's before, the object's again after; HEAD before and after the writes 1, 2, 4,
+    // 8, 16.
     assert_eq!((count(Kind::GetTags), count(Kind::Head)), (3, 10));
 }
 

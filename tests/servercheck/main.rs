@@ -1,5 +1,5 @@
-//! Servers that take a request about an object's tags, ACL or restore for one about the object itself: whatever the command, no
-//! byte of any object changes beyond the one that shows it.
+//! Servers that take a request about an object's tags, ACL or restore for one about the object itself: whatever the
+//! command, no byte of any object changes beyond the one that shows it.
 
 #[path = "../support/bucket.rs"]
 #[expect(dead_code, reason = "other tests inject faults and look at single requests")]

@@ -1,8 +1,8 @@
-//! An S3 server in memory that the test holds in its hands: it answers what batchplan's jobs ask of a bucket, fails as a
-//! seed says, counts what it is asked, and calls the test at a request of the test's choosing.
+//! An S3 server in memory that the test holds in its hands: it answers what batchplan's jobs ask of a bucket, fails
+//! as a seed says, counts what it is asked, and calls the test at a request of the test's choosing.
 //!
-//! Buckets are addressed in the path, signatures are not looked at, and what jobs never ask (versions, multipart uploads,
-//! delimiters) is answered with 501. It is one thread, so that whatever it does happens in one order.
+//! Buckets are addressed in the path, signatures are not looked at, and what jobs never ask (versions, multipart
+//! uploads, delimiters) is answered with 501. It is one thread, so that whatever it does happens in one order.
 
 #[path = "bucket/answer.rs"]
 mod answer;

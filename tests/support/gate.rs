@@ -1,4 +1,5 @@
-//! A gate before a sandbox: it notes every request, turns away those that it is told to, and hands on the rest byte by byte.
+//! A gate before a sandbox: it notes every request, turns away those that it is told to, and hands on the rest byte
+//! by byte.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! An HTTP server that answers every request at once, for measuring what a client costs: `204 No Content`, the same tags
-//! for every object, or a refusal of a given share, keep-alive, nothing parsed but where a request ends.
+//! An HTTP server that answers every request at once, for measuring what a client costs: `204 No Content`, the same
+//! tags for every object, or a refusal of a given share, keep-alive, nothing parsed but where a request ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

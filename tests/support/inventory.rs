@@ -1,7 +1,7 @@
 //! Bucket inventories as the clouds write them, made of rows: CSV as AWS and as OSS have it, Parquet and ORC.
 //!
-//! Rows are dealt out to the files like cards, so that none of several files is in the order of its neighbours. A million
-//! rows take a second or two, and as much memory as the files.
+//! Rows are dealt out to the files like cards, so that none of several files is in the order of its neighbours. A
+//! million rows take a second or two, and as much memory as the files.
 
 #[path = "inventory/csv.rs"]
 mod csv;

@@ -1,5 +1,5 @@
-//! The real binary among such servers. A minute of every limit lasts three seconds here, so that each case takes seconds; all
-//! are tried side by side, as they do nothing but wait.
+//! The real binary among such servers. A minute of every limit lasts three seconds here, so that each case takes
+//! seconds; all are tried side by side, as they do nothing but wait.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,4 +1,5 @@
-//! The clients themselves, at the limits that hold outside of tests: time passes by itself where nothing else is to be done.
+//! The clients themselves, at the limits that hold outside of tests: time passes by itself where nothing else is to
+//! be done.
 
 use std::io::Write as _;
 use std::time::Duration;

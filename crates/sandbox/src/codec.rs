@@ -1,5 +1,5 @@
-//! The binary encoding of a [`StateChange`] in the log. Numbers are LEB128. Texts and byte strings are preceded by their
-//! length.
+//! The binary encoding of a [`StateChange`] in the log. Numbers are LEB128. Texts and byte strings are preceded by
+//! their length.
 //!
 //! A new kind of change gets a new number. A number is never reused for another kind.
 

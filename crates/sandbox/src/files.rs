@@ -42,8 +42,8 @@ pub(crate) fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<Fil
     Ok(opened)
 }
 
-/// Takes the exclusive lock of a file. If another process holds it, tries again for up to a fifth of a second: a process
-/// that is just being started may still have its parent's files open.
+/// Takes the exclusive lock of a file. If another process holds it, tries again for up to a fifth of a second: a
+/// process that is just being started may still have its parent's files open.
 pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
     for _ in 1..LOCK_ATTEMPTS {
         match file.try_lock() {

@@ -71,7 +71,7 @@ struct BucketKeyIter<'s, 'q, W> {
     filter: W,
 }
 
-/// Lists the keys whose entries match `filter`, in byte order.
+/// Lists the keys whose entries match `wanted`, in byte order.
 pub(super) fn list_keys<'s>(
     bucket: &'s StoredBucket,
     walk: ListingQuery<'s>,
@@ -193,8 +193,8 @@ pub(super) enum VersionOrPrefix<'s> {
     Prefix(&'s str),
 }
 
-/// Lists all versions, the newest of each key first. `behind` is the version of the key in [`ListingStart::At`] after which to
-/// continue.
+/// Lists all versions, the newest of each key first. `behind` is the version of the key in [`ListingStart::At`] after
+/// which to continue.
 pub(super) fn list_versions<'s>(
     bucket: &'s StoredBucket,
     range: ListingQuery<'s>,

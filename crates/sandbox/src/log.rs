@@ -18,8 +18,8 @@ use crate::files::{create_replacing, open_regular};
 
 const MAGIC: [u8; 8] = *b"BPSBOX01";
 const HEADER_BYTES: usize = 12;
-/// The maximum length of a payload in bytes. Keys, tags, headers and inline blobs are far shorter; only the settings of a
-/// bucket could be longer, and such a change is refused.
+/// The maximum length of a payload in bytes. Keys, tags, headers and inline blobs are far shorter; only the settings
+/// of a bucket could be longer, and such a change is refused.
 const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
 
 /// Why a log could not be read.

@@ -321,7 +321,7 @@ impl SandboxState {
         buckets.chain(uploads)
     }
 
-    /// Returns the approximate number of [`Self::changed_state`].
+    /// Returns the approximate number of [`Self::changes`].
     pub(super) fn approximate_change_count(&self) -> u64 {
         let entries = self.buckets.values().flat_map(|bucket| bucket.keys.values());
         let versions: usize = entries.map(|entry| entry.versions().len()).sum();

@@ -158,7 +158,8 @@ impl Sandbox {
         (self.inner.options.clock)().into()
     }
 
-    /// Starts to write a blob. A blob that does not become part of an object must be released with [`Self::discard_blob`].
+    /// Starts to write a blob. A blob that does not become part of an object must be released with
+    /// [`Self::discard_blob`].
     pub(super) fn blob_writer(&self) -> BlobWriter<'_> {
         self.inner.blobs.writer()
     }

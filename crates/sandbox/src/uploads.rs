@@ -45,7 +45,7 @@ impl Sandbox {
         put
     }
 
-    /// Creates an object from the parts in `filter`, each with the MD5 that the client expects. Every part but the last
+    /// Creates an object from the parts in `wanted`, each with the MD5 that the client expects. Every part but the last
     /// must have at least `min_part` bytes. Returns the entity tag, and the version ID unless the bucket never had
     /// versioning enabled.
     pub(super) fn complete_upload(

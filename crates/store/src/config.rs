@@ -31,9 +31,9 @@ impl StoreProvider {
 /// Where the bucket name is placed in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressingStyle {
-    /// In the host: `is_https://bucket.endpoint/key`.
+    /// In the host: `https://bucket.endpoint/key`.
     Virtual,
-    /// In the path: `is_https://endpoint/bucket/key`.
+    /// In the path: `https://endpoint/bucket/key`.
     Path,
 }
 

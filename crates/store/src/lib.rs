@@ -2,7 +2,7 @@
 //!
 //! A store sends exactly one request per call and never retries, so that the caller sees, counts and rate-limits
 //! every attempt. Each error is classified once, in this crate, by what the caller must do
-//! ([`FaultClass`](crate::task::FaultClass)).
+//! ([`FaultClass`]).
 //!
 //! | module | contents |
 //! |---|---|

@@ -19,7 +19,8 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// as in the manifests and reports of OSS.
 const UNRESERVED: [bool; 256] = unreserved(false);
 
-/// Like [`UNRESERVED`], but `/` also stays unchanged. This is the form of AWS manifests and reports, and of request paths.
+/// Like [`UNRESERVED`], but `/` also stays unchanged. This is the form of AWS manifests and reports, and of request
+/// paths.
 const UNRESERVED_OR_SLASH: [bool; 256] = unreserved(true);
 
 const fn unreserved(slash: bool) -> [bool; 256] {

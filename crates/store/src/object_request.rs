@@ -25,8 +25,8 @@ pub enum ObjectRequest {
 }
 
 enum_with_all! {
-    /// The kinds of requests that the program sends: about one object, and about buckets and whole objects. Permissions,
-    /// prices, latencies and totals all go by this enum.
+    /// The kinds of requests that the program sends: about one object, and about buckets and whole objects.
+    /// Permissions, prices, latencies and totals all go by this enum.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum RequestKind {
         /// Reads all tags of an object.

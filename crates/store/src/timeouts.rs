@@ -1,8 +1,8 @@
 //! Time limits for everything that waits on another machine, and progress reports during long waits.
 //!
 //! Every wait is bounded: a server that is silent for [`StallLimits::max_silence`], or slower than the minimum rate, is
-//! given up. Every long wait is reported: after [`REPORT_INTERVAL`], and again after each further tick, the listener gets the
-//! name of the server, the time waited so far and the limit.
+//! given up. Every long wait is reported: after [`REPORT_INTERVAL`], and again after each further tick, the listener
+//! gets the name of the server, the time waited so far and the limit.
 
 use std::collections::HashMap;
 use std::fmt;

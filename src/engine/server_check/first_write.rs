@@ -396,8 +396,8 @@ impl Worker {
         }
     }
 
-    /// Like `expect_unchanged`, but a different content of the same length is only reported, because another client may have
-    /// written the object in the meantime. A content as long as the request's body is the server's fault.
+    /// Like `expect_unchanged`, but a different content of the same length is only reported, because another client
+    /// may have written the object in the meantime. A content as long as the request's body is the server's fault.
     async fn probe_after_write(
         &self,
         check: &ServerCheck,

@@ -88,8 +88,8 @@ impl AdaptiveRate {
         Ok(())
     }
 
-    /// Records that `accepted` requests per second were accepted for `seconds`, about one second. `overrun` is true if a
-    /// large share of all requests was throttled.
+    /// Records that `accepted` requests per second were accepted for `seconds`, about one second. `overrun` is true
+    /// if a large share of all requests was throttled.
     pub(super) fn observe_second(&mut self, accepted: f64, seconds: f64, overrun: bool) {
         let believed = 0.5_f64.powf(seconds / HALF_LIFE_SECONDS) * if overrun { OVERRUN_DISCOUNT } else { 1.0 };
         self.observed = (self.observed * believed).max(accepted);

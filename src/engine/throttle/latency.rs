@@ -13,8 +13,8 @@ const MIN_ANSWERS: u32 = 16;
 /// The number of answers of one kind needed to lower its usual latency.
 const MIN_ANSWERS_OF_KIND: u32 = 8;
 
-/// A latency up to `RISE_FACTOR` the usual one plus `RISE_MARGIN` seconds is no reason to send less: the client's own work, one
-/// slow answer in a hundred, or a new connection can cause it.
+/// A latency up to `RISE_FACTOR` the usual one plus `RISE_MARGIN` seconds is no reason to send less: the client's own
+/// work, one slow answer in a hundred, or a new connection can cause it.
 const RISE_FACTOR: f64 = 2.0;
 const RISE_MARGIN: f64 = 0.05;
 

@@ -2,8 +2,8 @@
 //! asks for a write probe.
 //!
 //! The check reads the manifest up to its first existing object, and from that object what the operations read. Write
-//! access cannot be tested without writing. It is tested only if the write leaves the object unchanged (`probe_writes`), or if
-//! the caller accepts what it leaves behind.
+//! access cannot be tested without writing. It is tested only if the write leaves the object unchanged
+//! (`probe_writes`), or if the caller accepts what it leaves behind.
 
 mod probe;
 
@@ -242,7 +242,8 @@ impl PermissionChecker<'_> {
         Err((PermissionVerdict::NotChecked, why.to_owned()))
     }
 
-    /// Classifies a fault by what it says about permissions. `check_reads` is true if the request was to read an object.
+    /// Classifies a fault by what it says about permissions. `reads` is true if the request was to read an
+    /// object.
     fn classify(&mut self, fault: &StoreError, reads: bool) -> PermissionProblem {
         match (fault.class, fault.status) {
             (FaultClass::Credentials, Some(_)) => {

@@ -49,8 +49,8 @@ impl SideFacts {
 }
 
 impl ComparisonSorter {
-    /// Creates an empty collection that starts with rows of [`ComparisonSide::Earlier`]. Its temporary files in `home` are unnamed
-    /// and vanish when they are closed.
+    /// Creates an empty collection that starts with rows of [`ComparisonSide::Earlier`]. Its temporary files in
+    /// `home` are unnamed and vanish when they are closed.
     pub(in crate::manifest) fn new(
         home: &Path,
         room: SortBudget,

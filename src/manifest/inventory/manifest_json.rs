@@ -182,7 +182,7 @@ impl<'de> Deserialize<'de> for StringOrNumber {
     }
 }
 
-/// An entry of `files_read`. The names of its members vary in case and spelling.
+/// An entry of `files`. The names of its members vary in case and spelling.
 #[derive(Default)]
 struct RawInventoryFile {
     key: Option<String>,

@@ -13,8 +13,8 @@ use crate::files::open_regular;
 use crate::manifest::error::ManifestError;
 use crate::manifest::frozen::ManifestPart;
 
-/// Returns whether a part matches what was recorded of it: every checksum is right. A part that is not `at_end` need not
-/// have its end mark. Nothing is decompressed.
+/// Returns whether a part matches what was recorded of it: every checksum is right. A part that is not `ended` need
+/// not have its end mark. Nothing is decompressed.
 pub(in crate::manifest) fn is_intact(
     path: &Path,
     number: u32,

@@ -112,7 +112,7 @@ impl KeyAlphabet {
     }
 
     /// Returns a split point after `low` and before `end` (`None` is the end of the prefix). Returns `None` if no guess
-    /// lies there. `shared_bytes` is the number of bytes that the keys of a page share; `middle_first` selects the method to
+    /// lies there. `turn` is the number of bytes that the keys of a page share; `middle_first` selects the method to
     /// try first.
     pub(super) fn split_point(
         &self,

@@ -308,7 +308,7 @@ pub(super) fn write_text_key(
     }
 }
 
-/// Writes the tags in `children`, each with `Key` and `Value`.
+/// Writes the tags in `pieces`, each with `Key` and `Value`.
 fn write_tags<'n>(pieces: &'n [DocumentNode], set: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let mut pairs: Vec<(SpannedText<'n>, SpannedText<'n>)> = Vec::new();
     let mut seen = BTreeSet::new();

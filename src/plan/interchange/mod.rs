@@ -8,10 +8,10 @@
 //! are rejected by name. Settings that only concern this program, such as the concurrency, are left out of a request
 //! and reported.
 //!
-//! An import has three passes. [`tree`] holds a document with its spans, read by [`xml_tree`] or [`json_tree`] under
-//! hard limits. `import_oss` and `import_aws` write its contents into a [`toml_writer`], a plan file that records where each
-//! of its values came from. Then the plan file is read like any other, so that the rules of every plan apply to it,
-//! while its problems point into the document.
+//! An import has three passes. `tree` holds a document with its spans, read by `xml_tree` or `json_tree` under
+//! hard limits. `import_oss` and `import_aws` write its contents into a `toml_writer`, a plan file that records
+//! where each of its values came from. Then the plan file is read like any other, so that the rules of every plan
+//! apply to it, while its problems point into the document.
 
 mod export;
 mod export_aws;

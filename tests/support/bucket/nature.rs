@@ -1,5 +1,5 @@
-//! Servers that do not know what they are asked, modelled on ones that were seen: what they do with a request about an object's
-//! tags, ACL or restore.
+//! Servers that do not know what they are asked, modelled on ones that were seen: what they do with a request about
+//! an object's tags, ACL or restore.
 
 use std::collections::BTreeMap;
 

@@ -67,7 +67,8 @@ pub(super) struct OrcIntegerDecoder {
 }
 
 impl OrcIntegerDecoder {
-    /// Creates a decoder for a stream of integers in version 1 of the encoding, or in version 2 if `is_version_2` is set.
+    /// Creates a decoder for a stream of integers in version 1 of the encoding, or in version 2 if `is_version_2` is
+    /// set.
     pub(super) fn new(stream: OrcStream, is_version_2: bool, is_signed: bool) -> Self {
         Self { stream, is_version_2, is_signed, run: Vec::new(), next: 0, packed: Vec::new() }
     }

@@ -30,7 +30,7 @@ impl Default for ParquetHybridRun {
 }
 
 impl ParquetHybridDecoder {
-    /// Creates a decoder for integers of `byte_width` bits, at most 32, from offset `at` to offset `end`.
+    /// Creates a decoder for integers of `width` bits, at most 32, from offset `at` to offset `end`.
     pub(super) fn new(width: u32, at: usize, end: usize) -> ColumnarResult<Self> {
         if width > 32 {
             return damaged(format!("a page has the invalid bit width {width}"));

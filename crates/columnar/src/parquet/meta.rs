@@ -189,7 +189,7 @@ fn parse_logical_type(thrift: &mut ThriftReader<'_>) -> ColumnarResult<Option<Ti
     Ok(units)
 }
 
-/// Parses the row groups from a footer. Calls `take_bytes` with the number of rows and the chunks of `leaves` of each.
+/// Parses the row groups from a footer. Calls `take` with the number of rows and the chunks of `leaves` of each.
 pub(super) fn parse_row_groups(
     footer: &[u8],
     leaves: &[usize],

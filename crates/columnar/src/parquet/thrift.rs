@@ -109,8 +109,8 @@ impl<'a> ThriftReader<'a> {
         self.take_bytes(bytes)
     }
 
-    /// Reads a structure. Calls `take_bytes` with the number and type of each field, until the structure ends. If `take_bytes`
-    /// returns false, it has not read the field, and the field is skipped.
+    /// Reads a structure. Calls `take` with the number and type of each field, until the structure ends. If
+    /// `take` returns false, it has not read the field, and the field is skipped.
     pub(super) fn read_struct(
         &mut self,
         mut take: impl FnMut(&mut Self, i64, ThriftType) -> ColumnarResult<bool>,

@@ -139,7 +139,7 @@ pub(super) fn stored_headers(headers: &HeaderMap) -> S3Result<Option<Box<StoredH
     Ok((!kept.is_empty()).then(|| Box::new(StoredHeaders(kept))))
 }
 
-/// Adds the headers that [`stored_headers`] returned to a response.
+/// Adds the headers that [`kept`] returned to a response.
 pub(super) fn add_stored_headers(kept: Option<&StoredHeaders>, headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
     for (name, value) in kept.into_iter().flat_map(|kept| &kept.0) {

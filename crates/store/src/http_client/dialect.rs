@@ -200,7 +200,7 @@ fn parse_oss_acl(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
     Ok(acl)
 }
 
-/// Parses the restore state: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="<RFC 1123 server_time>"`.
+/// Parses the restore state: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="<RFC 1123 date>"`.
 fn parse_restore_header(header: &str) -> RestoreState {
     if header.contains(r#"ongoing-request="true""#) {
         return RestoreState::InProgress;
