@@ -290,4 +290,12 @@ fn a_branch_builds_from_source_and_says_what_it_lacks() {
     let hash = name.strip_prefix("batchplan-source-").and_then(|rest| rest.strip_suffix("-Linux-X64"));
     assert!(hash.is_some_and(|hash| hash.len() == 64), "{name}");
     assert!(root().join("Cargo.lock").exists(), "what is built is locked");
+    // A binary that is kept must not outlive a change of what it is built from.
+    let action = fs::read_to_string(root().join("action.yml")).expect("the action");
+    let hashed = action.lines().find(|line| line.contains("find ") && line.contains("Cargo.lock")).expect("the hash");
+    for source in fs::read_dir(root()).expect("the repository").flatten().filter(|it| it.path().is_dir()) {
+        let name = source.file_name().to_string_lossy().into_owned();
+        let is_built = source.path().join("lib.rs").exists() || name == "crates";
+        assert!(!is_built || hashed.split(' ').any(|word| word == name), "{name} is not part of the key");
+    }
 }
