@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::control::POLL_INTERVAL;
+use super::control::{CANCEL_REQUESTED, PAUSE_REQUESTED, POLL_INTERVAL};
 use super::error::JobError;
 use super::runner::{JobRunner, ProgressObserver};
 use super::schedule::{ScheduleCandidate, check_start};
@@ -40,11 +40,14 @@ impl JobRunner<'_> {
             self.refresh()?;
             match self.job.request.clone() {
                 Some((ControlRequest::Pause, reason)) => {
-                    self.advance(Paused, StatusReason { message: reason, pause_cause: Some(PauseCause::Person) })?;
+                    self.advance(
+                        Paused,
+                        StatusReason::paused(PauseCause::Person, reason.as_deref().unwrap_or(PAUSE_REQUESTED)),
+                    )?;
                     return Ok(false);
                 }
                 Some((ControlRequest::Cancel, reason)) => {
-                    self.advance(Cancelling, StatusReason { message: reason, pause_cause: None })?;
+                    self.advance(Cancelling, StatusReason::because(reason.as_deref().unwrap_or(CANCEL_REQUESTED)))?;
                     return Ok(false);
                 }
                 None => {}

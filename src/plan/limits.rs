@@ -24,6 +24,9 @@ impl Default for JobSettings {
     }
 }
 
+/// The most requests that a plan may keep in flight.
+pub const MAX_CONCURRENCY: u32 = 4096;
+
 /// The `[limits]` table of a plan, with its defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobLimits {

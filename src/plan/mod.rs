@@ -37,7 +37,7 @@ use crate::operation::{Operation, OperationSet};
 
 pub use canonical::CanonicalForm;
 pub use change::PlanChange;
-pub use limits::{JobLimits, JobSettings, PriceSettings, RecurringSettings};
+pub use limits::{JobLimits, JobSettings, MAX_CONCURRENCY, PriceSettings, RecurringSettings};
 pub use notify::{MAX_WEBHOOKS, WebhookConfig, WebhookEvent, WebhookTarget, parse_duration};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub(crate) use safe_text::{mask_for_excerpts, nearest, quote_for_message};

@@ -5,6 +5,7 @@ use batchplan_store::{AddressingStyle, StoreProvider};
 use serde_json::{Value as Json, json};
 use toml::de::DeTable;
 
+use super::limits::MAX_CONCURRENCY;
 use super::notify::{DurationValue, TableArray, WebhookEvent};
 use super::parser::{PlanParser, PlanValue, TableReader, table};
 use super::share::ExactShare;
@@ -295,7 +296,7 @@ table! {
     /// Limits on the load on the store, and on the size and cost of a job.
     struct LimitsTable {
         /// Objects in flight at once: 1 to 4096, 64 by default.
-        optional concurrency: IntValue<1, 4096>,
+        optional concurrency: IntValue<1, { MAX_CONCURRENCY }>,
         /// Requests per second for objects, retries included: 1 to 1000000. No limit by default.
         optional requests_per_second: IntValue<1, 1_000_000>,
         /// The share of objects that may fail before the job fails: from 0 to 1, 0.20 by default. With 1, failed

@@ -117,7 +117,7 @@ async fn whatever_a_lock_says_it_can_be_taken_by_force() {
     // This name is no generation, because the number is too long.
     place.door.put("lock/18446744073709551615.json", "?".into()).await.expect("written");
     assert!(matches!(seek(&place.door, "one", LONG, None).await, Err(RemoteError::Damaged { .. })));
-    assert_eq!(take_by_force(&place.door, "somebody", 1).await.expect("forced"), 2);
+    assert_eq!(take_by_force(&place.door, "operator", 1).await.expect("forced"), 2);
     assert_eq!(seek(&place.door, "one", LONG, None).await.expect("free").generation, 3);
 }
 
@@ -141,7 +141,7 @@ async fn lockless_pushes_are_refused_while_a_lock_is_held() {
 async fn a_lock_is_taken_by_force_and_its_holder_finds_out() {
     let place = place().await;
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
-    assert_eq!(take_by_force(&place.door, "somebody", 1).await.expect("forced"), 2);
+    assert_eq!(take_by_force(&place.door, "operator", 1).await.expect("forced"), 2);
     assert!(matches!(lock.renew(&place.door, LONG).await, Err(RemoteError::TakenOver(_))));
     assert_eq!(seek(&place.door, "next", LONG, None).await.expect("free").generation, 3);
 }
@@ -153,7 +153,7 @@ async fn a_lock_that_was_not_shown_is_not_taken_by_force() {
     shown.release(&place.door).await.expect("released");
     // While the person decides, another process acquires the lock.
     let mut other = seek(&place.door, "other", LONG, None).await.expect("nobody holds it");
-    let refused = take_by_force(&place.door, "somebody", shown.generation).await.expect_err("it is another's");
+    let refused = take_by_force(&place.door, "operator", shown.generation).await.expect_err("it is another's");
     assert!(matches!(refused, RemoteError::LockChanged), "{refused}");
     other.renew(&place.door, LONG).await.expect("it is ours still");
 }

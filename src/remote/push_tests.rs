@@ -54,7 +54,7 @@ fn again(place: &SandboxStates, journal: &Journal, generation: u64) -> StatePush
         door: place.door.clone(),
         mirror: LocalCache::open(&place.folder.path().join("mirror"), "here").expect("a mirror"),
         journal: journal.clone(),
-        process_name: "somebody".to_owned(),
+        process_name: "operator".to_owned(),
         generation,
         lockless: None,
         pushes: 0,

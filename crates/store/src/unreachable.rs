@@ -89,7 +89,7 @@ mod tests {
             (asked, "GET bkt/?versioning"),
         ];
         for (refused, endpoint) in all {
-            let fault = refused.expect_err("nobody is there");
+            let fault = refused.expect_err("the store is unreachable");
             assert_eq!(
                 (fault.to_string().as_str(), fault.endpoint.as_str()),
                 ("NotConnected: no credentials", endpoint)

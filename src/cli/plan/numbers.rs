@@ -10,6 +10,7 @@ use crate::estimate::{
     ASSUMED_LATENCY, BilledQuantity, CostEstimate, CostLine, RateBottleneck, StorePrices, UnitPrice,
 };
 use crate::money::Currency;
+use crate::plan::MAX_CONCURRENCY;
 
 /// The minimum run time for which a higher concurrency is suggested.
 const LONG_RUN_TIME: Duration = Duration::from_secs(10);
@@ -150,7 +151,8 @@ pub(super) fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
     let mut at_plan_rate = format!("about {time} at {rate} requests/s ({limit})");
     let at_provider_limits = hours.at_provider_limits();
     let provider_allows_more = at_provider_limits.is_none_or(|at| at < hours.at_plan_rate);
-    if hours.bottleneck == RateBottleneck::Concurrency && hours.at_plan_rate >= LONG_RUN_TIME && provider_allows_more {
+    let can_be_raised = provider_allows_more && view.plan.limits.concurrency < MAX_CONCURRENCY;
+    if hours.bottleneck == RateBottleneck::Concurrency && hours.at_plan_rate >= LONG_RUN_TIME && can_be_raised {
         at_plan_rate.push_str(". Raise `[limits] concurrency` to go faster");
     }
     let mut lines = vec![("at the plan's rate", at_plan_rate)];

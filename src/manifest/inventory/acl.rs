@@ -99,10 +99,10 @@ mod tests {
         assert_eq!(aws(&format!("{mine},{},{}", all("READ"), all("WRITE"))), Some(ObjectAcl::PublicReadWrite));
         assert_eq!(aws(&mine.replace("me", "you")), Some(ObjectAcl::Custom));
         assert_eq!(aws(&format!("{mine},{}", all("READ_ACP"))), Some(ObjectAcl::Custom));
-        assert_eq!(aws(""), Some(ObjectAcl::Custom), "nobody has anything");
+        assert_eq!(aws(""), Some(ObjectAcl::Custom), "no grants");
         let hidden = STANDARD.encode(r#"{"version":"2022-11-10","status":"UNAVAILABLE","grants":[]}"#);
         assert_eq!(parse_acl(&hidden, Some("me")), None);
         assert_eq!(parse_acl(&STANDARD.encode("{}"), Some("me")), None);
-        assert_eq!(parse_acl(&STANDARD.encode(mine), None), None, "nobody knows the owner");
+        assert_eq!(parse_acl(&STANDARD.encode(mine), None), None, "the owner is unknown");
     }
 }

@@ -305,7 +305,7 @@ mod tests {
         let minio = b"<AccessControlPolicy><Owner><ID></ID><DisplayName></DisplayName></Owner><AccessControlList><Grant>\
             <Grantee><Type>CanonicalUser</Type></Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList>\
             </AccessControlPolicy>";
-        assert_eq!(StoreDialect::S3.parse_acl(minio), Ok(Some(ObjectAcl::Private)), "nobody is named");
+        assert_eq!(StoreDialect::S3.parse_acl(minio), Ok(Some(ObjectAcl::Private)), "no grantee is named");
         assert_eq!(StoreDialect::S3.parse_acl(b"<Other/>"), Ok(None));
     }
 
