@@ -6,7 +6,7 @@ use std::sync::Arc;
 use batchplan_sandbox::{
     ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxError, SandboxOptions, SandboxServer, SandboxServerError,
 };
-use batchplan_store::{AddressingStyle, Store, StoreConfig, StoreConnectError, StoreProvider};
+use batchplan_store::{AddressingStyle, Store, StoreConfig, StoreConnectError};
 
 /// A connected store. A sandbox runs for as long as this value lives.
 pub struct StoreConnection {
@@ -46,7 +46,7 @@ pub enum ConnectError {
 /// Returns an error if credentials, region, endpoint or CA certificates are missing or invalid, if the plan's role
 /// cannot be assumed, or if the sandbox cannot be opened or served.
 pub async fn connect(config: &StoreConfig) -> Result<StoreConnection, ConnectError> {
-    if config.provider == StoreProvider::Sandbox {
+    if config.provider.is_built_in() {
         return serve_sandbox(config);
     }
     let store = batchplan_store::connect(config).await?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use batchplan_store::StoreProvider;
 use batchplan_store::object::ObjectKey;
 use jiff::Timestamp;
 
@@ -159,7 +160,8 @@ fn retry_report(
 
 fn parse_report_origin(report: &str, args: &RetryArgs) -> Result<ReportSource, CommandError> {
     let (status, code) = (args.status.clone(), args.code.clone());
-    let Some((_, place)) = report.split_once("://").filter(|(scheme, _)| matches!(*scheme, "s3" | "oss")) else {
+    let is_known = |scheme: &str| StoreProvider::ALL.iter().any(|it| it.profile().url_scheme == scheme);
+    let Some((_, place)) = report.split_once("://").filter(|(scheme, _)| is_known(scheme)) else {
         if report.contains("://") {
             return Err(CommandError::new(ExitStatus::Invalid, format!("{report} is not a supported URL"))
                 .help("use s3://BUCKET/KEY, oss://BUCKET/KEY or the path of a file"));

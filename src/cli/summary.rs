@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use batchplan_store::{StoreConfig, StoreProvider};
+use batchplan_store::StoreConfig;
 use indicatif::HumanCount;
 
 use crate::completion::{ReportFormat, ReportScope};
@@ -42,14 +42,6 @@ pub(super) fn format_objects(count: u64) -> String {
 /// Formats the outcomes of a job, such as `1,203 succeeded, 1 failed`.
 pub(super) fn format_outcomes(progress: Progress) -> String {
     format!("{} succeeded, {} failed", HumanCount(progress.succeeded), HumanCount(progress.failed))
-}
-
-/// Returns the URL scheme of a report's location, `s3` or `oss`.
-pub(super) fn url_scheme(provider: StoreProvider) -> &'static str {
-    match provider {
-        StoreProvider::Oss => "oss",
-        StoreProvider::Aws | StoreProvider::S3 | StoreProvider::Sandbox => "s3",
-    }
 }
 
 /// Returns a path relative to the current folder if it is below it.
@@ -139,7 +131,7 @@ fn describe_report(plan: &Plan) -> String {
         ReportFormat::Aws => "AWS format",
     };
     let place = match &spec.location {
-        Some(place) => format!("{}://{}/{}", url_scheme(plan.store.provider), place.bucket, place.prefix),
+        Some(place) => format!("{}://{}/{}", plan.store.provider.profile().url_scheme, place.bucket, place.prefix),
         None => "local only".to_owned(),
     };
     format!("{place} ({scope}, {format})")

@@ -33,12 +33,6 @@ const REFUSED: &[&str] = &["billed", "source"];
 const PRICE: &[&str] = &["of", "classes", "tiers", "amount", "per", "source", "mark"];
 const LIMIT: &[&str] = &["of", "classes", "per_second", "within", "when", "source", "mark"];
 
-const PROVIDERS: &[(&str, StoreProvider)] = &[
-    ("aws", StoreProvider::Aws),
-    ("oss", StoreProvider::Oss),
-    ("s3", StoreProvider::S3),
-    ("sandbox", StoreProvider::Sandbox),
-];
 const TIERS: &[(&str, RestoreTier)] =
     &[("Standard", RestoreTier::Standard), ("Bulk", RestoreTier::Bulk), ("Expedited", RestoreTier::Expedited)];
 
@@ -137,7 +131,7 @@ fn parse_entry(
     cells.required("provider", "\"aws\"", found);
     cells.required("regions", "[\"us-east-1\"]", found);
     cells.required("currency", "\"USD\"", found);
-    let provider = cells.choice("provider", PROVIDERS, found);
+    let provider = cells.choice("provider", StoreProvider::NAMES, found);
     let regions = cells.globs("regions", found);
     let except = cells.globs("except", found);
     let currency = cells.text("currency", found).and_then(|text| parse_currency(&text, found));

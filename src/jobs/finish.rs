@@ -167,6 +167,5 @@ fn report_url(plan: &Plan, report: &FinishedReport) -> Option<String> {
 /// Returns the URL of an object, with the scheme that the service's own tools use.
 #[must_use]
 pub fn object_url(provider: StoreProvider, bucket: &BucketName, key: &ObjectKey) -> String {
-    let scheme = if provider == StoreProvider::Oss { "oss" } else { "s3" };
-    format!("{scheme}://{bucket}/{key}")
+    format!("{}://{bucket}/{key}", provider.profile().url_scheme)
 }

@@ -378,8 +378,7 @@ table! {
 }
 
 impl NamedVariants for StoreProvider {
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("aws", Self::Aws), ("oss", Self::Oss), ("s3", Self::S3), ("sandbox", Self::Sandbox)];
+    const NAMES: &'static [(&'static str, Self)] = Self::NAMES;
 }
 
 impl NamedVariants for AddressingStyle {

@@ -1,32 +1,8 @@
-//! The configuration of a store: its endpoint and its API. Credentials are not part of it.
+//! The configuration of a store: its provider and its endpoint. Credentials are not part of it.
 
 use std::path::PathBuf;
 
-/// The API that a store speaks, and the rules that apply to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreProvider {
-    /// AWS S3.
-    Aws,
-    /// Alibaba Cloud OSS, with its native API.
-    Oss,
-    /// Any other server with an S3-compatible API.
-    S3,
-    /// The object store built into this program.
-    Sandbox,
-}
-
-impl StoreProvider {
-    /// Returns the name in plan files.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Aws => "aws",
-            Self::Oss => "oss",
-            Self::S3 => "s3",
-            Self::Sandbox => "sandbox",
-        }
-    }
-}
+use crate::{EndpointSource, StoreProvider};
 
 /// Where the bucket name is placed in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,33 +32,15 @@ pub struct StoreConfig {
     pub fill: Option<PathBuf>,
 }
 
-/// The domains of AWS's own endpoints, in all AWS partitions.
-/// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
-const AWS_DOMAINS: [&str; 9] = [
-    "amazonaws.com",
-    "amazonaws.com.cn",
-    "amazonaws.eu",
-    "api.aws",
-    "api.amazonwebservices.com.cn",
-    "c2s.ic.gov",
-    "sc2s.sgov.gov",
-    "csp.hci.ic.gov",
-    "cloud.adc-e.uk",
-];
-
-/// The domain of Alibaba Cloud's own endpoints.
-/// <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
-const ALIBABA_DOMAIN: &str = "aliyuncs.com";
-
 impl StoreConfig {
     /// Returns whether the store is operated by AWS or Alibaba Cloud, or is the sandbox. Such a store behaves as its
     /// documentation says.
     #[must_use]
     pub fn is_first_party(&self) -> bool {
-        match (self.provider, &self.endpoint) {
-            (StoreProvider::Sandbox, _) | (StoreProvider::Aws, None) => true,
+        match (self.provider.profile().endpoint, &self.endpoint) {
+            (EndpointSource::Program, _) | (EndpointSource::Region, None) => true,
             (_, Some(endpoint)) => is_first_party(endpoint),
-            (_, None) => false,
+            (EndpointSource::Plan, None) => false,
         }
     }
 }
@@ -93,14 +51,7 @@ fn is_first_party(endpoint: &str) -> bool {
     let endpoint = endpoint.to_ascii_lowercase();
     let Some(host) = endpoint.strip_prefix("https://") else { return false };
     let host = host.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.');
-    let labels =
-        |domain: &str| host.strip_suffix(domain)?.strip_suffix('.').map(|rest| rest.split('.').collect::<Vec<_>>());
-    let is =
-        |label: &str, name: &str| label.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    let of_aws = AWS_DOMAINS.iter().find_map(|domain| labels(domain)).is_some_and(|labels| {
-        labels.iter().any(|label| is(label, "s3") || is(label, "s3express")) && !labels.contains(&"elb")
-    });
-    of_aws || labels(ALIBABA_DOMAIN).is_some_and(|labels| labels.iter().any(|label| is(label, "oss")))
+    StoreProvider::ALL.iter().filter_map(|provider| provider.profile().own_hosts.as_ref()).any(|own| own.contains(host))
 }
 
 #[cfg(test)]

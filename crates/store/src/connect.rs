@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use aws_credential_types::provider::error::CredentialsError;
 
-use super::{OssStore, S3Store, Store, StoreConfig, StoreProvider, credentials};
+use super::http_client::StoreDialect;
+use super::{EndpointSource, OssStore, S3Store, Store, StoreConfig, StoreProvider, credentials};
 use crate::web::{WebConnector, root_cause};
 
 /// Why the connection to a store failed.
@@ -47,37 +48,42 @@ impl StoreConnectError {
 /// Returns an error if credentials, region, endpoint, or CA certificates are missing or invalid,
 /// or if the plan's role cannot be assumed.
 pub async fn connect(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
-    let no_credentials = |source| StoreConnectError::NoCredentials { provider: config.provider, source };
-    match config.provider {
-        StoreProvider::Oss => {
-            let credentials = credentials::from_oss_environment().map_err(no_credentials)?;
-            let region = config.region.as_deref().ok_or(StoreConnectError::NoRegion)?;
-            let endpoint = config.endpoint.as_deref().ok_or(StoreConnectError::NoEndpoint)?;
-            let provider = credentials::assume_oss_role(config, region, credentials).await;
-            let store = OssStore::new(
-                endpoint,
-                config.addressing,
-                region,
-                provider.map_err(StoreConnectError::RoleNotAssumed)?,
-            )
-            .map_err(StoreConnectError::NoCertificates)?;
-            Ok(Arc::new(store))
-        }
-        StoreProvider::Aws | StoreProvider::S3 => {
-            // Checked first, because no credentials can be requested over https without certificates.
-            let is_plain = config.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-            WebConnector::new(!is_plain).map_err(StoreConnectError::NoCertificates)?;
-            let http = credentials::http_client();
-            let identity = credentials::from_aws_chain(&http).await.map_err(no_credentials)?;
-            let region = config.region.clone().or(identity.region).ok_or(StoreConnectError::NoRegion)?;
-            let provider = credentials::assume_aws_role(config, &region, identity.provider, &http).await;
-            let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
-            let store = S3Store::new(config, &region, provider).map_err(StoreConnectError::NoCertificates)?;
-            Ok(Arc::new(store))
-        }
+    let profile = config.provider.profile();
+    if profile.endpoint == EndpointSource::Program {
         // Only the program can serve it, and then it calls `connect_with_keys`.
-        StoreProvider::Sandbox => Err(StoreConnectError::NoEndpoint),
+        return Err(StoreConnectError::NoEndpoint);
     }
+    match profile.dialect {
+        StoreDialect::S3 => connect_s3(config).await,
+        StoreDialect::Oss => connect_oss(config).await,
+    }
+}
+
+async fn connect_s3(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
+    // Checked first, because no credentials can be requested over https without certificates.
+    let is_plain = config.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    WebConnector::new(!is_plain).map_err(StoreConnectError::NoCertificates)?;
+    let http = credentials::http_client();
+    let identity = credentials::from_aws_chain(&http)
+        .await
+        .map_err(|source| StoreConnectError::NoCredentials { provider: config.provider, source })?;
+    let region = config.region.clone().or(identity.region).ok_or(StoreConnectError::NoRegion)?;
+    let provider = credentials::assume_aws_role(config, &region, identity.provider, &http).await;
+    let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
+    let store = S3Store::new(config, &region, provider).map_err(StoreConnectError::NoCertificates)?;
+    Ok(Arc::new(store))
+}
+
+async fn connect_oss(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
+    let credentials = credentials::from_oss_environment()
+        .map_err(|source| StoreConnectError::NoCredentials { provider: config.provider, source })?;
+    let region = config.region.as_deref().ok_or(StoreConnectError::NoRegion)?;
+    let endpoint = config.endpoint.as_deref().ok_or(StoreConnectError::NoEndpoint)?;
+    let provider = credentials::assume_oss_role(config, region, credentials).await;
+    let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
+    let store =
+        OssStore::new(endpoint, config.addressing, region, provider).map_err(StoreConnectError::NoCertificates)?;
+    Ok(Arc::new(store))
 }
 
 /// Connects to an S3 server with a key pair, whatever the environment contains. Does not send a request yet.

@@ -14,6 +14,7 @@
 //! | [`http_client`] | the HTTP client that both send their requests with |
 //! | `credentials` | where credentials come from, and how they are checked |
 //! | `fault`, `redact` | classifies errors, and removes secrets from their texts |
+//! | `provider` | what the client knows about each provider, one file each |
 //! | `endpoint`, `config`, `connect` | where a store is, and connecting to it |
 //! | `read_only`, `unreachable` | stores that refuse writes, or everything |
 //! | [`web`] | requests to other servers: STS, webhooks, GitHub |
@@ -33,6 +34,7 @@ pub mod object;
 pub mod object_request;
 mod oss;
 pub mod printable;
+mod provider;
 mod read_only;
 mod redact;
 mod s3;
@@ -55,10 +57,11 @@ use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::task::{FaultClass, StoreError};
 
 pub use bucket_setting::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, TagLifecycleRule};
-pub use config::{AddressingStyle, StoreConfig, StoreProvider};
+pub use config::{AddressingStyle, StoreConfig};
 pub use connect::{StoreConnectError, connect, connect_with_keys};
 pub use cursor::ListCursor;
 pub use oss::OssStore;
+pub use provider::{EndpointSource, ProviderProfile, RegionSource, StoreProvider};
 pub use read_only::ReadOnlyStore;
 pub use s3::S3Store;
 pub use unreachable::UnreachableStore;

@@ -75,7 +75,7 @@ pub(super) fn prices(input: &[u8]) {
                 let _ = book.get(&name);
             }
             let book = PriceBook::built_in().with_fallback(book);
-            for provider in [StoreProvider::Aws, StoreProvider::Oss, StoreProvider::S3, StoreProvider::Sandbox] {
+            for provider in StoreProvider::ALL {
                 let _ = book.select(provider, Some("us-east-1"), None);
             }
         }

@@ -24,10 +24,10 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::validation::PrefetchedProvider;
+use crate::StoreConfig;
 use crate::fault::truncate;
 use crate::http_client::redact_credentials;
 use crate::printable::affects_terminal;
-use crate::{StoreConfig, StoreProvider};
 
 /// The name of the session in the logs of the STS.
 const SESSION: &str = "batchplan";
@@ -75,7 +75,7 @@ fn sanitize(text: &str, caller: &Credentials) -> String {
     truncate(&redact_credentials(&plain, caller))
 }
 
-/// Returns the provider for `aws` and `s3`: the plan's role, which is assumed once as a check, or the caller itself
+/// Returns the provider for stores of the S3 dialect: the plan's role, which is assumed once as a check, or the caller itself
 /// if the plan names no role.
 ///
 /// # Errors
@@ -87,11 +87,11 @@ pub(crate) async fn assume_aws_role(
     http: &SharedHttpClient,
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
-    let endpoint = config.endpoint.as_deref().filter(|_| config.provider == StoreProvider::S3);
+    let endpoint = config.endpoint.as_deref().filter(|_| config.provider.profile().assumes_roles_at_endpoint);
     assume_once(aws::AwsRoleProvider::new(arn, region, endpoint, caller, http.clone())).await
 }
 
-/// Returns the provider for `oss`: the plan's role, which is assumed once as a check, or the caller itself if the
+/// Returns the provider for OSS: the plan's role, which is assumed once as a check, or the caller itself if the
 /// plan names no role.
 ///
 /// # Errors

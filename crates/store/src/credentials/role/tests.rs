@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::AddressingStyle;
 use crate::web::root_cause;
+use crate::{AddressingStyle, StoreProvider};
 
 const OSS_ROLE: &str = "acs:ram::1234567890123456:role/BatchRole";
 
