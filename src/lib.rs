@@ -16,16 +16,17 @@
 //! | 1 | [`codec`] | the file format of completion reports |
 //! | 2 | [`manifest`] | the objects of a job |
 //! | 2 | [`operation`] | what a job does to an object |
-//! | 3 | [`plan`] | plan files: parsing and validation |
+//! | 3 | [`provider`] | the rules of each provider, one file each |
 //! | 3 | [`journal`] | the durable record of all jobs |
 //! | 3 | [`report`] | writing and publishing completion reports |
-//! | 4 | [`diff`] | predicted changes, and differences between plans |
-//! | 4 | [`engine`] | running a job |
-//! | 4 | [`estimate`] | request counts, cost, and duration |
-//! | 4 | [`remote`] | jobs stored in a bucket, for use from any machine |
-//! | 4 | [`notify`] | webhook notifications |
-//! | 5 | [`jobs`] | the life cycle of a job, from plan to end |
-//! | 6 | [`cli`] | the commands, one file each |
+//! | 4 | [`plan`] | plan files: parsing and validation |
+//! | 5 | [`diff`] | predicted changes, and differences between plans |
+//! | 5 | [`engine`] | running a job |
+//! | 5 | [`estimate`] | request counts, cost, and duration |
+//! | 5 | [`remote`] | jobs stored in a bucket, for use from any machine |
+//! | 5 | [`notify`] | webhook notifications |
+//! | 6 | [`jobs`] | the life cycle of a job, from plan to end |
+//! | 7 | [`cli`] | the commands, one file each |
 //!
 //! Three crates stand beside the program: `batchplan-store` talks to object storage, `batchplan-columnar` reads Parquet
 //! and ORC files, `batchplan-sandbox` is a server to try plans out on. None of them knows the program or each other.
@@ -52,5 +53,6 @@ pub mod money;
 pub mod notify;
 pub mod operation;
 pub mod plan;
+pub mod provider;
 pub mod remote;
 pub mod report;

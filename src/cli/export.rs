@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::{CommandError, ExitStatus, Terminal, plan_file, problems, shell};
 use crate::diagnostics::FileProblems;
 use crate::plan::Plan;
-use crate::plan::interchange::{self, BatchService, ExportOptions, ExportedRequests as Exported};
+use crate::plan::interchange::{self, ExportOptions, ExportedRequests as Exported};
+use crate::provider::{BatchService, ProviderRules};
 
 /// Convert a plan to job requests for the cloud's own batch service.
 ///
@@ -91,7 +92,7 @@ fn service(format: Option<ExportFormat>, plan: &Plan) -> Result<BatchService, Co
     match format {
         Some(ExportFormat::OssXml) => Ok(BatchService::Oss),
         Some(ExportFormat::AwsJson) => Ok(BatchService::Aws),
-        None => BatchService::of(plan.store.provider).ok_or_else(|| {
+        None => ProviderRules::of(plan.store.provider).batch_service.ok_or_else(|| {
             let message = format!("there is no batch service for the provider `{}`", plan.store.provider.as_str());
             CommandError::new(ExitStatus::Invalid, message).help("only plans for oss and aws can be exported")
         }),

@@ -3,8 +3,13 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use batchplan_store::StoreProvider;
+use clap::builder::PossibleValue;
 
 use super::{CommandError, ExitStatus, Terminal, shell};
+use crate::provider::ProviderRules;
 
 /// The text before and after the part that depends on the provider.
 const HEAD: &str = include_str!("init/head.toml");
@@ -25,39 +30,31 @@ pub(super) struct InitArgs {
 
     /// The store that the plan is for.
     #[arg(long, value_enum, default_value = "sandbox")]
-    provider: ProviderName,
+    provider: ProviderArg,
 
     /// Overwrite an existing file.
     #[arg(long)]
     force: bool,
 }
 
-/// Providers as the command line knows them.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ProviderName {
-    /// AWS S3.
-    Aws,
-    /// Alibaba Cloud OSS.
-    Oss,
-    /// Any other server that speaks S3.
-    S3,
-    /// The object store built into batchplan.
-    Sandbox,
-}
+/// A provider as an argument.
+#[derive(Clone, Copy, Debug)]
+struct ProviderArg(StoreProvider);
 
-impl ProviderName {
-    fn store_section(self) -> &'static str {
-        match self {
-            Self::Aws => include_str!("init/aws.toml"),
-            Self::Oss => include_str!("init/oss.toml"),
-            Self::S3 => include_str!("init/s3.toml"),
-            Self::Sandbox => include_str!("init/sandbox.toml"),
-        }
+impl clap::ValueEnum for ProviderArg {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<[ProviderArg; StoreProvider::ALL.len()]> =
+            LazyLock::new(|| StoreProvider::ALL.map(ProviderArg));
+        &*ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.as_str()).help(ProviderRules::of(self.0).description))
     }
 }
 
 pub(super) fn run(args: &InitArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let text = [HEAD, args.provider.store_section(), TAIL].concat();
+    let text = [HEAD, ProviderRules::of(args.provider.0).template, TAIL].concat();
     if args.path == Path::new("-") {
         terminal.print(text.trim_end())?;
         return Ok(ExitStatus::Success);

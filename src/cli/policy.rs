@@ -6,7 +6,8 @@ use batchplan_store::object::BucketName;
 use clap::ValueEnum;
 
 use super::{CommandError, ExitStatus, Terminal, plan_file};
-use crate::plan::policy::{self, PolicyLanguage};
+use crate::plan::policy;
+use crate::provider::{PolicyLanguage, ProviderRules};
 
 /// Print the permissions that a plan needs, as a minimal policy document.
 ///
@@ -48,7 +49,7 @@ pub(super) fn run(args: &PolicyArgs, terminal: Terminal) -> Result<ExitStatus, C
     let language = match args.language {
         Some(PolicyLanguageArg::Ram) => PolicyLanguage::Ram,
         Some(PolicyLanguageArg::Iam) => PolicyLanguage::Iam,
-        None => PolicyLanguage::of(plan.store.provider),
+        None => ProviderRules::of(plan.store.provider).policy_language,
     };
     let document = if args.trust {
         policy::trust_policy(language, args.principal.as_deref())

@@ -1,11 +1,12 @@
 //! Connects to a plan's store, and says what to do if that fails.
 
 use batchplan_sandbox::SandboxError;
-use batchplan_store::{StoreConfig, StoreConnectError, StoreProvider};
+use batchplan_store::{StoreConfig, StoreConnectError};
 
 use super::{CommandError, ExitStatus};
 
 use crate::connect::{ConnectError, StoreConnection, connect};
+use crate::provider::ProviderRules;
 
 /// Connects to the store of a plan.
 ///
@@ -37,14 +38,9 @@ impl From<StoreConnectError> for CommandError {
                 ExitStatus::ToolFailed,
                 Some("correct that value: it may have been copied with a line break or a space"),
             ),
-            StoreConnectError::NoCredentials { provider: StoreProvider::Oss, .. } => (
-                ExitStatus::ToolFailed,
-                Some("set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a plan never contains them"),
-            ),
-            StoreConnectError::NoCredentials { .. } => (
-                ExitStatus::ToolFailed,
-                Some("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them"),
-            ),
+            StoreConnectError::NoCredentials { provider, .. } => {
+                (ExitStatus::ToolFailed, Some(ProviderRules::of(provider).credentials_help))
+            }
             StoreConnectError::RoleNotAssumed(_) => (
                 ExitStatus::ToolFailed,
                 Some(

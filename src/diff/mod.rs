@@ -23,6 +23,5 @@ mod totals;
 pub use interval::{ConfidenceInterval, SampleShare};
 pub use plan_diff::unified_diff;
 pub use predictor::{Effect, FailureReason, Prediction, Predictor, ReadFailure};
-pub use restores::RestoreService;
 pub use state_lines::{LineChange, StateLine, compare_states};
 pub use totals::{PredictionTotals, ReasonGroup, RequestCount, busiest_directory};

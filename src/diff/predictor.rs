@@ -4,8 +4,9 @@ use batchplan_store::object::{MaybeKnown, ObjectId, ObjectState, RestoreRequest,
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
 
-use super::restores::{ExpectedResponse, RestoreService, expected_response, restore_attempts};
+use super::restores::{ExpectedResponse, expected_response, restore_attempts};
 use crate::operation::{ObjectAspect, Operation, OperationSet};
+use crate::provider::RestoreService;
 
 /// What a job would do with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,36 +1,14 @@
 //! Predicts whether a service accepts a restore request, by storage class, days and tier. The service decides; this
 //! module predicts its most likely answer.
 
-use batchplan_store::StoreProvider;
 use batchplan_store::object::{MaybeKnown, RestoreRequest, RestoreState, RestoreTier, StorageClass};
 use batchplan_store::object_request::ObjectRequest;
 
 use super::predictor::FailureReason;
+use crate::provider::RestoreService;
 
 /// The name of the operation in reports.
 const OPERATION: &str = "restore_object";
-
-/// The service whose restore rules apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestoreService {
-    /// Amazon S3. The sandbox follows the same rules.
-    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
-    Aws,
-    /// OSS. <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
-    Oss,
-    /// A server with unknown rules. Only what is certain for every service is predicted.
-    Other,
-}
-
-impl From<StoreProvider> for RestoreService {
-    fn from(provider: StoreProvider) -> Self {
-        match provider {
-            StoreProvider::Aws | StoreProvider::Sandbox => Self::Aws,
-            StoreProvider::Oss => Self::Oss,
-            StoreProvider::S3 => Self::Other,
-        }
-    }
-}
 
 /// The predicted response to a restore request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use batchplan_store::StoreProvider;
+use batchplan_store::{RegionSource, StoreProvider};
 
 use super::price_book::{PriceBook, PriceBookEntry, PriceBookOrigin};
 use crate::diagnostics::FileProblems;
 use crate::plan::{Plan, nearest, quote_for_message};
+use crate::provider::ProviderRules;
 
 /// The maximum size of a price book, in bytes.
 pub const MAX_BOOK_BYTES: usize = 1 << 20;
@@ -47,11 +48,10 @@ pub struct NoPricesError {
 
 impl NoPricesError {
     fn store_description(&self) -> String {
-        match (self.provider, &self.region) {
-            (StoreProvider::Sandbox, _) => "the sandbox".to_owned(),
-            (StoreProvider::S3, _) => "this store: it is neither AWS S3 nor OSS".to_owned(),
-            (provider, Some(region)) => format!("{} in {}", provider.as_str(), quote_for_message(region)),
-            (provider, None) => format!("{}: the plan names no region", provider.as_str()),
+        match (ProviderRules::of(self.provider).unpriced, &self.region) {
+            (Some(store), _) => store.to_owned(),
+            (None, Some(region)) => format!("{} in {}", self.provider.as_str(), quote_for_message(region)),
+            (None, None) => format!("{}: the plan names no region", self.provider.as_str()),
         }
     }
 
@@ -62,11 +62,8 @@ impl NoPricesError {
             [] => String::new(),
             known => format!("to use the prices of {}, set `book` in the plan's [prices]; ", known.join(", ")),
         };
-        let region = if self.provider == StoreProvider::Aws && self.region.is_none() {
-            "set `region` in the plan's [store]; "
-        } else {
-            ""
-        };
+        let may_be_unnamed = self.provider.profile().region == RegionSource::Environment;
+        let region = if may_be_unnamed && self.region.is_none() { "set `region` in the plan's [store]; " } else { "" };
         format!("{region}{book}to use your own price book, set `file` in [prices] or pass --prices FILE")
     }
 }

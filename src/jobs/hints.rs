@@ -9,8 +9,8 @@ use crate::engine::{
     ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
 use crate::job::{JobId, Progress};
-use crate::plan::policy::PolicyLanguage;
 use crate::plan::{ExactShare, Plan};
+use crate::provider::ProviderRules;
 
 /// Hints for the error codes that jobs commonly meet.
 const HINTS: &[(&[&str], &str)] = &[
@@ -222,7 +222,7 @@ pub fn describe_untrusted_server(plan: &Plan, refusal: &ServerCheckFailure) -> S
 
 /// Returns the action that a policy must allow for a request on this object.
 pub(super) fn required_action(plan: &Plan, call: &ObjectRequest, object: &ObjectId) -> &'static str {
-    PolicyLanguage::of(plan.store.provider).action_for(call.kind(), object.version.is_some())
+    ProviderRules::of(plan.store.provider).policy_language.action_for(call.kind(), object.version.is_some())
 }
 
 /// Returns the hint for a job that is paused because its server is not trusted. `why` is the pause reason. If a write

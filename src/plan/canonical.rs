@@ -31,6 +31,7 @@ use super::{Plan, PlanChange, defaults};
 use crate::completion::{ReportLocation, ReportSpec};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource, ReportRowFilter};
 use crate::operation::{FieldValue, Operation};
+use crate::provider::ProviderRules;
 
 /// The covered values of a plan by their dotted paths, sorted by path. It never holds credentials, because no plan
 /// holds any. To compare with a stored plan, parse the text of that plan again.
@@ -108,10 +109,13 @@ impl CanonicalForm {
         self.set("store.provider", provider.as_str());
         // Host names are case-insensitive.
         self.set_if_some("store.endpoint", endpoint.as_ref().map(|url| url.to_ascii_lowercase()));
-        self.set_if_some("store.region", region.as_deref().filter(|name| defaults::region(*provider) != Some(name)));
+        self.set_if_some(
+            "store.region",
+            region.as_deref().filter(|name| provider.profile().region.default_region() != Some(name)),
+        );
         self.set_if_some(
             "store.addressing",
-            (*addressing != defaults::addressing(*provider)).then(|| name_of(*addressing)),
+            (*addressing != provider.profile().addressing).then(|| name_of(*addressing)),
         );
         self.set_if_some("store.role_arn", role_arn.as_deref());
         if let Some(table) = file.store.value() {
@@ -236,7 +240,7 @@ impl CanonicalForm {
         self.set_if_some("report.scope", (*scope != defaults::scope(place.is_some())).then(|| name_of(*scope)));
         self.set_if_some(
             "report.format",
-            (*format != defaults::format(Some(store.provider))).then(|| name_of(*format)),
+            (*format != defaults::format(Some(ProviderRules::of(store.provider)))).then(|| name_of(*format)),
         );
         self.set_if_some("report.keep_local", (!keep_local).then_some("false"));
     }

@@ -1,6 +1,5 @@
 //! The least permissions that the credentials of a plan need, as a RAM or an IAM policy.
 
-use batchplan_store::StoreProvider;
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::object_request::{PolicyAction, RequestKind};
 use serde_json::{Value as Json, json};
@@ -8,26 +7,9 @@ use serde_json::{Value as Json, json};
 use super::{Plan, StateUrl};
 use crate::manifest::{CsvField, FileLocation, InventorySelector, ListedVersions, ManifestSource};
 use crate::operation::Operation;
-
-/// The policy language of a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyLanguage {
-    /// Alibaba Cloud's Resource Access Management.
-    Ram,
-    /// AWS's Identity and Access Management.
-    Iam,
-}
+use crate::provider::PolicyLanguage;
 
 impl PolicyLanguage {
-    /// Returns the policy language of a provider.
-    #[must_use]
-    pub fn of(provider: StoreProvider) -> Self {
-        match provider {
-            StoreProvider::Oss => Self::Ram,
-            StoreProvider::Aws | StoreProvider::S3 | StoreProvider::Sandbox => Self::Iam,
-        }
-    }
-
     /// Returns the language version that policy documents name.
     fn version(self) -> &'static str {
         match self {

@@ -7,8 +7,7 @@ use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectKey};
 use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 
 use super::check::{EndpointError, EndpointUrl};
-use super::defaults;
-use super::policy::PolicyLanguage;
+use crate::provider::PolicyLanguage;
 
 /// The maximum length of the prefix, in bytes. It leaves 256 bytes for the names below it.
 const MAX_PREFIX: usize = MAX_KEY_BYTES - 256;
@@ -35,6 +34,15 @@ pub struct StateUrl {
 enum StateScheme {
     S3,
     Oss,
+}
+
+impl StateScheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Oss => "oss",
+        }
+    }
 }
 
 /// Why a text is not a valid state URL.
@@ -172,9 +180,8 @@ impl StateUrl {
     /// URL names no endpoint.
     #[must_use]
     pub fn completed_from(mut self, store: Option<&StoreConfig>) -> Self {
-        let alike = |store: &&StoreConfig| match self.scheme {
-            StateScheme::S3 => matches!(store.provider, StoreProvider::Aws | StoreProvider::S3),
-            StateScheme::Oss => store.provider == StoreProvider::Oss,
+        let alike = |store: &&StoreConfig| {
+            !store.provider.is_built_in() && store.provider.profile().url_scheme == self.scheme.as_str()
         };
         let Some(store) = store.filter(alike).filter(|_| self.endpoint.is_none()) else { return self };
         self.allow_http |= store.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
@@ -195,19 +202,19 @@ impl StateUrl {
             (StateScheme::S3, Some(_)) => StoreProvider::S3,
             (StateScheme::Oss, _) => StoreProvider::Oss,
         };
-        let region = self.region.clone().or_else(|| defaults::region(provider).map(str::to_owned));
-        let endpoint = match (provider, &self.endpoint, &region) {
-            (StoreProvider::Oss, _, None) => {
+        let region = self.region.clone().or_else(|| provider.profile().region.default_region().map(str::to_owned));
+        let endpoint = match (self.scheme, &self.endpoint, &region) {
+            (StateScheme::Oss, _, None) => {
                 return error("it has no region", "add your region, such as ?region=cn-hangzhou");
             }
-            (StoreProvider::Oss, None, Some(region)) => Some(format!("https://oss-{region}.aliyuncs.com")),
+            (StateScheme::Oss, None, Some(region)) => Some(format!("https://oss-{region}.aliyuncs.com")),
             (_, endpoint, _) => endpoint.clone(),
         };
         let by_ip = endpoint
             .as_deref()
             .and_then(|endpoint| EndpointUrl::parse(endpoint).ok())
             .is_some_and(|endpoint| endpoint.ip().is_some());
-        let default = if by_ip { AddressingStyle::Path } else { defaults::addressing(provider) };
+        let default = if by_ip { AddressingStyle::Path } else { provider.profile().addressing };
         Ok(StoreConfig {
             provider,
             endpoint,
@@ -223,11 +230,7 @@ impl StateUrl {
 /// Formats the URL as it was written; omitted settings stay omitted.
 impl fmt::Display for StateUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            StateScheme::S3 => "s3",
-            StateScheme::Oss => "oss",
-        };
-        write!(f, "{scheme}://{}", self.bucket)?;
+        write!(f, "{}://{}", self.scheme.as_str(), self.bucket)?;
         if !self.prefix.as_bytes().is_empty() {
             write!(f, "/{}", self.prefix)?;
         }

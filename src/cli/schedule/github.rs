@@ -7,9 +7,11 @@ use serde_json::Value as Json;
 
 use super::cron::CronExpression;
 use super::{ScheduledCommand, describe_times};
+use crate::provider::{ProviderRules, WorkflowCredentials};
 
 /// Returns the workflow as YAML.
 pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provider: StoreProvider) -> String {
+    let credentials = ProviderRules::of(provider).workflow;
     // A workflow's name must not contain expressions.
     let name = quote_yaml(&job.name.replace("${{", "$ {{"));
     let (slug, plan) = (&job.slug, quote_yaml(&job.plan));
@@ -29,16 +31,16 @@ pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provid
             "# Also create the variable BATCHPLAN_STATE (where jobs are kept between runs: s3://BUCKET/PREFIX).\n",
         );
     }
-    out.push_str(match provider {
-        StoreProvider::Aws => {
-            "# Also create the variables AWS_REGION and AWS_ROLE (a role that trusts this environment).\n"
+    match credentials {
+        WorkflowCredentials::AwsRole => {
+            let note = "# Also create the variables AWS_REGION and AWS_ROLE (a role that trusts this environment).\n";
+            out.push_str(note);
         }
-        StoreProvider::Oss => {
-            "# In this environment, create the secrets OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.\n"
+        WorkflowCredentials::Secrets([key, secret]) => {
+            let _ = writeln!(out, "# In this environment, create the secrets {key} and {secret}.");
         }
-        StoreProvider::S3 => "# In this environment, create the secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n",
-        StoreProvider::Sandbox => "",
-    });
+        WorkflowCredentials::NotNeeded => {}
+    }
     let _ = write!(
         out,
         "name: {name}\n\
@@ -54,7 +56,7 @@ pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provid
         when = describe_times(cron),
         expression = Json::from(cron.normalized()),
     );
-    if provider == StoreProvider::Aws {
+    if credentials == WorkflowCredentials::AwsRole {
         out.push_str("  id-token: write # for the role\n");
     }
     let _ = write!(
@@ -74,7 +76,7 @@ pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provid
          \x20       with:\n\
          \x20         persist-credentials: false\n"
     );
-    if provider == StoreProvider::Aws {
+    if credentials == WorkflowCredentials::AwsRole {
         out.push_str(
             "      - uses: aws-actions/configure-aws-credentials@8df5847569e6427dd6c4fb1cf565c83acfa8afa7 # v6.0.0\n\
              \x20       with:\n\
@@ -85,16 +87,11 @@ pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provid
     }
     let version = env!("CARGO_PKG_VERSION");
     let _ = writeln!(out, "      - uses: OWNER/batchplan@v{version}");
-    let secrets: &[&str] = match provider {
-        StoreProvider::Oss => &["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"],
-        StoreProvider::S3 => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
-        StoreProvider::Aws | StoreProvider::Sandbox => &[],
-    };
-    if !secrets.is_empty() {
+    if let WorkflowCredentials::Secrets(secrets) = credentials {
         out.push_str("        env:\n");
-    }
-    for secret in secrets {
-        let _ = writeln!(out, "          {secret}: ${{{{ secrets.{secret} }}}}");
+        for secret in secrets {
+            let _ = writeln!(out, "          {secret}: ${{{{ secrets.{secret} }}}}");
+        }
     }
     let _ = write!(
         out,

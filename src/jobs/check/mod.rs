@@ -23,7 +23,8 @@ use crate::engine::{
 use crate::manifest::{FileLocation, Manifest, ManifestError, ManifestSource};
 use crate::operation::{ObjectAspect, Operation, OperationSet};
 use crate::plan::Plan;
-use crate::plan::policy::{PolicyLanguage, works_on_versions};
+use crate::plan::policy::works_on_versions;
+use crate::provider::{PolicyLanguage, ProviderRules};
 use crate::report::{ReportPublishError, check_report_location};
 
 use super::hints::format_count;
@@ -105,7 +106,7 @@ pub async fn check(
     tell: &mut dyn FnMut(&PermissionFinding),
 ) -> Option<BucketName> {
     let reading: Arc<dyn Store> = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
-    let (operations, language) = (plan.operations(), PolicyLanguage::of(plan.store.provider));
+    let (operations, language) = (plan.operations(), ProviderRules::of(plan.store.provider).policy_language);
     let of_versions = works_on_versions(plan);
     let mut checker = PermissionChecker { language, uses_versions: of_versions, stop_reason: None, on_finding: tell };
     let first = checker.check_manifest(&plan.manifest, &reading).await;

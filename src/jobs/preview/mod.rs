@@ -20,11 +20,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use batchplan_store::task::StoreError;
-use batchplan_store::{ReadOnlyStore, Store, StoreProvider};
+use batchplan_store::{ReadOnlyStore, Store};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::diff::{Prediction, PredictionTotals, Predictor, RestoreService, busiest_directory};
+use crate::diff::{Prediction, PredictionTotals, Predictor, busiest_directory};
 use crate::engine::ServerCheckFailure;
 use crate::estimate::JobWorkload;
 use crate::manifest::{
@@ -33,6 +33,7 @@ use crate::manifest::{
 };
 use crate::plan::Plan;
 
+use crate::provider::{ClassPricing, ProviderRules};
 use object_reads::PreviewTotals;
 
 pub use examples::ExampleSet;
@@ -203,7 +204,7 @@ impl Previewer<'_> {
         let named = surveyed.sample.iter().map(|it| &it.object.bucket);
         let buckets = PlanBuckets::query(self.plan, &*self.store, named, self.stop).await;
         let (server, refusal) = self.check_server(&surveyed.sample).await?;
-        let judge = Predictor::new(self.plan.operations(), RestoreService::from(self.plan.store.provider));
+        let judge = Predictor::new(self.plan.operations(), ProviderRules::of(self.plan.store.provider).restore_service);
         let sampled = surveyed.sample.len() as u64;
         let busiest = busiest_directory(surveyed.sample.iter().map(|it| &it.object))
             .map(|(bucket, folder, count)| (bucket, folder, count, sampled));
@@ -241,11 +242,10 @@ impl Previewer<'_> {
     /// Returns whether the storage class of an object affects what its requests cost.
     fn needs_storage_class(&self, judge: &Predictor) -> bool {
         let tags_alone = self.plan.operations.iter().all(|it| it.aspect() == crate::operation::ObjectAspect::Tags);
-        match self.plan.store.provider {
-            // Writing tags costs the same for every class; reading them does not.
-            StoreProvider::Aws => !tags_alone || judge.reads_tags(),
-            StoreProvider::Oss => true,
-            StoreProvider::S3 | StoreProvider::Sandbox => {
+        match ProviderRules::of(self.plan.store.provider).class_pricing {
+            ClassPricing::AllButTagWrites => !tags_alone || judge.reads_tags(),
+            ClassPricing::AllRequests => true,
+            ClassPricing::OnlyPlanPrices => {
                 let priced = self.plan.prices.book.is_some() || self.plan.prices.file.is_some();
                 priced && !tags_alone
             }

@@ -6,9 +6,7 @@ use std::time::Duration;
 use batchplan_store::object::BucketName;
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::timeouts::scaled;
-use batchplan_store::{
-    BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, Store, StoreProvider, TagLifecycleRule,
-};
+use batchplan_store::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, Store, TagLifecycleRule};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +15,7 @@ use crate::diff::PredictionTotals;
 use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
 use crate::operation::ObjectAspect;
 use crate::plan::Plan;
+use crate::provider::{AspectSupport, ProviderRules};
 
 /// The maximum number of objects that OSS recommends for one job.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
@@ -67,7 +66,7 @@ impl PlanBuckets {
             let questions = [
                 (BucketSetting::TagRules, about(ObjectAspect::Tags)),
                 (BucketSetting::Versioning, true),
-                (BucketSetting::Ownership, about(ObjectAspect::Acl) && plan.store.provider != StoreProvider::Oss),
+                (BucketSetting::Ownership, about(ObjectAspect::Acl)),
             ];
             for (question, _) in questions.into_iter().filter(|(_, matters)| *matters) {
                 let answer = tokio::select! {
@@ -163,12 +162,12 @@ pub(super) fn unchecked_server_warning(plan: &Plan, look: ServerCheckStatus) -> 
 pub fn plan_warnings(plan: &Plan) -> Vec<String> {
     let mut found: Vec<_> = plan.operations.iter().filter_map(|operation| operation.details().warning).collect();
     found.extend(server_check_off_warning(plan).map(str::to_owned));
-    let acls = plan.operations.iter().any(|operation| operation.aspect() == ObjectAspect::Acl);
-    if acls && plan.store.provider == StoreProvider::S3 {
-        found.push(
-            "some S3-compatible servers do not support object ACLs: MinIO ignores `private` and rejects other values"
-                .to_owned(),
-        );
+    let rules = ProviderRules::of(plan.store.provider);
+    for aspect in ObjectAspect::ALL {
+        let is_changed = plan.operations.iter().any(|operation| operation.aspect() == aspect);
+        if let (true, AspectSupport::Partial(warning)) = (is_changed, rules.supports(aspect)) {
+            found.push(warning.to_owned());
+        }
     }
     found
 }

@@ -1,11 +1,10 @@
 //! `[manifest]`: exactly one source, and a filter that the source can answer.
 
-use batchplan_store::StoreProvider;
 use batchplan_store::object::{ObjectKey, StorageClass};
 use jiff::Timestamp;
 
 use super::file_location::{FileLocationKeys, etag};
-use super::{PlanCheckContext, bucket, report_conflict, report_not_allowed};
+use super::{PlanCheckContext, bucket, key_span, report_conflict, report_not_allowed};
 use crate::diagnostics::FileProblem;
 use crate::manifest::{
     CsvField, Filter, InventoryDialect, InventorySelector, KeyGlobs, ListedVersions, Manifest, ManifestSource,
@@ -16,24 +15,6 @@ use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
 use crate::plan::safe_text::nearest;
 use crate::plan::tables::{CsvTable, EarlierReportTable, FilterTable, InventoryTable, ManifestTable, PrefixTable};
 use crate::plan::value_types::{AgeValue, EnumValue, KeyGlobValue, ListValue, TextValue};
-
-/// The storage classes of AWS S3.
-const AWS_CLASSES: &[&str] = &[
-    "STANDARD",
-    "REDUCED_REDUNDANCY",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER",
-    "GLACIER_IR",
-    "DEEP_ARCHIVE",
-    "OUTPOSTS",
-    "SNOW",
-    "EXPRESS_ONEZONE",
-];
-
-/// The storage classes of OSS.
-const OSS_CLASSES: &[&str] = &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"];
 
 pub(super) fn check(
     at: &SpannedValue<ManifestTable>,
@@ -72,10 +53,6 @@ fn check_one_source(at: &SpannedValue<ManifestTable>, walk: &mut PlanParser) {
         }
         walk.push(problem);
     }
-}
-
-fn key_span<T>(field: &ParsedField<T>) -> Option<TextSpan> {
-    field.present().map(|at| at.key.clone())
 }
 
 fn prefix(table: &PrefixTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<ManifestSource> {
@@ -176,7 +153,7 @@ fn inventory(
     }
     let object = inventory_object(table, walk);
     let bucket = bucket::check(table.bucket.present()?, context, walk)?;
-    let dialect = if context.is_provider(StoreProvider::Oss) { InventoryDialect::Oss } else { InventoryDialect::Aws };
+    let dialect = context.rules.map_or(InventoryDialect::Aws, |rules| rules.inventory);
     Some(ManifestSource::Inventory { bucket, selector: object?, dialect })
 }
 
@@ -329,11 +306,7 @@ fn storage_classes(
                 .help("add at least one class, or remove it to select all objects"),
         );
     }
-    let known = match context.provider {
-        Some(StoreProvider::Aws) => AWS_CLASSES,
-        Some(StoreProvider::Oss) => OSS_CLASSES,
-        _ => &[],
-    };
+    let known = context.rules.map_or(&[][..], |rules| rules.storage_classes);
     for class in classes {
         let TextValue(name) = &class.value;
         if known.is_empty() || known.contains(&name.as_str()) {

@@ -8,26 +8,26 @@ mod notify;
 mod operation;
 mod recurring;
 mod report;
-pub(super) mod role;
+mod role;
 mod store;
 mod tags;
 
 use std::path::{Path, PathBuf};
 
-use batchplan_store::StoreProvider;
 use jiff::Timestamp;
 
-use super::parser::{ParsedField, PlanParser, SpannedValue};
+use super::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
 use super::tables::PlanTable;
 use super::{CanonicalForm, JobLimits, JobSettings, Plan, PriceSettings, StateUrl};
 use crate::diagnostics::FileProblem;
+use crate::provider::ProviderRules;
 
 pub(super) use endpoint::{EndpointError, EndpointUrl};
 
 /// The inputs that the rules depend on.
 struct PlanCheckContext<'a> {
-    /// `None` if the plan does not name a valid provider. The rules of providers are then skipped.
-    provider: Option<StoreProvider>,
+    /// The rules of the plan's provider. `None` if it does not name a valid one; these rules are then skipped.
+    rules: Option<&'static ProviderRules>,
     /// The folder that relative paths are resolved against.
     folder: &'a Path,
     /// The time that ages are counted back from.
@@ -35,10 +35,6 @@ struct PlanCheckContext<'a> {
 }
 
 impl PlanCheckContext<'_> {
-    fn is_provider(&self, provider: StoreProvider) -> bool {
-        self.provider == Some(provider)
-    }
-
     /// Resolves a path of the plan against its folder. Warns if there is no such file.
     fn resolve_file(
         &self,
@@ -61,7 +57,7 @@ impl PlanCheckContext<'_> {
 /// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
 pub(super) fn check(file: &PlanTable, folder: &Path, now: Timestamp, walk: &mut PlanParser) -> Option<Plan> {
     let provider = file.store.value().and_then(|store| store.provider.value()).map(|name| name.0);
-    let context = PlanCheckContext { provider, folder, now };
+    let context = PlanCheckContext { rules: provider.map(ProviderRules::of), folder, now };
     let store = file.store.value().map(|table| store::check(table, &context, walk));
     let manifest = file.manifest.present().map(|table| manifest::check(table, &context, walk));
     let operations = file.operation.present().map(|table| operation::check(table, &context, walk));
@@ -162,6 +158,10 @@ fn report_conflict<A, B>(
     let (upper, lower) =
         if first.key.start <= second.key.start { (&first.key, &second.key) } else { (&second.key, &first.key) };
     walk.push(FileProblem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
+}
+
+fn key_span<T>(field: &ParsedField<T>) -> Option<TextSpan> {
+    field.present().map(|at| at.key.clone())
 }
 
 /// Reports a key that is not allowed beside another.

@@ -2,18 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use batchplan_store::StoreProvider;
 use batchplan_store::object::{ObjectAcl, RestoreRequest, TagSet};
 
-use super::{PlanCheckContext, report_conflict, tags};
+use super::{PlanCheckContext, key_span, report_conflict, tags};
 use crate::diagnostics::FileProblem;
 use crate::operation::Operation;
-use crate::plan::parser::{PlanParser, SpannedValue};
+use crate::plan::parser::{PlanParser, SpannedValue, TextSpan};
 use crate::plan::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
 use crate::plan::value_types::{ListValue, TextValue};
-
-/// The maximum time that OSS keeps a restored copy, in days.
-const MAX_OSS_DAYS: u32 = 365;
+use crate::provider::{AspectSupport, ProviderRules};
 
 /// Checks the operations. They are returned in the order of the schema, so the order of tables in a plan means nothing.
 pub(super) fn check(
@@ -47,16 +44,30 @@ pub(super) fn check(
     let delete = delete_object_tagging.value().map(|delete| delete_tags(delete, context, walk));
     let acl = put_object_acl.value().and_then(|table| acl(table, context, walk));
     let restore = restore_object.value().and_then(|table| restore(table, context, walk));
-    [
-        put.map(Operation::PutTagging),
-        add.map(Operation::AddTagging),
-        delete.map(Operation::DeleteTagging),
-        acl.map(Operation::PutAcl),
-        restore.map(Operation::Restore),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let operations = [
+        (key_span(put_object_tagging), put.map(Operation::PutTagging)),
+        (key_span(add_object_tagging), add.map(Operation::AddTagging)),
+        (key_span(delete_object_tagging), delete.map(Operation::DeleteTagging)),
+        (key_span(put_object_acl), acl.map(Operation::PutAcl)),
+        (key_span(restore_object), restore.map(Operation::Restore)),
+    ];
+    for (key, operation) in &operations {
+        if let (Some(rules), Some(key), Some(operation)) = (context.rules, key, operation) {
+            check_support(rules, operation, key, walk);
+        }
+    }
+    operations.into_iter().filter_map(|(_, operation)| operation).collect()
+}
+
+/// Reports an operation on an aspect that the provider's objects do not have.
+fn check_support(rules: &ProviderRules, operation: &Operation, key: &TextSpan, walk: &mut PlanParser) {
+    if let AspectSupport::Missing(help) = rules.supports(operation.aspect()) {
+        walk.push(
+            FileProblem::new(format!("{} does not support `{}`", rules.service, operation.name()))
+                .label(key.clone(), "not supported by this provider")
+                .help(help),
+        );
+    }
 }
 
 fn check_contradictions(table: &OperationTable, walk: &mut PlanParser) {
@@ -119,7 +130,7 @@ fn delete_tags(table: &DeleteTagsTable, context: &PlanCheckContext<'_>, walk: &m
 fn acl(table: &AclTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<ObjectAcl> {
     let at = table.acl.present()?;
     let acl = at.value.0;
-    if acl == ObjectAcl::Default && context.provider.is_some_and(|provider| provider != StoreProvider::Oss) {
+    if acl == ObjectAcl::Default && context.rules.is_some_and(|rules| !rules.has_default_acl) {
         walk.push(
             FileProblem::new("only OSS has the ACL `default`")
                 .label(at.span.clone(), "not supported by this provider")
@@ -142,12 +153,40 @@ fn acl(table: &AclTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) 
 
 fn restore(table: &RestoreTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<RestoreRequest> {
     let days = table.days.present()?;
-    if context.is_provider(StoreProvider::Oss) && days.value.0 > MAX_OSS_DAYS {
+    if let Some((rules, limit)) = context.rules.and_then(|rules| Some((rules, rules.restore_days?)))
+        && days.value.0 > limit.max
+    {
         walk.push(
             FileProblem::new("`days` is out of range")
-                .label(days.span.clone(), "too long for OSS")
-                .help(format!("from 1 to {MAX_OSS_DAYS} on OSS; 1 to 7 for the Archive class")),
+                .label(days.span.clone(), format!("too long for {}", rules.service))
+                .help(limit.help),
         );
     }
     Some(RestoreRequest { days: days.value.0, tier: table.tier.value().map(|tier| tier.0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use batchplan_store::StoreProvider;
+
+    use super::*;
+    use crate::operation::ObjectAspect;
+
+    #[test]
+    fn an_aspect_that_the_provider_does_not_have_is_reported() {
+        let aspect_support = |aspect| match aspect {
+            ObjectAspect::Restoration => AspectSupport::Missing("remove it"),
+            _ => AspectSupport::Full,
+        };
+        let rules = ProviderRules { aspect_support, ..ProviderRules::of(StoreProvider::S3).clone() };
+        let mut walk = PlanParser::default();
+        let restore = Operation::Restore(RestoreRequest { days: 1, tier: None });
+        for operation in [Operation::PutAcl(ObjectAcl::Private), restore] {
+            check_support(&rules, &operation, &(0..1), &mut walk);
+        }
+        let (problems, _) = walk.finish();
+        let titles: Vec<_> = problems.iter().map(FileProblem::title).collect();
+        assert_eq!(titles, ["this server does not support `restore_object`"]);
+        assert!(!problems.iter().any(FileProblem::is_warning));
+    }
 }

@@ -19,7 +19,7 @@ pub(super) fn check(
         return ReportSpec {
             location: None,
             scope: defaults::scope(false),
-            format: defaults::format(context.provider),
+            format: defaults::format(context.rules),
             keep_local: true,
         };
     };
@@ -38,7 +38,7 @@ pub(super) fn check(
     ReportSpec {
         location: bucket.filter(|_| enabled).map(|bucket| ReportLocation { bucket, prefix }),
         scope: table.scope.value().map_or(defaults::scope(enabled), |scope| scope.0),
-        format: table.format.value().map_or(defaults::format(context.provider), |format| format.0),
+        format: table.format.value().map_or(defaults::format(context.rules), |format| format.0),
         keep_local: table.keep_local.value().copied().unwrap_or(true),
     }
 }

@@ -5,22 +5,23 @@ use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 use super::endpoint::{EndpointError, EndpointUrl};
 use super::{PlanCheckContext, report_not_allowed, role};
 use crate::diagnostics::FileProblem;
-use crate::plan::defaults;
 use crate::plan::parser::{PlanParser, SpannedValue};
 use crate::plan::tables::StoreTable;
-use crate::plan::value_types::TextValue;
+use crate::plan::value_types::{EnumValue, TextValue};
+use crate::provider::{ProviderRules, StoreKey};
 
 /// Checks `[store]`. Without a valid provider, only the form of the endpoint is checked.
 pub(super) fn check(table: &StoreTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<StoreConfig> {
     let endpoint = endpoint(table, walk);
     let provider = table.provider.present()?;
-    check_required_keys(table, provider, walk);
+    let rules = ProviderRules::of(provider.value.0);
+    check_required_keys(table, provider, rules, walk);
     check_sandbox_keys(table, provider.value.0, walk);
     let region = region(table, provider.value.0, walk);
     let addressing = addressing(table, provider.value.0, endpoint.as_ref(), walk);
     let role_arn = role::check(&table.role_arn, provider.value.0, walk);
     let data = table.data.value().map(|path| context.folder.join(&path.0));
-    let fill = table.fill.present().filter(|_| provider.value.0 == StoreProvider::Sandbox);
+    let fill = table.fill.present().filter(|_| provider.value.0.is_built_in());
     let fill = fill.map(|at| context.resolve_file(at, walk));
     Some(StoreConfig {
         provider: provider.value.0,
@@ -34,37 +35,30 @@ pub(super) fn check(table: &StoreTable, context: &PlanCheckContext<'_>, walk: &m
 }
 
 /// Reports required keys of the provider that are missing.
-fn check_required_keys<T>(table: &StoreTable, provider: &SpannedValue<T>, walk: &mut PlanParser) {
-    let Some(name) = table.provider.value().map(|provider| provider.0) else { return };
-    let mut need = |absent: bool, key: &str, help: &str| {
-        if absent {
+fn check_required_keys(
+    table: &StoreTable,
+    provider: &SpannedValue<EnumValue<StoreProvider>>,
+    rules: &ProviderRules,
+    walk: &mut PlanParser,
+) {
+    for required in rules.required_keys {
+        let is_absent = match required.key {
+            StoreKey::Endpoint => table.endpoint.is_absent(),
+            StoreKey::Region => table.region.is_absent(),
+            StoreKey::Data => table.data.is_absent(),
+        };
+        if is_absent {
             walk.push(
-                FileProblem::new(format!("`{key}` is missing in [store]"))
-                    .label(provider.span.clone(), format!("required for {}", name.as_str()))
-                    .help(help),
+                FileProblem::new(format!("`{}` is missing in [store]", required.key.as_str()))
+                    .label(provider.span.clone(), format!("required for {}", provider.value.0.as_str()))
+                    .help(required.help),
             );
-        }
-    };
-    match name {
-        StoreProvider::Aws => {}
-        StoreProvider::Oss => {
-            let help = "add `endpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"`, with your region";
-            need(table.endpoint.is_absent(), "endpoint", help);
-            need(table.region.is_absent(), "region", "add your region, such as `region = \"cn-hangzhou\"`");
-        }
-        StoreProvider::S3 => {
-            let help = "add `endpoint = \"https://...\"`, the URL of the server";
-            need(table.endpoint.is_absent(), "endpoint", help);
-        }
-        StoreProvider::Sandbox => {
-            let help = "add `data = \"...\"`, the folder that holds the sandbox's state";
-            need(table.data.is_absent(), "data", help);
         }
     }
 }
 
 fn check_sandbox_keys(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) {
-    if provider == StoreProvider::Sandbox {
+    if provider.is_built_in() {
         let help = "remove it: the sandbox runs inside batchplan";
         report_not_allowed(&table.endpoint, "the sandbox has no endpoint", help, walk);
         return;
@@ -76,12 +70,15 @@ fn check_sandbox_keys(table: &StoreTable, provider: StoreProvider, walk: &mut Pl
 }
 
 fn region(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) -> Option<String> {
-    let Some(at) = table.region.present() else { return defaults::region(provider).map(str::to_owned) };
+    let Some(at) = table.region.present() else {
+        return provider.profile().region.default_region().map(str::to_owned);
+    };
     let TextValue(region) = &at.value;
-    if let (StoreProvider::Oss, Some(bare)) = (provider, region.strip_prefix("oss-")) {
+    let endpoint_prefix = ProviderRules::of(provider).endpoint_name_prefix;
+    if let Some((prefix, bare)) = endpoint_prefix.and_then(|prefix| Some((prefix, region.strip_prefix(prefix)?))) {
         walk.push(
             FileProblem::new("this is an endpoint name, not a region")
-                .label(at.span.clone(), "starts with `oss-`")
+                .label(at.span.clone(), format!("starts with `{prefix}`"))
                 .help(format!("write `region = \"{bare}\"`")),
         );
     } else if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
@@ -135,17 +132,17 @@ fn addressing(
     walk: &mut PlanParser,
 ) -> AddressingStyle {
     let by_ip = endpoint.is_some_and(|endpoint| endpoint.ip().is_some());
+    let rules = ProviderRules::of(provider);
     // A server that speaks OSS's API at an IP address is not a region of OSS. OSS's SDKs use path addressing there as
     // well.
-    let default =
-        if by_ip && provider == StoreProvider::Oss { AddressingStyle::Path } else { defaults::addressing(provider) };
+    let default = if by_ip && rules.path_only_at_ip { AddressingStyle::Path } else { provider.profile().addressing };
     let addressing = table.addressing.value().map_or(default, |name| name.0);
-    if let (StoreProvider::Oss, AddressingStyle::Path, false, Some(at)) =
-        (provider, addressing, by_ip, table.addressing.present())
+    if let (true, AddressingStyle::Path, false, Some(at)) =
+        (rules.path_only_at_ip, addressing, by_ip, table.addressing.present())
     {
         walk.push(
-            FileProblem::new("OSS does not support path addressing")
-                .label(at.span.clone(), "rejected by OSS")
+            FileProblem::new(format!("{} does not support path addressing", rules.service))
+                .label(at.span.clone(), format!("rejected by {}", rules.service))
                 .help("remove it: the default is \"virtual\""),
         );
     }

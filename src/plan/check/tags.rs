@@ -1,7 +1,6 @@
 //! Tags: limits on their number, length and characters. Sources: the tables of limits in the tagging pages of AWS and
 //! OSS.
 
-use batchplan_store::StoreProvider;
 use batchplan_store::object::{MAX_TAGS, TagSet};
 
 use super::PlanCheckContext;
@@ -15,9 +14,6 @@ const MAX_KEY_CHARS: usize = 128;
 
 /// The maximum length of a tag value, in characters.
 const MAX_VALUE_CHARS: usize = 256;
-
-/// The maximum size of all tag keys and values of an object on OSS, in bytes of UTF-8.
-const MAX_OSS_BYTES: usize = 1024;
 
 /// Checks tags to set.
 pub(super) fn check(at: &SpannedValue<TagsValue>, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> TagSet {
@@ -41,11 +37,13 @@ pub(super) fn check(at: &SpannedValue<TagsValue>, context: &PlanCheckContext<'_>
         );
     }
     let bytes: usize = tags.iter().map(|(key, value)| key.value.len() + value.value.len()).sum();
-    if context.is_provider(StoreProvider::Oss) && bytes > MAX_OSS_BYTES {
+    if let Some((rules, max)) = context.rules.and_then(|rules| Some((rules, rules.tags.max_bytes?)))
+        && bytes > max
+    {
         walk.push(
             FileProblem::new("the tags are too large in total")
                 .label(at.span.clone(), format!("{bytes} bytes of keys and values"))
-                .help(format!("OSS allows at most {MAX_OSS_BYTES} bytes")),
+                .help(format!("{} allows at most {max} bytes", rules.service)),
         );
     }
     tags.iter().map(|(key, value)| (key.value.as_str(), value.value.as_str())).collect()
@@ -62,8 +60,8 @@ pub(super) fn check_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'
         );
     }
     let reserved = key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
-    if reserved && !context.is_provider(StoreProvider::Oss) {
-        report_unless_compatible(
+    if reserved && context.rules.is_none_or(|rules| rules.tags.reserves_aws_keys) {
+        report_unless_lenient(
             FileProblem::new("a tag key is reserved")
                 .label(span.clone(), "starts with `aws:`")
                 .help("only AWS can set and remove `aws:` tags"),
@@ -87,14 +85,14 @@ fn check_value(value: &SpannedValue<String>, context: &PlanCheckContext<'_>, wal
 }
 
 fn check_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
-    let Some(provider) = context.provider else { return };
-    let allowed = if provider == StoreProvider::Oss { "_.:/=+-" } else { "_.:/=+-@" };
+    let Some(rules) = context.rules else { return };
+    let allowed = rules.tags.symbols;
     let Some(odd) = text.chars().find(|c| !(c.is_alphabetic() || c.is_numeric() || *c == ' ' || allowed.contains(*c)))
     else {
         return;
     };
     let spaced: Vec<_> = allowed.chars().map(String::from).collect();
-    report_unless_compatible(
+    report_unless_lenient(
         FileProblem::new("a tag contains an invalid character")
             .label(span.clone(), format!("`{}`", quote_for_message(&odd.to_string())))
             .help(format!("allowed are letters, digits, spaces and {}", spaced.join(" "))),
@@ -104,6 +102,6 @@ fn check_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<'_>,
 }
 
 /// Reports a problem; only as a warning for S3-compatible servers, which may be less strict than S3.
-fn report_unless_compatible(problem: FileProblem, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
-    walk.push(if context.is_provider(StoreProvider::S3) { problem.warning() } else { problem });
+fn report_unless_lenient(problem: FileProblem, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
+    walk.push(if context.rules.is_some_and(|rules| rules.is_lenient) { problem.warning() } else { problem });
 }

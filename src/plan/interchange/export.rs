@@ -9,33 +9,14 @@ use crate::completion::ReportFormat;
 use crate::diagnostics::FileProblem;
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource};
 use crate::operation::{Operation, ServiceGap};
-use crate::plan::check::role;
 use crate::plan::safe_text::quote_for_message;
 use crate::plan::{JobLimits, Plan};
+use crate::provider::{BatchService, ProviderRules};
 
 /// The maximum length of a client request token at both services, in characters.
 const MAX_TOKEN_CHARS: usize = 64;
 
-/// A managed batch service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchService {
-    /// OSS Batch Operations: the XML of a `CreateJobRequest`.
-    Oss,
-    /// S3 Batch Operations: the JSON input of `aws s3control create-job`.
-    Aws,
-}
-
 impl BatchService {
-    /// Returns the service for a provider's objects, if there is one.
-    #[must_use]
-    pub fn of(provider: StoreProvider) -> Option<Self> {
-        match provider {
-            StoreProvider::Oss => Some(Self::Oss),
-            StoreProvider::Aws => Some(Self::Aws),
-            StoreProvider::S3 | StoreProvider::Sandbox => None,
-        }
-    }
-
     /// Returns the file name extension of its requests.
     #[must_use]
     pub fn extension(self) -> &'static str {
@@ -321,7 +302,8 @@ impl ExportCheck {
 
     fn role_arn(&mut self, plan: &Plan, beside: &ExportOptions) -> Option<String> {
         let provider = self.service.provider();
-        let example = role::example_role_arn(provider);
+        let format = &ProviderRules::of(provider).role_arn;
+        let example = format.example;
         match (&plan.store.role_arn, &beside.role_arn) {
             (Some(own), Some(given)) if own != given => {
                 let title = "`--role-arn` differs from `role_arn` in [store]";
@@ -330,7 +312,7 @@ impl ExportCheck {
             }
             (Some(arn), _) => Some(arn.clone()),
             (None, Some(arn)) => {
-                let Some(wrong) = role::role_arn_problem(arn, provider) else { return Some(arn.clone()) };
+                let Some(wrong) = (format.problem)(arn) else { return Some(arn.clone()) };
                 let title = format!("invalid `--role-arn` for {}: {wrong}", provider.as_str());
                 self.problems.push(FileProblem::new(title).help(format!("for example: `--role-arn {example}`")));
                 None

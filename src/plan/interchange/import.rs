@@ -5,16 +5,16 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::export::{BatchService, ExportOptions, export};
+use super::export::{ExportOptions, export};
 use super::toml_writer::{SpannedText, TomlWriter, ValueOrigin};
 use super::tree::{DocumentNode, ImportPass, NodeMembers};
 use super::{import_aws, import_oss, json_tree, xml_tree};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::manifest::{FileLocation, InventorySelector, ManifestSource};
 use crate::operation::{FieldKind, Operation, OperationField};
-use crate::plan::check::role;
 use crate::plan::safe_text::{mask_for_excerpts, quote_for_message};
 use crate::plan::{self, Plan};
+use crate::provider::{BatchService, ProviderRules};
 
 /// The maximum size of a request, in bytes. Real requests have a few thousand at most.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -80,7 +80,7 @@ pub(super) fn placeholder_options(plan: &Plan) -> ExportOptions {
         ManifestSource::Csv { location: FileLocation::Object { etag: None, .. }, .. }
             | ManifestSource::Inventory { selector: InventorySelector::Exact { etag: None, .. }, .. }
     );
-    let role_arn = role::example_role_arn(plan.store.provider).to_owned();
+    let role_arn = ProviderRules::of(plan.store.provider).role_arn.example.to_owned();
     ExportOptions {
         role_arn: plan.store.role_arn.is_none().then_some(role_arn),
         account_id: None,

@@ -1,6 +1,5 @@
 //! Imports the input of `aws s3control create-job` as a plan.
 
-use super::export::BatchService;
 use super::import::{
     ImportOptions, node_origin, write_head, write_job, write_operation, write_report_switches, write_store,
     write_text_key,
@@ -10,6 +9,7 @@ use super::tree::{DocumentNode, ImportPass, NodeMembers};
 use super::{AWS_CSV, AWS_REPORT};
 use crate::plan::safe_text::quote_for_message;
 use crate::plan::xml::AWS_INVENTORY;
+use crate::provider::BatchService;
 
 /// The keys of a request.
 const ROOT: [&str; 10] = [

@@ -1,6 +1,5 @@
 //! Imports a `CreateJobRequest` of OSS Batch Operations as a plan.
 
-use super::export::BatchService;
 use super::import::{
     ImportOptions, write_head, write_job, write_operation, write_report_switches, write_store, write_text_key,
 };
@@ -8,6 +7,7 @@ use super::toml_writer::{SpannedText, TomlWriter};
 use super::tree::{DocumentNode, ImportPass, NodeMembers};
 use crate::plan::safe_text::quote_for_message;
 use crate::plan::xml::{OSS_CSV, OSS_INVENTORY};
+use crate::provider::BatchService;
 
 /// The elements of a request, in the order of the service's samples.
 const ROOT: [&str; 9] = [

@@ -24,7 +24,7 @@ mod toml_writer;
 mod tree;
 mod xml_tree;
 
-pub use export::{BatchService, ExportOptions, ExportedRequests, export};
+pub use export::{ExportOptions, ExportedRequests, export};
 pub use import::{ImportOptions, MAX_REQUEST_BYTES, import};
 
 /// The format of an AWS CSV manifest.

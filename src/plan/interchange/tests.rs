@@ -9,6 +9,7 @@ use super::tree::{DocumentNode, MAX_DEPTH, NodeContent};
 use super::*;
 use crate::plan::Plan;
 use crate::plan::xml::is_xml_char;
+use crate::provider::BatchService;
 
 const NOW: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 

@@ -116,6 +116,17 @@ impl StoreProvider {
     }
 }
 
+impl RegionSource {
+    /// Returns the region that the provider has by default.
+    #[must_use]
+    pub fn default_region(self) -> Option<&'static str> {
+        match self {
+            Self::Default(region) => Some(region),
+            Self::Plan | Self::Environment => None,
+        }
+    }
+}
+
 impl ServiceHosts {
     /// Returns whether a host is the service's own.
     pub(crate) fn contains(&self, host: &str) -> bool {

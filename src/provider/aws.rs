@@ -1,0 +1,47 @@
+//! AWS S3.
+
+use super::role_arn::AWS_ROLES;
+use super::{
+    BatchService, ClassPricing, PolicyLanguage, ProviderRules, RestoreService, TagLimits, WorkflowCredentials,
+    has_all_aspects,
+};
+use crate::completion::ReportFormat;
+use crate::manifest::InventoryDialect;
+
+pub(super) static RULES: ProviderRules = ProviderRules {
+    description: "AWS S3",
+    service: "AWS S3",
+    required_keys: &[],
+    credentials_help: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them",
+    role_arn: AWS_ROLES,
+    endpoint_name_prefix: None,
+    path_only_at_ip: false,
+    is_lenient: false,
+    bucket_dot_problem: None,
+    tags: TagLimits { symbols: "_.:/=+-@", max_bytes: None, reserves_aws_keys: true },
+    has_default_acl: false,
+    restore_days: None,
+    storage_classes: &[
+        "STANDARD",
+        "REDUCED_REDUNDANCY",
+        "STANDARD_IA",
+        "ONEZONE_IA",
+        "INTELLIGENT_TIERING",
+        "GLACIER",
+        "GLACIER_IR",
+        "DEEP_ARCHIVE",
+        "OUTPOSTS",
+        "SNOW",
+        "EXPRESS_ONEZONE",
+    ],
+    aspect_support: has_all_aspects,
+    restore_service: RestoreService::Aws,
+    inventory: InventoryDialect::Aws,
+    report_format: ReportFormat::Aws,
+    policy_language: PolicyLanguage::Iam,
+    batch_service: Some(BatchService::Aws),
+    class_pricing: ClassPricing::AllButTagWrites,
+    unpriced: None,
+    workflow: WorkflowCredentials::AwsRole,
+    template: include_str!("aws.toml"),
+};

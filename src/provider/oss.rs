@@ -1,0 +1,41 @@
+//! Alibaba Cloud OSS.
+
+use super::role_arn::OSS_ROLES;
+use super::{
+    BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit, RestoreService, StoreKey,
+    TagLimits, WorkflowCredentials, has_all_aspects,
+};
+use crate::completion::ReportFormat;
+use crate::manifest::InventoryDialect;
+
+pub(super) static RULES: ProviderRules = ProviderRules {
+    description: "Alibaba Cloud OSS",
+    service: "OSS",
+    required_keys: &[
+        RequiredKey {
+            key: StoreKey::Endpoint,
+            help: "add `endpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"`, with your region",
+        },
+        RequiredKey { key: StoreKey::Region, help: "add your region, such as `region = \"cn-hangzhou\"`" },
+    ],
+    credentials_help: "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a plan never contains them",
+    role_arn: OSS_ROLES,
+    endpoint_name_prefix: Some("oss-"),
+    path_only_at_ip: true,
+    is_lenient: false,
+    bucket_dot_problem: Some("OSS does not allow dots"),
+    tags: TagLimits { symbols: "_.:/=+-", max_bytes: Some(1024), reserves_aws_keys: false },
+    has_default_acl: true,
+    restore_days: Some(RestoreDaysLimit { max: 365, help: "from 1 to 365 on OSS; 1 to 7 for the Archive class" }),
+    storage_classes: &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"],
+    aspect_support: has_all_aspects,
+    restore_service: RestoreService::Oss,
+    inventory: InventoryDialect::Oss,
+    report_format: ReportFormat::Oss,
+    policy_language: PolicyLanguage::Ram,
+    batch_service: Some(BatchService::Oss),
+    class_pricing: ClassPricing::AllRequests,
+    unpriced: None,
+    workflow: WorkflowCredentials::Secrets(&["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"]),
+    template: include_str!("oss.toml"),
+};

@@ -1,0 +1,48 @@
+//! Other servers with an S3-compatible API.
+
+use super::role_arn::COMPATIBLE_ROLES;
+use super::{
+    AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService, StoreKey, TagLimits,
+    WorkflowCredentials,
+};
+use crate::completion::ReportFormat;
+use crate::manifest::InventoryDialect;
+use crate::operation::ObjectAspect;
+
+pub(super) static RULES: ProviderRules = ProviderRules {
+    description: "Any other server that speaks S3",
+    service: "this server",
+    required_keys: &[RequiredKey {
+        key: StoreKey::Endpoint,
+        help: "add `endpoint = \"https://...\"`, the URL of the server",
+    }],
+    credentials_help: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them",
+    role_arn: COMPATIBLE_ROLES,
+    endpoint_name_prefix: None,
+    path_only_at_ip: false,
+    is_lenient: true,
+    bucket_dot_problem: None,
+    tags: TagLimits { symbols: "_.:/=+-@", max_bytes: None, reserves_aws_keys: true },
+    has_default_acl: false,
+    restore_days: None,
+    storage_classes: &[],
+    aspect_support,
+    restore_service: RestoreService::Other,
+    inventory: InventoryDialect::Aws,
+    report_format: ReportFormat::Oss,
+    policy_language: PolicyLanguage::Iam,
+    batch_service: None,
+    class_pricing: ClassPricing::OnlyPlanPrices,
+    unpriced: Some("this store: it is neither AWS S3 nor OSS"),
+    workflow: WorkflowCredentials::Secrets(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]),
+    template: include_str!("s3.toml"),
+};
+
+fn aspect_support(aspect: ObjectAspect) -> AspectSupport {
+    match aspect {
+        ObjectAspect::Acl => AspectSupport::Partial(
+            "some S3-compatible servers do not support object ACLs: MinIO ignores `private` and rejects other values",
+        ),
+        ObjectAspect::Tags | ObjectAspect::Restoration => AspectSupport::Full,
+    }
+}

@@ -1,0 +1,39 @@
+//! The object store built into the program. It follows the rules of AWS S3, but accepts any storage class.
+
+use super::role_arn::NO_ROLES;
+use super::{
+    ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService, StoreKey, TagLimits, WorkflowCredentials,
+    has_all_aspects,
+};
+use crate::completion::ReportFormat;
+use crate::manifest::InventoryDialect;
+
+pub(super) static RULES: ProviderRules = ProviderRules {
+    description: "The object store built into batchplan",
+    service: "the sandbox",
+    required_keys: &[RequiredKey {
+        key: StoreKey::Data,
+        help: "add `data = \"...\"`, the folder that holds the sandbox's state",
+    }],
+    // It has its own.
+    credentials_help: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them",
+    role_arn: NO_ROLES,
+    endpoint_name_prefix: None,
+    path_only_at_ip: false,
+    is_lenient: false,
+    bucket_dot_problem: None,
+    tags: TagLimits { symbols: "_.:/=+-@", max_bytes: None, reserves_aws_keys: true },
+    has_default_acl: false,
+    restore_days: None,
+    storage_classes: &[],
+    aspect_support: has_all_aspects,
+    restore_service: RestoreService::Aws,
+    inventory: InventoryDialect::Aws,
+    report_format: ReportFormat::Oss,
+    policy_language: PolicyLanguage::Iam,
+    batch_service: None,
+    class_pricing: ClassPricing::OnlyPlanPrices,
+    unpriced: Some("the sandbox"),
+    workflow: WorkflowCredentials::NotNeeded,
+    template: include_str!("sandbox.toml"),
+};
