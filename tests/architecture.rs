@@ -62,6 +62,10 @@ const FENCES: &[(&[&str], &[&str])] = &[
 /// The macros that only cli/ may call.
 const PRINTERS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
+/// The files besides the profiles that may name a provider: a request of a managed service is for its provider, and the
+/// scheme of a state URL selects one.
+const NAME_PROVIDERS: &[&str] = &["src/plan/interchange/export.rs", "src/plan/state_url.rs"];
+
 /// A file that is longer does more than one thing.
 const MOST_LINES: usize = 1000;
 
@@ -299,6 +303,25 @@ fn texts_and_comments_are_plain() {
     }
 }
 
+/// The providers that a file names although it may not. What it knows about one belongs in that provider's file.
+fn named_providers(path: &str, text: &str) -> Vec<String> {
+    if NAME_PROVIDERS.contains(&path) || path.contains("src/provider/") {
+        return Vec::new();
+    }
+    let code = without_tests(path, text);
+    code.split("StoreProvider::")
+        .skip(1)
+        .filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next())
+        .filter(|name| name.starts_with(char::is_uppercase) && !["ALL", "NAMES"].contains(name))
+        .map(|name| format!("names StoreProvider::{name}: ask its profile or its rules"))
+        .collect()
+}
+
+#[test]
+fn only_the_files_of_providers_name_one() {
+    assert_none(&sources(named_providers));
+}
+
 /// `fuzz/` compiles the fuzz targets of the tests into a package of its own, which no other test builds.
 #[test]
 fn the_coverage_fuzzers_have_every_crate_that_their_targets_use() {
@@ -413,6 +436,15 @@ mod the_checks {
         ] {
             assert_eq!(map_offences(lib), [expected]);
         }
+    }
+
+    #[test]
+    fn a_provider_that_is_named_is_found() {
+        let named = |text| named_providers("src/jobs/mod.rs", text).len();
+        assert_eq!(named("if x == StoreProvider::Oss {} match x { StoreProvider::S3 => {} }"), 2);
+        assert_eq!(named("use batchplan_store::StoreProvider; StoreProvider::ALL.len(); StoreProvider::NAMES"), 0);
+        assert_eq!(named("#[cfg(test)]\nmod tests {\n    const A: StoreProvider = StoreProvider::Aws;\n}"), 0);
+        assert_eq!(named_providers("src/provider/mod.rs", "StoreProvider::Aws"), Vec::<String>::new());
     }
 
     #[test]
