@@ -2,8 +2,8 @@
 
 use super::role_arn::AWS_ROLES;
 use super::{
-    BatchService, ClassPricing, PolicyLanguage, ProviderRules, RestoreService, TagLimits, WorkflowCredentials,
-    has_all_aspects,
+    AWS_CREDENTIALS_HELP, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RestoreService, S3_TAGS,
+    WorkflowCredentials, has_all_aspects,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
@@ -12,13 +12,13 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     description: "AWS S3",
     service: "AWS S3",
     required_keys: &[],
-    credentials_help: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them",
+    credentials_help: AWS_CREDENTIALS_HELP,
     role_arn: AWS_ROLES,
     endpoint_name_prefix: None,
     path_only_at_ip: false,
     is_lenient: false,
     bucket_dot_problem: None,
-    tags: TagLimits { symbols: "_.:/=+-@", max_bytes: None, reserves_aws_keys: true },
+    tags: S3_TAGS,
     has_default_acl: false,
     restore_days: None,
     storage_classes: &[

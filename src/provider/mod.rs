@@ -211,6 +211,13 @@ impl StoreKey {
     }
 }
 
+/// How to supply credentials in the variables of AWS, which S3 clients share.
+const AWS_CREDENTIALS_HELP: &str =
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them";
+
+/// The rules of S3 for tags.
+const S3_TAGS: TagLimits = TagLimits { symbols: "_.:/=+-@", max_bytes: None, reserves_aws_keys: true };
+
 /// The answer of a provider that has every aspect.
 fn has_all_aspects(_: ObjectAspect) -> AspectSupport {
     AspectSupport::Full

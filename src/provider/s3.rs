@@ -2,8 +2,8 @@
 
 use super::role_arn::COMPATIBLE_ROLES;
 use super::{
-    AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService, StoreKey, TagLimits,
-    WorkflowCredentials,
+    AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
+    S3_TAGS, StoreKey, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
@@ -16,13 +16,13 @@ pub(super) static RULES: ProviderRules = ProviderRules {
         key: StoreKey::Endpoint,
         help: "add `endpoint = \"https://...\"`, the URL of the server",
     }],
-    credentials_help: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them",
+    credentials_help: AWS_CREDENTIALS_HELP,
     role_arn: COMPATIBLE_ROLES,
     endpoint_name_prefix: None,
     path_only_at_ip: false,
     is_lenient: true,
     bucket_dot_problem: None,
-    tags: TagLimits { symbols: "_.:/=+-@", max_bytes: None, reserves_aws_keys: true },
+    tags: S3_TAGS,
     has_default_acl: false,
     restore_days: None,
     storage_classes: &[],

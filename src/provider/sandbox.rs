@@ -2,8 +2,8 @@
 
 use super::role_arn::NO_ROLES;
 use super::{
-    ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService, StoreKey, TagLimits, WorkflowCredentials,
-    has_all_aspects,
+    AWS_CREDENTIALS_HELP, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService, S3_TAGS, StoreKey,
+    WorkflowCredentials, has_all_aspects,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
@@ -15,14 +15,13 @@ pub(super) static RULES: ProviderRules = ProviderRules {
         key: StoreKey::Data,
         help: "add `data = \"...\"`, the folder that holds the sandbox's state",
     }],
-    // It has its own.
-    credentials_help: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never contains them",
+    credentials_help: AWS_CREDENTIALS_HELP,
     role_arn: NO_ROLES,
     endpoint_name_prefix: None,
     path_only_at_ip: false,
     is_lenient: false,
     bucket_dot_problem: None,
-    tags: TagLimits { symbols: "_.:/=+-@", max_bytes: None, reserves_aws_keys: true },
+    tags: S3_TAGS,
     has_default_acl: false,
     restore_days: None,
     storage_classes: &[],
