@@ -5,10 +5,13 @@
 //!
 //! # Adding a provider
 //!
-//! A provider with the S3 or OSS API is two files and a line in two registries: its `ProviderProfile` and its variant of
-//! `StoreProvider` in the store crate, and its [`ProviderRules`] and the line in [`ProviderRules::of`] here, with the
-//! `[store]` section that `batchplan init` writes for it. Neither struct has defaults, so that what is forgotten does not
-//! compile. The keys of `[store]` are described in `plan/tables.rs`.
+//! A provider with the S3 or OSS API is two files and a line in two registries: its `ProviderProfile` and its variant
+//! of `StoreProvider` in the store crate, and its [`ProviderRules`] and the line in [`ProviderRules::of`] here, with
+//! the `[store]` section that `batchplan init` writes for it. Neither struct has defaults, so that what is forgotten
+//! does not compile. The keys of `[store]` are described in `plan/tables.rs`.
+//!
+//! Whether objects have an aspect is a question to the provider too ([`ProviderRules::supports`]). A new aspect does
+//! not compile before each provider that lacks one has answered it.
 
 mod aws;
 mod oss;

@@ -1,7 +1,7 @@
 //! The providers: what the client needs to know about each.
 //!
-//! One provider is one file with one [`ProviderProfile`], and one variant of [`StoreProvider`]. Everything else asks the
-//! profile, and matches on no provider.
+//! One provider is one file with one [`ProviderProfile`], and one variant of [`StoreProvider`]. Everything else asks
+//! the profile, and matches on no provider.
 
 mod aws;
 mod oss;
