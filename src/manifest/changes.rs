@@ -15,21 +15,18 @@ use std::mem;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use tokio_util::sync::CancellationToken;
 
+use super::comparison_rows::{
+    ComparedState, ComparisonFacts, ComparisonRecord, ComparisonSide, ComparisonSorter, SideFacts, SortedComparison,
+    decode_object, decode_record, split_name,
+};
 use super::error::{ManifestError, counted, object_path};
-use super::frozen::SourcePin;
+use super::filter::Filter;
+use super::pins::SourcePin;
 use super::retrying_store::RetryingStore;
-use super::row_writer::RowWriter;
-use super::spec::{Filter, InventoryChanges, InventoryDialect, InventorySelector};
+use super::row_visitor::{RowFlow, RowIntake, RowVisitor};
+use super::spec::{InventoryChanges, InventoryDialect, InventorySelector};
 use super::{input, inventory, retry};
 use crate::failpoint;
-use comparison_sorter::{ComparisonFacts, SideFacts};
-use record::{ComparedState, ComparisonRecord};
-
-mod comparison_sorter;
-mod record;
-
-pub(super) use self::comparison_sorter::ComparisonSorter;
-pub(super) use self::record::ComparisonSide;
 
 /// The maximum number of different rows of one object in the earlier inventory. No real inventory has more; an object
 /// with more counts as changed.
@@ -41,59 +38,63 @@ const STOP_CHECK_INTERVAL: u64 = 4096;
 /// The help text of the warning that all objects of an inventory are included because it cannot be compared.
 const ALL_INCLUDED_HELP: &str = "no action needed: repeating finished work is safe, but takes longer";
 
-/// Writes the changed objects to the row writer.
-pub(super) async fn read(
+/// Passes the changed objects to the visitor.
+pub(super) async fn read<V: RowVisitor>(
     bucket: &BucketName,
     changes: &InventoryChanges,
     dialect: InventoryDialect,
     patient: &RetryingStore,
-    sink: RowWriter,
-) -> Result<(RowWriter, SourcePin), ManifestError> {
+    visitor: V,
+) -> Result<(V, SourcePin), ManifestError> {
     let new = (&changes.key, changes.etag.as_str());
-    match collect_earlier(bucket, changes, dialect, patient, &sink).await? {
-        Ok(pile) => finish_comparison(bucket, new, dialect, patient, (pile, sink)).await,
+    match collect_earlier(bucket, changes, dialect, patient, &visitor).await? {
+        Ok(rows) => finish_comparison(bucket, new, dialect, patient, (rows, visitor)).await,
         Err(why) => {
-            let (mut sink, pin) = read_distinct(bucket, new, dialect, patient, sink).await?;
-            let all = counted(sink.rows_included(), "object");
-            sink.warn(format!("{why}: including the complete new inventory ({all})"), ALL_INCLUDED_HELP);
-            Ok((sink, pin))
+            let (mut visitor, pin) = read_distinct(bucket, new, dialect, patient, visitor).await?;
+            let intake = visitor.intake_mut();
+            let all = counted(intake.rows_included(), "object");
+            intake.warn(format!("{why}: including the complete new inventory ({all})"), ALL_INCLUDED_HELP);
+            Ok((visitor, pin))
         }
     }
 }
 
-/// Writes each object of an inventory to the row writer, once even if several rows name it.
-pub(super) async fn read_distinct(
+/// Passes each object of an inventory to the visitor, once even if several rows name it.
+pub(super) async fn read_distinct<V: RowVisitor>(
     bucket: &BucketName,
     inventory: (&ObjectKey, &str),
     dialect: InventoryDialect,
     patient: &RetryingStore,
-    sink: RowWriter,
-) -> Result<(RowWriter, SourcePin), ManifestError> {
-    let pile = sink.for_comparison(sink.filter().clone());
-    finish_comparison(bucket, inventory, dialect, patient, (pile, sink)).await
+    visitor: V,
+) -> Result<(V, SourcePin), ManifestError> {
+    let rows = new_comparison(&visitor, visitor.intake().filter().clone());
+    finish_comparison(bucket, inventory, dialect, patient, (rows, visitor)).await
 }
 
-/// Adds the rows of the new inventory to the sort, then writes the changed objects to the row writer.
-async fn finish_comparison(
+fn new_comparison(visitor: &dyn RowVisitor, filter: Filter) -> ComparisonSorter {
+    ComparisonSorter::new(visitor.intake().with_filter(filter), visitor.scratch())
+}
+
+/// Adds the rows of the new inventory to the sort, then passes the changed objects to the visitor.
+async fn finish_comparison<V: RowVisitor>(
     bucket: &BucketName,
     (key, etag): (&ObjectKey, &str),
     dialect: InventoryDialect,
     patient: &RetryingStore,
-    (pile, sink): (RowWriter, RowWriter),
-) -> Result<(RowWriter, SourcePin), ManifestError> {
-    let before = pile.rows_read();
-    let pile = pile.with_side(ComparisonSide::Current, sink.filter().clone());
-    let (pile, pin) = inventory::read_inventory(bucket, &exact_inventory(key, etag), dialect, patient, pile).await?;
+    (mut rows, visitor): (ComparisonSorter, V),
+) -> Result<(V, SourcePin), ManifestError> {
+    let before = rows.intake().rows_read();
+    rows.set_side(ComparisonSide::Current, visitor.intake().filter().clone());
+    let (rows, pin) = inventory::read_inventory(bucket, &exact_inventory(key, etag), dialect, patient, rows).await?;
     failpoint::hit("changes-piled");
-    let (read, stop) = (pile.rows_read() - before, patient.stop_token().clone());
-    let sink = input::run_blocking(move || {
-        let (pile, warnings) = pile.into_comparison()?;
-        let mut sink = sink;
-        sink.add_warnings(warnings);
-        write_changes(pile, read, sink, &stop)
+    let (read, stop) = (rows.intake().rows_read() - before, patient.stop_token().clone());
+    let visitor = input::run_blocking(move || {
+        let mut visitor = visitor;
+        visit_changes(rows.finish()?, read, &mut visitor, &stop)?;
+        Ok(visitor)
     })
     .await?;
-    Ok((sink, pin))
+    Ok((visitor, pin))
 }
 
 fn exact_inventory(key: &ObjectKey, etag: &str) -> InventorySelector {
@@ -108,8 +109,8 @@ async fn collect_earlier(
     changes: &InventoryChanges,
     dialect: InventoryDialect,
     patient: &RetryingStore,
-    sink: &RowWriter,
-) -> Result<Result<RowWriter, String>, ManifestError> {
+    visitor: &impl RowVisitor,
+) -> Result<Result<ComparisonSorter, String>, ManifestError> {
     let InventoryChanges { since_key, since_etag, since_filter, failed, unfinished: rest, unavailable: lost, .. } =
         changes;
     if let Some(why) = lost {
@@ -121,10 +122,10 @@ async fn collect_earlier(
             object_path(bucket, since_key)
         )));
     }
-    let pile = sink.for_comparison(since_filter.clone());
+    let rows = new_comparison(visitor, since_filter.clone());
     let since = exact_inventory(since_key, since_etag);
-    let pile = match inventory::read_inventory(bucket, &since, dialect, patient, pile).await {
-        Ok((pile, _)) => pile,
+    let mut rows = match inventory::read_inventory(bucket, &since, dialect, patient, rows).await {
+        Ok((rows, _)) => rows,
         Err(error) if is_unavailable(&error) => {
             return Ok(Err(format!("cannot compare with the previous inventory ({error})")));
         }
@@ -132,11 +133,11 @@ async fn collect_earlier(
     };
     failpoint::hit("changes-before");
     if failed.is_empty() && rest.is_none() {
-        return Ok(Ok(pile));
+        return Ok(Ok(rows));
     }
-    let pile = pile.with_side(ComparisonSide::Unfinished, Filter::default());
-    match retry::read(failed, rest.as_ref(), patient, pile).await {
-        Ok(pile) => Ok(Ok(pile)),
+    rows.set_side(ComparisonSide::Unfinished, Filter::default());
+    match retry::read(failed, rest.as_ref(), patient, rows).await {
+        Ok(rows) => Ok(Ok(rows)),
         Err(error) if is_unavailable(&error) => {
             Ok(Err(format!("cannot read which objects failed last time ({error})")))
         }
@@ -168,47 +169,51 @@ fn is_unavailable(error: &ManifestError) -> bool {
     }
 }
 
-/// Sorts the rows and writes the changed objects to the row writer. `read` is the number of rows that the row writer
-/// reports as read.
-fn write_changes(
-    pile: ComparisonSorter,
+/// Passes the changed objects to the visitor. `read` is the number of rows that the visitor reports as read.
+fn visit_changes(
+    comparison: SortedComparison,
     read: u64,
-    mut sink: RowWriter,
+    visitor: &mut dyn RowVisitor,
     stop: &CancellationToken,
-) -> Result<RowWriter, ManifestError> {
-    let (mut sorted, heap, home) = pile.finish()?;
-    let judge = StateComparison::new(heap);
+) -> Result<(), ManifestError> {
+    let SortedComparison { records: mut sorted, facts, home, warnings } = comparison;
+    visitor.intake_mut().add_warnings(warnings);
+    let judge = StateComparison::new(facts);
     let damaged = || ManifestError::corrupt(&home, "its sort data cannot be read back");
     let mut group = ObjectRows::default();
     let (mut groups, mut gone) = (0_u64, 0_u64);
     loop {
         let more = sorted.advance()?;
-        let split = if more { Some(record::split_name(sorted.record()).ok_or_else(damaged)?) } else { None };
+        let split = if more { Some(split_name(sorted.record()).ok_or_else(damaged)?) } else { None };
         if split.is_none_or(|(name, _)| name != group.name) {
             groups += 1;
             if groups.is_multiple_of(STOP_CHECK_INTERVAL) && stop.is_cancelled() {
                 return Err(ManifestError::Stopped);
             }
             match group.outcome(&judge) {
-                ChangeOutcome::Changed(told, object) => sink.write_row(&told.row(&object))?,
+                ChangeOutcome::Changed(told, object) => {
+                    if visitor.include(&told.row(&object))? == RowFlow::Stop {
+                        return Err(ManifestError::Stopped);
+                    }
+                }
                 ChangeOutcome::Removed => gone += 1,
                 ChangeOutcome::Unchanged => {}
             }
         }
         let Some((name, rest)) = split else { break };
         group.start(name);
-        group.add(record::decode_record(rest).ok_or_else(damaged)?);
+        group.add(decode_record(rest).ok_or_else(damaged)?);
     }
-    sink.set_rows_read(read);
-    judge.add_warnings(&mut sink);
+    visitor.set_rows_read(read);
+    judge.add_warnings(visitor.intake_mut());
     if gone > 0 {
         let objects = counted(gone, "object");
-        sink.warn(
+        visitor.intake_mut().warn(
             format!("left out {objects} that failed last time: not in the new inventory, or excluded by the filter"),
             "no action needed: an object that is written again is included then",
         );
     }
-    Ok(sink)
+    Ok(())
 }
 
 /// The result of comparing the rows of one object.
@@ -264,7 +269,7 @@ impl ObjectRows {
         if unchanged && !self.unfinished {
             ChangeOutcome::Unchanged
         } else {
-            ChangeOutcome::Changed(now, record::decode_object(&self.name))
+            ChangeOutcome::Changed(now, decode_object(&self.name))
         }
     }
 }
@@ -304,13 +309,13 @@ impl StateComparison {
             && (!modified || before.modified == now.modified)
     }
 
-    fn add_warnings(&self, sink: &mut RowWriter) {
+    fn add_warnings(&self, intake: &mut RowIntake) {
         let SideFacts { etag, modified, .. } = self.shared_facts;
         if !self.both_have_rows || modified {
             return;
         }
         if etag {
-            sink.warn(
+            intake.warn(
                 "the inventories do not both have last-modified dates: an object overwritten with the same content \
                  counts as unchanged, although it lost its tags and ACL"
                     .to_owned(),
@@ -318,8 +323,8 @@ impl StateComparison {
             );
             return;
         }
-        let all = counted(sink.rows_included(), "object");
-        sink.warn(
+        let all = counted(intake.rows_included(), "object");
+        intake.warn(
             format!(
                 "the inventories have neither ETags nor last-modified dates in common, so changes cannot be detected: \
                  including the complete new inventory ({all})"

@@ -1,13 +1,14 @@
-//! `progress.json`: the checkpoint of an unfinished freeze, which the next attempt resumes from.
+//! `progress.json`: the checkpoint of an unfinished freeze, and how the next attempt resumes from it.
 //!
 //! The parts that it lists hold exactly the rows that the source has before its cursor. It is replaced atomically, and
 //! only after the parts are on disk: after a crash there is either this checkpoint or the previous one, and the parts
 //! hold at least the rows that it records. A checkpoint that is damaged, or that belongs to another source or filter,
 //! is ignored.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use batchplan_store::ListPosition;
 use batchplan_store::hex::hex;
@@ -15,15 +16,17 @@ use batchplan_store::object::{ObjectKey, VersionId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::class_stats::{StorageClassStats, StorageClassStatsJson};
+use super::class_stats::StorageClassStatsJson;
+use super::cursor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
 use super::error::{ManifestError, ManifestWarning};
-use super::frozen::ManifestPart;
-use super::index::{KeyRangesJson, ManifestWarningJson};
-use super::key_ranges::KeyRanges;
-use super::part::{PartitionId, WrittenParts};
-use super::row_writer::FreezeProgress;
+use super::freeze_config::FreezeConfig;
+use super::frozen::{self, ManifestPart};
+use super::index::{self, KeyRangesJson, ManifestWarningJson};
+use super::part::{WrittenParts, assemble_parts, is_intact};
+use super::partition::{PartitionCheckpoint, PartitionWriter};
+use super::row_visitor::FreezeProgress;
 use super::spec::{InventorySelector, Manifest, ManifestSource};
-use crate::files::{open_regular, write_atomic};
+use crate::files::{create_folder, open_regular, write_atomic};
 
 const NAME: &str = "progress.json";
 
@@ -43,57 +46,6 @@ pub(super) struct FreezeCheckpoint {
     pub(super) partitions: Vec<PartitionCheckpoint>,
     pub(super) warnings: Vec<ManifestWarning>,
     pub(super) cursor: SourceCursor,
-}
-
-/// The rows of a partition that survive a crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PartitionCheckpoint {
-    pub(super) progress: FreezeProgress,
-    pub(super) parts: WrittenParts,
-    pub(super) key_ranges: KeyRanges,
-    pub(super) class_stats: StorageClassStats,
-}
-
-/// The position in the source where an unfinished freeze resumes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SourceCursor {
-    /// After a page of each range of a listing. In key order, the ranges cover the prefix without gaps.
-    Listing(Vec<RangeCursor>),
-    /// After a data file of an inventory.
-    Inventory {
-        /// The key of its `manifest.json`.
-        key: ObjectKey,
-        /// The `ETag` of the `manifest.json`, without quotes.
-        etag: String,
-        /// The number of data files that have been read.
-        files: usize,
-        /// The first row with a raw `+`, and the number of such rows.
-        raw_plus: Option<(String, u64)>,
-    },
-}
-
-/// The progress in one range of a listing: the keys after `after`, up to and including `until`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RangeCursor {
-    /// The partition that holds its rows.
-    pub(super) partition: PartitionId,
-    /// `None` is the beginning of the prefix.
-    pub(super) after: Option<ObjectKey>,
-    /// `None` is the end of the prefix.
-    pub(super) until: Option<ObjectKey>,
-    /// The last key that was listed.
-    pub(super) last: Option<ObjectKey>,
-    /// The next request for the range.
-    pub(super) position: RangePosition,
-}
-
-/// Where the listing of a range continues.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RangePosition {
-    /// List from here; `None` is the beginning of the prefix.
-    ListFrom(Option<ListPosition>),
-    /// The range has been listed to its end.
-    Finished,
 }
 
 /// Returns the digest of source and filter that a checkpoint must match to be resumed. Returns `None` for a source that
@@ -120,7 +72,7 @@ pub(super) fn fingerprint(manifest: &Manifest) -> Option<String> {
 
 /// Loads and saves the checkpoint of one freeze.
 pub(super) struct FreezeCheckpointStore {
-    home: std::path::PathBuf,
+    home: PathBuf,
     fingerprint: String,
 }
 
@@ -372,6 +324,95 @@ fn part_to_pair(part: &ManifestPart) -> (u32, u64) {
 
 fn part_from_pair((rows, bytes): (u32, u64)) -> ManifestPart {
     ManifestPart { rows, bytes }
+}
+
+/// The state that a freeze starts from.
+pub(super) struct FreezeStart {
+    pub(super) home: PathBuf,
+    /// `None` if the source is always read from its beginning.
+    pub(super) checkpoints: Option<FreezeCheckpointStore>,
+    /// The partitions with the rows they already have; empty without a checkpoint.
+    pub(super) partitions: Vec<PartitionWriter>,
+    /// The checkpoint that the freeze resumes from.
+    pub(super) checkpoint: Option<FreezeCheckpoint>,
+    pub(super) config: FreezeConfig,
+}
+
+impl FreezeStart {
+    /// Loads the checkpoint in this folder. Empties the folder if there is none that can be used.
+    pub(super) fn load(home: PathBuf, fingerprint: Option<String>, sizes: FreezeConfig) -> Result<Self, ManifestError> {
+        let keeper = fingerprint.map(|fingerprint| FreezeCheckpointStore::new(&home, fingerprint));
+        if let Some((draft, lanes)) = load_checkpoint(&home, keeper.as_ref(), sizes)? {
+            return Ok(Self { home, checkpoints: keeper, partitions: lanes, checkpoint: Some(draft), config: sizes });
+        }
+        clear_folder(&home)?;
+        Ok(Self { home, checkpoints: keeper, partitions: Vec::new(), checkpoint: None, config: sizes })
+    }
+}
+
+/// Loads the checkpoint and the partitions of an earlier attempt, if all their files are intact. Returns `None` if the
+/// manifest is complete: to freeze again is to ask for a new manifest.
+fn load_checkpoint(
+    home: &Path,
+    keeper: Option<&FreezeCheckpointStore>,
+    sizes: FreezeConfig,
+) -> Result<Option<(FreezeCheckpoint, Vec<PartitionWriter>)>, ManifestError> {
+    let Some(keeper) = keeper.filter(|_| !index::exists(home)) else { return Ok(None) };
+    let Some(draft) = keeper.load()? else { return Ok(None) };
+    let numbered = || (0_u32..).map(PartitionId).zip(&draft.partitions);
+    if let Some(order) = finished_order(&draft) {
+        // A crash may have interrupted `assemble_parts`: some parts may already have their final names.
+        let lanes: Vec<PartitionWriter> = numbered().map(|(lane, kept)| PartitionWriter::restore(lane, kept)).collect();
+        let parts = parts_in_order(&lanes, &order);
+        let whole = assemble_parts(home, &parts)? && parts_are_intact(home, &parts)?;
+        return Ok(whole.then_some((draft, lanes)));
+    }
+    let mut lanes = Vec::new();
+    for (lane, kept) in numbered() {
+        let Some(stretch) = PartitionWriter::resume(home, lane, sizes, kept)? else { return Ok(None) };
+        lanes.push(stretch);
+    }
+    frozen::remove_other_parts(home, &lanes.iter().flat_map(|lane| lane.files(home)).collect())?;
+    Ok(Some((draft, lanes)))
+}
+
+/// Returns whether parts that have their final names match what was written.
+fn parts_are_intact(home: &Path, lanes: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
+    for (place, part) in (0_u32..).zip(lanes.iter().flat_map(|(_, parts)| parts)) {
+        if !is_intact(&frozen::part_path(home, place), place, *part, true)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The partitions in the order of their rows, if every range has been listed to its end.
+fn finished_order(draft: &FreezeCheckpoint) -> Option<Vec<PartitionId>> {
+    let SourceCursor::Listing(ranges) = &draft.cursor else { return None };
+    ranges.iter().map(|range| (range.position == RangePosition::Finished).then_some(range.partition)).collect()
+}
+
+/// Returns the parts of the partitions, in this order.
+pub(super) fn parts_in_order(
+    lanes: &[PartitionWriter],
+    order: &[PartitionId],
+) -> Vec<(PartitionId, Vec<ManifestPart>)> {
+    let find = |lane: &PartitionId| lanes.iter().find(|it| it.id() == *lane);
+    order.iter().filter_map(find).map(|it| (it.id(), it.parts().to_vec())).collect()
+}
+
+/// Cleans up after an error: keeps the files that the next attempt can resume from, and removes everything else.
+pub(super) fn clean_up_after(home: &Path, error: &ManifestError) -> Result<(), ManifestError> {
+    if error.is_retryable() && exists(home) { Ok(()) } else { clear_folder(home) }
+}
+
+/// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
+pub(super) fn clear_folder(home: &Path) -> Result<(), ManifestError> {
+    create_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
+    // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
+    remove(home)?;
+    index::remove(home)?;
+    frozen::remove_other_parts(home, &HashSet::new())
 }
 
 #[cfg(test)]

@@ -3,41 +3,40 @@
 //! After an interruption it is read again from its beginning: it is a single file, and only a digest of all its bytes
 //! proves that it is the same file.
 
-use std::io::{self, BufRead};
+use std::io::BufRead;
 use std::path::Path;
 
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
-use super::csv_records::{CsvItem, CsvLineEnds, CsvReadError, CsvRecord, CsvRecords};
-use super::error::{BadRows, ManifestError, counted, object_path};
-use super::escape;
+use super::csv_records::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
+use super::error::{ManifestError, counted, object_path};
 use super::filter::{ManifestRow, RowMetadata};
-use super::frozen::SourcePin;
 use super::input::{self, BoxedReader, UnreadBytes};
-use super::pins;
+use super::pins::{self, SourcePin};
 use super::retrying_store::{RetryingStore, bare_etag};
-use super::row_writer::RowWriter;
-use super::spec::{CsvField, FileLocation, Filter};
+use super::row_visitor::{BadRows, RowFlow, RowVisitor};
+use super::spec::{CsvField, FileLocation};
+use crate::codec::escape;
 
-/// Reads a CSV manifest and writes its rows to the row writer.
-pub(super) async fn read(
+/// Reads a CSV manifest, and passes its rows to the visitor.
+pub(super) async fn read<V: RowVisitor>(
     from: &FileLocation,
     fields: &[CsvField],
     plus_is_space: bool,
     patient: &RetryingStore,
-    sink: RowWriter,
-) -> Result<(RowWriter, SourcePin), ManifestError> {
+    visitor: V,
+) -> Result<(V, SourcePin), ManifestError> {
     let columns = CsvColumns::new(fields, plus_is_space)?;
-    reject_metadata_filter(sink.filter(), "a CSV manifest")?;
+    visitor.intake().filter().require_names_only("a CSV manifest")?;
     match from {
         FileLocation::Object { bucket, key, etag } => {
             let opened = patient.open_pinned(bucket, key, etag.as_deref()).await?;
             let etag = bare_etag(&opened.etag).to_owned();
             let (name, gzip) = (object_path(bucket, key), input::is_gzip_key(key));
-            let parse = move |raw| read_and_digest(raw, gzip, &name, columns, sink);
-            let (sink, sha256) = input::stream(opened, patient.stop_token(), parse).await?;
-            Ok((sink, SourcePin::Object { bucket: bucket.clone(), key: key.clone(), etag, sha256 }))
+            let parse = move |raw| read_and_digest(raw, gzip, &name, columns, visitor);
+            let (visitor, sha256) = input::stream(opened, patient.stop_token(), parse).await?;
+            Ok((visitor, SourcePin::Object { bucket: bucket.clone(), key: key.clone(), etag, sha256 }))
         }
         FileLocation::Local(path) => {
             let (path, stop) = (path.clone(), patient.stop_token().clone());
@@ -46,38 +45,28 @@ pub(super) async fn read(
                 let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
                 let before = pins::file_stamp(&path);
                 let raw = input::open_local(&path, stop)?;
-                let (sink, sha256) = read_and_digest(raw, gzip, &name, columns, sink)?;
+                let (visitor, sha256) = read_and_digest(raw, gzip, &name, columns, visitor)?;
                 // A file that was modified during the read is identified by its digest alone.
                 let seen = before.filter(|before| pins::file_stamp(&path).as_ref() == Some(before));
-                Ok((sink, SourcePin::File { path: pins::pinned_path(&path), sha256, stamp: seen }))
+                Ok((visitor, SourcePin::File { path: pins::pinned_path(&path), sha256, stamp: seen }))
             })
             .await
         }
     }
 }
 
-/// Rejects a filter that needs more than names, for a source that has only names, before anything is read.
-pub(super) fn reject_metadata_filter(filter: &Filter, source: &str) -> Result<(), ManifestError> {
-    match filter.required_facts().first() {
-        None => Ok(()),
-        Some((condition, fact)) => Err(ManifestError::MissingFact {
-            what: format!("the filter's `{condition}` needs {}, but {source} has only names", fact.label()),
-            help: format!("use [manifest.prefix] or [manifest.inventory], or remove `{condition}`"),
-        }),
-    }
-}
-
-fn read_and_digest(
+fn read_and_digest<V: RowVisitor>(
     raw: BoxedReader,
     gzip: bool,
     name: &str,
     columns: CsvColumns,
-    sink: RowWriter,
-) -> Result<(RowWriter, String), ManifestError> {
-    let (sink, tally) = input::read_digested::<Sha256, _>(raw, gzip, name, UnreadBytes::Skip, |text| {
-        read_rows(text, gzip, name, columns, sink)
+    mut visitor: V,
+) -> Result<(V, String), ManifestError> {
+    let (read, tally) = input::read_digested::<Sha256, _>(raw, gzip, name, UnreadBytes::Skip, |text| {
+        read_rows(text, gzip, name, columns, &mut visitor)
     })?;
-    Ok((sink?, tally.digest))
+    read?;
+    Ok((visitor, tally.digest))
 }
 
 fn read_rows(
@@ -85,17 +74,17 @@ fn read_rows(
     gzip: bool,
     name: &str,
     columns: CsvColumns,
-    mut sink: RowWriter,
-) -> Result<RowWriter, ManifestError> {
-    let plus = for_each_row(text, gzip, name, columns, |row| sink.push(row))?;
+    visitor: &mut dyn RowVisitor,
+) -> Result<(), ManifestError> {
+    let plus = for_each_row(text, gzip, name, columns, |row| visitor.visit(row))?;
     if let Some((first, rows)) = plus {
         let keys = counted(rows, "key");
-        sink.warn(
+        visitor.intake_mut().warn(
             format!("{name}: a raw `+` in {keys} is read as a plus (first in row {first})"),
             "if it means a space, set `plus_is_space = true`; encode a plus as %2B",
         );
     }
-    Ok(sink)
+    Ok(())
 }
 
 /// Counts the rows of a local CSV manifest. Reads it like a job does: decompresses gzip, computes the digest, checks
@@ -112,46 +101,40 @@ pub fn count_rows(path: &Path, fields: &[CsvField], plus_is_space: bool) -> Resu
     let count = |text: &mut dyn BufRead| {
         for_each_row(text, gzip, &name, columns, |_| {
             rows += 1;
-            Ok(Ok(()))
+            Ok(RowFlow::Continue)
         })
     };
     let (counted, _) = input::read_digested::<Sha256, _>(raw, gzip, &name, UnreadBytes::Skip, count)?;
     counted.map(|_| rows)
 }
 
-/// Calls `take` for each row. Returns the first row with a raw `+` that was kept as `+`, and the number of such rows.
+/// Calls `visit` for each row. Returns the first row with a raw `+` that was kept as `+`, and the number of such rows.
 fn for_each_row(
     text: &mut dyn BufRead,
     gzip: bool,
     name: &str,
     mut columns: CsvColumns,
-    mut take: impl FnMut(&ManifestRow<'_>) -> Result<Result<(), String>, ManifestError>,
+    mut visit: impl FnMut(&ManifestRow<'_>) -> Result<RowFlow, ManifestError>,
 ) -> Result<Option<(u64, u64)>, ManifestError> {
     let mut records = CsvRecords::new(text, CsvLineEnds::Lf);
-    let mut bad = BadRows::new();
+    let mut bad = BadRows::default();
     loop {
         let row = records.row() + 1;
-        let taken = match records.next().map_err(|broken| to_manifest_error(broken, gzip, name, row))? {
+        let flow = match records.next().map_err(|broken| broken.into_manifest_error(gzip, name, row))? {
             CsvItem::End => break,
-            CsvItem::Bad(why) => Err(why),
+            CsvItem::Bad(why) => Ok(RowFlow::Invalid(why)),
             CsvItem::Record(record) => {
                 if row == 1 {
                     columns.reject_header(&record, name)?;
                 }
                 match columns.row(&record, row) {
-                    Ok(row) => match take(&row) {
-                        Ok(taken) => taken,
-                        Err(error) => return Err(bad.or_bad_rows(error, name)),
-                    },
-                    Err(why) => Err(why),
+                    Ok(row) => visit(&row),
+                    Err(why) => Ok(RowFlow::Invalid(why)),
                 }
             }
         };
-        if let Err(why) = taken {
-            bad.push(row, records.line(), why);
-            if bad.limit_reached() {
-                break;
-            }
+        if !bad.record(flow, (row, records.line()), name)? {
+            break;
         }
     }
     bad.into_result(name)?;
@@ -219,23 +202,6 @@ impl CsvColumns {
             "delete row 1; the plan's `fields` names the columns",
         ))
     }
-}
-
-/// Converts a read error to a [`ManifestError`] that names the file.
-pub(super) fn to_manifest_error(broken: CsvReadError, gzip: bool, name: &str, row: u64) -> ManifestError {
-    match broken {
-        CsvReadError::Malformed { what, help } => ManifestError::malformed(name, what, help),
-        CsvReadError::Io(cause) if gzip && is_corruption(&cause) => ManifestError::malformed(
-            name,
-            format!("its gzip data is damaged or truncated near row {row}: {cause}"),
-            "write or copy the file again",
-        ),
-        CsvReadError::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
-    }
-}
-
-fn is_corruption(cause: &io::Error) -> bool {
-    matches!(cause.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
 }
 
 #[cfg(test)]

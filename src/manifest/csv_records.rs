@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr_iter, memchr3};
 
+use super::error::ManifestError;
+
 /// The maximum length of a record in bytes. A key of 1,024 bytes takes 3,072 when all of it is escaped; inventories
 /// contain ACLs as well.
 const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -231,6 +233,25 @@ impl<R: BufRead> CsvRecords<R> {
 /// which is half of a typical row.
 fn is_ascii(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |all, byte| all | byte).is_ascii()
+}
+
+impl CsvReadError {
+    /// Converts to an error that names the file.
+    pub(super) fn into_manifest_error(self, gzip: bool, name: &str, row: u64) -> ManifestError {
+        match self {
+            Self::Malformed { what, help } => ManifestError::malformed(name, what, help),
+            Self::Io(cause) if gzip && is_corruption(&cause) => ManifestError::malformed(
+                name,
+                format!("its gzip data is damaged or truncated near row {row}: {cause}"),
+                "write or copy the file again",
+            ),
+            Self::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
+        }
+    }
+}
+
+fn is_corruption(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
 }
 
 /// Rejects a byte order mark, which would become part of the first bucket name, and other encodings.

@@ -12,7 +12,7 @@ use super::resuming_body::ResumeReadError;
 use crate::descriptors;
 
 /// The maximum number of bad rows that an error shows; all of them are counted.
-const MAX_SHOWN_ROWS: usize = 20;
+pub(super) const MAX_SHOWN_ROWS: usize = 20;
 
 /// A row that names no valid object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -343,53 +343,7 @@ pub(super) fn object_path(bucket: &BucketName, key: &ObjectKey) -> String {
 
 /// The number of bad rows after which reading stops: such a file is not a manifest, and a small gzip file may hold
 /// billions of bad rows.
-const MAX_BAD_ROWS: u64 = 100_000;
-
-/// Collects the bad rows of one file.
-pub(super) struct BadRows {
-    total: u64,
-    first: Vec<BadRow>,
-}
-
-impl BadRows {
-    pub(super) fn new() -> Self {
-        Self { total: 0, first: Vec::new() }
-    }
-
-    /// Counts a bad row, and keeps it if it is among the first [`MAX_SHOWN_ROWS`].
-    pub(super) fn push(&mut self, row: u64, line: u64, why: String) {
-        self.total += 1;
-        if self.first.len() < MAX_SHOWN_ROWS {
-            self.first.push(BadRow { row, line, why });
-        }
-    }
-
-    /// Returns the error to report when reading ends early: the bad rows take precedence over a stop, but over nothing
-    /// else.
-    pub(super) fn or_bad_rows(self, error: ManifestError, place: &str) -> ManifestError {
-        match error {
-            ManifestError::Stopped => self.into_result(place).err().unwrap_or(ManifestError::Stopped),
-            other => other,
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.total == 0
-    }
-
-    /// Returns whether there are too many bad rows to continue reading.
-    pub(super) fn limit_reached(&self) -> bool {
-        self.total >= MAX_BAD_ROWS
-    }
-
-    /// Returns an error if there are bad rows.
-    pub(super) fn into_result(self, place: &str) -> Result<(), ManifestError> {
-        if self.total == 0 {
-            return Ok(());
-        }
-        Err(ManifestError::BadRows { place: place.to_owned(), total: self.total, first: self.first })
-    }
-}
+pub(super) const MAX_BAD_ROWS: u64 = 100_000;
 
 /// Returns whether the disk is full, or a quota or a file size limit is reached.
 fn is_no_room(cause: &io::Error) -> bool {

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use batchplan_store::object::ObjectAcl;
+use batchplan_store::object::{ObjectAcl, StorageClass};
 use globset::{Candidate, Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
-use super::spec::Filter;
+use super::error::ManifestError;
 
 /// A set of glob patterns for keys.
 #[derive(Clone)]
@@ -45,6 +45,26 @@ impl fmt::Debug for KeyGlobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.expressions).finish()
     }
+}
+
+/// Selects objects of a source: all conditions must hold, and an absent condition always holds.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// At least one of these globs matches the key.
+    pub include: Option<KeyGlobs>,
+    /// None of these globs matches the key.
+    pub exclude: Option<KeyGlobs>,
+    /// The size is greater than this number of bytes.
+    pub larger_than: Option<u64>,
+    /// The size is less than this number of bytes.
+    pub smaller_than: Option<u64>,
+    /// The object was last modified after this time.
+    pub modified_after: Option<Timestamp>,
+    /// The object was last modified before this time. The plan's `older_than` is converted to this when the plan is
+    /// read.
+    pub modified_before: Option<Timestamp>,
+    /// The storage class is one of these, compared without regard to case.
+    pub storage_class: Option<Vec<StorageClass>>,
 }
 
 /// An object as its source names it, before it is frozen.
@@ -117,6 +137,17 @@ impl Filter {
         conditions.into_iter().filter(|(set, ..)| *set).map(|(_, name, fact)| (name, fact)).collect()
     }
 
+    /// Rejects a filter that needs more than names, for a source that has only names, before anything is read.
+    pub(super) fn require_names_only(&self, source: &str) -> Result<(), ManifestError> {
+        match self.required_facts().first() {
+            None => Ok(()),
+            Some((condition, fact)) => Err(ManifestError::MissingFact {
+                what: format!("the filter's `{condition}` needs {}, but {source} has only names", fact.label()),
+                help: format!("use [manifest.prefix] or [manifest.inventory], or remove `{condition}`"),
+            }),
+        }
+    }
+
     /// Returns whether a condition needs this fact.
     pub(super) fn requires(&self, fact: FilterFact) -> bool {
         self.required_facts().iter().any(|(_, asked)| *asked == fact)
@@ -186,7 +217,6 @@ fn decide(yes: bool) -> FilterDecision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use batchplan_store::object::StorageClass;
 
     fn globs(pattern: &str) -> KeyGlobs {
         KeyGlobs::new([Glob::new(pattern).unwrap()]).unwrap()

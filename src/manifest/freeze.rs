@@ -8,17 +8,20 @@ use batchplan_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{ManifestError, object_path};
-use super::freeze_start::{self, FreezeConfig, FreezeStart};
-use super::frozen::{self, FrozenManifest, SourcePin};
+use super::checkpoint::{self, FreezeStart};
+use super::error::ManifestError;
+use super::freeze_config::FreezeConfig;
+use super::frozen::{self, FrozenManifest};
+use super::index;
 use super::input::run_blocking;
 use super::interleaving::segments_for;
+use super::manifest_writer::{FreezeOutput, ManifestWriter};
 use super::prefix::ListingConcurrency;
 use super::retrying_store::RetryingStore;
-use super::row_writer::{FreezeOutput, FreezeProgress, RowWriter};
-use super::sampling::{SampleOptions, SampleResult, SamplingPass};
-use super::spec::{FileLocation, InventorySelector, Manifest, ManifestSource};
-use super::{changes, checkpoint, csv, index, inventory, prefix, report, retry};
+use super::row_visitor::FreezeProgress;
+use super::sampling::{SampleOptions, SampleResult, SamplingPass, SamplingTee};
+use super::sources::read_source;
+use super::spec::{Manifest, ManifestSource};
 
 /// The limits of a freeze.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,9 +130,9 @@ async fn run_freeze(
     // A listing checks for a stop between pages only, so that the checkpoint ends at a whole page.
     let whole_pages = matches!(manifest.source, ManifestSource::Prefix { .. });
     let token = if whole_pages { CancellationToken::new() } else { stop.clone() };
-    let sink = RowWriter::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token, survey);
+    let writer = ManifestWriter::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token);
     let patient = RetryingStore::new(Arc::clone(store), stop.clone());
-    let mut work = pin!(write_manifest(&manifest.source, &patient, sink, &home));
+    let mut work = pin!(write_manifest(&manifest.source, &patient, sizes.listing, (writer, survey), &home));
     let done = loop {
         tokio::select! {
             biased;
@@ -147,7 +150,7 @@ async fn run_freeze(
             // Files that cannot be removed have no index, so they are not taken for a manifest. Report the first error.
             let left = home.clone();
             run_blocking(move || {
-                let _ = freeze_start::clean_up_after(&left, &error);
+                let _ = checkpoint::clean_up_after(&left, &error);
                 Err(error)
             })
             .await
@@ -159,81 +162,46 @@ async fn run_freeze(
 async fn write_manifest(
     source: &ManifestSource,
     patient: &RetryingStore,
-    sink: RowWriter,
+    listing: ListingConcurrency,
+    (writer, sampling): (ManifestWriter, Option<SamplingPass>),
     home: &Path,
 ) -> Result<(FrozenManifest, SampleResult), ManifestError> {
-    let (sink, pin) = read_source(source, patient, sink).await?;
-    let names_some = is_unexpectedly_empty(source, 0);
-    let (name, home) = (source_name(source), home.to_owned());
-    run_blocking(move || {
-        let FreezeOutput { parts, rows_read: read, warnings, key_ranges: reach, class_stats: census, sampling: survey } = sink.finish()?;
-        if read == 0 && names_some {
-            return Err(ManifestError::Empty { place: name });
+    let (writer, sampling, pin) = match sampling {
+        None => {
+            let (writer, pin) = read_source(source, patient, listing, writer).await?;
+            (writer, None, pin)
         }
-        let lanes = segments_for(parts.iter().map(|part| u64::from(part.rows)).sum());
-        let surveyed = survey.map(SamplingPass::finish).transpose()?.unwrap_or_default();
-        let census = Some(Box::new(census));
-        let frozen = FrozenManifest { folder: home, rows_read: read, parts, pin, warnings, key_ranges: reach, class_stats: census, segments: lanes, has_checksum: true };
+        Some(sampling) => {
+            let (tee, pin) = read_source(source, patient, listing, SamplingTee::new(writer, sampling)).await?;
+            let (writer, sampling) = tee.into_parts();
+            (writer, Some(sampling), pin)
+        }
+    };
+    let (source, home) = (source.clone(), home.to_owned());
+    run_blocking(move || {
+        let FreezeOutput { parts, rows_read, warnings, key_ranges, class_stats } = writer.finish()?;
+        source.reject_empty(rows_read)?;
+        let segments = segments_for(parts.iter().map(|part| u64::from(part.rows)).sum());
+        let sampled = sampling.map(SamplingPass::finish).transpose()?.unwrap_or_default();
+        let class_stats = Some(Box::new(class_stats));
+        let folder = home;
+        let frozen = FrozenManifest {
+            folder,
+            rows_read,
+            parts,
+            pin,
+            warnings,
+            key_ranges,
+            class_stats,
+            segments,
+            has_checksum: true,
+        };
         index::save(&frozen)?;
         // The manifest is complete: a checkpoint that cannot be removed is ignored.
         let _ = checkpoint::remove(&frozen.folder);
-        Ok((frozen, surveyed))
+        Ok((frozen, sampled))
     })
     .await
-}
-
-/// Reads all rows of a source.
-pub(super) async fn read_source(
-    source: &ManifestSource,
-    patient: &RetryingStore,
-    sink: RowWriter,
-) -> Result<(RowWriter, SourcePin), ManifestError> {
-    Ok(match source {
-        ManifestSource::Prefix { bucket, prefix, versions } => {
-            (prefix::list(bucket, prefix, *versions, patient, sink).await?, SourcePin::Listing)
-        }
-        ManifestSource::Csv { location: place, fields, plus_is_space } => {
-            csv::read(place, fields, *plus_is_space, patient, sink).await?
-        }
-        ManifestSource::Inventory { bucket, selector: InventorySelector::Changed(changes), dialect } => {
-            Box::pin(changes::read(bucket, changes, *dialect, patient, sink)).await?
-        }
-        ManifestSource::Inventory { bucket, selector: InventorySelector::Distinct { key, etag }, dialect } => {
-            Box::pin(changes::read_distinct(bucket, (key, etag), *dialect, patient, sink)).await?
-        }
-        ManifestSource::Inventory { bucket, selector: object, dialect } => {
-            inventory::read_inventory(bucket, object, *dialect, patient, sink).await?
-        }
-        ManifestSource::Report { location: place, row_filter: narrowing } => {
-            report::read(place, narrowing, patient, sink).await?
-        }
-        ManifestSource::Retry { failed, unfinished: rest } => {
-            (retry::read(failed, rest.as_ref(), patient, sink).await?, SourcePin::Listing)
-        }
-    })
-}
-
-/// Returns whether a source with this number of rows is likely a mistake. Reports and retries may be empty: all is
-/// done.
-pub(super) fn is_unexpectedly_empty(source: &ManifestSource, read: u64) -> bool {
-    read == 0 && !matches!(source, ManifestSource::Report { .. } | ManifestSource::Retry { .. })
-}
-
-/// Returns the name of a source for messages.
-pub(super) fn source_name(source: &ManifestSource) -> String {
-    match source {
-        ManifestSource::Prefix { bucket, prefix, .. } => format!("the listing of {}", object_path(bucket, prefix)),
-        ManifestSource::Csv { location: file, .. } | ManifestSource::Report { location: file, .. } => match file {
-            FileLocation::Local(path) => path.display().to_string(),
-            FileLocation::Object { bucket, key, .. } => object_path(bucket, key),
-        },
-        ManifestSource::Inventory { bucket, selector: object, .. } => match object {
-            InventorySelector::Exact { key, .. } | InventorySelector::Distinct { key, .. } => object_path(bucket, key),
-            InventorySelector::Changed(changes) => object_path(bucket, &changes.key),
-            InventorySelector::Latest { prefix } => format!("the newest inventory in {}", object_path(bucket, prefix)),
-        },
-        ManifestSource::Retry { .. } => "the objects that the first job left".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -6,71 +6,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{Task, TaskId};
-use jiff::Timestamp;
 
 use super::class_stats::StorageClassStats;
 use super::error::{ManifestError, ManifestWarning};
+use super::index;
 use super::interleaved_tasks::InterleavedTasks;
 use super::interleaving::{Interleaving, position_to_seq};
 use super::key_ranges::KeyRanges;
 use super::part::PartReader;
+use super::pins::SourcePin;
 use super::source_metadata::MetadataReader;
-use super::{checkpoint, index};
-use crate::files::create_folder;
 use crate::frontier::RowFrontier;
 
 /// The maximum number of rows in a batch, whatever the caller asks for: keys are up to 1 KiB each.
 const MAX_BATCH: usize = 65_536;
-
-/// The identity of a source at the time when it was frozen. A job resumes only if its source still has an equal pin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourcePin {
-    /// A listing, or the unfinished rows of an earlier job. There is nothing to compare later.
-    Listing,
-    /// A CSV manifest or a completion report in a bucket.
-    Object {
-        /// The bucket of the file.
-        bucket: BucketName,
-        /// The key of the file.
-        key: ObjectKey,
-        /// The `ETag` without quotes.
-        etag: String,
-        /// The SHA-256 of the content, in lower-case hex.
-        sha256: String,
-    },
-    /// A CSV manifest or a completion report on this machine.
-    File {
-        /// The path of the file; always absolute for a CSV manifest.
-        path: String,
-        /// The SHA-256 of the content, in lower-case hex.
-        sha256: String,
-        /// The size and modification time, if they were the same before and after the read. While they are unchanged,
-        /// the file need not be read again to verify it.
-        stamp: Option<FileStamp>,
-    },
-    /// An inventory. Its data files are pinned by the MD5 of each in its `manifest.json`.
-    Inventory {
-        /// The bucket of its `manifest.json`.
-        bucket: BucketName,
-        /// The key of its `manifest.json`: with `latest`, the one that was selected.
-        key: ObjectKey,
-        /// The `ETag` of its `manifest.json`, without quotes.
-        etag: String,
-        /// When the inventory was started, if it says so: objects written later may be missing from it.
-        created: Option<Timestamp>,
-    },
-}
-
-/// The metadata of a local file, for a comparison without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileStamp {
-    /// The size in bytes.
-    pub size: u64,
-    /// When the file was last modified, with the precision of the file system (nanoseconds at best).
-    pub modified: Timestamp,
-}
 
 /// One part of a frozen manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,15 +281,6 @@ pub(super) fn manifest_folder(folder: &Path) -> PathBuf {
 /// Returns the path of a part.
 pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
     home.join(format!("part-{part:05}.bpm"))
-}
-
-/// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
-pub(super) fn clear_folder(home: &Path) -> Result<(), ManifestError> {
-    create_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
-    // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
-    checkpoint::remove(home)?;
-    index::remove(home)?;
-    remove_other_parts(home, &HashSet::new())
 }
 
 /// Removes all parts except these files.

@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use batchplan_store::object::{BucketName, ObjectKey};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::class_stats::StorageClassStatsJson;
 use super::error::{ManifestError, ManifestWarning};
-use super::frozen::{FileStamp, FrozenManifest, ManifestPart, SourcePin};
+use super::frozen::{FrozenManifest, ManifestPart};
 use super::interleaving::MAX_SEGMENTS;
 use super::key_ranges::{KeyRange, KeyRanges};
+use super::pins::SourcePinJson;
 use crate::files::{json_digest, open_regular, write_atomic};
 
 const NAME: &str = "index.json";
@@ -132,37 +132,6 @@ impl From<&KeyRangeJson> for KeyRange {
     }
 }
 
-/// Keys are URL-encoded, because they are bytes and JSON is text.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum SourcePinJson {
-    Listing,
-    Object {
-        bucket: String,
-        key: String,
-        etag: String,
-        sha256: String,
-    },
-    File {
-        path: String,
-        sha256: String,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        seen: Option<FileStampJson>,
-    },
-    Inventory {
-        bucket: String,
-        key: String,
-        etag: String,
-        created: Option<String>,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-struct FileStampJson {
-    size: u64,
-    modified: String,
-}
-
 /// Writes the index of a manifest whose parts are on disk.
 pub(super) fn save(frozen: &FrozenManifest) -> Result<(), ManifestError> {
     let path = frozen.folder.join(NAME);
@@ -206,7 +175,7 @@ pub(super) fn load(home: &Path) -> Result<Option<FrozenManifest>, ManifestError>
         folder: home.to_owned(),
         rows_read: shape.read,
         parts: shape.parts.iter().map(|part| ManifestPart { rows: part.rows, bytes: part.bytes }).collect(),
-        pin: parse_pin(shape.pin).map_err(corrupt)?,
+        pin: shape.pin.into_pin().map_err(corrupt)?,
         warnings: shape.warnings.into_iter().map(ManifestWarning::from).collect(),
         key_ranges: shape.reach.into(),
         class_stats: shape.census.map(|census| Box::new(census.into())),
@@ -242,81 +211,19 @@ fn index_json(frozen: &FrozenManifest) -> ManifestIndexJson {
         rows: frozen.rows(),
         read: frozen.rows_read,
         parts: frozen.parts.iter().map(|part| ManifestPartJson { rows: part.rows, bytes: part.bytes }).collect(),
-        pin: pin_json(&frozen.pin),
+        pin: (&frozen.pin).into(),
         warnings: frozen.warnings.iter().map(ManifestWarningJson::from).collect(),
         reach: (&frozen.key_ranges).into(),
         census: frozen.class_stats.as_deref().map(StorageClassStatsJson::from),
     }
 }
 
-impl SourcePin {
-    /// Returns the JSON text, for storage outside of the index.
-    ///
-    /// # Errors
-    /// Returns the errors of [`serde_json::to_string`], none of which occurs in practice.
-    pub fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(&pin_json(self))
-    }
-
-    /// Parses such a text. Returns `None` if it is invalid.
-    #[must_use]
-    pub fn from_json(text: &str) -> Option<Self> {
-        parse_pin(serde_json::from_str(text).ok()?).ok()
-    }
-}
-
-fn pin_json(pin: &SourcePin) -> SourcePinJson {
-    match pin {
-        SourcePin::Listing => SourcePinJson::Listing,
-        SourcePin::Object { bucket, key, etag, sha256 } => SourcePinJson::Object {
-            bucket: bucket.to_string(),
-            key: key.encoded_keeping_slashes(),
-            etag: etag.clone(),
-            sha256: sha256.clone(),
-        },
-        SourcePin::File { path, sha256, stamp: seen } => SourcePinJson::File {
-            path: path.clone(),
-            sha256: sha256.clone(),
-            seen: seen.map(|seen| FileStampJson { size: seen.size, modified: seen.modified.to_string() }),
-        },
-        SourcePin::Inventory { bucket, key, etag, created } => SourcePinJson::Inventory {
-            bucket: bucket.to_string(),
-            key: key.encoded_keeping_slashes(),
-            etag: etag.clone(),
-            created: created.map(|at| at.to_string()),
-        },
-    }
-}
-
-fn parse_pin(shape: SourcePinJson) -> Result<SourcePin, String> {
-    Ok(match shape {
-        SourcePinJson::Listing => SourcePin::Listing,
-        SourcePinJson::Object { bucket, key, etag, sha256 } => {
-            SourcePin::Object { bucket: BucketName::new(&bucket), key: ObjectKey::decode(key.as_bytes()), etag, sha256 }
-        }
-        SourcePinJson::File { path, sha256, seen } => {
-            SourcePin::File { path, sha256, stamp: seen.as_ref().map(parse_stamp).transpose()? }
-        }
-        SourcePinJson::Inventory { bucket, key, etag, created } => SourcePin::Inventory {
-            bucket: BucketName::new(&bucket),
-            key: ObjectKey::decode(key.as_bytes()),
-            etag,
-            created: created.as_deref().map(parse_timestamp).transpose()?,
-        },
-    })
-}
-
-fn parse_stamp(shape: &FileStampJson) -> Result<FileStamp, String> {
-    Ok(FileStamp { size: shape.size, modified: parse_timestamp(&shape.modified)? })
-}
-
-fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
-    text.parse().map_err(|why: jiff::Error| why.to_string())
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::manifest::pins::{FileStamp, SourcePin};
 
     fn frozen(folder: &Path, pin: SourcePin) -> FrozenManifest {
         let warnings = vec![ManifestWarning { message: "m".into(), help: "h".into() }];

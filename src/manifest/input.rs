@@ -191,6 +191,13 @@ pub(super) enum UnreadBytes {
     Skip,
 }
 
+impl UnreadBytes {
+    /// Returns what to do in a source whose visitor needs all rows, or only some.
+    pub(super) fn after_failure(needs_all_rows: bool) -> Self {
+        if needs_all_rows { Self::Digest } else { Self::Skip }
+    }
+}
+
 /// The digest and length of the raw bytes of a file, as far as they were read.
 pub(super) struct ReadDigest {
     /// In lower-case hex.

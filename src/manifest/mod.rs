@@ -5,21 +5,24 @@
 //! not depend on its source: objects that appear later are not touched, a file that is replaced is not read half and
 //! half, and the position of a row ([`TaskId`](batchplan_store::task::TaskId)) is the same in every run.
 //!
-//! An interrupted freeze resumes from its last checkpoint: see `checkpoint` and `begin`.
+//! An interrupted freeze resumes from its last checkpoint: see `checkpoint`.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `spec` | the manifest section of a plan, checked |
-//! | `freeze` | turns a source into a frozen manifest |
+//! | `freeze`, `freeze_config` | turns a source into a frozen manifest |
+//! | `sources` | reads whichever source a manifest has |
 //! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources; inventories in CSV, Parquet and ORC |
 //! | `changes` | the objects that are new or changed since an earlier inventory |
-//! | `peek` | reads only the first objects |
-//! | `row_writer`, `partition`, `filter` | filters the rows and writes them to partitions |
+//! | `row_visitor`, `filter` | what a source passes its rows to, and which rows are included |
+//! | `manifest_writer`, `partition` | the visitor that writes the rows to the parts of a frozen manifest |
+//! | `peek` | the visitor that reads only the first objects |
+//! | `comparison_rows` | the visitor that sorts the rows of two inventories |
 //! | `csv_records` | CSV records |
 //! | `input`, `retrying_store`, `resuming_body` | bytes and listings from the store or the disk, with retries |
 //! | `part`, `frozen`, `index` | the files of a frozen manifest |
 //! | `interleaving`, `interleaved_tasks` | the order in which the rows of a frozen manifest are processed |
-//! | `freeze_start`, `checkpoint` | checkpoints of an unfinished freeze, and how it resumes |
+//! | `checkpoint`, `cursor` | checkpoints of an unfinished freeze, and how it resumes |
 //! | `key_ranges` | the key ranges that the rows cover |
 //! | `class_stats` | object and byte counts per storage class |
 //! | `sampling`, `source_metadata` | what a plan collects during a freeze: a sample, a digest, metadata of each object |
@@ -31,12 +34,14 @@ mod changes;
 mod checkpoint;
 mod class_stats;
 mod compare;
+mod comparison_rows;
 mod csv;
 mod csv_records;
+mod cursor;
 mod error;
 mod filter;
 mod freeze;
-mod freeze_start;
+mod freeze_config;
 mod frozen;
 mod index;
 mod input;
@@ -44,6 +49,7 @@ mod interleaved_tasks;
 mod interleaving;
 mod inventory;
 mod key_ranges;
+mod manifest_writer;
 mod part;
 mod partition;
 mod peek;
@@ -53,32 +59,31 @@ mod report;
 mod resuming_body;
 mod retry;
 mod retrying_store;
-mod row_writer;
+mod row_visitor;
 mod sampling;
 mod sort;
 mod sorted_names;
 mod source_metadata;
+mod sources;
 mod spec;
 #[cfg(test)]
 mod testing;
-
-use crate::codec::escape;
 
 pub use class_stats::{ClassTotals, StorageClassStats};
 pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;
 pub use error::{BadRow, ManifestError, ManifestWarning};
-pub use filter::KeyGlobs;
+pub use filter::{Filter, KeyGlobs};
 pub use freeze::{FreezeLimits, freeze, freeze_and_sample};
-pub use frozen::{FileStamp, FrozenManifest, ManifestPart, ManifestTasks, SourcePin};
+pub use frozen::{FrozenManifest, ManifestPart, ManifestTasks};
 pub use inventory::newest_inventory;
 pub use key_ranges::{KeyRange, KeyRanges};
 pub use peek::FirstObjects;
-pub use pins::{SourceChangedError, check_pin};
-pub use row_writer::FreezeProgress;
+pub use pins::{FileStamp, SourceChangedError, SourcePin, check_pin};
+pub use row_visitor::FreezeProgress;
 pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, SourceMetadata, sample_frozen};
 pub use source_metadata::MetadataReader;
 pub use spec::{
-    CsvField, FailedRowsFile, FileLocation, Filter, InventoryChanges, InventoryDialect, InventorySelector,
-    ListedVersions, Manifest, ManifestSource, ReportRowFilter, UnfinishedRows,
+    CsvField, FailedRowsFile, FileLocation, InventoryChanges, InventoryDialect, InventorySelector, ListedVersions,
+    Manifest, ManifestSource, ReportRowFilter, UnfinishedRows,
 };

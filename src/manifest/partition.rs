@@ -2,26 +2,35 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::PartitionCheckpoint;
 use super::class_stats::{ClassCounter, StorageClassStats};
+use super::cursor::PartitionId;
 use super::error::ManifestError;
 use super::filter::ManifestRow;
-use super::freeze_start::FreezeConfig;
+use super::freeze_config::{FreezeCheckpointPolicy, FreezeConfig};
 use super::frozen::ManifestPart;
 use super::key_ranges::{KeyRangeTracker, KeyRanges};
-use super::part::{PartLimits, PartTotals, PartitionId, PartitionPartsWriter, WrittenParts};
-use super::row_writer::{FreezeCheckpointPolicy, FreezeProgress};
+use super::part::{PartLimits, PartTotals, PartitionPartsWriter, WrittenParts, partition_path};
+use super::row_visitor::FreezeProgress;
 
 /// The number of rows in a block of every partition except the first. With this, sixteen partitions need no more memory
 /// than five full blocks. Deflate, with its window of 32 KiB, loses almost nothing.
 const PARTITION_BLOCK_ROWS: usize = 8192;
 
+/// The rows of a partition that survive a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PartitionCheckpoint {
+    pub(super) progress: FreezeProgress,
+    pub(super) parts: WrittenParts,
+    pub(super) key_ranges: KeyRanges,
+    pub(super) class_stats: StorageClassStats,
+}
+
 /// The rows of one partition so far.
 pub(super) struct PartitionWriter {
     id: PartitionId,
-    pub(super) progress: FreezeProgress,
-    pub(super) key_ranges: KeyRangeTracker,
-    pub(super) class_counter: ClassCounter,
+    progress: FreezeProgress,
+    key_ranges: KeyRangeTracker,
+    class_counter: ClassCounter,
     rows: PartitionRows,
     /// The state at the last checkpoint.
     saved: PartitionCheckpoint,
@@ -97,7 +106,7 @@ impl PartitionWriter {
         match &self.rows {
             PartitionRows::Open(writer) => writer.files().collect(),
             PartitionRows::Sealed(parts) => {
-                (0_u32..).zip(parts).map(|(number, _)| self.id.path(home, number)).collect()
+                (0_u32..).zip(parts).map(|(number, _)| partition_path(home, self.id, number)).collect()
             }
         }
     }
@@ -118,6 +127,31 @@ impl PartitionWriter {
         if let PartitionRows::Open(writer) = &mut self.rows {
             writer.set_other_totals(others);
         }
+    }
+
+    pub(super) fn progress(&self) -> FreezeProgress {
+        self.progress
+    }
+
+    pub(super) fn count_row(&mut self) {
+        self.progress.rows_read += 1;
+    }
+
+    pub(super) fn set_rows_read(&mut self, rows: u64) {
+        self.progress.rows_read = rows;
+    }
+
+    /// Extends the key ranges to a key that need not be in a row.
+    pub(super) fn extend_key_range(&mut self, bucket: &str, key: &[u8]) {
+        self.key_ranges.record(bucket, key);
+    }
+
+    pub(super) fn key_ranges(&self) -> KeyRanges {
+        self.key_ranges.key_ranges()
+    }
+
+    pub(super) fn class_stats(&self) -> StorageClassStats {
+        self.class_counter.stats()
     }
 
     pub(super) fn push(&mut self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
@@ -148,7 +182,7 @@ impl PartitionWriter {
             PartitionRows::Open(writer) => writer.checkpoint()?,
             PartitionRows::Sealed(parts) => WrittenParts { sealed: parts.clone(), open: None },
         };
-        let (reach, census) = (self.key_ranges.key_ranges(), self.class_counter.stats());
+        let (reach, census) = (self.key_ranges(), self.class_stats());
         self.saved =
             PartitionCheckpoint { progress: self.progress, parts: written, key_ranges: reach, class_stats: census };
         self.steps = 0;

@@ -1,20 +1,21 @@
 //! Reads only the first objects of a manifest: checks that it can be read, and shows what it contains.
 //!
-//! The sources work as in a freeze, but write to a row writer that stops them early.
+//! The sources work as in a freeze, but their visitor stops them early.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use batchplan_store::Store;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
 use super::filter::ManifestRow;
-use super::freeze::{is_unexpectedly_empty, read_source, source_name};
+use super::prefix::ListingConcurrency;
 use super::retrying_store::RetryingStore;
-use super::row_writer::RowWriter;
-use super::spec::{Manifest, ManifestSource};
+use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
+use super::sources::read_source;
+use super::spec::Manifest;
 
 /// The maximum number of rows to read until the filter includes enough of them: five pages of a listing.
 const MAX_ROWS: u64 = 5000;
@@ -33,47 +34,69 @@ pub struct FirstObjects {
     pub complete: bool,
 }
 
-/// Collects the first objects that a row writer receives.
-#[derive(Clone)]
-pub(super) struct PeekCollector {
+/// Collects the first objects, and writes no files.
+struct FirstObjectCollector {
+    intake: RowIntake,
     /// The number of objects to collect.
     limit: usize,
+    pages: u32,
+    /// Shared, because a source that is stopped does not return its visitor.
     collected: Arc<Mutex<FirstObjects>>,
-    pages: Arc<AtomicU32>,
 }
 
-impl PeekCollector {
-    /// Returns whether reading must stop after this number of rows.
-    pub(super) fn row_limit_reached(&self, rows: u64) -> bool {
-        let enough = rows >= MAX_ROWS;
-        if enough {
-            self.lock().rows_read = rows;
-        }
-        enough
+impl FirstObjectCollector {
+    /// Ends reading, and records how many rows were read.
+    fn stop(&self) -> RowFlow {
+        lock(&self.collected).rows_read = self.intake.rows_read();
+        RowFlow::Stop
+    }
+}
+
+impl RowVisitor for FirstObjectCollector {
+    fn intake(&self) -> &RowIntake {
+        &self.intake
     }
 
-    /// Counts a page of a listing. Returns whether reading must stop.
-    pub(super) fn count_page(&self, rows: u64) -> bool {
-        let enough = self.pages.fetch_add(1, Ordering::Relaxed) >= MAX_PAGES;
-        if enough {
-            self.lock().rows_read = rows;
-        }
-        enough
+    fn intake_mut(&mut self) -> &mut RowIntake {
+        &mut self.intake
     }
 
-    /// Adds an object that the filter includes. Returns whether there are enough now.
-    pub(super) fn add(&self, row: &ManifestRow<'_>, read: u64) -> bool {
+    fn count_row(&mut self) -> Result<RowFlow, ManifestError> {
+        if self.intake.rows_read() >= MAX_ROWS {
+            return Ok(self.stop());
+        }
+        self.intake.count_row()?;
+        Ok(RowFlow::Continue)
+    }
+
+    fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
         let version = row.version.map(VersionId::new);
-        let mut glanced = self.lock();
-        glanced.objects.push(ObjectId { bucket: BucketName::new(row.bucket), key: ObjectKey::new(row.key), version });
-        glanced.rows_read = read;
-        glanced.objects.len() >= self.limit
+        let object = ObjectId { bucket: BucketName::new(row.bucket), key: ObjectKey::new(row.key), version };
+        let mut collected = lock(&self.collected);
+        collected.objects.push(object);
+        collected.rows_read = self.intake.rows_read();
+        Ok(if collected.objects.len() >= self.limit { RowFlow::Stop } else { RowFlow::Continue })
     }
 
-    fn lock(&self) -> MutexGuard<'_, FirstObjects> {
-        // The value is consistent at every moment, so a poisoned lock can be ignored.
-        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
+    fn count_page(&mut self) -> RowFlow {
+        self.pages += 1;
+        if self.pages > MAX_PAGES { self.stop() } else { RowFlow::Continue }
     }
+
+    fn needs_all_rows(&self) -> bool {
+        false
+    }
+
+    fn scratch(&self) -> ScratchSpace {
+        ScratchSpace::default()
+    }
+}
+
+impl ResumableReading for FirstObjectCollector {}
+
+fn lock(collected: &Mutex<FirstObjects>) -> MutexGuard<'_, FirstObjects> {
+    // The value is consistent at every moment, so a poisoned lock can be ignored.
+    collected.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Manifest {
@@ -85,28 +108,24 @@ impl Manifest {
     pub async fn peek(
         &self,
         store: &Arc<dyn Store>,
-        most: usize,
+        limit: usize,
         stop: &CancellationToken,
     ) -> Result<FirstObjects, ManifestError> {
-        let glance = PeekCollector { limit: most, collected: Arc::default(), pages: Arc::default() };
-        let sink = RowWriter::for_peek(self.filter.clone(), Arc::clone(store), glance.clone());
+        let collected = Arc::<Mutex<FirstObjects>>::default();
+        let (filter, progress) = (self.filter.clone(), watch::Sender::default());
+        let intake = RowIntake::new(filter, Arc::clone(store), progress, CancellationToken::new());
+        let collector = FirstObjectCollector { intake, limit, pages: 0, collected: Arc::clone(&collected) };
         let patient = RetryingStore::new(Arc::clone(store), stop.clone());
-        match read_source(&self.source, &patient, sink).await {
-            Ok((sink, _)) if is_unexpectedly_empty(&self.source, sink.rows_read()) => {
-                Err(ManifestError::Empty { place: source_name(&self.source) })
+        let listing = ListingConcurrency::default().limited_to(Some(1));
+        match read_source(&self.source, &patient, listing, collector).await {
+            Ok((collector, _)) => {
+                let rows_read = collector.intake.rows_read();
+                self.source.reject_empty(rows_read)?;
+                Ok(FirstObjects { rows_read, complete: true, ..lock(&collected).clone() })
             }
-            Ok((sink, _)) => Ok(FirstObjects { rows_read: sink.rows_read(), complete: true, ..glance.lock().clone() }),
-            Err(ManifestError::Stopped) if !stop.is_cancelled() => Ok(glance.lock().clone()),
+            Err(ManifestError::Stopped) if !stop.is_cancelled() => Ok(lock(&collected).clone()),
             Err(error) => Err(error),
         }
-    }
-}
-
-impl ManifestSource {
-    /// Returns the name of the source for messages.
-    #[must_use]
-    pub fn name(&self) -> String {
-        source_name(self)
     }
 }
 

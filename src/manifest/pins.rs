@@ -1,4 +1,4 @@
-//! Checks whether the source of a frozen manifest is unchanged.
+//! The identity of a source, which tells later whether the source is unchanged.
 
 use std::fs;
 use std::io;
@@ -8,14 +8,62 @@ use std::sync::Arc;
 use batchplan_store::Store;
 use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{ManifestError, object_path};
-use super::frozen::{FileStamp, SourcePin};
 use super::input::{self, UnreadBytes};
 use super::retrying_store::RetryingStore;
+
+/// The identity of a source at the time when it was frozen. A job resumes only if its source still has an equal pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourcePin {
+    /// A listing, or the unfinished rows of an earlier job. There is nothing to compare later.
+    Listing,
+    /// A CSV manifest or a completion report in a bucket.
+    Object {
+        /// The bucket of the file.
+        bucket: BucketName,
+        /// The key of the file.
+        key: ObjectKey,
+        /// The `ETag` without quotes.
+        etag: String,
+        /// The SHA-256 of the content, in lower-case hex.
+        sha256: String,
+    },
+    /// A CSV manifest or a completion report on this machine.
+    File {
+        /// The path of the file; always absolute for a CSV manifest.
+        path: String,
+        /// The SHA-256 of the content, in lower-case hex.
+        sha256: String,
+        /// The size and modification time, if they were the same before and after the read. While they are unchanged,
+        /// the file need not be read again to verify it.
+        stamp: Option<FileStamp>,
+    },
+    /// An inventory. Its data files are pinned by the MD5 of each in its `manifest.json`.
+    Inventory {
+        /// The bucket of its `manifest.json`.
+        bucket: BucketName,
+        /// The key of its `manifest.json`: with `latest`, the one that was selected.
+        key: ObjectKey,
+        /// The `ETag` of its `manifest.json`, without quotes.
+        etag: String,
+        /// When the inventory was started, if it says so: objects written later may be missing from it.
+        created: Option<Timestamp>,
+    },
+}
+
+/// The metadata of a local file, for a comparison without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStamp {
+    /// The size in bytes.
+    pub size: u64,
+    /// When the file was last modified, with the precision of the file system (nanoseconds at best).
+    pub modified: Timestamp,
+}
 
 /// The source of a frozen manifest has changed, or cannot be checked.
 #[derive(Debug, Error)]
@@ -161,6 +209,110 @@ fn now_is(now: Option<&str>) -> String {
         Some(now) => format!("is now {now}"),
         None => "is now different".to_owned(),
     }
+}
+
+/// Keys are URL-encoded, because they are bytes and JSON is text.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SourcePinJson {
+    Listing,
+    Object {
+        bucket: String,
+        key: String,
+        etag: String,
+        sha256: String,
+    },
+    File {
+        path: String,
+        sha256: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<FileStampJson>,
+    },
+    Inventory {
+        bucket: String,
+        key: String,
+        etag: String,
+        created: Option<String>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct FileStampJson {
+    size: u64,
+    modified: String,
+}
+
+impl SourcePin {
+    /// Returns the JSON text, for storage outside of the index.
+    ///
+    /// # Errors
+    /// Returns the errors of [`serde_json::to_string`], none of which occurs in practice.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&SourcePinJson::from(self))
+    }
+
+    /// Parses such a text. Returns `None` if it is invalid.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str::<SourcePinJson>(text).ok()?.into_pin().ok()
+    }
+}
+
+impl From<&SourcePin> for SourcePinJson {
+    fn from(pin: &SourcePin) -> Self {
+        match pin {
+            SourcePin::Listing => Self::Listing,
+            SourcePin::Object { bucket, key, etag, sha256 } => Self::Object {
+                bucket: bucket.to_string(),
+                key: key.encoded_keeping_slashes(),
+                etag: etag.clone(),
+                sha256: sha256.clone(),
+            },
+            SourcePin::File { path, sha256, stamp: seen } => Self::File {
+                path: path.clone(),
+                sha256: sha256.clone(),
+                seen: seen.map(|seen| FileStampJson { size: seen.size, modified: seen.modified.to_string() }),
+            },
+            SourcePin::Inventory { bucket, key, etag, created } => Self::Inventory {
+                bucket: bucket.to_string(),
+                key: key.encoded_keeping_slashes(),
+                etag: etag.clone(),
+                created: created.map(|at| at.to_string()),
+            },
+        }
+    }
+}
+
+impl SourcePinJson {
+    /// Returns an error if a timestamp is invalid.
+    pub(super) fn into_pin(self) -> Result<SourcePin, String> {
+        Ok(match self {
+            Self::Listing => SourcePin::Listing,
+            Self::Object { bucket, key, etag, sha256 } => SourcePin::Object {
+                bucket: BucketName::new(&bucket),
+                key: ObjectKey::decode(key.as_bytes()),
+                etag,
+                sha256,
+            },
+            Self::File { path, sha256, seen } => {
+                SourcePin::File { path, sha256, stamp: seen.as_ref().map(parse_stamp).transpose()? }
+            }
+            Self::Inventory { bucket, key, etag, created } => SourcePin::Inventory {
+                bucket: BucketName::new(&bucket),
+                key: ObjectKey::decode(key.as_bytes()),
+                etag,
+                created: created.as_deref().map(parse_timestamp).transpose()?,
+            },
+        })
+    }
+}
+
+fn parse_stamp(shape: &FileStampJson) -> Result<FileStamp, String> {
+    Ok(FileStamp { size: shape.size, modified: parse_timestamp(&shape.modified)? })
+}
+
+fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|why: jiff::Error| why.to_string())
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@
 //! and including its end, with all their versions. The rows of each range go to files of their own, so that no row
 //! waits in memory (`record_page`, and `partition` in the parent module). In the end the files are put in order.
 
+mod concurrency;
 mod consumer;
 mod ranges;
 mod split_point;
 mod validator;
-mod worker_limit;
 
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
@@ -27,65 +27,40 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
-use super::checkpoint::{RangeCursor, RangePosition, SourceCursor};
+use super::cursor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
 use super::error::{ManifestError, object_path};
 use super::input::join;
-use super::part::PartitionId;
 use super::retrying_store::RetryingStore;
-use super::row_writer::RowWriter;
+use super::row_visitor::RowVisitor;
 use super::spec::ListedVersions;
+use concurrency::ListingWorkerLimit;
 use consumer::{ListingMessage, PageConsumer};
 use ranges::{ListingRanges, PageRequest, ProbeOutcome};
-use worker_limit::ListingWorkerLimit;
+
+pub(super) use concurrency::ListingConcurrency;
 
 /// The maximum number of pages between the listing and the thread that consumes them. A page of the longest keys has
 /// about a megabyte.
 const CHANNEL_PAGES: usize = 8;
 
-/// How a listing is distributed over workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ListingConcurrency {
-    /// The maximum number of concurrent listing requests, at least 1.
-    pub(super) workers: u32,
-    /// The number of listed pages per attempt to split a range.
-    pub(super) pages_per_split: u64,
-    /// The minimum number of pages that a range must probably have left to be split.
-    pub(super) min_pages_left: u32,
-}
-
-impl Default for ListingConcurrency {
-    /// Sixteen workers: a server that responds in 20 ms returns 800 pages per second to them, and no store that was
-    /// measured lists a prefix faster. The memory for sixteen ranges is bounded.
-    fn default() -> Self {
-        Self { workers: 16, pages_per_split: 8, min_pages_left: 4 }
-    }
-}
-
-impl ListingConcurrency {
-    /// Limits the number of workers.
-    pub(super) fn limited_to(self, concurrency: Option<u32>) -> Self {
-        Self { workers: self.workers.min(concurrency.unwrap_or(u32::MAX)).max(1), ..self }
-    }
-}
-
-/// Lists everything below a prefix, and writes it to the row writer. Resumes from the checkpoint of an earlier attempt
+/// Lists everything below a prefix, and passes it to the visitor. Resumes from the checkpoint of an earlier attempt
 /// if there is one.
-pub(super) async fn list(
+pub(super) async fn list<V: RowVisitor>(
     bucket: &BucketName,
     prefix: &ObjectKey,
     versions: ListedVersions,
     patient: &RetryingStore,
-    mut sink: RowWriter,
-) -> Result<RowWriter, ManifestError> {
-    let marks = match sink.take_cursor() {
+    spread: ListingConcurrency,
+    mut visitor: V,
+) -> Result<V, ManifestError> {
+    let marks = match visitor.take_cursor() {
         Some(SourceCursor::Listing(ranges)) => ranges,
         Some(SourceCursor::Inventory { .. }) | None => vec![RangeCursor::unstarted()],
     };
     let listing = object_path(bucket, prefix);
-    let spread = sink.config().listing;
     let ranges = ListingRanges::new(prefix.clone(), versions == ListedVersions::All, &marks, spread);
     let (messages, receiver) = mpsc::channel(CHANNEL_PAGES);
-    let (taker, name) = (PageConsumer::new(bucket.clone(), sink, marks), listing.clone());
+    let (taker, name) = (PageConsumer::new(bucket.clone(), visitor, marks), listing.clone());
     let taking = tokio::task::spawn_blocking(move || taker.run(receiver, &name));
     let request = ListRequest {
         bucket: bucket.clone(),
@@ -105,15 +80,15 @@ pub(super) async fn list(
     };
     let outcome = lister.run().await;
     // If the consumer failed, its error is the reason why it stopped receiving.
-    let mut sink = match (outcome, join(taking).await) {
+    let mut visitor = match (outcome, join(taking).await) {
         (Ok(()) | Err(ListingAbort::ReceiverGone), Err(error)) | (Err(ListingAbort::Failed(error)), _) => {
             return Err(error);
         }
-        (Ok(()), Ok(sink)) => sink,
+        (Ok(()), Ok(visitor)) => visitor,
         (Err(ListingAbort::ReceiverGone), Ok(_)) => return Err(ManifestError::Stopped),
     };
-    sink.extend_to_prefix(bucket.as_str(), prefix.as_bytes());
-    Ok(sink)
+    visitor.set_listed_prefix(bucket.as_str(), prefix.as_bytes());
+    Ok(visitor)
 }
 
 /// Why a listing ended early.

@@ -2,43 +2,42 @@
 
 use batchplan_store::object::{ObjectId, VersionId};
 
-use super::csv::reject_metadata_filter;
-use super::error::{BadRows, ManifestError};
+use super::error::ManifestError;
 use super::filter::{ManifestRow, RowMetadata};
 use super::frozen::FrozenManifest;
 use super::input;
 use super::report::FailedRowReader;
 use super::retrying_store::RetryingStore;
-use super::row_writer::RowWriter;
+use super::row_visitor::{BadRows, RowFlow, RowVisitor};
 use super::spec::{FailedRowsFile, FileLocation, ReportRowFilter, UnfinishedRows};
 
 /// The number of rows read from the first job's manifest at once.
 const BATCH: usize = 1024;
 
-/// Writes both kinds of rows to the row writer. An object that occurs in both gives two rows.
-pub(super) async fn read(
+/// Passes both kinds of rows to the visitor. An object that occurs in both gives two rows.
+pub(super) async fn read<V: RowVisitor>(
     failed: &[FailedRowsFile],
     rest: Option<&UnfinishedRows>,
     patient: &RetryingStore,
-    mut sink: RowWriter,
-) -> Result<RowWriter, ManifestError> {
-    reject_metadata_filter(sink.filter(), "a retry")?;
+    mut visitor: V,
+) -> Result<V, ManifestError> {
+    visitor.intake().filter().require_names_only("a retry")?;
     let mut rows = FailedRowReader::new(ReportRowFilter::default());
     for file in failed {
-        (sink, rows) = read_file(file, patient, (sink, rows)).await?;
+        (visitor, rows) = read_file(file, patient, (visitor, rows)).await?;
     }
-    rows.add_warnings(&mut sink);
+    rows.add_warnings(visitor.intake_mut());
     match rest {
-        Some(rest) => read_unfinished(rest, sink).await,
-        None => Ok(sink),
+        Some(rest) => read_unfinished(rest, visitor).await,
+        None => Ok(visitor),
     }
 }
 
-async fn read_file(
+async fn read_file<V: RowVisitor>(
     file: &FailedRowsFile,
     patient: &RetryingStore,
-    hands: (RowWriter, FailedRowReader),
-) -> Result<(RowWriter, FailedRowReader), ManifestError> {
+    hands: (V, FailedRowReader),
+) -> Result<(V, FailedRowReader), ManifestError> {
     match &file.location {
         FileLocation::Object { bucket, key, .. } => {
             FailedRowReader::read_object(bucket, key, file.format, &file.md5, patient, hands).await
@@ -50,7 +49,7 @@ async fn read_file(
     }
 }
 
-async fn read_unfinished(rest: &UnfinishedRows, mut sink: RowWriter) -> Result<RowWriter, ManifestError> {
+async fn read_unfinished<V: RowVisitor>(rest: &UnfinishedRows, mut visitor: V) -> Result<V, ManifestError> {
     let UnfinishedRows { folder, frontier } = rest.clone();
     input::run_blocking(move || {
         let name = folder.display().to_string();
@@ -58,13 +57,15 @@ async fn read_unfinished(rest: &UnfinishedRows, mut sink: RowWriter) -> Result<R
             let help = "retry it with --failed-only, or apply its plan with --new";
             ManifestError::malformed(&name, "the first job's manifest was not frozen completely", help)
         })?;
-        let mut bad = BadRows::new();
+        let mut bad = BadRows::default();
         let mut row = 0;
         for batch in frozen.unfinished_tasks(&frontier, BATCH) {
             for task in batch? {
                 row += 1;
-                if let Err(why) = write_object(&mut sink, &task.object)? {
-                    bad.push(row, row, why);
+                match visit_object(&mut visitor, &task.object)? {
+                    RowFlow::Continue => {}
+                    RowFlow::Invalid(why) => bad.push(row, row, why),
+                    RowFlow::Stop => return Err(ManifestError::Stopped),
                 }
             }
             if bad.limit_reached() {
@@ -72,13 +73,13 @@ async fn read_unfinished(rest: &UnfinishedRows, mut sink: RowWriter) -> Result<R
             }
         }
         bad.into_result(&name)?;
-        Ok(sink)
+        Ok(visitor)
     })
     .await
 }
 
-fn write_object(sink: &mut RowWriter, object: &ObjectId) -> Result<Result<(), String>, ManifestError> {
-    sink.push(&ManifestRow {
+fn visit_object(visitor: &mut dyn RowVisitor, object: &ObjectId) -> Result<RowFlow, ManifestError> {
+    visitor.visit(&ManifestRow {
         bucket: object.bucket.as_str(),
         key: object.key.as_bytes(),
         version: object.version.as_ref().map(VersionId::as_str),

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use batchplan_store::hex::hex;
 use batchplan_store::object::{
@@ -16,10 +16,12 @@ use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::cursor::{PartitionId, SourceCursor};
 use super::error::ManifestError;
 use super::filter::{ManifestRow, RowMetadata};
 use super::frozen::FrozenManifest;
 use super::input::run_blocking;
+use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
 use super::source_metadata::MetadataWriter;
 
 /// The number of rows that are read at once.
@@ -90,6 +92,7 @@ pub(super) struct SamplingPass {
     digest: Option<RowSetDigest>,
     metadata: Option<MetadataWriter>,
     name: Vec<u8>,
+    home: PathBuf,
 }
 
 /// A random sample of rows: those with the smallest hashes. The hash of a row depends only on its name and the seed, so
@@ -139,16 +142,16 @@ impl SamplingPass {
         let facts = wish.all_metadata.then(|| MetadataWriter::create(home)).transpose()?;
         let digest = wish.digest.map(RowSetDigest::new);
         let sample = SeededSample::new(wish.size, wish.seed);
-        Ok(Self { options: wish, sample, digest, metadata: facts, name: Vec::new() })
+        Ok(Self { options: wish, sample, digest, metadata: facts, name: Vec::new(), home: home.to_owned() })
     }
 
     /// Discards everything collected so far.
-    pub(super) fn restart(&mut self, home: &Path) -> Result<(), ManifestError> {
-        *self = Self::new(self.options, home)?;
+    fn restart(&mut self) -> Result<(), ManifestError> {
+        *self = Self::new(self.options, &self.home)?;
         Ok(())
     }
 
-    pub(super) fn record(&mut self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
+    fn record(&mut self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
         self.name.clear();
         // Neither a bucket nor a version id contains a zero byte. A key may, so it comes last.
         self.name.extend_from_slice(row.bucket.as_bytes());
@@ -177,6 +180,121 @@ impl SamplingPass {
             name(one).cmp(&name(other))
         });
         Ok(SampleResult { sample, digest: self.digest.map(|digest| digest.to_hex()) })
+    }
+}
+
+/// Passes rows on to another visitor, and samples those that it includes.
+pub(super) struct SamplingTee<V> {
+    visitor: V,
+    sampling: SamplingPass,
+}
+
+impl<V: RowVisitor> SamplingTee<V> {
+    pub(super) fn new(visitor: V, sampling: SamplingPass) -> Self {
+        Self { visitor, sampling }
+    }
+
+    pub(super) fn into_parts(self) -> (V, SamplingPass) {
+        (self.visitor, self.sampling)
+    }
+}
+
+impl<V: RowVisitor> RowVisitor for SamplingTee<V> {
+    fn intake(&self) -> &RowIntake {
+        self.visitor.intake()
+    }
+
+    fn intake_mut(&mut self) -> &mut RowIntake {
+        self.visitor.intake_mut()
+    }
+
+    fn count_row(&mut self) -> Result<RowFlow, ManifestError> {
+        self.visitor.count_row()
+    }
+
+    fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
+        let flow = self.visitor.include(row)?;
+        self.sampling.record(row)?;
+        Ok(flow)
+    }
+
+    fn count_page(&mut self) -> RowFlow {
+        self.visitor.count_page()
+    }
+
+    fn set_listed_prefix(&mut self, bucket: &str, prefix: &[u8]) {
+        self.visitor.set_listed_prefix(bucket, prefix);
+    }
+
+    fn set_rows_read(&mut self, rows: u64) {
+        self.visitor.set_rows_read(rows);
+    }
+
+    fn needs_all_metadata(&self) -> bool {
+        true
+    }
+
+    fn needs_all_rows(&self) -> bool {
+        self.visitor.needs_all_rows()
+    }
+
+    fn scratch(&self) -> ScratchSpace {
+        self.visitor.scratch()
+    }
+
+    fn reserve_temporary(&mut self, place: &str, bytes: u64) -> Result<(), ManifestError> {
+        self.visitor.reserve_temporary(place, bytes)
+    }
+
+    fn blame_temporary(&self, error: ManifestError, place: &str) -> ManifestError {
+        self.visitor.blame_temporary(error, place)
+    }
+
+    fn reject_too_large(&self, place: &str, estimate: u64) -> Result<(), ManifestError> {
+        self.visitor.reject_too_large(place, estimate)
+    }
+}
+
+impl<V: RowVisitor> ResumableReading for SamplingTee<V> {
+    fn take_cursor(&mut self) -> Option<SourceCursor> {
+        self.visitor.take_cursor()
+    }
+
+    fn restart(&mut self) -> Result<(), ManifestError> {
+        self.visitor.restart()?;
+        self.sampling.restart()
+    }
+
+    fn add_partition(&mut self) -> PartitionId {
+        self.visitor.add_partition()
+    }
+
+    fn select_partition(&mut self, partition: PartitionId) {
+        self.visitor.select_partition(partition);
+    }
+
+    fn set_partition_order(&mut self, order: Vec<PartitionId>) {
+        self.visitor.set_partition_order(order);
+    }
+
+    fn seal_partition(&mut self) -> Result<(), ManifestError> {
+        self.visitor.seal_partition()
+    }
+
+    fn save_due(&mut self) -> bool {
+        self.visitor.save_due()
+    }
+
+    fn unsaved_partitions(&self) -> Vec<PartitionId> {
+        self.visitor.unsaved_partitions()
+    }
+
+    fn sync_partition(&mut self) -> Result<(), ManifestError> {
+        self.visitor.sync_partition()
+    }
+
+    fn save_cursor(&mut self, cursor: SourceCursor) -> Result<(), ManifestError> {
+        self.visitor.save_cursor(cursor)
     }
 }
 

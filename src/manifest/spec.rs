@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use batchplan_store::object::{BucketName, ObjectKey, StorageClass};
-use jiff::Timestamp;
+use batchplan_store::object::{BucketName, ObjectKey};
 
-use super::filter::KeyGlobs;
+use super::filter::Filter;
 use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
 
@@ -190,24 +189,4 @@ pub enum CsvField {
     VersionId,
     /// A column that is ignored, as in S3 Batch Operations.
     Ignore,
-}
-
-/// Selects objects of a source: all conditions must hold, and an absent condition always holds.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// At least one of these globs matches the key.
-    pub include: Option<KeyGlobs>,
-    /// None of these globs matches the key.
-    pub exclude: Option<KeyGlobs>,
-    /// The size is greater than this number of bytes.
-    pub larger_than: Option<u64>,
-    /// The size is less than this number of bytes.
-    pub smaller_than: Option<u64>,
-    /// The object was last modified after this time.
-    pub modified_after: Option<Timestamp>,
-    /// The object was last modified before this time. The plan's `older_than` is converted to this when the plan is
-    /// read.
-    pub modified_before: Option<Timestamp>,
-    /// The storage class is one of these, compared without regard to case.
-    pub storage_class: Option<Vec<StorageClass>>,
 }

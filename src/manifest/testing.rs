@@ -21,14 +21,15 @@ use md5::{Digest, Md5};
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
+use super::filter::Filter;
 use super::freeze::freeze_with_config;
-use super::freeze_start::FreezeConfig;
+use super::freeze_config::FreezeCheckpointPolicy;
+use super::freeze_config::FreezeConfig;
 use super::frozen::FrozenManifest;
 use super::part::PartLimits;
 use super::prefix::ListingConcurrency;
-use super::row_writer::FreezeCheckpointPolicy;
 use super::sort::SortBudget;
-use super::spec::{CsvField, FileLocation, Filter, Manifest, ManifestSource};
+use super::spec::{CsvField, FileLocation, Manifest, ManifestSource};
 
 /// A single bucket, which answers for every bucket name.
 #[derive(Default)]

@@ -12,7 +12,7 @@ use super::*;
 use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
 use crate::manifest::freeze::freeze_with_config;
-use crate::manifest::freeze_start::FreezeConfig;
+use crate::manifest::freeze_config::FreezeConfig;
 use crate::manifest::testing::{
     MemoryStore, add_inventory, csv_source, data_key, etag, fault, freeze_in, freeze_until, keys, objects, refusal,
 };

@@ -5,8 +5,9 @@ use globset::Glob;
 
 use super::*;
 use crate::manifest::KeyGlobs;
-use crate::manifest::key_ranges::KeyRange;
-use crate::manifest::spec::{FileLocation, Filter, InventoryDialect, ListedVersions};
+use crate::manifest::filter::Filter;
+use crate::manifest::key_ranges::{KeyRange, KeyRanges};
+use crate::manifest::spec::{FileLocation, InventoryDialect, ListedVersions};
 
 fn kept() -> PartitionCheckpoint {
     let key = ObjectKey::new(&b"a+b/%41\xff\n"[..]);

@@ -11,8 +11,10 @@ use batchplan_store::{ListPage, ListPosition};
 use globset::Glob;
 
 use super::*;
-use crate::manifest::row_writer::FreezeCheckpointPolicy;
-use crate::manifest::spec::{Filter, ListedVersions};
+use crate::manifest::SourcePin;
+use crate::manifest::filter::Filter;
+use crate::manifest::freeze_config::FreezeCheckpointPolicy;
+use crate::manifest::spec::ListedVersions;
 use crate::manifest::testing::{MemoryStore, StartAfterSupport, csv_source, etag, fault, listed};
 use crate::manifest::{KeyGlobs, KeyRanges};
 use breaking::{

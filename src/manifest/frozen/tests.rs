@@ -1,7 +1,8 @@
-use batchplan_store::object::{BucketName, ObjectId, VersionId};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::checkpoint::clear_folder;
 pub(in crate::manifest) use crate::manifest::part::PartLimits;
 use crate::manifest::part::PartitionPartsWriter;
 

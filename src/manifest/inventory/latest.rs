@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::manifest_json::{FetchedInventoryManifest, InventoryManifest, MAX_MANIFEST_BYTES};
 use crate::manifest::error::{ManifestError, ManifestWarning, object_path};
-use crate::manifest::frozen::SourcePin;
 use crate::manifest::input::read_small;
+use crate::manifest::pins::SourcePin;
 use crate::manifest::retrying_store::{RetryingStore, bare_etag};
 
 /// The number of newest folders that are tried. With one inventory per day, this is a month of incomplete ones.

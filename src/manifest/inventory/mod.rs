@@ -9,19 +9,15 @@
 //! | file | what it does |
 //! |---|---|
 //! | `manifest_json`, `latest` | parses `manifest.json`, and finds the newest one |
-//! | `read` | reads one data file after another, and the rows of CSV files |
-//! | `columnar_rows` | reads the rows of Parquet and ORC files |
-//! | `fields` | interprets columns |
-//! | `csv_rows` | decodes the fields of CSV rows |
+//! | `read` | reads one data file after another |
+//! | `columns` | interprets columns, and decodes CSV rows |
 //! | `acl` | parses the ACL column |
 //!
 //! The formats are documented in the AWS S3 User Guide ("Locating your inventory list") and in OSS's "Bucket
 //! inventory".
 
 mod acl;
-mod columnar_rows;
-mod csv_rows;
-mod fields;
+mod columns;
 mod latest;
 mod manifest_json;
 mod read;

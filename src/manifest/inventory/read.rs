@@ -1,41 +1,50 @@
-//! Reads an inventory: first its description, then each data file. CSV files are read as they stream.
+//! Reads an inventory: first its description, then each data file.
+//!
+//! CSV files are read as they stream. The metadata of Parquet and ORC files is at their end, so each is downloaded
+//! first, into a file without a name. The system frees its disk space when the file is closed, even if the process was
+//! killed.
 
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
 
+use batchplan_columnar::{ColumnValue, ColumnarError, ColumnarFormat, ColumnarReader};
 use batchplan_store::OpenedObject;
 use batchplan_store::object::{BucketName, ObjectKey};
+use jiff::Timestamp;
 use md5::Md5;
 
-use super::csv_rows::InventoryCsvDecoder;
-use super::fields::InventoryRow;
+use super::columns::{ColumnSpelling, InventoryColumns, InventoryCsvDecoder, InventoryRow, RowFields};
+use super::latest;
 use super::manifest_json::{
     FetchedInventoryManifest, InventoryDataFile, InventoryFormat, InventoryManifest, MAX_MANIFEST_BYTES,
 };
-use super::{columnar_rows, latest};
-use crate::manifest::checkpoint::SourceCursor;
-use crate::manifest::csv::to_manifest_error;
 use crate::manifest::csv_records::{CsvItem, CsvLineEnds, CsvRecords};
-use crate::manifest::error::{BadRows, ManifestError, object_path};
-use crate::manifest::frozen::SourcePin;
+use crate::manifest::cursor::SourceCursor;
+use crate::manifest::error::{ManifestError, object_path};
 use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
+use crate::manifest::pins::SourcePin;
 use crate::manifest::retrying_store::{RetryingStore, bare_etag};
-use crate::manifest::row_writer::RowWriter;
+use crate::manifest::row_visitor::{BadRows, RowFlow, RowVisitor};
 use crate::manifest::spec::{InventoryDialect, InventorySelector};
 
-/// Reads the data files of an inventory into the sink, one after another. Resumes after the files that an earlier
+/// The number of bytes copied at once.
+const COPY_SIZE: usize = 128 << 10;
+
+/// Passes the rows of an inventory's data files to the visitor, one file after another. Resumes after the files that an earlier
 /// attempt has read, if there was one.
-pub(in crate::manifest) async fn read_inventory(
+pub(in crate::manifest) async fn read_inventory<V: RowVisitor>(
     bucket: &BucketName,
     object: &InventorySelector,
     dialect: InventoryDialect,
     patient: &RetryingStore,
-    sink: RowWriter,
-) -> Result<(RowWriter, SourcePin), ManifestError> {
-    let (found, done, mut sink) = resume_or_find(bucket, object, patient, sink).await?;
+    visitor: V,
+) -> Result<(V, SourcePin), ManifestError> {
+    let (found, done, mut visitor) = resume_or_find(bucket, object, patient, visitor).await?;
     let name = object_path(bucket, &found.key);
     let document = InventoryManifest::parse(&found.text, &name)?;
     document.check_bucket(bucket, &name)?;
-    sink.reject_too_large(&name, document.compressed_size())?;
+    visitor.reject_too_large(&name, document.compressed_size())?;
     let pin = SourcePin::Inventory {
         bucket: bucket.clone(),
         key: found.key.clone(),
@@ -50,37 +59,43 @@ pub(in crate::manifest) async fn read_inventory(
     };
     match document.format {
         InventoryFormat::Csv => {
-            let mut columns =
-                InventoryCsvDecoder::new(&document, dialect, sink.filter(), sink.needs_all_metadata(), &name)?;
+            let mut columns = InventoryCsvDecoder::new(
+                &document,
+                dialect,
+                visitor.intake().filter(),
+                visitor.needs_all_metadata(),
+                &name,
+            )?;
             columns.raw_plus = done.raw_plus;
             for (number, file) in document.files.into_iter().enumerate().skip(done.files_read) {
-                (sink, columns) = read_csv_file(bucket, file, columns, patient, sink).await?;
-                sink = save_checkpoint(sink, mark(number + 1, columns.raw_plus.clone())).await?;
+                (visitor, columns) = read_csv_file(bucket, file, columns, patient, visitor).await?;
+                visitor = save_cursor(visitor, mark(number + 1, columns.raw_plus.clone())).await?;
             }
-            columns.warn(&mut sink, &name);
+            columns.warn(visitor.intake_mut(), &name);
         }
         InventoryFormat::Columnar(form) => {
             let mut files = document.files;
-            if sink.is_peek() {
+            if !visitor.needs_all_rows() {
                 // Any object will do, and the smallest file gives one soonest.
                 files.sort_by_key(|file| file.size);
             }
             for (number, file) in files.into_iter().enumerate().skip(done.files_read) {
-                sink = columnar_rows::read_columnar_file(bucket, file, form, patient, sink).await?;
-                sink = save_checkpoint(sink, mark(number + 1, None)).await?;
+                visitor = read_columnar_file(bucket, file, form, patient, visitor).await?;
+                visitor = save_cursor(visitor, mark(number + 1, None)).await?;
             }
         }
     }
-    Ok((sink, pin))
+    Ok((visitor, pin))
 }
 
-/// Saves a checkpoint after a data file, if enough rows were read.
-async fn save_checkpoint(mut sink: RowWriter, mark: SourceCursor) -> Result<RowWriter, ManifestError> {
+/// Saves the position after a data file, if enough rows were read.
+async fn save_cursor<V: RowVisitor>(mut visitor: V, cursor: SourceCursor) -> Result<V, ManifestError> {
     input::run_blocking(move || {
-        if sink.checkpoint_due() {
-            sink.sync_and_checkpoint(mark)?;
+        if visitor.save_due() {
+            visitor.sync_partition()?;
+            visitor.save_cursor(cursor)?;
         }
-        Ok(sink)
+        Ok(visitor)
     })
     .await
 }
@@ -95,23 +110,23 @@ struct InventoryProgress {
 /// Finds the inventory to read. This is the one that an earlier attempt started with, if it has not changed. With
 /// `latest`, a newer inventory that has appeared since is ignored: the job's inventory is decided when its
 /// preparation starts.
-async fn resume_or_find(
+async fn resume_or_find<V: RowVisitor>(
     bucket: &BucketName,
     object: &InventorySelector,
     patient: &RetryingStore,
-    mut sink: RowWriter,
-) -> Result<(FetchedInventoryManifest, InventoryProgress, RowWriter), ManifestError> {
-    if let Some(SourceCursor::Inventory { key, etag, files, raw_plus: plus }) = sink.take_cursor() {
+    mut visitor: V,
+) -> Result<(FetchedInventoryManifest, InventoryProgress, V), ManifestError> {
+    if let Some(SourceCursor::Inventory { key, etag, files, raw_plus: plus }) = visitor.take_cursor() {
         if let Some(found) = fetch_unchanged(bucket, &key, &etag, patient).await? {
-            return Ok((found, InventoryProgress { files_read: files, raw_plus: plus }, sink));
+            return Ok((found, InventoryProgress { files_read: files, raw_plus: plus }, visitor));
         }
-        sink = input::run_blocking(move || sink.restart().map(|()| sink)).await?;
+        visitor = input::run_blocking(move || visitor.restart().map(|()| visitor)).await?;
     }
     let found = match object {
         InventorySelector::Exact { key, etag } => fetch_manifest(bucket, key, etag.as_deref(), patient).await?,
         InventorySelector::Latest { prefix } => {
             let (found, warnings) = latest::find_newest(bucket, prefix, patient).await?;
-            sink.add_warnings(warnings);
+            visitor.intake_mut().add_warnings(warnings);
             found
         }
         InventorySelector::Changed(changes) => {
@@ -121,7 +136,7 @@ async fn resume_or_find(
             fetch_manifest(bucket, key, Some(etag.as_str()).filter(|etag| !etag.is_empty()), patient).await?
         }
     };
-    Ok((found, InventoryProgress::default(), sink))
+    Ok((found, InventoryProgress::default(), visitor))
 }
 
 /// Fetches the `manifest.json` that an earlier attempt read. Returns `None` if it was deleted or has changed.
@@ -154,20 +169,20 @@ async fn fetch_manifest(
     Ok(FetchedInventoryManifest { key: key.clone(), etag, text })
 }
 
-async fn read_csv_file(
+async fn read_csv_file<V: RowVisitor>(
     bucket: &BucketName,
     file: InventoryDataFile,
     columns: InventoryCsvDecoder,
     patient: &RetryingStore,
-    sink: RowWriter,
-) -> Result<(RowWriter, InventoryCsvDecoder), ManifestError> {
+    visitor: V,
+) -> Result<(V, InventoryCsvDecoder), ManifestError> {
     let name = object_path(bucket, &file.key);
     let opened = open_data_file(bucket, &file, patient).await?;
-    input::stream(opened, patient.stop_token(), move |raw| read_and_verify(raw, &file, &name, columns, sink)).await
+    input::stream(opened, patient.stop_token(), move |raw| read_and_verify(raw, &file, &name, columns, visitor)).await
 }
 
 /// Opens a data file. Returns an error if it does not exist.
-pub(super) async fn open_data_file(
+async fn open_data_file(
     bucket: &BucketName,
     file: &InventoryDataFile,
     patient: &RetryingStore,
@@ -183,7 +198,7 @@ pub(super) async fn open_data_file(
 }
 
 /// Compares the size and MD5 of a data file with `manifest.json`.
-pub(super) fn verify_data_file(file: &InventoryDataFile, tally: &ReadDigest, name: &str) -> Result<(), ManifestError> {
+fn verify_data_file(file: &InventoryDataFile, tally: &ReadDigest, name: &str) -> Result<(), ManifestError> {
     let help = "the file was overwritten or truncated: use another inventory";
     if let Some(size) = file.size.filter(|size| *size != tally.bytes) {
         let what = format!("it has {} bytes, but manifest.json says {size}", tally.bytes);
@@ -197,26 +212,26 @@ pub(super) fn verify_data_file(file: &InventoryDataFile, tally: &ReadDigest, nam
 }
 
 /// Reads one data file, and compares its size and MD5 with `manifest.json`.
-fn read_and_verify(
+fn read_and_verify<V: RowVisitor>(
     raw: BoxedReader,
     file: &InventoryDataFile,
     name: &str,
     mut columns: InventoryCsvDecoder,
-    mut sink: RowWriter,
-) -> Result<(RowWriter, InventoryCsvDecoder), ManifestError> {
+    mut visitor: V,
+) -> Result<(V, InventoryCsvDecoder), ManifestError> {
     let gzip = input::is_gzip_key(&file.key);
-    let rest = sink.unread_bytes();
+    let rest = UnreadBytes::after_failure(visitor.needs_all_rows());
     let (rows, tally) = input::read_digested::<Md5, _>(raw, gzip, name, rest, |text| {
-        read_rows(CsvRecords::new(text, CsvLineEnds::Either), gzip, name, &mut columns, &mut sink)
+        read_rows(CsvRecords::new(text, CsvLineEnds::Either), gzip, name, &mut columns, &mut visitor)
     })?;
     // A file that was not read to its end has no digest to compare.
     if rest == UnreadBytes::Skip && rows.is_err() {
-        return rows.map(|()| (sink, columns));
+        return rows.map(|()| (visitor, columns));
     }
     verify_data_file(file, &tally, name)?;
     // Errors in rows come last: if the file is not the listed one, that explains them.
     rows?;
-    Ok((sink, columns))
+    Ok((visitor, columns))
 }
 
 fn read_rows<R: BufRead>(
@@ -224,41 +239,192 @@ fn read_rows<R: BufRead>(
     gzip: bool,
     name: &str,
     columns: &mut InventoryCsvDecoder,
-    sink: &mut RowWriter,
+    visitor: &mut dyn RowVisitor,
 ) -> Result<(), ManifestError> {
-    let mut bad = BadRows::new();
+    let mut bad = BadRows::default();
     loop {
         let row = records.row() + 1;
-        let taken = match records.next().map_err(|broken| to_manifest_error(broken, gzip, name, row))? {
+        let flow = match records.next().map_err(|broken| broken.into_manifest_error(gzip, name, row))? {
             CsvItem::End => break,
-            CsvItem::Bad(why) => Err(why),
-            CsvItem::Record(record) if row == 1 && columns.is_header(&record) => Ok(()),
+            CsvItem::Bad(why) => Ok(RowFlow::Invalid(why)),
+            CsvItem::Record(record) if row == 1 && columns.is_header(&record) => Ok(RowFlow::Continue),
             CsvItem::Record(record) => {
                 let read = columns.read(&record, || format!("row {row} of {name}"));
-                match push_row(read, sink) {
-                    Ok(taken) => taken,
-                    Err(error) => return Err(bad.or_bad_rows(error, name)),
-                }
+                visit_row(read, visitor)
             }
         };
-        if let Err(why) = taken {
-            bad.push(row, records.line(), why);
-            if bad.limit_reached() {
-                break;
-            }
+        if !bad.record(flow, (row, records.line()), name)? {
+            break;
         }
     }
     bad.into_result(name)
 }
 
-/// Adds a row to the sink, or skips it. The inner error says why the row is invalid.
-pub(super) fn push_row(
-    read: Result<InventoryRow<'_>, String>,
-    sink: &mut RowWriter,
-) -> Result<Result<(), String>, ManifestError> {
+/// Passes a row to the visitor, or skips it.
+fn visit_row(read: Result<InventoryRow<'_>, String>, visitor: &mut dyn RowVisitor) -> Result<RowFlow, ManifestError> {
     match read {
-        Ok(InventoryRow::Object(row)) => sink.push(&row),
-        Ok(InventoryRow::Skipped) => sink.count_row().map(Ok),
-        Err(why) => Ok(Err(why)),
+        Ok(InventoryRow::Object(row)) => visitor.visit(&row),
+        Ok(InventoryRow::Skipped) => visitor.count_row(),
+        Err(why) => Ok(RowFlow::Invalid(why)),
+    }
+}
+
+/// Downloads one data file, and passes its rows to the visitor.
+async fn read_columnar_file<V: RowVisitor>(
+    bucket: &BucketName,
+    file: InventoryDataFile,
+    form: ColumnarFormat,
+    patient: &RetryingStore,
+    mut visitor: V,
+) -> Result<V, ManifestError> {
+    let name = object_path(bucket, &file.key);
+    let opened = open_data_file(bucket, &file, patient).await?;
+    let size = opened.size;
+    visitor.reserve_temporary(&name, size)?;
+    let mut visitor = input::stream(opened, patient.stop_token(), move |raw| {
+        let fetched = download(raw, &file, &name, visitor.scratch().folder.as_deref())?;
+        read_columnar_rows(form, fetched, &name, &mut visitor)
+            .map_err(|error| visitor.blame_temporary(error, &name))?;
+        Ok(visitor)
+    })
+    .await?;
+    visitor.reserve_temporary("", 0)?;
+    Ok(visitor)
+}
+
+/// Downloads a data file to disk, and compares its size and MD5 with `manifest.json` before any of it is parsed.
+fn download(
+    raw: BoxedReader,
+    file: &InventoryDataFile,
+    name: &str,
+    home: Option<&Path>,
+) -> Result<File, ManifestError> {
+    let folder = home.map_or_else(|| PathBuf::from("a temporary folder"), Path::to_owned);
+    let failed = |doing, cause| ManifestError::disk(doing, &folder, cause);
+    let made = home.map_or_else(tempfile::tempfile, tempfile::tempfile_in);
+    let mut fetched = made.map_err(|cause| failed("create a file in", cause))?;
+    let (copied, tally) = input::read_digested::<Md5, _>(raw, false, name, UnreadBytes::Skip, |text| {
+        let mut chunk = vec![0; COPY_SIZE];
+        loop {
+            // `read_digested` reports the error if the download fails.
+            let count = match text.read(&mut chunk) {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(count) => count,
+            };
+            fetched.write_all(&chunk[..count]).map_err(|cause| failed("write to", cause))?;
+        }
+    })?;
+    copied?;
+    verify_data_file(file, &tally, name)?;
+    fetched.rewind().map_err(|cause| failed("read in", cause))?;
+    Ok(fetched)
+}
+
+fn read_columnar_rows(
+    form: ColumnarFormat,
+    file: File,
+    name: &str,
+    visitor: &mut dyn RowVisitor,
+) -> Result<(), ManifestError> {
+    let what = |broken| columnar_error(broken, form, name, None);
+    let mut table = ColumnarReader::open(form, file).map_err(what)?;
+    let mut places = InventoryColumns::new(
+        table.column_names(),
+        ColumnSpelling::SnakeCase,
+        visitor.intake().filter(),
+        visitor.needs_all_metadata(),
+        (name, "it"),
+    )?;
+    if places.bucket.is_none() {
+        return Err(ManifestError::malformed(name, "it has no Bucket column", "use an inventory of objects"));
+    }
+    places.check_types(|column| table.column_type(column)).map_err(|(column, _, broken)| match broken {
+        ColumnarError::Unsupported(why) => {
+            let column = table.column_names().get(column).map(String::as_str).unwrap_or_default();
+            let said = format!("column {} cannot be used: {why}", column.escape_debug());
+            ManifestError::malformed(name, said, "use an inventory that the storage service wrote")
+        }
+        other => what(other),
+    })?;
+    table.select(&places.indexes()).map_err(what)?;
+    let (mut bad, mut row) = (BadRows::default(), 0_u64);
+    while table.advance().map_err(|broken| columnar_error(broken, form, name, Some(row + 1)))? {
+        row += 1;
+        if !bad.record(visit_row(read_row(&table, &places), visitor), (row, row), name)? {
+            break;
+        }
+    }
+    bad.into_result(name)
+}
+
+fn read_row<'a>(table: &'a ColumnarReader, places: &InventoryColumns) -> Result<InventoryRow<'a>, String> {
+    let fields = ColumnarRowFields(table);
+    if places.is_skipped(&fields)? {
+        return Ok(InventoryRow::Skipped);
+    }
+    let key = match table.value(places.key) {
+        ColumnValue::Text(key) => key,
+        _ => b"",
+    };
+    places.object_row(&fields, "", key).map(InventoryRow::Object)
+}
+
+/// The fields of the current row of a table.
+struct ColumnarRowFields<'a>(&'a ColumnarReader);
+
+impl ColumnarRowFields<'_> {
+    fn describe_column(&self, column: usize, what: &str) -> String {
+        let name = self.0.column_names().get(column).map(String::as_str).unwrap_or_default();
+        format!("its {} {what}", name.escape_debug())
+    }
+}
+
+impl<'a> RowFields<'a> for ColumnarRowFields<'a> {
+    fn text(&self, column: usize) -> Result<&'a str, String> {
+        match self.0.value(column) {
+            ColumnValue::Text(text) => {
+                std::str::from_utf8(text).map_err(|_| self.describe_column(column, "is not UTF-8"))
+            }
+            _ => Ok(""),
+        }
+    }
+
+    fn boolean(&self, column: usize) -> Result<bool, String> {
+        Ok(self.0.value(column) == ColumnValue::Boolean(true))
+    }
+
+    fn size(&self, column: usize) -> Result<Option<u64>, String> {
+        match self.0.value(column) {
+            ColumnValue::Integer(size) => {
+                u64::try_from(size).map(Some).map_err(|_| format!("`{size}` is not a size in bytes"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn time(&self, column: usize) -> Result<Option<Timestamp>, String> {
+        match self.0.value(column) {
+            ColumnValue::Timestamp(time) => Ok(Some(time)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Converts an error of a reader. The file is the one that `manifest.json` lists: that was checked before.
+fn columnar_error(broken: ColumnarError, form: ColumnarFormat, name: &str, row: Option<u64>) -> ManifestError {
+    let form = form.name();
+    let near = row.map(|row| format!(" near row {row}")).unwrap_or_default();
+    match broken {
+        ColumnarError::Damaged(what) => ManifestError::malformed(
+            name,
+            format!("its {form} data is damaged{near}: {what}"),
+            "the file was written this way: use another inventory",
+        ),
+        ColumnarError::Unsupported(what) => ManifestError::malformed(
+            name,
+            format!("its {form} data cannot be read{near}: {what}"),
+            "use an inventory that the storage service wrote, or one in CSV",
+        ),
+        ColumnarError::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
     }
 }

@@ -41,7 +41,7 @@ pub(super) mod varint;
 mod write;
 
 pub(super) use read::{PartReader, is_intact};
-pub(super) use write::{PartLimits, PartTotals, PartitionId, PartitionPartsWriter, WrittenParts, assemble_parts};
+pub(super) use write::{PartLimits, PartTotals, PartitionPartsWriter, WrittenParts, assemble_parts, partition_path};
 
 /// The maximum length of a version id, in bytes.
 pub(super) const MAX_VERSION_BYTES: usize = 1024;

@@ -11,6 +11,7 @@ use super::block_codec::{BlockCompressor, BlockHeader, file_header};
 use super::read::is_intact;
 use crate::failpoint;
 use crate::files::{create_replacing, open_regular};
+use crate::manifest::cursor::PartitionId;
 use crate::manifest::error::ManifestError;
 use crate::manifest::frozen::{ManifestPart, part_path, remove_other_parts};
 
@@ -38,18 +39,12 @@ pub(in crate::manifest) struct WrittenParts {
     pub(in crate::manifest) open: Option<ManifestPart>,
 }
 
-/// The number of a partition, which tells several writers in one folder apart. Partition 0 has the first parts of the
-/// manifest. The parts of other partitions have temporary names until [`assemble_parts`] gives them their final ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::manifest) struct PartitionId(pub(in crate::manifest) u32);
-
-impl PartitionId {
-    /// Returns the path of the partition's part with this number.
-    pub(in crate::manifest) fn path(self, folder: &Path, number: u32) -> PathBuf {
-        match self.0 {
-            0 => part_path(folder, number),
-            lane => folder.join(format!("lane-{lane:05}-{number:05}.bpm")),
-        }
+/// Returns the path of a part of a partition. The parts of partitions other than 0 have temporary names until
+/// [`assemble_parts`] gives them their final ones.
+pub(in crate::manifest) fn partition_path(folder: &Path, partition: PartitionId, number: u32) -> PathBuf {
+    match partition.0 {
+        0 => part_path(folder, number),
+        lane => folder.join(format!("lane-{lane:05}-{number:05}.bpm")),
     }
 }
 
@@ -140,7 +135,7 @@ impl PartitionPartsWriter {
         written: WrittenParts,
     ) -> Result<Option<Self>, ManifestError> {
         for (number, part) in (0_u32..).zip(&written.sealed) {
-            let path = lane.path(folder, number);
+            let path = partition_path(folder, lane, number);
             if file_size(&path)? != Some(part.bytes) || !is_intact(&path, number, *part, true)? {
                 return Ok(None);
             }
@@ -149,7 +144,7 @@ impl PartitionPartsWriter {
             None => None,
             Some(part) => {
                 match OpenPart::reopen(
-                    lane.path(folder, part_count(&written.sealed)),
+                    partition_path(folder, lane, part_count(&written.sealed)),
                     part_count(&written.sealed),
                     part,
                 )? {
@@ -164,7 +159,7 @@ impl PartitionPartsWriter {
     /// Returns the paths of the files that it has written.
     pub(in crate::manifest) fn files(&self) -> impl Iterator<Item = PathBuf> {
         (0..part_count(&self.sealed) + u32::from(self.open.is_some()))
-            .map(|number| self.partition.path(&self.folder, number))
+            .map(|number| partition_path(&self.folder, self.partition, number))
     }
 
     /// Syncs all rows so far to disk, and returns the parts to record.
@@ -212,7 +207,7 @@ impl PartitionPartsWriter {
         self.block.drain_into(&mut self.raw);
         self.packed.clear();
         let number = part_count(&self.sealed);
-        let path = self.partition.path(&self.folder, number);
+        let path = partition_path(&self.folder, self.partition, number);
         self.compressor
             .compress(rows, &self.raw, &mut self.packed)
             .map_err(|why| ManifestError::disk("write", &path, io::Error::other(why)))?;
@@ -307,7 +302,7 @@ pub(in crate::manifest) fn assemble_parts(
     let mut moves = Vec::new();
     for (lane, parts) in lanes {
         for (number, part) in (0_u32..).zip(parts) {
-            let (from, place) = (lane.path(folder, number), u32::try_from(kept.len()).unwrap_or(u32::MAX));
+            let (from, place) = (partition_path(folder, *lane, number), u32::try_from(kept.len()).unwrap_or(u32::MAX));
             let to = part_path(folder, place);
             // Check the old name first: another part may still have the new name.
             if file_size(&from)? == Some(part.bytes) {
@@ -435,7 +430,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             assert_eq!(lanes(folder.path()), made);
             for (place, (lane, number)) in (2_u32..).zip([(2, 0), (2, 1), (2, 2), (1, 0)]) {
-                let from = PartitionId(lane).path(folder.path(), number);
+                let from = partition_path(folder.path(), PartitionId(lane), number);
                 if place - 2 < moved {
                     fs::copy(part_path(whole.path(), place), part_path(folder.path(), place)).unwrap();
                     fs::remove_file(from).unwrap();

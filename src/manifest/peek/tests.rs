@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::manifest::testing::MemoryStore;
-use crate::manifest::{CsvField, FileLocation, Filter, KeyGlobs, ListedVersions};
+use crate::manifest::{CsvField, FileLocation, Filter, KeyGlobs, ListedVersions, ManifestSource};
 
 async fn glance(
     source: ManifestSource,

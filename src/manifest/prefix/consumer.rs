@@ -1,15 +1,14 @@
-//! Consumes listed pages on a dedicated thread: writes their entries to the row writer, and records the progress of
+//! Consumes listed pages on a dedicated thread: passes their entries to the visitor, and records the progress of
 //! each range.
 
 use batchplan_store::object::{BucketName, ObjectKey, VersionId};
 use batchplan_store::{ListPosition, ListedObject};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::manifest::checkpoint::{RangeCursor, RangePosition, SourceCursor};
-use crate::manifest::error::{BadRows, ManifestError};
+use crate::manifest::cursor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
+use crate::manifest::error::ManifestError;
 use crate::manifest::filter::{ManifestRow, RowMetadata};
-use crate::manifest::part::PartitionId;
-use crate::manifest::row_writer::RowWriter;
+use crate::manifest::row_visitor::{BadRows, RowFlow, RowVisitor};
 
 /// The input of the thread, processed in order.
 pub(super) enum ListingMessage {
@@ -47,19 +46,19 @@ pub(super) enum ListingMessage {
 }
 
 /// The state of the thread.
-pub(super) struct PageConsumer {
+pub(super) struct PageConsumer<V> {
     bucket: BucketName,
-    sink: RowWriter,
+    visitor: V,
     bad: BadRows,
-    /// The ranges in key order, as far as their entries have been written to the row writer.
+    /// The ranges in key order, as far as their entries have been passed to the visitor.
     ranges: Vec<RangeCursor>,
     /// The same ranges, as far as their rows are on disk.
     saved_ranges: Vec<RangeCursor>,
 }
 
-impl PageConsumer {
-    pub(super) fn new(bucket: BucketName, sink: RowWriter, ranges: Vec<RangeCursor>) -> Self {
-        Self { bucket, sink, bad: BadRows::new(), saved_ranges: ranges.clone(), ranges }
+impl<V: RowVisitor> PageConsumer<V> {
+    pub(super) fn new(bucket: BucketName, visitor: V, ranges: Vec<RangeCursor>) -> Self {
+        Self { bucket, visitor, bad: BadRows::default(), saved_ranges: ranges.clone(), ranges }
     }
 
     /// Consumes messages until all senders are dropped. `listing` is the name of the listing for messages.
@@ -67,12 +66,14 @@ impl PageConsumer {
         mut self,
         mut messages: mpsc::Receiver<ListingMessage>,
         listing: &str,
-    ) -> Result<RowWriter, ManifestError> {
+    ) -> Result<V, ManifestError> {
         while let Some(message) = messages.blocking_recv() {
             match message {
                 ListingMessage::Page { partition: lane, entries, last, next, consumed: taken } => {
                     self.write_page(lane, &entries, last, next)?;
-                    self.sink.count_page()?;
+                    if self.visitor.count_page() == RowFlow::Stop {
+                        return Err(ManifestError::Stopped);
+                    }
                     // The lister may have ended without waiting for the signal.
                     let _ = taken.send(());
                     if self.bad.limit_reached() {
@@ -80,25 +81,25 @@ impl PageConsumer {
                     }
                 }
                 ListingMessage::Split { partition: lane, at } => self.split(lane, &at),
-                ListingMessage::Warn { message, help } => self.sink.warn_once(message, help),
+                ListingMessage::Warn { message, help } => self.visitor.intake_mut().warn_once(message, help),
                 ListingMessage::Restart => {
-                    self.sink.restart()?;
-                    self = Self::new(self.bucket, self.sink, vec![RangeCursor::unstarted()]);
+                    self.visitor.restart()?;
+                    self = Self::new(self.bucket, self.visitor, vec![RangeCursor::unstarted()]);
                 }
                 ListingMessage::SaveCheckpoint => {
                     self.save_checkpoint()?;
-                    return Ok(self.sink);
+                    return Ok(self.visitor);
                 }
             }
         }
         self.bad.into_result(&format!("the listing of {listing}"))?;
-        let mut taken = Self { bad: BadRows::new(), ..self };
-        taken.sink.set_order(taken.ranges.iter().map(|range| range.partition).collect());
+        let mut taken = Self { bad: BadRows::default(), ..self };
+        taken.visitor.set_partition_order(taken.ranges.iter().map(|range| range.partition).collect());
         if taken.ranges.len() > 1 && taken.ranges.iter().all(|range| range.position == RangePosition::Finished) {
             // If ordering the parts is interrupted, this checkpoint says what the order is.
             taken.save_checkpoint()?;
         }
-        Ok(taken.sink)
+        Ok(taken.visitor)
     }
 
     fn write_page(
@@ -109,30 +110,30 @@ impl PageConsumer {
         next: RangePosition,
     ) -> Result<(), ManifestError> {
         let Some(place) = self.ranges.iter().position(|range| range.partition == lane) else { return Ok(()) };
-        self.sink.select_partition(lane);
+        self.visitor.select_partition(lane);
         self.write_entries(entries)?;
         let done = next == RangePosition::Finished;
         self.ranges[place].last = last;
         self.ranges[place].position = next;
-        let due = self.sink.checkpoint_due();
+        let due = self.visitor.save_due();
         // With bad rows the freeze will fail, so a checkpoint is useless. A listing with a single range is at its end
         // here.
         if !self.bad.is_empty() || (done && self.ranges.len() == 1) {
             return Ok(());
         }
         if done {
-            self.sink.seal()?;
+            self.visitor.seal_partition()?;
         }
         if due || done {
             self.sync_range(place)?;
-            self.sink.write_checkpoint(SourceCursor::Listing(self.saved_ranges.clone()))?;
+            self.visitor.save_cursor(SourceCursor::Listing(self.saved_ranges.clone()))?;
         }
         Ok(())
     }
 
-    /// Syncs the rows of a range to disk. The row writer must be at the partition of the range.
+    /// Syncs the rows of a range to disk. The visitor must be at the partition of the range.
     fn sync_range(&mut self, place: usize) -> Result<(), ManifestError> {
-        self.sink.sync_partition()?;
+        self.visitor.sync_partition()?;
         self.saved_ranges[place] = self.ranges[place].clone();
         Ok(())
     }
@@ -141,26 +142,26 @@ impl PageConsumer {
         if !self.bad.is_empty() {
             return Ok(());
         }
-        let ahead = self.sink.unsaved_partitions();
+        let ahead = self.visitor.unsaved_partitions();
         if ahead.is_empty() {
             return Ok(());
         }
         for place in 0..self.ranges.len() {
             let lane = self.ranges[place].partition;
             if ahead.contains(&lane) {
-                self.sink.select_partition(lane);
+                self.visitor.select_partition(lane);
                 if self.ranges[place].position == RangePosition::Finished {
-                    self.sink.seal()?;
+                    self.visitor.seal_partition()?;
                 }
                 self.sync_range(place)?;
             }
         }
-        self.sink.write_checkpoint(SourceCursor::Listing(self.saved_ranges.clone()))
+        self.visitor.save_cursor(SourceCursor::Listing(self.saved_ranges.clone()))
     }
 
     fn split(&mut self, lane: PartitionId, at: &ObjectKey) {
         let Some(place) = self.ranges.iter().position(|range| range.partition == lane) else { return };
-        let new = self.sink.add_partition();
+        let new = self.visitor.add_partition();
         for ranges in [&mut self.ranges, &mut self.saved_ranges] {
             let until = ranges[place].until.replace(at.clone());
             let next = RangePosition::ListFrom(Some(ListPosition::After { key: at.clone(), version: None }));
@@ -183,8 +184,13 @@ impl PageConsumer {
                     acl: None,
                 },
             };
-            if let Err(why) = self.sink.push(&row)? {
-                self.bad.push(self.sink.rows_read(), self.sink.rows_read(), why);
+            match self.visitor.visit(&row)? {
+                RowFlow::Continue => {}
+                RowFlow::Invalid(why) => {
+                    let number = self.visitor.intake().rows_read();
+                    self.bad.push(number, number, why);
+                }
+                RowFlow::Stop => return Err(ManifestError::Stopped),
             }
         }
         Ok(())

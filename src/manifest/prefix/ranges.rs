@@ -4,12 +4,11 @@ use batchplan_store::object::ObjectKey;
 use batchplan_store::{ListPage, ListPosition, ListedObject};
 use tokio::sync::oneshot;
 
-use super::ListingConcurrency;
+use super::concurrency::ListingConcurrency;
 use super::consumer::ListingMessage;
 use super::split_point::{KeyAlphabet, shared_prefix_len};
 use super::validator::ListingValidator;
-use crate::manifest::checkpoint::{RangeCursor, RangePosition};
-use crate::manifest::part::PartitionId;
+use crate::manifest::cursor::{PartitionId, RangeCursor, RangePosition};
 
 /// The maximum number of ranges. A listing that has reached it is not split further.
 const MAX_RANGES: usize = 2048;
@@ -84,19 +83,6 @@ pub(super) enum ProbeOutcome {
     },
     /// The server cannot start a listing at a key; contains the reason.
     Unsupported(String),
-}
-
-impl RangeCursor {
-    /// Returns the position of a listing that has not started.
-    pub(super) fn unstarted() -> Self {
-        Self {
-            partition: PartitionId(0),
-            after: None,
-            until: None,
-            last: None,
-            position: RangePosition::ListFrom(None),
-        }
-    }
 }
 
 impl ListingRanges {

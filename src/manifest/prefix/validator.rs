@@ -7,7 +7,7 @@ use batchplan_store::object::{ObjectKey, VersionId};
 use batchplan_store::{ListCursor, ListPage, ListPosition, ListedObject};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::manifest::checkpoint::{RangeCursor, RangePosition};
+use crate::manifest::cursor::{RangeCursor, RangePosition};
 
 /// The maximum number of consecutive pages without objects: a million delete markers in a row fill a thousand pages.
 pub(super) const MAX_EMPTY_PAGES: u32 = 100_000;

@@ -360,3 +360,58 @@ async fn peek_reads_the_first_failed_row() {
     let first = ObjectId { bucket: BucketName::new("media"), key: ObjectKey::from("a/1 x"), version: None };
     assert_eq!(seen, FirstObjects { objects: vec![first], rows_read: 1, complete: false });
 }
+
+fn file(bucket: &str, key: &str) -> ReportManifestEntry {
+    ReportManifestEntry {
+        status: TaskStatus::Failed,
+        bucket: bucket.to_owned(),
+        key: key.to_owned(),
+        md5: "0".repeat(32),
+    }
+}
+
+#[test]
+fn finds_a_listed_file_next_to_the_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let listing = folder.path().join("manifest.json");
+    let find = |key: &str| ReportListFolder::of(&listing).find(&file("b", key), "manifest.json");
+    let missing = find("audit/job-ID=/results/ab.csv").unwrap_err().to_string();
+    let tried = [folder.path().join("results").join("ab.csv"), folder.path().join("ab.csv")];
+    let tried = tried.map(|path| path.display().to_string()).join(" or ");
+    assert!(missing.ends_with(&format!("but there is no {tried}")), "{missing}");
+
+    std::fs::create_dir(folder.path().join("results")).unwrap();
+    for name in ["report-0.csv", "ab.csv", "results/ab.csv"] {
+        std::fs::write(folder.path().join(name), name).unwrap();
+    }
+    let found = |key: &str| std::fs::read_to_string(find(key).unwrap()).unwrap();
+    assert_eq!(found("report-0.csv"), "report-0.csv");
+    assert_eq!(found("audit/ID=/results/report-0.csv"), "report-0.csv");
+    assert_eq!(found("results/ab.csv"), "results/ab.csv");
+    assert_eq!(found("audit/job-ID=/results/ab.csv"), "results/ab.csv");
+    assert_eq!(found("audit/job-ID=/ab.csv"), "ab.csv");
+}
+
+#[test]
+fn rejects_names_that_leave_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(folder.path().join("secret.csv"), "s").unwrap();
+    let listing = inner.join("manifest.json");
+    let refused = |key: &str| ReportListFolder::of(&listing).find(&file("b", key), "m").unwrap_err().to_string();
+    for key in ["..", "a/..", "a/", ".", "results/..", "a\\..\\b", "C:x", "a\0b"] {
+        assert!(refused(key).contains("not a valid file name"), "{key}");
+    }
+    for key in ["../secret.csv", "/secret.csv", "../results/secret.csv"] {
+        assert!(refused(key).contains("there is no"), "{key}");
+    }
+}
+
+#[test]
+fn rejects_invalid_buckets() {
+    let refused = |bucket: &str| listed_object(&file(bucket, "k"), "m").unwrap_err().to_string();
+    assert!(refused("evil.example/").contains("invalid bucket"));
+    assert!(refused("").contains("not published"));
+    assert_eq!(listed_object(&file("b", "../k"), "m").unwrap(), (BucketName::new("b"), ObjectKey::from("../k")));
+}

@@ -11,12 +11,13 @@ use proptest::prelude::*;
 use super::breaking::{
     Breaking, End, attempt, exact, inventory_of, latest, listing, part_files, rows, same_as_fresh, whole,
 };
-use crate::manifest::freeze_start::FreezeConfig;
+use crate::manifest::filter::Filter;
+use crate::manifest::freeze_config::FreezeCheckpointPolicy;
+use crate::manifest::freeze_config::FreezeConfig;
 use crate::manifest::part::PartLimits;
 use crate::manifest::prefix::ListingConcurrency;
-use crate::manifest::row_writer::FreezeCheckpointPolicy;
 use crate::manifest::sort::SortBudget;
-use crate::manifest::spec::{Filter, ListedVersions, Manifest};
+use crate::manifest::spec::{ListedVersions, Manifest};
 use crate::manifest::testing::{MemoryStore, SINGLE_WORKER};
 use crate::manifest::{KeyGlobs, checkpoint, frozen};
 

@@ -19,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 use crate::manifest::ManifestWarning;
 use crate::manifest::checkpoint;
 use crate::manifest::error::ManifestError;
+use crate::manifest::filter::Filter;
 use crate::manifest::freeze::freeze_with_config;
-use crate::manifest::freeze_start::FreezeConfig;
+use crate::manifest::freeze_config::FreezeCheckpointPolicy;
+use crate::manifest::freeze_config::FreezeConfig;
 use crate::manifest::frozen::{self, FrozenManifest};
 use crate::manifest::part::PartLimits;
-use crate::manifest::row_writer::FreezeCheckpointPolicy;
 use crate::manifest::sort::SortBudget;
-use crate::manifest::spec::{Filter, InventoryDialect, InventorySelector, ListedVersions, Manifest, ManifestSource};
+use crate::manifest::spec::{InventoryDialect, InventorySelector, ListedVersions, Manifest, ManifestSource};
 use crate::manifest::testing::{MemoryStore, SINGLE_WORKER, etag, fault, gzip};
 
 /// How an attempt is interrupted.

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::manifest::freeze::freeze_with_config;
-use crate::manifest::freeze_start::FreezeConfig;
+use crate::manifest::freeze_config::FreezeCheckpointPolicy;
+use crate::manifest::freeze_config::FreezeConfig;
 use crate::manifest::frozen::{self, FrozenManifest};
 use crate::manifest::part::PartLimits;
-use crate::manifest::row_writer::{FreezeCheckpointPolicy, FreezeProgress};
+use crate::manifest::row_visitor::FreezeProgress;
 use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::Manifest;
 use crate::manifest::testing::{SINGLE_WORKER, StartAfterSupport};

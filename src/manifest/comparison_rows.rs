@@ -1,20 +1,29 @@
-//! A row as a sort record: its name, its side and its facts.
+//! The rows of a comparison: collects the rows of both inventories and sorts them on disk.
 //!
-//! The name is self-delimiting, so that in byte order the records of one name are adjacent; records of one name are
-//! ordered by side. A flag byte and the fields that it announces follow. A record keeps only the facts that tell two
-//! states of an object apart, and the facts that freezing the row needs.
+//! A row becomes a sort record: its name, its side and its facts. The name is self-delimiting, so that in byte order the
+//! records of one name are adjacent; records of one name are ordered by side. A flag byte and the fields that it
+//! announces follow. A record keeps only the facts that tell two states of an object apart, and the facts that freezing
+//! the row needs.
+
+use std::path::PathBuf;
 
 use batchplan_store::hex::hex;
 use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, VersionId};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::manifest::filter::{ManifestRow, RowMetadata};
-use crate::manifest::sorted_names::{TERMINATOR, VERSION_MARK, put_text, take_text};
+use super::error::{ManifestError, ManifestWarning};
+use super::filter::{Filter, ManifestRow, RowMetadata};
+use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
+use super::sort::{ExternalSorter, SortBudget, SortedRecords};
+use super::sorted_names::{TERMINATOR, VERSION_MARK, put_text, take_text};
+
+/// The number of rows between two checks of the disk limit.
+const LIMIT_CHECK_INTERVAL: u64 = 4096;
 
 /// The origin of a row. The declaration order is the order of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::manifest) enum ComparisonSide {
+pub(super) enum ComparisonSide {
     /// The inventory that the earlier job processed.
     Earlier,
     /// The new inventory.
@@ -22,6 +31,148 @@ pub(in crate::manifest) enum ComparisonSide {
     /// The objects that failed in the earlier job or were never attempted.
     Unfinished,
 }
+
+/// Collects rows, one side after the other.
+pub(super) struct ComparisonSorter {
+    intake: RowIntake,
+    sorter: ExternalSorter,
+    home: PathBuf,
+    side: ComparisonSide,
+    facts: ComparisonFacts,
+    record: Vec<u8>,
+    sort_budget: SortBudget,
+    max_disk: Option<u64>,
+    /// The number of rows in the sort.
+    rows: u64,
+}
+
+/// The collected rows, sorted.
+pub(super) struct SortedComparison {
+    pub(super) records: SortedRecords,
+    pub(super) facts: ComparisonFacts,
+    /// The folder of the sort, for messages.
+    pub(super) home: PathBuf,
+    pub(super) warnings: Vec<ManifestWarning>,
+}
+
+/// The facts that each inventory reports.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ComparisonFacts {
+    pub(super) earlier: SideFacts,
+    pub(super) current: SideFacts,
+}
+
+/// The facts that an inventory reports for at least one object, and the number of its rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SideFacts {
+    pub(super) rows: u64,
+    pub(super) etag: bool,
+    pub(super) size: bool,
+    pub(super) modified: bool,
+}
+
+impl SideFacts {
+    fn record(&mut self, facts: &RowMetadata<'_>) {
+        self.rows += 1;
+        self.etag |= facts.etag.is_some();
+        self.size |= facts.size.is_some();
+        self.modified |= facts.modified.is_some();
+    }
+}
+
+impl ComparisonSorter {
+    /// Creates an empty collection that starts with rows of [`ComparisonSide::Earlier`]. Its temporary files are
+    /// unnamed and vanish when they are closed.
+    pub(super) fn new(intake: RowIntake, scratch: ScratchSpace) -> Self {
+        let ScratchSpace { folder, sort_budget, max_disk } = scratch;
+        let home = folder.unwrap_or_else(tempfile::env::temp_dir);
+        Self {
+            sorter: ExternalSorter::new(&home, sort_budget, intake.stop_token()),
+            intake,
+            home,
+            side: ComparisonSide::Earlier,
+            facts: ComparisonFacts::default(),
+            record: Vec::new(),
+            sort_budget,
+            max_disk,
+            rows: 0,
+        }
+    }
+
+    /// Sets the side that the next rows belong to, and their filter.
+    pub(super) fn set_side(&mut self, side: ComparisonSide, filter: Filter) {
+        self.side = side;
+        self.intake.set_filter(filter);
+    }
+
+    fn check_limit(&self) -> Result<(), ManifestError> {
+        let used = self.sorter.bytes_on_disk();
+        match self.max_disk.filter(|limit| used > *limit) {
+            Some(limit) => Err(ManifestError::ComparisonTooLarge { used, limit, rows: self.rows }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns all records in order, the facts that each inventory reports, and the warnings.
+    pub(super) fn finish(self) -> Result<SortedComparison, ManifestError> {
+        self.check_limit()?;
+        Ok(SortedComparison {
+            records: self.sorter.finish()?,
+            facts: self.facts,
+            home: self.home,
+            warnings: self.intake.into_warnings(),
+        })
+    }
+}
+
+impl RowVisitor for ComparisonSorter {
+    fn intake(&self) -> &RowIntake {
+        &self.intake
+    }
+
+    fn intake_mut(&mut self) -> &mut RowIntake {
+        &mut self.intake
+    }
+
+    fn count_row(&mut self) -> Result<RowFlow, ManifestError> {
+        self.intake.count_row()?;
+        Ok(RowFlow::Continue)
+    }
+
+    fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
+        match self.side {
+            ComparisonSide::Earlier => self.facts.earlier.record(&row.metadata),
+            ComparisonSide::Current => self.facts.current.record(&row.metadata),
+            ComparisonSide::Unfinished => {}
+        }
+        encode(row, self.side, &mut self.record);
+        self.sorter.push(&self.record)?;
+        self.rows += 1;
+        if self.rows.is_multiple_of(LIMIT_CHECK_INTERVAL) {
+            self.check_limit()?;
+        }
+        Ok(RowFlow::Continue)
+    }
+
+    fn needs_all_metadata(&self) -> bool {
+        true
+    }
+
+    fn scratch(&self) -> ScratchSpace {
+        ScratchSpace { folder: Some(self.home.clone()), sort_budget: self.sort_budget, max_disk: self.max_disk }
+    }
+
+    fn reserve_temporary(&mut self, place: &str, bytes: u64) -> Result<(), ManifestError> {
+        match self.max_disk.filter(|limit| bytes > *limit) {
+            Some(limit) => {
+                Err(ManifestError::NoRoomForDataFile { place: place.to_owned(), size: bytes, used: 0, limit })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl ResumableReading for ComparisonSorter {}
 
 const SIDES: [ComparisonSide; 3] = [ComparisonSide::Earlier, ComparisonSide::Current, ComparisonSide::Unfinished];
 
@@ -50,7 +201,7 @@ const ACLS: [ObjectAcl; 5] =
     [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default, ObjectAcl::Custom];
 
 /// Encodes a row. Rows that are not of the new inventory keep only the facts that are compared.
-pub(super) fn encode(row: &ManifestRow<'_>, side: ComparisonSide, out: &mut Vec<u8>) {
+fn encode(row: &ManifestRow<'_>, side: ComparisonSide, out: &mut Vec<u8>) {
     out.clear();
     put_text(out, row.bucket.as_bytes());
     put_text(out, row.key);

@@ -1,4 +1,30 @@
-//! Limits the number of concurrent listing workers.
+//! How many workers list a prefix: the configured maximum, and the current limit, which adapts to throttling.
+
+/// How a listing is distributed over workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::manifest) struct ListingConcurrency {
+    /// The maximum number of concurrent listing requests, at least 1.
+    pub(in crate::manifest) workers: u32,
+    /// The number of listed pages per attempt to split a range.
+    pub(in crate::manifest) pages_per_split: u64,
+    /// The minimum number of pages that a range must probably have left to be split.
+    pub(in crate::manifest) min_pages_left: u32,
+}
+
+impl Default for ListingConcurrency {
+    /// Sixteen workers: a server that responds in 20 ms returns 800 pages per second to them, and no store that was
+    /// measured lists a prefix faster. The memory for sixteen ranges is bounded.
+    fn default() -> Self {
+        Self { workers: 16, pages_per_split: 8, min_pages_left: 4 }
+    }
+}
+
+impl ListingConcurrency {
+    /// Limits the number of workers.
+    pub(in crate::manifest) fn limited_to(self, concurrency: Option<u32>) -> Self {
+        Self { workers: self.workers.min(concurrency.unwrap_or(u32::MAX)).max(1), ..self }
+    }
+}
 
 /// Starts with the maximum number of workers, and reduces it when the server throttles.
 pub(super) struct ListingWorkerLimit {

@@ -1,0 +1,425 @@
+//! What sources feed with rows: a visitor receives one row after the other and says whether reading continues.
+//!
+//! A source knows nothing of what becomes of its rows. They may be frozen, sorted for a comparison, or shown as the
+//! first objects of the manifest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use batchplan_store::Store;
+use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::cursor::{PartitionId, SourceCursor};
+use super::error::{BadRow, MAX_BAD_ROWS, MAX_SHOWN_ROWS, ManifestError, ManifestWarning};
+use super::filter::{Filter, FilterDecision, ManifestRow};
+use super::part::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
+use super::sort::SortBudget;
+
+/// The number of rows between two checks of the stop token, which are also the progress reports.
+const STOP_CHECK_INTERVAL: u64 = 4096;
+
+/// The number of characters that a message shows of an unsupported key.
+const MAX_SHOWN_CHARS: usize = 256;
+
+/// The progress in reading a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FreezeProgress {
+    /// The number of rows read from the source.
+    pub rows_read: u64,
+    /// The number of rows that the filter included.
+    pub rows_included: u64,
+}
+
+/// How a source continues after a row or a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum RowFlow {
+    /// Read the next row.
+    Continue,
+    /// The row names no object that the store can process; contains the reason. Report it, and read the next row.
+    Invalid(String),
+    /// No further row is needed: end as if stopped.
+    Stop,
+}
+
+/// Where a source may put temporary files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ScratchSpace {
+    /// `None` means the system's folder for temporary files.
+    pub(super) folder: Option<PathBuf>,
+    /// The memory and the number of runs that a sort may use.
+    pub(super) sort_budget: SortBudget,
+    /// The maximum size on disk in bytes; `None` means no limit.
+    pub(super) max_disk: Option<u64>,
+}
+
+/// Receives the rows of a source.
+pub(super) trait RowVisitor: ResumableReading + Send + 'static {
+    fn intake(&self) -> &RowIntake;
+
+    fn intake_mut(&mut self) -> &mut RowIntake;
+
+    /// Counts a row, before anything else is done with it. A row that is not an object to process, such as a delete
+    /// marker, is only counted.
+    fn count_row(&mut self) -> Result<RowFlow, ManifestError>;
+
+    /// Receives a row that has been counted, checked, and included by the filter.
+    fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError>;
+
+    /// Receives a row of the source.
+    fn visit(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
+        match self.count_row()? {
+            RowFlow::Continue => {}
+            other => return Ok(other),
+        }
+        match self.intake().is_included(row) {
+            Ok(true) => self.include(row),
+            Ok(false) => Ok(RowFlow::Continue),
+            Err(why) => Ok(RowFlow::Invalid(why)),
+        }
+    }
+
+    /// Records that a page of a listing was read, with or without objects.
+    fn count_page(&mut self) -> RowFlow {
+        RowFlow::Continue
+    }
+
+    /// Records the prefix that all rows were listed under.
+    fn set_listed_prefix(&mut self, _bucket: &str, _prefix: &[u8]) {}
+
+    /// Sets the number of rows read, for a source whose rows went to another visitor first.
+    fn set_rows_read(&mut self, rows: u64) {
+        self.intake_mut().set_rows_read(rows);
+    }
+
+    /// Returns whether a source must report every fact it has, and not only those that the filter and the class
+    /// statistics need.
+    fn needs_all_metadata(&self) -> bool {
+        false
+    }
+
+    /// Returns whether all rows are needed, and not only some.
+    fn needs_all_rows(&self) -> bool {
+        true
+    }
+
+    fn scratch(&self) -> ScratchSpace;
+
+    /// Sets the size of the source's temporary file. Returns an error if the visitor has no room for it.
+    fn reserve_temporary(&mut self, _place: &str, _bytes: u64) -> Result<(), ManifestError> {
+        Ok(())
+    }
+
+    /// Converts an exceeded limit to an error that names the temporary file, if there is one.
+    fn blame_temporary(&self, error: ManifestError, _place: &str) -> ManifestError {
+        error
+    }
+
+    /// Returns an error if the rows of a source probably exceed the limit on disk.
+    ///
+    /// The size of the compressed data files of an inventory is known before any of them is read. They contain more
+    /// than names, so the estimate is usually too high. With a filter it is meaningless, and only the bytes actually
+    /// written count.
+    fn reject_too_large(&self, _place: &str, _estimate: u64) -> Result<(), ManifestError> {
+        Ok(())
+    }
+}
+
+/// Partitions and cursors, for a source that can resume or that reads several ranges at once. A visitor that keeps no
+/// files ignores them.
+pub(super) trait ResumableReading {
+    /// Returns the cursor that the source resumes from, if any. Returns it only once.
+    fn take_cursor(&mut self) -> Option<SourceCursor> {
+        None
+    }
+
+    /// Discards all rows: the source starts over.
+    fn restart(&mut self) -> Result<(), ManifestError> {
+        Ok(())
+    }
+
+    /// Adds a partition, for rows that do not follow the last row.
+    fn add_partition(&mut self) -> PartitionId {
+        PartitionId(0)
+    }
+
+    /// Sets the partition that the next rows go to.
+    fn select_partition(&mut self, _partition: PartitionId) {}
+
+    /// Sets the order of the partitions in the manifest, if it differs from the order in which they were added.
+    fn set_partition_order(&mut self, _order: Vec<PartitionId>) {}
+
+    /// Completes the current partition: it has all its rows.
+    fn seal_partition(&mut self) -> Result<(), ManifestError> {
+        Ok(())
+    }
+
+    /// Records the end of a page or data file. Returns whether the position should be saved.
+    fn save_due(&mut self) -> bool {
+        false
+    }
+
+    /// Returns the partitions with pages or data files since their last save.
+    fn unsaved_partitions(&self) -> Vec<PartitionId> {
+        Vec::new()
+    }
+
+    /// Makes the rows of the current partition durable. They count once [`save_cursor`](Self::save_cursor) has
+    /// recorded them.
+    fn sync_partition(&mut self) -> Result<(), ManifestError> {
+        Ok(())
+    }
+
+    /// Records the durable rows of each partition, and the cursor after them.
+    fn save_cursor(&mut self, _cursor: SourceCursor) -> Result<(), ManifestError> {
+        Ok(())
+    }
+}
+
+/// The filter, counts and warnings that every visitor has.
+pub(super) struct RowIntake {
+    filter: Filter,
+    store: Arc<dyn Store>,
+    total: FreezeProgress,
+    progress: watch::Sender<FreezeProgress>,
+    stop: CancellationToken,
+    warnings: Vec<ManifestWarning>,
+}
+
+impl RowIntake {
+    pub(super) fn new(
+        filter: Filter,
+        store: Arc<dyn Store>,
+        progress: watch::Sender<FreezeProgress>,
+        stop: CancellationToken,
+    ) -> Self {
+        progress.send_replace(FreezeProgress::default());
+        Self { filter, store, total: FreezeProgress::default(), progress, stop, warnings: Vec::new() }
+    }
+
+    /// Continues from the counts and warnings of an earlier attempt.
+    pub(super) fn resume(&mut self, total: FreezeProgress, warnings: Vec<ManifestWarning>) {
+        (self.total, self.warnings) = (total, warnings);
+        self.report_progress();
+    }
+
+    /// Forgets all counts and warnings.
+    pub(super) fn restart(&mut self) {
+        (self.total, self.warnings) = (FreezeProgress::default(), Vec::new());
+    }
+
+    /// Returns an empty intake with another filter.
+    pub(super) fn with_filter(&self, filter: Filter) -> Self {
+        Self::new(filter, Arc::clone(&self.store), self.progress.clone(), self.stop.clone())
+    }
+
+    /// Sets the filter of the next rows.
+    pub(super) fn set_filter(&mut self, filter: Filter) {
+        self.filter = filter;
+    }
+
+    /// Returns the filter, for a source that must know which facts to read.
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    pub(super) fn stop_token(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    pub(super) fn rows_read(&self) -> u64 {
+        self.total.rows_read
+    }
+
+    /// Returns the number of objects included so far.
+    pub(super) fn rows_included(&self) -> u64 {
+        self.total.rows_included
+    }
+
+    pub(super) fn warn(&mut self, message: String, help: &str) {
+        self.warnings.push(ManifestWarning { message, help: help.to_owned() });
+    }
+
+    /// Adds a warning, unless there is one with the same message.
+    pub(super) fn warn_once(&mut self, message: String, help: &str) {
+        if !self.warnings.iter().any(|warning| warning.message == message) {
+            self.warn(message, help);
+        }
+    }
+
+    pub(super) fn add_warnings(&mut self, warnings: Vec<ManifestWarning>) {
+        self.warnings.extend(warnings);
+    }
+
+    pub(super) fn warnings(&self) -> &[ManifestWarning] {
+        &self.warnings
+    }
+
+    pub(super) fn into_warnings(self) -> Vec<ManifestWarning> {
+        self.warnings
+    }
+
+    /// Counts a row. Returns an error if reading is to stop.
+    pub(super) fn count_row(&mut self) -> Result<(), ManifestError> {
+        self.total.rows_read += 1;
+        if self.total.rows_read.is_multiple_of(STOP_CHECK_INTERVAL) {
+            self.report_progress();
+            if self.stop.is_cancelled() {
+                return Err(ManifestError::Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_rows_read(&mut self, rows: u64) {
+        self.total.rows_read = rows;
+    }
+
+    pub(super) fn count_included(&mut self) {
+        self.total.rows_included += 1;
+    }
+
+    pub(super) fn report_progress(&self) {
+        self.progress.send_replace(self.total);
+    }
+
+    /// Returns whether the filter includes a row. The error says why the row names no object that the store can
+    /// process.
+    fn is_included(&self, row: &ManifestRow<'_>) -> Result<bool, String> {
+        check_name(row)?;
+        match self.filter.evaluate(row) {
+            FilterDecision::Excluded => return Ok(false),
+            FilterDecision::Unknown(fact) => return Err(format!("the filter needs {}, but it is empty", fact.label())),
+            FilterDecision::Included => {}
+        }
+        let key = ObjectKey::new(row.key);
+        match self.store.unsupported_key_reason(&key) {
+            None => Ok(true),
+            Some(why) => {
+                let shown: String = key.to_string().chars().take(MAX_SHOWN_CHARS).collect();
+                Err(format!("the store does not support the key {shown}: {why}"))
+            }
+        }
+    }
+}
+
+/// Collects the bad rows of one file.
+#[derive(Default)]
+pub(super) struct BadRows {
+    total: u64,
+    first: Vec<BadRow>,
+}
+
+impl BadRows {
+    /// Records what a visitor says of a row. Returns whether to read the next one.
+    pub(super) fn record(
+        &mut self,
+        flow: Result<RowFlow, ManifestError>,
+        (row, line): (u64, u64),
+        place: &str,
+    ) -> Result<bool, ManifestError> {
+        match flow {
+            Ok(RowFlow::Continue) => Ok(true),
+            Ok(RowFlow::Invalid(why)) => {
+                self.push(row, line, why);
+                Ok(!self.limit_reached())
+            }
+            Ok(RowFlow::Stop) => Err(self.or_bad_rows(ManifestError::Stopped, place)),
+            Err(error) => Err(self.or_bad_rows(error, place)),
+        }
+    }
+
+    /// Counts a bad row, and keeps it if it is among the first [`MAX_SHOWN_ROWS`].
+    pub(super) fn push(&mut self, row: u64, line: u64, why: String) {
+        self.total += 1;
+        if self.first.len() < MAX_SHOWN_ROWS {
+            self.first.push(BadRow { row, line, why });
+        }
+    }
+
+    /// Returns the error to report when reading ends early: the bad rows take precedence over a stop, but over nothing
+    /// else.
+    fn or_bad_rows(&mut self, error: ManifestError, place: &str) -> ManifestError {
+        match error {
+            ManifestError::Stopped => std::mem::take(self).into_result(place).err().unwrap_or(ManifestError::Stopped),
+            other => other,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// Returns whether there are too many bad rows to continue reading.
+    pub(super) fn limit_reached(&self) -> bool {
+        self.total >= MAX_BAD_ROWS
+    }
+
+    /// Returns an error if there are bad rows.
+    pub(super) fn into_result(self, place: &str) -> Result<(), ManifestError> {
+        if self.total == 0 {
+            return Ok(());
+        }
+        Err(ManifestError::BadRows { place: place.to_owned(), total: self.total, first: self.first })
+    }
+}
+
+/// Checks the rules for names that apply to every store.
+fn check_name(row: &ManifestRow<'_>) -> Result<(), String> {
+    check_bucket(row.bucket)?;
+    match row.key.len() {
+        0 => return Err("the key is empty".to_owned()),
+        1..=MAX_KEY_BYTES => {}
+        bytes => return Err(format!("the key has {bytes} bytes (maximum {MAX_KEY_BYTES})")),
+    }
+    let version = row.version.unwrap_or_default();
+    if version.contains('\0') {
+        // Samples and digests separate the fields of a row by zero bytes.
+        return Err("the version id contains a zero byte".to_owned());
+    }
+    match version.len() {
+        0..=MAX_VERSION_BYTES => Ok(()),
+        bytes => Err(format!("the version id has {bytes} bytes (maximum {MAX_VERSION_BYTES})")),
+    }
+}
+
+/// Checks a bucket name. It becomes part of a host name or a path: a malicious name in a file from elsewhere could send
+/// signed requests to a foreign host.
+pub(super) fn check_bucket(bucket: &str) -> Result<(), String> {
+    if bucket.is_empty() {
+        return Err("the bucket is empty".to_owned());
+    }
+    if bucket.len() > MAX_BUCKET_BYTES {
+        return Err(format!("the bucket name has {} bytes (maximum {MAX_BUCKET_BYTES})", bucket.len()));
+    }
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if !bucket.bytes().all(legal) || matches!(bucket, "." | "..") {
+        return Err(format!("`{}` is not a valid bucket name", bucket.escape_debug()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::filter::RowMetadata;
+
+    #[test]
+    fn names_are_checked_whatever_the_store() {
+        let long = "k".repeat(MAX_KEY_BYTES + 1);
+        let check = |bucket: &str, key: &str, version: Option<&str>| {
+            check_name(&ManifestRow { bucket, key: key.as_bytes(), version, metadata: RowMetadata::default() })
+        };
+        assert_eq!(check("my-bucket.x_Y9", &long[1..], Some("null")), Ok(()));
+        assert!(check("", "k", None).unwrap_err().contains("bucket is empty"));
+        assert!(check("b", "", None).unwrap_err().contains("key is empty"));
+        assert!(check("b", &long, None).unwrap_err().contains("1025 bytes"));
+        assert!(check("b", "k", Some(&long)).unwrap_err().contains("version id has 1025"));
+        assert!(check(&"b".repeat(256), "k", None).unwrap_err().contains("256 bytes"));
+        for bucket in ["evil.example/", "a b", "b@host", "b:80", "..", "b#", "b\n", "é"] {
+            assert!(check(bucket, "k", None).unwrap_err().contains("not a valid bucket name"), "{bucket}");
+        }
+    }
+}
