@@ -16,15 +16,14 @@ use batchplan_store::object::{ObjectKey, VersionId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::class_stats::StorageClassStatsJson;
 use super::cursor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
 use super::error::{ManifestError, ManifestWarning};
 use super::freeze_config::FreezeConfig;
-use super::frozen::{self, ManifestPart};
-use super::index::{self, KeyRangesJson, ManifestWarningJson};
-use super::part::{WrittenParts, assemble_parts, is_intact};
+use super::frozen::{KeyRangesJson, ManifestWarningJson, index_exists, remove_index};
+use super::part::{ManifestPart, WrittenParts, assemble_parts, is_intact, part_path, remove_other_parts};
 use super::partition::{PartitionCheckpoint, PartitionWriter};
 use super::row_visitor::FreezeProgress;
+use super::source_metadata::StorageClassStatsJson;
 use super::spec::{InventorySelector, Manifest, ManifestSource};
 use crate::files::{create_folder, open_regular, write_atomic};
 
@@ -357,7 +356,7 @@ fn load_checkpoint(
     keeper: Option<&FreezeCheckpointStore>,
     sizes: FreezeConfig,
 ) -> Result<Option<(FreezeCheckpoint, Vec<PartitionWriter>)>, ManifestError> {
-    let Some(keeper) = keeper.filter(|_| !index::exists(home)) else { return Ok(None) };
+    let Some(keeper) = keeper.filter(|_| !index_exists(home)) else { return Ok(None) };
     let Some(draft) = keeper.load()? else { return Ok(None) };
     let numbered = || (0_u32..).map(PartitionId).zip(&draft.partitions);
     if let Some(order) = finished_order(&draft) {
@@ -372,14 +371,14 @@ fn load_checkpoint(
         let Some(stretch) = PartitionWriter::resume(home, lane, sizes, kept)? else { return Ok(None) };
         lanes.push(stretch);
     }
-    frozen::remove_other_parts(home, &lanes.iter().flat_map(|lane| lane.files(home)).collect())?;
+    remove_other_parts(home, &lanes.iter().flat_map(|lane| lane.files(home)).collect())?;
     Ok(Some((draft, lanes)))
 }
 
 /// Returns whether parts that have their final names match what was written.
 fn parts_are_intact(home: &Path, lanes: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
     for (place, part) in (0_u32..).zip(lanes.iter().flat_map(|(_, parts)| parts)) {
-        if !is_intact(&frozen::part_path(home, place), place, *part, true)? {
+        if !is_intact(&part_path(home, place), place, *part, true)? {
             return Ok(false);
         }
     }
@@ -411,8 +410,8 @@ pub(super) fn clear_folder(home: &Path) -> Result<(), ManifestError> {
     create_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
     // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
     remove(home)?;
-    index::remove(home)?;
-    frozen::remove_other_parts(home, &HashSet::new())
+    remove_index(home)?;
+    remove_other_parts(home, &HashSet::new())
 }
 
 #[cfg(test)]

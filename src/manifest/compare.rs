@@ -1,15 +1,18 @@
-//! Compares two frozen manifests.
+//! Compares two frozen manifests, whose names are read in order and without duplicates.
+//!
+//! A listing is sorted already and is read in place. Other manifests are sorted on disk first.
 
 use std::cmp::Ordering;
 use std::path::Path;
+use std::vec;
 
-use batchplan_store::object::ObjectId;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::task::{Task, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
-use super::frozen::FrozenManifest;
-use super::sort::SortBudget;
-use super::sorted_names::SortedNames;
+use super::frozen::{FrozenManifest, ManifestTasks};
+use super::sort::{ExternalSorter, SortBudget, SortedRecords, VERSION_MARK, put_text, take_text};
 
 /// The number of example objects per kind of difference.
 const MAX_EXAMPLES: usize = 5;
@@ -85,5 +88,137 @@ fn record_difference(names: &SortedNames, count: &mut u64, examples: &mut Vec<Ob
     }
 }
 
+/// The number of rows read at once, and between two checks of the stop token.
+const BATCH: usize = 4096;
+
+/// Iterates over names in ascending order. Unusable after an error.
+///
+/// Reads files and decompresses: use it on a thread that may block.
+struct SortedNames(NameSource);
+
+enum NameSource {
+    InPlace { rows: Box<FrozenObjects>, name: Vec<u8>, next: Vec<u8> },
+    Sorted(SortedRecords),
+}
+
+impl SortedNames {
+    /// Reads a manifest. If it has to be sorted, puts temporary files in `scratch` until this value is dropped.
+    fn new(
+        frozen: &FrozenManifest,
+        scratch: &Path,
+        room: SortBudget,
+        stop: &CancellationToken,
+    ) -> Result<Self, ManifestError> {
+        if is_sorted(frozen, stop)? {
+            return Ok(Self(NameSource::InPlace {
+                rows: Box::new(FrozenObjects::new(frozen, stop)),
+                name: Vec::new(),
+                next: Vec::new(),
+            }));
+        }
+        let mut sorter = ExternalSorter::new(scratch, room, stop);
+        let mut rows = FrozenObjects::new(frozen, stop);
+        let mut name = Vec::new();
+        while let Some(object) = rows.next()? {
+            encode_name(&object, &mut name);
+            sorter.push(&name)?;
+        }
+        Ok(Self(NameSource::Sorted(sorter.finish()?)))
+    }
+
+    /// Advances to the next name, initially to the first. Returns `false` at the end.
+    fn advance(&mut self) -> Result<bool, ManifestError> {
+        match &mut self.0 {
+            NameSource::InPlace { rows, name, next } => {
+                while let Some(object) = rows.next()? {
+                    encode_name(&object, next);
+                    if name != next {
+                        std::mem::swap(name, next);
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            NameSource::Sorted(sorted) => sorted.advance(),
+        }
+    }
+
+    /// Returns the current name, encoded so that its bytes sort like names.
+    fn name(&self) -> &[u8] {
+        match &self.0 {
+            NameSource::InPlace { name, .. } => name,
+            NameSource::Sorted(sorted) => sorted.record(),
+        }
+    }
+
+    fn object(&self) -> ObjectId {
+        decode_name(self.name())
+    }
+}
+
+/// Returns whether the rows are sorted by name. Stops reading at the first row that is out of order.
+fn is_sorted(frozen: &FrozenManifest, stop: &CancellationToken) -> Result<bool, ManifestError> {
+    let mut rows = FrozenObjects::new(frozen, stop);
+    let mut last = None;
+    while let Some(object) = rows.next()? {
+        if last.as_ref().is_some_and(|last| object < *last) {
+            return Ok(false);
+        }
+        last = Some(object);
+    }
+    Ok(true)
+}
+
+/// The objects of a manifest, row by row.
+struct FrozenObjects {
+    batches: ManifestTasks,
+    batch: vec::IntoIter<Task>,
+    stop: CancellationToken,
+}
+
+impl FrozenObjects {
+    fn new(frozen: &FrozenManifest, stop: &CancellationToken) -> Self {
+        let batches = frozen.tasks(TaskId { part: 0, row: 0 }, BATCH);
+        Self { batches, batch: Vec::new().into_iter(), stop: stop.clone() }
+    }
+
+    fn next(&mut self) -> Result<Option<ObjectId>, ManifestError> {
+        loop {
+            if let Some(task) = self.batch.next() {
+                return Ok(Some(task.object));
+            }
+            if self.stop.is_cancelled() {
+                return Err(ManifestError::Stopped);
+            }
+            let Some(batch) = self.batches.next().transpose()? else { return Ok(None) };
+            self.batch = batch.into_iter();
+        }
+    }
+}
+
+/// Encodes a name as bytes that sort like names. The result is never empty.
+fn encode_name(object: &ObjectId, out: &mut Vec<u8>) {
+    out.clear();
+    put_text(out, object.bucket.as_str().as_bytes());
+    put_text(out, object.key.as_bytes());
+    if let Some(version) = &object.version {
+        out.push(VERSION_MARK);
+        out.extend_from_slice(version.as_str().as_bytes());
+    }
+}
+
+fn decode_name(name: &[u8]) -> ObjectId {
+    let mut rest = name;
+    let (bucket, key) = (take_text(&mut rest), take_text(&mut rest));
+    let version = rest.strip_prefix(&[VERSION_MARK]).map(String::from_utf8_lossy);
+    ObjectId {
+        bucket: BucketName::new(&String::from_utf8_lossy(&bucket)),
+        key: ObjectKey::new(key),
+        version: version.map(|id| VersionId::new(&id)),
+    }
+}
+
+#[cfg(test)]
+mod name_tests;
 #[cfg(test)]
 mod tests;

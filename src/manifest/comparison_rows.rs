@@ -15,8 +15,7 @@ use sha2::{Digest, Sha256};
 use super::error::{ManifestError, ManifestWarning};
 use super::filter::{Filter, ManifestRow, RowMetadata};
 use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
-use super::sort::{ExternalSorter, SortBudget, SortedRecords};
-use super::sorted_names::{TERMINATOR, VERSION_MARK, put_text, take_text};
+use super::sort::{ExternalSorter, SortBudget, SortedRecords, TERMINATOR, VERSION_MARK, put_text, take_text};
 
 /// The number of rows between two checks of the disk limit.
 const LIMIT_CHECK_INTERVAL: u64 = 4096;

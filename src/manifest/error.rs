@@ -8,7 +8,6 @@ use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::StoreError;
 use thiserror::Error;
 
-use super::resuming_body::ResumeReadError;
 use crate::descriptors;
 
 /// The maximum number of bad rows that an error shows; all of them are counted.
@@ -339,6 +338,14 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
 /// Formats the name of an object for messages.
 pub(super) fn object_path(bucket: &BucketName, key: &ObjectKey) -> String {
     format!("{bucket}/{key}")
+}
+
+/// The error that broke a body off, and the reason why reading could not resume.
+#[derive(Debug, Error)]
+#[error("{why}; resuming failed too: {fault}")]
+pub(super) struct ResumeReadError {
+    pub(super) why: io::Error,
+    pub(super) fault: StoreError,
 }
 
 /// The number of bad rows after which reading stops: such a file is not a manifest, and a small gzip file may hold

@@ -12,10 +12,8 @@ use super::checkpoint::{self, FreezeStart};
 use super::error::ManifestError;
 use super::freeze_config::FreezeConfig;
 use super::frozen::{self, FrozenManifest};
-use super::index;
 use super::input::run_blocking;
-use super::interleaving::segments_for;
-use super::manifest_writer::{FreezeOutput, ManifestWriter};
+use super::manifest_writer::ManifestWriter;
 use super::prefix::ListingConcurrency;
 use super::retrying_store::RetryingStore;
 use super::row_visitor::FreezeProgress;
@@ -179,26 +177,12 @@ async fn write_manifest(
     };
     let (source, home) = (source.clone(), home.to_owned());
     run_blocking(move || {
-        let FreezeOutput { parts, rows_read, warnings, key_ranges, class_stats } = writer.finish()?;
-        source.reject_empty(rows_read)?;
-        let segments = segments_for(parts.iter().map(|part| u64::from(part.rows)).sum());
+        let output = writer.finish()?;
+        source.reject_empty(output.rows_read)?;
         let sampled = sampling.map(SamplingPass::finish).transpose()?.unwrap_or_default();
-        let class_stats = Some(Box::new(class_stats));
-        let folder = home;
-        let frozen = FrozenManifest {
-            folder,
-            rows_read,
-            parts,
-            pin,
-            warnings,
-            key_ranges,
-            class_stats,
-            segments,
-            has_checksum: true,
-        };
-        index::save(&frozen)?;
+        let frozen = FrozenManifest::create(home.clone(), output, pin)?;
         // The manifest is complete: a checkpoint that cannot be removed is ignored.
-        let _ = checkpoint::remove(&frozen.folder);
+        let _ = checkpoint::remove(&home);
         Ok((frozen, sampled))
     })
     .await

@@ -1,53 +1,77 @@
 //! A frozen manifest: its source and its rows.
+//!
+//! Its `index.json` is written last and atomically, so that a folder without it is not a frozen manifest.
 
-use std::collections::HashSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{Task, TaskId};
+use serde::{Deserialize, Serialize};
 
-use super::class_stats::StorageClassStats;
 use super::error::{ManifestError, ManifestWarning};
-use super::index;
-use super::interleaved_tasks::InterleavedTasks;
-use super::interleaving::{Interleaving, position_to_seq};
-use super::key_ranges::KeyRanges;
-use super::part::PartReader;
-use super::pins::SourcePin;
-use super::source_metadata::MetadataReader;
+use super::interleaving::{InterleavedTasks, Interleaving, MAX_SEGMENTS, position_to_seq, segments_for};
+use super::key_ranges::{KeyRange, KeyRanges};
+use super::part::{ManifestPart, PartReader, part_path};
+use super::pins::{SourcePin, SourcePinJson};
+use super::source_metadata::{MetadataReader, StorageClassStats, StorageClassStatsJson};
+use crate::files::{json_digest, open_regular, write_atomic};
 use crate::frontier::RowFrontier;
 
 /// The maximum number of rows in a batch, whatever the caller asks for: keys are up to 1 KiB each.
 const MAX_BATCH: usize = 65_536;
 
-/// One part of a frozen manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ManifestPart {
-    /// The number of rows, at least one.
-    pub rows: u32,
-    /// The size of the file in bytes.
-    pub bytes: u64,
-}
-
 /// A manifest that was read to its end, checked, filtered and written to the job's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrozenManifest {
-    pub(super) folder: PathBuf,
-    pub(super) rows_read: u64,
+    folder: PathBuf,
+    rows_read: u64,
+    parts: Vec<ManifestPart>,
+    pin: SourcePin,
+    warnings: Vec<ManifestWarning>,
+    key_ranges: KeyRanges,
+    /// `None` if an earlier release wrote the index.
+    class_stats: Option<Box<StorageClassStats>>,
+    /// The number of segments that are read in turn; with one, a [`TaskId`] is a part and a row in it.
+    segments: u32,
+    has_checksum: bool,
+}
+
+/// What a freeze has written to the parts of a manifest.
+pub(super) struct FreezeOutput {
     pub(super) parts: Vec<ManifestPart>,
-    pub(super) pin: SourcePin,
+    pub(super) rows_read: u64,
     pub(super) warnings: Vec<ManifestWarning>,
     pub(super) key_ranges: KeyRanges,
-    /// `None` if an earlier release wrote the index.
-    pub(super) class_stats: Option<Box<StorageClassStats>>,
-    /// The number of segments that are read in turn; with one, a [`TaskId`] is a part and a row in it.
-    pub(super) segments: u32,
-    pub(super) has_checksum: bool,
+    pub(super) class_stats: StorageClassStats,
 }
 
 impl FrozenManifest {
+    /// Completes the manifest in this folder, whose parts are on disk: writes its index.
+    pub(super) fn create(folder: PathBuf, output: FreezeOutput, pin: SourcePin) -> Result<Self, ManifestError> {
+        let FreezeOutput { parts, rows_read, warnings, key_ranges, class_stats } = output;
+        let frozen = Self {
+            folder,
+            rows_read,
+            segments: segments_for(parts.iter().map(|part| u64::from(part.rows)).sum()),
+            parts,
+            pin,
+            warnings,
+            key_ranges,
+            class_stats: Some(Box::new(class_stats)),
+            has_checksum: true,
+        };
+        save_index(&frozen)?;
+        Ok(frozen)
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_segments(self, segments: u32) -> Self {
+        Self { segments, ..self }
+    }
+
     /// Opens the frozen manifest in a job's folder. Returns `None` if there is none, or if it is unfinished.
     ///
     /// # Errors
@@ -55,7 +79,7 @@ impl FrozenManifest {
     /// index.
     pub fn open(folder: &Path) -> Result<Option<Self>, ManifestError> {
         let home = manifest_folder(folder);
-        let Some(frozen) = index::load(&home)? else { return Ok(None) };
+        let Some(frozen) = load_index(&home)? else { return Ok(None) };
         for (number, part) in (0_u32..).zip(&frozen.parts) {
             let path = part_path(&home, number);
             let found = fs::metadata(&path).map_err(|cause| ManifestError::unopened_part(&path, cause))?.len();
@@ -96,7 +120,7 @@ impl FrozenManifest {
     /// # Errors
     /// Returns an error if the index cannot be written.
     pub fn add_checksum(&self) -> Result<(), ManifestError> {
-        if self.has_checksum { Ok(()) } else { index::save(self) }
+        if self.has_checksum { Ok(()) } else { save_index(self) }
     }
 
     /// Returns the identity of the source.
@@ -157,7 +181,12 @@ impl FrozenManifest {
         batch: usize,
     ) -> Box<dyn Iterator<Item = Result<Vec<Task>, ManifestError>> + Send> {
         if self.segments > 1 {
-            Box::new(InterleavedTasks::new(self, frontier, batch.clamp(1, MAX_BATCH)))
+            Box::new(InterleavedTasks::new(
+                (&self.folder, &self.parts),
+                self.interleaving(),
+                frontier,
+                batch.clamp(1, MAX_BATCH),
+            ))
         } else {
             Box::new(self.unfinished_tasks(frontier, batch))
         }
@@ -182,7 +211,7 @@ impl FrozenManifest {
         tasks
     }
 
-    pub(super) fn interleaving(&self) -> Interleaving {
+    fn interleaving(&self) -> Interleaving {
         Interleaving::new(self.rows(), self.segments)
     }
 
@@ -278,22 +307,210 @@ pub(super) fn manifest_folder(folder: &Path) -> PathBuf {
     folder.join("manifest")
 }
 
-/// Returns the path of a part.
-pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
-    home.join(format!("part-{part:05}.bpm"))
+const INDEX_NAME: &str = "index.json";
+
+/// The name of the temporary file that replaces it.
+const INDEX_TEMPORARY: &str = "index.json.draft";
+
+/// The version of the file format for a single segment, the only one that earlier releases can read.
+const INDEX_VERSION: u32 = 1;
+
+/// The version for several segments: releases that do not know segments must not take positions for rows.
+const SEGMENTED_VERSION: u32 = 2;
+
+/// The maximum size of an index in bytes: enough for 500 billion rows.
+const MAX_INDEX_BYTES: u64 = 16 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct ManifestIndexJson {
+    version: u32,
+    rows: u64,
+    read: u64,
+    parts: Vec<ManifestPartJson>,
+    pin: SourcePinJson,
+    warnings: Vec<ManifestWarningJson>,
+    /// Earlier releases wrote none, and ignore it.
+    #[serde(default)]
+    reach: KeyRangesJson,
+    /// The same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    census: Option<StorageClassStatsJson>,
+    #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
+    lanes: u32,
+    /// The digest of all other members. Earlier releases wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
 
-/// Removes all parts except these files.
-pub(super) fn remove_other_parts(home: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
-    let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
-    for entry in fs::read_dir(home).map_err(|cause| failed(home, cause))? {
-        let path = entry.map_err(|cause| failed(home, cause))?.path();
-        if path.extension().is_some_and(|extension| extension == "bpm") && !kept.contains(&path) {
-            fs::remove_file(&path).map_err(|cause| failed(&path, cause))?;
+fn one_lane() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one_lane(lanes: &u32) -> bool {
+    *lanes == 1
+}
+
+#[derive(Serialize, Deserialize)]
+struct ManifestPartJson {
+    rows: u32,
+    bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ManifestWarningJson {
+    message: String,
+    help: String,
+}
+
+impl From<&ManifestWarning> for ManifestWarningJson {
+    fn from(warning: &ManifestWarning) -> Self {
+        Self { message: warning.message.clone(), help: warning.help.clone() }
+    }
+}
+
+impl From<ManifestWarningJson> for ManifestWarning {
+    fn from(shape: ManifestWarningJson) -> Self {
+        Self { message: shape.message, help: shape.help }
+    }
+}
+
+/// The key ranges; `null` means unknown.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct KeyRangesJson(Option<Vec<KeyRangeJson>>);
+
+#[derive(Serialize, Deserialize)]
+struct KeyRangeJson {
+    bucket: String,
+    first: String,
+    last: String,
+}
+
+impl From<&KeyRanges> for KeyRangesJson {
+    fn from(reach: &KeyRanges) -> Self {
+        Self(match reach {
+            KeyRanges::Unknown => None,
+            KeyRanges::Known(ranges) => Some(ranges.iter().map(KeyRangeJson::from).collect()),
+        })
+    }
+}
+
+impl From<KeyRangesJson> for KeyRanges {
+    fn from(shape: KeyRangesJson) -> Self {
+        match shape.0 {
+            None => Self::Unknown,
+            Some(ranges) => Self::Known(ranges.iter().map(KeyRange::from).collect()),
+        }
+    }
+}
+
+impl From<&KeyRange> for KeyRangeJson {
+    fn from(range: &KeyRange) -> Self {
+        Self {
+            bucket: range.bucket.to_string(),
+            first: range.first.encoded_keeping_slashes(),
+            last: range.last.encoded_keeping_slashes(),
+        }
+    }
+}
+
+impl From<&KeyRangeJson> for KeyRange {
+    fn from(shape: &KeyRangeJson) -> Self {
+        Self {
+            bucket: BucketName::new(&shape.bucket),
+            first: ObjectKey::decode(shape.first.as_bytes()),
+            last: ObjectKey::decode(shape.last.as_bytes()),
+        }
+    }
+}
+
+/// Writes the index of a manifest whose parts are on disk.
+fn save_index(frozen: &FrozenManifest) -> Result<(), ManifestError> {
+    let path = frozen.folder.join(INDEX_NAME);
+    let write = || {
+        let mut shape = index_json(frozen);
+        shape.sha256 = Some(json_digest(&shape)?);
+        write_atomic(&frozen.folder, INDEX_NAME, &serde_json::to_vec_pretty(&shape)?)
+    };
+    write().map_err(|cause| ManifestError::disk("write", &path, cause))
+}
+
+/// Returns whether there is an index.
+pub(super) fn index_exists(home: &Path) -> bool {
+    home.join(INDEX_NAME).exists()
+}
+
+/// Reads the index. Returns `None` if there is none.
+fn load_index(home: &Path) -> Result<Option<FrozenManifest>, ManifestError> {
+    let path = home.join(INDEX_NAME);
+    let file = match open_regular(&path, File::options().read(true)) {
+        Ok(file) => file,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(ManifestError::disk("open", &path, cause)),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_INDEX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
+    let corrupt = |why: String| ManifestError::corrupt(&path, why);
+    let mut shape: ManifestIndexJson = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
+    if !(INDEX_VERSION..=SEGMENTED_VERSION).contains(&shape.version) {
+        let found = shape.version;
+        return Err(corrupt(format!("unsupported format version {found} (the newest is {SEGMENTED_VERSION})")));
+    }
+    let sha256 = shape.sha256.take();
+    if let Some(recorded) = &sha256
+        && json_digest(&shape).map_err(|why| corrupt(why.to_string()))? != *recorded
+    {
+        return Err(corrupt("it fails its checksum".to_owned()));
+    }
+    let frozen = FrozenManifest {
+        has_checksum: sha256.is_some(),
+        folder: home.to_owned(),
+        rows_read: shape.read,
+        parts: shape.parts.iter().map(|part| ManifestPart { rows: part.rows, bytes: part.bytes }).collect(),
+        pin: shape.pin.into_pin().map_err(corrupt)?,
+        warnings: shape.warnings.into_iter().map(ManifestWarning::from).collect(),
+        key_ranges: shape.reach.into(),
+        class_stats: shape.census.map(|census| Box::new(census.into())),
+        segments: shape.lanes,
+    };
+    if !(1..=MAX_SEGMENTS).contains(&u64::from(frozen.segments)) {
+        return Err(corrupt(format!("it has {} segments (maximum {MAX_SEGMENTS})", frozen.segments)));
+    }
+    if frozen.rows() != shape.rows {
+        return Err(corrupt("its row count does not match its parts".to_owned()));
+    }
+    Ok(Some(frozen))
+}
+
+/// Removes the index, and a temporary file that was never renamed.
+pub(super) fn remove_index(home: &Path) -> Result<(), ManifestError> {
+    for path in [home.join(INDEX_NAME), home.join(INDEX_TEMPORARY)] {
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(ManifestError::disk("remove", &path, cause));
+            }
+            Ok(()) | Err(_) => {}
         }
     }
     Ok(())
 }
 
+fn index_json(frozen: &FrozenManifest) -> ManifestIndexJson {
+    ManifestIndexJson {
+        sha256: None,
+        version: if frozen.segments > 1 { SEGMENTED_VERSION } else { INDEX_VERSION },
+        lanes: frozen.segments,
+        rows: frozen.rows(),
+        read: frozen.rows_read,
+        parts: frozen.parts.iter().map(|part| ManifestPartJson { rows: part.rows, bytes: part.bytes }).collect(),
+        pin: (&frozen.pin).into(),
+        warnings: frozen.warnings.iter().map(ManifestWarningJson::from).collect(),
+        reach: (&frozen.key_ranges).into(),
+        census: frozen.class_stats.as_deref().map(StorageClassStatsJson::from),
+    }
+}
+
+#[cfg(test)]
+mod index_tests;
 #[cfg(test)]
 pub(super) mod tests;

@@ -8,10 +8,15 @@
 //! recorded as positions. The order depends only on the number of rows and of segments, so it is the same whenever a
 //! job resumes.
 
+use std::collections::VecDeque;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use batchplan_store::task::TaskId;
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::{Task, TaskId};
 
+use super::error::ManifestError;
+use super::part::{ManifestPart, PartReader, part_path};
 use crate::frontier::RowFrontier;
 
 /// The number of rows that a segment contributes per turn.
@@ -45,7 +50,7 @@ impl Interleaving {
     }
 
     /// Returns the rows of a segment, counted over all files.
-    pub(super) fn segment_rows(self, lane: u64) -> Range<u64> {
+    fn segment_rows(self, lane: u64) -> Range<u64> {
         let at = |lane: u64| {
             let row = u128::from(self.rows) * u128::from(lane) / u128::from(self.segments);
             u64::try_from(row).unwrap_or(self.rows)
@@ -53,25 +58,25 @@ impl Interleaving {
         at(lane)..at(lane + 1)
     }
 
-    pub(super) fn segments(self) -> u64 {
+    fn segments(self) -> u64 {
         self.segments
     }
 
     /// Returns the number of turns that each segment has.
-    pub(super) fn turns(self) -> u64 {
+    fn turns(self) -> u64 {
         let longest = self.rows.div_ceil(self.segments);
         longest.div_ceil(ROWS_PER_TURN)
     }
 
     /// Returns the rows that a segment contributes in a turn, counted from its first row.
-    pub(super) fn turn_rows(self, lane: u64, turn: u64) -> Range<u64> {
+    fn turn_rows(self, lane: u64, turn: u64) -> Range<u64> {
         let Range { start, end } = self.segment_rows(lane);
         let length = end - start;
         (turn * ROWS_PER_TURN).min(length)..((turn + 1) * ROWS_PER_TURN).min(length)
     }
 
     /// Returns the position of the first row that a segment contributes in a turn.
-    pub(super) fn turn_position(self, lane: u64, turn: u64) -> u64 {
+    fn turn_position(self, lane: u64, turn: u64) -> u64 {
         let given = |other: u64| {
             let Range { start, end } = self.turn_rows(other, turn);
             if other < lane { end } else { start }
@@ -90,7 +95,7 @@ impl Interleaving {
     }
 
     /// Returns a turn such that all rows of earlier turns are finished.
-    pub(super) fn first_unfinished_turn(self, frontier: &RowFrontier) -> u64 {
+    fn first_unfinished_turn(self, frontier: &RowFrontier) -> u64 {
         let parts = 0..u32::try_from(self.rows / POSITIONS_PER_PART + 1).unwrap_or(u32::MAX);
         // The first part with an unfinished row contains the first unfinished row.
         let low = parts
@@ -108,52 +113,142 @@ pub(super) fn position_to_seq(place: u64) -> TaskId {
     TaskId { part: fits(place / POSITIONS_PER_PART), row: fits(place % POSITIONS_PER_PART) }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// Iterates over unfinished rows, a batch per turn of a segment. Ends after an error.
+pub(super) struct InterleavedTasks {
+    folder: PathBuf,
+    interleaving: Interleaving,
+    segments: Vec<SegmentReader>,
+    finished: RowFrontier,
+    batch: usize,
+    /// The current turn and segment, and the number of rows that the segment has contributed in this turn.
+    turn: u64,
+    segment: u64,
+    rows_taken: u64,
+}
 
-    use super::*;
+/// A segment, open at its next row.
+struct SegmentReader {
+    spans: VecDeque<SegmentSpan>,
+    open: Option<PartReader>,
+}
 
-    #[test]
-    fn only_what_is_large_is_spread() {
-        assert_eq!([0, 1, 65_536, 131_071, 131_072, 10_000_000].map(segments_for), [1, 1, 1, 1, 2, 6]);
-    }
+/// A range of rows in a part.
+struct SegmentSpan {
+    path: PathBuf,
+    part: u32,
+    rows: u32,
+    from: u32,
+}
 
-    #[test]
-    fn a_place_is_told_across_parts() {
-        assert_eq!(position_to_seq(0), TaskId { part: 0, row: 0 });
-        assert_eq!(position_to_seq(POSITIONS_PER_PART - 1), TaskId { part: 0, row: (1 << 22) - 1 });
-        assert_eq!(position_to_seq(3 * POSITIONS_PER_PART + 7), TaskId { part: 3, row: 7 });
-    }
-
-    proptest! {
-        #[test]
-        fn every_row_has_one_place_and_lanes_take_turns(rows in 0_u64..5_000, lanes in 1_u32..9) {
-            let order = Interleaving::new(rows, lanes);
-            let mut places = Vec::new();
-            for turn in 0..order.turns() {
-                for lane in 0..order.segments() {
-                    let Range { start, end } = order.turn_rows(lane, turn);
-                    prop_assert!(end - start <= ROWS_PER_TURN);
-                    prop_assert_eq!(order.turn_position(lane, turn), places.len() as u64);
-                    places.extend((start..end).map(|offset| order.segment_rows(lane).start + offset));
-                }
+impl InterleavedTasks {
+    /// Returns the rows that `frontier` does not contain, in batches of at most `batch`.
+    pub(super) fn new(
+        (folder, parts): (&Path, &[ManifestPart]),
+        interleaving: Interleaving,
+        frontier: &RowFrontier,
+        batch: usize,
+    ) -> Self {
+        let turn = interleaving.first_unfinished_turn(frontier);
+        let lanes = (0..interleaving.segments()).map(|lane| {
+            let rows = interleaving.segment_rows(lane);
+            SegmentReader {
+                spans: segment_spans((folder, parts), rows.start + interleaving.turn_rows(lane, turn).start, rows.end),
+                open: None,
             }
-            prop_assert_eq!(places.len() as u64, rows);
-            for (place, row) in (0..).zip(&places) {
-                prop_assert_eq!(order.position_of(*row), place);
+        });
+        Self {
+            folder: folder.to_owned(),
+            interleaving,
+            segments: lanes.collect(),
+            finished: frontier.clone(),
+            batch: batch.max(1),
+            turn,
+            segment: 0,
+            rows_taken: 0,
+        }
+    }
+
+    fn next_batch(&mut self) -> Result<Vec<Task>, ManifestError> {
+        let mut tasks = Vec::new();
+        while tasks.is_empty() && self.turn < self.interleaving.turns() {
+            let rows = self.interleaving.turn_rows(self.segment, self.turn);
+            let place = self.interleaving.turn_position(self.segment, self.turn);
+            while self.rows_taken < rows.end - rows.start && tasks.len() < self.batch {
+                let object = self.next_row()?;
+                let seq = position_to_seq(place + self.rows_taken);
+                if !self.finished.is_settled(seq) {
+                    tasks.push(Task { id: seq, object });
+                }
+                self.rows_taken += 1;
+            }
+            if self.rows_taken == rows.end - rows.start {
+                self.next_segment();
             }
         }
+        Ok(tasks)
+    }
 
-        #[test]
-        fn nothing_that_is_left_lies_before_the_first_turn(rows in 1_u64..5_000, lanes in 1_u32..9, done in 0_u64..5_000) {
-            let order = Interleaving::new(rows, lanes);
-            let mut frontier = RowFrontier::default();
-            (0..done.min(rows)).for_each(|place| frontier.mark_settled(position_to_seq(place)));
-            let first = order.first_unfinished_turn(&frontier);
-            prop_assert!(order.turn_position(0, first) <= done);
-            // At most two turns of all segments are read again.
-            prop_assert!(done.min(rows) - order.turn_position(0, first) <= 2 * u64::from(lanes) * ROWS_PER_TURN);
+    fn next_segment(&mut self) {
+        self.rows_taken = 0;
+        self.segment += 1;
+        if self.segment == self.interleaving.segments() {
+            self.segment = 0;
+            self.turn += 1;
+        }
+    }
+
+    fn next_row(&mut self) -> Result<ObjectId, ManifestError> {
+        let lane = usize::try_from(self.segment).ok().and_then(|lane| self.segments.get_mut(lane));
+        let row = lane.map_or(Ok(None), SegmentReader::next_row)?;
+        row.ok_or_else(|| ManifestError::corrupt(&self.folder, "it has fewer rows than its index says"))
+    }
+}
+
+impl SegmentReader {
+    fn next_row(&mut self) -> Result<Option<ObjectId>, ManifestError> {
+        loop {
+            if let Some(reader) = &mut self.open {
+                if let Some((_, object)) = reader.next_row()? {
+                    return Ok(Some(object));
+                }
+                self.open = None;
+            }
+            let Some(SegmentSpan { path, part, rows, from }) = self.spans.pop_front() else { return Ok(None) };
+            self.open = Some(PartReader::open(path, part, rows, from)?);
         }
     }
 }
+
+/// Returns the parts that hold these rows, which are counted over all files.
+fn segment_spans((folder, parts): (&Path, &[ManifestPart]), from: u64, to: u64) -> VecDeque<SegmentSpan> {
+    let mut spans = VecDeque::new();
+    let mut first = 0;
+    for (part, info) in (0_u32..).zip(parts) {
+        let end = first + u64::from(info.rows);
+        if first < to && from < end {
+            let from = u32::try_from(from.saturating_sub(first)).unwrap_or(info.rows);
+            spans.push_back(SegmentSpan { path: part_path(folder, part), part, rows: info.rows, from });
+        }
+        first = end;
+    }
+    spans
+}
+
+impl Iterator for InterleavedTasks {
+    type Item = Result<Vec<Task>, ManifestError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.next_batch() {
+            Ok(tasks) if tasks.is_empty() => None,
+            Ok(tasks) => Some(Ok(tasks)),
+            Err(error) => {
+                self.turn = self.interleaving.turns();
+                self.segments.clear();
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,16 +8,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::checkpoint::{FreezeCheckpoint, FreezeCheckpointStore, FreezeStart, clear_folder, parts_in_order};
-use super::class_stats::StorageClassStats;
 use super::cursor::{PartitionId, SourceCursor};
-use super::error::{ManifestError, ManifestWarning};
+use super::error::ManifestError;
 use super::filter::{Filter, ManifestRow};
 use super::freeze_config::FreezeConfig;
-use super::frozen::ManifestPart;
-use super::key_ranges::{KeyRangeTracker, KeyRanges};
+use super::frozen::FreezeOutput;
+use super::key_ranges::KeyRangeTracker;
 use super::part::{PartTotals, assemble_parts};
 use super::partition::PartitionWriter;
 use super::row_visitor::{FreezeProgress, ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
+use super::source_metadata::StorageClassStats;
 
 /// Writes rows to one partition at a time. There is a single partition unless the source adds others.
 pub(super) struct ManifestWriter {
@@ -34,15 +34,6 @@ pub(super) struct ManifestWriter {
     cursor: Option<SourceCursor>,
     /// The size of a temporary file beside the parts, in bytes.
     temporary_bytes: u64,
-}
-
-/// The result of a freeze.
-pub(super) struct FreezeOutput {
-    pub(super) parts: Vec<ManifestPart>,
-    pub(super) rows_read: u64,
-    pub(super) warnings: Vec<ManifestWarning>,
-    pub(super) key_ranges: KeyRanges,
-    pub(super) class_stats: StorageClassStats,
 }
 
 impl ManifestWriter {

@@ -19,20 +19,20 @@
 //! | `peek` | the visitor that reads only the first objects |
 //! | `comparison_rows` | the visitor that sorts the rows of two inventories |
 //! | `csv_records` | CSV records |
-//! | `input`, `retrying_store`, `resuming_body` | bytes and listings from the store or the disk, with retries |
-//! | `part`, `frozen`, `index` | the files of a frozen manifest |
-//! | `interleaving`, `interleaved_tasks` | the order in which the rows of a frozen manifest are processed |
+//! | `input`, `retrying_store` | bytes and listings from the store or the disk, with retries |
+//! | `part`, `block`, `varint`, `frozen` | the files of a frozen manifest |
+//! | `interleaving` | the order in which the rows of a frozen manifest are processed |
 //! | `checkpoint`, `cursor` | checkpoints of an unfinished freeze, and how it resumes |
 //! | `key_ranges` | the key ranges that the rows cover |
-//! | `class_stats` | object and byte counts per storage class |
-//! | `sampling`, `source_metadata` | what a plan collects during a freeze: a sample, a digest, metadata of each object |
-//! | `compare`, `sorted_names`, `sort` | compares two frozen manifests, sorted for it in bounded memory |
+//! | `sampling` | the visitor that samples and digests the rows that another visitor includes |
+//! | `source_metadata` | counts per storage class, and the metadata of each object |
+//! | `compare`, `sort` | compares two frozen manifests, sorted for it in bounded memory |
 //! | `pins` | checks that a source has not changed |
 //! | `error` | errors and warnings |
 
+mod block;
 mod changes;
 mod checkpoint;
-mod class_stats;
 mod compare;
 mod comparison_rows;
 mod csv;
@@ -43,9 +43,7 @@ mod filter;
 mod freeze;
 mod freeze_config;
 mod frozen;
-mod index;
 mod input;
-mod interleaved_tasks;
 mod interleaving;
 mod inventory;
 mod key_ranges;
@@ -56,33 +54,32 @@ mod peek;
 mod pins;
 mod prefix;
 mod report;
-mod resuming_body;
 mod retry;
 mod retrying_store;
 mod row_visitor;
 mod sampling;
 mod sort;
-mod sorted_names;
 mod source_metadata;
 mod sources;
 mod spec;
 #[cfg(test)]
 mod testing;
+mod varint;
 
-pub use class_stats::{ClassTotals, StorageClassStats};
 pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;
 pub use error::{BadRow, ManifestError, ManifestWarning};
 pub use filter::{Filter, KeyGlobs};
 pub use freeze::{FreezeLimits, freeze, freeze_and_sample};
-pub use frozen::{FrozenManifest, ManifestPart, ManifestTasks};
+pub use frozen::{FrozenManifest, ManifestTasks};
 pub use inventory::newest_inventory;
 pub use key_ranges::{KeyRange, KeyRanges};
+pub use part::ManifestPart;
 pub use peek::FirstObjects;
 pub use pins::{FileStamp, SourceChangedError, SourcePin, check_pin};
 pub use row_visitor::FreezeProgress;
-pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, SourceMetadata, sample_frozen};
-pub use source_metadata::MetadataReader;
+pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, sample_frozen};
+pub use source_metadata::{ClassTotals, MetadataReader, SourceMetadata, StorageClassStats};
 pub use spec::{
     CsvField, FailedRowsFile, FileLocation, InventoryChanges, InventoryDialect, InventorySelector, ListedVersions,
     Manifest, ManifestSource, ReportRowFilter, UnfinishedRows,

@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::class_stats::{ClassCounter, StorageClassStats};
 use super::cursor::PartitionId;
 use super::error::ManifestError;
 use super::filter::ManifestRow;
 use super::freeze_config::{FreezeCheckpointPolicy, FreezeConfig};
-use super::frozen::ManifestPart;
 use super::key_ranges::{KeyRangeTracker, KeyRanges};
-use super::part::{PartLimits, PartTotals, PartitionPartsWriter, WrittenParts, partition_path};
+use super::part::{ManifestPart, PartLimits, PartTotals, PartitionPartsWriter, WrittenParts, partition_path};
 use super::row_visitor::FreezeProgress;
+use super::source_metadata::{ClassCounter, StorageClassStats};
 
 /// The number of rows in a block of every partition except the first. With this, sixteen partitions need no more memory
 /// than five full blocks. Deflate, with its window of 32 KiB, loses almost nothing.

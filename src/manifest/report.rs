@@ -257,7 +257,7 @@ impl FailedRowReader {
     }
 }
 
-/// Returns whether a failed row meets the conditions. Calls `without_code` for a row without the code that a condition
+/// Returns whether a failed row meets the conditions. Calls `codeless` for a row without the code that a condition
 /// needs.
 fn is_selected(narrowing: &ReportRowFilter, row: &ReportRow<'_>, codeless: impl FnOnce()) -> bool {
     if let Some(statuses) = &narrowing.status

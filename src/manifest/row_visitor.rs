@@ -11,10 +11,10 @@ use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::block::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
 use super::cursor::{PartitionId, SourceCursor};
 use super::error::{BadRow, MAX_BAD_ROWS, MAX_SHOWN_ROWS, ManifestError, ManifestWarning};
 use super::filter::{Filter, FilterDecision, ManifestRow};
-use super::part::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
 use super::sort::SortBudget;
 
 /// The number of rows between two checks of the stop token, which are also the progress reports.

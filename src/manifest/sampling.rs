@@ -6,12 +6,9 @@ use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 
 use batchplan_store::hex::hex;
-use batchplan_store::object::{
-    BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState, StorageClass, VersionId,
-};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use batchplan_store::task::{Task, TaskId};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jiff::Timestamp;
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -22,7 +19,7 @@ use super::filter::{ManifestRow, RowMetadata};
 use super::frozen::FrozenManifest;
 use super::input::run_blocking;
 use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
-use super::source_metadata::MetadataWriter;
+use super::source_metadata::{MetadataWriter, SourceMetadata};
 
 /// The number of rows that are read at once.
 const BATCH: usize = 4096;
@@ -59,30 +56,6 @@ pub struct SampledObject {
     pub object: ObjectId,
     /// The metadata that the source reports.
     pub metadata: SourceMetadata,
-}
-
-/// The metadata that a source reports for an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SourceMetadata {
-    /// The size in bytes.
-    pub size: Option<u64>,
-    /// When the object was last modified.
-    pub modified: Option<Timestamp>,
-    /// Storage class and ACL, if they are reported.
-    pub state: ObjectState,
-}
-
-impl SourceMetadata {
-    pub(super) fn new(
-        size: Option<u64>,
-        modified: Option<Timestamp>,
-        class: Option<&str>,
-        acl: Option<ObjectAcl>,
-    ) -> Self {
-        let class = class.map_or(MaybeKnown::Unknown, |class| MaybeKnown::Known(StorageClass::new(class)));
-        let acl = acl.map_or(MaybeKnown::Unknown, MaybeKnown::Known);
-        Self { size, modified, state: ObjectState { acl, class, ..ObjectState::default() } }
-    }
 }
 
 /// Collects from one row after the other.

@@ -17,7 +17,7 @@ fn kept() -> PartitionCheckpoint {
             sealed: vec![ManifestPart { rows: 7, bytes: 99 }],
             open: Some(ManifestPart { rows: 2, bytes: 40 }),
         },
-        class_stats: crate::manifest::class_stats::StorageClassStats::default(),
+        class_stats: crate::manifest::StorageClassStats::default(),
         key_ranges: KeyRanges::Known(vec![KeyRange { bucket: BucketName::new("b"), first: key.clone(), last: key }]),
     }
 }

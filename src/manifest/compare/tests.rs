@@ -5,8 +5,9 @@ use batchplan_store::object::{BucketName, ObjectKey, VersionId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::frozen::manifest_folder;
 use crate::manifest::frozen::tests::{PartLimits, freeze};
-use crate::manifest::frozen::{manifest_folder, part_path};
+use crate::manifest::part::part_path;
 
 type Name = (String, Vec<u8>, Option<String>);
 

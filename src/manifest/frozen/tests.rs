@@ -31,7 +31,7 @@ pub(in crate::manifest) fn freeze(
         segments: 1,
         has_checksum: true,
     };
-    index::save(&frozen).unwrap();
+    save_index(&frozen).unwrap();
     (folder, frozen)
 }
 
@@ -149,7 +149,7 @@ fn iterator_ends_after_an_error() {
 fn a_folder_without_an_index_is_no_manifest() {
     let (folder, frozen) = freeze(&[("b", b"k", None)], SMALL);
     assert_eq!(FrozenManifest::open(folder.path()).unwrap(), Some(frozen.clone()));
-    index::remove(&frozen.folder).unwrap();
+    remove_index(&frozen.folder).unwrap();
     assert_eq!(FrozenManifest::open(folder.path()).unwrap(), None);
     clear_folder(&frozen.folder).unwrap();
     assert_eq!(fs::read_dir(&frozen.folder).unwrap().count(), 0);

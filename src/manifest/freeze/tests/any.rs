@@ -69,7 +69,7 @@ impl Mishap {
                 }
             }
             Self::TornDraft => fs::write(home.join("progress.json.draft"), b"{\"crc").unwrap(),
-            Self::ExtraPart => fs::write(frozen::part_path(&home, 900), b"x").unwrap(),
+            Self::ExtraPart => fs::write(crate::manifest::part::part_path(&home, 900), b"x").unwrap(),
             Self::CutPart(part, bytes) => {
                 if let Some(path) = parts.get(*part) {
                     cut(path, *bytes);

@@ -1,19 +1,17 @@
 use std::collections::BTreeSet;
 
 use batchplan_store::object::ObjectKey;
-use batchplan_store::task::Task;
 use proptest::prelude::*;
 
-use crate::frontier::RowFrontier;
+use super::*;
 use crate::manifest::FrozenManifest;
 use crate::manifest::frozen::tests::{PartLimits, freeze};
-use crate::manifest::interleaving::position_to_seq;
 
 fn frozen(rows: u32, limits: PartLimits, lanes: u32) -> (tempfile::TempDir, FrozenManifest) {
     let keys: Vec<String> = (0..rows).map(|row| format!("k/{row:06}")).collect();
     let names: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
     let (folder, frozen) = freeze(&names, limits);
-    (folder, FrozenManifest { segments: lanes, ..frozen })
+    (folder, frozen.with_segments(lanes))
 }
 
 fn taken(rows: impl Iterator<Item = Result<Vec<Task>, crate::manifest::ManifestError>>) -> Vec<Task> {
@@ -62,5 +60,48 @@ proptest! {
         prop_assert!(sorted.is_sorted());
         in_files.sort_by_key(|task| task.id);
         prop_assert_eq!(in_files, expected);
+    }
+}
+
+#[test]
+fn only_what_is_large_is_spread() {
+    assert_eq!([0, 1, 65_536, 131_071, 131_072, 10_000_000].map(segments_for), [1, 1, 1, 1, 2, 6]);
+}
+
+#[test]
+fn a_place_is_told_across_parts() {
+    assert_eq!(position_to_seq(0), TaskId { part: 0, row: 0 });
+    assert_eq!(position_to_seq(POSITIONS_PER_PART - 1), TaskId { part: 0, row: (1 << 22) - 1 });
+    assert_eq!(position_to_seq(3 * POSITIONS_PER_PART + 7), TaskId { part: 3, row: 7 });
+}
+
+proptest! {
+    #[test]
+    fn every_row_has_one_place_and_lanes_take_turns(rows in 0_u64..5_000, lanes in 1_u32..9) {
+        let order = Interleaving::new(rows, lanes);
+        let mut places = Vec::new();
+        for turn in 0..order.turns() {
+            for lane in 0..order.segments() {
+                let Range { start, end } = order.turn_rows(lane, turn);
+                prop_assert!(end - start <= ROWS_PER_TURN);
+                prop_assert_eq!(order.turn_position(lane, turn), places.len() as u64);
+                places.extend((start..end).map(|offset| order.segment_rows(lane).start + offset));
+            }
+        }
+        prop_assert_eq!(places.len() as u64, rows);
+        for (place, row) in (0..).zip(&places) {
+            prop_assert_eq!(order.position_of(*row), place);
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_left_lies_before_the_first_turn(rows in 1_u64..5_000, lanes in 1_u32..9, done in 0_u64..5_000) {
+        let order = Interleaving::new(rows, lanes);
+        let mut frontier = RowFrontier::default();
+        (0..done.min(rows)).for_each(|place| frontier.mark_settled(position_to_seq(place)));
+        let first = order.first_unfinished_turn(&frontier);
+        prop_assert!(order.turn_position(0, first) <= done);
+        // At most two turns of all segments are read again.
+        prop_assert!(done.min(rows) - order.turn_position(0, first) <= 2 * u64::from(lanes) * ROWS_PER_TURN);
     }
 }

@@ -1,47 +1,268 @@
-//! Writes the parts of a partition.
+//! Frozen manifest parts: object names on disk, compressed, checksummed, and readable from any row.
+//!
+//! # The format, version 1
+//!
+//! Integers are little-endian; a varint is LEB128, at most ten bytes. A part is a file header, blocks, and an end mark.
+//!
+//! | bytes | file header |
+//! |---|---|
+//! | 8 | `89 42 50 4D 0D 0A 1A 0A`: like the signature of PNG, so that a transfer in text mode is detected |
+//! | 4 | version: 1 |
+//! | 4 | number of the part, from 0 |
+//! | 4 | CRC-32 of the 16 bytes before |
+//!
+//! | bytes | block header |
+//! |---|---|
+//! | 4 | number of rows, 1 to 65,536 |
+//! | 4 | uncompressed size of the rows, at most 1 MiB |
+//! | 4 | compressed size of the rows (raw deflate) |
+//! | 4 | CRC-32 of the compressed bytes |
+//! | 4 | CRC-32 of the 16 bytes before |
+//!
+//! The end mark is a block header with 0 rows, the number of rows of the whole part, 0 and 0: a part that was cut off
+//! between two blocks is not taken for a shorter one. A block does not depend on other blocks, so a reader skips to any
+//! row by reading headers only, and decompresses one block.
+//!
+//! A block stores its rows as columns, because adjacent similar values compress best:
+//!
+//! 1. `u32`, the size of the varint column;
+//! 2. one flag byte per row: bit 0, the bucket differs from the previous row; bits 1 and 2, the version: 0 none, 1 the
+//!    last one named in this block, 2 another;
+//! 3. varints, row by row: with bit 0, the length of the bucket; the number of bytes that the key shares with the
+//!    previous key, and the number of bytes that follow; with version 2, the same for the version;
+//! 4. the bytes of those lengths: bucket, rest of the key, rest of the version.
+//!
+//! Before the first row of a block, the bucket, key and version are empty.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::HEADER_BYTES;
-use super::block::RowBlockWriter;
-use super::block_codec::{BlockCompressor, BlockHeader, file_header};
-use super::read::is_intact;
+use batchplan_store::object::ObjectId;
+
+use super::block::{
+    BlockCompressor, BlockDecompressor, BlockHeader, HEADER_BYTES, MAX_BLOCK_ROWS, RowBlockReader, RowBlockWriter,
+    check_file_header, file_header,
+};
+use super::cursor::PartitionId;
+use super::error::ManifestError;
 use crate::failpoint;
 use crate::files::{create_replacing, open_regular};
-use crate::manifest::cursor::PartitionId;
-use crate::manifest::error::ManifestError;
-use crate::manifest::frozen::{ManifestPart, part_path, remove_other_parts};
+
+/// One part of a frozen manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ManifestPart {
+    /// The number of rows, at least one.
+    pub rows: u32,
+    /// The size of the file in bytes.
+    pub bytes: u64,
+}
+
+/// Returns whether a part matches what was recorded of it: every checksum is right. A part that is not `at_end` need not
+/// have its end mark. Nothing is decompressed.
+pub(super) fn is_intact(path: &Path, number: u32, part: ManifestPart, ended: bool) -> Result<bool, ManifestError> {
+    let mut reader = match PartReader::open(path.to_owned(), number, part.rows, 0) {
+        Ok(reader) => reader,
+        Err(error) => return not_intact(error),
+    };
+    let mut at = HEADER_BYTES as u64;
+    let mut packed_bytes = Vec::new();
+    while at < part.bytes {
+        let (packed, crc) = match reader.next_block_header() {
+            Ok(Some((_, _, packed, crc))) => (packed, crc),
+            // The end mark counts as well.
+            Ok(None) => return Ok(ended && at + HEADER_BYTES as u64 == part.bytes),
+            Err(error) => return not_intact(error),
+        };
+        packed_bytes.clear();
+        packed_bytes.resize(packed, 0);
+        if let Err(error) = reader.read_exact(&mut packed_bytes) {
+            return not_intact(error);
+        }
+        if crc32fast::hash(&packed_bytes) != crc {
+            return Ok(false);
+        }
+        at += (HEADER_BYTES + packed) as u64;
+    }
+    Ok(!ended && at == part.bytes && reader.rows_seen == part.rows)
+}
+
+/// Returns `false` for a part that is damaged or missing; passes on other errors, after which the part may be intact.
+fn not_intact(error: ManifestError) -> Result<bool, ManifestError> {
+    match error {
+        ManifestError::Corrupt { .. } | ManifestError::Missing { .. } => Ok(false),
+        other => Err(other),
+    }
+}
+
+/// A part that is open at a row.
+pub(super) struct PartReader {
+    path: PathBuf,
+    file: File,
+    decompressor: BlockDecompressor,
+    /// The buffer of the last block while no block is open.
+    spare: Vec<u8>,
+    block: Option<RowBlockReader>,
+    /// The number of rows in all blocks so far, including the open block.
+    rows_seen: u32,
+    /// The index of the next row in the part.
+    row: u32,
+    /// The number of rows according to the index.
+    rows: u32,
+    /// Whether the end mark has been read.
+    at_end: bool,
+}
+
+impl PartReader {
+    /// Opens a part with this number of rows, at the row `from`. Skips the blocks before it without reading them.
+    pub(super) fn open(path: PathBuf, part: u32, rows: u32, from: u32) -> Result<Self, ManifestError> {
+        let file = open_regular(&path, File::options().read(true))
+            .map_err(|cause| ManifestError::unopened_part(&path, cause))?;
+        let mut reader = Self {
+            path,
+            file,
+            decompressor: BlockDecompressor::new(),
+            spare: Vec::new(),
+            block: None,
+            rows_seen: 0,
+            row: 0,
+            rows,
+            at_end: false,
+        };
+        let header = reader.read_header()?;
+        check_file_header(&header, part).map_err(|why| ManifestError::corrupt(&reader.path, why))?;
+        reader.skip_to(from.min(rows))?;
+        Ok(reader)
+    }
+
+    /// Returns the next row and its index. Returns `None` at the end.
+    pub(super) fn next_row(&mut self) -> Result<Option<(u32, ObjectId)>, ManifestError> {
+        if !self.advance()? {
+            return Ok(None);
+        }
+        let object = self.block.as_ref().ok_or("no block is open").and_then(RowBlockReader::object);
+        let object = object.map_err(|why| ManifestError::corrupt(&self.path, why))?;
+        Ok(Some((self.row - 1, object)))
+    }
+
+    fn skip_to(&mut self, from: u32) -> Result<(), ManifestError> {
+        while self.row < from {
+            if self.block.is_none() {
+                let Some((rows, raw, packed, crc)) = self.next_block_header()? else { return Ok(()) };
+                if self.rows_seen <= from {
+                    self.row = self.rows_seen;
+                    let over = i64::try_from(packed).unwrap_or(i64::MAX);
+                    self.file.seek_relative(over).map_err(|cause| ManifestError::disk("read", &self.path, cause))?;
+                    continue;
+                }
+                self.open_block(rows, raw, packed, crc)?;
+            }
+            if !self.advance()? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Advances to the next row, in the next block if this one ends. Returns `false` at the end of the part.
+    fn advance(&mut self) -> Result<bool, ManifestError> {
+        loop {
+            if let Some(block) = &mut self.block {
+                if block.advance().map_err(|why| ManifestError::corrupt(&self.path, why))? {
+                    self.row += 1;
+                    return Ok(true);
+                }
+                self.spare = self.block.take().map(RowBlockReader::into_buffer).unwrap_or_default();
+            }
+            let Some((rows, raw, packed, crc)) = self.next_block_header()? else { return Ok(false) };
+            self.open_block(rows, raw, packed, crc)?;
+        }
+    }
+
+    /// Reads the header of the next block: rows, size, compressed size and checksum. Returns `None` at the end mark.
+    fn next_block_header(&mut self) -> Result<Option<(usize, usize, usize, u32)>, ManifestError> {
+        if self.at_end {
+            return Ok(None);
+        }
+        let header = self.read_header()?;
+        let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);
+        match BlockHeader::parse(&header).map_err(corrupt)? {
+            BlockHeader::Block { rows, raw, packed, crc } => {
+                let passed = u32::try_from(rows).ok().and_then(|rows| self.rows_seen.checked_add(rows));
+                let passed = passed.filter(|passed| *passed <= self.rows);
+                self.rows_seen = passed.ok_or_else(|| corrupt("it has more rows than the index says"))?;
+                Ok(Some((rows, raw, packed, crc)))
+            }
+            BlockHeader::End { rows } if rows == self.rows_seen && rows == self.rows => {
+                self.expect_end()?;
+                self.at_end = true;
+                Ok(None)
+            }
+            BlockHeader::End { .. } => Err(corrupt("it has fewer rows than the index says")),
+        }
+    }
+
+    fn open_block(&mut self, rows: usize, raw: usize, packed: usize, crc: u32) -> Result<(), ManifestError> {
+        // Not reused: several parts are open at once, and a block has up to 65,536 rows.
+        let mut stored = vec![0; packed];
+        self.read_exact(&mut stored)?;
+        let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);
+        let mut buffer = std::mem::take(&mut self.spare);
+        self.decompressor.decompress(&stored, crc, raw, &mut buffer).map_err(corrupt)?;
+        self.block = Some(RowBlockReader::new(buffer, rows).map_err(corrupt)?);
+        Ok(())
+    }
+
+    fn read_header(&mut self) -> Result<[u8; HEADER_BYTES], ManifestError> {
+        let mut header = [0; HEADER_BYTES];
+        self.read_exact(&mut header)?;
+        Ok(header)
+    }
+
+    fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), ManifestError> {
+        self.file.read_exact(buffer).map_err(|cause| {
+            if cause.kind() == io::ErrorKind::UnexpectedEof {
+                ManifestError::corrupt(&self.path, "it is truncated")
+            } else {
+                ManifestError::disk("read", &self.path, cause)
+            }
+        })
+    }
+
+    fn expect_end(&mut self) -> Result<(), ManifestError> {
+        let more = self.file.read(&mut [0]).map_err(|cause| ManifestError::disk("read", &self.path, cause))?;
+        if more == 0 { Ok(()) } else { Err(ManifestError::corrupt(&self.path, "it has extra data at its end")) }
+    }
+}
 
 /// The maximum number of rows in blocks and parts; smaller in tests.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::manifest) struct PartLimits {
+pub(super) struct PartLimits {
     /// Per block, at most 65,536.
-    pub(in crate::manifest) block_rows: usize,
+    pub(super) block_rows: usize,
     /// Per part, at most `u32::MAX`.
-    pub(in crate::manifest) part_rows: u32,
+    pub(super) part_rows: u32,
 }
 
 impl Default for PartLimits {
     fn default() -> Self {
-        Self { block_rows: super::MAX_BLOCK_ROWS, part_rows: 4 << 20 }
+        Self { block_rows: MAX_BLOCK_ROWS, part_rows: 4 << 20 }
     }
 }
 
 /// The parts that survive a crash: when writing resumes, the open part is truncated to the recorded length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::manifest) struct WrittenParts {
+pub(super) struct WrittenParts {
     /// The parts that have their end mark.
-    pub(in crate::manifest) sealed: Vec<ManifestPart>,
+    pub(super) sealed: Vec<ManifestPart>,
     /// The part after them, as of the last checkpoint.
-    pub(in crate::manifest) open: Option<ManifestPart>,
+    pub(super) open: Option<ManifestPart>,
 }
 
 /// Returns the path of a part of a partition. The parts of partitions other than 0 have temporary names until
 /// [`assemble_parts`] gives them their final ones.
-pub(in crate::manifest) fn partition_path(folder: &Path, partition: PartitionId, number: u32) -> PathBuf {
+pub(super) fn partition_path(folder: &Path, partition: PartitionId, number: u32) -> PathBuf {
     match partition.0 {
         0 => part_path(folder, number),
         lane => folder.join(format!("lane-{lane:05}-{number:05}.bpm")),
@@ -49,7 +270,7 @@ pub(in crate::manifest) fn partition_path(folder: &Path, partition: PartitionId,
 }
 
 /// Writes the rows of one partition into as many parts as necessary.
-pub(in crate::manifest) struct PartitionPartsWriter {
+pub(super) struct PartitionPartsWriter {
     folder: PathBuf,
     partition: PartitionId,
     limits: PartLimits,
@@ -67,10 +288,10 @@ pub(in crate::manifest) struct PartitionPartsWriter {
 
 /// The total number of rows and bytes of some parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::manifest) struct PartTotals {
-    pub(in crate::manifest) rows: u64,
+pub(super) struct PartTotals {
+    pub(super) rows: u64,
     /// Includes end marks that are not written yet.
-    pub(in crate::manifest) bytes: u64,
+    pub(super) bytes: u64,
 }
 
 struct OpenPart {
@@ -83,12 +304,12 @@ struct OpenPart {
 impl PartitionPartsWriter {
     /// Creates a writer for partition 0.
     #[cfg(test)]
-    pub(in crate::manifest) fn new(folder: &Path, limits: PartLimits) -> Self {
+    pub(super) fn new(folder: &Path, limits: PartLimits) -> Self {
         Self::for_partition(folder, PartitionId(0), limits)
     }
 
     /// Creates a writer for a partition that has no parts yet.
-    pub(in crate::manifest) fn for_partition(folder: &Path, partition: PartitionId, limits: PartLimits) -> Self {
+    pub(super) fn for_partition(folder: &Path, partition: PartitionId, limits: PartLimits) -> Self {
         Self {
             folder: folder.to_owned(),
             partition,
@@ -105,17 +326,17 @@ impl PartitionPartsWriter {
     }
 
     /// Sets the maximum size of all parts, in bytes.
-    pub(in crate::manifest) fn with_max_disk(self, max_disk: Option<u64>) -> Self {
+    pub(super) fn with_max_disk(self, max_disk: Option<u64>) -> Self {
         Self { max_disk, ..self }
     }
 
     /// Sets the totals of the other partitions, which count towards the maximum size.
-    pub(in crate::manifest) fn set_other_totals(&mut self, elsewhere: PartTotals) {
+    pub(super) fn set_other_totals(&mut self, elsewhere: PartTotals) {
         self.other_totals = elsewhere;
     }
 
     /// Returns the total number of rows and bytes.
-    pub(in crate::manifest) fn totals(&self) -> PartTotals {
+    pub(super) fn totals(&self) -> PartTotals {
         let mut tally = PartTotals::default();
         for part in self.sealed.iter().copied().chain(self.open.as_ref().map(OpenPart::recorded)) {
             tally.rows += u64::from(part.rows);
@@ -128,7 +349,7 @@ impl PartitionPartsWriter {
 
     /// Resumes after the recorded parts, and truncates what was written later. Returns `None` if the recorded parts are
     /// not all intact. Parts that were started later remain until [`remove_other_parts`] removes them.
-    pub(in crate::manifest) fn resume(
+    pub(super) fn resume(
         folder: &Path,
         lane: PartitionId,
         limits: PartLimits,
@@ -157,25 +378,20 @@ impl PartitionPartsWriter {
     }
 
     /// Returns the paths of the files that it has written.
-    pub(in crate::manifest) fn files(&self) -> impl Iterator<Item = PathBuf> {
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
         (0..part_count(&self.sealed) + u32::from(self.open.is_some()))
             .map(|number| partition_path(&self.folder, self.partition, number))
     }
 
     /// Syncs all rows so far to disk, and returns the parts to record.
-    pub(in crate::manifest) fn checkpoint(&mut self) -> Result<WrittenParts, ManifestError> {
+    pub(super) fn checkpoint(&mut self) -> Result<WrittenParts, ManifestError> {
         self.end_block()?;
         let open = self.open.as_ref().map(OpenPart::flush).transpose()?;
         Ok(WrittenParts { sealed: self.sealed.clone(), open })
     }
 
     /// Adds a row. The caller must have checked that no field is too long.
-    pub(in crate::manifest) fn push(
-        &mut self,
-        bucket: &str,
-        key: &[u8],
-        version: Option<&str>,
-    ) -> Result<(), ManifestError> {
+    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) -> Result<(), ManifestError> {
         self.block.push(bucket, key, version);
         let written = self.open.as_ref().map_or(0, |part| part.rows);
         let in_part = written.saturating_add(u32::try_from(self.block.rows()).unwrap_or(u32::MAX));
@@ -187,7 +403,7 @@ impl PartitionPartsWriter {
     }
 
     /// Writes the remaining rows and the end mark. The parts are on disk when this returns.
-    pub(in crate::manifest) fn seal(&mut self) -> Result<Vec<ManifestPart>, ManifestError> {
+    pub(super) fn seal(&mut self) -> Result<Vec<ManifestPart>, ManifestError> {
         self.end_block()?;
         self.end_part()?;
         Ok(self.sealed.clone())
@@ -195,7 +411,7 @@ impl PartitionPartsWriter {
 
     /// Seals a writer in a test.
     #[cfg(test)]
-    pub(in crate::manifest) fn finish(mut self) -> Result<Vec<ManifestPart>, ManifestError> {
+    pub(super) fn finish(mut self) -> Result<Vec<ManifestPart>, ManifestError> {
         self.seal()
     }
 
@@ -294,10 +510,7 @@ impl OpenPart {
 
 /// Gives the sealed parts of several partitions their final names and numbers, in the order given. Can be repeated if
 /// it was interrupted. Returns `false` if a part exists under neither name.
-pub(in crate::manifest) fn assemble_parts(
-    folder: &Path,
-    lanes: &[(PartitionId, Vec<ManifestPart>)],
-) -> Result<bool, ManifestError> {
+pub(super) fn assemble_parts(folder: &Path, lanes: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
     let mut kept = HashSet::new();
     let mut moves = Vec::new();
     for (lane, parts) in lanes {
@@ -340,6 +553,23 @@ fn file_size(path: &Path) -> Result<Option<u64>, ManifestError> {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(ManifestError::disk("open", path, cause)),
     }
+}
+
+/// Returns the path of a part.
+pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
+    home.join(format!("part-{part:05}.bpm"))
+}
+
+/// Removes all parts except these files.
+pub(super) fn remove_other_parts(home: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
+    let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
+    for entry in fs::read_dir(home).map_err(|cause| failed(home, cause))? {
+        let path = entry.map_err(|cause| failed(home, cause))?.path();
+        if path.extension().is_some_and(|extension| extension == "bpm") && !kept.contains(&path) {
+            fs::remove_file(&path).map_err(|cause| failed(&path, cause))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -420,7 +650,7 @@ mod tests {
             let parts = made.iter().flat_map(|(_, parts)| parts);
             let rows = (0..).zip(parts).flat_map(|(number, part)| {
                 let path = part_path(folder, number);
-                let mut reader = super::super::PartReader::open(path, number, part.rows, 0).unwrap();
+                let mut reader = PartReader::open(path, number, part.rows, 0).unwrap();
                 std::iter::from_fn(move || reader.next_row().unwrap()).map(|(_, object)| object.key.to_string())
             });
             rows.collect::<Vec<_>>()
