@@ -9,21 +9,27 @@
 //!
 //! Anything that cannot be compared makes the set larger, never smaller: if the earlier inventory or the unfinished
 //! rows cannot be read, all objects of the new inventory are included, with a warning that gives the reason.
+//!
+//! A row is sorted as a record: its name, its side and its facts. The name is self-delimiting, so that in byte order
+//! the records of one name are adjacent; records of one name are ordered by side. A flag byte and the fields that it
+//! announces follow. A record keeps only the facts that tell two states of an object apart, and the facts that freezing
+//! the row needs.
 
 use std::mem;
+use std::path::PathBuf;
 
-use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::hex::hex;
+use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, VersionId};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::comparison_rows::{
-    ComparedState, ComparisonFacts, ComparisonRecord, ComparisonSide, ComparisonSorter, SideFacts, SortedComparison,
-    decode_object, decode_record, split_name,
-};
-use super::error::{ManifestError, counted, object_path};
-use super::filter::Filter;
+use super::error::{ManifestError, ManifestWarning, counted, object_path};
+use super::filter::{Filter, ManifestRow, RowMetadata};
 use super::pins::SourcePin;
 use super::retrying_store::RetryingStore;
-use super::row_visitor::{RowFlow, RowIntake, RowVisitor};
+use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
+use super::sort::{ExternalSorter, SortBudget, SortedRecords, TERMINATOR, VERSION_MARK, put_text, take_text};
 use super::spec::{InventoryChanges, InventoryDialect, InventorySelector};
 use super::{input, inventory, retry};
 use crate::failpoint;
@@ -43,14 +49,14 @@ pub(super) async fn read<V: RowVisitor>(
     bucket: &BucketName,
     changes: &InventoryChanges,
     dialect: InventoryDialect,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     visitor: V,
 ) -> Result<(V, SourcePin), ManifestError> {
     let new = (&changes.key, changes.etag.as_str());
-    match collect_earlier(bucket, changes, dialect, patient, &visitor).await? {
-        Ok(rows) => finish_comparison(bucket, new, dialect, patient, (rows, visitor)).await,
+    match collect_earlier(bucket, changes, dialect, retrying, &visitor).await? {
+        Ok(rows) => finish_comparison(bucket, new, dialect, retrying, (rows, visitor)).await,
         Err(why) => {
-            let (mut visitor, pin) = read_distinct(bucket, new, dialect, patient, visitor).await?;
+            let (mut visitor, pin) = read_distinct(bucket, new, dialect, retrying, visitor).await?;
             let intake = visitor.intake_mut();
             let all = counted(intake.rows_included(), "object");
             intake.warn(format!("{why}: including the complete new inventory ({all})"), ALL_INCLUDED_HELP);
@@ -64,11 +70,11 @@ pub(super) async fn read_distinct<V: RowVisitor>(
     bucket: &BucketName,
     inventory: (&ObjectKey, &str),
     dialect: InventoryDialect,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     visitor: V,
 ) -> Result<(V, SourcePin), ManifestError> {
     let rows = new_comparison(&visitor, visitor.intake().filter().clone());
-    finish_comparison(bucket, inventory, dialect, patient, (rows, visitor)).await
+    finish_comparison(bucket, inventory, dialect, retrying, (rows, visitor)).await
 }
 
 fn new_comparison(visitor: &dyn RowVisitor, filter: Filter) -> ComparisonSorter {
@@ -80,14 +86,14 @@ async fn finish_comparison<V: RowVisitor>(
     bucket: &BucketName,
     (key, etag): (&ObjectKey, &str),
     dialect: InventoryDialect,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     (mut rows, visitor): (ComparisonSorter, V),
 ) -> Result<(V, SourcePin), ManifestError> {
     let before = rows.intake().rows_read();
     rows.set_side(ComparisonSide::Current, visitor.intake().filter().clone());
-    let (rows, pin) = inventory::read_inventory(bucket, &exact_inventory(key, etag), dialect, patient, rows).await?;
+    let (rows, pin) = inventory::read_inventory(bucket, &exact_inventory(key, etag), dialect, retrying, rows).await?;
     failpoint::hit("changes-piled");
-    let (read, stop) = (rows.intake().rows_read() - before, patient.stop_token().clone());
+    let (read, stop) = (rows.intake().rows_read() - before, retrying.stop_token().clone());
     let visitor = input::run_blocking(move || {
         let mut visitor = visitor;
         visit_changes(rows.finish()?, read, &mut visitor, &stop)?;
@@ -108,7 +114,7 @@ async fn collect_earlier(
     bucket: &BucketName,
     changes: &InventoryChanges,
     dialect: InventoryDialect,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     visitor: &impl RowVisitor,
 ) -> Result<Result<ComparisonSorter, String>, ManifestError> {
     let InventoryChanges { since_key, since_etag, since_filter, failed, unfinished: rest, unavailable: lost, .. } =
@@ -124,7 +130,7 @@ async fn collect_earlier(
     }
     let rows = new_comparison(visitor, since_filter.clone());
     let since = exact_inventory(since_key, since_etag);
-    let mut rows = match inventory::read_inventory(bucket, &since, dialect, patient, rows).await {
+    let mut rows = match inventory::read_inventory(bucket, &since, dialect, retrying, rows).await {
         Ok((rows, _)) => rows,
         Err(error) if is_unavailable(&error) => {
             return Ok(Err(format!("cannot compare with the previous inventory ({error})")));
@@ -136,7 +142,7 @@ async fn collect_earlier(
         return Ok(Ok(rows));
     }
     rows.set_side(ComparisonSide::Unfinished, Filter::default());
-    match retry::read(failed, rest.as_ref(), patient, rows).await {
+    match retry::read(failed, rest.as_ref(), retrying, rows).await {
         Ok(rows) => Ok(Ok(rows)),
         Err(error) if is_unavailable(&error) => {
             Ok(Err(format!("cannot read which objects failed last time ({error})")))
@@ -334,5 +340,366 @@ impl StateComparison {
     }
 }
 
+/// The number of rows between two checks of the disk limit.
+const LIMIT_CHECK_INTERVAL: u64 = 4096;
+
+/// The origin of a row. The declaration order is the order of the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ComparisonSide {
+    /// The inventory that the earlier job processed.
+    Earlier,
+    /// The new inventory.
+    Current,
+    /// The objects that failed in the earlier job or were never attempted.
+    Unfinished,
+}
+
+/// Collects rows, one side after the other.
+struct ComparisonSorter {
+    intake: RowIntake,
+    sorter: ExternalSorter,
+    home: PathBuf,
+    side: ComparisonSide,
+    facts: ComparisonFacts,
+    record: Vec<u8>,
+    sort_budget: SortBudget,
+    max_disk: Option<u64>,
+    /// The number of rows in the sort.
+    rows: u64,
+}
+
+/// The collected rows, sorted.
+struct SortedComparison {
+    records: SortedRecords,
+    facts: ComparisonFacts,
+    /// The folder of the sort, for messages.
+    home: PathBuf,
+    warnings: Vec<ManifestWarning>,
+}
+
+/// The facts that each inventory reports.
+#[derive(Clone, Copy, Debug, Default)]
+struct ComparisonFacts {
+    earlier: SideFacts,
+    current: SideFacts,
+}
+
+/// The facts that an inventory reports for at least one object, and the number of its rows.
+#[derive(Clone, Copy, Debug, Default)]
+struct SideFacts {
+    rows: u64,
+    etag: bool,
+    size: bool,
+    modified: bool,
+}
+
+impl SideFacts {
+    fn record(&mut self, facts: &RowMetadata<'_>) {
+        self.rows += 1;
+        self.etag |= facts.etag.is_some();
+        self.size |= facts.size.is_some();
+        self.modified |= facts.modified.is_some();
+    }
+}
+
+impl ComparisonSorter {
+    /// Creates an empty collection that starts with rows of [`ComparisonSide::Earlier`]. Its temporary files are
+    /// unnamed and vanish when they are closed.
+    fn new(intake: RowIntake, scratch: ScratchSpace) -> Self {
+        let ScratchSpace { folder, sort_budget, max_disk } = scratch;
+        let home = folder.unwrap_or_else(tempfile::env::temp_dir);
+        Self {
+            sorter: ExternalSorter::new(&home, sort_budget, intake.stop_token()),
+            intake,
+            home,
+            side: ComparisonSide::Earlier,
+            facts: ComparisonFacts::default(),
+            record: Vec::new(),
+            sort_budget,
+            max_disk,
+            rows: 0,
+        }
+    }
+
+    /// Sets the side that the next rows belong to, and their filter.
+    fn set_side(&mut self, side: ComparisonSide, filter: Filter) {
+        self.side = side;
+        self.intake.set_filter(filter);
+    }
+
+    fn check_limit(&self) -> Result<(), ManifestError> {
+        let used = self.sorter.bytes_on_disk();
+        match self.max_disk.filter(|limit| used > *limit) {
+            Some(limit) => Err(ManifestError::ComparisonTooLarge { used, limit, rows: self.rows }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns all records in order, the facts that each inventory reports, and the warnings.
+    fn finish(self) -> Result<SortedComparison, ManifestError> {
+        self.check_limit()?;
+        Ok(SortedComparison {
+            records: self.sorter.finish()?,
+            facts: self.facts,
+            home: self.home,
+            warnings: self.intake.into_warnings(),
+        })
+    }
+}
+
+impl RowVisitor for ComparisonSorter {
+    fn intake(&self) -> &RowIntake {
+        &self.intake
+    }
+
+    fn intake_mut(&mut self) -> &mut RowIntake {
+        &mut self.intake
+    }
+
+    fn count_row(&mut self) -> Result<RowFlow, ManifestError> {
+        self.intake.count_row()?;
+        Ok(RowFlow::Continue)
+    }
+
+    fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
+        match self.side {
+            ComparisonSide::Earlier => self.facts.earlier.record(&row.metadata),
+            ComparisonSide::Current => self.facts.current.record(&row.metadata),
+            ComparisonSide::Unfinished => {}
+        }
+        encode(row, self.side, &mut self.record);
+        self.sorter.push(&self.record)?;
+        self.rows += 1;
+        if self.rows.is_multiple_of(LIMIT_CHECK_INTERVAL) {
+            self.check_limit()?;
+        }
+        Ok(RowFlow::Continue)
+    }
+
+    fn needs_all_metadata(&self) -> bool {
+        true
+    }
+
+    fn scratch(&self) -> ScratchSpace {
+        ScratchSpace { folder: Some(self.home.clone()), sort_budget: self.sort_budget, max_disk: self.max_disk }
+    }
+
+    fn reserve_temporary(&mut self, place: &str, bytes: u64) -> Result<(), ManifestError> {
+        match self.max_disk.filter(|limit| bytes > *limit) {
+            Some(limit) => {
+                Err(ManifestError::NoRoomForDataFile { place: place.to_owned(), size: bytes, used: 0, limit })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl ResumableReading for ComparisonSorter {}
+
+const SIDES: [ComparisonSide; 3] = [ComparisonSide::Earlier, ComparisonSide::Current, ComparisonSide::Unfinished];
+
+/// Follows a key that has no version.
+const NO_VERSION: u8 = 0;
+
+const ETAG: u8 = 1;
+const SIZE: u8 = 1 << 1;
+const MODIFIED: u8 = 1 << 2;
+const CLASS: u8 = 1 << 3;
+/// The ACL takes three bits: its index in `ACLS` plus 1; 0 if it is not reported.
+const ACL_SHIFT: u32 = 4;
+
+/// An `ETag` of 32 hexadecimal digits is stored as 16 bytes. The first byte gives the case of the digits.
+const LOWER: u8 = 0;
+const UPPER: u8 = 1;
+const TEXT: u8 = 2;
+
+/// The maximum length of an `ETag` that is stored as text, in bytes; a longer one is replaced by its digest.
+const MAX_ETAG_BYTES: usize = 128;
+
+/// The maximum length of a class name, in bytes; a longer one is dropped.
+const MAX_CLASS_BYTES: usize = 64;
+
+const ACLS: [ObjectAcl; 5] =
+    [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default, ObjectAcl::Custom];
+
+/// Encodes a row. Rows that are not of the new inventory keep only the facts that are compared.
+fn encode(row: &ManifestRow<'_>, side: ComparisonSide, out: &mut Vec<u8>) {
+    out.clear();
+    put_text(out, row.bucket.as_bytes());
+    put_text(out, row.key);
+    match row.version {
+        None => out.push(NO_VERSION),
+        Some(version) => {
+            out.push(VERSION_MARK);
+            put_text(out, version.as_bytes());
+        }
+    }
+    out.push(side as u8);
+    let RowMetadata { size, modified, class, etag, acl } = row.metadata;
+    if side == ComparisonSide::Unfinished {
+        return;
+    }
+    let class = class.filter(|class| side == ComparisonSide::Current && class.len() <= MAX_CLASS_BYTES);
+    let acl = acl.filter(|_| side == ComparisonSide::Current).and_then(|acl| ACLS.iter().position(|it| *it == acl));
+    let flag = |there: bool, flag: u8| if there { flag } else { 0 };
+    let acl = u8::try_from(acl.map_or(0, |place| place + 1)).unwrap_or(0) << ACL_SHIFT;
+    out.push(
+        flag(etag.is_some(), ETAG)
+            | flag(size.is_some(), SIZE)
+            | flag(modified.is_some(), MODIFIED)
+            | flag(class.is_some(), CLASS)
+            | acl,
+    );
+    if let Some(etag) = etag {
+        put_etag(etag, out);
+    }
+    if let Some(size) = size {
+        out.extend_from_slice(&size.to_be_bytes());
+    }
+    if let Some(modified) = modified {
+        out.extend_from_slice(&modified.as_second().to_be_bytes());
+        out.extend_from_slice(&modified.subsec_nanosecond().to_be_bytes());
+    }
+    if let Some(class) = class {
+        put_text(out, class.as_bytes());
+    }
+}
+
+fn put_etag(etag: &str, out: &mut Vec<u8>) {
+    let bytes = etag.as_bytes();
+    let case = match bytes {
+        _ if bytes.len() != 32 => TEXT,
+        _ if bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => LOWER,
+        _ if bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F')) => UPPER,
+        _ => TEXT,
+    };
+    out.push(case);
+    match case {
+        TEXT if bytes.len() > MAX_ETAG_BYTES => put_text(out, hex(&Sha256::digest(bytes)).as_bytes()),
+        TEXT => put_text(out, bytes),
+        _ => out.extend(bytes.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1]))),
+    }
+}
+
+fn digit(byte: u8) -> u8 {
+    match byte {
+        b'0'..=b'9' => byte - b'0',
+        _ => (byte | 0x20).wrapping_sub(b'a').wrapping_add(10) & 0xf,
+    }
+}
+
+/// The facts that tell two states of an object apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct ComparedState {
+    etag: Option<String>,
+    size: Option<u64>,
+    modified: Option<Timestamp>,
+}
+
+/// A decoded record.
+struct ComparisonRecord {
+    side: ComparisonSide,
+    state: ComparedState,
+    class: Option<String>,
+    acl: Option<ObjectAcl>,
+}
+
+/// Splits a record into its name and the rest. Returns `None` if it is not a valid record.
+fn split_name(record: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut at = 0;
+    for _ in 0..2 {
+        at += text_end(record.get(at..)?)?;
+    }
+    at += match *record.get(at)? {
+        VERSION_MARK => 1 + text_end(record.get(at + 1..)?)?,
+        _ => 1,
+    };
+    record.split_at_checked(at)
+}
+
+fn decode_object(mut name: &[u8]) -> ObjectId {
+    let (bucket, key) = (take_text(&mut name), take_text(&mut name));
+    let version = name.strip_prefix(&[VERSION_MARK]).map(|mut rest| take_text(&mut rest));
+    ObjectId {
+        bucket: BucketName::new(&String::from_utf8_lossy(&bucket)),
+        key: ObjectKey::new(key),
+        version: version.map(|id| VersionId::new(&String::from_utf8_lossy(&id))),
+    }
+}
+
+/// Returns the end of a text written by [`put_text`], terminator included.
+fn text_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += memchr::memchr(0, bytes.get(at..)?)? + TERMINATOR.len();
+        if bytes.get(at - TERMINATOR.len()..at)? == TERMINATOR {
+            return Some(at);
+        }
+    }
+}
+
+/// Decodes the part after the name. Returns `None` if [`encode`] did not write it.
+fn decode_record(rest: &[u8]) -> Option<ComparisonRecord> {
+    let (side, rest) = rest.split_first()?;
+    let side = *SIDES.get(usize::from(*side))?;
+    let mut told = ComparisonRecord { side, state: ComparedState::default(), class: None, acl: None };
+    if side == ComparisonSide::Unfinished {
+        return Some(told);
+    }
+    let (flags, mut rest) = rest.split_first()?;
+    if flags & ETAG != 0 {
+        told.state.etag = Some(take_etag(&mut rest)?);
+    }
+    if flags & SIZE != 0 {
+        told.state.size = Some(u64::from_be_bytes(take_array(&mut rest)?));
+    }
+    if flags & MODIFIED != 0 {
+        let (second, nanosecond) =
+            (i64::from_be_bytes(take_array(&mut rest)?), i32::from_be_bytes(take_array(&mut rest)?));
+        told.state.modified = Some(Timestamp::new(second, nanosecond).ok()?);
+    }
+    if flags & CLASS != 0 {
+        told.class = Some(String::from_utf8(take_text(&mut rest)).ok()?);
+    }
+    told.acl = usize::from(flags >> ACL_SHIFT & 7).checked_sub(1).and_then(|place| ACLS.get(place)).copied();
+    Some(told)
+}
+
+fn take_etag(rest: &mut &[u8]) -> Option<String> {
+    let (case, behind) = rest.split_first()?;
+    *rest = behind;
+    if *case == TEXT {
+        return String::from_utf8(take_text(rest)).ok();
+    }
+    let digits = hex(&take_array::<16>(rest)?);
+    Some(if *case == UPPER { digits.to_ascii_uppercase() } else { digits })
+}
+
+fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, behind) = rest.split_first_chunk::<N>()?;
+    *rest = behind;
+    Some(*bytes)
+}
+
+impl ComparisonRecord {
+    fn row<'a>(&'a self, object: &'a ObjectId) -> ManifestRow<'a> {
+        let ComparedState { etag, size, modified } = &self.state;
+        ManifestRow {
+            bucket: object.bucket.as_str(),
+            key: object.key.as_bytes(),
+            version: object.version.as_ref().map(VersionId::as_str),
+            metadata: RowMetadata {
+                size: *size,
+                modified: *modified,
+                class: self.class.as_deref(),
+                etag: etag.as_deref(),
+                acl: self.acl,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod record_tests;
 #[cfg(test)]
 mod tests;

@@ -24,22 +24,22 @@ pub(super) async fn read<V: RowVisitor>(
     from: &FileLocation,
     fields: &[CsvField],
     plus_is_space: bool,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     visitor: V,
 ) -> Result<(V, SourcePin), ManifestError> {
     let columns = CsvColumns::new(fields, plus_is_space)?;
     visitor.intake().filter().require_names_only("a CSV manifest")?;
     match from {
         FileLocation::Object { bucket, key, etag } => {
-            let opened = patient.open_pinned(bucket, key, etag.as_deref()).await?;
+            let opened = retrying.open_pinned(bucket, key, etag.as_deref()).await?;
             let etag = bare_etag(&opened.etag).to_owned();
             let (name, gzip) = (object_path(bucket, key), input::is_gzip_key(key));
             let parse = move |raw| read_and_digest(raw, gzip, &name, columns, visitor);
-            let (visitor, sha256) = input::stream(opened, patient.stop_token(), parse).await?;
+            let (visitor, sha256) = input::stream(opened, retrying.stop_token(), parse).await?;
             Ok((visitor, SourcePin::Object { bucket: bucket.clone(), key: key.clone(), etag, sha256 }))
         }
         FileLocation::Local(path) => {
-            let (path, stop) = (path.clone(), patient.stop_token().clone());
+            let (path, stop) = (path.clone(), retrying.stop_token().clone());
             input::run_blocking(move || {
                 let name = path.display().to_string();
                 let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());

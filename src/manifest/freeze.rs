@@ -52,24 +52,20 @@ pub struct FreezeLimits {
 ///
 /// # Errors
 /// Returns an error if the source cannot be read, is not the one that the plan pins, or has rows that name no valid
-/// object (one error reports all of them), if a limit in `bounds` is exceeded, or if the disk is full. If another
+/// object (one error reports all of them), if one of the `limits` is exceeded, or if the disk is full. If another
 /// attempt may succeed, the files are kept for it; otherwise they are removed.
 pub async fn freeze(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
-    bounds: FreezeLimits,
+    limits: FreezeLimits,
     observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
 ) -> Result<FrozenManifest, ManifestError> {
-    let spread = ListingConcurrency::default().limited_to(bounds.concurrency);
-    let sizes = FreezeConfig {
-        max_disk: bounds.max_disk,
-        max_objects: bounds.max_objects,
-        listing: spread,
-        ..FreezeConfig::default()
-    };
-    freeze_with_config(manifest, store, folder, observer, stop, sizes).await
+    let listing = ListingConcurrency::default().limited_to(limits.concurrency);
+    let config =
+        FreezeConfig { max_disk: limits.max_disk, max_objects: limits.max_objects, listing, ..FreezeConfig::default() };
+    freeze_with_config(manifest, store, folder, observer, stop, config).await
 }
 
 /// Does the same as [`freeze`], and also collects a sample of the objects. Does not resume an earlier attempt.
@@ -80,18 +76,15 @@ pub async fn freeze_and_sample(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
-    (bounds, wish): (FreezeLimits, SampleOptions),
+    (limits, options): (FreezeLimits, SampleOptions),
     observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
 ) -> Result<(FrozenManifest, SampleResult), ManifestError> {
-    let spread = ListingConcurrency::default().limited_to(if wish.all_metadata { Some(1) } else { bounds.concurrency });
-    let sizes = FreezeConfig {
-        max_disk: bounds.max_disk,
-        max_objects: bounds.max_objects,
-        listing: spread,
-        ..FreezeConfig::default()
-    };
-    run_freeze(manifest, store, folder, observer, stop, (sizes, Some(wish))).await
+    let listing =
+        ListingConcurrency::default().limited_to(if options.all_metadata { Some(1) } else { limits.concurrency });
+    let config =
+        FreezeConfig { max_disk: limits.max_disk, max_objects: limits.max_objects, listing, ..FreezeConfig::default() };
+    run_freeze(manifest, store, folder, observer, stop, (config, Some(options))).await
 }
 
 /// Does the same as [`freeze`], with any sizes of blocks and parts.
@@ -101,9 +94,9 @@ pub(super) async fn freeze_with_config(
     folder: &Path,
     observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
-    sizes: FreezeConfig,
+    config: FreezeConfig,
 ) -> Result<FrozenManifest, ManifestError> {
-    run_freeze(manifest, store, folder, observer, stop, (sizes, None)).await.map(|(frozen, _)| frozen)
+    run_freeze(manifest, store, folder, observer, stop, (config, None)).await.map(|(frozen, _)| frozen)
 }
 
 async fn run_freeze(
@@ -112,25 +105,25 @@ async fn run_freeze(
     folder: &Path,
     observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
-    (sizes, wish): (FreezeConfig, Option<SampleOptions>),
+    (config, options): (FreezeConfig, Option<SampleOptions>),
 ) -> Result<(FrozenManifest, SampleResult), ManifestError> {
     let home = frozen::manifest_folder(folder);
     // The checkpoint does not include the sample, so a sampling pass cannot resume.
-    let fingerprint = checkpoint::fingerprint(manifest).filter(|_| wish.is_none());
+    let fingerprint = checkpoint::fingerprint(manifest).filter(|_| options.is_none());
     let place = home.clone();
-    let (begun, survey) = run_blocking(move || {
-        let begun = FreezeStart::load(place, fingerprint, sizes)?;
-        let survey = wish.map(|wish| SamplingPass::new(wish, &begun.home)).transpose()?;
-        Ok((begun, survey))
+    let (start, sampling) = run_blocking(move || {
+        let start = FreezeStart::load(place, fingerprint, config)?;
+        let sampling = options.map(|options| SamplingPass::new(options, &start.home)).transpose()?;
+        Ok((start, sampling))
     })
     .await?;
     let (progress, mut seen) = watch::channel(FreezeProgress::default());
     // A listing checks for a stop between pages only, so that the checkpoint ends at a whole page.
     let whole_pages = matches!(manifest.source, ManifestSource::Prefix { .. });
     let token = if whole_pages { CancellationToken::new() } else { stop.clone() };
-    let writer = ManifestWriter::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token);
-    let patient = RetryingStore::new(Arc::clone(store), stop.clone());
-    let mut work = pin!(write_manifest(&manifest.source, &patient, sizes.listing, (writer, survey), &home));
+    let writer = ManifestWriter::new(manifest.filter.clone(), Arc::clone(store), start, progress, token);
+    let retrying = RetryingStore::new(Arc::clone(store), stop.clone());
+    let mut work = pin!(write_manifest(&manifest.source, &retrying, config.listing, (writer, sampling), &home));
     let done = loop {
         tokio::select! {
             biased;
@@ -139,9 +132,9 @@ async fn run_freeze(
         }
     };
     match done {
-        Ok((frozen, surveyed)) => {
+        Ok((frozen, sampled)) => {
             observer(FreezeProgress { rows_read: frozen.rows_read(), rows_included: frozen.rows() });
-            Ok((frozen, surveyed))
+            Ok((frozen, sampled))
         }
         Err(error) => {
             let error = if stop.is_cancelled() { ManifestError::Stopped } else { error };
@@ -159,18 +152,18 @@ async fn run_freeze(
 /// Reads all rows of a source, then writes the index.
 async fn write_manifest(
     source: &ManifestSource,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     listing: ListingConcurrency,
     (writer, sampling): (ManifestWriter, Option<SamplingPass>),
     home: &Path,
 ) -> Result<(FrozenManifest, SampleResult), ManifestError> {
     let (writer, sampling, pin) = match sampling {
         None => {
-            let (writer, pin) = read_source(source, patient, listing, writer).await?;
+            let (writer, pin) = read_source(source, retrying, listing, writer).await?;
             (writer, None, pin)
         }
         Some(sampling) => {
-            let (tee, pin) = read_source(source, patient, listing, SamplingTee::new(writer, sampling)).await?;
+            let (tee, pin) = read_source(source, retrying, listing, SamplingTee::new(writer, sampling)).await?;
             let (writer, sampling) = tee.into_parts();
             (writer, Some(sampling), pin)
         }

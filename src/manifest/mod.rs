@@ -13,11 +13,10 @@
 //! | `freeze`, `freeze_config` | turns a source into a frozen manifest |
 //! | `sources` | reads whichever source a manifest has |
 //! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources; inventories in CSV, Parquet and ORC |
-//! | `changes` | the objects that are new or changed since an earlier inventory |
+//! | `changes` | the objects that are new or changed since an earlier inventory; a visitor sorts the rows of both |
 //! | `row_visitor`, `filter` | what a source passes its rows to, and which rows are included |
 //! | `manifest_writer`, `partition` | the visitor that writes the rows to the parts of a frozen manifest |
 //! | `peek` | the visitor that reads only the first objects |
-//! | `comparison_rows` | the visitor that sorts the rows of two inventories |
 //! | `csv_records` | CSV records |
 //! | `input`, `retrying_store` | bytes and listings from the store or the disk, with retries |
 //! | `part`, `block`, `varint`, `frozen` | the files of a frozen manifest |
@@ -34,7 +33,6 @@ mod block;
 mod changes;
 mod checkpoint;
 mod compare;
-mod comparison_rows;
 mod csv;
 mod csv_records;
 mod cursor;

@@ -46,11 +46,11 @@ enum PartitionRows {
 
 impl PartitionWriter {
     /// Creates an empty partition.
-    pub(super) fn new(home: &Path, id: PartitionId, sizes: FreezeConfig) -> Self {
-        let writer = PartitionPartsWriter::for_partition(home, id, partition_limits(id, sizes.part_limits))
-            .with_max_disk(sizes.max_disk);
+    pub(super) fn new(home: &Path, id: PartitionId, config: FreezeConfig) -> Self {
+        let writer = PartitionPartsWriter::for_partition(home, id, partition_limits(id, config.part_limits))
+            .with_max_disk(config.max_disk);
         let nothing = FreezeProgress::default();
-        let reach = KeyRanges::Known(Vec::new());
+        let key_ranges = KeyRanges::Known(Vec::new());
         Self {
             id,
             progress: nothing,
@@ -60,7 +60,7 @@ impl PartitionWriter {
             saved: PartitionCheckpoint {
                 progress: nothing,
                 parts: WrittenParts::default(),
-                key_ranges: reach,
+                key_ranges,
                 class_stats: StorageClassStats::default(),
             },
             steps: 0,
@@ -70,28 +70,28 @@ impl PartitionWriter {
     /// Resumes from a checkpoint. Returns `None` if the files are not all intact.
     pub(super) fn resume(
         home: &Path,
-        lane: PartitionId,
-        sizes: FreezeConfig,
-        kept: &PartitionCheckpoint,
+        id: PartitionId,
+        config: FreezeConfig,
+        checkpoint: &PartitionCheckpoint,
     ) -> Result<Option<Self>, ManifestError> {
         let Some(writer) =
-            PartitionPartsWriter::resume(home, lane, partition_limits(lane, sizes.part_limits), kept.parts.clone())?
+            PartitionPartsWriter::resume(home, id, partition_limits(id, config.part_limits), checkpoint.parts.clone())?
         else {
             return Ok(None);
         };
-        let rows = PartitionRows::Open(Box::new(writer.with_max_disk(sizes.max_disk)));
-        Ok(Some(Self { rows, ..Self::restore(lane, kept) }))
+        let rows = PartitionRows::Open(Box::new(writer.with_max_disk(config.max_disk)));
+        Ok(Some(Self { rows, ..Self::restore(id, checkpoint) }))
     }
 
     /// Restores a complete partition from a checkpoint, wherever its files are now.
-    pub(super) fn restore(id: PartitionId, kept: &PartitionCheckpoint) -> Self {
+    pub(super) fn restore(id: PartitionId, checkpoint: &PartitionCheckpoint) -> Self {
         Self {
             id,
-            progress: kept.progress,
-            key_ranges: KeyRangeTracker::from_ranges(kept.key_ranges.clone()),
-            class_counter: ClassCounter::from_stats(&kept.class_stats),
-            rows: PartitionRows::Sealed(kept.parts.sealed.clone()),
-            saved: kept.clone(),
+            progress: checkpoint.progress,
+            key_ranges: KeyRangeTracker::from_ranges(checkpoint.key_ranges.clone()),
+            class_counter: ClassCounter::from_stats(&checkpoint.class_stats),
+            rows: PartitionRows::Sealed(checkpoint.parts.sealed.clone()),
+            saved: checkpoint.clone(),
             steps: 0,
         }
     }
@@ -165,9 +165,9 @@ impl PartitionWriter {
     }
 
     /// Records the end of a page or data file. Returns whether a checkpoint is due.
-    pub(super) fn checkpoint_due(&mut self, cadence: FreezeCheckpointPolicy) -> bool {
+    pub(super) fn checkpoint_due(&mut self, policy: FreezeCheckpointPolicy) -> bool {
         self.steps += 1;
-        self.steps >= cadence.steps || self.progress.rows_read - self.saved.progress.rows_read >= cadence.rows
+        self.steps >= policy.steps || self.progress.rows_read - self.saved.progress.rows_read >= policy.rows
     }
 
     /// Returns whether there are pages or data files since the last checkpoint.
@@ -181,9 +181,8 @@ impl PartitionWriter {
             PartitionRows::Open(writer) => writer.checkpoint()?,
             PartitionRows::Sealed(parts) => WrittenParts { sealed: parts.clone(), open: None },
         };
-        let (reach, census) = (self.key_ranges(), self.class_stats());
-        self.saved =
-            PartitionCheckpoint { progress: self.progress, parts: written, key_ranges: reach, class_stats: census };
+        let (key_ranges, class_stats) = (self.key_ranges(), self.class_stats());
+        self.saved = PartitionCheckpoint { progress: self.progress, parts: written, key_ranges, class_stats };
         self.steps = 0;
         Ok(())
     }
@@ -210,8 +209,8 @@ impl PartitionWriter {
     }
 }
 
-fn partition_limits(lane: PartitionId, limits: PartLimits) -> PartLimits {
-    if lane == PartitionId(0) {
+fn partition_limits(id: PartitionId, limits: PartLimits) -> PartLimits {
+    if id == PartitionId(0) {
         limits
     } else {
         PartLimits { block_rows: limits.block_rows.min(PARTITION_BLOCK_ROWS), ..limits }

@@ -115,9 +115,9 @@ impl Manifest {
         let (filter, progress) = (self.filter.clone(), watch::Sender::default());
         let intake = RowIntake::new(filter, Arc::clone(store), progress, CancellationToken::new());
         let collector = FirstObjectCollector { intake, limit, pages: 0, collected: Arc::clone(&collected) };
-        let patient = RetryingStore::new(Arc::clone(store), stop.clone());
+        let retrying = RetryingStore::new(Arc::clone(store), stop.clone());
         let listing = ListingConcurrency::default().limited_to(Some(1));
-        match read_source(&self.source, &patient, listing, collector).await {
+        match read_source(&self.source, &retrying, listing, collector).await {
             Ok((collector, _)) => {
                 let rows_read = collector.intake.rows_read();
                 self.source.reject_empty(rows_read)?;

@@ -144,11 +144,11 @@ async fn check_object(
     bucket: &BucketName,
     key: &ObjectKey,
     etag: &str,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
 ) -> Result<(), SourceChangedError> {
     // If the server sends no ETag, only the existence of the object can be checked.
     let wanted = Some(etag).filter(|etag| !etag.is_empty());
-    match patient.open_pinned(bucket, key, wanted).await {
+    match retrying.open_pinned(bucket, key, wanted).await {
         Ok(_unread) => Ok(()),
         Err(ManifestError::Changed { place, wanted, found }) => {
             Err(SourceChangedError::Changed { place, what: "ETag", was: wanted, now: found })

@@ -49,8 +49,8 @@ pub(super) async fn list<V: RowVisitor>(
     bucket: &BucketName,
     prefix: &ObjectKey,
     versions: ListedVersions,
-    patient: &RetryingStore,
-    spread: ListingConcurrency,
+    retrying: &RetryingStore,
+    listing_concurrency: ListingConcurrency,
     mut visitor: V,
 ) -> Result<V, ManifestError> {
     let marks = match visitor.take_cursor() {
@@ -58,7 +58,7 @@ pub(super) async fn list<V: RowVisitor>(
         Some(SourceCursor::Inventory { .. }) | None => vec![RangeCursor::unstarted()],
     };
     let listing = object_path(bucket, prefix);
-    let ranges = ListingRanges::new(prefix.clone(), versions == ListedVersions::All, &marks, spread);
+    let ranges = ListingRanges::new(prefix.clone(), versions == ListedVersions::All, &marks, listing_concurrency);
     let (messages, receiver) = mpsc::channel(CHANNEL_PAGES);
     let (taker, name) = (PageConsumer::new(bucket.clone(), visitor, marks), listing.clone());
     let taking = tokio::task::spawn_blocking(move || taker.run(receiver, &name));
@@ -72,9 +72,9 @@ pub(super) async fn list<V: RowVisitor>(
     let lister = ParallelLister {
         request,
         listing,
-        store: patient,
+        store: retrying,
         ranges,
-        worker_limit: ListingWorkerLimit::new(spread.workers),
+        worker_limit: ListingWorkerLimit::new(listing_concurrency.workers),
         in_flight: FuturesUnordered::new(),
         messages,
     };
@@ -242,7 +242,7 @@ impl ParallelLister<'_> {
 /// Requests one page, once the previous page is consumed. If the server rejects a token of an earlier attempt, which
 /// may have expired, requests the alternative position.
 async fn request_page(
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     purpose: ListingPurpose,
     request: ListRequest,
     wanted: PageRequest,
@@ -255,14 +255,14 @@ async fn request_page(
     }
     let request = ListRequest { from, ..request };
     let page = match purpose {
-        ListingPurpose::Next(_) => patient.list(&request).await,
-        ListingPurpose::Probe(_) => patient.probe(&request).await,
+        ListingPurpose::Next(_) => retrying.list(&request).await,
+        ListingPurpose::Probe(_) => retrying.probe(&request).await,
     };
     let refused = matches!(&page, Err(ManifestError::Store { fault, .. }) if fault.status == Some(400));
     if let (true, Some(RangePosition::ListFrom(from))) = (refused, otherwise) {
         let again = ListRequest { from, ..request.clone() };
         // Expired credentials are a 400 as well: in that case the first error is returned.
-        if let Ok(page) = patient.list(&again).await {
+        if let Ok(page) = retrying.list(&again).await {
             return ListingResponse { purpose, from: again.from, used_fallback: true, page: Some(Ok(page)) };
         }
     }

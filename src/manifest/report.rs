@@ -42,16 +42,16 @@ const SUBFOLDER: &str = "results";
 pub(super) async fn read<V: RowVisitor>(
     from: &FileLocation,
     narrowing: &ReportRowFilter,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     visitor: V,
 ) -> Result<(V, SourcePin), ManifestError> {
     visitor.intake().filter().require_names_only("a completion report")?;
     let rows = FailedRowReader::new(narrowing.clone());
     let (mut visitor, rows, pin) = match from {
         FileLocation::Object { bucket, key, etag } => {
-            read_from_bucket(bucket, key, etag.as_deref(), rows, patient, visitor).await?
+            read_from_bucket(bucket, key, etag.as_deref(), rows, retrying, visitor).await?
         }
-        FileLocation::Local(path) => read_from_disk(path, rows, patient, visitor).await?,
+        FileLocation::Local(path) => read_from_disk(path, rows, retrying, visitor).await?,
     };
     rows.add_warnings(visitor.intake_mut());
     Ok((visitor, pin))
@@ -64,23 +64,23 @@ async fn read_from_bucket<V: RowVisitor>(
     key: &ObjectKey,
     etag: Option<&str>,
     mut rows: FailedRowReader,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     mut visitor: V,
 ) -> Result<ReportReadOutput<V>, ManifestError> {
-    let opened = patient.open_pinned(bucket, key, etag).await?;
+    let opened = retrying.open_pinned(bucket, key, etag).await?;
     let (name, etag) = (object_path(bucket, key), bare_etag(&opened.etag).to_owned());
     let pin = |sha256| SourcePin::Object { bucket: bucket.clone(), key: key.clone(), etag, sha256 };
     if !is_manifest_json(key.as_bytes()) {
         let gzip = input::is_gzip_key(key);
         let parse = move |raw| read_digested::<Sha256, V>(raw, gzip, &name, UnreadBytes::Skip, None, (visitor, rows));
-        let ((visitor, rows), sha256) = input::stream(opened, patient.stop_token(), parse).await?;
+        let ((visitor, rows), sha256) = input::stream(opened, retrying.stop_token(), parse).await?;
         return Ok((visitor, rows, pin(sha256)));
     }
-    let text = input::read_small(opened, MAX_LISTING_BYTES, &name, patient.stop_token()).await?;
+    let text = input::read_small(opened, MAX_LISTING_BYTES, &name, retrying.stop_token()).await?;
     let listing = parse_listing(&text, &name)?;
     for file in failed_files(&listing) {
         let (bucket, key) = listed_object(file, &name)?;
-        let read = FailedRowReader::read_object(&bucket, &key, listing.format, &file.md5, patient, (visitor, rows));
+        let read = FailedRowReader::read_object(&bucket, &key, listing.format, &file.md5, retrying, (visitor, rows));
         (visitor, rows) = read.await?;
     }
     Ok((visitor, rows, pin(sha256(&text))))
@@ -89,10 +89,10 @@ async fn read_from_bucket<V: RowVisitor>(
 async fn read_from_disk<V: RowVisitor>(
     path: &Path,
     mut rows: FailedRowReader,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     mut visitor: V,
 ) -> Result<ReportReadOutput<V>, ManifestError> {
-    let (path, stop) = (path.to_owned(), patient.stop_token().clone());
+    let (path, stop) = (path.to_owned(), retrying.stop_token().clone());
     input::run_blocking(move || {
         let name = path.display().to_string();
         let raw = input::open_local(&path, stop.clone())?;
@@ -182,18 +182,18 @@ impl FailedRowReader {
         key: &ObjectKey,
         format: ReportFormat,
         md5: &str,
-        patient: &RetryingStore,
+        retrying: &RetryingStore,
         hands: ReportReadState<V>,
     ) -> Result<ReportReadState<V>, ManifestError> {
         let (name, gzip, md5) = (object_path(bucket, key), input::is_gzip_key(key), md5.to_owned());
-        let opened = patient.open_existing(bucket, key).await.map_err(|error| match error {
+        let opened = retrying.open_existing(bucket, key).await.map_err(|error| match error {
             ManifestError::Store { fault, .. } if fault.status == Some(404) => {
                 let help = "the report is incomplete, or its files were deleted: use another report";
                 ManifestError::malformed(&name, "the report lists this file, but it does not exist", help)
             }
             other => other,
         })?;
-        input::stream(opened, patient.stop_token(), move |raw| read_checked(raw, gzip, &name, format, &md5, hands))
+        input::stream(opened, retrying.stop_token(), move |raw| read_checked(raw, gzip, &name, format, &md5, hands))
             .await
     }
 

@@ -18,13 +18,13 @@ const BATCH: usize = 1024;
 pub(super) async fn read<V: RowVisitor>(
     failed: &[FailedRowsFile],
     rest: Option<&UnfinishedRows>,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     mut visitor: V,
 ) -> Result<V, ManifestError> {
     visitor.intake().filter().require_names_only("a retry")?;
     let mut rows = FailedRowReader::new(ReportRowFilter::default());
     for file in failed {
-        (visitor, rows) = read_file(file, patient, (visitor, rows)).await?;
+        (visitor, rows) = read_file(file, retrying, (visitor, rows)).await?;
     }
     rows.add_warnings(visitor.intake_mut());
     match rest {
@@ -35,15 +35,16 @@ pub(super) async fn read<V: RowVisitor>(
 
 async fn read_file<V: RowVisitor>(
     file: &FailedRowsFile,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     hands: (V, FailedRowReader),
 ) -> Result<(V, FailedRowReader), ManifestError> {
     match &file.location {
         FileLocation::Object { bucket, key, .. } => {
-            FailedRowReader::read_object(bucket, key, file.format, &file.md5, patient, hands).await
+            FailedRowReader::read_object(bucket, key, file.format, &file.md5, retrying, hands).await
         }
         FileLocation::Local(path) => {
-            let (path, format, md5, stop) = (path.clone(), file.format, file.md5.clone(), patient.stop_token().clone());
+            let (path, format, md5, stop) =
+                (path.clone(), file.format, file.md5.clone(), retrying.stop_token().clone());
             input::run_blocking(move || FailedRowReader::read_file(&path, format, &md5, &stop, hands)).await
         }
     }

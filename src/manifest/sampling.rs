@@ -111,11 +111,11 @@ struct HashedRow<T> {
 
 impl SamplingPass {
     /// Creates a sampling pass. If it stores the metadata of every object, the file is in `home`.
-    pub(super) fn new(wish: SampleOptions, home: &Path) -> Result<Self, ManifestError> {
-        let facts = wish.all_metadata.then(|| MetadataWriter::create(home)).transpose()?;
-        let digest = wish.digest.map(RowSetDigest::new);
-        let sample = SeededSample::new(wish.size, wish.seed);
-        Ok(Self { options: wish, sample, digest, metadata: facts, name: Vec::new(), home: home.to_owned() })
+    pub(super) fn new(options: SampleOptions, home: &Path) -> Result<Self, ManifestError> {
+        let facts = options.all_metadata.then(|| MetadataWriter::create(home)).transpose()?;
+        let digest = options.digest.map(RowSetDigest::new);
+        let sample = SeededSample::new(options.size, options.seed);
+        Ok(Self { options, sample, digest, metadata: facts, name: Vec::new(), home: home.to_owned() })
     }
 
     /// Discards everything collected so far.
@@ -277,13 +277,13 @@ impl<V: RowVisitor> ResumableReading for SamplingTee<V> {
 /// Returns an error if the parts cannot be read, or if the stop token is cancelled.
 pub async fn sample_frozen(
     frozen: &FrozenManifest,
-    wish: SampleOptions,
+    options: SampleOptions,
     stop: &CancellationToken,
 ) -> Result<SampleResult, ManifestError> {
     let (frozen, stop) = (frozen.clone(), stop.clone());
-    let wish = SampleOptions { digest: None, all_metadata: false, ..wish };
+    let options = SampleOptions { digest: None, all_metadata: false, ..options };
     run_blocking(move || {
-        let mut survey = SamplingPass::new(wish, Path::new(""))?;
+        let mut sampling = SamplingPass::new(options, Path::new(""))?;
         for batch in frozen.tasks(TaskId { part: 0, row: 0 }, BATCH) {
             if stop.is_cancelled() {
                 return Err(ManifestError::Stopped);
@@ -292,10 +292,10 @@ pub async fn sample_frozen(
                 let ObjectId { bucket, key, version } = &object;
                 let version = version.as_ref().map(VersionId::as_str);
                 let (bucket, key) = (bucket.as_str(), key.as_bytes());
-                survey.record(&ManifestRow { bucket, key, version, metadata: RowMetadata::default() })?;
+                sampling.record(&ManifestRow { bucket, key, version, metadata: RowMetadata::default() })?;
             }
         }
-        survey.finish()
+        sampling.finish()
     })
     .await
 }
@@ -371,12 +371,12 @@ mod tests {
 
     use super::*;
 
-    fn survey<'a>(wish: SampleOptions, rows: impl IntoIterator<Item = &'a ManifestRow<'a>>) -> SampleResult {
-        let mut survey = SamplingPass::new(wish, Path::new("")).expect("nothing is written");
+    fn sampling<'a>(options: SampleOptions, rows: impl IntoIterator<Item = &'a ManifestRow<'a>>) -> SampleResult {
+        let mut sampling = SamplingPass::new(options, Path::new("")).expect("nothing is written");
         for row in rows {
-            survey.record(row).expect("nothing is written");
+            sampling.record(row).expect("nothing is written");
         }
-        survey.finish().expect("nothing is written")
+        sampling.finish().expect("nothing is written")
     }
 
     fn row<'a>(key: &'a [u8], etag: &'a str) -> ManifestRow<'a> {
@@ -393,7 +393,7 @@ mod tests {
         let keys: Vec<String> = (0..1000).map(|number| format!("k{number}")).collect();
         let rows: Vec<_> = keys.iter().map(|key| row(key.as_bytes(), "")).collect();
         let taken = |seed| {
-            let found = survey(SampleOptions { size: 3, seed, ..SampleOptions::default() }, &rows);
+            let found = sampling(SampleOptions { size: 3, seed, ..SampleOptions::default() }, &rows);
             found.sample.iter().map(|it| it.object.key.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(taken(0), ["k420", "k754", "k954"]);
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn a_small_manifest_is_its_own_sample() {
         let rows = [row(b"b", ""), row(b"a", ""), row(b"b", "")];
-        let found = survey(SampleOptions { size: 200, ..SampleOptions::default() }, &rows);
+        let found = sampling(SampleOptions { size: 200, ..SampleOptions::default() }, &rows);
         let keys: Vec<_> = found.sample.iter().map(|it| it.object.key.to_string()).collect();
         assert_eq!(keys, ["a", "b", "b"], "a row that stands twice is two");
     }
@@ -413,19 +413,19 @@ mod tests {
         fn digest_depends_on_content_and_not_on_order(
             keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..6), 1..40), turn in 0_usize..40,
         ) {
-            let wish = SampleOptions { size: 5, seed: 9, digest: Some([7; 16]), all_metadata: false };
+            let options = SampleOptions { size: 5, seed: 9, digest: Some([7; 16]), all_metadata: false };
             let rows: Vec<_> = keys.iter().map(|key| row(key, "e")).collect();
-            let found = survey(wish, &rows);
+            let found = sampling(options, &rows);
             let mut turned = rows.iter().collect::<Vec<_>>();
             turned.rotate_left(turn % rows.len());
-            prop_assert_eq!(&survey(wish, turned), &found);
-            let digest = |rows: &[ManifestRow<'_>]| survey(wish, rows).digest;
+            prop_assert_eq!(&sampling(options, turned), &found);
+            let digest = |rows: &[ManifestRow<'_>]| sampling(options, rows).digest;
             prop_assert_ne!(digest(&rows[1..]), found.digest.clone());
             let mut changed: Vec<_> = keys.iter().map(|key| row(key, "e")).collect();
             changed[turn % rows.len()].metadata.etag = Some("f");
             prop_assert_ne!(digest(&changed), found.digest.clone());
-            let other = SampleOptions { digest: Some([8; 16]), ..wish };
-            prop_assert_ne!(survey(other, &rows).digest, found.digest);
+            let other = SampleOptions { digest: Some([8; 16]), ..options };
+            prop_assert_ne!(sampling(other, &rows).digest, found.digest);
         }
     }
 }

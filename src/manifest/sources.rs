@@ -11,29 +11,31 @@ use super::{changes, csv, inventory, prefix, report, retry};
 /// Passes all rows of a source to the visitor.
 pub(super) async fn read_source<V: RowVisitor>(
     source: &ManifestSource,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     listing: ListingConcurrency,
     visitor: V,
 ) -> Result<(V, SourcePin), ManifestError> {
     Ok(match source {
         ManifestSource::Prefix { bucket, prefix, versions } => {
-            (prefix::list(bucket, prefix, *versions, patient, listing, visitor).await?, SourcePin::Listing)
+            (prefix::list(bucket, prefix, *versions, retrying, listing, visitor).await?, SourcePin::Listing)
         }
         ManifestSource::Csv { location, fields, plus_is_space } => {
-            csv::read(location, fields, *plus_is_space, patient, visitor).await?
+            csv::read(location, fields, *plus_is_space, retrying, visitor).await?
         }
         ManifestSource::Inventory { bucket, selector: InventorySelector::Changed(changes), dialect } => {
-            Box::pin(changes::read(bucket, changes, *dialect, patient, visitor)).await?
+            Box::pin(changes::read(bucket, changes, *dialect, retrying, visitor)).await?
         }
         ManifestSource::Inventory { bucket, selector: InventorySelector::Distinct { key, etag }, dialect } => {
-            Box::pin(changes::read_distinct(bucket, (key, etag), *dialect, patient, visitor)).await?
+            Box::pin(changes::read_distinct(bucket, (key, etag), *dialect, retrying, visitor)).await?
         }
         ManifestSource::Inventory { bucket, selector, dialect } => {
-            inventory::read_inventory(bucket, selector, *dialect, patient, visitor).await?
+            inventory::read_inventory(bucket, selector, *dialect, retrying, visitor).await?
         }
-        ManifestSource::Report { location, row_filter } => report::read(location, row_filter, patient, visitor).await?,
+        ManifestSource::Report { location, row_filter } => {
+            report::read(location, row_filter, retrying, visitor).await?
+        }
         ManifestSource::Retry { failed, unfinished } => {
-            (retry::read(failed, unfinished.as_ref(), patient, visitor).await?, SourcePin::Listing)
+            (retry::read(failed, unfinished.as_ref(), retrying, visitor).await?, SourcePin::Listing)
         }
     })
 }

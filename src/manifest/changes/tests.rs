@@ -11,8 +11,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
+use crate::manifest::checkpoint::FreezeStart;
 use crate::manifest::freeze::freeze_with_config;
 use crate::manifest::freeze_config::FreezeConfig;
+use crate::manifest::manifest_writer::ManifestWriter;
 use crate::manifest::testing::{
     MemoryStore, add_inventory, csv_source, data_key, etag, fault, freeze_in, freeze_until, keys, objects, refusal,
 };
@@ -250,6 +252,25 @@ fn comparison_respects_max_disk_and_removes_its_files() {
     let (done, left) = attempt(10_000_000);
     assert_eq!(done.unwrap(), 0);
     assert_eq!(left, ["index.json"], "what was sorted is gone");
+}
+
+#[test]
+fn temporary_files_of_a_comparison_are_in_the_folder_of_the_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = FreezeStart::load(folder.path().join("manifest"), None, FreezeConfig::default()).unwrap();
+    let (store, progress) = (Arc::new(MemoryStore::default()), tokio::sync::watch::Sender::default());
+    let writer = ManifestWriter::new(Filter::default(), store, start, progress, CancellationToken::new());
+    let comparison = new_comparison(&writer, Filter::default());
+    assert_eq!(comparison.scratch().folder, Some(folder.path().join("manifest")));
+}
+
+#[tokio::test]
+async fn peek_finds_a_changed_object() {
+    let store = store([SCHEMA; 2], &["a,1,,x\n"], &["a,1,,x\nb,2,,y\nc,3,,z\n"]);
+    let manifest = Manifest { source: source(changes(&store)), filter: Filter::default() };
+    let store: Arc<dyn Store> = Arc::new(store);
+    let seen = manifest.peek(&store, 1, &CancellationToken::new()).await.unwrap();
+    assert_eq!((keys(&seen.objects), seen.complete), (vec!["b".to_owned()], false));
 }
 
 #[test]

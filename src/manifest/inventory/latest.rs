@@ -35,8 +35,8 @@ pub async fn newest_inventory(
     store: &Arc<dyn Store>,
     stop: &CancellationToken,
 ) -> Result<(SourcePin, Vec<ManifestWarning>), ManifestError> {
-    let patient = RetryingStore::new(Arc::clone(store), stop.clone());
-    let (FetchedInventoryManifest { key, etag, text }, warnings) = find_newest(bucket, prefix, &patient).await?;
+    let retrying = RetryingStore::new(Arc::clone(store), stop.clone());
+    let (FetchedInventoryManifest { key, etag, text }, warnings) = find_newest(bucket, prefix, &retrying).await?;
     let created = InventoryManifest::parse(&text, &object_path(bucket, &key))?.created;
     Ok((SourcePin::Inventory { bucket: bucket.clone(), key, etag, created }, warnings))
 }
@@ -45,16 +45,16 @@ pub async fn newest_inventory(
 pub(super) async fn find_newest(
     bucket: &BucketName,
     prefix: &ObjectKey,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
 ) -> Result<(FetchedInventoryManifest, Vec<ManifestWarning>), ManifestError> {
     let mut base = prefix.as_bytes().to_vec();
     if base.last().is_some_and(|byte| *byte != b'/') {
         base.push(b'/');
     }
-    let folders = list_dated_folders(bucket, &ObjectKey::new(base.as_slice()), patient).await?;
+    let folders = list_dated_folders(bucket, &ObjectKey::new(base.as_slice()), retrying).await?;
     let mut unfinished = Vec::new();
     for folder in folders.into_iter().rev() {
-        match fetch_complete(bucket, &folder, patient).await? {
+        match fetch_complete(bucket, &folder, retrying).await? {
             Ok(found) => {
                 let passed = |(folder, why): &(ObjectKey, String)| ManifestWarning {
                     message: format!("skipped {}: {why}; using {}", object_path(bucket, folder), found.key),
@@ -80,7 +80,7 @@ pub(super) async fn find_newest(
 async fn list_dated_folders(
     bucket: &BucketName,
     base: &ObjectKey,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
 ) -> Result<BTreeSet<ObjectKey>, ManifestError> {
     let mut request = ListRequest {
         bucket: bucket.clone(),
@@ -94,7 +94,7 @@ async fn list_dated_folders(
     let mut last = ObjectKey::from("");
     let mut cursor = ListCursor::new(request.all_versions, IDLE_PAGES);
     loop {
-        let page = patient.list(&request).await?;
+        let page = retrying.list(&request).await?;
         let names = || page.entries.iter().map(|entry| &entry.key).chain(&page.common_prefixes);
         if let Some(back) = names().find(|name| **name < last) {
             return Err(untrusted(format!("it went backwards: {back} after {last}")));
@@ -127,15 +127,15 @@ fn is_dated(name: &[u8]) -> bool {
 async fn fetch_complete(
     bucket: &BucketName,
     folder: &ObjectKey,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
 ) -> Result<Result<FetchedInventoryManifest, String>, ManifestError> {
     let sibling = |name: &str| ObjectKey::new([folder.as_bytes(), name.as_bytes()].concat());
     let checksum = sibling("manifest.checksum");
-    let Some((_, expected)) = fetch_optional(bucket, &checksum, MAX_CHECKSUM_BYTES, patient).await? else {
+    let Some((_, expected)) = fetch_optional(bucket, &checksum, MAX_CHECKSUM_BYTES, retrying).await? else {
         return Ok(Err("it has no manifest.checksum".to_owned()));
     };
     let key = sibling("manifest.json");
-    let Some((etag, text)) = fetch_optional(bucket, &key, MAX_MANIFEST_BYTES, patient).await? else {
+    let Some((etag, text)) = fetch_optional(bucket, &key, MAX_MANIFEST_BYTES, retrying).await? else {
         return Ok(Err("it has no manifest.json".to_owned()));
     };
     let found = hex(&Md5::digest(&text));
@@ -149,12 +149,12 @@ async fn fetch_optional(
     bucket: &BucketName,
     key: &ObjectKey,
     limit: u64,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
 ) -> Result<Option<(String, Vec<u8>)>, ManifestError> {
-    match patient.open(bucket, key, None).await? {
+    match retrying.open(bucket, key, None).await? {
         Ok(opened) => {
             let etag = bare_etag(&opened.etag).to_owned();
-            Ok(Some((etag, read_small(opened, limit, &object_path(bucket, key), patient.stop_token()).await?)))
+            Ok(Some((etag, read_small(opened, limit, &object_path(bucket, key), retrying.stop_token()).await?)))
         }
         Err(fault) if fault.status == Some(404) => Ok(None),
         Err(fault) => {

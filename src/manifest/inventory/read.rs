@@ -37,10 +37,10 @@ pub(in crate::manifest) async fn read_inventory<V: RowVisitor>(
     bucket: &BucketName,
     object: &InventorySelector,
     dialect: InventoryDialect,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     visitor: V,
 ) -> Result<(V, SourcePin), ManifestError> {
-    let (found, done, mut visitor) = resume_or_find(bucket, object, patient, visitor).await?;
+    let (found, done, mut visitor) = resume_or_find(bucket, object, retrying, visitor).await?;
     let name = object_path(bucket, &found.key);
     let document = InventoryManifest::parse(&found.text, &name)?;
     document.check_bucket(bucket, &name)?;
@@ -68,7 +68,7 @@ pub(in crate::manifest) async fn read_inventory<V: RowVisitor>(
             )?;
             columns.raw_plus = done.raw_plus;
             for (number, file) in document.files.into_iter().enumerate().skip(done.files_read) {
-                (visitor, columns) = read_csv_file(bucket, file, columns, patient, visitor).await?;
+                (visitor, columns) = read_csv_file(bucket, file, columns, retrying, visitor).await?;
                 visitor = save_cursor(visitor, mark(number + 1, columns.raw_plus.clone())).await?;
             }
             columns.warn(visitor.intake_mut(), &name);
@@ -80,7 +80,7 @@ pub(in crate::manifest) async fn read_inventory<V: RowVisitor>(
                 files.sort_by_key(|file| file.size);
             }
             for (number, file) in files.into_iter().enumerate().skip(done.files_read) {
-                visitor = read_columnar_file(bucket, file, form, patient, visitor).await?;
+                visitor = read_columnar_file(bucket, file, form, retrying, visitor).await?;
                 visitor = save_cursor(visitor, mark(number + 1, None)).await?;
             }
         }
@@ -113,27 +113,27 @@ struct InventoryProgress {
 async fn resume_or_find<V: RowVisitor>(
     bucket: &BucketName,
     object: &InventorySelector,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     mut visitor: V,
 ) -> Result<(FetchedInventoryManifest, InventoryProgress, V), ManifestError> {
     if let Some(SourceCursor::Inventory { key, etag, files, raw_plus: plus }) = visitor.take_cursor() {
-        if let Some(found) = fetch_unchanged(bucket, &key, &etag, patient).await? {
+        if let Some(found) = fetch_unchanged(bucket, &key, &etag, retrying).await? {
             return Ok((found, InventoryProgress { files_read: files, raw_plus: plus }, visitor));
         }
         visitor = input::run_blocking(move || visitor.restart().map(|()| visitor)).await?;
     }
     let found = match object {
-        InventorySelector::Exact { key, etag } => fetch_manifest(bucket, key, etag.as_deref(), patient).await?,
+        InventorySelector::Exact { key, etag } => fetch_manifest(bucket, key, etag.as_deref(), retrying).await?,
         InventorySelector::Latest { prefix } => {
-            let (found, warnings) = latest::find_newest(bucket, prefix, patient).await?;
+            let (found, warnings) = latest::find_newest(bucket, prefix, retrying).await?;
             visitor.intake_mut().add_warnings(warnings);
             found
         }
         InventorySelector::Changed(changes) => {
-            fetch_manifest(bucket, &changes.key, Some(&changes.etag), patient).await?
+            fetch_manifest(bucket, &changes.key, Some(&changes.etag), retrying).await?
         }
         InventorySelector::Distinct { key, etag } => {
-            fetch_manifest(bucket, key, Some(etag.as_str()).filter(|etag| !etag.is_empty()), patient).await?
+            fetch_manifest(bucket, key, Some(etag.as_str()).filter(|etag| !etag.is_empty()), retrying).await?
         }
     };
     Ok((found, InventoryProgress::default(), visitor))
@@ -144,12 +144,12 @@ async fn fetch_unchanged(
     bucket: &BucketName,
     key: &ObjectKey,
     etag: &str,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
 ) -> Result<Option<FetchedInventoryManifest>, ManifestError> {
     if etag.is_empty() {
         return Ok(None);
     }
-    match fetch_manifest(bucket, key, Some(etag), patient).await {
+    match fetch_manifest(bucket, key, Some(etag), retrying).await {
         Ok(found) => Ok(Some(found)),
         Err(ManifestError::Changed { .. }) => Ok(None),
         Err(ManifestError::Store { fault, .. }) if fault.status == Some(404) => Ok(None),
@@ -161,11 +161,11 @@ async fn fetch_manifest(
     bucket: &BucketName,
     key: &ObjectKey,
     etag: Option<&str>,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
 ) -> Result<FetchedInventoryManifest, ManifestError> {
-    let opened = patient.open_pinned(bucket, key, etag).await?;
+    let opened = retrying.open_pinned(bucket, key, etag).await?;
     let etag = bare_etag(&opened.etag).to_owned();
-    let text = input::read_small(opened, MAX_MANIFEST_BYTES, &object_path(bucket, key), patient.stop_token()).await?;
+    let text = input::read_small(opened, MAX_MANIFEST_BYTES, &object_path(bucket, key), retrying.stop_token()).await?;
     Ok(FetchedInventoryManifest { key: key.clone(), etag, text })
 }
 
@@ -173,21 +173,21 @@ async fn read_csv_file<V: RowVisitor>(
     bucket: &BucketName,
     file: InventoryDataFile,
     columns: InventoryCsvDecoder,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     visitor: V,
 ) -> Result<(V, InventoryCsvDecoder), ManifestError> {
     let name = object_path(bucket, &file.key);
-    let opened = open_data_file(bucket, &file, patient).await?;
-    input::stream(opened, patient.stop_token(), move |raw| read_and_verify(raw, &file, &name, columns, visitor)).await
+    let opened = open_data_file(bucket, &file, retrying).await?;
+    input::stream(opened, retrying.stop_token(), move |raw| read_and_verify(raw, &file, &name, columns, visitor)).await
 }
 
 /// Opens a data file. Returns an error if it does not exist.
 async fn open_data_file(
     bucket: &BucketName,
     file: &InventoryDataFile,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
 ) -> Result<OpenedObject, ManifestError> {
-    patient.open_existing(bucket, &file.key).await.map_err(|error| match error {
+    retrying.open_existing(bucket, &file.key).await.map_err(|error| match error {
         ManifestError::Store { fault, .. } if fault.status == Some(404) => {
             let help = "the inventory is incomplete, or its files were deleted: use another inventory";
             let what = "manifest.json lists this data file, but it does not exist";
@@ -274,14 +274,14 @@ async fn read_columnar_file<V: RowVisitor>(
     bucket: &BucketName,
     file: InventoryDataFile,
     form: ColumnarFormat,
-    patient: &RetryingStore,
+    retrying: &RetryingStore,
     mut visitor: V,
 ) -> Result<V, ManifestError> {
     let name = object_path(bucket, &file.key);
-    let opened = open_data_file(bucket, &file, patient).await?;
+    let opened = open_data_file(bucket, &file, retrying).await?;
     let size = opened.size;
     visitor.reserve_temporary(&name, size)?;
-    let mut visitor = input::stream(opened, patient.stop_token(), move |raw| {
+    let mut visitor = input::stream(opened, retrying.stop_token(), move |raw| {
         let fetched = download(raw, &file, &name, visitor.scratch().folder.as_deref())?;
         read_columnar_rows(form, fetched, &name, &mut visitor)
             .map_err(|error| visitor.blame_temporary(error, &name))?;
