@@ -322,6 +322,35 @@ fn only_the_files_of_providers_name_one() {
     assert_none(&sources(named_providers));
 }
 
+/// The module of `manifest` that a module path leads into.
+fn manifest_module(path: &[String]) -> Option<&str> {
+    let (room, rest) = path.split_first()?;
+    if room == "manifest" { rest.first().map(String::as_str) } else { None }
+}
+
+/// Sources pass their rows to a visitor, and do not know what becomes of them.
+#[test]
+fn manifest_sources_know_nothing_of_freezing() {
+    const SOURCES: [&str; 6] = ["changes", "csv", "inventory", "prefix", "report", "retry"];
+    const FREEZING: [&str; 6] = ["checkpoint", "freeze", "freeze_config", "manifest_writer", "part", "partition"];
+    let named = |path: &str, text: &str| -> Vec<String> {
+        let file = path.strip_prefix("src/").expect("a file of the program");
+        let scan = scan(file, without_tests(path, text)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let ours = scan.paths.into_iter().filter_map(|path| match path {
+            Named::Ours(path) => manifest_module(&path).map(str::to_owned),
+            Named::Other(_) => None,
+        });
+        ours.filter(|module| FREEZING.contains(&module.as_str())).map(|module| format!("names {module}")).collect()
+    };
+    let is_source = |path: &str| {
+        let module = module_of(path.strip_prefix("src/").expect("a file of the program"));
+        manifest_module(&module).is_some_and(|module| SOURCES.contains(&module))
+    };
+    assert_none(&all("src/manifest", |path, text| if is_source(path) { named(path, text) } else { Vec::new() }));
+    let writer = all("src/manifest", |path, text| if path.ends_with("freeze.rs") { named(path, text) } else { vec![] });
+    assert!(!writer.is_empty(), "the check itself must be able to fail");
+}
+
 /// `fuzz/` compiles the fuzz targets of the tests into a package of its own, which no other test builds.
 #[test]
 fn the_coverage_fuzzers_have_every_crate_that_their_targets_use() {

@@ -81,13 +81,13 @@ impl FreezeCheckpointStore {
     }
 
     /// Replaces the checkpoint. The parts that it lists must be on disk.
-    pub(super) fn save(&self, draft: &FreezeCheckpoint) -> Result<(), ManifestError> {
+    pub(super) fn save(&self, checkpoint: &FreezeCheckpoint) -> Result<(), ManifestError> {
         let shape = FreezeCheckpointJson {
             version: VERSION,
             fingerprint: self.fingerprint.clone(),
-            lanes: draft.partitions.iter().map(PartitionCheckpointJson::from).collect(),
-            warnings: draft.warnings.iter().map(ManifestWarningJson::from).collect(),
-            mark: (&draft.cursor).into(),
+            lanes: checkpoint.partitions.iter().map(PartitionCheckpointJson::from).collect(),
+            warnings: checkpoint.warnings.iter().map(ManifestWarningJson::from).collect(),
+            mark: (&checkpoint.cursor).into(),
         };
         let write = || {
             let crc32 = shape.crc32()?;
@@ -194,15 +194,15 @@ impl FreezeCheckpointJson {
 
     fn into_checkpoint(self) -> Option<FreezeCheckpoint> {
         let lanes = self.lanes.into_iter().map(PartitionCheckpointJson::into_checkpoint).collect::<Option<Vec<_>>>()?;
-        let mark = SourceCursor::from(self.mark);
-        let has_lanes = match &mark {
+        let cursor = SourceCursor::from(self.mark);
+        let has_lanes = match &cursor {
             SourceCursor::Listing(ranges) => cover_prefix(ranges, lanes.len()),
             SourceCursor::Inventory { .. } => lanes.len() == 1,
         };
         has_lanes.then(|| FreezeCheckpoint {
             partitions: lanes,
             warnings: self.warnings.into_iter().map(ManifestWarning::from).collect(),
-            cursor: mark,
+            cursor,
         })
     }
 }
@@ -339,13 +339,17 @@ pub(super) struct FreezeStart {
 
 impl FreezeStart {
     /// Loads the checkpoint in this folder. Empties the folder if there is none that can be used.
-    pub(super) fn load(home: PathBuf, fingerprint: Option<String>, sizes: FreezeConfig) -> Result<Self, ManifestError> {
-        let keeper = fingerprint.map(|fingerprint| FreezeCheckpointStore::new(&home, fingerprint));
-        if let Some((draft, lanes)) = load_checkpoint(&home, keeper.as_ref(), sizes)? {
-            return Ok(Self { home, checkpoints: keeper, partitions: lanes, checkpoint: Some(draft), config: sizes });
+    pub(super) fn load(
+        home: PathBuf,
+        fingerprint: Option<String>,
+        config: FreezeConfig,
+    ) -> Result<Self, ManifestError> {
+        let checkpoints = fingerprint.map(|fingerprint| FreezeCheckpointStore::new(&home, fingerprint));
+        if let Some((checkpoint, partitions)) = load_checkpoint(&home, checkpoints.as_ref(), config)? {
+            return Ok(Self { home, checkpoints, partitions, checkpoint: Some(checkpoint), config });
         }
         clear_folder(&home)?;
-        Ok(Self { home, checkpoints: keeper, partitions: Vec::new(), checkpoint: None, config: sizes })
+        Ok(Self { home, checkpoints, partitions: Vec::new(), checkpoint: None, config })
     }
 }
 
@@ -353,31 +357,32 @@ impl FreezeStart {
 /// manifest is complete: to freeze again is to ask for a new manifest.
 fn load_checkpoint(
     home: &Path,
-    keeper: Option<&FreezeCheckpointStore>,
-    sizes: FreezeConfig,
+    checkpoints: Option<&FreezeCheckpointStore>,
+    config: FreezeConfig,
 ) -> Result<Option<(FreezeCheckpoint, Vec<PartitionWriter>)>, ManifestError> {
-    let Some(keeper) = keeper.filter(|_| !index_exists(home)) else { return Ok(None) };
-    let Some(draft) = keeper.load()? else { return Ok(None) };
-    let numbered = || (0_u32..).map(PartitionId).zip(&draft.partitions);
-    if let Some(order) = finished_order(&draft) {
+    let Some(checkpoints) = checkpoints.filter(|_| !index_exists(home)) else { return Ok(None) };
+    let Some(checkpoint) = checkpoints.load()? else { return Ok(None) };
+    let numbered = || (0_u32..).map(PartitionId).zip(&checkpoint.partitions);
+    if let Some(order) = finished_order(&checkpoint) {
         // A crash may have interrupted `assemble_parts`: some parts may already have their final names.
-        let lanes: Vec<PartitionWriter> = numbered().map(|(lane, kept)| PartitionWriter::restore(lane, kept)).collect();
-        let parts = parts_in_order(&lanes, &order);
+        let partitions: Vec<PartitionWriter> =
+            numbered().map(|(id, saved)| PartitionWriter::restore(id, saved)).collect();
+        let parts = parts_in_order(&partitions, &order);
         let whole = assemble_parts(home, &parts)? && parts_are_intact(home, &parts)?;
-        return Ok(whole.then_some((draft, lanes)));
+        return Ok(whole.then_some((checkpoint, partitions)));
     }
-    let mut lanes = Vec::new();
-    for (lane, kept) in numbered() {
-        let Some(stretch) = PartitionWriter::resume(home, lane, sizes, kept)? else { return Ok(None) };
-        lanes.push(stretch);
+    let mut partitions = Vec::new();
+    for (id, saved) in numbered() {
+        let Some(partition) = PartitionWriter::resume(home, id, config, saved)? else { return Ok(None) };
+        partitions.push(partition);
     }
-    remove_other_parts(home, &lanes.iter().flat_map(|lane| lane.files(home)).collect())?;
-    Ok(Some((draft, lanes)))
+    remove_other_parts(home, &partitions.iter().flat_map(|it| it.files(home)).collect())?;
+    Ok(Some((checkpoint, partitions)))
 }
 
 /// Returns whether parts that have their final names match what was written.
-fn parts_are_intact(home: &Path, lanes: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
-    for (place, part) in (0_u32..).zip(lanes.iter().flat_map(|(_, parts)| parts)) {
+fn parts_are_intact(home: &Path, partitions: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
+    for (place, part) in (0_u32..).zip(partitions.iter().flat_map(|(_, parts)| parts)) {
         if !is_intact(&part_path(home, place), place, *part, true)? {
             return Ok(false);
         }
@@ -386,17 +391,17 @@ fn parts_are_intact(home: &Path, lanes: &[(PartitionId, Vec<ManifestPart>)]) -> 
 }
 
 /// The partitions in the order of their rows, if every range has been listed to its end.
-fn finished_order(draft: &FreezeCheckpoint) -> Option<Vec<PartitionId>> {
-    let SourceCursor::Listing(ranges) = &draft.cursor else { return None };
+fn finished_order(checkpoint: &FreezeCheckpoint) -> Option<Vec<PartitionId>> {
+    let SourceCursor::Listing(ranges) = &checkpoint.cursor else { return None };
     ranges.iter().map(|range| (range.position == RangePosition::Finished).then_some(range.partition)).collect()
 }
 
 /// Returns the parts of the partitions, in this order.
 pub(super) fn parts_in_order(
-    lanes: &[PartitionWriter],
+    partitions: &[PartitionWriter],
     order: &[PartitionId],
 ) -> Vec<(PartitionId, Vec<ManifestPart>)> {
-    let find = |lane: &PartitionId| lanes.iter().find(|it| it.id() == *lane);
+    let find = |id: &PartitionId| partitions.iter().find(|it| it.id() == *id);
     order.iter().filter_map(find).map(|it| (it.id(), it.parts().to_vec())).collect()
 }
 

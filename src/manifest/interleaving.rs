@@ -45,17 +45,17 @@ pub(super) fn segments_for(rows: u64) -> u32 {
 
 impl Interleaving {
     /// Creates the order of this number of rows and segments; 0 segments count as one.
-    pub(super) fn new(rows: u64, lanes: u32) -> Self {
-        Self { rows, segments: u64::from(lanes.max(1)) }
+    pub(super) fn new(rows: u64, segments: u32) -> Self {
+        Self { rows, segments: u64::from(segments.max(1)) }
     }
 
     /// Returns the rows of a segment, counted over all files.
-    fn segment_rows(self, lane: u64) -> Range<u64> {
-        let at = |lane: u64| {
-            let row = u128::from(self.rows) * u128::from(lane) / u128::from(self.segments);
+    fn segment_rows(self, segment: u64) -> Range<u64> {
+        let at = |segment: u64| {
+            let row = u128::from(self.rows) * u128::from(segment) / u128::from(self.segments);
             u64::try_from(row).unwrap_or(self.rows)
         };
-        at(lane)..at(lane + 1)
+        at(segment)..at(segment + 1)
     }
 
     fn segments(self) -> u64 {
@@ -69,17 +69,17 @@ impl Interleaving {
     }
 
     /// Returns the rows that a segment contributes in a turn, counted from its first row.
-    fn turn_rows(self, lane: u64, turn: u64) -> Range<u64> {
-        let Range { start, end } = self.segment_rows(lane);
+    fn turn_rows(self, segment: u64, turn: u64) -> Range<u64> {
+        let Range { start, end } = self.segment_rows(segment);
         let length = end - start;
         (turn * ROWS_PER_TURN).min(length)..((turn + 1) * ROWS_PER_TURN).min(length)
     }
 
     /// Returns the position of the first row that a segment contributes in a turn.
-    fn turn_position(self, lane: u64, turn: u64) -> u64 {
+    fn turn_position(self, segment: u64, turn: u64) -> u64 {
         let given = |other: u64| {
             let Range { start, end } = self.turn_rows(other, turn);
-            if other < lane { end } else { start }
+            if other < segment { end } else { start }
         };
         (0..self.segments).map(given).sum()
     }
@@ -89,9 +89,9 @@ impl Interleaving {
         // Segment bounds are rounded down: the row may be the first of the next segment.
         let guess =
             u64::try_from(u128::from(row) * u128::from(self.segments) / u128::from(self.rows.max(1))).unwrap_or(0);
-        let lane = if guess + 1 < self.segments && self.segment_rows(guess).end <= row { guess + 1 } else { guess };
-        let offset = row - self.segment_rows(lane).start;
-        self.turn_position(lane, offset / ROWS_PER_TURN) + offset % ROWS_PER_TURN
+        let segment = if guess + 1 < self.segments && self.segment_rows(guess).end <= row { guess + 1 } else { guess };
+        let offset = row - self.segment_rows(segment).start;
+        self.turn_position(segment, offset / ROWS_PER_TURN) + offset % ROWS_PER_TURN
     }
 
     /// Returns a turn such that all rows of earlier turns are finished.
@@ -149,17 +149,21 @@ impl InterleavedTasks {
         batch: usize,
     ) -> Self {
         let turn = interleaving.first_unfinished_turn(frontier);
-        let lanes = (0..interleaving.segments()).map(|lane| {
-            let rows = interleaving.segment_rows(lane);
+        let segments = (0..interleaving.segments()).map(|segment| {
+            let rows = interleaving.segment_rows(segment);
             SegmentReader {
-                spans: segment_spans((folder, parts), rows.start + interleaving.turn_rows(lane, turn).start, rows.end),
+                spans: segment_spans(
+                    (folder, parts),
+                    rows.start + interleaving.turn_rows(segment, turn).start,
+                    rows.end,
+                ),
                 open: None,
             }
         });
         Self {
             folder: folder.to_owned(),
             interleaving,
-            segments: lanes.collect(),
+            segments: segments.collect(),
             finished: frontier.clone(),
             batch: batch.max(1),
             turn,
@@ -198,8 +202,8 @@ impl InterleavedTasks {
     }
 
     fn next_row(&mut self) -> Result<ObjectId, ManifestError> {
-        let lane = usize::try_from(self.segment).ok().and_then(|lane| self.segments.get_mut(lane));
-        let row = lane.map_or(Ok(None), SegmentReader::next_row)?;
+        let segment = usize::try_from(self.segment).ok().and_then(|segment| self.segments.get_mut(segment));
+        let row = segment.map_or(Ok(None), SegmentReader::next_row)?;
         row.ok_or_else(|| ManifestError::corrupt(&self.folder, "it has fewer rows than its index says"))
     }
 }

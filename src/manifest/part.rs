@@ -59,8 +59,8 @@ pub struct ManifestPart {
     pub bytes: u64,
 }
 
-/// Returns whether a part matches what was recorded of it: every checksum is right. A part that is not `at_end` need not
-/// have its end mark. Nothing is decompressed.
+/// Returns whether a part matches what was recorded of it: every checksum is right. A part that is not `ended` need
+/// not have its end mark. Nothing is decompressed.
 pub(super) fn is_intact(path: &Path, number: u32, part: ManifestPart, ended: bool) -> Result<bool, ManifestError> {
     let mut reader = match PartReader::open(path.to_owned(), number, part.rows, 0) {
         Ok(reader) => reader,

@@ -17,7 +17,6 @@ mod concurrency;
 mod consumer;
 mod ranges;
 mod split_point;
-mod validator;
 
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
@@ -53,14 +52,14 @@ pub(super) async fn list<V: RowVisitor>(
     listing_concurrency: ListingConcurrency,
     mut visitor: V,
 ) -> Result<V, ManifestError> {
-    let marks = match visitor.take_cursor() {
+    let cursors = match visitor.take_cursor() {
         Some(SourceCursor::Listing(ranges)) => ranges,
         Some(SourceCursor::Inventory { .. }) | None => vec![RangeCursor::unstarted()],
     };
     let listing = object_path(bucket, prefix);
-    let ranges = ListingRanges::new(prefix.clone(), versions == ListedVersions::All, &marks, listing_concurrency);
+    let ranges = ListingRanges::new(prefix.clone(), versions == ListedVersions::All, &cursors, listing_concurrency);
     let (messages, receiver) = mpsc::channel(CHANNEL_PAGES);
-    let (taker, name) = (PageConsumer::new(bucket.clone(), visitor, marks), listing.clone());
+    let (taker, name) = (PageConsumer::new(bucket.clone(), visitor, cursors), listing.clone());
     let taking = tokio::task::spawn_blocking(move || taker.run(receiver, &name));
     let request = ListRequest {
         bucket: bucket.clone(),
@@ -154,11 +153,11 @@ impl ParallelLister<'_> {
         while self.in_flight.len() < self.worker_limit.current() {
             let (purpose, wanted) = if let Some(wanted) = self.ranges.next_request() {
                 (ListingPurpose::Next(wanted.partition), wanted)
-            } else if let Some((lane, at)) = self.ranges.next_split() {
+            } else if let Some((partition, at)) = self.ranges.next_split() {
                 let from = Some(ListPosition::After { key: at, version: None });
                 (
-                    ListingPurpose::Probe(lane),
-                    PageRequest { partition: lane, from, fallback: None, previous_consumed: None },
+                    ListingPurpose::Probe(partition),
+                    PageRequest { partition, from, fallback: None, previous_consumed: None },
                 )
             } else {
                 return;
@@ -171,10 +170,10 @@ impl ParallelLister<'_> {
     async fn handle_response(&mut self, answer: ListingResponse) -> Result<(), ListingAbort> {
         let ListingResponse { purpose, from, used_fallback: aged, page } = answer;
         match (purpose, page.ok_or(ListingAbort::ReceiverGone)?) {
-            (ListingPurpose::Next(lane), Ok(page)) => self.handle_page(lane, from.as_ref(), aged, page).await,
-            (ListingPurpose::Probe(lane), Ok(page)) => self.handle_probe(lane, page).await,
-            (ListingPurpose::Probe(lane), Err(ManifestError::Store { fault, .. })) => {
-                self.handle_probe_failure(lane, &fault).await
+            (ListingPurpose::Next(partition), Ok(page)) => self.handle_page(partition, from.as_ref(), aged, page).await,
+            (ListingPurpose::Probe(partition), Ok(page)) => self.handle_probe(partition, page).await,
+            (ListingPurpose::Probe(partition), Err(ManifestError::Store { fault, .. })) => {
+                self.handle_probe_failure(partition, &fault).await
             }
             (_, Err(error)) => Err(ListingAbort::Failed(error)),
         }
@@ -182,25 +181,25 @@ impl ParallelLister<'_> {
 
     /// Gives up a probe that failed. A split point is only a guess, so nothing is lost. Other problems, such as
     /// rejected credentials, recur at the next page of a range.
-    async fn handle_probe_failure(&mut self, lane: PartitionId, fault: &StoreError) -> Result<(), ListingAbort> {
+    async fn handle_probe_failure(&mut self, partition: PartitionId, fault: &StoreError) -> Result<(), ListingAbort> {
         // Neither error says anything about the abilities of the server.
         if matches!(fault.class, FaultClass::Throttled | FaultClass::Credentials) {
-            self.ranges.probe_failed(lane);
+            self.ranges.probe_failed(partition);
             return Ok(());
         }
-        self.ranges.probe_rejected(lane);
+        self.ranges.probe_rejected(partition);
         self.warn_single_worker(&fault.to_string()).await
     }
 
     async fn handle_page(
         &mut self,
-        lane: PartitionId,
+        partition: PartitionId,
         from: Option<&ListPosition>,
         aged: bool,
         page: ListPage,
     ) -> Result<(), ListingAbort> {
-        let unsure = aged || self.ranges.is_unproven(lane);
-        match self.ranges.record_page(lane, from, page) {
+        let unsure = aged || self.ranges.is_unproven(partition);
+        match self.ranges.record_page(partition, from, page) {
             Ok(message) => self.send(message).await,
             Err(why) if unsure => self.restart(&why).await,
             Err(what) => {
@@ -209,11 +208,11 @@ impl ParallelLister<'_> {
         }
     }
 
-    async fn handle_probe(&mut self, lane: PartitionId, page: ListPage) -> Result<(), ListingAbort> {
-        match self.ranges.record_probe(lane, page) {
+    async fn handle_probe(&mut self, partition: PartitionId, page: ListPage) -> Result<(), ListingAbort> {
+        match self.ranges.record_probe(partition, page) {
             ProbeOutcome::NotSplit => Ok(()),
             ProbeOutcome::Split { at, message } => {
-                self.send(ListingMessage::Split { partition: lane, at }).await?;
+                self.send(ListingMessage::Split { partition, at }).await?;
                 self.send(message).await
             }
             ProbeOutcome::Unsupported(why) => self.warn_single_worker(&why).await,

@@ -51,7 +51,7 @@ pub(in crate::manifest) async fn read_inventory<V: RowVisitor>(
         etag: found.etag.clone(),
         created: document.created,
     };
-    let mark = |files, plus| SourceCursor::Inventory {
+    let cursor = |files, plus| SourceCursor::Inventory {
         key: found.key.clone(),
         etag: found.etag.clone(),
         files,
@@ -69,7 +69,7 @@ pub(in crate::manifest) async fn read_inventory<V: RowVisitor>(
             columns.raw_plus = done.raw_plus;
             for (number, file) in document.files.into_iter().enumerate().skip(done.files_read) {
                 (visitor, columns) = read_csv_file(bucket, file, columns, retrying, visitor).await?;
-                visitor = save_cursor(visitor, mark(number + 1, columns.raw_plus.clone())).await?;
+                visitor = save_cursor(visitor, cursor(number + 1, columns.raw_plus.clone())).await?;
             }
             columns.warn(visitor.intake_mut(), &name);
         }
@@ -81,7 +81,7 @@ pub(in crate::manifest) async fn read_inventory<V: RowVisitor>(
             }
             for (number, file) in files.into_iter().enumerate().skip(done.files_read) {
                 visitor = read_columnar_file(bucket, file, form, retrying, visitor).await?;
-                visitor = save_cursor(visitor, mark(number + 1, None)).await?;
+                visitor = save_cursor(visitor, cursor(number + 1, None)).await?;
             }
         }
     }

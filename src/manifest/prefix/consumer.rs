@@ -69,8 +69,8 @@ impl<V: RowVisitor> PageConsumer<V> {
     ) -> Result<V, ManifestError> {
         while let Some(message) = messages.blocking_recv() {
             match message {
-                ListingMessage::Page { partition: lane, entries, last, next, consumed: taken } => {
-                    self.write_page(lane, &entries, last, next)?;
+                ListingMessage::Page { partition, entries, last, next, consumed: taken } => {
+                    self.write_page(partition, &entries, last, next)?;
                     if self.visitor.count_page() == RowFlow::Stop {
                         return Err(ManifestError::Stopped);
                     }
@@ -80,7 +80,7 @@ impl<V: RowVisitor> PageConsumer<V> {
                         break;
                     }
                 }
-                ListingMessage::Split { partition: lane, at } => self.split(lane, &at),
+                ListingMessage::Split { partition, at } => self.split(partition, &at),
                 ListingMessage::Warn { message, help } => self.visitor.intake_mut().warn_once(message, help),
                 ListingMessage::Restart => {
                     self.visitor.restart()?;
@@ -104,13 +104,13 @@ impl<V: RowVisitor> PageConsumer<V> {
 
     fn write_page(
         &mut self,
-        lane: PartitionId,
+        partition: PartitionId,
         entries: &[ListedObject],
         last: Option<ObjectKey>,
         next: RangePosition,
     ) -> Result<(), ManifestError> {
-        let Some(place) = self.ranges.iter().position(|range| range.partition == lane) else { return Ok(()) };
-        self.visitor.select_partition(lane);
+        let Some(place) = self.ranges.iter().position(|range| range.partition == partition) else { return Ok(()) };
+        self.visitor.select_partition(partition);
         self.write_entries(entries)?;
         let done = next == RangePosition::Finished;
         self.ranges[place].last = last;
@@ -147,9 +147,9 @@ impl<V: RowVisitor> PageConsumer<V> {
             return Ok(());
         }
         for place in 0..self.ranges.len() {
-            let lane = self.ranges[place].partition;
-            if ahead.contains(&lane) {
-                self.visitor.select_partition(lane);
+            let partition = self.ranges[place].partition;
+            if ahead.contains(&partition) {
+                self.visitor.select_partition(partition);
                 if self.ranges[place].position == RangePosition::Finished {
                     self.visitor.seal_partition()?;
                 }
@@ -159,8 +159,8 @@ impl<V: RowVisitor> PageConsumer<V> {
         self.visitor.save_cursor(SourceCursor::Listing(self.saved_ranges.clone()))
     }
 
-    fn split(&mut self, lane: PartitionId, at: &ObjectKey) {
-        let Some(place) = self.ranges.iter().position(|range| range.partition == lane) else { return };
+    fn split(&mut self, partition: PartitionId, at: &ObjectKey) {
+        let Some(place) = self.ranges.iter().position(|range| range.partition == partition) else { return };
         let new = self.visitor.add_partition();
         for ranges in [&mut self.ranges, &mut self.saved_ranges] {
             let until = ranges[place].until.replace(at.clone());

@@ -3,7 +3,7 @@ use batchplan_store::task::FaultClass;
 use globset::Glob;
 use jiff::Timestamp;
 
-use super::validator::{ListingValidator, MAX_EMPTY_PAGES};
+use super::ranges::{ListingValidator, MAX_EMPTY_PAGES};
 use super::*;
 use crate::manifest::testing::{MemoryStore, fault, keys, listed, objects, refusal};
 use crate::manifest::{Filter, KeyGlobs, ManifestSource, SourcePin};
