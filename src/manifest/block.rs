@@ -454,11 +454,6 @@ mod tests {
         writer.drain_into(&mut raw);
         assert!(raw.len() <= MAX_BLOCK_BYTES && raw.len() > MAX_BLOCK_BYTES / 2, "{}", raw.len());
     }
-}
-
-#[cfg(test)]
-mod codec_tests {
-    use super::*;
 
     #[test]
     fn headers_come_back() {

@@ -113,7 +113,7 @@ async fn run_freeze(
     let place = home.clone();
     let (start, sampling) = run_blocking(move || {
         let start = FreezeStart::load(place, fingerprint, config)?;
-        let sampling = options.map(|options| SamplingPass::new(options, &start.home)).transpose()?;
+        let sampling = options.map(|options| SamplingPass::new(options, Some(start.home.clone()))).transpose()?;
         Ok((start, sampling))
     })
     .await?;

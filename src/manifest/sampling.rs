@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use batchplan_store::hex::hex;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
@@ -65,7 +65,7 @@ pub(super) struct SamplingPass {
     digest: Option<RowSetDigest>,
     metadata: Option<MetadataWriter>,
     name: Vec<u8>,
-    home: PathBuf,
+    home: Option<PathBuf>,
 }
 
 /// A random sample of rows: those with the smallest hashes. The hash of a row depends only on its name and the seed, so
@@ -110,17 +110,17 @@ struct HashedRow<T> {
 }
 
 impl SamplingPass {
-    /// Creates a sampling pass. If it stores the metadata of every object, the file is in `home`.
-    pub(super) fn new(options: SampleOptions, home: &Path) -> Result<Self, ManifestError> {
-        let facts = options.all_metadata.then(|| MetadataWriter::create(home)).transpose()?;
+    /// Creates a sampling pass. The metadata of every object, if wanted, are stored in `home`, the manifest's folder.
+    pub(super) fn new(options: SampleOptions, home: Option<PathBuf>) -> Result<Self, ManifestError> {
+        let facts = home.as_deref().filter(|_| options.all_metadata).map(MetadataWriter::create).transpose()?;
         let digest = options.digest.map(RowSetDigest::new);
         let sample = SeededSample::new(options.size, options.seed);
-        Ok(Self { options, sample, digest, metadata: facts, name: Vec::new(), home: home.to_owned() })
+        Ok(Self { options, sample, digest, metadata: facts, name: Vec::new(), home })
     }
 
     /// Discards everything collected so far.
     fn restart(&mut self) -> Result<(), ManifestError> {
-        *self = Self::new(self.options, &self.home)?;
+        *self = Self::new(self.options, self.home.take())?;
         Ok(())
     }
 
@@ -283,7 +283,7 @@ pub async fn sample_frozen(
     let (frozen, stop) = (frozen.clone(), stop.clone());
     let options = SampleOptions { digest: None, all_metadata: false, ..options };
     run_blocking(move || {
-        let mut sampling = SamplingPass::new(options, Path::new(""))?;
+        let mut sampling = SamplingPass::new(options, None)?;
         for batch in frozen.tasks(TaskId { part: 0, row: 0 }, BATCH) {
             if stop.is_cancelled() {
                 return Err(ManifestError::Stopped);
@@ -372,7 +372,7 @@ mod tests {
     use super::*;
 
     fn sampling<'a>(options: SampleOptions, rows: impl IntoIterator<Item = &'a ManifestRow<'a>>) -> SampleResult {
-        let mut sampling = SamplingPass::new(options, Path::new("")).expect("nothing is written");
+        let mut sampling = SamplingPass::new(options, None).expect("nothing is written");
         for row in rows {
             sampling.record(row).expect("nothing is written");
         }

@@ -329,11 +329,6 @@ mod tests {
         assert!(left_out < 20, "only classes beyond the most that are told apart: {left_out}");
         assert!(reader.next_row().is_err());
     }
-}
-
-#[cfg(test)]
-mod class_tests {
-    use super::*;
 
     fn facts(class: Option<&str>, size: Option<u64>) -> RowMetadata<'_> {
         RowMetadata { size, class, ..RowMetadata::default() }
