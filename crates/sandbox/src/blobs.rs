@@ -22,7 +22,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
 #[derive(Debug)]
-pub(super) struct BlobStore {
+pub(crate) struct BlobStore {
     /// `None` keeps every blob in memory.
     dir: Option<PathBuf>,
     next: AtomicU64,
@@ -30,7 +30,7 @@ pub(super) struct BlobStore {
 
 impl BlobStore {
     /// Creates a store that keeps every blob in memory.
-    pub(super) fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self { dir: None, next: AtomicU64::new(0) }
     }
 
@@ -39,7 +39,7 @@ impl BlobStore {
     ///
     /// # Errors
     /// Returns an error if the folder cannot be created or read, or a file cannot be removed.
-    pub(super) fn open(dir: PathBuf, used: impl Iterator<Item = u64>) -> io::Result<Self> {
+    pub(crate) fn open(dir: PathBuf, used: impl Iterator<Item = u64>) -> io::Result<Self> {
         let used: HashSet<u64> = used.collect();
         fs::create_dir_all(&dir)?;
         for file in fs::read_dir(&dir)? {
@@ -56,7 +56,7 @@ impl BlobStore {
     }
 
     /// Starts to write a new blob.
-    pub(super) fn writer(&self) -> BlobWriter<'_> {
+    pub(crate) fn writer(&self) -> BlobWriter<'_> {
         BlobWriter { blobs: self, inline: Vec::new(), file: None, size: 0, md5: Md5::new() }
     }
 
@@ -64,7 +64,7 @@ impl BlobStore {
     ///
     /// # Errors
     /// Returns an error if the blob's file cannot be opened.
-    pub(super) fn reader(&self, body: &ObjectBlob, range: Range<u64>) -> io::Result<BlobReader> {
+    pub(crate) fn reader(&self, body: &ObjectBlob, range: Range<u64>) -> io::Result<BlobReader> {
         let left = range.end.saturating_sub(range.start);
         Ok(match body {
             ObjectBlob::Zeros => BlobReader { source: BlobReaderSource::Zeros, remaining: left },
@@ -83,7 +83,7 @@ impl BlobStore {
     }
 
     /// Removes a blob file. If that fails, the file is removed when the sandbox is opened the next time.
-    pub(super) fn remove(&self, number: u64) {
+    pub(crate) fn remove(&self, number: u64) {
         if let Some(path) = self.path(number) {
             let _ = fs::remove_file(path);
         }
@@ -95,7 +95,7 @@ impl BlobStore {
 }
 
 /// Receives the content of a blob. If it is dropped before [`BlobWriter::finish`], it leaves nothing behind.
-pub(super) struct BlobWriter<'a> {
+pub(crate) struct BlobWriter<'a> {
     blobs: &'a BlobStore,
     inline: Vec<u8>,
     file: Option<(u64, File)>,
@@ -105,10 +105,10 @@ pub(super) struct BlobWriter<'a> {
 
 /// A blob that was received completely.
 #[derive(Debug)]
-pub(super) struct WrittenBlob {
-    pub(super) body: ObjectBlob,
-    pub(super) size: u64,
-    pub(super) md5: [u8; 16],
+pub(crate) struct WrittenBlob {
+    pub(crate) body: ObjectBlob,
+    pub(crate) size: u64,
+    pub(crate) md5: [u8; 16],
 }
 
 impl BlobWriter<'_> {
@@ -116,7 +116,7 @@ impl BlobWriter<'_> {
     ///
     /// # Errors
     /// Returns an error if the blob's file cannot be written.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.md5.update(bytes);
         self.size += bytes.len() as u64;
         if let Some((_, file)) = &mut self.file {
@@ -137,12 +137,12 @@ impl BlobWriter<'_> {
     }
 
     /// Returns the number of bytes written so far.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
     /// Completes the blob.
-    pub(super) fn finish(mut self) -> WrittenBlob {
+    pub(crate) fn finish(mut self) -> WrittenBlob {
         let body = match self.file.take() {
             Some((number, _)) => ObjectBlob::File(number),
             None => ObjectBlob::Inline(std::mem::take(&mut self.inline).into()),
@@ -161,7 +161,7 @@ impl Drop for BlobWriter<'_> {
 
 /// Reads a blob in chunks.
 #[derive(Debug)]
-pub(super) struct BlobReader {
+pub(crate) struct BlobReader {
     source: BlobReaderSource,
     remaining: u64,
 }
@@ -175,7 +175,7 @@ enum BlobReaderSource {
 
 impl BlobReader {
     /// Returns the number of bytes that are not read yet.
-    pub(super) fn remaining(&self) -> u64 {
+    pub(crate) fn remaining(&self) -> u64 {
         self.remaining
     }
 }

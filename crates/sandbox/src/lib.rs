@@ -8,11 +8,10 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `model`, `tags` | the stored values |
-//! | `state`, `listing` | buckets, keys, and versions; changes to them; listings |
-//! | `codec`, `log`, `blobs` | durable storage |
-//! | `bucket_settings` | lifecycle rules and object ownership of buckets |
-//! | `store`, `lookup`, `uploads`, `restore` | the operations, independent of the dialect |
+//! | `model`, `tags`, `lifecycle` | the stored values |
+//! | `state`, `listing` | buckets, keys, and versions; changes to them; lookups; listings |
+//! | `log`, `blobs`, `files` | durable storage |
+//! | `store`, `restore` | the operations, independent of the dialect |
 //! | `seed` | the seed data of a new sandbox |
 //! | `s3`, `oss` | the dialects |
 //! | `rate_limit` | the rate limit on requests |
@@ -25,13 +24,10 @@
 //! five seconds. Expiry dates are not scaled.
 
 mod blobs;
-mod bucket_settings;
-mod codec;
 mod files;
-mod hex;
+mod lifecycle;
 mod listing;
 mod log;
-mod lookup;
 mod model;
 mod oss;
 mod rate_limit;
@@ -42,7 +38,6 @@ mod server;
 mod state;
 mod store;
 mod tags;
-mod uploads;
 
 use std::fmt;
 use std::io;

@@ -11,17 +11,17 @@ use super::state::{KeyVersions, StoredBucket};
 
 /// What to list.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ListingQuery<'q> {
+pub(crate) struct ListingQuery<'q> {
     /// Only keys with this prefix are listed.
-    pub(super) prefix: &'q str,
+    pub(crate) prefix: &'q str,
     /// If set, keys are rolled up at its first occurrence after the prefix. Never empty.
-    pub(super) delimiter: Option<&'q str>,
-    pub(super) start: ListingStart<'q>,
+    pub(crate) delimiter: Option<&'q str>,
+    pub(crate) start: ListingStart<'q>,
 }
 
 /// Where a listing starts.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum ListingStart<'q> {
+pub(crate) enum ListingStart<'q> {
     /// At the first key.
     FirstKey,
     /// After this key.
@@ -35,7 +35,7 @@ pub(super) enum ListingStart<'q> {
 impl<'q> ListingStart<'q> {
     /// Returns where to continue after the marker of an earlier page. A marker that is a rolled-up prefix stands for
     /// all of its keys.
-    pub(super) fn after_marker(marker: &'q str, prefix: &str, delimiter: Option<&str>) -> Self {
+    pub(crate) fn after_marker(marker: &'q str, prefix: &str, delimiter: Option<&str>) -> Self {
         match (marker.strip_prefix(prefix), delimiter) {
             (Some(rest), Some(delimiter)) if rest.find(delimiter) == Some(rest.len().wrapping_sub(delimiter.len())) => {
                 Self::AfterPrefix(marker)
@@ -47,7 +47,7 @@ impl<'q> ListingStart<'q> {
 
 /// One result of a listing.
 #[derive(Debug)]
-pub(super) enum KeyOrPrefix<'s> {
+pub(crate) enum KeyOrPrefix<'s> {
     /// A key and its versions.
     Key(&'s str, &'s KeyVersions),
     /// A prefix that one or more keys were rolled up into.
@@ -56,7 +56,7 @@ pub(super) enum KeyOrPrefix<'s> {
 
 impl<'s> KeyOrPrefix<'s> {
     /// Returns the key or the prefix.
-    pub(super) fn name(&self) -> &'s str {
+    pub(crate) fn name(&self) -> &'s str {
         match self {
             Self::Key(name, _) | Self::Prefix(name) => name,
         }
@@ -72,7 +72,7 @@ struct BucketKeyIter<'s, 'q, W> {
 }
 
 /// Lists the keys whose entries match `wanted`, in byte order.
-pub(super) fn list_keys<'s>(
+fn list_keys<'s>(
     bucket: &'s StoredBucket,
     walk: ListingQuery<'s>,
     wanted: impl Fn(&KeyVersions) -> bool + 's,
@@ -134,15 +134,15 @@ impl<'s, W: Fn(&KeyVersions) -> bool> Iterator for BucketKeyIter<'s, '_, W> {
 
 /// One page of a listing.
 #[derive(Debug)]
-pub(super) struct ResultPage<T> {
-    pub(super) items: Vec<T>,
+pub(crate) struct ResultPage<T> {
+    pub(crate) items: Vec<T>,
     /// Whether more results follow.
-    pub(super) is_truncated: bool,
+    pub(crate) is_truncated: bool,
 }
 
 /// Takes up to `limit` items. An empty page never announces more results, because it has no last name to continue
 /// after.
-pub(super) fn take_page<T>(mut items: impl Iterator<Item = T>, limit: usize) -> ResultPage<T> {
+fn take_page<T>(mut items: impl Iterator<Item = T>, limit: usize) -> ResultPage<T> {
     let taken: Vec<T> = items.by_ref().take(limit).collect();
     let more = limit > 0 && items.next().is_some();
     ResultPage { items: taken, is_truncated: more }
@@ -150,7 +150,7 @@ pub(super) fn take_page<T>(mut items: impl Iterator<Item = T>, limit: usize) -> 
 
 /// Returns one page of the current objects. Both parameters have the same lifetime, so that the result can borrow from
 /// either.
-pub(super) fn page_of_keys<'s>(
+pub(crate) fn page_of_keys<'s>(
     bucket: &'s StoredBucket,
     range: ListingQuery<'s>,
     limit: usize,
@@ -159,7 +159,7 @@ pub(super) fn page_of_keys<'s>(
 }
 
 /// Returns one page of all versions.
-pub(super) fn page_of_versions<'s>(
+pub(crate) fn page_of_versions<'s>(
     bucket: &'s StoredBucket,
     range: ListingQuery<'s>,
     behind: Option<&'s str>,
@@ -169,24 +169,24 @@ pub(super) fn page_of_versions<'s>(
 }
 
 /// Returns a continuation token for the last name of a page.
-pub(super) fn continuation_token(name: &str) -> String {
+pub(crate) fn continuation_token(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
 /// Returns the name that a continuation token encodes, or `None` if the token is not valid.
-pub(super) fn parse_continuation_token(token: &str) -> Option<String> {
+pub(crate) fn parse_continuation_token(token: &str) -> Option<String> {
     let name = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     name.filter(|name| !name.is_empty())
 }
 
 /// Returns whether the current version of an entry is an object, not a delete marker.
-pub(super) fn is_live(entry: &KeyVersions) -> bool {
+fn is_live(entry: &KeyVersions) -> bool {
     entry.newest().is_some_and(|version| version.object.is_some())
 }
 
 /// One result of a listing of versions.
 #[derive(Debug)]
-pub(super) enum VersionOrPrefix<'s> {
+pub(crate) enum VersionOrPrefix<'s> {
     /// A key, its version, and whether this is the current version.
     Version(&'s str, &'s StoredVersion, bool),
     /// A prefix that one or more keys were rolled up into.
@@ -195,7 +195,7 @@ pub(super) enum VersionOrPrefix<'s> {
 
 /// Lists all versions, the newest of each key first. `behind` is the version of the key in [`ListingStart::At`] after
 /// which to continue.
-pub(super) fn list_versions<'s>(
+fn list_versions<'s>(
     bucket: &'s StoredBucket,
     range: ListingQuery<'s>,
     behind: Option<&'s str>,

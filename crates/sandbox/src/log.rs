@@ -7,14 +7,22 @@
 //!
 //! A process that is killed while it appends leaves an incomplete last record. This record was never acknowledged, and
 //! is dropped when the log is opened. Any other damage is an error, because a guess could lose acknowledged writes.
+//!
+//! In the encoding of a change, numbers are LEB128, and texts and byte strings are preceded by their length. A new kind
+//! of change gets a new number. A number is never reused for another kind.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::codec;
-use super::state::{SandboxState, StateChange};
-use crate::files::{create_replacing, open_regular};
+use super::files::{create_replacing, open_regular};
+use super::lifecycle::LifecycleRule;
+use super::model::{
+    ETag, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl, StoredHeaders,
+    StoredObject, StoredRestore, StoredVersion, UnixMillis, UploadedPart, VersioningStatus,
+};
+use super::state::{SandboxState, StateChange, VersionRef};
+use super::tags::SharedTags;
 
 const MAGIC: [u8; 8] = *b"BPSBOX01";
 const HEADER_BYTES: usize = 12;
@@ -24,7 +32,7 @@ const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
 
 /// Why a log could not be read.
 #[derive(Debug)]
-pub(super) enum StateLogError {
+pub(crate) enum StateLogError {
     Io(io::Error),
     /// The file is not a log, or is damaged.
     Damaged {
@@ -43,7 +51,7 @@ impl From<io::Error> for StateLogError {
 
 /// A log that is open for appending.
 #[derive(Debug)]
-pub(super) struct StateLog {
+pub(crate) struct StateLog {
     file: File,
     length: u64,
     /// Set if a failed append could not be undone. Everything after it would be unreadable.
@@ -52,11 +60,11 @@ pub(super) struct StateLog {
 }
 
 /// The result of reading a log.
-pub(super) struct ReplayedLog {
-    pub(super) log: StateLog,
-    pub(super) state: SandboxState,
+pub(crate) struct ReplayedLog {
+    pub(crate) log: StateLog,
+    pub(crate) state: SandboxState,
     /// The number of records in the log.
-    pub(super) records: u64,
+    pub(crate) records: u64,
 }
 
 impl StateLog {
@@ -64,7 +72,7 @@ impl StateLog {
     ///
     /// # Errors
     /// Returns an error if the log cannot be read, or is damaged elsewhere than at its end.
-    pub(super) fn open(path: &Path) -> Result<ReplayedLog, StateLogError> {
+    pub(crate) fn open(path: &Path) -> Result<ReplayedLog, StateLogError> {
         let mut file = open_regular(path, OpenOptions::new().read(true).write(true))?;
         let total = file.metadata()?.len();
         let mut state = SandboxState::default();
@@ -79,7 +87,7 @@ impl StateLog {
             let mut payload = Vec::new();
             while let Some(length) = next_record(&mut reader, good, total, &mut payload)? {
                 let damaged = |what| StateLogError::Damaged { at: good, what };
-                let change = codec::decode(&payload).map_err(|_| damaged("the record is invalid"))?;
+                let change = decode_change(&payload).map_err(|_| damaged("the record is invalid"))?;
                 state.apply(change).map_err(|misfit| damaged(misfit.0))?;
                 good += length;
                 records += 1;
@@ -96,7 +104,7 @@ impl StateLog {
     ///
     /// # Errors
     /// Returns an error if the new log cannot be written.
-    pub(super) fn replace(path: &Path, state: &SandboxState) -> io::Result<Self> {
+    pub(crate) fn replace(path: &Path, state: &SandboxState) -> io::Result<Self> {
         let fresh = temporary_path(path);
         let mut writer = BufWriter::with_capacity(1 << 20, create_replacing(&fresh)?);
         writer.write_all(&MAGIC)?;
@@ -118,7 +126,7 @@ impl StateLog {
     ///
     /// # Errors
     /// Returns an error if the changes cannot be written. The log then contains none of them.
-    pub(super) fn append(&mut self, changes: &[StateChange]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, changes: &[StateChange]) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other("an earlier write to the sandbox's log failed; restart the sandbox"));
         }
@@ -148,7 +156,7 @@ fn temporary_path(path: &Path) -> PathBuf {
 fn append_record(change: &StateChange, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
-    codec::encode(change, out);
+    encode_change(change, out);
     let payload = &out[start + HEADER_BYTES..];
     // A change comes from one request, and the limits of all its parts are far below 4 GiB.
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -197,82 +205,413 @@ fn next_record(
     Ok(Some(whole))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::tests::one_of_each;
+/// The bytes do not encode a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ChangeDecodeError;
 
-    fn written(changes: &[StateChange]) -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.log");
-        let mut log = StateLog::replace(&path, &SandboxState::default()).unwrap();
-        for change in changes {
-            log.append(std::slice::from_ref(change)).unwrap();
+type DecodeResult<T> = Result<T, ChangeDecodeError>;
+
+/// Appends the encoding of a change.
+fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
+    let mut w = ChangeEncoder(out);
+    match change {
+        StateChange::CreateBucket { bucket, created } => {
+            w.byte(1);
+            w.text(bucket);
+            w.millis(*created);
         }
-        (dir, path)
-    }
-
-    /// Returns changes that leave something behind: a bucket with an object.
-    fn some() -> Vec<StateChange> {
-        one_of_each().into_iter().take(7).collect()
-    }
-
-    fn state_of(path: &Path) -> Vec<StateChange> {
-        StateLog::open(path).unwrap_or_else(|error| panic!("{error:?}")).state.changes().collect()
-    }
-
-    #[test]
-    fn keeps_appended_changes_after_reopening() {
-        let (_dir, path) = written(&some());
-        let replayed = StateLog::open(&path).unwrap();
-        assert_eq!(replayed.records, 7);
-        let mut log = replayed.log;
-        log.append(&one_of_each()[8..9]).unwrap();
-        drop(log);
-        let state = StateLog::open(&path).unwrap().state;
-        assert_eq!(state.uploads.len(), 1);
-        assert_eq!(state.buckets["b"].keys.len(), 2);
-    }
-
-    #[test]
-    fn a_torn_last_record_is_cut_off_wherever_it_tore() {
-        let (_dir, path) = written(&some());
-        let whole = fs::read(&path).unwrap();
-        let (_shorter_dir, shorter) = written(&some()[..6]);
-        let keep = fs::read(&shorter).unwrap().len();
-        let expected = state_of(&shorter);
-        for length in keep..whole.len() {
-            fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(state_of(&path), expected, "torn at {length}");
-            assert_eq!(fs::metadata(&path).unwrap().len(), keep as u64);
+        StateChange::DeleteBucket { bucket } => {
+            w.byte(2);
+            w.text(bucket);
         }
-        let mut last_byte_lost = whole.clone();
-        *last_byte_lost.last_mut().unwrap() ^= 1;
-        fs::write(&path, &last_byte_lost).unwrap();
-        assert_eq!(state_of(&path), expected);
-    }
-
-    #[test]
-    fn damage_before_the_end_is_an_error_and_never_a_guess() {
-        let (_dir, path) = written(&some());
-        let whole = fs::read(&path).unwrap();
-        let (_shorter_dir, shorter) = written(&some()[..6]);
-        let last = fs::read(&shorter).unwrap().len();
-        for at in 0..last {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 0x10;
-            fs::write(&path, &bytes).unwrap();
-            assert!(matches!(StateLog::open(&path), Err(StateLogError::Damaged { .. })), "byte {at}");
+        StateChange::SetVersioning { bucket, versioning } => {
+            w.byte(3);
+            w.text(bucket);
+            w.byte(*versioning as u8);
         }
-    }
-
-    #[test]
-    fn a_replaced_log_holds_the_state_and_nothing_else() {
-        let (_dir, path) = written(&some());
-        let before = StateLog::open(&path).unwrap();
-        let length = fs::metadata(&path).unwrap().len();
-        StateLog::replace(&path, &before.state).unwrap();
-        assert!(fs::metadata(&path).unwrap().len() < length);
-        assert_eq!(state_of(&path), before.state.changes().collect::<Vec<_>>());
+        StateChange::Put { bucket, key, version } => {
+            w.byte(4);
+            w.text(bucket);
+            w.text(key);
+            w.version(version);
+        }
+        StateChange::SetTags { place, tags } => {
+            w.byte(5);
+            w.version_ref(place);
+            w.tags(tags);
+        }
+        StateChange::SetAcl { place, acl } => {
+            w.byte(6);
+            w.version_ref(place);
+            w.byte(*acl as u8);
+        }
+        StateChange::SetRestore { place, restore } => {
+            w.byte(7);
+            w.version_ref(place);
+            w.restore(restore);
+        }
+        StateChange::Remove { place } => {
+            w.byte(8);
+            w.version_ref(place);
+        }
+        StateChange::CreateUpload { id, upload } => {
+            w.byte(9);
+            w.text(id);
+            w.upload(upload);
+        }
+        StateChange::PutPart { id, number, part } => {
+            w.byte(10);
+            w.text(id);
+            w.number(u64::from(*number));
+            w.part(part);
+        }
+        StateChange::DropUpload { id } => {
+            w.byte(11);
+            w.text(id);
+        }
+        StateChange::SetBucketAcl { bucket, acl } => {
+            w.byte(12);
+            w.text(bucket);
+            w.byte(*acl as u8);
+        }
+        StateChange::SetOwnership { bucket, ownership } => {
+            w.byte(13);
+            w.text(bucket);
+            w.byte(*ownership as u8);
+        }
+        StateChange::SetLifecycle { bucket, rules } => {
+            w.byte(14);
+            w.text(bucket);
+            w.number(rules.len() as u64);
+            for rule in rules {
+                w.rule(rule);
+            }
+        }
     }
 }
+
+/// Decodes one change, which must take up all of the bytes.
+///
+/// # Errors
+/// Returns an error if the bytes are not exactly one change.
+fn decode_change(bytes: &[u8]) -> DecodeResult<StateChange> {
+    let mut r = ChangeDecoder(bytes);
+    let change = match r.byte()? {
+        1 => StateChange::CreateBucket { bucket: r.text()?, created: r.millis()? },
+        2 => StateChange::DeleteBucket { bucket: r.text()? },
+        3 => StateChange::SetVersioning { bucket: r.text()?, versioning: r.code(VersioningStatus::from_code)? },
+        4 => StateChange::Put { bucket: r.text()?, key: r.text()?, version: r.version()? },
+        5 => StateChange::SetTags { place: r.version_ref()?, tags: r.tags()? },
+        6 => StateChange::SetAcl { place: r.version_ref()?, acl: r.code(StoredAcl::from_code)? },
+        7 => StateChange::SetRestore { place: r.version_ref()?, restore: r.restore()? },
+        8 => StateChange::Remove { place: r.version_ref()? },
+        9 => StateChange::CreateUpload { id: r.text()?, upload: r.upload()? },
+        10 => StateChange::PutPart { id: r.text()?, number: r.small_number()?, part: r.part()? },
+        11 => StateChange::DropUpload { id: r.text()? },
+        12 => StateChange::SetBucketAcl { bucket: r.text()?, acl: r.code(StoredAcl::from_code)? },
+        13 => StateChange::SetOwnership { bucket: r.text()?, ownership: r.code(ObjectOwnership::from_code)? },
+        14 => StateChange::SetLifecycle { bucket: r.text()?, rules: r.rules()? },
+        _ => return Err(ChangeDecodeError),
+    };
+    if r.0.is_empty() { Ok(change) } else { Err(ChangeDecodeError) }
+}
+
+struct ChangeEncoder<'a>(&'a mut Vec<u8>);
+
+impl ChangeEncoder<'_> {
+    fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number.to_le_bytes()[0] | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number.to_le_bytes()[0]);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn millis(&mut self, at: UnixMillis) {
+        self.0.extend_from_slice(&at.0.to_le_bytes());
+    }
+
+    fn optional_text(&mut self, text: Option<&str>) {
+        self.byte(u8::from(text.is_some()));
+        if let Some(text) = text {
+            self.text(text);
+        }
+    }
+
+    fn version_ref(&mut self, place: &VersionRef) {
+        self.text(&place.bucket);
+        self.text(&place.key);
+        self.optional_text(place.id.as_deref());
+    }
+
+    fn tags(&mut self, tags: &SharedTags) {
+        self.number(tags.len() as u64);
+        for (key, value) in tags.iter() {
+            self.text(key);
+            self.text(value);
+        }
+    }
+
+    fn restore(&mut self, restore: &StoredRestore) {
+        self.millis(restore.ready);
+        self.millis(restore.expiry);
+        self.number(u64::from(restore.days));
+        self.byte(restore.tier as u8);
+    }
+
+    fn body(&mut self, body: &ObjectBlob) {
+        match body {
+            ObjectBlob::Zeros => self.byte(0),
+            ObjectBlob::Inline(bytes) => {
+                self.byte(1);
+                self.bytes(bytes);
+            }
+            ObjectBlob::File(number) => {
+                self.byte(2);
+                self.number(*number);
+            }
+        }
+    }
+
+    fn headers(&mut self, headers: Option<&StoredHeaders>) {
+        let pairs = headers.map_or(&[][..], |headers| &headers.0);
+        self.number(pairs.len() as u64);
+        for (name, value) in pairs {
+            self.text(name);
+            self.text(value);
+        }
+    }
+
+    fn version(&mut self, version: &StoredVersion) {
+        self.optional_text(version.id.as_deref());
+        self.millis(version.modified);
+        self.byte(u8::from(version.object.is_some()));
+        if let Some(object) = &version.object {
+            self.number(object.size);
+            self.0.extend_from_slice(&object.etag.md5);
+            self.number(u64::from(object.etag.parts));
+            self.byte(object.class as u8);
+            self.byte(object.acl as u8);
+            self.tags(&object.tags);
+            self.body(&object.body);
+            self.byte(u8::from(object.restore.is_some()));
+            if let Some(restore) = &object.restore {
+                self.restore(restore);
+            }
+            self.headers(object.headers.as_deref());
+        }
+    }
+
+    fn rule(&mut self, rule: &LifecycleRule) {
+        self.text(&rule.id);
+        self.byte(u8::from(rule.enabled));
+        self.text(&rule.prefix);
+        self.tags(&rule.tags);
+        self.byte(u8::from(rule.expiration_days.is_some()));
+        if let Some(days) = rule.expiration_days {
+            self.number(u64::from(days));
+        }
+        self.number(rule.transitions.len() as u64);
+        for (days, class) in &rule.transitions {
+            self.number(u64::from(*days));
+            self.byte(*class as u8);
+        }
+    }
+
+    fn part(&mut self, part: &UploadedPart) {
+        self.number(part.size);
+        self.0.extend_from_slice(&part.md5);
+        self.millis(part.modified);
+        self.body(&part.body);
+    }
+
+    fn upload(&mut self, upload: &PendingUpload) {
+        self.text(&upload.bucket);
+        self.text(&upload.key);
+        self.millis(upload.initiated);
+        self.byte(upload.class as u8);
+        self.byte(upload.acl as u8);
+        self.tags(&upload.tags);
+        self.headers(upload.headers.as_deref());
+        self.number(upload.parts.len() as u64);
+        for (number, part) in &upload.parts {
+            self.number(u64::from(*number));
+            self.part(part);
+        }
+    }
+}
+
+struct ChangeDecoder<'a>(&'a [u8]);
+
+impl<'a> ChangeDecoder<'a> {
+    fn take(&mut self, count: usize) -> DecodeResult<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(ChangeDecodeError)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> DecodeResult<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| ChangeDecodeError)
+    }
+
+    fn byte(&mut self) -> DecodeResult<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn flag(&mut self) -> DecodeResult<bool> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(ChangeDecodeError),
+        }
+    }
+
+    fn number(&mut self) -> DecodeResult<u64> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(ChangeDecodeError)
+    }
+
+    fn small_number<T: TryFrom<u64>>(&mut self) -> DecodeResult<T> {
+        T::try_from(self.number()?).map_err(|_| ChangeDecodeError)
+    }
+
+    fn code<T>(&mut self, known: fn(u8) -> Option<T>) -> DecodeResult<T> {
+        known(self.byte()?).ok_or(ChangeDecodeError)
+    }
+
+    fn bytes(&mut self) -> DecodeResult<&'a [u8]> {
+        let length = self.small_number()?;
+        self.take(length)
+    }
+
+    fn text(&mut self) -> DecodeResult<Box<str>> {
+        Ok(std::str::from_utf8(self.bytes()?).map_err(|_| ChangeDecodeError)?.into())
+    }
+
+    fn millis(&mut self) -> DecodeResult<UnixMillis> {
+        Ok(UnixMillis(i64::from_le_bytes(self.array()?)))
+    }
+
+    fn optional_text(&mut self) -> DecodeResult<Option<Box<str>>> {
+        if self.flag()? { Ok(Some(self.text()?)) } else { Ok(None) }
+    }
+
+    fn version_ref(&mut self) -> DecodeResult<VersionRef> {
+        Ok(VersionRef { bucket: self.text()?, key: self.text()?, id: self.optional_text()? })
+    }
+
+    fn pairs(&mut self) -> DecodeResult<Vec<(Box<str>, Box<str>)>> {
+        let count = self.number()?;
+        (0..count).map(|_| Ok((self.text()?, self.text()?))).collect()
+    }
+
+    fn tags(&mut self) -> DecodeResult<SharedTags> {
+        Ok(self.pairs()?.into_iter().collect())
+    }
+
+    fn headers(&mut self) -> DecodeResult<Option<Box<StoredHeaders>>> {
+        let pairs = self.pairs()?;
+        Ok((!pairs.is_empty()).then(|| Box::new(StoredHeaders(pairs))))
+    }
+
+    fn restore(&mut self) -> DecodeResult<StoredRestore> {
+        Ok(StoredRestore {
+            ready: self.millis()?,
+            expiry: self.millis()?,
+            days: self.small_number()?,
+            tier: self.code(RetrievalTier::from_code)?,
+        })
+    }
+
+    fn body(&mut self) -> DecodeResult<ObjectBlob> {
+        match self.byte()? {
+            0 => Ok(ObjectBlob::Zeros),
+            1 => Ok(ObjectBlob::Inline(self.bytes()?.into())),
+            2 => Ok(ObjectBlob::File(self.number()?)),
+            _ => Err(ChangeDecodeError),
+        }
+    }
+
+    fn version(&mut self) -> DecodeResult<StoredVersion> {
+        let (id, modified) = (self.optional_text()?, self.millis()?);
+        let object = if self.flag()? { Some(self.object()?) } else { None };
+        Ok(StoredVersion { id, modified, object })
+    }
+
+    fn object(&mut self) -> DecodeResult<StoredObject> {
+        Ok(StoredObject {
+            size: self.number()?,
+            etag: ETag { md5: self.array()?, parts: self.small_number()? },
+            class: self.code(ObjectStorageClass::from_code)?,
+            acl: self.code(StoredAcl::from_code)?,
+            tags: self.tags()?,
+            body: self.body()?,
+            restore: if self.flag()? { Some(Box::new(self.restore()?)) } else { None },
+            headers: self.headers()?,
+        })
+    }
+
+    fn rules(&mut self) -> DecodeResult<Vec<LifecycleRule>> {
+        let count = self.number()?;
+        (0..count).map(|_| self.rule()).collect()
+    }
+
+    fn rule(&mut self) -> DecodeResult<LifecycleRule> {
+        Ok(LifecycleRule {
+            id: self.text()?,
+            enabled: self.flag()?,
+            prefix: self.text()?,
+            tags: self.tags()?,
+            expiration_days: if self.flag()? { Some(self.small_number()?) } else { None },
+            transitions: {
+                let count = self.number()?;
+                (0..count)
+                    .map(|_| Ok((self.small_number()?, self.code(ObjectStorageClass::from_code)?)))
+                    .collect::<DecodeResult<_>>()?
+            },
+        })
+    }
+
+    fn part(&mut self) -> DecodeResult<UploadedPart> {
+        Ok(UploadedPart { size: self.number()?, md5: self.array()?, modified: self.millis()?, body: self.body()? })
+    }
+
+    fn upload(&mut self) -> DecodeResult<PendingUpload> {
+        Ok(PendingUpload {
+            bucket: self.text()?,
+            key: self.text()?,
+            initiated: self.millis()?,
+            class: self.code(ObjectStorageClass::from_code)?,
+            acl: self.code(StoredAcl::from_code)?,
+            tags: self.tags()?,
+            headers: self.headers()?,
+            parts: {
+                let count = self.number()?;
+                (0..count).map(|_| Ok((self.small_number()?, self.part()?))).collect::<DecodeResult<_>>()?
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

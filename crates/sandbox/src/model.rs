@@ -8,23 +8,23 @@ use super::tags::SharedTags;
 
 /// A time in milliseconds since 1970. This is the precision of S3 listings, and half the size of a full timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct UnixMillis(pub(super) i64);
+pub(crate) struct UnixMillis(pub(crate) i64);
 
 impl UnixMillis {
     /// The length of a day.
-    pub(super) const DAY: i64 = 86_400_000;
+    pub(crate) const DAY: i64 = 86_400_000;
 
     /// Returns the time, clamped to the range that every format can represent: from 1970 to the end of 9999.
-    pub(super) fn timestamp(self) -> Timestamp {
+    pub(crate) fn timestamp(self) -> Timestamp {
         Timestamp::from_millisecond(self.0.max(0)).unwrap_or(Timestamp::MAX)
     }
 
-    pub(super) fn plus(self, millis: i64) -> Self {
+    pub(crate) fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
 
     /// Rounds up to midnight in UTC. A time at midnight stays unchanged.
-    pub(super) fn ceil_to_midnight(self) -> Self {
+    pub(crate) fn ceil_to_midnight(self) -> Self {
         let into_day = self.0.rem_euclid(Self::DAY);
         if into_day == 0 { self } else { self.plus(Self::DAY - into_day) }
     }
@@ -42,25 +42,25 @@ macro_rules! named {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u8)]
-        pub(super) enum $type {
+        pub(crate) enum $type {
             $($(#[$each])* $variant = $code,)*
         }
 
         impl $type {
             /// Returns the name in S3 requests and in seed files.
-            pub(super) fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
                 }
             }
 
             /// Parses a name.
-            pub(super) fn parse(name: &str) -> Option<Self> {
+            pub(crate) fn parse(name: &str) -> Option<Self> {
                 [$(Self::$variant),*].into_iter().find(|it| it.as_str() == name)
             }
 
             /// Returns the variant with this code in the log.
-            pub(super) fn from_code(code: u8) -> Option<Self> {
+            pub(crate) fn from_code(code: u8) -> Option<Self> {
                 match code {
                     $($code => Some(Self::$variant),)*
                     _ => None,
@@ -95,13 +95,13 @@ named! {
 
 impl ObjectStorageClass {
     /// Returns whether the content must be restored before it can be read.
-    pub(super) fn is_archived(self) -> bool {
+    pub(crate) fn is_archived(self) -> bool {
         matches!(self, Self::Glacier | Self::ColdArchive | Self::DeepArchive)
     }
 
     /// Returns OSS's name. A class that OSS does not have gets the name of the nearest one that is read in the same
     /// way.
-    pub(super) fn oss_name(self) -> &'static str {
+    pub(crate) fn oss_name(self) -> &'static str {
         match self {
             Self::Standard | Self::IntelligentTiering | Self::ReducedRedundancy => "Standard",
             Self::StandardIa | Self::OneZoneIa | Self::GlacierIr => "IA",
@@ -112,7 +112,7 @@ impl ObjectStorageClass {
     }
 
     /// Parses OSS's name.
-    pub(super) fn parse_oss_name(name: &str) -> Option<Self> {
+    pub(crate) fn parse_oss_name(name: &str) -> Option<Self> {
         let classes = [Self::Standard, Self::StandardIa, Self::Glacier, Self::ColdArchive, Self::DeepArchive];
         classes.into_iter().find(|class| class.oss_name() == name)
     }
@@ -136,7 +136,7 @@ named! {
 
 impl StoredAcl {
     /// Returns whether a request without a signature can read.
-    pub(super) fn allows_anonymous_read(self) -> bool {
+    pub(crate) fn allows_anonymous_read(self) -> bool {
         matches!(self, Self::PublicRead | Self::PublicReadWrite)
     }
 }
@@ -181,16 +181,14 @@ named! {
 /// An entity tag: an MD5, and the number of parts of a multipart upload. The number is 0 if the object was not uploaded
 /// in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ETag {
-    pub(super) md5: [u8; 16],
-    pub(super) parts: u16,
+pub(crate) struct ETag {
+    pub(crate) md5: [u8; 16],
+    pub(crate) parts: u16,
 }
 
 impl fmt::Display for ETag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.md5 {
-            write!(f, "{byte:02x}")?;
-        }
+        f.write_str(&hex(&self.md5))?;
         if self.parts > 0 {
             write!(f, "-{}", self.parts)?;
         }
@@ -200,7 +198,7 @@ impl fmt::Display for ETag {
 
 /// Where the bytes of an object are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ObjectBlob {
+pub(crate) enum ObjectBlob {
     /// The object has a size but no content, as in a seed file. Zero bytes are served.
     Zeros,
     /// In memory, because there are only a few.
@@ -211,7 +209,7 @@ pub(super) enum ObjectBlob {
 
 impl ObjectBlob {
     /// Returns the number of the blob file, if there is one.
-    pub(super) fn file_number(&self) -> Option<u64> {
+    pub(crate) fn file_number(&self) -> Option<u64> {
         match self {
             Self::File(number) => Some(*number),
             Self::Zeros | Self::Inline(_) => None,
@@ -221,73 +219,86 @@ impl ObjectBlob {
 
 /// A requested restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct StoredRestore {
+pub(crate) struct StoredRestore {
     /// When the copy becomes readable.
-    pub(super) ready: UnixMillis,
+    pub(crate) ready: UnixMillis,
     /// When the copy expires.
-    pub(super) expiry: UnixMillis,
+    pub(crate) expiry: UnixMillis,
     /// The number of days that was requested.
-    pub(super) days: u32,
-    pub(super) tier: RetrievalTier,
+    pub(crate) days: u32,
+    pub(crate) tier: RetrievalTier,
 }
 
 /// Other headers that a client sent with an object and gets back: names in lower case, with their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct StoredHeaders(pub(super) Vec<(Box<str>, Box<str>)>);
+pub(crate) struct StoredHeaders(pub(crate) Vec<(Box<str>, Box<str>)>);
 
 /// The content and the metadata of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StoredObject {
-    pub(super) size: u64,
-    pub(super) etag: ETag,
-    pub(super) class: ObjectStorageClass,
-    pub(super) acl: StoredAcl,
-    pub(super) tags: SharedTags,
-    pub(super) body: ObjectBlob,
-    pub(super) restore: Option<Box<StoredRestore>>,
+pub(crate) struct StoredObject {
+    pub(crate) size: u64,
+    pub(crate) etag: ETag,
+    pub(crate) class: ObjectStorageClass,
+    pub(crate) acl: StoredAcl,
+    pub(crate) tags: SharedTags,
+    pub(crate) body: ObjectBlob,
+    pub(crate) restore: Option<Box<StoredRestore>>,
     /// Boxed twice on purpose: most objects have no such headers, and pay only eight bytes for them.
-    pub(super) headers: Option<Box<StoredHeaders>>,
+    pub(crate) headers: Option<Box<StoredHeaders>>,
 }
 
 /// One version of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StoredVersion {
+pub(crate) struct StoredVersion {
     /// `None` is the `null` version.
-    pub(super) id: Option<Box<str>>,
+    pub(crate) id: Option<Box<str>>,
     /// When the version was written.
-    pub(super) modified: UnixMillis,
+    pub(crate) modified: UnixMillis,
     /// `None` is a delete marker.
-    pub(super) object: Option<StoredObject>,
+    pub(crate) object: Option<StoredObject>,
 }
 
 impl StoredVersion {
     /// Returns the ID as responses show it.
-    pub(super) fn id_str(&self) -> &str {
+    pub(crate) fn id_str(&self) -> &str {
         self.id.as_deref().unwrap_or("null")
     }
 }
 
 /// A multipart upload that is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PendingUpload {
-    pub(super) bucket: Box<str>,
-    pub(super) key: Box<str>,
-    pub(super) initiated: UnixMillis,
-    pub(super) class: ObjectStorageClass,
-    pub(super) acl: StoredAcl,
-    pub(super) tags: SharedTags,
-    pub(super) headers: Option<Box<StoredHeaders>>,
+pub(crate) struct PendingUpload {
+    pub(crate) bucket: Box<str>,
+    pub(crate) key: Box<str>,
+    pub(crate) initiated: UnixMillis,
+    pub(crate) class: ObjectStorageClass,
+    pub(crate) acl: StoredAcl,
+    pub(crate) tags: SharedTags,
+    pub(crate) headers: Option<Box<StoredHeaders>>,
     /// The parts by their numbers.
-    pub(super) parts: std::collections::BTreeMap<u16, UploadedPart>,
+    pub(crate) parts: std::collections::BTreeMap<u16, UploadedPart>,
 }
 
 /// One part of a multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UploadedPart {
-    pub(super) size: u64,
-    pub(super) md5: [u8; 16],
-    pub(super) modified: UnixMillis,
-    pub(super) body: ObjectBlob,
+pub(crate) struct UploadedPart {
+    pub(crate) size: u64,
+    pub(crate) md5: [u8; 16],
+    pub(crate) modified: UnixMillis,
+    pub(crate) body: ObjectBlob,
+}
+
+/// Returns 32 random letters, digits, dots, and underscores, as AWS does. The ID has no meaning.
+pub(crate) fn random_id() -> Box<str> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._";
+    (0..32).map(|_| char::from(ALPHABET[usize::from(fastrand::u8(..64))])).collect::<String>().into()
+}
+
+/// Encodes bytes as hexadecimal, two digits per byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    bytes.iter().flat_map(digits).map(char::from).collect()
 }
 
 #[cfg(test)]

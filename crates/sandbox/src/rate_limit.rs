@@ -9,7 +9,7 @@ const BURST_SECONDS: f64 = 0.1;
 
 /// Admits a limited number of requests per second, and rejects the others.
 #[derive(Debug)]
-pub(super) struct RequestLimiter {
+pub(crate) struct RequestLimiter {
     per_second: f64,
     burst: f64,
     bucket: Mutex<TokenBucket>,
@@ -23,14 +23,14 @@ struct TokenBucket {
 
 impl RequestLimiter {
     /// Creates a limiter that admits `per_second` requests per second from `now` on.
-    pub(super) fn new(per_second: NonZeroU32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: NonZeroU32, now: Instant) -> Self {
         let per_second = f64::from(per_second.get());
         let burst = (per_second * BURST_SECONDS).max(1.0);
         Self { per_second, burst, bucket: Mutex::new(TokenBucket { tokens: burst, updated: now }) }
     }
 
     /// Returns whether a request at this time is admitted.
-    pub(super) fn try_acquire(&self, now: Instant) -> bool {
+    pub(crate) fn try_acquire(&self, now: Instant) -> bool {
         let mut saved = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let gained = now.saturating_duration_since(saved.updated).as_secs_f64() * self.per_second;
         saved.updated = saved.updated.max(now);

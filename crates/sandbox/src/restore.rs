@@ -2,15 +2,15 @@
 
 use std::num::NonZeroU32;
 
-use super::lookup::SandboxRequestError;
 use super::model::{ObjectStorageClass, RetrievalTier, StoredObject, StoredRestore, UnixMillis};
+use super::state::SandboxRequestError;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
 /// The state of an object's restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RestoreProgress {
+pub(crate) enum RestoreProgress {
     /// No restore was requested, or the copy has expired.
     Absent,
     /// The restore is not complete.
@@ -20,7 +20,7 @@ pub(super) enum RestoreProgress {
 }
 
 /// Returns the state of an object's restore at this time.
-pub(super) fn progress(object: &StoredObject, now: UnixMillis) -> RestoreProgress {
+pub(crate) fn progress(object: &StoredObject, now: UnixMillis) -> RestoreProgress {
     match object.restore.as_deref() {
         Some(restore) if now < restore.ready => RestoreProgress::Ongoing,
         Some(restore) if now < restore.expiry => RestoreProgress::ReadableUntil(restore.expiry),
@@ -29,30 +29,30 @@ pub(super) fn progress(object: &StoredObject, now: UnixMillis) -> RestoreProgres
 }
 
 /// Returns whether an object's content can be read at this time.
-pub(super) fn is_readable(object: &StoredObject, now: UnixMillis) -> bool {
+pub(crate) fn is_readable(object: &StoredObject, now: UnixMillis) -> bool {
     !object.class.is_archived() || matches!(progress(object, now), RestoreProgress::ReadableUntil(_))
 }
 
 /// The rules for a restore. They are those of the request's dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RestoreDialect {
+pub(crate) enum RestoreDialect {
     Aws,
     Oss,
 }
 
 /// A request for a restore.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RestoreParameters {
+pub(crate) struct RestoreParameters {
     /// How many days to keep the copy.
-    pub(super) days: u32,
+    pub(crate) days: u32,
     /// `None` if the request does not name a tier.
-    pub(super) tier: Option<RetrievalTier>,
-    pub(super) rules: RestoreDialect,
+    pub(crate) tier: Option<RetrievalTier>,
+    pub(crate) rules: RestoreDialect,
 }
 
 /// The result of a request for a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RestoreDecision {
+pub(crate) enum RestoreDecision {
     /// A restore starts, or an ongoing one becomes faster.
     Accepted(StoredRestore),
     /// The copy already exists. Its expiry date changes.
@@ -62,7 +62,7 @@ pub(super) enum RestoreDecision {
 
 /// Why a restore is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RestoreRejection {
+pub(crate) enum RestoreRejection {
     /// A restore is already in progress.
     AlreadyOngoing,
     /// Objects of this storage class need no restore.
@@ -88,7 +88,7 @@ impl From<RestoreRejection> for SandboxRequestError {
 }
 
 /// Decides on a request for a restore.
-pub(super) fn decide(
+pub(crate) fn decide(
     object: &StoredObject,
     ask: RestoreParameters,
     now: UnixMillis,

@@ -41,7 +41,7 @@ const MAX_VERSION_BYTES: usize = 1024;
 ///
 /// # Errors
 /// Returns an error if a file cannot be read, or a row is not valid. The error contains the number of the row.
-pub(super) fn seed(
+pub(crate) fn seed(
     state: &mut SandboxState,
     bodies: &BlobStore,
     path: &Path,

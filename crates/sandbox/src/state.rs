@@ -1,11 +1,12 @@
-//! The state: buckets, their keys in byte order, and the versions of each key.
+//! The state: buckets, their keys in byte order, and the versions of each key; and the lookup of a request's object in it.
 //!
 //! It is modified only by [`StateChange`]s, which the log contains as well. Replaying a log gives the same state again.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::mem;
 
-use super::bucket_settings::LifecycleRule;
+use super::lifecycle::LifecycleRule;
 use super::model::{
     ObjectBlob, ObjectOwnership, PendingUpload, StoredAcl, StoredObject, StoredRestore, StoredVersion, UnixMillis,
     UploadedPart, VersioningStatus,
@@ -14,26 +15,26 @@ use super::tags::{SharedTags, TagPool};
 
 /// All buckets and multipart uploads.
 #[derive(Debug, Default)]
-pub(super) struct SandboxState {
-    pub(super) buckets: BTreeMap<Box<str>, StoredBucket>,
-    pub(super) uploads: BTreeMap<Box<str>, PendingUpload>,
+pub(crate) struct SandboxState {
+    pub(crate) buckets: BTreeMap<Box<str>, StoredBucket>,
+    pub(crate) uploads: BTreeMap<Box<str>, PendingUpload>,
     tag_pool: TagPool,
 }
 
 #[derive(Debug)]
-pub(super) struct StoredBucket {
-    pub(super) created: UnixMillis,
-    pub(super) versioning: VersioningStatus,
+pub(crate) struct StoredBucket {
+    pub(crate) created: UnixMillis,
+    pub(crate) versioning: VersioningStatus,
     /// Applies to objects with [`StoredAcl::Default`].
-    pub(super) acl: StoredAcl,
-    pub(super) ownership: ObjectOwnership,
-    pub(super) lifecycle: Vec<LifecycleRule>,
-    pub(super) keys: BTreeMap<Box<str>, KeyVersions>,
+    pub(crate) acl: StoredAcl,
+    pub(crate) ownership: ObjectOwnership,
+    pub(crate) lifecycle: Vec<LifecycleRule>,
+    pub(crate) keys: BTreeMap<Box<str>, KeyVersions>,
 }
 
 impl StoredBucket {
     /// Creates a bucket without keys and with the default settings.
-    pub(super) fn new(created: UnixMillis) -> Self {
+    pub(crate) fn new(created: UnixMillis) -> Self {
         Self {
             created,
             versioning: VersioningStatus::Never,
@@ -61,7 +62,7 @@ impl StoredBucket {
 
 /// The versions of one key. Nearly every key has just one version, which therefore needs no list.
 #[derive(Debug)]
-pub(super) enum KeyVersions {
+pub(crate) enum KeyVersions {
     /// The only version.
     One(StoredVersion),
     /// Several versions, the newest last.
@@ -70,7 +71,7 @@ pub(super) enum KeyVersions {
 
 impl KeyVersions {
     /// Returns the versions, the newest last. There is always at least one.
-    pub(super) fn versions(&self) -> &[StoredVersion] {
+    pub(crate) fn versions(&self) -> &[StoredVersion] {
         match self {
             Self::One(version) => std::slice::from_ref(version),
             Self::Many(versions) => versions,
@@ -78,7 +79,7 @@ impl KeyVersions {
     }
 
     /// Returns the current version, which can be a delete marker.
-    pub(super) fn newest(&self) -> Option<&StoredVersion> {
+    pub(crate) fn newest(&self) -> Option<&StoredVersion> {
         self.versions().last()
     }
 
@@ -107,16 +108,16 @@ impl KeyVersions {
 
 /// Identifies one version of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct VersionRef {
-    pub(super) bucket: Box<str>,
-    pub(super) key: Box<str>,
+pub(crate) struct VersionRef {
+    pub(crate) bucket: Box<str>,
+    pub(crate) key: Box<str>,
     /// `None` is the `null` version.
-    pub(super) id: Option<Box<str>>,
+    pub(crate) id: Option<Box<str>>,
 }
 
 /// A change of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum StateChange {
+pub(crate) enum StateChange {
     /// Creates a bucket.
     CreateBucket { bucket: Box<str>, created: UnixMillis },
     /// Deletes an empty bucket.
@@ -149,7 +150,7 @@ pub(super) enum StateChange {
 
 /// A change that does not fit the state, because the log is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct StateChangeError(pub(super) &'static str);
+pub(crate) struct StateChangeError(pub(crate) &'static str);
 
 const NO_BUCKET: StateChangeError = StateChangeError("the record refers to a missing bucket");
 const NO_VERSION: StateChangeError = StateChangeError("the record refers to a missing object version");
@@ -160,7 +161,7 @@ impl SandboxState {
     ///
     /// # Errors
     /// Returns an error if the change does not fit the state. The state is then unchanged.
-    pub(super) fn apply(&mut self, change: StateChange) -> Result<Vec<u64>, StateChangeError> {
+    pub(crate) fn apply(&mut self, change: StateChange) -> Result<Vec<u64>, StateChangeError> {
         match change {
             StateChange::CreateBucket { bucket, created } => {
                 self.buckets.insert(bucket, StoredBucket::new(created));
@@ -231,7 +232,7 @@ impl SandboxState {
     ///
     /// # Errors
     /// Returns an error if the bucket does not exist, or the key already has a version with this ID.
-    pub(super) fn insert_by_time(
+    pub(crate) fn insert_by_time(
         &mut self,
         bucket: &str,
         key: &str,
@@ -302,7 +303,7 @@ impl SandboxState {
     }
 
     /// Returns the changes that create this state from an empty one. A new log consists of them.
-    pub(super) fn changes(&self) -> impl Iterator<Item = StateChange> + '_ {
+    pub(crate) fn changes(&self) -> impl Iterator<Item = StateChange> + '_ {
         let buckets = self.buckets.iter().flat_map(|(name, bucket)| {
             let created = StateChange::CreateBucket { bucket: name.clone(), created: bucket.created };
             let puts = bucket.keys.iter().flat_map(move |(key, entry)| {
@@ -322,14 +323,14 @@ impl SandboxState {
     }
 
     /// Returns the approximate number of [`Self::changes`].
-    pub(super) fn approximate_change_count(&self) -> u64 {
+    pub(crate) fn approximate_change_count(&self) -> u64 {
         let entries = self.buckets.values().flat_map(|bucket| bucket.keys.values());
         let versions: usize = entries.map(|entry| entry.versions().len()).sum();
         (versions + self.buckets.len() + self.uploads.len()) as u64
     }
 
     /// Returns the blob files that are in use.
-    pub(super) fn blob_files(&self) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn blob_files(&self) -> impl Iterator<Item = u64> + '_ {
         let entries = self.buckets.values().flat_map(|bucket| bucket.keys.values());
         let versions = entries.flat_map(KeyVersions::versions).filter_map(blob_file);
         let parts = self.uploads.values().flat_map(|upload| upload.parts.values());
@@ -341,8 +342,181 @@ fn blob_file(version: &StoredVersion) -> Option<u64> {
     version.object.as_ref().map(|object| &object.body).and_then(ObjectBlob::file_number)
 }
 
+/// Why a request is rejected, independent of the dialect.
+#[derive(Debug)]
+pub(crate) enum SandboxRequestError {
+    NoSuchBucket,
+    NoSuchKey,
+    NoSuchVersion,
+    /// The current version of the key is a delete marker.
+    CurrentIsDeleteMarker {
+        id: String,
+    },
+    /// The requested version is a delete marker, or the current version of a write is one.
+    IsDeleteMarker {
+        id: String,
+        modified: UnixMillis,
+    },
+    BucketExists,
+    BucketNotEmpty,
+    /// The content must be restored before it can be read.
+    Archived,
+    /// Objects of this storage class need no restore.
+    NotArchived,
+    RestoreOngoing,
+    /// The storage class does not support this retrieval tier.
+    NoSuchTier,
+    /// The storage class has no retrieval tiers, but the request names one.
+    TierNotAllowed,
+    /// A restored copy in this storage class cannot be kept for this number of days.
+    DaysOutOfRange,
+    /// The object exists but must not, or it is not the expected one.
+    PreconditionFailed,
+    NoSuchUpload,
+    InvalidPart,
+    PartTooSmall,
+    Storage(io::Error),
+}
+
+impl From<io::Error> for SandboxRequestError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// The object that a request names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestedObject<'a> {
+    pub(crate) bucket: &'a str,
+    pub(crate) key: &'a str,
+    /// `None` is the current version.
+    pub(crate) version: Option<&'a str>,
+}
+
+/// The object that a lookup found.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundObject {
+    /// The version ID, unless the bucket never had versioning enabled.
+    pub(crate) id: Option<String>,
+    pub(crate) modified: UnixMillis,
+    pub(crate) object: StoredObject,
+    /// The ACL of the bucket, which applies to objects with [`StoredAcl::Default`].
+    bucket_acl: StoredAcl,
+    /// Whether the bucket's owner owns all objects, so that ACLs have no effect.
+    acls_disabled: bool,
+}
+
+impl FoundObject {
+    /// Returns the ACL in effect.
+    pub(crate) fn effective_acl(&self) -> StoredAcl {
+        match self.object.acl {
+            _ if self.acls_disabled => StoredAcl::Private,
+            StoredAcl::Default => self.bucket_acl,
+            own => own,
+        }
+    }
+}
+
+/// The condition on the current object under which a write is performed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WritePrecondition {
+    Always,
+    /// The object does not exist.
+    Absent,
+    /// The object exists and has this entity tag.
+    Matches(String),
+}
+
+impl RequestedObject<'_> {
+    pub(crate) fn version_ref(&self, version: &StoredVersion) -> VersionRef {
+        VersionRef { bucket: self.bucket.into(), key: self.key.into(), id: version.id.clone() }
+    }
+}
+
+/// Whether a request reads or writes. For a read, a current delete marker means that the key does not exist. A write
+/// rejects it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LookupPurpose {
+    Read,
+    Write,
+}
+
+impl SandboxState {
+    pub(crate) fn bucket(&self, name: &str) -> Result<&StoredBucket, SandboxRequestError> {
+        self.buckets.get(name).ok_or(SandboxRequestError::NoSuchBucket)
+    }
+
+    pub(crate) fn find_object(
+        &self,
+        target: RequestedObject<'_>,
+        purpose: LookupPurpose,
+    ) -> Result<(&StoredVersion, &StoredObject), SandboxRequestError> {
+        let entry = self.bucket(target.bucket)?.keys.get(target.key);
+        let is_marker = |version: &StoredVersion| SandboxRequestError::IsDeleteMarker {
+            id: version.id_str().to_owned(),
+            modified: version.modified,
+        };
+        if let Some(id) = target.version {
+            let versions = entry.map_or(&[][..], |entry| entry.versions());
+            let version =
+                versions.iter().find(|version| version.id_str() == id).ok_or(SandboxRequestError::NoSuchVersion)?;
+            let object = version.object.as_ref().ok_or_else(|| is_marker(version))?;
+            return Ok((version, object));
+        }
+        let version = entry.and_then(|entry| entry.newest()).ok_or(SandboxRequestError::NoSuchKey)?;
+        match (&version.object, purpose) {
+            (Some(object), _) => Ok((version, object)),
+            (None, LookupPurpose::Read) => {
+                Err(SandboxRequestError::CurrentIsDeleteMarker { id: version.id_str().to_owned() })
+            }
+            (None, LookupPurpose::Write) => Err(is_marker(version)),
+        }
+    }
+
+    pub(crate) fn object_for_read(&self, target: RequestedObject<'_>) -> Result<FoundObject, SandboxRequestError> {
+        let (version, object) = self.find_object(target, LookupPurpose::Read)?;
+        let bucket = self.bucket(target.bucket)?;
+        Ok(FoundObject {
+            id: self.response_version_id(target.bucket, version),
+            modified: version.modified,
+            object: object.clone(),
+            bucket_acl: bucket.acl,
+            acls_disabled: bucket.ownership == ObjectOwnership::Enforced,
+        })
+    }
+
+    /// Returns the version ID for a response, or `None` if the bucket never had versioning enabled.
+    pub(crate) fn response_version_id(&self, bucket: &str, version: &StoredVersion) -> Option<String> {
+        let versioned = self.buckets.get(bucket).is_some_and(|bucket| bucket.versioning != VersioningStatus::Never);
+        versioned.then(|| version.id_str().to_owned())
+    }
+
+    /// Checks the condition of a write.
+    pub(crate) fn check_precondition(
+        &self,
+        bucket: &str,
+        key: &str,
+        condition: &WritePrecondition,
+    ) -> Result<(), SandboxRequestError> {
+        let entry = self.bucket(bucket)?.keys.get(key);
+        let current = entry.and_then(|entry| entry.newest()).and_then(|version| version.object.as_ref());
+        match (condition, current) {
+            (WritePrecondition::Always, _) | (WritePrecondition::Absent, None) => Ok(()),
+            (WritePrecondition::Absent, Some(_)) => Err(SandboxRequestError::PreconditionFailed),
+            (WritePrecondition::Matches(_), None) => Err(SandboxRequestError::NoSuchKey),
+            (WritePrecondition::Matches(etag), Some(object)) => {
+                if object.etag.to_string() == *etag {
+                    Ok(())
+                } else {
+                    Err(SandboxRequestError::PreconditionFailed)
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::{ETag, ObjectStorageClass};
 

@@ -1,4 +1,4 @@
-//! An open sandbox and its operations on buckets and objects, independent of the dialect.
+//! An open sandbox and its operations on buckets, objects, and multipart uploads, independent of the dialect.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -6,18 +6,23 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::blobs::{BlobReader, BlobStore, BlobWriter};
+use md5::{Digest, Md5};
+
+use super::blobs::{BlobReader, BlobStore, BlobWriter, WrittenBlob};
+use super::files::{self, open_regular};
+use super::lifecycle::LifecycleRule;
 use super::log::{StateLog, StateLogError};
-use super::lookup::{FoundObject, LookupPurpose, RequestedObject, SandboxRequestError, WritePrecondition};
 use super::model::{
-    ETag, ObjectBlob, ObjectStorageClass, RetrievalTier, StoredAcl, StoredHeaders, StoredObject, StoredVersion,
-    UnixMillis, VersioningStatus,
+    ETag, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl, StoredHeaders,
+    StoredObject, StoredVersion, UnixMillis, UploadedPart, VersioningStatus, random_id,
 };
 use super::restore::{self, RestoreDecision, RestoreParameters};
-use super::state::{SandboxState, StateChange, StoredBucket, VersionRef};
+use super::state::{
+    FoundObject, LookupPurpose, RequestedObject, SandboxRequestError, SandboxState, StateChange, StoredBucket,
+    VersionRef, WritePrecondition,
+};
 use super::tags::SharedTags;
 use super::{SandboxError, SandboxOptions, seed};
-use crate::files::open_regular;
 
 /// The file name of the log in the sandbox's folder.
 const LOG_FILE: &str = "state.log";
@@ -40,7 +45,7 @@ struct SandboxInner {
     _lock: Option<File>,
 }
 
-pub(super) struct LoggedState {
+struct LoggedState {
     state: SandboxState,
     /// `None` keeps the state only in memory.
     log: Option<StateLog>,
@@ -54,28 +59,28 @@ impl std::fmt::Debug for Sandbox {
 
 /// The object that a write creates.
 #[derive(Debug)]
-pub(super) struct NewObject {
-    pub(super) size: u64,
-    pub(super) etag: ETag,
-    pub(super) class: ObjectStorageClass,
-    pub(super) acl: StoredAcl,
-    pub(super) tags: SharedTags,
-    pub(super) headers: Option<Box<StoredHeaders>>,
-    pub(super) body: ObjectBlob,
+pub(crate) struct NewObject {
+    pub(crate) size: u64,
+    pub(crate) etag: ETag,
+    pub(crate) class: ObjectStorageClass,
+    pub(crate) acl: StoredAcl,
+    pub(crate) tags: SharedTags,
+    pub(crate) headers: Option<Box<StoredHeaders>>,
+    pub(crate) body: ObjectBlob,
 }
 
 /// The result of deleting an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DeletedVersion {
+pub(crate) struct DeletedVersion {
     /// Whether a delete marker was created or removed.
-    pub(super) is_marker: bool,
+    pub(crate) is_marker: bool,
     /// The ID of the created or removed version, unless the bucket never had versioning enabled.
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
 }
 
 /// What a request for a restore did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AcceptedRestoreKind {
+pub(crate) enum AcceptedRestoreKind {
     /// It started a restore, or made an ongoing one faster.
     Started,
     /// It changed the expiry date of the copy, which already existed.
@@ -84,12 +89,12 @@ pub(super) enum AcceptedRestoreKind {
 
 /// A restore that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AcceptedRestore {
-    pub(super) kind: AcceptedRestoreKind,
+pub(crate) struct AcceptedRestore {
+    pub(crate) kind: AcceptedRestoreKind,
     /// The storage class of the object.
-    pub(super) class: ObjectStorageClass,
+    pub(crate) class: ObjectStorageClass,
     /// The tier of the restore.
-    pub(super) tier: RetrievalTier,
+    pub(crate) tier: RetrievalTier,
 }
 
 impl Sandbox {
@@ -105,7 +110,7 @@ impl Sandbox {
         let lock_path = dir.join(LOCK_FILE);
         let plainly = File::options().create(true).truncate(false).write(true).clone();
         let lock = open_regular(&lock_path, &plainly).map_err(io("open", lock_path.clone()))?;
-        match crate::files::lock(&lock) {
+        match files::lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SandboxError::InUse(dir.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io("lock", lock_path)(source)),
@@ -144,8 +149,8 @@ impl Sandbox {
         lock: Option<File>,
         options: SandboxOptions,
     ) -> Self {
-        let vault = Mutex::new(LoggedState { state, log });
-        Self { inner: Arc::new(SandboxInner { options, blobs: bodies, state: vault, _lock: lock }) }
+        let locked = Mutex::new(LoggedState { state, log });
+        Self { inner: Arc::new(SandboxInner { options, blobs: bodies, state: locked, _lock: lock }) }
     }
 
     /// Returns the options that the sandbox was opened with.
@@ -154,38 +159,38 @@ impl Sandbox {
         &self.inner.options
     }
 
-    pub(super) fn now(&self) -> UnixMillis {
+    pub(crate) fn now(&self) -> UnixMillis {
         (self.inner.options.clock)().into()
     }
 
     /// Starts to write a blob. A blob that does not become part of an object must be released with
     /// [`Self::discard_blob`].
-    pub(super) fn blob_writer(&self) -> BlobWriter<'_> {
+    pub(crate) fn blob_writer(&self) -> BlobWriter<'_> {
         self.inner.blobs.writer()
     }
 
-    pub(super) fn discard_blob(&self, body: &ObjectBlob) {
+    pub(crate) fn discard_blob(&self, body: &ObjectBlob) {
         if let Some(file) = body.file_number() {
             self.inner.blobs.remove(file);
         }
     }
 
-    pub(super) fn open_blob(&self, body: &ObjectBlob, size: u64) -> io::Result<BlobReader> {
+    fn open_blob(&self, body: &ObjectBlob, size: u64) -> io::Result<BlobReader> {
         self.inner.blobs.reader(body, 0..size)
     }
 
     /// Locks the state. The lock ignores poisoning by a panic, because every change is applied as a whole.
-    pub(super) fn lock_state(&self) -> MutexGuard<'_, LoggedState> {
+    fn lock_state(&self) -> MutexGuard<'_, LoggedState> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls a function with the state, which stays locked meanwhile.
-    pub(super) fn with_state<R>(&self, look: impl FnOnce(&SandboxState) -> R) -> R {
+    pub(crate) fn with_state<R>(&self, look: impl FnOnce(&SandboxState) -> R) -> R {
         look(&self.lock_state().state)
     }
 
     /// Calls a function with one bucket.
-    pub(super) fn with_bucket<R>(
+    pub(crate) fn with_bucket<R>(
         &self,
         name: &str,
         look: impl FnOnce(&StoredBucket) -> R,
@@ -194,13 +199,15 @@ impl Sandbox {
     }
 
     /// Writes changes to the log, applies them, and removes the blob files that are no longer used.
-    pub(super) fn commit(&self, vault: &mut LoggedState, changes: Vec<StateChange>) -> Result<(), SandboxRequestError> {
-        if let Some(log) = &mut vault.log {
+    fn commit(&self, locked: &mut LoggedState, changes: Vec<StateChange>) -> Result<(), SandboxRequestError> {
+        if let Some(log) = &mut locked.log {
             log.append(&changes)?;
         }
         for change in changes {
-            let freed =
-                vault.state.apply(change).map_err(|misfit| SandboxRequestError::Storage(io::Error::other(misfit.0)))?;
+            let freed = locked
+                .state
+                .apply(change)
+                .map_err(|misfit| SandboxRequestError::Storage(io::Error::other(misfit.0)))?;
             for file in freed {
                 self.inner.blobs.remove(file);
             }
@@ -208,37 +215,50 @@ impl Sandbox {
         Ok(())
     }
 
-    pub(super) fn create_bucket(&self, name: &str) -> Result<(), SandboxRequestError> {
-        let mut vault = self.lock_state();
-        if vault.state.buckets.contains_key(name) {
+    pub(crate) fn create_bucket(&self, name: &str) -> Result<(), SandboxRequestError> {
+        let mut locked = self.lock_state();
+        if locked.state.buckets.contains_key(name) {
             return Err(SandboxRequestError::BucketExists);
         }
-        self.commit(&mut vault, vec![StateChange::CreateBucket { bucket: name.into(), created: self.now() }])
+        self.commit(&mut locked, vec![StateChange::CreateBucket { bucket: name.into(), created: self.now() }])
     }
 
-    pub(super) fn delete_bucket(&self, name: &str) -> Result<(), SandboxRequestError> {
-        let mut vault = self.lock_state();
-        if !vault.state.bucket(name)?.keys.is_empty() {
+    pub(crate) fn delete_bucket(&self, name: &str) -> Result<(), SandboxRequestError> {
+        let mut locked = self.lock_state();
+        if !locked.state.bucket(name)?.keys.is_empty() {
             return Err(SandboxRequestError::BucketNotEmpty);
         }
-        self.commit(&mut vault, vec![StateChange::DeleteBucket { bucket: name.into() }])
+        self.commit(&mut locked, vec![StateChange::DeleteBucket { bucket: name.into() }])
     }
 
-    pub(super) fn set_versioning(&self, name: &str, versioning: VersioningStatus) -> Result<(), SandboxRequestError> {
-        let mut vault = self.lock_state();
-        vault.state.bucket(name)?;
-        self.commit(&mut vault, vec![StateChange::SetVersioning { bucket: name.into(), versioning }])
+    pub(crate) fn set_versioning(&self, name: &str, versioning: VersioningStatus) -> Result<(), SandboxRequestError> {
+        let mut locked = self.lock_state();
+        locked.state.bucket(name)?;
+        self.commit(&mut locked, vec![StateChange::SetVersioning { bucket: name.into(), versioning }])
     }
 
-    pub(super) fn set_bucket_acl(&self, name: &str, acl: StoredAcl) -> Result<(), SandboxRequestError> {
-        let mut vault = self.lock_state();
-        vault.state.bucket(name)?;
-        self.commit(&mut vault, vec![StateChange::SetBucketAcl { bucket: name.into(), acl }])
+    pub(crate) fn set_bucket_acl(&self, name: &str, acl: StoredAcl) -> Result<(), SandboxRequestError> {
+        let mut locked = self.lock_state();
+        locked.state.bucket(name)?;
+        self.commit(&mut locked, vec![StateChange::SetBucketAcl { bucket: name.into(), acl }])
+    }
+
+    /// Replaces the lifecycle of a bucket. An empty list removes it.
+    pub(crate) fn set_lifecycle(&self, name: &str, rules: Vec<LifecycleRule>) -> Result<(), SandboxRequestError> {
+        let mut locked = self.lock_state();
+        locked.state.bucket(name)?;
+        self.commit(&mut locked, vec![StateChange::SetLifecycle { bucket: name.into(), rules }])
+    }
+
+    pub(crate) fn set_ownership(&self, name: &str, ownership: ObjectOwnership) -> Result<(), SandboxRequestError> {
+        let mut locked = self.lock_state();
+        locked.state.bucket(name)?;
+        self.commit(&mut locked, vec![StateChange::SetOwnership { bucket: name.into(), ownership }])
     }
 
     /// Creates an object from a body that was received. Returns the version ID, unless the bucket never had versioning
     /// enabled.
-    pub(super) fn put_object(
+    pub(crate) fn put_object(
         &self,
         bucket: &str,
         key: &str,
@@ -246,20 +266,20 @@ impl Sandbox {
         condition: &WritePrecondition,
     ) -> Result<Option<String>, SandboxRequestError> {
         let body = new.body.clone();
-        let mut vault = self.lock_state();
-        let put = vault.state.check_precondition(bucket, key, condition).and_then(|()| {
-            let (change, id) = self.new_version_change(&vault.state, bucket, key, new)?;
-            self.commit(&mut vault, vec![change])?;
+        let mut locked = self.lock_state();
+        let put = locked.state.check_precondition(bucket, key, condition).and_then(|()| {
+            let (change, id) = self.new_version_change(&locked.state, bucket, key, new)?;
+            self.commit(&mut locked, vec![change])?;
             Ok(id)
         });
-        drop(vault);
+        drop(locked);
         if put.is_err() {
             self.discard_blob(&body);
         }
         put
     }
 
-    pub(super) fn new_version_change(
+    fn new_version_change(
         &self,
         state: &SandboxState,
         bucket: &str,
@@ -274,19 +294,19 @@ impl Sandbox {
     }
 
     /// Looks up an object for reading.
-    pub(super) fn find_object(&self, target: RequestedObject<'_>) -> Result<FoundObject, SandboxRequestError> {
+    pub(crate) fn find_object(&self, target: RequestedObject<'_>) -> Result<FoundObject, SandboxRequestError> {
         self.with_state(|state| state.object_for_read(target))
     }
 
     /// Opens the content of an object. `decide` gets the object and returns the range of bytes to read.
-    pub(super) fn read_object<E: From<SandboxRequestError>>(
+    pub(crate) fn read_object<E: From<SandboxRequestError>>(
         &self,
         target: RequestedObject<'_>,
         decide: impl FnOnce(&FoundObject) -> Result<Range<u64>, E>,
     ) -> Result<(FoundObject, Range<u64>, BlobReader), E> {
         // The file is opened under the lock, so that it cannot be removed before.
-        let vault = self.lock_state();
-        let seen = vault.state.object_for_read(target)?;
+        let locked = self.lock_state();
+        let seen = locked.state.object_for_read(target)?;
         let range = decide(&seen)?;
         if !restore::is_readable(&seen.object, self.now()) {
             return Err(SandboxRequestError::Archived.into());
@@ -296,9 +316,9 @@ impl Sandbox {
     }
 
     /// Deletes a version permanently, or deletes the current one according to the bucket's versioning.
-    pub(super) fn delete_object(&self, target: RequestedObject<'_>) -> Result<DeletedVersion, SandboxRequestError> {
-        let mut vault = self.lock_state();
-        let bucket = vault.state.bucket(target.bucket)?;
+    pub(crate) fn delete_object(&self, target: RequestedObject<'_>) -> Result<DeletedVersion, SandboxRequestError> {
+        let mut locked = self.lock_state();
+        let bucket = locked.state.bucket(target.bucket)?;
         let versioning = bucket.versioning;
         let versions = bucket.keys.get(target.key).map_or(&[][..], |entry| entry.versions());
         let named = match (target.version, versioning) {
@@ -309,7 +329,7 @@ impl Sandbox {
             let (id, told) = new_version_id(versioning);
             let version = StoredVersion { id, modified: self.now(), object: None };
             let put = StateChange::Put { bucket: target.bucket.into(), key: target.key.into(), version };
-            self.commit(&mut vault, vec![put])?;
+            self.commit(&mut locked, vec![put])?;
             return Ok(DeletedVersion { is_marker: true, id: told });
         };
         let told = target.version.map(str::to_owned);
@@ -319,7 +339,7 @@ impl Sandbox {
         };
         let marker = version.object.is_none();
         let place = target.version_ref(version);
-        self.commit(&mut vault, vec![StateChange::Remove { place }])?;
+        self.commit(&mut locked, vec![StateChange::Remove { place }])?;
         Ok(DeletedVersion { is_marker: marker, id: told })
     }
 
@@ -329,15 +349,15 @@ impl Sandbox {
         target: RequestedObject<'_>,
         change: impl FnOnce(VersionRef, &StoredObject) -> Result<StateChange, SandboxRequestError>,
     ) -> Result<Option<String>, SandboxRequestError> {
-        let mut vault = self.lock_state();
-        let (version, object) = vault.state.find_object(target, LookupPurpose::Write)?;
-        let told = vault.state.response_version_id(target.bucket, version);
+        let mut locked = self.lock_state();
+        let (version, object) = locked.state.find_object(target, LookupPurpose::Write)?;
+        let told = locked.state.response_version_id(target.bucket, version);
         let change = change(target.version_ref(version), object)?;
-        self.commit(&mut vault, vec![change])?;
+        self.commit(&mut locked, vec![change])?;
         Ok(told)
     }
 
-    pub(super) fn set_tags(
+    pub(crate) fn set_tags(
         &self,
         target: RequestedObject<'_>,
         tags: SharedTags,
@@ -345,7 +365,7 @@ impl Sandbox {
         self.modify_object(target, |place, _| Ok(StateChange::SetTags { place, tags }))
     }
 
-    pub(super) fn set_acl(
+    pub(crate) fn set_acl(
         &self,
         target: RequestedObject<'_>,
         acl: StoredAcl,
@@ -353,13 +373,13 @@ impl Sandbox {
         self.modify_object(target, |place, _| Ok(StateChange::SetAcl { place, acl }))
     }
 
-    pub(super) fn restore_object(
+    pub(crate) fn restore_object(
         &self,
         target: RequestedObject<'_>,
         ask: RestoreParameters,
     ) -> Result<AcceptedRestore, SandboxRequestError> {
-        let mut vault = self.lock_state();
-        let (version, object) = vault.state.find_object(target, LookupPurpose::Write)?;
+        let mut locked = self.lock_state();
+        let (version, object) = locked.state.find_object(target, LookupPurpose::Write)?;
         let (restored, restore) = match restore::decide(object, ask, self.now(), self.inner.options.time_scale) {
             RestoreDecision::Accepted(restore) => (AcceptedRestoreKind::Started, restore),
             RestoreDecision::Extended(restore) => (AcceptedRestoreKind::Extended, restore),
@@ -367,14 +387,120 @@ impl Sandbox {
         };
         let begun = AcceptedRestore { kind: restored, class: object.class, tier: restore.tier };
         let place = target.version_ref(version);
-        self.commit(&mut vault, vec![StateChange::SetRestore { place, restore }])?;
+        self.commit(&mut locked, vec![StateChange::SetRestore { place, restore }])?;
         Ok(begun)
     }
 }
 
-impl LoggedState {
-    pub(super) fn state(&self) -> &SandboxState {
-        &self.state
+impl Sandbox {
+    /// Starts a multipart upload. Returns its ID.
+    pub(crate) fn create_upload(&self, upload: PendingUpload) -> Result<String, SandboxRequestError> {
+        let mut locked = self.lock_state();
+        locked.state.bucket(&upload.bucket)?;
+        let id = random_id();
+        self.commit(&mut locked, vec![StateChange::CreateUpload { id: id.clone(), upload }])?;
+        Ok(id.into())
+    }
+
+    /// Returns a multipart upload.
+    pub(crate) fn find_upload(&self, id: &str, bucket: &str, key: &str) -> Result<PendingUpload, SandboxRequestError> {
+        self.with_state(|state| {
+            state.bucket(bucket)?;
+            let upload = state.uploads.get(id).filter(|upload| *upload.bucket == *bucket && *upload.key == *key);
+            upload.cloned().ok_or(SandboxRequestError::NoSuchUpload)
+        })
+    }
+
+    /// Adds a part that was received completely.
+    pub(crate) fn put_part(&self, id: &str, number: u16, arrived: WrittenBlob) -> Result<(), SandboxRequestError> {
+        let WrittenBlob { body, size, md5 } = arrived;
+        let part = UploadedPart { size, md5, modified: self.now(), body: body.clone() };
+        let mut locked = self.lock_state();
+        // The upload may have been completed or aborted while the part was received.
+        let put = if locked.state.uploads.contains_key(id) {
+            self.commit(&mut locked, vec![StateChange::PutPart { id: id.into(), number, part }])
+        } else {
+            Err(SandboxRequestError::NoSuchUpload)
+        };
+        drop(locked);
+        if put.is_err() {
+            self.discard_blob(&body);
+        }
+        put
+    }
+
+    /// Creates an object from the parts in `wanted`, each with the MD5 that the client expects. Every part but the last
+    /// must have at least `min_part` bytes. Returns the entity tag, and the version ID unless the bucket never had
+    /// versioning enabled.
+    pub(crate) fn complete_upload(
+        &self,
+        id: &str,
+        bucket: &str,
+        key: &str,
+        wanted: &[(u16, String)],
+        min_part: u64,
+        condition: &WritePrecondition,
+    ) -> Result<(ETag, Option<String>), SandboxRequestError> {
+        let upload = self.find_upload(id, bucket, key)?;
+        let mut parts = Vec::with_capacity(wanted.len());
+        for (number, etag) in wanted {
+            let part = upload.parts.get(number).ok_or(SandboxRequestError::InvalidPart)?;
+            let held = ETag { md5: part.md5, parts: 0 };
+            if held.to_string() != *etag {
+                return Err(SandboxRequestError::InvalidPart);
+            }
+            parts.push(part);
+        }
+        let Some((_, but_last)) = parts.split_last() else { return Err(SandboxRequestError::InvalidPart) };
+        if but_last.iter().any(|part| part.size < min_part) {
+            return Err(SandboxRequestError::PartTooSmall);
+        }
+        let mut writer = self.blob_writer();
+        let mut md5 = Md5::new();
+        for part in &parts {
+            md5.update(part.md5);
+            for chunk in self.open_blob(&part.body, part.size)? {
+                writer.write(&chunk?)?;
+            }
+        }
+        let etag = ETag { md5: md5.finalize().into(), parts: u16::try_from(parts.len()).unwrap_or(u16::MAX) };
+        let WrittenBlob { body, size, .. } = writer.finish();
+        let id_told = self.finish_upload(id, &upload, size, etag, body.clone(), condition);
+        if id_told.is_err() {
+            self.discard_blob(&body);
+        }
+        Ok((etag, id_told?))
+    }
+
+    fn finish_upload(
+        &self,
+        id: &str,
+        upload: &PendingUpload,
+        size: u64,
+        etag: ETag,
+        body: ObjectBlob,
+        condition: &WritePrecondition,
+    ) -> Result<Option<String>, SandboxRequestError> {
+        let PendingUpload { bucket, key, class, acl, tags, headers, .. } = upload.clone();
+        let new = NewObject { size, etag, class, acl, tags, headers, body };
+        let mut locked = self.lock_state();
+        if !locked.state.uploads.contains_key(id) {
+            return Err(SandboxRequestError::NoSuchUpload);
+        }
+        locked.state.check_precondition(&bucket, &key, condition)?;
+        let (put, told) = self.new_version_change(&locked.state, &bucket, &key, new)?;
+        self.commit(&mut locked, vec![put, StateChange::DropUpload { id: id.into() }])?;
+        Ok(told)
+    }
+
+    /// Aborts a multipart upload.
+    pub(crate) fn abort_upload(&self, id: &str, bucket: &str, key: &str) -> Result<(), SandboxRequestError> {
+        self.find_upload(id, bucket, key)?;
+        let mut locked = self.lock_state();
+        if !locked.state.uploads.contains_key(id) {
+            return Err(SandboxRequestError::NoSuchUpload);
+        }
+        self.commit(&mut locked, vec![StateChange::DropUpload { id: id.into() }])
     }
 }
 
@@ -388,12 +514,6 @@ fn new_version_id(versioning: VersioningStatus) -> (Option<Box<str>>, Option<Str
             (Some(id.clone()), Some(id.into()))
         }
     }
-}
-
-/// Returns 32 random letters, digits, dots, and underscores, as AWS does. The ID has no meaning.
-pub(super) fn random_id() -> Box<str> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._";
-    (0..32).map(|_| char::from(ALPHABET[usize::from(fastrand::u8(..64))])).collect::<String>().into()
 }
 
 fn seeded_state(

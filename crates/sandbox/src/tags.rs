@@ -14,20 +14,20 @@ const MAX_KEY_CHARS: usize = 128;
 const MAX_VALUE_CHARS: usize = 256;
 
 /// Keys and values.
-pub(super) type TagList = Vec<(Box<str>, Box<str>)>;
+pub(crate) type TagList = Vec<(Box<str>, Box<str>)>;
 
 /// The tags of one object. Objects with equal tags share one list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct SharedTags(Option<Arc<TagList>>);
+pub(crate) struct SharedTags(Option<Arc<TagList>>);
 
 impl SharedTags {
     /// Returns the tags as keys and values, ordered by key.
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.as_deref().map_or(&[][..], Vec::as_slice).iter().map(|(key, value)| (&**key, &**value))
     }
 
     /// Returns the number of tags.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |tags| tags.len())
     }
 }
@@ -43,7 +43,7 @@ impl FromIterator<(Box<str>, Box<str>)> for SharedTags {
 
 /// Each distinct tag set that is in use, once.
 #[derive(Debug, Default)]
-pub(super) struct TagPool {
+pub(crate) struct TagPool {
     sets: HashSet<Arc<TagList>>,
     /// The number of sets at which unused ones are removed.
     sweep_at: usize,
@@ -51,7 +51,7 @@ pub(super) struct TagPool {
 
 impl TagPool {
     /// Returns the shared copy of these tags.
-    pub(super) fn share(&mut self, tags: SharedTags) -> SharedTags {
+    pub(crate) fn share(&mut self, tags: SharedTags) -> SharedTags {
         let Some(list) = tags.0 else { return SharedTags(None) };
         if let Some(known) = self.sets.get(&list) {
             return SharedTags(Some(Arc::clone(known)));
@@ -67,7 +67,7 @@ impl TagPool {
 
 /// What is wrong with a tag set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TagSetError {
+pub(crate) enum TagSetError {
     /// There are more than ten tags.
     TooMany,
     /// Two tags have the same key.
@@ -84,7 +84,7 @@ pub(super) enum TagSetError {
 
 impl TagSetError {
     /// Returns a message for people.
-    pub(super) fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         match self {
             Self::TooMany => "Object tags cannot be greater than 10",
             Self::Duplicate => "Cannot provide multiple Tags with the same key",
@@ -97,7 +97,7 @@ impl TagSetError {
 }
 
 /// Checks tags against AWS's rules, in the order in which AWS reports violations.
-pub(super) fn check(tags: TagList) -> Result<SharedTags, TagSetError> {
+pub(crate) fn check(tags: TagList) -> Result<SharedTags, TagSetError> {
     check_with_reserved(tags, &["aws:"])
 }
 
@@ -124,7 +124,7 @@ fn check_with_reserved(tags: TagList, reserved: &[&str]) -> Result<SharedTags, T
 }
 
 /// Checks tags against OSS's rules. They are AWS's rules, but `@` is not allowed, and `aws:` is not reserved.
-pub(super) fn check_for_oss(tags: TagList) -> Result<SharedTags, TagSetError> {
+pub(crate) fn check_for_oss(tags: TagList) -> Result<SharedTags, TagSetError> {
     if tags.iter().any(|(key, _)| key.contains('@')) {
         return Err(TagSetError::InvalidKey);
     }
@@ -142,7 +142,7 @@ fn is_allowed(c: char) -> bool {
 
 /// Parses a URL-encoded list such as `a=b&c=d`, in which `+` is a space. The `x-amz-tagging` header and seed files use
 /// this format.
-pub(super) fn parse_query(text: &str) -> Result<TagList, TagSetError> {
+pub(crate) fn parse_query(text: &str) -> Result<TagList, TagSetError> {
     let decode = |part: &str| -> Result<Box<str>, TagSetError> {
         let spaced = part.replace('+', " ");
         let text = percent_decode_str(&spaced).decode_utf8().map_err(|_| TagSetError::InvalidEncoding)?;

@@ -16,7 +16,7 @@ use md5::{Digest as _, Md5};
 
 use super::error::OssError;
 use crate::blobs::{BlobReader, WrittenBlob};
-use crate::lookup::SandboxRequestError;
+use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
 
 /// The maximum size of a request's body: 5 GB. <https://www.alibabacloud.com/help/en/oss/developer-reference/putobject>

@@ -7,8 +7,8 @@ use super::document::{RequestElement, ResponseDocument};
 use super::error::OssError;
 use super::list::page_size;
 use super::request::{BAD_BUCKET, OssRequest};
-use crate::lookup::SandboxRequestError;
 use crate::model::{StoredAcl, UnixMillis, VersioningStatus};
+use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
 
 /// Formats a time as in `2026-03-04T00:00:00.000Z`.

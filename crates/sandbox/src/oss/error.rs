@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::{OssResponseBody, empty_response};
 use super::document::ResponseDocument;
-use crate::lookup::SandboxRequestError;
+use crate::state::SandboxRequestError;
 use crate::tags::TagSetError;
 
 pub(super) const VERSION_ID: HeaderName = HeaderName::from_static("x-oss-version-id");

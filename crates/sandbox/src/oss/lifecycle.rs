@@ -7,7 +7,7 @@ use super::body::{OssResponseBody, empty_response};
 use super::document::{RequestElement, ResponseDocument};
 use super::error::OssError;
 use super::request::OssRequest;
-use crate::bucket_settings::{LifecycleError, LifecycleRule, validate_rules};
+use crate::lifecycle::{LifecycleError, LifecycleRule, validate_rules};
 use crate::model::ObjectStorageClass;
 use crate::store::Sandbox;
 use crate::tags::{TagList, check_for_oss};

@@ -10,8 +10,8 @@ use super::error::OssError;
 use super::object::{NewObjectProperties, etag, upload_response, write_error, write_precondition};
 use super::request::{OssRequest, url_encode};
 use super::subresources::with_version;
-use crate::lookup::RequestedObject;
 use crate::model::{ETag, PendingUpload};
+use crate::state::RequestedObject;
 use crate::store::Sandbox;
 
 /// The maximum part number.

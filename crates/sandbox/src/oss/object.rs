@@ -12,9 +12,9 @@ use super::error::{DELETE_MARKER, OssError, VERSION_ID, set_header};
 use super::request::{OssRequest, url_encode};
 use super::subresources::with_version;
 use crate::blobs::WrittenBlob;
-use crate::lookup::{FoundObject, RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::model::{ETag, ObjectStorageClass, StoredAcl, StoredHeaders, UnixMillis};
 use crate::restore::{self, RestoreProgress};
+use crate::state::{FoundObject, RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{DeletedVersion, NewObject, Sandbox};
 use crate::tags::{self, SharedTags};
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::error::OssError;
-use crate::lookup::RequestedObject;
+use crate::state::RequestedObject;
 
 /// The maximum length of a key, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>

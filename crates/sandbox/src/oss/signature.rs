@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::OssError;
 use super::request::{OssRequest, url_encode};
-use crate::hex::hex;
+use crate::model::hex;
 
 /// The signature algorithm, at the start of the `Authorization` header.
 pub(super) const ALGORITHM: &str = "OSS4-HMAC-SHA256";

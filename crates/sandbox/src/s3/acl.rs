@@ -5,8 +5,8 @@ use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 use super::convert::{owner, parse_canned_acl, requested_version, with_version};
 use super::settings::check_acls_allowed;
 use super::write::reject_grant_headers;
-use crate::lookup::RequestedObject;
 use crate::model::StoredAcl;
+use crate::state::RequestedObject;
 use crate::store::Sandbox;
 
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";

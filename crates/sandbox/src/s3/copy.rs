@@ -6,8 +6,8 @@ use super::convert::{etag, parse_storage_class, stored_headers, to_s3_time};
 use super::settings::new_object_acl;
 use super::write::{header_tags, reject_grant_headers};
 use crate::blobs::WrittenBlob;
-use crate::lookup::{RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::model::{ETag, ObjectBlob};
+use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{NewObject, Sandbox};
 
 pub(super) fn copy_object(

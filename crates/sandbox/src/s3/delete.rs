@@ -3,7 +3,7 @@
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::convert::requested_version;
-use crate::lookup::RequestedObject;
+use crate::state::RequestedObject;
 use crate::store::Sandbox;
 
 /// The maximum number of keys in a request.

@@ -11,7 +11,7 @@ use s3s::{S3Result, TrailingHeaders, s3_error};
 
 use super::convert::set_header;
 use super::error::{content_mismatch, custom_error};
-use crate::hex::hex;
+use crate::model::hex;
 
 const CRC32: HeaderName = HeaderName::from_static("x-amz-checksum-crc32");
 const CRC32C: HeaderName = HeaderName::from_static("x-amz-checksum-crc32c");

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode, s3_error};
 
 use super::convert::{DELETE_MARKER, VERSION_ID, http_date, set_header};
-use crate::lookup::SandboxRequestError;
+use crate::state::SandboxRequestError;
 use crate::tags::TagSetError;
 
 /// The request has no signature, and the object is not public.

@@ -7,9 +7,9 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::convert::{add_stored_headers, etag, http_date, length, requested_version, response_class};
 use super::error::access_denied;
-use crate::lookup::{FoundObject, RequestedObject};
 use crate::model::UnixMillis;
 use crate::restore::{self, RestoreProgress};
+use crate::state::{FoundObject, RequestedObject};
 use crate::store::Sandbox;
 
 const TAG_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");

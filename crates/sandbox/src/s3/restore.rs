@@ -4,9 +4,9 @@ use http::StatusCode;
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::convert::{StatusOverride, invalid_argument, requested_version};
-use crate::lookup::RequestedObject;
 use crate::model::RetrievalTier;
 use crate::restore::{RestoreDialect, RestoreParameters};
+use crate::state::RequestedObject;
 use crate::store::{AcceptedRestoreKind, Sandbox};
 
 pub(super) fn restore_object(

@@ -5,7 +5,7 @@ use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::convert::parse_canned_acl;
 use super::error::{custom_error, tag_error};
-use crate::bucket_settings::{LifecycleError, LifecycleRule, validate_rules};
+use crate::lifecycle::{LifecycleError, LifecycleRule, validate_rules};
 use crate::model::{ObjectOwnership, ObjectStorageClass, StoredAcl};
 use crate::store::Sandbox;
 use crate::tags::{self, SharedTags};

@@ -4,7 +4,7 @@ use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::convert::requested_version;
 use super::error::tag_error;
-use crate::lookup::RequestedObject;
+use crate::state::RequestedObject;
 use crate::store::Sandbox;
 use crate::tags::{self, SharedTags};
 

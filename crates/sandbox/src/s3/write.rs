@@ -9,8 +9,8 @@ use super::digest::BodyDigests;
 use super::error::{content_mismatch, tag_header_error};
 use super::settings::new_object_acl;
 use crate::blobs::WrittenBlob;
-use crate::lookup::{SandboxRequestError, WritePrecondition};
 use crate::model::ETag;
+use crate::state::{SandboxRequestError, WritePrecondition};
 use crate::store::{NewObject, Sandbox};
 use crate::tags::{self, SharedTags};
 

@@ -1,9 +1,9 @@
-//! Every change survives encoding and decoding, and malformed bytes are rejected.
+//! Every change survives encoding and decoding, malformed bytes are rejected, and damage of a log is never guessed away.
 
 use super::*;
 
 /// Returns one change of every kind, with all optional fields present.
-pub(crate) fn one_of_each() -> Vec<StateChange> {
+fn one_of_each() -> Vec<StateChange> {
     let place = VersionRef { bucket: "b".into(), key: "k/é\n".into(), id: Some("v1".into()) };
     let tags: SharedTags = [("a".into(), "1".into())].into_iter().collect();
     let restore =
@@ -66,8 +66,8 @@ pub(crate) fn one_of_each() -> Vec<StateChange> {
 fn every_change_comes_back_as_it_was() {
     for change in one_of_each() {
         let mut bytes = Vec::new();
-        encode(&change, &mut bytes);
-        assert_eq!(decode(&bytes), Ok(change));
+        encode_change(&change, &mut bytes);
+        assert_eq!(decode_change(&bytes), Ok(change));
     }
 }
 
@@ -109,7 +109,7 @@ fn reads_records_of_earlier_formats() {
         let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
         let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
         let bytes: Vec<u8> = digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
-        assert_eq!(decode(&bytes), Ok(change));
+        assert_eq!(decode_change(&bytes), Ok(change));
     }
 }
 
@@ -117,14 +117,88 @@ fn reads_records_of_earlier_formats() {
 fn no_cut_and_no_flipped_bit_can_panic() {
     for change in one_of_each() {
         let mut bytes = Vec::new();
-        encode(&change, &mut bytes);
+        encode_change(&change, &mut bytes);
         for end in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..end]), Err(ChangeDecodeError), "cut at {end}");
+            assert_eq!(decode_change(&bytes[..end]), Err(ChangeDecodeError), "cut at {end}");
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let _ = decode(&flipped);
+            let _ = decode_change(&flipped);
         }
     }
+}
+
+fn written(changes: &[StateChange]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.log");
+    let mut log = StateLog::replace(&path, &SandboxState::default()).unwrap();
+    for change in changes {
+        log.append(std::slice::from_ref(change)).unwrap();
+    }
+    (dir, path)
+}
+
+/// Returns changes that leave something behind: a bucket with an object.
+fn some() -> Vec<StateChange> {
+    one_of_each().into_iter().take(7).collect()
+}
+
+fn state_of(path: &Path) -> Vec<StateChange> {
+    StateLog::open(path).unwrap_or_else(|error| panic!("{error:?}")).state.changes().collect()
+}
+
+#[test]
+fn keeps_appended_changes_after_reopening() {
+    let (_dir, path) = written(&some());
+    let replayed = StateLog::open(&path).unwrap();
+    assert_eq!(replayed.records, 7);
+    let mut log = replayed.log;
+    log.append(&one_of_each()[8..9]).unwrap();
+    drop(log);
+    let state = StateLog::open(&path).unwrap().state;
+    assert_eq!(state.uploads.len(), 1);
+    assert_eq!(state.buckets["b"].keys.len(), 2);
+}
+
+#[test]
+fn a_torn_last_record_is_cut_off_wherever_it_tore() {
+    let (_dir, path) = written(&some());
+    let whole = fs::read(&path).unwrap();
+    let (_shorter_dir, shorter) = written(&some()[..6]);
+    let keep = fs::read(&shorter).unwrap().len();
+    let expected = state_of(&shorter);
+    for length in keep..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert_eq!(state_of(&path), expected, "torn at {length}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), keep as u64);
+    }
+    let mut last_byte_lost = whole.clone();
+    *last_byte_lost.last_mut().unwrap() ^= 1;
+    fs::write(&path, &last_byte_lost).unwrap();
+    assert_eq!(state_of(&path), expected);
+}
+
+#[test]
+fn damage_before_the_end_is_an_error_and_never_a_guess() {
+    let (_dir, path) = written(&some());
+    let whole = fs::read(&path).unwrap();
+    let (_shorter_dir, shorter) = written(&some()[..6]);
+    let last = fs::read(&shorter).unwrap().len();
+    for at in 0..last {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(StateLog::open(&path), Err(StateLogError::Damaged { .. })), "byte {at}");
+    }
+}
+
+#[test]
+fn a_replaced_log_holds_the_state_and_nothing_else() {
+    let (_dir, path) = written(&some());
+    let before = StateLog::open(&path).unwrap();
+    let length = fs::metadata(&path).unwrap().len();
+    StateLog::replace(&path, &before.state).unwrap();
+    assert!(fs::metadata(&path).unwrap().len() < length);
+    assert_eq!(state_of(&path), before.state.changes().collect::<Vec<_>>());
 }

@@ -1,12 +1,8 @@
-//! Bucket settings other than versioning and the ACL. They are stored and returned. Only object ownership has an
-//! effect.
+//! Lifecycle rules of buckets, independent of the dialect. They are stored and returned, but have no effect.
 
 use std::collections::HashSet;
 
-use super::lookup::SandboxRequestError;
-use super::model::{ObjectOwnership, ObjectStorageClass};
-use super::state::StateChange;
-use super::store::{Sandbox, random_id};
+use super::model::{ObjectStorageClass, random_id};
 use super::tags::SharedTags;
 
 /// The maximum number of rules in a lifecycle, at both AWS and OSS.
@@ -16,22 +12,22 @@ const MAX_ID: usize = 255;
 
 /// A lifecycle rule, independent of the dialect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LifecycleRule {
+pub(crate) struct LifecycleRule {
     /// Generated if the request has none.
-    pub(super) id: Box<str>,
-    pub(super) enabled: bool,
-    pub(super) prefix: Box<str>,
+    pub(crate) id: Box<str>,
+    pub(crate) enabled: bool,
+    pub(crate) prefix: Box<str>,
     /// The rule applies to objects that have all of these tags.
-    pub(super) tags: SharedTags,
+    pub(crate) tags: SharedTags,
     /// The age in days after which objects are deleted.
-    pub(super) expiration_days: Option<u32>,
+    pub(crate) expiration_days: Option<u32>,
     /// The ages in days after which objects change to another storage class.
-    pub(super) transitions: Vec<(u32, ObjectStorageClass)>,
+    pub(crate) transitions: Vec<(u32, ObjectStorageClass)>,
 }
 
 /// What is wrong with a lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LifecycleError {
+pub(crate) enum LifecycleError {
     /// The lifecycle has no rules, or too many.
     RuleCount,
     /// An ID is too long, or two rules have the same ID.
@@ -44,7 +40,7 @@ pub(super) enum LifecycleError {
 
 impl LifecycleError {
     /// Returns a message for people.
-    pub(super) fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         match self {
             Self::RuleCount => "A lifecycle must have 1 to 1000 rules",
             Self::InvalidId => "A rule's ID must be unique and have at most 255 characters",
@@ -55,7 +51,7 @@ impl LifecycleError {
 }
 
 /// Checks rules, and generates the IDs of those that have none.
-pub(super) fn validate_rules(mut rules: Vec<LifecycleRule>) -> Result<Vec<LifecycleRule>, LifecycleError> {
+pub(crate) fn validate_rules(mut rules: Vec<LifecycleRule>) -> Result<Vec<LifecycleRule>, LifecycleError> {
     if rules.is_empty() || rules.len() > MAX_RULES {
         return Err(LifecycleError::RuleCount);
     }
@@ -75,21 +71,6 @@ pub(super) fn validate_rules(mut rules: Vec<LifecycleRule>) -> Result<Vec<Lifecy
         }
     }
     Ok(rules)
-}
-
-impl Sandbox {
-    /// Replaces the lifecycle of a bucket. An empty list removes it.
-    pub(super) fn set_lifecycle(&self, name: &str, rules: Vec<LifecycleRule>) -> Result<(), SandboxRequestError> {
-        let mut vault = self.lock_state();
-        vault.state().bucket(name)?;
-        self.commit(&mut vault, vec![StateChange::SetLifecycle { bucket: name.into(), rules }])
-    }
-
-    pub(super) fn set_ownership(&self, name: &str, ownership: ObjectOwnership) -> Result<(), SandboxRequestError> {
-        let mut vault = self.lock_state();
-        vault.state().bucket(name)?;
-        self.commit(&mut vault, vec![StateChange::SetOwnership { bucket: name.into(), ownership }])
-    }
 }
 
 #[cfg(test)]
