@@ -1,23 +1,20 @@
-//! Conversions that several operations share: headers, times, and names of S3.
+//! What the operations share: errors as AWS returns them, and conversions of headers, times, and names.
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use percent_encoding::percent_encode;
-use s3s::{S3Error, S3Response, S3Result, dto, s3_error};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use s3s::{S3Error, S3ErrorCode, S3Response, S3Result, dto, s3_error};
 
-use super::error::custom_error;
-use crate::model::{ETag, ObjectStorageClass, StoredAcl, StoredHeaders, UnixMillis};
+use crate::model::{ETag, ObjectOwnership, StoredAcl, UnixMillis};
+use crate::state::SandboxRequestError;
+use crate::store::Sandbox;
+use crate::tags::TagSetError;
 
-pub(super) const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
-pub(super) const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
+const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
+const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
 
 /// AWS returns an owner for every object. Here there is only one.
 const OWNER_ID: &str = "5a6d7b0c53a4d0b0a3f4e7a2c1d98f6e5b4a39281706f5e4d3c2b1a09f8e7d6c";
-
-/// Overrides the status code of a response. s3s cannot express this, so the server applies it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StatusOverride(pub(crate) StatusCode);
 
 /// Returns the only owner.
 pub(super) fn owner() -> dto::Owner {
@@ -60,21 +57,6 @@ pub(super) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
     response
 }
 
-/// Returns the requested version ID. Rejects an empty `versionId=`.
-pub(super) fn requested_version(asked: Option<&String>) -> S3Result<Option<&str>> {
-    match asked.map(String::as_str) {
-        Some("") => Err(s3_error!(InvalidArgument, "Version id cannot be the empty string")),
-        version => Ok(version),
-    }
-}
-
-/// Parses a storage class. The default is the standard one.
-pub(super) fn parse_storage_class(asked: Option<&dto::StorageClass>) -> S3Result<ObjectStorageClass> {
-    let Some(asked) = asked else { return Ok(ObjectStorageClass::Standard) };
-    ObjectStorageClass::parse(asked.as_str())
-        .ok_or_else(|| s3_error!(InvalidStorageClass, "The storage class you specified is not valid"))
-}
-
 /// Parses a canned ACL. The default is `private`.
 pub(super) fn parse_canned_acl(asked: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
     match asked.map(dto::ObjectCannedACL::as_str) {
@@ -88,99 +70,24 @@ pub(super) fn parse_canned_acl(asked: Option<&dto::ObjectCannedACL>) -> S3Result
     }
 }
 
-/// Returns the storage class for HEAD and GET responses, which omit the standard one.
-pub(super) fn response_class(class: ObjectStorageClass) -> Option<dto::StorageClass> {
-    (class != ObjectStorageClass::Standard).then(|| dto::StorageClass::from_static(class.as_str()))
-}
-
-/// The headers that AWS stores with an object and returns.
-const STORED_HEADERS: [HeaderName; 6] = [
-    header::CONTENT_TYPE,
-    header::CACHE_CONTROL,
-    header::CONTENT_DISPOSITION,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LANGUAGE,
-    header::EXPIRES,
-];
-const METADATA: &str = "x-amz-meta-";
-/// The maximum size of user metadata in bytes, including the names.
-const MAX_METADATA: usize = 2048;
-
-/// Returns the headers of a request that are stored with the object.
-pub(super) fn stored_headers(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
-    let mut kept = Vec::new();
-    let mut metadata = 0;
-    for (name, value) in headers {
-        let user = name.as_str().strip_prefix(METADATA);
-        if user.is_none() && !STORED_HEADERS.contains(name) {
-            continue;
+/// Returns an error if the bucket's owner owns all objects, so that the bucket allows no ACLs.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
+pub(super) fn check_acls_allowed(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
+    match sandbox.with_bucket(bucket, |bucket| bucket.ownership)? {
+        ObjectOwnership::Enforced => {
+            let message = "The bucket does not allow ACLs";
+            Err(custom_error("AccessControlListNotSupported", StatusCode::BAD_REQUEST, message))
         }
-        let mut value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        if let Some(user) = user {
-            metadata += user.len() + value.len();
-        }
-        if name == header::CONTENT_ENCODING {
-            // `aws-chunked` describes the transfer, not the object.
-            let codings: Vec<&str> =
-                value.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
-            value = codings.join(",");
-        }
-        if !value.is_empty() {
-            kept.push((name.as_str().into(), value.into()));
-        }
-    }
-    if metadata > MAX_METADATA {
-        return Err(custom_error(
-            "MetadataTooLarge",
-            StatusCode::BAD_REQUEST,
-            "Your metadata headers exceed the maximum allowed metadata size",
-        ));
-    }
-    Ok((!kept.is_empty()).then(|| Box::new(StoredHeaders(kept))))
-}
-
-/// Adds the headers that [`kept`] returned to a response.
-pub(super) fn add_stored_headers(kept: Option<&StoredHeaders>, headers: &mut HeaderMap) {
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
-    for (name, value) in kept.into_iter().flat_map(|kept| &kept.0) {
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-            set_header(headers, name, value);
-        }
+        ObjectOwnership::NotSet | ObjectOwnership::Writer | ObjectOwnership::Preferred => Ok(()),
     }
 }
 
-/// How a listing writes keys: unchanged, or URL-encoded as AWS does it, with `/` and `*` unchanged and a space as `+`.
-#[derive(Clone, Copy)]
-pub(super) struct KeyEncoding {
-    url: bool,
-}
-
-impl KeyEncoding {
-    /// Parses `encoding-type`.
-    pub(super) fn parse(asked: Option<&dto::EncodingType>) -> S3Result<Self> {
-        match asked.map(dto::EncodingType::as_str) {
-            None => Ok(Self { url: false }),
-            Some("url") => Ok(Self { url: true }),
-            Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
-        }
+/// Rejects the headers that name grantees. Only canned ACLs are supported.
+pub(super) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
+    if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
+        return Err(s3_error!(NotImplemented, "The sandbox supports only canned ACLs, not x-amz-grant headers"));
     }
-
-    /// Encodes a key, a prefix, a delimiter, or a marker.
-    pub(super) fn encode(self, text: &str) -> String {
-        const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-            .remove(b'-')
-            .remove(b'.')
-            .remove(b'_')
-            .remove(b'/')
-            .remove(b'*')
-            .remove(b' ');
-        if self.url { percent_encode(text.as_bytes(), ENCODED).to_string().replace(' ', "+") } else { text.to_owned() }
-    }
-
-    /// Encodes an optional text.
-    pub(super) fn encode_optional(self, text: Option<&str>) -> Option<String> {
-        text.map(|text| self.encode(text))
-    }
+    Ok(())
 }
 
 /// Creates an `InvalidArgument` error.
@@ -188,16 +95,101 @@ pub(super) fn invalid_argument(message: &'static str) -> S3Error {
     s3_error!(InvalidArgument, "{message}")
 }
 
+/// The request has no signature, and the object is not public.
+pub(super) fn access_denied() -> S3Error {
+    s3_error!(AccessDenied, "Access Denied")
+}
+
+/// Creates an error whose code s3s does not define.
+pub(super) fn custom_error(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
+    error.set_status_code(status);
+    error
+}
+
+/// Converts an error in tags that were sent as XML.
+pub(super) fn tag_error(fault: TagSetError) -> S3Error {
+    match fault {
+        TagSetError::TooMany => custom_error("BadRequest", StatusCode::BAD_REQUEST, fault.message()),
+        _ => s3_error!(InvalidTag, "{}", fault.message()),
+    }
+}
+
+impl From<SandboxRequestError> for S3Error {
+    fn from(refusal: SandboxRequestError) -> Self {
+        match refusal {
+            SandboxRequestError::NoSuchBucket => s3_error!(NoSuchBucket, "The specified bucket does not exist"),
+            SandboxRequestError::NoSuchKey => s3_error!(NoSuchKey, "The specified key does not exist."),
+            SandboxRequestError::NoSuchVersion => s3_error!(NoSuchVersion, "The specified version does not exist."),
+            SandboxRequestError::CurrentIsDeleteMarker { id } => {
+                let mut error = s3_error!(NoSuchKey, "The specified key does not exist.");
+                error.set_headers(marker_headers(&id));
+                error
+            }
+            SandboxRequestError::IsDeleteMarker { id, modified } => {
+                let mut error =
+                    s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.");
+                let mut headers = marker_headers(&id);
+                headers.insert(http::header::ALLOW, HeaderValue::from_static("DELETE"));
+                set_header(&mut headers, http::header::LAST_MODIFIED, &http_date(modified));
+                error.set_headers(headers);
+                error
+            }
+            SandboxRequestError::BucketExists => s3_error!(
+                BucketAlreadyOwnedByYou,
+                "Your previous request to create the named bucket succeeded and you already own it."
+            ),
+            SandboxRequestError::BucketNotEmpty => {
+                s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty")
+            }
+            SandboxRequestError::Archived => {
+                s3_error!(InvalidObjectState, "The operation is not valid for the object's storage class")
+            }
+            SandboxRequestError::NotArchived => {
+                s3_error!(InvalidObjectState, "Restore is not allowed for the object's current storage class")
+            }
+            SandboxRequestError::RestoreOngoing => {
+                s3_error!(RestoreAlreadyInProgress, "Object restore is already in progress")
+            }
+            SandboxRequestError::DaysOutOfRange
+            | SandboxRequestError::TierNotAllowed
+            | SandboxRequestError::NoSuchTier => {
+                s3_error!(InvalidArgument, "Retrieval option is not supported by this storage class")
+            }
+            SandboxRequestError::PreconditionFailed => {
+                s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
+            }
+            SandboxRequestError::NoSuchUpload => s3_error!(
+                NoSuchUpload,
+                "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted \
+                 or completed."
+            ),
+            SandboxRequestError::InvalidPart => s3_error!(
+                InvalidPart,
+                "One or more of the specified parts could not be found. The part may not have been uploaded, or the \
+                 specified entity tag may not match the part's entity tag."
+            ),
+            SandboxRequestError::PartTooSmall => {
+                s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size")
+            }
+            SandboxRequestError::Storage(error) => {
+                let message = format!("The sandbox cannot read or write its files: {error}");
+                s3_error!(error, InternalError, "{message}")
+            }
+        }
+    }
+}
+
+fn marker_headers(id: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(DELETE_MARKER, HeaderValue::from_static("true"));
+    set_header(&mut headers, VERSION_ID, id);
+    headers
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn listings_are_encoded_as_aws_does_it() {
-        let url = KeyEncoding { url: true };
-        assert_eq!(url.encode("a+b c/d%2F~*é\n\u{1}'\","), "a%2Bb+c/d%252F%7E*%C3%A9%0A%01%27%22%2C");
-        assert_eq!(KeyEncoding { url: false }.encode("a+b c"), "a+b c");
-    }
 
     #[test]
     fn times_survive_the_far_past_and_future() {

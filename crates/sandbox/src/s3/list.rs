@@ -1,8 +1,9 @@
 //! The three listings: `ListObjects`, `ListObjectsV2`, and `ListObjectVersions`.
 
-use s3s::{S3Request, S3Response, S3Result, dto};
+use percent_encoding::percent_encode;
+use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::convert::{KeyEncoding, etag, invalid_argument, length, owner, to_s3_time};
+use super::convert::{etag, invalid_argument, length, owner, to_s3_time};
 use crate::listing::{self, KeyOrPrefix, ListingQuery, ListingStart, VersionOrPrefix};
 use crate::model::{StoredObject, StoredVersion};
 use crate::state::StoredBucket;
@@ -79,6 +80,40 @@ pub(super) fn list_objects(
         ..Default::default()
     };
     Ok(S3Response::new(output))
+}
+
+/// How a listing writes keys: unchanged, or URL-encoded as AWS does it, with `/` and `*` unchanged and a space as `+`.
+#[derive(Clone, Copy)]
+struct KeyEncoding {
+    url: bool,
+}
+
+impl KeyEncoding {
+    /// Parses `encoding-type`.
+    fn parse(asked: Option<&dto::EncodingType>) -> S3Result<Self> {
+        match asked.map(dto::EncodingType::as_str) {
+            None => Ok(Self { url: false }),
+            Some("url") => Ok(Self { url: true }),
+            Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
+        }
+    }
+
+    /// Encodes a key, a prefix, a delimiter, or a marker.
+    fn encode(self, text: &str) -> String {
+        const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+            .remove(b'-')
+            .remove(b'.')
+            .remove(b'_')
+            .remove(b'/')
+            .remove(b'*')
+            .remove(b' ');
+        if self.url { percent_encode(text.as_bytes(), ENCODED).to_string().replace(' ', "+") } else { text.to_owned() }
+    }
+
+    /// Encodes an optional text.
+    fn encode_optional(self, text: Option<&str>) -> Option<String> {
+        text.map(|text| self.encode(text))
+    }
 }
 
 struct ObjectListing {
@@ -225,4 +260,16 @@ fn page_limit(asked: Option<i32>) -> S3Result<usize> {
 fn parse_token(token: &str) -> S3Result<String> {
     listing::parse_continuation_token(token)
         .ok_or_else(|| invalid_argument("The continuation token provided is incorrect"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings_are_encoded_as_aws_does_it() {
+        let url = KeyEncoding { url: true };
+        assert_eq!(url.encode("a+b c/d%2F~*é\n\u{1}'\","), "a%2Bb+c/d%252F%7E*%C3%A9%0A%01%27%22%2C");
+        assert_eq!(KeyEncoding { url: false }.encode("a+b c"), "a+b c");
+    }
 }

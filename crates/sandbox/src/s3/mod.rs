@@ -1,21 +1,18 @@
 //! The S3 dialect. Signatures, routes, and XML are handled by the `s3s` crate.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `bucket`, `list`, `object`, `upload` | the operations |
+//! | `body` | bodies of requests and their digests |
+//! | `convert` | errors, and conversions that the operations share |
 
-mod acl;
+mod body;
 #[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "every operation has the same shape")]
 mod bucket;
 mod convert;
-mod copy;
-mod delete;
-mod digest;
-mod error;
 mod list;
-mod multipart;
-mod read;
-mod restore;
-#[expect(clippy::needless_pass_by_value, reason = "every operation has the same shape")]
-mod settings;
-mod tagging;
-mod write;
+mod object;
+mod upload;
 
 use async_trait::async_trait;
 use s3s::access::{S3Access, S3AccessContext};
@@ -26,11 +23,11 @@ use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::store::Sandbox;
 
-pub(super) use convert::StatusOverride;
-pub(super) use digest::{check_document, document_length_limit};
+pub(crate) use body::{check_document, document_length_limit};
+pub(crate) use object::StatusOverride;
 
 /// Creates the service that answers S3 requests.
-pub(super) fn service(sandbox: Sandbox) -> S3Service {
+pub(crate) fn service(sandbox: Sandbox) -> S3Service {
     let options = sandbox.options();
     let auth = SingleKeyAuth {
         access_key: options.access_key.clone(),
@@ -67,7 +64,7 @@ impl S3Access for SignedOrPublicAccess {
         if cx.credentials().is_some() || matches!(cx.s3_op().name(), "GetObject" | "HeadObject") {
             Ok(())
         } else {
-            Err(error::access_denied())
+            Err(convert::access_denied())
         }
     }
 }
@@ -102,8 +99,8 @@ macro_rules! operations {
 
 operations! {
     async {
-        write::put_object(PutObjectInput) -> PutObjectOutput;
-        multipart::upload_part(UploadPartInput) -> UploadPartOutput;
+        upload::put_object(PutObjectInput) -> PutObjectOutput;
+        upload::upload_part(UploadPartInput) -> UploadPartOutput;
     }
     bucket::create_bucket(CreateBucketInput) -> CreateBucketOutput;
     bucket::delete_bucket(DeleteBucketInput) -> DeleteBucketOutput;
@@ -112,31 +109,31 @@ operations! {
     bucket::get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput;
     bucket::get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput;
     bucket::put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput;
-    settings::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) ->
+    bucket::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) ->
         GetBucketLifecycleConfigurationOutput;
-    settings::put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) ->
+    bucket::put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) ->
         PutBucketLifecycleConfigurationOutput;
-    settings::delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput;
-    settings::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
-    settings::put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput;
-    settings::delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) ->
+    bucket::delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput;
+    bucket::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
+    bucket::put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput;
+    bucket::delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) ->
         DeleteBucketOwnershipControlsOutput;
-    copy::copy_object(CopyObjectInput) -> CopyObjectOutput;
-    read::get_object(GetObjectInput) -> GetObjectOutput;
-    read::head_object(HeadObjectInput) -> HeadObjectOutput;
-    delete::delete_object(DeleteObjectInput) -> DeleteObjectOutput;
-    delete::delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
+    upload::copy_object(CopyObjectInput) -> CopyObjectOutput;
+    object::get_object(GetObjectInput) -> GetObjectOutput;
+    object::head_object(HeadObjectInput) -> HeadObjectOutput;
+    object::delete_object(DeleteObjectInput) -> DeleteObjectOutput;
+    object::delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
     list::list_objects(ListObjectsInput) -> ListObjectsOutput;
     list::list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output;
     list::list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput;
-    tagging::get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput;
-    tagging::put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput;
-    tagging::delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput;
-    acl::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
-    acl::put_object_acl(PutObjectAclInput) -> PutObjectAclOutput;
-    restore::restore_object(RestoreObjectInput) -> RestoreObjectOutput;
-    multipart::create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput;
-    multipart::complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput;
-    multipart::abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput;
-    multipart::list_parts(ListPartsInput) -> ListPartsOutput;
+    object::get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput;
+    object::put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput;
+    object::delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput;
+    object::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
+    object::put_object_acl(PutObjectAclInput) -> PutObjectAclOutput;
+    object::restore_object(RestoreObjectInput) -> RestoreObjectOutput;
+    upload::create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput;
+    upload::complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput;
+    upload::abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput;
+    upload::list_parts(ListPartsInput) -> ListPartsOutput;
 }

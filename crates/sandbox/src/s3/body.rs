@@ -1,18 +1,26 @@
-//! Digests of request bodies. Every digest that a client sends is checked.
+//! Bodies of requests. Every digest that a client sends is checked.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use md5::{Digest, Md5};
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
-use s3s::{S3Result, TrailingHeaders, s3_error};
+use s3s::{S3Error, S3Result, TrailingHeaders, dto, s3_error};
 
-use super::convert::set_header;
-use super::error::{content_mismatch, custom_error};
+use super::convert::{custom_error, set_header};
+use crate::blobs::WrittenBlob;
 use crate::model::hex;
+use crate::state::SandboxRequestError;
+use crate::store::Sandbox;
 
+/// The maximum size of a request's body: 5 GiB.
+const MAX_PUT: u64 = 5 << 30;
+
+/// The maximum length of a document, in bytes. s3s accepts no longer ones.
+const MAX_DOCUMENT: usize = 20 << 20;
 const CRC32: HeaderName = HeaderName::from_static("x-amz-checksum-crc32");
 const CRC32C: HeaderName = HeaderName::from_static("x-amz-checksum-crc32c");
 const CRC64NVME: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
@@ -20,14 +28,14 @@ const SHA1: HeaderName = HeaderName::from_static("x-amz-checksum-sha1");
 const SHA256: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 
 /// The digests of a body that is being received.
-pub(super) struct BodyDigests {
+struct BodyDigests {
     md5: Option<[u8; 16]>,
     hasher: ChecksumHasher,
 }
 
 impl BodyDigests {
     /// Returns the digests that a request announces in its headers, or as trailers.
-    pub(super) fn from_headers(headers: &HeaderMap) -> S3Result<Self> {
+    fn from_headers(headers: &HeaderMap) -> S3Result<Self> {
         let md5 = headers.get("content-md5").map(|md5| {
             let digest = STANDARD.decode(md5).ok().and_then(|digest| <[u8; 16]>::try_from(digest).ok());
             digest.ok_or_else(|| s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid."))
@@ -48,18 +56,13 @@ impl BodyDigests {
     }
 
     /// Adds bytes to the digests.
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
     }
 
     /// Compares the digests with those of the request. `md5` is the MD5 of the whole body. Returns the checksums as
     /// response headers.
-    pub(super) fn verify(
-        self,
-        md5: [u8; 16],
-        headers: &HeaderMap,
-        trailers: Option<&TrailingHeaders>,
-    ) -> S3Result<HeaderMap> {
+    fn verify(self, md5: [u8; 16], headers: &HeaderMap, trailers: Option<&TrailingHeaders>) -> S3Result<HeaderMap> {
         if self.md5.is_some_and(|promised| promised != md5) {
             return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
         }
@@ -86,8 +89,40 @@ impl BodyDigests {
     }
 }
 
-/// The maximum length of a document, in bytes. s3s accepts no longer ones.
-const MAX_DOCUMENT: usize = 20 << 20;
+/// Receives a body and checks it against every digest in the headers and trailers. Returns the checksums as response
+/// headers, as AWS does.
+pub(super) async fn receive_body(
+    sandbox: &Sandbox,
+    body: Option<dto::StreamingBlob>,
+    length: Option<i64>,
+    headers: &HeaderMap,
+    trailers: Option<TrailingHeaders>,
+) -> S3Result<(WrittenBlob, HeaderMap)> {
+    let mut digests = BodyDigests::from_headers(headers)?;
+    let mut writer = sandbox.blob_writer();
+    if let Some(mut body) = body {
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| incomplete_body(&error.to_string()))?;
+            digests.update(&chunk);
+            writer.write(&chunk).map_err(SandboxRequestError::Storage)?;
+            if writer.size() > MAX_PUT {
+                return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
+            }
+        }
+    }
+    if length.is_some_and(|length| u64::try_from(length) != Ok(writer.size())) {
+        return Err(s3_error!(
+            IncompleteBody,
+            "You did not provide the number of bytes specified by the Content-Length HTTP header"
+        ));
+    }
+    let arrived = writer.finish();
+    let checksums = digests.verify(arrived.md5, headers, trailers.as_ref());
+    if checksums.is_err() {
+        sandbox.discard_blob(&arrived.body);
+    }
+    Ok((arrived, checksums?))
+}
 
 /// Returns the maximum length of a request's XML document in bytes, or `None` if the request has none. The caller
 /// passes the document to [`check_document`], because s3s parses documents without checking their digests.
@@ -125,6 +160,24 @@ pub(crate) fn check_document(headers: &HeaderMap, document: &[u8]) -> S3Result<(
     let mut digests = BodyDigests::from_headers(headers)?;
     digests.update(document);
     digests.verify(Md5::digest(document).into(), headers, None).map(|_| ())
+}
+
+/// The body is not the announced one. s3s compares it with its signed digest, and reports a mismatch only in the text
+/// of the error.
+fn incomplete_body(why: &str) -> S3Error {
+    if why.contains("Sha256Mismatch") {
+        return content_mismatch();
+    }
+    s3_error!(IncompleteBody, "The body does not match its headers: {why}")
+}
+
+/// The body does not match its signed digest.
+fn content_mismatch() -> S3Error {
+    custom_error(
+        "XAmzContentSHA256Mismatch",
+        StatusCode::BAD_REQUEST,
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    )
 }
 
 #[cfg(test)]

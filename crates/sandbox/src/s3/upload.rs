@@ -1,0 +1,334 @@
+//! Writing objects: PUT requests, copies, and multipart uploads.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
+
+use super::body::receive_body;
+use super::convert::{
+    check_acls_allowed, custom_error, etag, invalid_argument, length, owner, parse_canned_acl, reject_grant_headers,
+    tag_error, to_s3_time,
+};
+use crate::blobs::WrittenBlob;
+use crate::model::{ETag, ObjectBlob, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders};
+use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
+use crate::store::{NewObject, Sandbox};
+use crate::tags::{self, SharedTags, TagSetError};
+
+/// The maximum part number.
+const MAX_PART: i32 = 10_000;
+
+/// The minimum size of every part but the last, in bytes.
+const MIN_PART: u64 = 5 << 20;
+
+/// The maximum number of parts on a page.
+const MAX_LISTED: usize = 1000;
+
+/// The headers that AWS stores with an object and returns.
+const STORED_HEADERS: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::EXPIRES,
+];
+
+const METADATA: &str = "x-amz-meta-";
+
+/// The maximum size of user metadata in bytes, including the names.
+const MAX_METADATA: usize = 2048;
+
+pub(super) async fn put_object(
+    sandbox: &Sandbox,
+    request: S3Request<dto::PutObjectInput>,
+) -> S3Result<S3Response<dto::PutObjectOutput>> {
+    let S3Request { input, headers, trailing_headers, .. } = request;
+    // Everything that can be rejected is rejected before the body is received.
+    sandbox.with_bucket(&input.bucket, |_| ())?;
+    reject_grant_headers(&headers)?;
+    let (class, acl) = (
+        parse_storage_class(input.storage_class.as_ref())?,
+        new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
+    );
+    let tags = header_tags(input.tagging.as_deref())?;
+    let condition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let stored = stored_headers(&headers)?;
+    let (WrittenBlob { body, size, md5 }, checksums) =
+        receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
+    let tag = ETag { md5, parts: 0 };
+    let new = NewObject { size, etag: tag, class, acl, tags, headers: stored, body };
+    let version_id = sandbox.put_object(&input.bucket, &input.key, new, &condition)?;
+    let output = dto::PutObjectOutput { e_tag: Some(etag(tag)), version_id, ..Default::default() };
+    let mut response = S3Response::new(output);
+    response.headers = checksums;
+    Ok(response)
+}
+
+pub(super) fn copy_object(
+    sandbox: &Sandbox,
+    request: S3Request<dto::CopyObjectInput>,
+) -> S3Result<S3Response<dto::CopyObjectOutput>> {
+    let S3Request { input, headers, .. } = request;
+    let dto::CopySource::Bucket { bucket, key, version_id } = &input.copy_source else {
+        return Err(s3_error!(NotImplemented, "The sandbox can copy only from buckets"));
+    };
+    reject_grant_headers(&headers)?;
+    let source = RequestedObject { bucket, key, version: version_id.as_deref() };
+    let (class, acl) = (
+        parse_storage_class(input.storage_class.as_ref())?,
+        new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
+    );
+    let replaces = |directive: Option<&str>| match directive {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(_) => Err(s3_error!(InvalidArgument, "Unknown metadata or tagging directive")),
+    };
+    let new_headers = replaces(input.metadata_directive.as_ref().map(dto::MetadataDirective::as_str))?;
+    let new_tags = replaces(input.tagging_directive.as_ref().map(dto::TaggingDirective::as_str))?;
+    let (seen, _, reader) = sandbox.read_object(source, |seen| {
+        if let Some(dto::ETagCondition::ETag(wanted)) = &input.copy_source_if_match
+            && wanted.value() != seen.object.etag.to_string()
+        {
+            return Err(SandboxRequestError::PreconditionFailed);
+        }
+        Ok(0..seen.object.size)
+    })?;
+    let object = seen.object;
+    let tags = if new_tags { header_tags(input.tagging.as_deref())? } else { object.tags };
+    let headers = if new_headers { stored_headers(&headers)? } else { object.headers };
+    // An object without content is copied without content, because its size may be terabytes.
+    let (arrived, tag) = if object.body == ObjectBlob::Zeros {
+        (WrittenBlob { body: ObjectBlob::Zeros, size: object.size, md5: object.etag.md5 }, object.etag)
+    } else {
+        let mut writer = sandbox.blob_writer();
+        for chunk in reader {
+            writer.write(&chunk.map_err(SandboxRequestError::Storage)?).map_err(SandboxRequestError::Storage)?;
+        }
+        let arrived = writer.finish();
+        let tag = ETag { md5: arrived.md5, parts: 0 };
+        (arrived, tag)
+    };
+    let WrittenBlob { body, size, .. } = arrived;
+    let new = NewObject { size, etag: tag, class, acl, tags, headers, body };
+    let version_id = sandbox.put_object(&input.bucket, &input.key, new, &WritePrecondition::Always)?;
+    let result = dto::CopyObjectResult {
+        e_tag: Some(etag(tag)),
+        last_modified: Some(to_s3_time(sandbox.now())),
+        ..Default::default()
+    };
+    Ok(S3Response::new(dto::CopyObjectOutput {
+        copy_object_result: Some(result),
+        copy_source_version_id: seen.id,
+        version_id,
+        ..Default::default()
+    }))
+}
+
+pub(super) fn create_multipart_upload(
+    sandbox: &Sandbox,
+    request: S3Request<dto::CreateMultipartUploadInput>,
+) -> S3Result<S3Response<dto::CreateMultipartUploadOutput>> {
+    let S3Request { input, headers, .. } = request;
+    reject_grant_headers(&headers)?;
+    let upload = PendingUpload {
+        bucket: input.bucket.as_str().into(),
+        key: input.key.as_str().into(),
+        initiated: sandbox.now(),
+        class: parse_storage_class(input.storage_class.as_ref())?,
+        acl: new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
+        tags: header_tags(input.tagging.as_deref())?,
+        headers: stored_headers(&headers)?,
+        parts: BTreeMap::new(),
+    };
+    let upload_id = sandbox.create_upload(upload)?;
+    Ok(S3Response::new(dto::CreateMultipartUploadOutput {
+        bucket: Some(input.bucket),
+        key: Some(input.key),
+        upload_id: Some(upload_id),
+        ..Default::default()
+    }))
+}
+
+pub(super) async fn upload_part(
+    sandbox: &Sandbox,
+    request: S3Request<dto::UploadPartInput>,
+) -> S3Result<S3Response<dto::UploadPartOutput>> {
+    let S3Request { input, headers, trailing_headers, .. } = request;
+    let number = part_number(input.part_number)?;
+    sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
+    let (arrived, checksums) =
+        receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
+    let tag = ETag { md5: arrived.md5, parts: 0 };
+    sandbox.put_part(&input.upload_id, number, arrived)?;
+    let output = dto::UploadPartOutput { e_tag: Some(etag(tag)), ..Default::default() };
+    Ok(S3Response::with_headers(output, checksums))
+}
+
+fn part_number(number: i32) -> S3Result<u16> {
+    let number = u16::try_from(number).ok().filter(|number| (1..=MAX_PART).contains(&i32::from(*number)));
+    number.ok_or_else(|| invalid_argument("Part number must be an integer between 1 and 10000, inclusive"))
+}
+
+pub(super) fn complete_multipart_upload(
+    sandbox: &Sandbox,
+    request: S3Request<dto::CompleteMultipartUploadInput>,
+) -> S3Result<S3Response<dto::CompleteMultipartUploadOutput>> {
+    let input = request.input;
+    let condition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
+    let mut wanted: Vec<(u16, String)> = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (Some(number), Some(tag)) = (part.part_number, part.e_tag) else {
+            return Err(s3_error!(MalformedXML, "A part must have a number and an entity tag"));
+        };
+        let number = part_number(number)?;
+        if wanted.last().is_some_and(|(last, _)| *last >= number) {
+            return Err(s3_error!(
+                InvalidPartOrder,
+                "The list of parts was not in ascending order. Parts must be ordered by part number."
+            ));
+        }
+        wanted.push((number, tag.into_value()));
+    }
+    if wanted.is_empty() {
+        return Err(s3_error!(MalformedXML, "An upload must have at least one part"));
+    }
+    let (tag, version_id) =
+        sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &wanted, MIN_PART, &condition)?;
+    Ok(S3Response::new(dto::CompleteMultipartUploadOutput {
+        location: Some(format!("/{}/{}", input.bucket, input.key)),
+        bucket: Some(input.bucket),
+        key: Some(input.key),
+        e_tag: Some(etag(tag)),
+        version_id,
+        ..Default::default()
+    }))
+}
+
+pub(super) fn abort_multipart_upload(
+    sandbox: &Sandbox,
+    request: S3Request<dto::AbortMultipartUploadInput>,
+) -> S3Result<S3Response<dto::AbortMultipartUploadOutput>> {
+    let input = request.input;
+    sandbox.abort_upload(&input.upload_id, &input.bucket, &input.key)?;
+    Ok(S3Response::new(dto::AbortMultipartUploadOutput::default()))
+}
+
+pub(super) fn list_parts(
+    sandbox: &Sandbox,
+    request: S3Request<dto::ListPartsInput>,
+) -> S3Result<S3Response<dto::ListPartsOutput>> {
+    let input = request.input;
+    let upload = sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
+    let asked = input.max_parts.map_or(Ok(MAX_LISTED), usize::try_from);
+    let limit = asked.map_err(|_| invalid_argument("max-parts cannot be negative"))?.min(MAX_LISTED);
+    let behind = input.part_number_marker.unwrap_or(0);
+    let mut rest = upload.parts.iter().filter(|(number, _)| i32::from(**number) > behind);
+    let parts: Vec<dto::Part> = rest
+        .by_ref()
+        .take(limit)
+        .map(|(number, part)| dto::Part {
+            part_number: Some(i32::from(*number)),
+            e_tag: Some(etag(ETag { md5: part.md5, parts: 0 })),
+            last_modified: Some(to_s3_time(part.modified)),
+            size: Some(length(part.size)),
+            ..Default::default()
+        })
+        .collect();
+    let more = limit > 0 && rest.next().is_some();
+    Ok(S3Response::new(dto::ListPartsOutput {
+        bucket: Some(input.bucket),
+        key: Some(input.key),
+        upload_id: Some(input.upload_id),
+        is_truncated: Some(more),
+        max_parts: i32::try_from(limit).ok(),
+        next_part_number_marker: parts.last().and_then(|part| part.part_number).filter(|_| more),
+        part_number_marker: input.part_number_marker,
+        owner: Some(owner()),
+        storage_class: Some(dto::StorageClass::from_static(upload.class.as_str())),
+        parts: Some(parts),
+        ..Default::default()
+    }))
+}
+
+/// Parses a storage class. The default is the standard one.
+fn parse_storage_class(asked: Option<&dto::StorageClass>) -> S3Result<ObjectStorageClass> {
+    let Some(asked) = asked else { return Ok(ObjectStorageClass::Standard) };
+    ObjectStorageClass::parse(asked.as_str())
+        .ok_or_else(|| s3_error!(InvalidStorageClass, "The storage class you specified is not valid"))
+}
+
+/// Returns the canned ACL of a new object, if the bucket allows it.
+fn new_object_acl(sandbox: &Sandbox, bucket: &str, asked: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
+    let of_its_own = asked.is_some_and(|acl| acl.as_str() != dto::ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL);
+    if of_its_own {
+        check_acls_allowed(sandbox, bucket)?;
+    }
+    parse_canned_acl(asked)
+}
+
+/// Parses the tags in the `x-amz-tagging` header.
+fn header_tags(header: Option<&str>) -> S3Result<SharedTags> {
+    let Some(header) = header else { return Ok(SharedTags::default()) };
+    tags::parse_query(header).and_then(tags::check).map_err(tag_header_error)
+}
+
+/// Converts an error in tags that were sent in a header.
+fn tag_header_error(fault: TagSetError) -> S3Error {
+    match fault {
+        TagSetError::InvalidEncoding | TagSetError::Duplicate => s3_error!(
+            InvalidArgument,
+            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name \
+             duplicates."
+        ),
+        _ => tag_error(fault),
+    }
+}
+
+/// Parses the conditions of a write.
+fn parse_precondition(
+    if_match: Option<&dto::ETagCondition>,
+    if_none_match: Option<&dto::ETagCondition>,
+) -> S3Result<WritePrecondition> {
+    match (if_match, if_none_match) {
+        (None, None) => Ok(WritePrecondition::Always),
+        (None, Some(dto::ETagCondition::Any)) => Ok(WritePrecondition::Absent),
+        (Some(dto::ETagCondition::ETag(etag)), None) => Ok(WritePrecondition::Matches(etag.value().to_owned())),
+        _ => Err(s3_error!(NotImplemented, "A write supports `If-None-Match: *` or `If-Match` with one entity tag")),
+    }
+}
+
+/// Returns the headers of a request that are stored with the object.
+fn stored_headers(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
+    let mut stored = Vec::new();
+    let mut metadata = 0;
+    for (name, value) in headers {
+        let user = name.as_str().strip_prefix(METADATA);
+        if user.is_none() && !STORED_HEADERS.contains(name) {
+            continue;
+        }
+        let mut value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        if let Some(user) = user {
+            metadata += user.len() + value.len();
+        }
+        if name == header::CONTENT_ENCODING {
+            // `aws-chunked` describes the transfer, not the object.
+            let codings: Vec<&str> =
+                value.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
+            value = codings.join(",");
+        }
+        if !value.is_empty() {
+            stored.push((name.as_str().into(), value.into()));
+        }
+    }
+    if metadata > MAX_METADATA {
+        return Err(custom_error(
+            "MetadataTooLarge",
+            StatusCode::BAD_REQUEST,
+            "Your metadata headers exceed the maximum allowed metadata size",
+        ));
+    }
+    Ok((!stored.is_empty()).then(|| Box::new(StoredHeaders(stored))))
+}
