@@ -19,6 +19,11 @@ impl UnixMillis {
         Timestamp::from_millisecond(self.0.max(0)).unwrap_or(Timestamp::MAX)
     }
 
+    /// Formats the time as in `Wed, 04 Mar 2026 00:00:00 GMT`.
+    pub(crate) fn http_date(self) -> String {
+        self.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
     pub(crate) fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }

@@ -19,6 +19,19 @@ pub(crate) enum RestoreProgress {
     ReadableUntil(UnixMillis),
 }
 
+impl RestoreProgress {
+    /// Returns the state as headers and listings of both dialects show it.
+    pub(crate) fn header_value(self) -> Option<String> {
+        match self {
+            Self::Absent => None,
+            Self::Ongoing => Some("ongoing-request=\"true\"".to_owned()),
+            Self::ReadableUntil(expiry) => {
+                Some(format!("ongoing-request=\"false\", expiry-date=\"{}\"", expiry.http_date()))
+            }
+        }
+    }
+}
+
 /// Returns the state of an object's restore at this time.
 pub(crate) fn progress(object: &StoredObject, now: UnixMillis) -> RestoreProgress {
     match object.restore.as_deref() {

@@ -4,12 +4,8 @@ use std::borrow::Cow;
 
 use http::Response;
 
-use super::body::OssResponseBody;
-use super::bucket::iso_time;
-use super::document::ResponseDocument;
-use super::error::OssError;
-use super::object::{etag, restore_status};
 use super::request::{OssRequest, url_encode};
+use super::response::{OssError, OssResponseBody, ResponseDocument, etag, iso_time};
 use crate::listing::{self, KeyOrPrefix, ListingQuery, ListingStart, ResultPage, VersionOrPrefix};
 use crate::model::{StoredObject, StoredVersion, UnixMillis};
 use crate::restore;
@@ -88,7 +84,7 @@ impl<'r> OssListRequest<'r> {
         to.write_text("Type", if object.etag.parts > 0 { "Multipart" } else { "Normal" });
         to.write_text("Size", &object.size.to_string());
         to.write_text("StorageClass", object.class.oss_name());
-        to.write_optional("RestoreInfo", restore_status(restore::progress(object, self.now)).as_deref());
+        to.write_optional("RestoreInfo", restore::progress(object, self.now).header_value().as_deref());
     }
 
     fn write_contents(&self, to: &mut ResponseDocument, page: &ResultPage<KeyOrPrefix<'_>>, with_owner: bool) {

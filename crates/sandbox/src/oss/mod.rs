@@ -23,22 +23,93 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `request`, `signature` | the request and its signature |
-//! | `error`, `document`, `body` | error responses, XML documents, bodies |
-//! | `service`, `bucket`, `lifecycle`, `object`, `subresources`, `multipart`, `list` | the operations |
+//! | `request`, `signature` | the request, its body, and its signature |
+//! | `response` | the response, its body, and errors |
+//! | `bucket`, `list`, `object`, `upload` | the operations, and which of them answers a request |
 
-mod body;
 mod bucket;
-mod document;
-mod error;
-mod lifecycle;
 mod list;
-mod multipart;
 mod object;
 mod request;
-mod service;
+mod response;
 mod signature;
-mod subresources;
+mod upload;
 
-pub(super) use body::OssResponseBody;
-pub(super) use service::{handle_request, is_oss, throttled_response};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use self::request::{OssRequest, OssRequestBody, request_host};
+use self::response::{OssError, set_header};
+use self::signature::{ALGORITHM, RequestSigner};
+use super::store::Sandbox;
+
+pub(crate) use response::OssResponseBody;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-oss-request-id");
+
+/// Returns whether this is an OSS request.
+pub(crate) fn is_oss(parts: &Parts) -> bool {
+    let authorization = parts.headers.get(header::AUTHORIZATION);
+    if let Some(authorization) = authorization {
+        return authorization.as_bytes().starts_with(ALGORITHM.as_bytes())
+            || authorization.as_bytes().starts_with(b"OSS ");
+    }
+    let query = parts.uri.query().unwrap_or_default();
+    parts.headers.keys().any(|name| name.as_str().starts_with("x-oss-"))
+        || query.split('&').any(|pair| pair.starts_with("x-oss-"))
+}
+
+/// Answers one request.
+pub(crate) async fn handle_request(
+    sandbox: &Sandbox,
+    parts: Parts,
+    body: impl OssRequestBody,
+) -> Response<OssResponseBody> {
+    let answered = route_request(sandbox, &parts, body).await;
+    finish_response(&parts, answered)
+}
+
+/// Returns the response to a request that exceeds the rate limit.
+pub(crate) fn throttled_response(parts: &Parts) -> Response<OssResponseBody> {
+    let message = "Please reduce your request rate.";
+    let fault = OssError::new(StatusCode::SERVICE_UNAVAILABLE, "TotalQpsLimitExceeded", "0004-00000302", message);
+    finish_response(parts, Err(fault))
+}
+
+fn finish_response(parts: &Parts, answered: Result<Response<OssResponseBody>, OssError>) -> Response<OssResponseBody> {
+    let id = format!("{:08X}{:016X}", fastrand::u32(..), fastrand::u64(..));
+    let has_body = parts.method != Method::HEAD;
+    let mut response = answered.unwrap_or_else(|fault| fault.into_response(&id, request_host(parts), has_body));
+    let headers = response.headers_mut();
+    set_header(headers, REQUEST_ID, &id);
+    headers.insert(header::SERVER, HeaderValue::from_static("AliyunOSS"));
+    response
+}
+
+async fn route_request(
+    sandbox: &Sandbox,
+    parts: &Parts,
+    body: impl OssRequestBody,
+) -> Result<Response<OssResponseBody>, OssError> {
+    let request = OssRequest::parse(parts)?;
+    let options = sandbox.options();
+    let signer = signature::verify(&request, &options.access_key, &options.secret_key, (options.clock)())?;
+    let RequestSigner::Owner { region } = signer else { return handle_anonymous(sandbox, &request) };
+    match (&request.bucket, &request.key) {
+        (None, _) => bucket::handle_service_request(sandbox, &request, &region),
+        (Some(_), None) => bucket::handle_bucket_request(sandbox, &request, &region, body).await,
+        (Some(_), Some(_)) => object::handle_object_request(sandbox, &request, body).await,
+    }
+}
+
+/// Requests without a signature can only read objects whose ACL allows it.
+fn handle_anonymous(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    let denied = || OssError::access_denied("You have no right to access this object because of bucket acl.");
+    let reads = matches!(request.method, Method::GET | Method::HEAD) && request.allow_params(&["versionId"]).is_ok();
+    let target = request.target().ok().filter(|_| reads).ok_or_else(denied)?;
+    let seen = sandbox.find_object(target).map_err(|_| denied())?;
+    if !seen.effective_acl().allows_anonymous_read() {
+        return Err(denied());
+    }
+    object::read(sandbox, request)
+}

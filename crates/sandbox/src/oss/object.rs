@@ -1,157 +1,72 @@
-//! Writing, reading, and deleting objects.
+//! Requests about objects: which operation answers a request, reading and deleting objects, and their sub-resources:
+//! tags, ACLs, and restores.
 
 use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use jiff::fmt::rfc2822;
 
-use super::body::{OssRequestBody, OssResponseBody, empty_response, receive_object};
-use super::bucket::parse_acl;
-use super::document::{RequestElement, ResponseDocument};
-use super::error::{DELETE_MARKER, OssError, VERSION_ID, set_header};
-use super::request::{OssRequest, url_encode};
-use super::subresources::with_version;
-use crate::blobs::WrittenBlob;
-use crate::model::{ETag, ObjectStorageClass, StoredAcl, StoredHeaders, UnixMillis};
-use crate::restore::{self, RestoreProgress};
-use crate::state::{FoundObject, RequestedObject, SandboxRequestError, WritePrecondition};
-use crate::store::{DeletedVersion, NewObject, Sandbox};
-use crate::tags::{self, SharedTags};
+use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, receive_document, url_encode};
+use super::response::{
+    CLASS, DELETE_MARKER, OssError, OssResponseBody, ResponseDocument, VERSION_ID, acl_document, empty_response, etag,
+    set_header, with_version,
+};
+use super::upload;
+use crate::model::{ObjectStorageClass, RetrievalTier, UnixMillis};
+use crate::restore::{self, RestoreDialect, RestoreParameters};
+use crate::state::{FoundObject, RequestedObject, SandboxRequestError};
+use crate::store::{AcceptedRestoreKind, DeletedVersion, Sandbox};
+use crate::tags::{SharedTags, TagList, check_for_oss};
 
-const CLASS: HeaderName = HeaderName::from_static("x-oss-storage-class");
-const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
 const OBJECT_TYPE: HeaderName = HeaderName::from_static("x-oss-object-type");
 const RESTORE: HeaderName = HeaderName::from_static("x-oss-restore");
 const TAG_COUNT: HeaderName = HeaderName::from_static("x-oss-tagging-count");
+const PRIORITY: HeaderName = HeaderName::from_static("x-oss-object-restore-priority");
 
-/// The prefix of user metadata in OSS requests, and the prefix with which it is stored.
-const METADATA: &str = "x-oss-meta-";
-const STORED_METADATA: &str = "x-amz-meta-";
-/// The maximum size of user metadata in bytes, including the names.
-const MAX_METADATA: usize = 8192;
 /// The maximum number of keys in a delete request.
 const MAX_DELETED: usize = 1000;
 
-/// Formats an entity tag as OSS does: quoted, in upper case.
-pub(super) fn etag(etag: ETag) -> String {
-    format!("\"{}\"", etag.to_string().to_uppercase())
-}
-
-/// Formats a time as in `Wed, 04 Mar 2026 00:00:00 GMT`.
-fn http_date(at: UnixMillis) -> String {
-    at.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
-/// The properties of a new object, from the headers of a request.
-pub(super) struct NewObjectProperties {
-    pub(super) class: ObjectStorageClass,
-    pub(super) acl: StoredAcl,
-    pub(super) tags: SharedTags,
-    pub(super) headers: Option<Box<StoredHeaders>>,
-}
-
-impl NewObjectProperties {
-    pub(super) fn from_request(request: &OssRequest) -> Result<Self, OssError> {
-        let unknown = || OssError::bad_request("InvalidArgument", "0017-00000802", "The storage class does not exist.");
-        let class = request
-            .header(CLASS.as_str())
-            .map(|name| ObjectStorageClass::parse_oss_name(name).ok_or_else(unknown))
-            .transpose()?;
-        let acl = request.header("x-oss-object-acl").map(parse_acl).transpose()?;
-        let tags = match request.header("x-oss-tagging") {
-            None => SharedTags::default(),
-            Some(query) => tags::check_for_oss(tags::parse_query(query)?)?,
-        };
-        Ok(Self {
-            class: class.unwrap_or(ObjectStorageClass::Standard),
-            acl: acl.unwrap_or(StoredAcl::Default),
-            tags,
-            headers: stored_headers(&request.headers)?,
-        })
-    }
-}
-
-/// Returns the condition of a write.
-pub(super) fn write_precondition(request: &OssRequest) -> WritePrecondition {
-    let forbidden = request.header("x-oss-forbid-overwrite").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    if forbidden { WritePrecondition::Absent } else { WritePrecondition::Always }
-}
-
-/// Converts an error of a write. OSS has its own code if the object already exists but must not.
-pub(super) fn write_error(refusal: SandboxRequestError) -> OssError {
-    match refusal {
-        SandboxRequestError::PreconditionFailed => OssError::new(
-            StatusCode::CONFLICT,
-            "FileAlreadyExists",
-            "0026-00000045",
-            "The object you specified already exists and can not be overwritten.",
-        ),
-        refusal => refusal.into(),
-    }
-}
-
-pub(super) async fn put(
+/// Answers a request that names an object.
+pub(super) async fn handle_object_request(
     sandbox: &Sandbox,
     request: &OssRequest,
     body: impl OssRequestBody,
 ) -> Result<Response<OssResponseBody>, OssError> {
-    // Everything that can be rejected is rejected before the body is received.
-    if request.headers.contains_key("x-oss-copy-source") {
-        return Err(OssError::not_implemented("The sandbox does not support copying objects in OSS requests."));
+    request.allow_params(&[
+        "acl",
+        "encoding-type",
+        "partNumber",
+        "restore",
+        "tagging",
+        "uploadId",
+        "uploads",
+        "versionId",
+    ])?;
+    let subresources = ["acl", "restore", "tagging", "uploadId", "uploads"];
+    let mut named = subresources.into_iter().filter(|name| request.has_param(name));
+    let subresource = named.next();
+    if named.next().is_some() {
+        return Err(OssError::invalid_argument("A request must have only one sub-resource."));
     }
-    let RequestedObject { bucket, key, .. } = request.target()?;
-    request.allow_params(&["encoding-type"])?;
-    let NewObjectProperties { class, acl, tags, headers } = NewObjectProperties::from_request(request)?;
-    let condition = write_precondition(request);
-    sandbox.with_state(|state| state.check_precondition(bucket, key, &condition)).map_err(write_error)?;
-    let (WrittenBlob { body, size, md5 }, crc) = receive_object(sandbox, &request.headers, body).await?;
-    let tag = ETag { md5, parts: 0 };
-    let new = NewObject { size, etag: tag, class, acl, tags, headers, body };
-    let id = sandbox.put_object(bucket, key, new, &condition).map_err(write_error)?;
-    Ok(with_version(upload_response(tag, md5, crc), id.as_deref()))
-}
-
-/// Returns the response to a body that was received.
-pub(super) fn upload_response(tag: ETag, md5: [u8; 16], crc: u64) -> Response<OssResponseBody> {
-    use base64::Engine;
-    let mut response = empty_response(StatusCode::OK);
-    let headers = response.headers_mut();
-    set_header(headers, header::ETAG, &etag(tag));
-    set_header(headers, CRC64, &crc.to_string());
-    let digest = base64::engine::general_purpose::STANDARD.encode(md5);
-    set_header(headers, HeaderName::from_static("content-md5"), &digest);
-    response
-}
-
-/// Returns the headers of a request that are stored with the object.
-fn stored_headers(headers: &HeaderMap) -> Result<Option<Box<StoredHeaders>>, OssError> {
-    const KEPT: [HeaderName; 6] = [
-        header::CONTENT_TYPE,
-        header::CACHE_CONTROL,
-        header::CONTENT_DISPOSITION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LANGUAGE,
-        header::EXPIRES,
-    ];
-    let mut kept: Vec<(Box<str>, Box<str>)> = Vec::new();
-    let mut metadata = 0;
-    for (name, value) in headers {
-        let value = String::from_utf8_lossy(value.as_bytes());
-        if let Some(user) = name.as_str().strip_prefix(METADATA) {
-            metadata += user.len() + value.len();
-            kept.push((format!("{STORED_METADATA}{user}").into(), value.into()));
-        } else if KEPT.contains(name) && !value.is_empty() {
-            kept.push((name.as_str().into(), value.into()));
+    let headers: &HeaderMap = &request.headers;
+    match (&request.method, subresource) {
+        (&Method::GET, Some("acl")) => get_acl(sandbox, request),
+        (&Method::PUT, Some("acl")) => put_acl(sandbox, request),
+        (&Method::GET, Some("tagging")) => get_tagging(sandbox, request),
+        (&Method::PUT, Some("tagging")) => put_tagging(sandbox, request, &receive_document(headers, body).await?),
+        (&Method::DELETE, Some("tagging")) => delete_tagging(sandbox, request),
+        (&Method::POST, Some("restore")) => restore(sandbox, request, &receive_document(headers, body).await?),
+        (&Method::POST, Some("uploads")) => upload::initiate(sandbox, request),
+        (&Method::PUT, Some("uploadId")) => upload::put_part(sandbox, request, body).await,
+        (&Method::POST, Some("uploadId")) => {
+            upload::complete(sandbox, request, &receive_document(headers, body).await?)
         }
+        (&Method::DELETE, Some("uploadId")) => upload::abort(sandbox, request),
+        (&Method::PUT, None) => upload::put(sandbox, request, body).await,
+        (&Method::GET | &Method::HEAD, None) => read(sandbox, request),
+        (&Method::DELETE, None) => delete(sandbox, request),
+        _ => Err(OssError::method_not_allowed()),
     }
-    if metadata > MAX_METADATA {
-        return Err(OssError::bad_request(
-            "InvalidArgument",
-            "0017-00000803",
-            "The user metadata is longer than 8 KB.",
-        ));
-    }
-    Ok((!kept.is_empty()).then(|| Box::new(StoredHeaders(kept))))
 }
 
 /// Answers a GET or HEAD request.
@@ -160,15 +75,11 @@ pub(super) fn read(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<O
     let target = request.target()?;
     let marker = |refusal| match refusal {
         // Only a request that names a delete marker by its version is answered with 405.
-        SandboxRequestError::IsDeleteMarker { id, .. } => OssError {
-            delete_marker: Some(id),
-            ..OssError::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "MethodNotAllowed",
-                "0016-00000503",
-                "The specified method is not allowed against this resource.",
-            )
-        },
+        SandboxRequestError::IsDeleteMarker { id, .. } => {
+            let message = "The specified method is not allowed against this resource.";
+            OssError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "0016-00000503", message)
+                .with_delete_marker(id)
+        }
         refusal => refusal.into(),
     };
     if request.method == Method::HEAD {
@@ -265,15 +176,9 @@ fn check_conditions(request: &OssRequest, seen: &FoundObject) -> Result<(), OssE
 fn set_object_headers(seen: &FoundObject, now: UnixMillis, headers: &mut HeaderMap) {
     let object = &seen.object;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    for (name, value) in object.headers.iter().flat_map(|kept| &kept.0) {
-        let name =
-            name.strip_prefix(STORED_METADATA).map_or_else(|| name.to_string(), |user| format!("{METADATA}{user}"));
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-            set_header(headers, name, value);
-        }
-    }
+    upload::add_stored_headers(object.headers.as_deref(), headers);
     set_header(headers, header::ETAG, &etag(object.etag));
-    set_header(headers, header::LAST_MODIFIED, &http_date(seen.modified));
+    set_header(headers, header::LAST_MODIFIED, &seen.modified.http_date());
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let kind = if object.etag.parts > 0 { "Multipart" } else { "Normal" };
     headers.insert(OBJECT_TYPE, HeaderValue::from_static(kind));
@@ -281,7 +186,7 @@ fn set_object_headers(seen: &FoundObject, now: UnixMillis, headers: &mut HeaderM
     if object.tags.len() > 0 {
         headers.insert(TAG_COUNT, object.tags.len().into());
     }
-    if let Some(restore) = restore_header(seen, now) {
+    if let Some(restore) = restore::progress(object, now).header_value() {
         set_header(headers, RESTORE, &restore);
     }
     if let Some(id) = &seen.id {
@@ -289,22 +194,7 @@ fn set_object_headers(seen: &FoundObject, now: UnixMillis, headers: &mut HeaderM
     }
 }
 
-fn restore_header(seen: &FoundObject, now: UnixMillis) -> Option<String> {
-    restore_status(restore::progress(&seen.object, now))
-}
-
-/// Returns the state of a restore as headers and listings show it.
-pub(super) fn restore_status(progress: RestoreProgress) -> Option<String> {
-    match progress {
-        RestoreProgress::Absent => None,
-        RestoreProgress::Ongoing => Some("ongoing-request=\"true\"".to_owned()),
-        RestoreProgress::ReadableUntil(expiry) => {
-            Some(format!("ongoing-request=\"false\", expiry-date=\"{}\"", http_date(expiry)))
-        }
-    }
-}
-
-pub(super) fn delete(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+fn delete(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     request.allow_params(&["versionId"])?;
     let DeletedVersion { is_marker: marker, id } = sandbox.delete_object(request.target()?)?;
     let mut response = empty_response(StatusCode::NO_CONTENT);
@@ -354,6 +244,99 @@ pub(super) fn delete_multiple(
     Ok(answer.into_response())
 }
 
+fn get_tagging(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    let seen = sandbox.find_object(request.target()?)?;
+    let document = ResponseDocument::new("Tagging", |to| {
+        to.write_element("TagSet", |to| {
+            for (key, value) in seen.object.tags.iter() {
+                to.write_element("Tag", |to| {
+                    to.write_text("Key", key);
+                    to.write_text("Value", value);
+                });
+            }
+        });
+    });
+    Ok(with_version(document.into_response(), seen.id.as_deref()))
+}
+
+fn put_tagging(
+    sandbox: &Sandbox,
+    request: &OssRequest,
+    document: &[u8],
+) -> Result<Response<OssResponseBody>, OssError> {
+    let tagging = RequestElement::parse(document, "Tagging")?;
+    tagging.check_children(&["TagSet"])?;
+    let set = tagging.child("TagSet")?.ok_or_else(OssError::malformed_xml)?;
+    set.check_children(&["Tag"])?;
+    let pairs = set.children.iter().map(|tag| {
+        tag.check_children(&["Key", "Value"])?;
+        let key = tag.child_text("Key")?.ok_or_else(OssError::malformed_xml)?;
+        Ok((key.into(), tag.child_text("Value")?.unwrap_or_default().into()))
+    });
+    let tags = check_for_oss(pairs.collect::<Result<TagList, OssError>>()?)?;
+    let id = sandbox.set_tags(request.target()?, tags)?;
+    Ok(with_version(empty_response(StatusCode::OK), id.as_deref()))
+}
+
+fn delete_tagging(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    let id = sandbox.set_tags(request.target()?, SharedTags::default())?;
+    Ok(with_version(empty_response(StatusCode::NO_CONTENT), id.as_deref()))
+}
+
+fn get_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    let seen = sandbox.find_object(request.target()?)?;
+    Ok(with_version(acl_document(seen.object.acl).into_response(), seen.id.as_deref()))
+}
+
+fn put_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    let named = request.header("x-oss-object-acl");
+    let acl = parse_acl(named.ok_or_else(|| OssError::invalid_argument("The header x-oss-object-acl is missing."))?)?;
+    let id = sandbox.set_acl(request.target()?, acl)?;
+    Ok(with_version(empty_response(StatusCode::OK), id.as_deref()))
+}
+
+fn restore(sandbox: &Sandbox, request: &OssRequest, document: &[u8]) -> Result<Response<OssResponseBody>, OssError> {
+    let ask = if document.is_empty() {
+        RestoreParameters { days: 1, tier: None, rules: RestoreDialect::Oss }
+    } else {
+        parse_restore_request(document)?
+    };
+    let target = request.target()?;
+    let begun = sandbox.restore_object(target, ask)?;
+    let status = if begun.kind == AcceptedRestoreKind::Started { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let mut response = empty_response(status);
+    if begun.class != ObjectStorageClass::Glacier {
+        set_header(response.headers_mut(), PRIORITY, begun.tier.as_str());
+    }
+    let seen = sandbox.find_object(target)?;
+    Ok(with_version(response, seen.id.as_deref()))
+}
+
+/// Parses a `RestoreRequest`. The default is one day.
+fn parse_restore_request(document: &[u8]) -> Result<RestoreParameters, OssError> {
+    let asked = RequestElement::parse(document, "RestoreRequest")?;
+    asked.check_children(&["Days", "JobParameters"])?;
+    let days = match asked.child_text("Days")? {
+        None => 1,
+        Some(days) => days
+            .trim()
+            .parse()
+            .map_err(|_| OssError::bad_request("MalformedXML", "0016-00000708", "Days must be an integer."))?,
+    };
+    let tier = match asked.child("JobParameters")? {
+        None => None,
+        Some(parameters) => {
+            parameters.check_children(&["Tier"])?;
+            let name = parameters.child_text("Tier")?.ok_or_else(OssError::malformed_xml)?;
+            let unknown = || {
+                OssError::bad_request("MalformedXML", "0016-00000703", "The tier must be Expedited, Standard or Bulk.")
+            };
+            Some(RetrievalTier::parse(name).ok_or_else(unknown)?)
+        }
+    };
+    Ok(RestoreParameters { days, tier, rules: RestoreDialect::Oss })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::request::tests::request;
@@ -379,5 +362,21 @@ mod tests {
         assert_eq!(range("bytes=10-", ""), Ok(None));
         assert_eq!(range("bytes=10-", "standard"), Err("InvalidRange"));
         assert_eq!(range("bytes=5-18446744073709551615", "standard"), Ok(Some(5..10)));
+    }
+
+    #[test]
+    fn a_restore_request_says_days_and_perhaps_a_tier() {
+        let read = |content: &str| {
+            let asked = parse_restore_request(format!("<RestoreRequest>{content}</RestoreRequest>").as_bytes());
+            asked.map(|ask| (ask.days, ask.tier)).map_err(|fault| fault.ec)
+        };
+        assert_eq!(read("<Days>7</Days>"), Ok((7, None)));
+        let tier = |name| format!("<Days>2</Days><JobParameters><Tier>{name}</Tier></JobParameters>");
+        assert_eq!(read(&tier("Bulk")), Ok((2, Some(RetrievalTier::Bulk))));
+        assert_eq!(read(&tier("Test")), Err("0016-00000703"));
+        assert_eq!(read("<Days>a</Days>"), Err("0016-00000708"));
+        assert_eq!(read("<Days>-1</Days>"), Err("0016-00000708"));
+        assert_eq!(read("<Days>1</Days><Days>2</Days>"), Err("0016-00000714"));
+        assert_eq!(read("<Days>1</Days><Unknown/>"), Err("0016-00000714"));
     }
 }

@@ -1,43 +1,65 @@
-//! Parsing requests: method, bucket, key, parameters, and headers.
+//! Requests: method, bucket, key, parameters, and headers; their bodies; and the XML documents in them.
 
+use std::error::Error;
 use std::net::Ipv4Addr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
+use md5::{Digest as _, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesRef, Event};
 
-use super::error::OssError;
-use crate::state::RequestedObject;
+use super::response::OssError;
+use crate::blobs::WrittenBlob;
+use crate::model::StoredAcl;
+use crate::state::{RequestedObject, SandboxRequestError};
+use crate::store::Sandbox;
 
 /// The maximum length of a key, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
 const MAX_KEY: usize = 1023;
+
+/// The maximum size of a request's body: 5 GB. <https://www.alibabacloud.com/help/en/oss/developer-reference/putobject>
+const MAX_PUT: u64 = 5 << 30;
+
+/// The maximum length of a document, in bytes. A list of ten thousand parts fits.
+const MAX_DOCUMENT: usize = 4 << 20;
+
+/// The maximum depth of a document. Documents that OSS accepts are half as deep.
+const MAX_DEPTH: usize = 8;
+
+/// The maximum number of elements in a document. An upload with ten thousand parts has three for each part.
+const MAX_ELEMENTS: usize = 40_000;
+
 /// The characters that OSS encodes in a name: all but the unreserved characters of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The characters that OSS encodes in a path.
 const ENCODED_PATH: &AsciiSet = &ENCODED.remove(b'/');
-
-/// URL-encodes a name.
-pub(super) fn url_encode(name: &str) -> String {
-    percent_encode(name.as_bytes(), ENCODED).to_string()
-}
-
 /// A parsed request.
 #[derive(Debug)]
-pub(super) struct OssRequest {
-    pub(super) method: Method,
-    pub(super) headers: HeaderMap,
+pub(crate) struct OssRequest {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
     /// `None` for a request to the service.
-    pub(super) bucket: Option<String>,
+    pub(crate) bucket: Option<String>,
     /// `None` for a request to the service or a bucket.
-    pub(super) key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Names and values, in the order of the request.
-    pub(super) query: Vec<(String, String)>,
+    pub(crate) query: Vec<(String, String)>,
 }
 
 impl OssRequest {
     /// Parses the head of a request.
-    pub(super) fn parse(parts: &Parts) -> Result<Self, OssError> {
+    pub(crate) fn parse(parts: &Parts) -> Result<Self, OssError> {
         let host = request_host(parts);
         let path = url_decode(parts.uri.path()).ok_or_else(invalid_name)?;
         let path = path.strip_prefix('/').unwrap_or(&path);
@@ -59,53 +81,53 @@ impl OssRequest {
     }
 
     /// Returns the value of a parameter.
-    pub(super) fn param(&self, name: &str) -> Option<&str> {
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns whether a parameter is present, with or without a value.
-    pub(super) fn has_param(&self, name: &str) -> bool {
+    pub(crate) fn has_param(&self, name: &str) -> bool {
         self.param(name).is_some()
     }
 
     /// Returns the value of a parameter, unless it is empty.
-    pub(super) fn non_empty_param(&self, name: &str) -> Option<&str> {
+    pub(crate) fn non_empty_param(&self, name: &str) -> Option<&str> {
         self.param(name).filter(|value| !value.is_empty())
     }
 
     /// Rejects parameters with other names. Names that start with `x-oss-` are accepted: they belong to signatures or
     /// tracing.
-    pub(super) fn allow_params(&self, names: &[&str]) -> Result<(), OssError> {
+    pub(crate) fn allow_params(&self, names: &[&str]) -> Result<(), OssError> {
         let known = |name: &str| names.contains(&name) || name.starts_with("x-oss-");
         match self.query.iter().find(|(name, _)| !known(name)) {
             None => Ok(()),
             Some((name, _)) => {
                 let message = format!("The sandbox does not support the parameter {name} here");
-                Err(OssError { message: message.into(), ..OssError::not_implemented("") })
+                Err(OssError::not_implemented("").with_message(message))
             }
         }
     }
 
     /// Returns the value of a header, if it consists of visible ASCII characters.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Returns the resource that is signed, regardless of the addressing style: `/`, `/bucket/`, or `/bucket/key`,
     /// URL-encoded.
-    pub(super) fn canonical_path(&self) -> String {
+    pub(crate) fn canonical_path(&self) -> String {
         let Some(bucket) = &self.bucket else { return "/".to_owned() };
         let path = format!("/{bucket}/{}", self.key.as_deref().unwrap_or_default());
         percent_encode(path.as_bytes(), ENCODED_PATH).to_string()
     }
 
     /// Returns the bucket of the request, which is an error if there is none.
-    pub(super) fn bucket(&self) -> Result<&str, OssError> {
-        self.bucket.as_deref().ok_or_else(|| OssError::bad_request("InvalidBucketName", "0015-00000001", BAD_BUCKET))
+    pub(crate) fn bucket(&self) -> Result<&str, OssError> {
+        self.bucket.as_deref().ok_or_else(OssError::invalid_bucket_name)
     }
 
     /// Returns the object of the request, which is an error if there is none.
-    pub(super) fn target(&self) -> Result<RequestedObject<'_>, OssError> {
+    pub(crate) fn target(&self) -> Result<RequestedObject<'_>, OssError> {
         let key = self.key.as_deref().ok_or_else(invalid_name)?;
         if self.param("versionId") == Some("") {
             return Err(OssError::invalid_argument("The version id must not be empty."));
@@ -114,14 +136,12 @@ impl OssRequest {
     }
 }
 
-pub(super) const BAD_BUCKET: &str = "The specified bucket is not valid.";
-
 fn invalid_name() -> OssError {
     OssError::bad_request("InvalidObjectName", "0016-00000402", "The specified object is not valid.")
 }
 
 /// Returns the host of a request, with its port.
-pub(super) fn request_host(parts: &Parts) -> &str {
+pub(crate) fn request_host(parts: &Parts) -> &str {
     let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     named.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default()
 }
@@ -161,11 +181,194 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>, OssError> {
         .collect()
 }
 
+/// URL-encodes a name.
+pub(crate) fn url_encode(name: &str) -> String {
+    percent_encode(name.as_bytes(), ENCODED).to_string()
+}
+
+/// Parses an ACL of OSS. For a bucket, the caller rejects `default`.
+pub(crate) fn parse_acl(name: &str) -> Result<StoredAcl, OssError> {
+    let known = StoredAcl::parse(name).filter(|acl| *acl != StoredAcl::AuthenticatedRead);
+    known.ok_or_else(|| {
+        OssError::bad_request("InvalidArgument", "0017-00000801", "no such access control option exists")
+    })
+}
+
+/// The body of a request.
+pub(crate) trait OssRequestBody: Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Unpin {}
+
+impl<B: Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Unpin> OssRequestBody for B {}
+
+/// Receives the content of an object. Also returns its CRC-64, which OSS returns to the client.
+pub(crate) async fn receive_object(
+    sandbox: &Sandbox,
+    headers: &HeaderMap,
+    mut body: impl OssRequestBody,
+) -> Result<(WrittenBlob, u64), OssError> {
+    let promised = content_md5(headers)?;
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || {
+        OssError::bad_request(
+            "EntityTooLarge",
+            "0017-00000002",
+            "Your proposed upload exceeds the maximum allowed size.",
+        )
+    };
+    if length.is_some_and(|length| length > MAX_PUT) {
+        return Err(too_large());
+    }
+    let mut crc = Digest::new(CrcAlgorithm::Crc64Xz);
+    let mut writer = sandbox.blob_writer();
+    while let Some(frame) = body.frame().await {
+        let Ok(chunk) = frame.map_err(|error| incomplete_body(&error))?.into_data() else { continue };
+        crc.update(&chunk);
+        writer.write(&chunk).map_err(SandboxRequestError::Storage)?;
+        if writer.size() > MAX_PUT {
+            return Err(too_large());
+        }
+    }
+    let arrived = writer.finish();
+    if promised.is_some_and(|promised| promised != arrived.md5) {
+        sandbox.discard_blob(&arrived.body);
+        return Err(md5_mismatch());
+    }
+    Ok((arrived, crc.finalize()))
+}
+
+/// Receives a document.
+pub(crate) async fn receive_document(headers: &HeaderMap, body: impl OssRequestBody) -> Result<Bytes, OssError> {
+    let promised = content_md5(headers)?;
+    let collected = Limited::new(body, MAX_DOCUMENT).collect().await;
+    let document = collected.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            OssError::bad_request("MaxMessageLengthExceeded", "0017-00000001", "Your request was too big.")
+        } else {
+            incomplete_body(&error)
+        }
+    })?;
+    let document = document.to_bytes();
+    if promised.is_some_and(|promised| promised != <[u8; 16]>::from(Md5::digest(&document))) {
+        return Err(md5_mismatch());
+    }
+    Ok(document)
+}
+
+/// Returns the MD5 in a request's headers.
+fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, OssError> {
+    let Some(promised) = headers.get("content-md5") else { return Ok(None) };
+    let digest = STANDARD.decode(promised).ok().and_then(|digest| digest.try_into().ok());
+    let invalid =
+        || OssError::bad_request("InvalidDigest", "0017-00000503", "The Content-MD5 you specified is not valid.");
+    digest.map(Some).ok_or_else(invalid)
+}
+
+fn md5_mismatch() -> OssError {
+    OssError::bad_request(
+        "InvalidDigest",
+        "0017-00000504",
+        "The Content-MD5 you specified did not match what we received.",
+    )
+}
+
+fn incomplete_body(error: &dyn std::fmt::Display) -> OssError {
+    let message = format!("The body does not match its headers: {error}");
+    OssError::bad_request("RequestTimeout", "0002-00000070", "").with_message(message)
+}
+
+/// One element of a parsed document.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestElement {
+    pub(crate) name: String,
+    /// The text of the element, without the text of its children.
+    text: String,
+    pub(crate) children: Vec<RequestElement>,
+}
+
+impl RequestElement {
+    /// Parses a document whose root element has this name.
+    pub(crate) fn parse(document: &[u8], root: &str) -> Result<Self, OssError> {
+        parse_document(document).filter(|element| element.name == root).ok_or_else(OssError::malformed_xml)
+    }
+
+    /// Returns the only child with this name. More than one is an error.
+    pub(crate) fn child(&self, name: &str) -> Result<Option<&Self>, OssError> {
+        let mut named = self.children.iter().filter(|child| child.name == name);
+        let child = named.next();
+        if named.next().is_some() { Err(OssError::malformed_xml()) } else { Ok(child) }
+    }
+
+    /// Returns the text of the only child with this name.
+    pub(crate) fn child_text(&self, name: &str) -> Result<Option<&str>, OssError> {
+        Ok(self.child(name)?.map(|child| child.text.as_str()))
+    }
+
+    /// Rejects children with other names.
+    pub(crate) fn check_children(&self, names: &[&str]) -> Result<(), OssError> {
+        let known = self.children.iter().all(|child| names.contains(&child.name.as_str()));
+        if known { Ok(()) } else { Err(OssError::malformed_xml()) }
+    }
+}
+
+/// Parses a document. Returns `None` if it is not well-formed, is too large, or has a document type declaration: OSS
+/// accepts none, and its entities could expand without limit.
+fn parse_document(document: &[u8]) -> Option<RequestElement> {
+    let text = std::str::from_utf8(document).ok()?;
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<RequestElement> = vec![RequestElement::default()];
+    let mut elements = 0;
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) => {
+                elements += 1;
+                if open.len() > MAX_DEPTH || elements > MAX_ELEMENTS {
+                    return None;
+                }
+                open.push(named_element(start.local_name().as_ref())?);
+            }
+            Event::Empty(start) => {
+                elements += 1;
+                if elements > MAX_ELEMENTS {
+                    return None;
+                }
+                open.last_mut()?.children.push(named_element(start.local_name().as_ref())?);
+            }
+            Event::End(_) => {
+                let closed = open.pop()?;
+                open.last_mut()?.children.push(closed);
+            }
+            Event::Text(text) => open.last_mut()?.text.push_str(&text.xml10_content().ok()?),
+            Event::CData(text) => open.last_mut()?.text.push_str(&text.xml10_content().ok()?),
+            Event::GeneralRef(reference) => resolve_reference(&reference, &mut open.last_mut()?.text)?,
+            Event::DocType(_) => return None,
+            Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
+            Event::Eof => break,
+        }
+    }
+    let mut outside = open.pop().filter(|_| open.is_empty())?;
+    let root = outside.children.pop()?;
+    let alone =
+        outside.children.is_empty() && outside.text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
+    alone.then_some(root)
+}
+
+fn named_element(name: &[u8]) -> Option<RequestElement> {
+    Some(RequestElement { name: std::str::from_utf8(name).ok()?.to_owned(), ..RequestElement::default() })
+}
+
+fn resolve_reference(reference: &BytesRef<'_>, into: &mut String) -> Option<()> {
+    match reference.resolve_char_ref().ok()? {
+        Some(character) => into.push(character),
+        None => into.push_str(resolve_predefined_entity(&reference.decode().ok()?)?),
+    }
+    Some(())
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
+    use super::super::response::ResponseDocument;
     use super::*;
 
-    pub(in crate::oss) fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> OssRequest {
+    pub(crate) fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> OssRequest {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -224,5 +427,36 @@ pub(super) mod tests {
         assert_eq!(request.non_empty_param("empty"), None);
         assert!(request.allow_params(&["acl", "prefix", "empty"]).is_ok());
         assert_eq!(request.allow_params(&["acl", "prefix"]).unwrap_err().status, 501);
+    }
+
+    #[test]
+    fn documents_are_read_with_their_references() {
+        let tag = parse_document(
+            b"<?xml version='1.0'?>\n<Tag a='b'><Key>a&amp;&#x62;&lt;<![CDATA[<c>]]></Key><Value/></Tag>\n",
+        );
+        let tag = tag.unwrap();
+        assert_eq!(tag.child_text("Key").unwrap(), Some("a&b<<c>"));
+        assert_eq!(tag.child_text("Value").unwrap(), Some(""));
+        assert_eq!(tag.child_text("Other").unwrap(), None);
+        assert!(tag.check_children(&["Key", "Value"]).is_ok() && tag.check_children(&["Key"]).is_err());
+        assert!(parse_document(b"<a><b/><b/></a>").unwrap().child("b").is_err());
+    }
+
+    #[test]
+    fn rejects_malformed_documents_and_entity_bombs() {
+        let deep = format!("{}{}", "<a>".repeat(20), "</a>".repeat(20));
+        let wide = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS));
+        let bomb = "<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><a>&c;</a>";
+        for document in ["", "text", "<a>", "<a></b>", "<a/><b/>", "<a/>text", "<a>&unknown;</a>", &deep, &wide, bomb] {
+            assert_eq!(parse_document(document.as_bytes()), None, "{document:.60}");
+        }
+        assert_eq!(parse_document(b"<a>\xff</a>"), None);
+    }
+
+    #[test]
+    fn reads_back_what_was_written() {
+        let text = "a<b>&\"c'\r\n\t\u{1}é";
+        let document = ResponseDocument::new("A", |to| to.write_text("B", text)).into_text();
+        assert_eq!(parse_document(document.as_bytes()).unwrap().child_text("B").unwrap(), Some(text));
     }
 }

@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::error::OssError;
 use super::request::{OssRequest, url_encode};
+use super::response::OssError;
 use crate::model::hex;
 
 /// The signature algorithm, at the start of the `Authorization` header.

@@ -26,11 +26,6 @@ pub(super) fn to_s3_time(at: UnixMillis) -> dto::Timestamp {
     SystemTime::from(at.timestamp()).into()
 }
 
-/// Formats a time as in `Wed, 04 Mar 2026 00:00:00 GMT`.
-pub(super) fn http_date(at: UnixMillis) -> String {
-    at.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
 /// Converts an entity tag for s3s.
 pub(super) fn etag(etag: ETag) -> dto::ETag {
     dto::ETag::Strong(etag.to_string())
@@ -131,7 +126,7 @@ impl From<SandboxRequestError> for S3Error {
                     s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.");
                 let mut headers = marker_headers(&id);
                 headers.insert(http::header::ALLOW, HeaderValue::from_static("DELETE"));
-                set_header(&mut headers, http::header::LAST_MODIFIED, &http_date(modified));
+                set_header(&mut headers, http::header::LAST_MODIFIED, &modified.http_date());
                 error.set_headers(headers);
                 error
             }
@@ -193,10 +188,10 @@ mod tests {
 
     #[test]
     fn times_survive_the_far_past_and_future() {
-        assert_eq!(http_date(UnixMillis(0)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(UnixMillis(0).http_date(), "Thu, 01 Jan 1970 00:00:00 GMT");
         for at in [i64::MIN, -1, i64::MAX] {
             let _ = to_s3_time(UnixMillis(at));
-            assert!(http_date(UnixMillis(at)).ends_with(" GMT"));
+            assert!(UnixMillis(at).http_date().ends_with(" GMT"));
         }
     }
 }

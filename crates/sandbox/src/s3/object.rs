@@ -7,11 +7,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::convert::{
-    access_denied, check_acls_allowed, etag, http_date, invalid_argument, length, owner, parse_canned_acl,
-    reject_grant_headers, set_header, tag_error, to_s3_time, with_version,
+    access_denied, check_acls_allowed, etag, invalid_argument, length, owner, parse_canned_acl, reject_grant_headers,
+    set_header, tag_error, to_s3_time, with_version,
 };
 use crate::model::{ObjectStorageClass, RetrievalTier, StoredAcl, StoredHeaders, UnixMillis};
-use crate::restore::{self, RestoreDialect, RestoreParameters, RestoreProgress};
+use crate::restore::{self, RestoreDialect, RestoreParameters};
 use crate::state::{FoundObject, RequestedObject};
 use crate::store::{AcceptedRestoreKind, Sandbox};
 use crate::tags::{self, SharedTags};
@@ -68,7 +68,7 @@ pub(super) fn get_object(
         content_range,
         e_tag: Some(etag(seen.object.etag)),
         last_modified: Some(to_s3_time(seen.modified)),
-        restore: restore_header(&seen, sandbox.now()),
+        restore: restore::progress(&seen.object, sandbox.now()).header_value(),
         storage_class: response_class(seen.object.class),
         version_id: seen.id,
         ..Default::default()
@@ -104,7 +104,7 @@ pub(super) fn head_object(
         content_length: Some(length(range.end - range.start)),
         e_tag: Some(etag(seen.object.etag)),
         last_modified: Some(to_s3_time(seen.modified)),
-        restore: restore_header(&seen, sandbox.now()),
+        restore: restore::progress(&seen.object, sandbox.now()).header_value(),
         storage_class: response_class(seen.object.class),
         version_id: seen.id,
         ..Default::default()
@@ -188,16 +188,6 @@ fn add_stored_headers(stored: Option<&StoredHeaders>, headers: &mut HeaderMap) {
 /// Returns the storage class for HEAD and GET responses, which omit the standard one.
 fn response_class(class: ObjectStorageClass) -> Option<dto::StorageClass> {
     (class != ObjectStorageClass::Standard).then(|| dto::StorageClass::from_static(class.as_str()))
-}
-
-fn restore_header(seen: &FoundObject, now: UnixMillis) -> Option<String> {
-    match restore::progress(&seen.object, now) {
-        RestoreProgress::Absent => None,
-        RestoreProgress::Ongoing => Some("ongoing-request=\"true\"".to_owned()),
-        RestoreProgress::ReadableUntil(expiry) => {
-            Some(format!("ongoing-request=\"false\", expiry-date=\"{}\"", http_date(expiry)))
-        }
-    }
 }
 
 pub(super) fn delete_object(

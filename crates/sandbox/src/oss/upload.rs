@@ -1,0 +1,257 @@
+//! Writing objects: PUT requests and multipart uploads.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+
+use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, receive_object, url_encode};
+use super::response::{
+    CLASS, OssError, OssResponseBody, ResponseDocument, empty_response, etag, set_header, with_version,
+};
+use crate::blobs::WrittenBlob;
+use crate::model::{ETag, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders};
+use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
+use crate::store::{NewObject, Sandbox};
+use crate::tags::{self, SharedTags};
+
+const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
+
+/// The prefix of user metadata in OSS requests, and the prefix with which it is stored.
+const METADATA: &str = "x-oss-meta-";
+const STORED_METADATA: &str = "x-amz-meta-";
+
+/// The maximum size of user metadata in bytes, including the names.
+const MAX_METADATA: usize = 8192;
+
+/// The maximum part number.
+const MAX_PART: u16 = 10_000;
+
+/// The minimum size of every part but the last, in bytes.
+/// <https://www.alibabacloud.com/help/en/oss/developer-reference/completemultipartupload>
+const MIN_PART: u64 = 100 << 10;
+
+/// The properties of a new object, from the headers of a request.
+struct NewObjectProperties {
+    class: ObjectStorageClass,
+    acl: StoredAcl,
+    tags: SharedTags,
+    headers: Option<Box<StoredHeaders>>,
+}
+
+impl NewObjectProperties {
+    fn from_request(request: &OssRequest) -> Result<Self, OssError> {
+        let unknown = || OssError::bad_request("InvalidArgument", "0017-00000802", "The storage class does not exist.");
+        let class = request
+            .header(CLASS.as_str())
+            .map(|name| ObjectStorageClass::parse_oss_name(name).ok_or_else(unknown))
+            .transpose()?;
+        let acl = request.header("x-oss-object-acl").map(parse_acl).transpose()?;
+        let tags = match request.header("x-oss-tagging") {
+            None => SharedTags::default(),
+            Some(query) => tags::check_for_oss(tags::parse_query(query)?)?,
+        };
+        Ok(Self {
+            class: class.unwrap_or(ObjectStorageClass::Standard),
+            acl: acl.unwrap_or(StoredAcl::Default),
+            tags,
+            headers: stored_headers(&request.headers)?,
+        })
+    }
+}
+
+/// Returns the headers of a request that are stored with the object.
+fn stored_headers(headers: &HeaderMap) -> Result<Option<Box<StoredHeaders>>, OssError> {
+    const KEPT: [HeaderName; 6] = [
+        header::CONTENT_TYPE,
+        header::CACHE_CONTROL,
+        header::CONTENT_DISPOSITION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+        header::EXPIRES,
+    ];
+    let mut stored: Vec<(Box<str>, Box<str>)> = Vec::new();
+    let mut metadata = 0;
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        if let Some(user) = name.as_str().strip_prefix(METADATA) {
+            metadata += user.len() + value.len();
+            stored.push((format!("{STORED_METADATA}{user}").into(), value.into()));
+        } else if KEPT.contains(name) && !value.is_empty() {
+            stored.push((name.as_str().into(), value.into()));
+        }
+    }
+    if metadata > MAX_METADATA {
+        return Err(OssError::bad_request(
+            "InvalidArgument",
+            "0017-00000803",
+            "The user metadata is longer than 8 KB.",
+        ));
+    }
+    Ok((!stored.is_empty()).then(|| Box::new(StoredHeaders(stored))))
+}
+
+/// Adds the headers that are stored with an object to a response.
+pub(super) fn add_stored_headers(stored: Option<&StoredHeaders>, headers: &mut HeaderMap) {
+    for (name, value) in stored.into_iter().flat_map(|stored| &stored.0) {
+        let name =
+            name.strip_prefix(STORED_METADATA).map_or_else(|| name.to_string(), |user| format!("{METADATA}{user}"));
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            set_header(headers, name, value);
+        }
+    }
+}
+
+/// Returns the condition of a write.
+fn write_precondition(request: &OssRequest) -> WritePrecondition {
+    let forbidden = request.header("x-oss-forbid-overwrite").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if forbidden { WritePrecondition::Absent } else { WritePrecondition::Always }
+}
+
+/// Converts an error of a write. OSS has its own code if the object already exists but must not.
+fn write_error(refusal: SandboxRequestError) -> OssError {
+    match refusal {
+        SandboxRequestError::PreconditionFailed => OssError::new(
+            StatusCode::CONFLICT,
+            "FileAlreadyExists",
+            "0026-00000045",
+            "The object you specified already exists and can not be overwritten.",
+        ),
+        refusal => refusal.into(),
+    }
+}
+
+pub(super) async fn put(
+    sandbox: &Sandbox,
+    request: &OssRequest,
+    body: impl OssRequestBody,
+) -> Result<Response<OssResponseBody>, OssError> {
+    // Everything that can be rejected is rejected before the body is received.
+    if request.headers.contains_key("x-oss-copy-source") {
+        return Err(OssError::not_implemented("The sandbox does not support copying objects in OSS requests."));
+    }
+    let RequestedObject { bucket, key, .. } = request.target()?;
+    request.allow_params(&["encoding-type"])?;
+    let NewObjectProperties { class, acl, tags, headers } = NewObjectProperties::from_request(request)?;
+    let condition = write_precondition(request);
+    sandbox.with_state(|state| state.check_precondition(bucket, key, &condition)).map_err(write_error)?;
+    let (WrittenBlob { body, size, md5 }, crc) = receive_object(sandbox, &request.headers, body).await?;
+    let tag = ETag { md5, parts: 0 };
+    let new = NewObject { size, etag: tag, class, acl, tags, headers, body };
+    let id = sandbox.put_object(bucket, key, new, &condition).map_err(write_error)?;
+    Ok(with_version(upload_response(tag, md5, crc), id.as_deref()))
+}
+
+/// Returns the response to a body that was received.
+fn upload_response(tag: ETag, md5: [u8; 16], crc: u64) -> Response<OssResponseBody> {
+    let mut response = empty_response(StatusCode::OK);
+    let headers = response.headers_mut();
+    set_header(headers, header::ETAG, &etag(tag));
+    set_header(headers, CRC64, &crc.to_string());
+    let digest = STANDARD.encode(md5);
+    set_header(headers, HeaderName::from_static("content-md5"), &digest);
+    response
+}
+
+pub(super) fn initiate(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    request.allow_params(&["uploads", "encoding-type"])?;
+    let RequestedObject { bucket, key, .. } = request.target()?;
+    let NewObjectProperties { class, acl, tags, headers } = NewObjectProperties::from_request(request)?;
+    let initiated = sandbox.now();
+    let (parts, named) = (BTreeMap::new(), (bucket.into(), key.into()));
+    let upload = PendingUpload { bucket: named.0, key: named.1, initiated, class, acl, tags, headers, parts };
+    let id = sandbox.create_upload(upload)?;
+    let answer = ResponseDocument::new("InitiateMultipartUploadResult", |to| {
+        write_object_name(to, request, bucket, key);
+        to.write_text("UploadId", &id);
+    });
+    Ok(answer.into_response())
+}
+
+/// Writes the bucket and the key. The key is encoded if the request asks for it.
+fn write_object_name(to: &mut ResponseDocument, request: &OssRequest, bucket: &str, key: &str) {
+    let url = request.param("encoding-type") == Some("url");
+    if url {
+        to.write_text("EncodingType", "url");
+    }
+    to.write_text("Bucket", bucket);
+    to.write_text("Key", &if url { url_encode(key) } else { key.to_owned() });
+}
+
+fn upload_id(request: &OssRequest) -> &str {
+    request.param("uploadId").unwrap_or_default()
+}
+
+fn part_number(text: Option<&str>) -> Result<u16, OssError> {
+    let number = text.and_then(|text| text.parse().ok()).filter(|number| (1..=MAX_PART).contains(number));
+    number.ok_or_else(|| OssError::invalid_argument("Part number must be an integer between 1 and 10000, inclusive"))
+}
+
+pub(super) async fn put_part(
+    sandbox: &Sandbox,
+    request: &OssRequest,
+    body: impl OssRequestBody,
+) -> Result<Response<OssResponseBody>, OssError> {
+    request.allow_params(&["uploadId", "partNumber"])?;
+    if request.headers.contains_key("x-oss-copy-source") {
+        return Err(OssError::not_implemented("The sandbox does not support copying objects in OSS requests."));
+    }
+    let number = part_number(request.param("partNumber"))?;
+    let RequestedObject { bucket, key, .. } = request.target()?;
+    let id = upload_id(request);
+    sandbox.find_upload(id, bucket, key)?;
+    let (arrived, crc) = receive_object(sandbox, &request.headers, body).await?;
+    let md5 = arrived.md5;
+    sandbox.put_part(id, number, arrived)?;
+    Ok(upload_response(ETag { md5, parts: 0 }, md5, crc))
+}
+
+pub(super) fn complete(
+    sandbox: &Sandbox,
+    request: &OssRequest,
+    document: &[u8],
+) -> Result<Response<OssResponseBody>, OssError> {
+    request.allow_params(&["uploadId", "encoding-type"])?;
+    let RequestedObject { bucket, key, .. } = request.target()?;
+    let id = upload_id(request);
+    let wanted = if request.header("x-oss-complete-all").is_some_and(|value| value.eq_ignore_ascii_case("yes")) {
+        let parts = sandbox.find_upload(id, bucket, key)?.parts;
+        parts.into_iter().map(|(number, part)| (number, ETag { md5: part.md5, parts: 0 }.to_string())).collect()
+    } else {
+        parse_parts(document)?
+    };
+    let (tag, version) = sandbox
+        .complete_upload(id, bucket, key, &wanted, MIN_PART, &write_precondition(request))
+        .map_err(write_error)?;
+    let host = request.header("host").unwrap_or_default();
+    let answer = ResponseDocument::new("CompleteMultipartUploadResult", |to| {
+        write_object_name(to, request, bucket, key);
+        to.write_text("Location", &format!("http://{host}{}", request.canonical_path()));
+        to.write_text("ETag", &etag(tag));
+    });
+    Ok(with_version(answer.into_response(), version.as_deref()))
+}
+
+fn parse_parts(document: &[u8]) -> Result<Vec<(u16, String)>, OssError> {
+    let list = RequestElement::parse(document, "CompleteMultipartUpload")?;
+    list.check_children(&["Part"])?;
+    let mut wanted: Vec<(u16, String)> = Vec::with_capacity(list.children.len());
+    for part in &list.children {
+        let number = part_number(part.child_text("PartNumber")?)?;
+        let tag = part.child_text("ETag")?.ok_or_else(OssError::malformed_xml)?;
+        if wanted.last().is_some_and(|(last, _)| *last >= number) {
+            let message = "The list of parts was not in ascending order.";
+            return Err(OssError::bad_request("InvalidPartOrder", "0042-00000009", message));
+        }
+        wanted.push((number, tag.trim_matches('"').to_lowercase()));
+    }
+    if wanted.is_empty() { Err(OssError::malformed_xml()) } else { Ok(wanted) }
+}
+
+pub(super) fn abort(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    request.allow_params(&["uploadId"])?;
+    let RequestedObject { bucket, key, .. } = request.target()?;
+    sandbox.abort_upload(upload_id(request), bucket, key)?;
+    Ok(empty_response(StatusCode::NO_CONTENT))
+}
