@@ -74,12 +74,12 @@ struct BucketKeyIter<'s, 'q, W> {
 /// Lists the keys whose entries match `wanted`, in byte order.
 fn list_keys<'s>(
     bucket: &'s StoredBucket,
-    walk: ListingQuery<'s>,
+    query: ListingQuery<'s>,
     wanted: impl Fn(&KeyVersions) -> bool + 's,
 ) -> impl Iterator<Item = KeyOrPrefix<'s>> {
     let keys = &bucket.keys;
-    let prefix = walk.prefix;
-    let (range, rolled_up) = match walk.start {
+    let prefix = query.prefix;
+    let (range, rolled_up) = match query.start {
         ListingStart::After(key) if key >= prefix => (range_from(keys, Bound::Excluded(key)), None),
         ListingStart::At(key) if key >= prefix => (range_from(keys, Bound::Included(key)), None),
         ListingStart::AfterPrefix(rolled) if rolled >= prefix => {
@@ -89,7 +89,7 @@ fn list_keys<'s>(
             (range_from(keys, Bound::Included(prefix)), None)
         }
     };
-    BucketKeyIter { keys, range, query: walk, rolled_up, filter: wanted }
+    BucketKeyIter { keys, range, query, rolled_up, filter: wanted }
 }
 
 fn range_from<'s>(

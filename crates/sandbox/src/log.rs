@@ -88,7 +88,7 @@ impl StateLog {
             while let Some(length) = next_record(&mut reader, good, total, &mut payload)? {
                 let damaged = |what| StateLogError::Damaged { at: good, what };
                 let change = decode_change(&payload).map_err(|_| damaged("the record is invalid"))?;
-                state.apply(change).map_err(|misfit| damaged(misfit.0))?;
+                state.apply(change).map_err(|error| damaged(error.0))?;
                 good += length;
                 records += 1;
             }

@@ -89,8 +89,8 @@ pub(crate) enum RestoreRejection {
 }
 
 impl From<RestoreRejection> for SandboxRequestError {
-    fn from(hindrance: RestoreRejection) -> Self {
-        match hindrance {
+    fn from(rejection: RestoreRejection) -> Self {
+        match rejection {
             RestoreRejection::AlreadyOngoing => Self::RestoreOngoing,
             RestoreRejection::NotArchived => Self::NotArchived,
             RestoreRejection::NoSuchTier => Self::NoSuchTier,
@@ -103,21 +103,21 @@ impl From<RestoreRejection> for SandboxRequestError {
 /// Decides on a request for a restore.
 pub(crate) fn decide(
     object: &StoredObject,
-    ask: RestoreParameters,
+    parameters: RestoreParameters,
     now: UnixMillis,
     scale: NonZeroU32,
 ) -> RestoreDecision {
     if !object.class.is_archived() {
         return RestoreDecision::Rejected(RestoreRejection::NotArchived);
     }
-    let RestoreParameters { days, rules, .. } = ask;
+    let RestoreParameters { days, rules, .. } = parameters;
     let checked = match rules {
-        RestoreDialect::Aws => aws_duration(object.class, ask.tier),
-        RestoreDialect::Oss => oss_duration(object.class, ask.tier, days),
+        RestoreDialect::Aws => aws_duration(object.class, parameters.tier),
+        RestoreDialect::Oss => oss_duration(object.class, parameters.tier, days),
     };
     let (tier, duration) = match checked {
         Ok(checked) => checked,
-        Err(hindrance) => return RestoreDecision::Rejected(hindrance),
+        Err(rejection) => return RestoreDecision::Rejected(rejection),
     };
     let stays_until = |from: UnixMillis| {
         let end = from.plus(i64::from(days) * UnixMillis::DAY);

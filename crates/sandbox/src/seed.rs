@@ -43,7 +43,7 @@ const MAX_VERSION_BYTES: usize = 1024;
 /// Returns an error if a file cannot be read, or a row is not valid. The error contains the number of the row.
 pub(crate) fn seed(
     state: &mut SandboxState,
-    bodies: &BlobStore,
+    blobs: &BlobStore,
     path: &Path,
     now: UnixMillis,
 ) -> Result<(), SandboxError> {
@@ -58,7 +58,7 @@ pub(crate) fn seed(
                 return Err(invalid_entry(&bucket, "it is not a folder with a valid bucket name"));
             }
             ensure_bucket(state, &name, now);
-            seed_folder(state, bodies, &name, &bucket, "", now)?;
+            seed_folder(state, blobs, &name, &bucket, "", now)?;
         }
     }
     Ok(())
@@ -209,7 +209,7 @@ fn ensure_bucket(state: &mut SandboxState, name: &str, now: UnixMillis) {
 /// Stores the files of a folder and its subfolders as objects below `prefix`.
 fn seed_folder(
     state: &mut SandboxState,
-    bodies: &BlobStore,
+    blobs: &BlobStore,
     bucket: &str,
     folder: &Path,
     prefix: &str,
@@ -218,10 +218,10 @@ fn seed_folder(
     for path in sorted_entries(folder)? {
         let key = format!("{prefix}{}", relative_name(folder, &path)?);
         if path.is_dir() {
-            seed_folder(state, bodies, bucket, &path, &format!("{key}/"), now)?;
+            seed_folder(state, blobs, bucket, &path, &format!("{key}/"), now)?;
             continue;
         }
-        let WrittenBlob { body, size, md5 } = store_file(bodies, &path)?;
+        let WrittenBlob { body, size, md5 } = store_file(blobs, &path)?;
         let object = StoredObject {
             size,
             etag: ETag { md5, parts: 0 },
@@ -240,10 +240,10 @@ fn seed_folder(
     Ok(())
 }
 
-fn store_file(bodies: &BlobStore, path: &Path) -> Result<WrittenBlob, SandboxError> {
+fn store_file(blobs: &BlobStore, path: &Path) -> Result<WrittenBlob, SandboxError> {
     let io = |source| SandboxError::Io { doing: "copy", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;
-    let mut writer = bodies.writer();
+    let mut writer = blobs.writer();
     let mut chunk = vec![0; 64 * 1024];
     loop {
         match file.read(&mut chunk).map_err(io)? {
@@ -336,14 +336,14 @@ mod tests {
         let folder = dir.path().join("quick.files/docs-a/inventory");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("list é.csv"), "hello").unwrap();
-        let (mut state, bodies) = (SandboxState::default(), BlobStore::in_memory());
-        seed(&mut state, &bodies, &table, UnixMillis(5)).unwrap();
+        let (mut state, blobs) = (SandboxState::default(), BlobStore::in_memory());
+        seed(&mut state, &blobs, &table, UnixMillis(5)).unwrap();
         let keys = &state.buckets["docs-a"].keys;
         assert_eq!(keys.keys().map(|key| &**key).collect::<Vec<_>>(), ["inventory/list é.csv", "k"]);
         let object = keys["inventory/list é.csv"].newest().unwrap().object.as_ref().unwrap();
         assert_eq!(object.body, ObjectBlob::Inline((*b"hello").into()));
         assert_eq!(object.etag.to_string(), "5d41402abc4b2a76b9719d911017c592");
         fs::write(dir.path().join("quick.files/stray"), "").unwrap();
-        assert!(seed(&mut SandboxState::default(), &bodies, &table, UnixMillis(5)).is_err());
+        assert!(seed(&mut SandboxState::default(), &blobs, &table, UnixMillis(5)).is_err());
     }
 }

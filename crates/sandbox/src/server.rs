@@ -172,15 +172,15 @@ async fn serve(
 async fn serve_connection(
     stream: TcpStream,
     dialects: DialectServices,
-    patience: Duration,
+    idle_timeout: Duration,
     mut stopped: watch::Receiver<bool>,
 ) {
     // A small response must not wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
-    let answering = service_fn(move |request| handle_request(dialects.clone(), request, patience));
+    let answering = service_fn(move |request| handle_request(dialects.clone(), request, idle_timeout));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(idle_timeout)
         .serve_connection(TokioIo::new(stream), answering);
     let mut served = pin!(served);
     // A client that closes the connection is not an error.
@@ -214,11 +214,11 @@ impl DialectServices {
 async fn handle_request(
     dialects: DialectServices,
     request: Request<Incoming>,
-    patience: Duration,
+    idle_timeout: Duration,
 ) -> Result<Response<Either<Body, oss::OssResponseBody>>, Infallible> {
     let admitted = dialects.limiter.as_ref().is_none_or(|limiter| limiter.try_acquire(std::time::Instant::now()));
     let (parts, body) = request.into_parts();
-    let body = IdleTimeoutBody { body, idle_timeout: patience, idle_timer: Box::pin(sleep(patience)) };
+    let body = IdleTimeoutBody { body, idle_timeout, idle_timer: Box::pin(sleep(idle_timeout)) };
     if oss::is_oss(&parts) {
         let answered = if admitted {
             oss::handle_request(&dialects.oss, parts, body).await

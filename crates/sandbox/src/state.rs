@@ -168,8 +168,8 @@ impl SandboxState {
                 Ok(Vec::new())
             }
             StateChange::DeleteBucket { bucket } => {
-                let gone = self.buckets.remove(&bucket).ok_or(NO_BUCKET)?;
-                let versions = gone.keys.into_values().flat_map(KeyVersions::into_versions);
+                let removed = self.buckets.remove(&bucket).ok_or(NO_BUCKET)?;
+                let versions = removed.keys.into_values().flat_map(KeyVersions::into_versions);
                 let mut files: Vec<u64> = versions.filter_map(|version| blob_file(&version)).collect();
                 let ids: Vec<_> =
                     self.uploads.iter().filter(|(_, up)| up.bucket == bucket).map(|(id, _)| id.clone()).collect();
@@ -280,14 +280,14 @@ impl SandboxState {
         let entry = keys.get_mut(&place.key).ok_or(NO_VERSION)?;
         let at = entry.versions().iter().position(|version| version.id == place.id).ok_or(NO_VERSION)?;
         let mut versions = mem::replace(entry, KeyVersions::Many(Vec::new())).into_versions();
-        let gone = versions.remove(at);
+        let removed = versions.remove(at);
         match KeyVersions::from_versions(versions) {
             Some(rest) => *entry = rest,
             None => {
                 keys.remove(&place.key);
             }
         }
-        Ok(blob_file(&gone).into_iter().collect())
+        Ok(blob_file(&removed).into_iter().collect())
     }
 
     fn object_mut(&mut self, place: &VersionRef) -> Result<&mut StoredObject, StateChangeError> {

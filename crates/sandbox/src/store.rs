@@ -104,53 +104,53 @@ impl Sandbox {
     /// # Errors
     /// Returns an error if another process has the sandbox open, if its files are damaged or cannot be read or written,
     /// or if the seed file is not valid.
-    pub fn open(dir: &Path, fill: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
+    pub fn open(dir: &Path, seed_file: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
         let io = |doing, path: PathBuf| move |source| SandboxError::Io { doing, path, source };
         fs::create_dir_all(dir).map_err(io("create the folder", dir.to_owned()))?;
         let lock_path = dir.join(LOCK_FILE);
-        let plainly = File::options().create(true).truncate(false).write(true).clone();
-        let lock = open_regular(&lock_path, &plainly).map_err(io("open", lock_path.clone()))?;
+        let writable = File::options().create(true).truncate(false).write(true).clone();
+        let lock = open_regular(&lock_path, &writable).map_err(io("open", lock_path.clone()))?;
         match files::lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SandboxError::InUse(dir.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io("lock", lock_path)(source)),
         }
         let path = dir.join(LOG_FILE);
-        let bodies_dir = dir.join(BLOB_FOLDER);
+        let blob_dir = dir.join(BLOB_FOLDER);
         let exists = path.try_exists().map_err(io("access", path.clone()))?;
-        let (state, log, bodies) = if exists {
+        let (state, log, blobs) = if exists {
             let (state, log) = replay_log(&path)?;
-            let bodies = BlobStore::open(bodies_dir.clone(), state.blob_files()).map_err(io("open", bodies_dir))?;
-            (state, log, bodies)
+            let blobs = BlobStore::open(blob_dir.clone(), state.blob_files()).map_err(io("open", blob_dir))?;
+            (state, log, blobs)
         } else {
-            let bodies = BlobStore::open(bodies_dir.clone(), std::iter::empty()).map_err(io("open", bodies_dir))?;
-            let state = seeded_state(fill, &options, &bodies)?;
+            let blobs = BlobStore::open(blob_dir.clone(), std::iter::empty()).map_err(io("open", blob_dir))?;
+            let state = seeded_state(seed_file, &options, &blobs)?;
             // The log is created last and atomically. After a crash before this point, the folder is seeded again.
             let log = StateLog::replace(&path, &state).map_err(io("write", path.clone()))?;
-            (state, log, bodies)
+            (state, log, blobs)
         };
-        Ok(Self::assemble(state, Some(log), bodies, Some(lock), options))
+        Ok(Self::assemble(state, Some(log), blobs, Some(lock), options))
     }
 
     /// Creates a sandbox that stores nothing on disk.
     ///
     /// # Errors
     /// Returns an error if the seed file cannot be read or is not valid.
-    pub fn in_memory(fill: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
-        let bodies = BlobStore::in_memory();
-        let state = seeded_state(fill, &options, &bodies)?;
-        Ok(Self::assemble(state, None, bodies, None, options))
+    pub fn in_memory(seed_file: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
+        let blobs = BlobStore::in_memory();
+        let state = seeded_state(seed_file, &options, &blobs)?;
+        Ok(Self::assemble(state, None, blobs, None, options))
     }
 
     fn assemble(
         state: SandboxState,
         log: Option<StateLog>,
-        bodies: BlobStore,
+        blobs: BlobStore,
         lock: Option<File>,
         options: SandboxOptions,
     ) -> Self {
-        let locked = Mutex::new(LoggedState { state, log });
-        Self { inner: Arc::new(SandboxInner { options, blobs: bodies, state: locked, _lock: lock }) }
+        let state = Mutex::new(LoggedState { state, log });
+        Self { inner: Arc::new(SandboxInner { options, blobs, state, _lock: lock }) }
     }
 
     /// Returns the options that the sandbox was opened with.
@@ -204,10 +204,8 @@ impl Sandbox {
             log.append(&changes)?;
         }
         for change in changes {
-            let freed = locked
-                .state
-                .apply(change)
-                .map_err(|misfit| SandboxRequestError::Storage(io::Error::other(misfit.0)))?;
+            let freed =
+                locked.state.apply(change).map_err(|error| SandboxRequestError::Storage(io::Error::other(error.0)))?;
             for file in freed {
                 self.inner.blobs.remove(file);
             }
@@ -288,9 +286,9 @@ impl Sandbox {
     ) -> Result<(StateChange, Option<String>), SandboxRequestError> {
         let NewObject { size, etag, class, acl, tags, headers, body } = new;
         let object = StoredObject { size, etag, class, acl, tags, body, restore: None, headers };
-        let (id, told) = new_version_id(state.bucket(bucket)?.versioning);
+        let (id, shown_id) = new_version_id(state.bucket(bucket)?.versioning);
         let version = StoredVersion { id, modified: self.now(), object: Some(object) };
-        Ok((StateChange::Put { bucket: bucket.into(), key: key.into(), version }, told))
+        Ok((StateChange::Put { bucket: bucket.into(), key: key.into(), version }, shown_id))
     }
 
     /// Looks up an object for reading.
@@ -326,21 +324,21 @@ impl Sandbox {
             (version, _) => version,
         };
         let Some(named) = named else {
-            let (id, told) = new_version_id(versioning);
+            let (id, shown_id) = new_version_id(versioning);
             let version = StoredVersion { id, modified: self.now(), object: None };
             let put = StateChange::Put { bucket: target.bucket.into(), key: target.key.into(), version };
             self.commit(&mut locked, vec![put])?;
-            return Ok(DeletedVersion { is_marker: true, id: told });
+            return Ok(DeletedVersion { is_marker: true, id: shown_id });
         };
-        let told = target.version.map(str::to_owned);
+        let shown_id = target.version.map(str::to_owned);
         // A version that does not exist counts as deleted: AWS answers with success.
         let Some(version) = versions.iter().find(|version| version.id_str() == named) else {
-            return Ok(DeletedVersion { is_marker: false, id: told });
+            return Ok(DeletedVersion { is_marker: false, id: shown_id });
         };
         let marker = version.object.is_none();
         let place = target.version_ref(version);
         self.commit(&mut locked, vec![StateChange::Remove { place }])?;
-        Ok(DeletedVersion { is_marker: marker, id: told })
+        Ok(DeletedVersion { is_marker: marker, id: shown_id })
     }
 
     /// Modifies an object. Returns the version ID, unless the bucket never had versioning enabled.
@@ -351,10 +349,10 @@ impl Sandbox {
     ) -> Result<Option<String>, SandboxRequestError> {
         let mut locked = self.lock_state();
         let (version, object) = locked.state.find_object(target, LookupPurpose::Write)?;
-        let told = locked.state.response_version_id(target.bucket, version);
+        let shown_id = locked.state.response_version_id(target.bucket, version);
         let change = change(target.version_ref(version), object)?;
         self.commit(&mut locked, vec![change])?;
-        Ok(told)
+        Ok(shown_id)
     }
 
     pub(crate) fn set_tags(
@@ -376,19 +374,19 @@ impl Sandbox {
     pub(crate) fn restore_object(
         &self,
         target: RequestedObject<'_>,
-        ask: RestoreParameters,
+        parameters: RestoreParameters,
     ) -> Result<AcceptedRestore, SandboxRequestError> {
         let mut locked = self.lock_state();
         let (version, object) = locked.state.find_object(target, LookupPurpose::Write)?;
-        let (restored, restore) = match restore::decide(object, ask, self.now(), self.inner.options.time_scale) {
+        let (restored, restore) = match restore::decide(object, parameters, self.now(), self.inner.options.time_scale) {
             RestoreDecision::Accepted(restore) => (AcceptedRestoreKind::Started, restore),
             RestoreDecision::Extended(restore) => (AcceptedRestoreKind::Extended, restore),
             RestoreDecision::Rejected(refusal) => return Err(refusal.into()),
         };
-        let begun = AcceptedRestore { kind: restored, class: object.class, tier: restore.tier };
+        let accepted = AcceptedRestore { kind: restored, class: object.class, tier: restore.tier };
         let place = target.version_ref(version);
         self.commit(&mut locked, vec![StateChange::SetRestore { place, restore }])?;
-        Ok(begun)
+        Ok(accepted)
     }
 }
 
@@ -445,8 +443,8 @@ impl Sandbox {
         let mut parts = Vec::with_capacity(wanted.len());
         for (number, etag) in wanted {
             let part = upload.parts.get(number).ok_or(SandboxRequestError::InvalidPart)?;
-            let held = ETag { md5: part.md5, parts: 0 };
-            if held.to_string() != *etag {
+            let etag_of_part = ETag { md5: part.md5, parts: 0 };
+            if etag_of_part.to_string() != *etag {
                 return Err(SandboxRequestError::InvalidPart);
             }
             parts.push(part);
@@ -465,11 +463,11 @@ impl Sandbox {
         }
         let etag = ETag { md5: md5.finalize().into(), parts: u16::try_from(parts.len()).unwrap_or(u16::MAX) };
         let WrittenBlob { body, size, .. } = writer.finish();
-        let id_told = self.finish_upload(id, &upload, size, etag, body.clone(), condition);
-        if id_told.is_err() {
+        let shown_id = self.finish_upload(id, &upload, size, etag, body.clone(), condition);
+        if shown_id.is_err() {
             self.discard_blob(&body);
         }
-        Ok((etag, id_told?))
+        Ok((etag, shown_id?))
     }
 
     fn finish_upload(
@@ -488,9 +486,9 @@ impl Sandbox {
             return Err(SandboxRequestError::NoSuchUpload);
         }
         locked.state.check_precondition(&bucket, &key, condition)?;
-        let (put, told) = self.new_version_change(&locked.state, &bucket, &key, new)?;
+        let (put, shown_id) = self.new_version_change(&locked.state, &bucket, &key, new)?;
         self.commit(&mut locked, vec![put, StateChange::DropUpload { id: id.into() }])?;
-        Ok(told)
+        Ok(shown_id)
     }
 
     /// Aborts a multipart upload.
@@ -517,13 +515,13 @@ fn new_version_id(versioning: VersioningStatus) -> (Option<Box<str>>, Option<Str
 }
 
 fn seeded_state(
-    fill: Option<&Path>,
+    seed_file: Option<&Path>,
     options: &SandboxOptions,
-    bodies: &BlobStore,
+    blobs: &BlobStore,
 ) -> Result<SandboxState, SandboxError> {
     let mut state = SandboxState::default();
-    if let Some(path) = fill {
-        seed::seed(&mut state, bodies, path, (options.clock)().into())?;
+    if let Some(path) = seed_file {
+        seed::seed(&mut state, blobs, path, (options.clock)().into())?;
     }
     Ok(state)
 }

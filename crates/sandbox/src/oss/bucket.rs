@@ -281,8 +281,8 @@ fn delete_lifecycle(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<
 /// Parses a rule. Rejects what the sandbox does not store, so that nothing is lost silently.
 /// <https://www.alibabacloud.com/help/en/oss/developer-reference/putbucketlifecycle>
 fn parse_rule(rule: &RequestElement) -> Result<LifecycleRule, OssError> {
-    let kept = ["ID", "Prefix", "Status", "Tag", "Expiration", "Transition"];
-    if rule.children.iter().any(|child| !kept.contains(&child.name.as_str())) {
+    let known = ["ID", "Prefix", "Status", "Tag", "Expiration", "Transition"];
+    if rule.children.iter().any(|child| !known.contains(&child.name.as_str())) {
         return Err(unsupported_rule());
     }
     let enabled = match rule.child_text("Status")? {

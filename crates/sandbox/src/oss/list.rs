@@ -119,7 +119,7 @@ fn next_name<'s>(page: &ResultPage<KeyOrPrefix<'s>>) -> Option<&'s str> {
 
 /// Answers `ListObjectsV2`.
 pub(super) fn list_objects_v2(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
-    let ask = OssListRequest::from_request(sandbox, request)?;
+    let params = OssListRequest::from_request(sandbox, request)?;
     let token = request.non_empty_param("continuation-token");
     let marker = token.map(|token| {
         listing::parse_continuation_token(token)
@@ -128,20 +128,20 @@ pub(super) fn list_objects_v2(sandbox: &Sandbox, request: &OssRequest) -> Result
     let marker = marker.transpose()?;
     let after = request.non_empty_param("start-after");
     let from = match (&marker, after) {
-        (Some(marker), _) => ListingStart::after_marker(marker, ask.prefix, ask.delimiter),
+        (Some(marker), _) => ListingStart::after_marker(marker, params.prefix, params.delimiter),
         (None, Some(after)) => ListingStart::After(after),
         (None, None) => ListingStart::FirstKey,
     };
     let with_owner = request.param("fetch-owner") == Some("true");
-    let document = sandbox.with_bucket(ask.bucket, |bucket| {
-        let page = listing::page_of_keys(bucket, ask.query(from), ask.limit);
+    let document = sandbox.with_bucket(params.bucket, |bucket| {
+        let page = listing::page_of_keys(bucket, params.query(from), params.limit);
         ResponseDocument::new("ListBucketResult", |to| {
-            ask.write_header(to, page.is_truncated);
-            to.write_optional("StartAfter", after.map(|after| ask.encode(after)).as_deref());
+            params.write_header(to, page.is_truncated);
+            to.write_optional("StartAfter", after.map(|after| params.encode(after)).as_deref());
             to.write_optional("ContinuationToken", token);
             to.write_optional("NextContinuationToken", next_name(&page).map(listing::continuation_token).as_deref());
             to.write_text("KeyCount", &page.items.len().to_string());
-            ask.write_contents(to, &page, with_owner);
+            params.write_contents(to, &page, with_owner);
         })
     })?;
     Ok(document.into_response())
@@ -149,17 +149,17 @@ pub(super) fn list_objects_v2(sandbox: &Sandbox, request: &OssRequest) -> Result
 
 /// Answers `ListObjects`.
 pub(super) fn list_objects(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
-    let ask = OssListRequest::from_request(sandbox, request)?;
+    let params = OssListRequest::from_request(sandbox, request)?;
     let marker = request.non_empty_param("marker");
-    let from =
-        marker.map_or(ListingStart::FirstKey, |marker| ListingStart::after_marker(marker, ask.prefix, ask.delimiter));
-    let document = sandbox.with_bucket(ask.bucket, |bucket| {
-        let page = listing::page_of_keys(bucket, ask.query(from), ask.limit);
+    let from = marker
+        .map_or(ListingStart::FirstKey, |marker| ListingStart::after_marker(marker, params.prefix, params.delimiter));
+    let document = sandbox.with_bucket(params.bucket, |bucket| {
+        let page = listing::page_of_keys(bucket, params.query(from), params.limit);
         ResponseDocument::new("ListBucketResult", |to| {
-            ask.write_header(to, page.is_truncated);
-            ask.write_name(to, "Marker", marker.unwrap_or_default());
-            to.write_optional("NextMarker", next_name(&page).map(|name| ask.encode(name)).as_deref());
-            ask.write_contents(to, &page, true);
+            params.write_header(to, page.is_truncated);
+            params.write_name(to, "Marker", marker.unwrap_or_default());
+            to.write_optional("NextMarker", next_name(&page).map(|name| params.encode(name)).as_deref());
+            params.write_contents(to, &page, true);
         })
     })?;
     Ok(document.into_response())
@@ -170,49 +170,49 @@ pub(super) fn list_object_versions(
     sandbox: &Sandbox,
     request: &OssRequest,
 ) -> Result<Response<OssResponseBody>, OssError> {
-    let ask = OssListRequest::from_request(sandbox, request)?;
+    let params = OssListRequest::from_request(sandbox, request)?;
     let (key_marker, version_marker) =
         (request.non_empty_param("key-marker"), request.non_empty_param("version-id-marker"));
     let from = match (key_marker, version_marker) {
         (None, Some(_)) => return Err(OssError::invalid_argument("A version-id marker needs a key marker.")),
         (None, None) => ListingStart::FirstKey,
-        (Some(key), None) => ListingStart::after_marker(key, ask.prefix, ask.delimiter),
+        (Some(key), None) => ListingStart::after_marker(key, params.prefix, params.delimiter),
         (Some(key), Some(_)) => ListingStart::At(key),
     };
-    let document = sandbox.with_bucket(ask.bucket, |bucket| {
-        let page = listing::page_of_versions(bucket, ask.query(from), version_marker, ask.limit);
+    let document = sandbox.with_bucket(params.bucket, |bucket| {
+        let page = listing::page_of_versions(bucket, params.query(from), version_marker, params.limit);
         ResponseDocument::new("ListVersionsResult", |to| {
-            ask.write_header(to, page.is_truncated);
-            ask.write_name(to, "KeyMarker", key_marker.unwrap_or_default());
+            params.write_header(to, page.is_truncated);
+            params.write_name(to, "KeyMarker", key_marker.unwrap_or_default());
             to.write_text("VersionIdMarker", version_marker.unwrap_or_default());
             match page.items.last().filter(|_| page.is_truncated) {
                 None => {}
-                Some(VersionOrPrefix::Prefix(prefix)) => ask.write_name(to, "NextKeyMarker", prefix),
+                Some(VersionOrPrefix::Prefix(prefix)) => params.write_name(to, "NextKeyMarker", prefix),
                 Some(VersionOrPrefix::Version(key, version, _)) => {
-                    ask.write_name(to, "NextKeyMarker", key);
+                    params.write_name(to, "NextKeyMarker", key);
                     to.write_text("NextVersionIdMarker", version.id_str());
                 }
             }
             for found in &page.items {
-                write_version(&ask, to, found);
+                write_version(&params, to, found);
             }
         })
     })?;
     Ok(document.into_response())
 }
 
-fn write_version(ask: &OssListRequest<'_>, to: &mut ResponseDocument, found: &VersionOrPrefix<'_>) {
+fn write_version(params: &OssListRequest<'_>, to: &mut ResponseDocument, found: &VersionOrPrefix<'_>) {
     let (key, version, current) = match found {
-        VersionOrPrefix::Prefix(prefix) => return ask.write_common_prefix(to, prefix),
+        VersionOrPrefix::Prefix(prefix) => return params.write_common_prefix(to, prefix),
         VersionOrPrefix::Version(key, version, current) => (key, version, *current),
     };
     let element = if version.object.is_some() { "Version" } else { "DeleteMarker" };
     to.write_element(element, |to| {
-        ask.write_name(to, "Key", key);
+        params.write_name(to, "Key", key);
         to.write_text("VersionId", version.id_str());
         to.write_text("IsLatest", if current { "true" } else { "false" });
         match &version.object {
-            Some(object) => ask.write_object(to, version, object),
+            Some(object) => params.write_object(to, version, object),
             None => to.write_text("LastModified", &iso_time(version.modified)),
         }
         to.write_owner();

@@ -296,17 +296,17 @@ fn put_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssRespon
 }
 
 fn restore(sandbox: &Sandbox, request: &OssRequest, document: &[u8]) -> Result<Response<OssResponseBody>, OssError> {
-    let ask = if document.is_empty() {
+    let parameters = if document.is_empty() {
         RestoreParameters { days: 1, tier: None, rules: RestoreDialect::Oss }
     } else {
         parse_restore_request(document)?
     };
     let target = request.target()?;
-    let begun = sandbox.restore_object(target, ask)?;
-    let status = if begun.kind == AcceptedRestoreKind::Started { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let accepted = sandbox.restore_object(target, parameters)?;
+    let status = if accepted.kind == AcceptedRestoreKind::Started { StatusCode::ACCEPTED } else { StatusCode::OK };
     let mut response = empty_response(status);
-    if begun.class != ObjectStorageClass::Glacier {
-        set_header(response.headers_mut(), PRIORITY, begun.tier.as_str());
+    if accepted.class != ObjectStorageClass::Glacier {
+        set_header(response.headers_mut(), PRIORITY, accepted.tier.as_str());
     }
     let seen = sandbox.find_object(target)?;
     Ok(with_version(response, seen.id.as_deref()))

@@ -67,11 +67,11 @@ impl BodyDigests {
             return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
         }
         let sums = self.hasher.finalize();
-        let said = |name: &HeaderName| {
+        let sent = |name: &HeaderName| {
             let trailer = trailers.and_then(|trailers| trailers.read(|headers| headers.get(name).cloned()).flatten());
             headers.get(name).cloned().or(trailer)
         };
-        let mut agreed = HeaderMap::new();
+        let mut checksums = HeaderMap::new();
         for (name, sum) in [
             (CRC32, sums.checksum_crc32),
             (CRC32C, sums.checksum_crc32c),
@@ -80,12 +80,12 @@ impl BodyDigests {
             (SHA256, sums.checksum_sha256),
         ] {
             let Some(sum) = sum else { continue };
-            if said(&name).is_none_or(|said| said.as_bytes() != sum.as_bytes()) {
+            if sent(&name).is_none_or(|sent| sent.as_bytes() != sum.as_bytes()) {
                 return Err(s3_error!(BadDigest, "The {name} you specified did not match the calculated checksum."));
             }
-            set_header(&mut agreed, name, &sum);
+            set_header(&mut checksums, name, &sum);
         }
-        Ok(agreed)
+        Ok(checksums)
     }
 }
 

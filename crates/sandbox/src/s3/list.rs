@@ -28,9 +28,9 @@ pub(super) fn list_objects_v2(
         _ => ListingStart::FirstKey,
     };
     let with_owner = input.fetch_owner.unwrap_or(false);
-    let walk = ListingQuery { prefix, delimiter, start: from };
+    let query = ListingQuery { prefix, delimiter, start: from };
     let ObjectListing { objects, prefixes, next } =
-        sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, walk, limit, encoding, with_owner))?;
+        sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, query, limit, encoding, with_owner))?;
     let output = dto::ListObjectsV2Output {
         key_count: i32::try_from(objects.len() + prefixes.len()).ok(),
         contents: Some(objects),
@@ -62,9 +62,9 @@ pub(super) fn list_objects(
         Some(marker) if !marker.is_empty() => ListingStart::after_marker(marker, prefix, delimiter),
         _ => ListingStart::FirstKey,
     };
-    let walk = ListingQuery { prefix, delimiter, start: from };
+    let query = ListingQuery { prefix, delimiter, start: from };
     let ObjectListing { objects, prefixes, next } =
-        sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, walk, limit, encoding, true))?;
+        sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, query, limit, encoding, true))?;
     let output = dto::ListObjectsOutput {
         contents: Some(objects),
         common_prefixes: Some(prefixes),
@@ -125,12 +125,12 @@ struct ObjectListing {
 
 fn list_page(
     bucket: &StoredBucket,
-    walk: ListingQuery<'_>,
+    query: ListingQuery<'_>,
     limit: usize,
     encoding: KeyEncoding,
     with_owner: bool,
 ) -> ObjectListing {
-    let page = listing::page_of_keys(bucket, walk, limit);
+    let page = listing::page_of_keys(bucket, query, limit);
     let next = page.items.last().filter(|_| page.is_truncated).map(|found| found.name().to_owned());
     let mut listed = ObjectListing { objects: Vec::new(), prefixes: Vec::new(), next };
     for found in page.items {
@@ -173,9 +173,9 @@ pub(super) fn list_object_versions(
         (Some(key), None) => ListingStart::after_marker(key, prefix, delimiter),
         (Some(key), Some(_)) => ListingStart::At(key),
     };
-    let walk = ListingQuery { prefix, delimiter, start: from };
+    let query = ListingQuery { prefix, delimiter, start: from };
     let mut output =
-        sandbox.with_bucket(&input.bucket, |bucket| list_versions(bucket, walk, version_marker, limit, encoding))?;
+        sandbox.with_bucket(&input.bucket, |bucket| list_versions(bucket, query, version_marker, limit, encoding))?;
     output.max_keys = i32::try_from(limit).ok();
     output.prefix = Some(encoding.encode(prefix));
     output.delimiter = encoding.encode_optional(delimiter);
@@ -188,12 +188,12 @@ pub(super) fn list_object_versions(
 
 fn list_versions(
     bucket: &StoredBucket,
-    walk: ListingQuery<'_>,
+    query: ListingQuery<'_>,
     behind: Option<&str>,
     limit: usize,
     encoding: KeyEncoding,
 ) -> dto::ListObjectVersionsOutput {
-    let page = listing::page_of_versions(bucket, walk, behind, limit);
+    let page = listing::page_of_versions(bucket, query, behind, limit);
     let mut output = dto::ListObjectVersionsOutput { is_truncated: Some(page.is_truncated), ..Default::default() };
     if let Some(last) = page.items.last().filter(|_| page.is_truncated) {
         let (name, id) = match last {

@@ -406,10 +406,10 @@ pub(super) fn restore_object(
     let days = days.ok_or_else(|| invalid_argument("The number of days must be at least 1"))?;
     let version = requested_version(input.version_id.as_ref())?;
     let target = RequestedObject { bucket: &input.bucket, key: &input.key, version };
-    let begun =
+    let accepted =
         sandbox.restore_object(target, RestoreParameters { days, tier: Some(tier), rules: RestoreDialect::Aws })?;
     let mut response = S3Response::new(dto::RestoreObjectOutput::default());
-    if begun.kind == AcceptedRestoreKind::Started {
+    if accepted.kind == AcceptedRestoreKind::Started {
         response.extensions.insert(StatusOverride(StatusCode::ACCEPTED));
     }
     Ok(response)
