@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 
 use super::model::{ObjectStorageClass, RetrievalTier, StoredObject, StoredRestore, UnixMillis};
-use super::state::SandboxRequestError;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -86,18 +85,6 @@ pub(crate) enum RestoreRejection {
     TierNotAllowed,
     /// The copy cannot be kept for this number of days.
     DaysOutOfRange,
-}
-
-impl From<RestoreRejection> for SandboxRequestError {
-    fn from(rejection: RestoreRejection) -> Self {
-        match rejection {
-            RestoreRejection::AlreadyOngoing => Self::RestoreOngoing,
-            RestoreRejection::NotArchived => Self::NotArchived,
-            RestoreRejection::NoSuchTier => Self::NoSuchTier,
-            RestoreRejection::TierNotAllowed => Self::TierNotAllowed,
-            RestoreRejection::DaysOutOfRange => Self::DaysOutOfRange,
-        }
-    }
 }
 
 /// Decides on a request for a restore.

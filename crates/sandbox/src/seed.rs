@@ -149,15 +149,7 @@ fn seed_row(
             class.ok_or_else(|| format!("`{}` is not a storage class", name.escape_debug()))?
         }
     };
-    let modified = match columns.text(record, 4)? {
-        None => now,
-        Some(at) => {
-            let parsed = at.parse::<Timestamp>().ok().filter(|parsed| *parsed >= Timestamp::UNIX_EPOCH);
-            parsed
-                .ok_or_else(|| format!("`{}` is not a time since 1970, like 2026-01-31T12:00:00Z", at.escape_debug()))?
-                .into()
-        }
-    };
+    let modified = columns.text(record, 4)?.map(parse_time).transpose()?.unwrap_or(now);
     let tags = match columns.text(record, 5)? {
         None => SharedTags::default(),
         Some(query) => {
@@ -181,6 +173,12 @@ fn seed_row(
     let object = StoredObject { size, etag, class, acl, tags, body: ObjectBlob::Zeros, restore: None, headers: None };
     let version = StoredVersion { id: id.map(Into::into), modified, object: Some(object) };
     state.insert_by_time(bucket, key, version).map_err(|_| "the object is a duplicate".to_owned())
+}
+
+fn parse_time(text: &str) -> Result<UnixMillis, String> {
+    let parsed = text.parse::<Timestamp>().ok().filter(|parsed| *parsed >= Timestamp::UNIX_EPOCH);
+    let invalid = || format!("`{}` is not a time since 1970, like 2026-01-31T12:00:00Z", text.escape_debug());
+    parsed.map(UnixMillis::from).ok_or_else(invalid)
 }
 
 /// Returns the position of the first `%` that is not followed by two hexadecimal digits.

@@ -11,6 +11,7 @@ use super::model::{
     ObjectBlob, ObjectOwnership, PendingUpload, StoredAcl, StoredObject, StoredRestore, StoredVersion, UnixMillis,
     UploadedPart, VersioningStatus,
 };
+use super::restore::RestoreRejection;
 use super::tags::{SharedTags, TagPool};
 
 /// All buckets and multipart uploads.
@@ -167,17 +168,7 @@ impl SandboxState {
                 self.buckets.insert(bucket, StoredBucket::new(created));
                 Ok(Vec::new())
             }
-            StateChange::DeleteBucket { bucket } => {
-                let removed = self.buckets.remove(&bucket).ok_or(NO_BUCKET)?;
-                let versions = removed.keys.into_values().flat_map(KeyVersions::into_versions);
-                let mut files: Vec<u64> = versions.filter_map(|version| blob_file(&version)).collect();
-                let ids: Vec<_> =
-                    self.uploads.iter().filter(|(_, up)| up.bucket == bucket).map(|(id, _)| id.clone()).collect();
-                for id in ids {
-                    files.extend(self.drop_upload(&id)?);
-                }
-                Ok(files)
-            }
+            StateChange::DeleteBucket { bucket } => self.delete_bucket(&bucket),
             StateChange::SetVersioning { bucket, versioning } => {
                 self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.versioning = versioning;
                 Ok(Vec::new())
@@ -254,6 +245,18 @@ impl SandboxState {
         versions.insert(at, version);
         *entry = KeyVersions::Many(versions);
         Ok(())
+    }
+
+    fn delete_bucket(&mut self, name: &str) -> Result<Vec<u64>, StateChangeError> {
+        let removed = self.buckets.remove(name).ok_or(NO_BUCKET)?;
+        let versions = removed.keys.into_values().flat_map(KeyVersions::into_versions);
+        let mut files: Vec<u64> = versions.filter_map(|version| blob_file(&version)).collect();
+        let ids: Vec<_> =
+            self.uploads.iter().filter(|(_, upload)| *upload.bucket == *name).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            files.extend(self.drop_upload(&id)?);
+        }
+        Ok(files)
     }
 
     fn put(&mut self, bucket: &str, key: Box<str>, version: StoredVersion) -> Result<Vec<u64>, StateChangeError> {
@@ -361,15 +364,7 @@ pub(crate) enum SandboxRequestError {
     BucketNotEmpty,
     /// The content must be restored before it can be read.
     Archived,
-    /// Objects of this storage class need no restore.
-    NotArchived,
-    RestoreOngoing,
-    /// The storage class does not support this retrieval tier.
-    NoSuchTier,
-    /// The storage class has no retrieval tiers, but the request names one.
-    TierNotAllowed,
-    /// A restored copy in this storage class cannot be kept for this number of days.
-    DaysOutOfRange,
+    RestoreRejected(RestoreRejection),
     /// The object exists but must not, or it is not the expected one.
     PreconditionFailed,
     NoSuchUpload,

@@ -381,7 +381,7 @@ impl Sandbox {
         let (restored, restore) = match restore::decide(object, parameters, self.now(), self.inner.options.time_scale) {
             RestoreDecision::Accepted(restore) => (AcceptedRestoreKind::Started, restore),
             RestoreDecision::Extended(restore) => (AcceptedRestoreKind::Extended, restore),
-            RestoreDecision::Rejected(refusal) => return Err(refusal.into()),
+            RestoreDecision::Rejected(rejection) => return Err(SandboxRequestError::RestoreRejected(rejection)),
         };
         let accepted = AcceptedRestore { kind: restored, class: object.class, tier: restore.tier };
         let place = target.version_ref(version);

@@ -14,6 +14,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use crate::blobs::BlobReader;
 use crate::model::{ETag, StoredAcl, UnixMillis};
+use crate::restore::RestoreRejection;
 use crate::state::SandboxRequestError;
 use crate::tags::TagSetError;
 
@@ -318,21 +319,7 @@ impl From<SandboxRequestError> for OssError {
                 "0025-00000901",
                 "The operation is not valid for the object's state",
             ),
-            SandboxRequestError::NotArchived => Self::bad_request(
-                "OperationNotSupported",
-                "0016-00000702",
-                "The operation is not supported for this resource",
-            ),
-            SandboxRequestError::RestoreOngoing => {
-                conflict("RestoreAlreadyInProgress", "0016-00000701", "The restore operation is in progress.")
-            }
-            SandboxRequestError::NoSuchTier => {
-                Self::bad_request("MalformedXML", "0016-00000703", "The storage class does not support this tier.")
-            }
-            SandboxRequestError::TierNotAllowed => Self::malformed_xml(),
-            SandboxRequestError::DaysOutOfRange => {
-                Self::bad_request("InvalidArgument", "0016-00000704", "Days is out of range for this storage class.")
-            }
+            SandboxRequestError::RestoreRejected(rejection) => rejection.into(),
             SandboxRequestError::PreconditionFailed => Self::precondition_failed(),
             SandboxRequestError::NoSuchUpload => not_found(
                 "NoSuchUpload",
@@ -355,6 +342,31 @@ impl From<SandboxRequestError> for OssError {
                 message: format!("The sandbox cannot read or write its files: {error}").into(),
                 ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "0000-00000001", "")
             },
+        }
+    }
+}
+
+impl From<RestoreRejection> for OssError {
+    fn from(rejection: RestoreRejection) -> Self {
+        match rejection {
+            RestoreRejection::NotArchived => Self::bad_request(
+                "OperationNotSupported",
+                "0016-00000702",
+                "The operation is not supported for this resource",
+            ),
+            RestoreRejection::AlreadyOngoing => Self::new(
+                StatusCode::CONFLICT,
+                "RestoreAlreadyInProgress",
+                "0016-00000701",
+                "The restore operation is in progress.",
+            ),
+            RestoreRejection::NoSuchTier => {
+                Self::bad_request("MalformedXML", "0016-00000703", "The storage class does not support this tier.")
+            }
+            RestoreRejection::TierNotAllowed => Self::malformed_xml(),
+            RestoreRejection::DaysOutOfRange => {
+                Self::bad_request("InvalidArgument", "0016-00000704", "Days is out of range for this storage class.")
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode, S3Response, S3Result, dto, s3_error};
 
 use crate::model::{ETag, ObjectOwnership, StoredAcl, UnixMillis};
+use crate::restore::RestoreRejection;
 use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
 use crate::tags::TagSetError;
@@ -140,17 +141,7 @@ impl From<SandboxRequestError> for S3Error {
             SandboxRequestError::Archived => {
                 s3_error!(InvalidObjectState, "The operation is not valid for the object's storage class")
             }
-            SandboxRequestError::NotArchived => {
-                s3_error!(InvalidObjectState, "Restore is not allowed for the object's current storage class")
-            }
-            SandboxRequestError::RestoreOngoing => {
-                s3_error!(RestoreAlreadyInProgress, "Object restore is already in progress")
-            }
-            SandboxRequestError::DaysOutOfRange
-            | SandboxRequestError::TierNotAllowed
-            | SandboxRequestError::NoSuchTier => {
-                s3_error!(InvalidArgument, "Retrieval option is not supported by this storage class")
-            }
+            SandboxRequestError::RestoreRejected(rejection) => rejection.into(),
             SandboxRequestError::PreconditionFailed => {
                 s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
             }
@@ -170,6 +161,22 @@ impl From<SandboxRequestError> for S3Error {
             SandboxRequestError::Storage(error) => {
                 let message = format!("The sandbox cannot read or write its files: {error}");
                 s3_error!(error, InternalError, "{message}")
+            }
+        }
+    }
+}
+
+impl From<RestoreRejection> for S3Error {
+    fn from(rejection: RestoreRejection) -> Self {
+        match rejection {
+            RestoreRejection::NotArchived => {
+                s3_error!(InvalidObjectState, "Restore is not allowed for the object's current storage class")
+            }
+            RestoreRejection::AlreadyOngoing => {
+                s3_error!(RestoreAlreadyInProgress, "Object restore is already in progress")
+            }
+            RestoreRejection::DaysOutOfRange | RestoreRejection::TierNotAllowed | RestoreRejection::NoSuchTier => {
+                s3_error!(InvalidArgument, "Retrieval option is not supported by this storage class")
             }
         }
     }
