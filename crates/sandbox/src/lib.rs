@@ -11,7 +11,7 @@
 //! | `model`, `tags`, `lifecycle` | the stored values |
 //! | `state`, `listing` | buckets, keys, and versions; changes to them; lookups; listings |
 //! | `log`, `blobs`, `files` | durable storage |
-//! | `store`, `restore` | the operations, independent of the dialect |
+//! | `store`, `restore` | the operations on buckets, objects, and uploads, independent of the dialect |
 //! | `seed` | the seed data of a new sandbox |
 //! | `s3`, `oss` | the dialects |
 //! | `rate_limit` | the rate limit on requests |

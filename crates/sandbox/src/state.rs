@@ -1,4 +1,4 @@
-//! The state: buckets, their keys in byte order, and the versions of each key; and the lookup of a request's object in it.
+//! The state: buckets, their keys in byte order, and the versions of each key. Requests look up their objects here.
 //!
 //! It is modified only by [`StateChange`]s, which the log contains as well. Replaying a log gives the same state again.
 
