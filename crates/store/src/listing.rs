@@ -1,4 +1,4 @@
-//! Decides where a listing continues after each page.
+//! Listings: the request for a page, the page, and where the listing continues after it.
 //!
 //! A server's cursor is not trusted beyond the entries that the server returned. Some servers return a cursor after
 //! the last entry of a page that began at an invented key (`MinIO`, <https://github.com/minio/minio/issues/21463>),
@@ -7,8 +7,90 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 
-use super::{ListPage, ListPosition};
-use crate::object::ObjectKey;
+use jiff::Timestamp;
+
+use crate::object::{BucketName, ObjectKey, StorageClass, VersionId};
+
+/// The maximum length of an `ETag` that is kept from a listing, in bytes. Those of AWS and OSS have up to 40.
+pub const MAX_ETAG_BYTES: usize = 1024;
+
+/// A request for one page of a listing.
+#[derive(Clone, Debug)]
+pub struct ListRequest {
+    /// The bucket to list.
+    pub bucket: BucketName,
+    /// Lists only keys with this prefix.
+    pub prefix: ObjectKey,
+    /// Whether to list all versions instead of only the current ones.
+    pub all_versions: bool,
+    /// Whether to roll up keys into `common_prefixes`, at the first `/` after the prefix.
+    pub group_by_directory: bool,
+    /// Where the page starts: `next` of the previous page, any key, or `None` for the start of the listing.
+    pub from: Option<ListPosition>,
+}
+
+/// A position at which a listing continues.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListPosition {
+    /// The server's continuation token (current versions only).
+    Token(String),
+    /// After this key, including all of its versions if no version is given. A listing of current versions can start
+    /// here in the middle of a bucket (`start-after`) and then also continues here. A listing of all versions always
+    /// continues here.
+    After {
+        /// The key marker, in UTF-8. The key does not need to exist.
+        key: ObjectKey,
+        /// The version marker, if a listing of all versions stopped between two versions of a key.
+        version: Option<VersionId>,
+    },
+}
+
+/// One page of a listing, in the server's order.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// The objects, without delete markers.
+    pub entries: Vec<ListedObject>,
+    /// With `group_by_directory`: the rolled-up prefixes, each ending in `/`.
+    pub common_prefixes: Vec<ObjectKey>,
+    /// In a listing of all versions: the delete marker at the end of the page, if the page ends with one.
+    pub trailing_delete_marker: Option<(ObjectKey, VersionId)>,
+    /// Where the listing continues according to the server, or `None` on the last page. [`ListCursor`] makes the
+    /// decision.
+    pub next: Option<ListPosition>,
+}
+
+impl ListPage {
+    /// Returns all names on the page: keys, prefixes and the trailing delete marker.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &ObjectKey> {
+        let deleted = self.trailing_delete_marker.iter().map(|(key, _)| key);
+        self.entries.iter().map(|entry| &entry.key).chain(&self.common_prefixes).chain(deleted)
+    }
+
+    /// Returns the position after the last entry of the page, including delete markers, or `None` if the page has no
+    /// entries.
+    pub(crate) fn last_position(&self) -> Option<ListPosition> {
+        let deleted = self.trailing_delete_marker.clone().map(|(key, version)| (key, Some(version)));
+        let last = deleted.or_else(|| self.entries.last().map(|entry| (entry.key.clone(), entry.version.clone())));
+        last.map(|(key, version)| ListPosition::After { key, version })
+    }
+}
+
+/// One object in a listing.
+#[derive(Clone, Debug)]
+pub struct ListedObject {
+    /// The key, decoded.
+    pub key: ObjectKey,
+    /// The version, in a listing of all versions.
+    pub version: Option<VersionId>,
+    /// The size in bytes.
+    pub size: u64,
+    /// The time of the last write.
+    pub last_modified: Timestamp,
+    /// The storage class, by the server's name.
+    pub class: StorageClass,
+    /// The `ETag` without quotes, if the listing contains it and it has at most [`MAX_ETAG_BYTES`] bytes.
+    pub etag: Option<Box<str>>,
+}
 
 /// The state of one listing: decides where each page starts, and guarantees that the listing ends.
 ///
@@ -100,7 +182,6 @@ fn validate_advance<'a>(from: Option<&ListPosition>, server: &'a ListPosition) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::VersionId;
 
     fn token(token: &str) -> ListPosition {
         ListPosition::Token(token.to_owned())
