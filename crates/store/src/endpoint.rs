@@ -1,8 +1,16 @@
 //! The endpoint of a store: the host of each bucket, the path of each key, and descriptions of requests for reports
 //! and messages.
 
-use super::AddressingStyle;
 use crate::object::{BucketName, ObjectKey};
+
+/// Where the bucket name is placed in a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressingStyle {
+    /// In the host: `https://bucket.endpoint/key`.
+    Virtual,
+    /// In the path: `https://endpoint/bucket/key`.
+    Path,
+}
 
 /// A store's endpoint and its addressing style.
 #[derive(Clone, Debug)]

@@ -16,8 +16,8 @@
 //! | [`http_client`] | the HTTP client that both send their requests with |
 //! | `credentials` | where credentials come from, and how they are checked |
 //! | `fault`, `redact` | classifies errors, and removes secrets from their texts |
-//! | `provider` | what the client knows about each provider, one file each |
-//! | `endpoint`, `config`, `connect` | where a store is, and connecting to it |
+//! | `provider` | what the client knows about each provider, and the configuration of a store |
+//! | `endpoint`, `connect` | where a store is, and connecting to it |
 //! | `read_only`, `unreachable` | stores that refuse writes, or everything |
 //! | [`web`] | requests to other servers: STS, webhooks, GitHub |
 //! | [`hex`], [`printable`], `xml` | encodings, safe text, XML |
@@ -25,7 +25,6 @@
 //! The macro [`enum_with_all!`] defines an enum with a list of all its variants.
 
 pub mod backoff;
-mod config;
 mod connect;
 mod credentials;
 mod endpoint;
@@ -48,11 +47,11 @@ mod unreachable;
 pub mod web;
 mod xml;
 
-pub use config::{AddressingStyle, StoreConfig};
 pub use connect::{StoreConnectError, connect, connect_with_keys};
+pub use endpoint::AddressingStyle;
 pub use listing::{ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
 pub use oss::OssStore;
-pub use provider::{EndpointSource, ProviderProfile, RegionSource, StoreProvider};
+pub use provider::{EndpointSource, ProviderProfile, RegionSource, StoreConfig, StoreProvider};
 pub use read_only::ReadOnlyStore;
 pub use s3::S3Store;
 pub use store::{
