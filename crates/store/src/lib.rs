@@ -17,8 +17,8 @@
 //! | `credentials` | where credentials come from, and how they are checked |
 //! | `fault`, `redact` | classifies errors, and removes secrets from their texts |
 //! | `provider` | what the client knows about each provider, and the configuration of a store |
-//! | `endpoint`, `connect` | where a store is, and connecting to it |
-//! | `read_only`, `unreachable` | stores that refuse writes, or everything |
+//! | `endpoint`, `connect` | where a store is, connecting to it, and a stand-in if that fails |
+//! | `read_only` | a wrapper that refuses writes |
 //! | [`web`] | requests to other servers: STS, webhooks, GitHub |
 //! | [`hex`], [`printable`], `xml` | encodings, safe text, XML |
 //!
@@ -43,11 +43,10 @@ mod s3;
 mod store;
 pub mod task;
 pub mod timeouts;
-mod unreachable;
 pub mod web;
 mod xml;
 
-pub use connect::{StoreConnectError, connect, connect_with_keys};
+pub use connect::{StoreConnectError, UnreachableStore, connect, connect_with_keys};
 pub use endpoint::AddressingStyle;
 pub use listing::{ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
 pub use oss::OssStore;
@@ -58,7 +57,6 @@ pub use store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ConditionalPutOutcome, ObjectContent, OpenedObject,
     OwnershipSetting, Store, TagLifecycleRule,
 };
-pub use unreachable::UnreachableStore;
 
 /// Defines an enum without data and its constant `ALL`, which lists every variant in the order of declaration. Both
 /// come from one list, so `ALL` is always complete, and `variant as usize` is an index into it.
