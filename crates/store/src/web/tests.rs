@@ -1,15 +1,16 @@
-//! Requests to servers that respond, and to servers that do not.
+//! URLs, and requests to servers that respond and to servers that do not.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, Method};
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::{HttpUrl, WebClient, WebRequest, WebRequestError, WebRequestLimits};
+use super::{HttpUrl, HttpUrlError, MAX_URL_BYTES, WebClient, WebRequest, WebRequestError, WebRequestLimits};
 
 /// What the server does with the connection after it has sent its bytes.
 #[derive(Clone, Copy, PartialEq)]
@@ -201,4 +202,54 @@ async fn fails_to_connect_if_nothing_listens_or_tls_is_missing() {
     );
     assert!(no_connection, "{plain}");
     serving.abort();
+}
+
+#[test]
+fn parses_a_url_and_shows_only_its_host() {
+    for (text, full, loopback) in [
+        ("https://hooks.example.com", "https://hooks.example.com/", false),
+        ("HTTPS://Hooks.Example.com/T0/B0?token=s3cret", "https://hooks.example.com/T0/B0?token=s3cret", false),
+        ("https://h?x=y", "https://h/?x=y", false),
+        ("http://127.0.0.1:8080/a%20b@c", "http://127.0.0.1:8080/a%20b@c", true),
+        ("http://[::1]:9/x", "http://[::1]:9/x", true),
+        ("http://localhost.evil.example/", "http://localhost.evil.example/", false),
+    ] {
+        let url = HttpUrl::parse(text).expect(text);
+        assert_eq!((url.full_url().as_str(), url.is_loopback()), (full, loopback), "{text}");
+        let shown = format!("{url} {url:?}");
+        assert!(!shown.contains("s3cret") && !shown.contains("T0"), "{shown}");
+    }
+}
+
+#[test]
+fn everything_else_is_refused_and_not_repeated() {
+    for (text, fault) in [
+        ("", HttpUrlError::Scheme),
+        ("hooks.example.com/x", HttpUrlError::Scheme),
+        ("ftp://h/", HttpUrlError::Scheme),
+        ("file:///etc/passwd", HttpUrlError::Scheme),
+        ("https://", HttpUrlError::Host),
+        ("https:///x", HttpUrlError::Host),
+        ("https://h:0/", HttpUrlError::Host),
+        ("https://127.1/", HttpUrlError::Host),
+        ("https://h st/", HttpUrlError::Host),
+        ("https://me:pw@h/", HttpUrlError::Credentials),
+        ("https://h/a b", HttpUrlError::Target),
+        ("https://h/a\r\nX: y", HttpUrlError::Target),
+        ("https://h/ü", HttpUrlError::Target),
+        ("https://h/#x", HttpUrlError::Target),
+    ] {
+        assert_eq!(HttpUrl::parse(text), Err(fault), "{text}");
+    }
+    assert_eq!(HttpUrl::parse(&format!("https://h/{}", "x".repeat(MAX_URL_BYTES))), Err(HttpUrlError::TooLong));
+}
+
+proptest! {
+    #[test]
+    fn accepts_only_urls_that_can_be_sent(text in "(https?://)?\\PC{0,60}") {
+        if let Ok(url) = HttpUrl::parse(&text) {
+            prop_assert!(url.connect_uri().is_ok());
+            prop_assert_eq!(HttpUrl::parse(&url.full_url()), Ok(url));
+        }
+    }
 }

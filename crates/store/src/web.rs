@@ -1,6 +1,13 @@
-//! A client that sends one request and reads one response.
+//! HTTP requests to servers other than stores: a few small requests, each bounded in time and size.
+//!
+//! Each request is sent once, over its own connection, directly to the host of its URL. Redirects are not followed and
+//! proxies are not used. Server certificates are verified with the system's CA certificates, or with the bundle that
+//! `SSL_CERT_FILE` names. The connections to stores are opened in the same way, with [`WebConnector`].
 
+use std::error::Error;
+use std::fmt;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,14 +15,240 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
 use http::response::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tower_service::Service as _;
 
-use super::connect::{CONNECT_TIMEOUT, WebConnector, closes_or_sends_early, root_cause};
-use super::url::HttpUrl;
 use crate::timeouts::{self, DisplaySeconds, scaled};
+
+/// The maximum length of a URL, in bytes. Webhook URLs have a few hundred.
+const MAX_URL_BYTES: usize = 2048;
+
+/// The URL of a request.
+///
+/// The path and the query of a webhook are secret: everyone who knows them can post to it. Therefore `Display` and
+/// `Debug` show only the origin.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpUrl {
+    https: bool,
+    authority: String,
+    host: String,
+    target: PathAndQuery,
+}
+
+/// Why a text is not a valid request URL. The messages never repeat the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HttpUrlError {
+    /// It contains a user name or a password.
+    #[error("contains a user name or password")]
+    Credentials,
+    /// It does not start with `https://` or `http://`.
+    #[error("does not begin with https:// or http://")]
+    Scheme,
+    /// The host is missing, invalid, or written in a form that hides its address.
+    #[error("has no usable host or port")]
+    Host,
+    /// The part after the host cannot be sent.
+    #[error("has a path or a query that is not percent-encoded, or a fragment")]
+    Target,
+    /// It is longer than any webhook URL.
+    #[error("is longer than {MAX_URL_BYTES} bytes")]
+    TooLong,
+}
+
+impl HttpUrl {
+    /// Parses a URL.
+    ///
+    /// # Errors
+    /// Returns an error if a request must not or cannot be sent to this URL.
+    pub fn parse(text: &str) -> Result<Self, HttpUrlError> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(HttpUrlError::TooLong);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(HttpUrlError::Scheme)?;
+        let https = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(HttpUrlError::Scheme),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(HttpUrlError::Credentials);
+        }
+        let host = host_of(authority).ok_or(HttpUrlError::Host)?.to_ascii_lowercase();
+        if target.bytes().any(|byte| byte == b'#' || !byte.is_ascii_graphic()) {
+            return Err(HttpUrlError::Target);
+        }
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        let target = target.parse().map_err(|_| HttpUrlError::Target)?;
+        Ok(Self { https, authority: authority.to_ascii_lowercase(), host, target })
+    }
+
+    /// Returns whether the URL uses `https`.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.https
+    }
+
+    /// Returns whether the host is this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
+    /// Returns scheme, host and port: the part of the URL that is not secret.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", if self.https { "https" } else { "http" }, self.authority)
+    }
+
+    /// Returns the whole URL, including its secrets.
+    #[must_use]
+    pub fn full_url(&self) -> String {
+        format!("{}{}", self.origin(), self.target)
+    }
+
+    /// Returns host and port, as in the `Host` header.
+    fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Returns the path and query for the request line.
+    fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    /// Returns the URI to connect to, without path and query.
+    fn connect_uri(&self) -> Result<Uri, http::Error> {
+        let scheme = if self.https { "https" } else { "http" };
+        Uri::builder().scheme(scheme).authority(self.authority.as_str()).path_and_query("/").build()
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin())
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({}/...)", self.origin())
+    }
+}
+
+/// Returns the host of a valid authority without user information: a DNS name, or an IP address without brackets.
+#[must_use]
+pub fn host_of(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, port.strip_prefix(':').or_else(|| port.is_empty().then_some("443"))?)
+        }
+        None => authority.split_once(':').unwrap_or((authority, "443")),
+    };
+    let port_is_number = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let legal = authority.starts_with('[') || is_host_name(host);
+    (port_is_number && legal).then_some(host)
+}
+
+/// Returns whether the text is a DNS name or an IPv4 address. Underscores are not valid in either, but container
+/// networks use them.
+fn is_host_name(host: &str) -> bool {
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    // A name of only digits and dots is an IPv4 address or one of its old short forms. The short forms hide the
+    // address.
+    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    host.len() <= 253 && host.split('.').all(label) && (!numeric || host.parse::<Ipv4Addr>().is_ok())
+}
+
+/// Returns whether a host is this machine.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The maximum time to connect, including the TLS handshake.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a new connection is checked for early data before the first request. Data that arrives in this time
+/// cannot be a response.
+const EARLY_DATA_WAIT: Duration = Duration::from_millis(1);
+
+/// Returns whether a new connection is unusable, because the server closed it or sent data before the first request.
+/// That data would be taken for the response to the first request. If this returns true, the connection's future must
+/// not be polled again.
+pub async fn closes_or_sends_early(connection: impl Future + Unpin) -> bool {
+    tokio::time::timeout(EARLY_DATA_WAIT, connection).await.is_ok()
+}
+
+/// A byte stream to a server, with or without TLS.
+pub type ConnectionStream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// Opens connections.
+#[derive(Clone)]
+pub enum WebConnector {
+    /// Connects without TLS.
+    Plain(HttpConnector),
+    /// Connects with TLS, verified with the system's CA certificates.
+    Tls(HttpsConnector<HttpConnector>),
+}
+
+impl WebConnector {
+    /// Creates a connector, with TLS if `https` is set.
+    ///
+    /// # Errors
+    /// Returns an error if the system has no CA certificates to verify servers with.
+    pub fn new(https: bool) -> io::Result<Self> {
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.enforce_http(false);
+        if !https {
+            return Ok(Self::Plain(http));
+        }
+        let tls = HttpsConnectorBuilder::new().with_native_roots()?.https_only().enable_http1().wrap_connector(http);
+        Ok(Self::Tls(tls))
+    }
+
+    /// Connects to the host of a URL.
+    ///
+    /// # Errors
+    /// Returns an error if the name does not resolve, the server does not accept the connection, or the TLS handshake
+    /// fails.
+    pub async fn connect(&self, to: Uri) -> Result<ConnectionStream, Box<dyn Error + Send + Sync>> {
+        match self.clone() {
+            Self::Plain(mut http) => {
+                std::future::poll_fn(|cx| http.poll_ready(cx)).await?;
+                Ok(MaybeHttpsStream::Http(http.call(to).await?))
+            }
+            Self::Tls(mut tls) => {
+                std::future::poll_fn(|cx| tls.poll_ready(cx)).await?;
+                tls.call(to).await
+            }
+        }
+    }
+}
+
+/// Returns the message of the innermost source. It is the most specific one: "connection refused" instead of "error
+/// trying to connect".
+#[must_use]
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
 
 /// The default `User-Agent`. A request can replace it.
 const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
@@ -261,3 +494,6 @@ fn build_request(message: WebRequest<'_>) -> Result<Request<Full<Bytes>>, http::
     *request.method_mut() = message.method;
     Ok(request)
 }
+
+#[cfg(test)]
+mod tests;
