@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
-use super::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
+use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
+use crate::store::{BucketSetting, BucketSettingValue, ObjectContent, OpenedObject, Store};
 use crate::task::{FaultClass, StoreError};
 
 /// Passes reads through, and rejects writes before they are sent. A command that only reads cannot change anything,

@@ -1,11 +1,16 @@
-//! The HTTP client for sources of credentials: metadata services and AWS STS.
+//! The HTTP client with which AWS's SDK requests credentials from metadata services and AWS STS.
 //!
 //! Responses with credentials are small. Each is read completely, with a time and size limit, before the SDK gets it.
 //! The SDK itself does not limit the size of a response.
+//!
+//! Nor does the SDK validate all values in a response. It panics if a metadata service reports a token lifetime that
+//! exceeds the range of time values, if a role name is followed by a line break, and if an access key cannot be part of
+//! a header. Therefore each response is validated here first.
 
 use std::time::Duration;
 
-use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::Provider as Tls;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
@@ -13,10 +18,16 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http::Uri;
+use http::header::CONTENT_LENGTH;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::Value as Json;
 
+use super::validation::{CredentialFormatError, check_part, check_region};
 use crate::timeouts::{self, scaled};
 use crate::web::{WebConnector, root_cause};
+use crate::xml;
 
 /// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
@@ -77,6 +88,177 @@ async fn buffer_body(mut answer: HttpResponse, host: &str) -> Result<HttpRespons
         Err(error) => {
             let why = format!("cannot read the response from {host}: {}", root_cause(&*error));
             Err(ConnectorError::io(why.into()))
+        }
+    }
+}
+
+/// The header with the lifetime of a token of EC2's metadata service, in seconds.
+const TOKEN_TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+
+/// The maximum lifetime of such a token: six hours, the lifetime that the SDK requests.
+const MAX_TOKEN_TTL: u64 = 6 * 60 * 60;
+
+/// The path at which EC2's metadata service returns the name of the machine's role. The credentials are below it.
+const ROLE_PATH: &str = "/meta-data/iam/security-credentials/";
+
+/// The path at which it returns the region.
+const REGION_PATH: &str = "/meta-data/placement/region";
+
+/// The names of the credentials in these responses. They are compared without regard to case.
+const CREDENTIAL_FIELDS: [&str; 4] = ["AccessKeyId", "SecretAccessKey", "Token", "SessionToken"];
+
+/// Why a response is rejected. The messages never contain its values.
+#[derive(Debug, thiserror::Error)]
+enum CredentialResponseError {
+    #[error("the response from {0} names no valid role")]
+    InvalidRoleName(String),
+    #[error("the response from {0} contains no valid credentials: {1}")]
+    InvalidCredentials(String, #[source] CredentialFormatError),
+}
+
+/// Wraps a client so that its responses are validated.
+pub(super) fn validating_http_client(http: &SharedHttpClient) -> SharedHttpClient {
+    SharedHttpClient::new(ValidatingHttpClient(http.clone()))
+}
+
+#[derive(Debug)]
+struct ValidatingHttpClient(SharedHttpClient);
+
+#[derive(Debug)]
+struct ValidatingHttpConnector(SharedHttpConnector);
+
+impl HttpClient for ValidatingHttpClient {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(ValidatingHttpConnector(self.0.http_connector(settings, components)))
+    }
+}
+
+impl HttpConnector for ValidatingHttpConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let uri = request.uri().parse::<Uri>().unwrap_or_default();
+        let answering = self.0.call(request);
+        HttpConnectorFuture::new(async move {
+            let mut answer = answering.await?;
+            let host = uri.authority().map(ToString::to_string).unwrap_or_default();
+            // The inner client has already read the whole body, within its limits.
+            let body = answer.take_body().bytes().map(Bytes::copy_from_slice).unwrap_or_default();
+            cap_token_ttl(&mut answer);
+            if answer.status().is_success() {
+                let length = body.len();
+                let checked = validate_body(uri.path(), body, &host).map_err(permanent_error)?;
+                if checked.len() != length {
+                    // The SDK compares the body with this header.
+                    answer.headers_mut().remove(CONTENT_LENGTH);
+                }
+                *answer.body_mut() = SdkBody::from(checked);
+            } else {
+                *answer.body_mut() = SdkBody::from(body);
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// Converts the error into one that the SDK does not retry.
+fn permanent_error(error: CredentialResponseError) -> ConnectorError {
+    ConnectorError::user(error.into())
+}
+
+/// Limits the lifetime of a token to the maximum that can be requested.
+fn cap_token_ttl(answer: &mut HttpResponse) {
+    let ttl = answer.headers().get(TOKEN_TTL_HEADER).and_then(|ttl| ttl.trim().parse::<u64>().ok());
+    if ttl.is_some_and(|ttl| ttl > MAX_TOKEN_TTL) {
+        answer.headers_mut().insert(TOKEN_TTL_HEADER, MAX_TOKEN_TTL.to_string());
+    }
+}
+
+/// Returns the body of a successful response in the form that the SDK accepts.
+fn validate_body(path: &str, body: Bytes, host: &str) -> Result<Bytes, CredentialResponseError> {
+    let unusable = |why| CredentialResponseError::InvalidCredentials(host.to_owned(), why);
+    if path.ends_with(ROLE_PATH) {
+        // IAM's own rule for names, and the additional characters of ARNs.
+        let role = body.trim_ascii();
+        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+=,.@-/:".contains(byte);
+        let is_role = !role.is_empty() && role.iter().all(fits);
+        return if is_role {
+            Ok(body.slice_ref(role))
+        } else {
+            Err(CredentialResponseError::InvalidRoleName(host.to_owned()))
+        };
+    }
+    if path.ends_with(REGION_PATH) {
+        let region = body.trim_ascii();
+        check_region("the region", &String::from_utf8_lossy(region)).map_err(unusable)?;
+        return Ok(body.slice_ref(region));
+    }
+    check_credential_fields(&body).map_err(unusable)?;
+    Ok(body)
+}
+
+/// Validates the credentials in a response: JSON from a metadata service, or XML from STS.
+fn check_credential_fields(body: &[u8]) -> Result<(), CredentialFormatError> {
+    let known = |name: &str| CREDENTIAL_FIELDS.into_iter().find(|part| part.eq_ignore_ascii_case(name));
+    if let Ok(Json::Object(document)) = serde_json::from_slice(body) {
+        let texts = document.iter().filter_map(|(name, value)| Some((known(name)?, value.as_str()?)));
+        return texts.into_iter().try_for_each(|(name, text)| check_part(name, text));
+    }
+    let mut found = Ok(());
+    // The SDK reports documents that cannot be parsed.
+    let _ = xml::read(body, |path, text| {
+        let name = path.rsplit_once('/').and_then(|(_, name)| known(name));
+        if let Some(name) = name.filter(|_| found.is_ok()) {
+            // XML may contain white space around a text for layout.
+            found = check_part(name, text.trim_ascii());
+        }
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(path: &str, body: &str) -> Result<String, String> {
+        let checked = validate_body(path, Bytes::copy_from_slice(body.as_bytes()), "host:80");
+        checked.map(|body| String::from_utf8(body.to_vec()).expect("UTF-8")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn roles_and_regions_come_without_line_breaks_or_not_at_all() {
+        let roles = "/latest/meta-data/iam/security-credentials/";
+        assert_eq!(of(roles, "A.role@x\r\n").as_deref(), Ok("A.role@x"));
+        for none in ["", "\n", "two\nroles", "a b", "ü", "a?b", "a#b", "<html>", "\u{1b}"] {
+            let said = of(roles, none).expect_err("none");
+            assert_eq!(said, "the response from host:80 names no valid role", "{none:?}");
+        }
+        let region = "/latest/meta-data/placement/region";
+        assert_eq!(of(region, "eu-west-1\n").as_deref(), Ok("eu-west-1"));
+        assert!(of(region, "eu\nwest").is_err());
+    }
+
+    #[test]
+    fn credentials_are_looked_at_in_either_form() {
+        for (document, name) in [
+            ("{\"AccessKeyId\": \"A\\u001bK\"}", "AccessKeyId"),
+            ("{\"accesskeyid\": \"AK\", \"secretaccesskey\": \"hush\\n\"}", "SecretAccessKey"),
+            ("{\"Token\": \"t\\u0000\", \"Expiration\": \"9\"}", "Token"),
+            ("<A><R><Credentials><AccessKeyId>A&#233;</AccessKeyId></Credentials></R></A>", "AccessKeyId"),
+            ("<A><R><Credentials><SessionToken>A&#127;</SessionToken></Credentials></R></A>", "SessionToken"),
+        ] {
+            let said = of("/role", document).expect_err("refused");
+            assert!(
+                said.starts_with(&format!("the response from host:80 contains no valid credentials: {name} ")),
+                "{said}"
+            );
+            assert!(!said.contains("hush"), "{said}");
+        }
+        for whole in [
+            "{\"AccessKeyId\": \"AK\", \"SecretAccessKey\": \"s/+=\", \"Token\": \"t==\", \"Code\": \"Success\"}",
+            "<A><R><Credentials>\n<AccessKeyId>\n AK\n</AccessKeyId></Credentials></R></A>",
+            "404: not found",
+            "",
+        ] {
+            assert_eq!(of("/role", whole).as_deref(), Ok(whole));
         }
     }
 }

@@ -8,17 +8,13 @@
 //! |---|---|
 //! | `environment` | OSS's environment variables, and checks of AWS's |
 //! | `validation` | validation of credentials |
-//! | `response_validation` | validation of the responses of metadata services and AWS STS, before the SDK reads them |
 //! | `role` | assuming roles: with AWS STS, the STS of an S3-compatible server, or Alibaba Cloud's STS |
-//! | `http` | the size- and time-limited HTTP client for metadata services and AWS STS |
+//! | `http` | the HTTP client for metadata services and AWS STS: limits and validates responses |
 //! | `process` | a profile's `credential_process`, run with limits |
-//! | `acs3` | the request signature of Alibaba Cloud's STS |
 
-mod acs3;
 mod environment;
 mod http;
 mod process;
-mod response_validation;
 mod role;
 mod validation;
 
@@ -65,7 +61,7 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
     if let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await {
         validation::check_profiles(&profiles).map_err(CredentialsError::invalid_configuration)?;
     }
-    let http = &response_validation::validating_http_client(http);
+    let http = &http::validating_http_client(http);
     let environment = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         // The environment and the profile may contain values out of range, for which the SDK panics.

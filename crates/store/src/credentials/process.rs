@@ -234,5 +234,4 @@ fn parse_credentials(text: &[u8]) -> Result<Credentials, &'static str> {
 }
 
 #[cfg(test)]
-#[path = "process_tests.rs"]
 mod tests;

@@ -6,20 +6,15 @@ use std::sync::{Arc, Mutex};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::{Request, Response};
+use http::Response;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use jiff::fmt::rfc2822;
-use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest as _, Sha256};
+use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::web::root_cause;
 use crate::{AddressingStyle, StoreProvider};
 
 const OSS_ROLE: &str = "acs:ram::1234567890123456:role/BatchRole";
@@ -115,7 +110,7 @@ fn config(provider: StoreProvider, endpoint: Option<&str>, role: &str) -> StoreC
 }
 
 async fn oss(sts: &Sts, token: Option<&str>) -> Result<Credentials, String> {
-    let role = oss::OssRoleProvider::new(OSS_ROLE, &sts.endpoint, caller(token)).expect("a client");
+    let role = OssRoleProvider::new(OSS_ROLE, &sts.endpoint, caller(token)).expect("a client");
     role.provide_credentials().await.map_err(|error| root_cause(&error))
 }
 
@@ -247,7 +242,7 @@ fn the_sts_follows_from_endpoint_and_region() {
         ("https://aliyuncs.com.evil.example", "https://aliyuncs.com.evil.example"),
         ("https://evilaliyuncs.com", "https://evilaliyuncs.com"),
     ] {
-        assert_eq!(oss::sts_endpoint(endpoint, "cn-hangzhou"), sts, "{endpoint}");
+        assert_eq!(sts_endpoint(endpoint, "cn-hangzhou"), sts, "{endpoint}");
     }
 }
 
@@ -340,4 +335,39 @@ async fn a_role_that_aws_does_not_give_is_said_in_its_words() {
     let error = Aws::answering(403, "no").role(&config(StoreProvider::Aws, None, "arn"), "us-east-1").await;
     let said = root_cause(&error.expect_err("refused"));
     assert_eq!(said, "the role could not be assumed: HTTP 403: the server gave no message");
+}
+
+/// The requests and signatures of Alibaba Cloud's Python SDK (`alibabacloud_sts20150401` 1.2.0 on
+/// `alibabacloud-tea-openapi` 0.4.6), at a fixed time with a fixed nonce.
+#[test]
+fn the_official_sdks_signatures() {
+    let query = "DurationSeconds=3600&RoleArn=acs%3Aram%3A%3A1234567890123456%3Arole%2FBatchRole\
+                 &RoleSessionName=batchplan";
+    let plain = [
+        ("accept", "application/json"),
+        ("host", "sts.cn-hangzhou.aliyuncs.com"),
+        ("user-agent", "batchplan/0.1.0"),
+        ("x-acs-action", "AssumeRole"),
+        ("x-acs-content-sha256", EMPTY_SHA256),
+        ("x-acs-credentials-provider", "static_ak"),
+        ("x-acs-date", "2026-03-01T12:34:56Z"),
+        ("x-acs-signature-nonce", "00112233445566778899aabbccddeeff"),
+        ("x-acs-version", "2015-04-01"),
+    ];
+    let mut with_token = plain.to_vec();
+    with_token[5].1 = "static_sts";
+    with_token.insert(3, ("x-acs-accesskey-id", "LTAIexample"));
+    with_token.insert(8, ("x-acs-security-token", "sts-token/+="));
+    for (headers, signature) in [
+        (plain.to_vec(), "e36b2497ff8ecd0bb635a060b94e2bd8d93e9474cd948fdae51cd738a23d4b9c"),
+        (with_token, "e154563635f43d66f26f55e7863d79f0f82341802585acef9823a51dd399d211"),
+    ] {
+        let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+        let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+        let request = Acs3Request { method: "POST", query, headers: &headers, body_sha256: EMPTY_SHA256 };
+        assert_eq!(
+            request.authorization("LTAIexample", "examplesecret"),
+            format!("ACS3-HMAC-SHA256 Credential=LTAIexample,SignedHeaders={names},Signature={signature}")
+        );
+    }
 }
