@@ -1,23 +1,116 @@
-//! One connection. It carries one request at a time and is driven by the task that waits for the response.
+//! Connections: the body of a request, the connection that sends it, the pool of a host, and the body of the response.
 //!
-//! hyper normally uses one task per connection, which costs two more wake-ups per request. Dropping a request closes
-//! its connection, so that a response can never be assigned to another request.
+//! A connection carries one request at a time and is driven by the task that waits for the response. hyper normally
+//! uses one task per connection, which costs two more wake-ups per request. Dropping a request closes its connection, so
+//! that a response can never be assigned to another request.
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{Request, Response, Uri};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio_util::io::poll_read_buf;
 
-use super::connection_pool::ConnectionPool;
-use super::request_body::RequestBody;
-use crate::timeouts::{self, MAX_SILENCE, StallDetector, StallReason, scaled};
-use crate::web::{ConnectionStream, closes_or_sends_early};
+use crate::timeouts::{self, DisplaySeconds, MAX_SILENCE, StallDetector, StallReason, scaled};
+use crate::web::{CONNECT_TIMEOUT, ConnectionStream, WebConnector, closes_or_sends_early, root_cause};
+
+/// The maximum size of one piece of a request body, in bytes. Small, so that a stalled upload is detected.
+pub(super) const PIECE_BYTES: usize = 64 << 10;
+
+/// The maximum number of connections that one request tries if each kept-alive connection turns out to be closed.
+pub(super) const MAX_CONNECTIONS_TRIED: u32 = 8;
+
+/// The body of a request, sent in small pieces.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    content: RequestBodySource,
+    remaining: u64,
+    taken: Option<Arc<AtomicU64>>,
+}
+
+#[derive(Debug)]
+enum RequestBodySource {
+    Bytes(Bytes),
+    File(File, BytesMut),
+}
+
+/// The progress of a large body: how much of it the connection has accepted so far.
+#[derive(Clone)]
+pub(super) struct UploadProgress {
+    pub(super) total: u64,
+    taken: Arc<AtomicU64>,
+}
+
+impl UploadProgress {
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(bytes: Bytes) -> Self {
+        let taken = (bytes.len() > PIECE_BYTES).then(Arc::default);
+        Self { remaining: bytes.len() as u64, content: RequestBodySource::Bytes(bytes), taken }
+    }
+}
+
+impl RequestBody {
+    /// Creates a body from `bytes` bytes of a file, starting at its current position.
+    pub(super) fn from_file(file: File, bytes: u64) -> Self {
+        Self { content: RequestBodySource::File(file, BytesMut::new()), remaining: bytes, taken: Some(Arc::default()) }
+    }
+
+    /// Returns the progress of a body that is sent in more than one piece.
+    pub(super) fn progress(&self) -> Option<UploadProgress> {
+        self.taken.clone().map(|taken| UploadProgress { total: self.remaining, taken })
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        if this.remaining == 0 {
+            return Poll::Ready(None);
+        }
+        let most = usize::try_from(this.remaining).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let piece = match &mut this.content {
+            RequestBodySource::Bytes(rest) => rest.split_to(most.min(rest.len())),
+            RequestBodySource::File(file, buffer) => {
+                buffer.reserve(PIECE_BYTES);
+                ready!(poll_read_buf(Pin::new(file), cx, buffer))?;
+                buffer.split_to(most.min(buffer.len())).freeze()
+            }
+        };
+        if piece.is_empty() {
+            let why = format!("the file shrank during the upload (missing bytes: {})", this.remaining);
+            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))));
+        }
+        this.remaining -= piece.len() as u64;
+        if let Some(taken) = &this.taken {
+            taken.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
 
 /// The maximum size of a response head, in bytes. Servers send a few hundred.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -122,6 +215,76 @@ impl HttpConnection {
     }
 }
 
+/// The maximum number of idle connections that are kept. No plan allows more objects in flight.
+const MAX_IDLE: usize = 4096;
+
+/// Why a connection could not be established. The server cannot have received a request.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HostConnectError {
+    /// The time limit was exceeded.
+    #[error("no connection to {host} within {}", DisplaySeconds(*.within))]
+    TimedOut { host: String, within: Duration },
+    /// The name does not resolve, the server does not accept the connection, or the TLS handshake fails.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The connection pool of one host.
+pub(crate) struct ConnectionPool {
+    connector: WebConnector,
+    url: Uri,
+    idle: Mutex<Vec<HttpConnection>>,
+}
+
+impl ConnectionPool {
+    /// Creates the pool for the host of a URL.
+    pub(super) fn new(connector: WebConnector, url: Uri) -> Self {
+        Self { connector, url, idle: Mutex::default() }
+    }
+
+    /// Returns host and port.
+    pub(super) fn authority(&self) -> &str {
+        self.url.authority().map_or("", http::uri::Authority::as_str)
+    }
+
+    /// Returns an idle connection, the most recently used one first, or opens a new one.
+    pub(super) async fn acquire(&self) -> Result<HttpConnection, HostConnectError> {
+        while let Some(mut lane) = self.pop_idle() {
+            // The runtime must run once before data that arrived in the meantime is visible.
+            tokio::task::yield_now().await;
+            if lane.is_reusable() {
+                return Ok(lane);
+            }
+        }
+        // Boxed, because few requests open a connection: this keeps the future of every request small.
+        let connecting = Box::pin(async {
+            let io = self.connector.connect(self.url.clone()).await.map_err(|error| root_cause(&*error))?;
+            let mut lane = HttpConnection::new(io).await.map_err(|error| root_cause(&error))?;
+            if lane.closes_or_sends_early().await {
+                return Err("the server closes the connection, or sends data before a request".to_owned());
+            }
+            Ok(lane)
+        });
+        let within = scaled(CONNECT_TIMEOUT);
+        match tokio::time::timeout(within, connecting).await {
+            Ok(made) => made.map_err(HostConnectError::Failed),
+            Err(_) => Err(HostConnectError::TimedOut { host: self.authority().to_owned(), within }),
+        }
+    }
+
+    /// Keeps a connection for a later request.
+    pub(super) fn release(&self, lane: HttpConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push(lane);
+        }
+    }
+
+    fn pop_idle(&self) -> Option<HttpConnection> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+}
+
 /// The body of a response, and the connection that it is received on. At the end of the body the connection is
 /// returned to its host's pool. If the server stalls, the stream ends with an error of kind `TimedOut`.
 pub(crate) struct ResponseBody {
@@ -218,5 +381,34 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// Reads a response body. If the server stalls, a read returns an error of kind `TimedOut`.
+pub(crate) struct ResponseBodyReader {
+    body: ResponseBody,
+    piece: Bytes,
+}
+
+impl ResponseBody {
+    /// Converts the body into a reader.
+    pub(crate) fn into_reader(self) -> ResponseBodyReader {
+        ResponseBodyReader { body: self, piece: Bytes::new() }
+    }
+}
+
+impl AsyncRead for ResponseBodyReader {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        while this.piece.is_empty() {
+            match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(frame) => this.piece = frame?.into_data().unwrap_or_default(),
+            }
+        }
+        let length = this.piece.len().min(to.remaining());
+        to.put_slice(&this.piece[..length]);
+        this.piece.advance(length);
+        Poll::Ready(Ok(()))
     }
 }

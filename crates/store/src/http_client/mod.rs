@@ -6,12 +6,11 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `connection`, `connection_pool` | connections |
+//! | `connection` | connections, and the bodies that they send and receive |
 //! | `sign`, `credential_cache`, `clock` | signatures, credentials, and the time of a signature |
 //! | `dialect`, `payload` | the header names and documents of S3 and OSS, and request payloads |
-//! | `request_body` | request bodies, sent in small pieces |
 //! | `object_io` | reads and writes of whole objects |
-//! | `response`, `error_document`, `body_reader` | responses: read with limits, classified once |
+//! | `response`, `error_document` | responses: read with limits, classified once |
 //! | `object_requests` | requests for one object |
 //! | `listing` | the pages of a listing |
 //! | `bucket_setting` | bucket settings |
@@ -21,12 +20,10 @@
 //! Every request is sent once, to the plan's own host, and redirects are not followed. If the server rejects the time
 //! of a signature, the clock is corrected for the next attempt; if it rejects expired credentials, they are renewed.
 
-mod body_reader;
 mod bucket_setting;
 mod clock;
 mod conditional_put;
 mod connection;
-mod connection_pool;
 mod credential_cache;
 mod dialect;
 mod error_document;
@@ -34,7 +31,6 @@ mod listing;
 mod object_io;
 mod object_requests;
 mod payload;
-mod request_body;
 mod response;
 mod sign;
 mod sts_client;
@@ -54,10 +50,8 @@ use crate::object::{BucketName, ObjectKey};
 use crate::task::{FaultClass, StoreError};
 use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
 use crate::web::{WebConnector, root_cause};
-use connection::{ConnectionSendError, ResponseBody};
-use connection_pool::ConnectionPool;
+use connection::{ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, RequestBody, ResponseBody};
 use object_requests::DocumentCache;
-use request_body::RequestBody;
 use response::StreamedResponse;
 
 pub use clock::{SigningClock, SigningTimestamp};
@@ -78,9 +72,6 @@ const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// The maximum number of buckets for which routes are cached. A job uses one or a few.
 const MAX_ROUTES: usize = 256;
-
-/// The maximum number of connections that one request tries if each kept-alive connection turns out to be closed.
-const MAX_CONNECTIONS_TRIED: u32 = 8;
 
 /// The time limits for the head of a response, for a complete small response, and for a complete response of several
 /// megabytes, which may arrive slowly as long as it makes progress.

@@ -12,8 +12,8 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use tokio::fs::File;
 
+use super::connection::{PIECE_BYTES, RequestBody};
 use super::dialect::StoreDialect;
-use super::request_body::{PIECE_BYTES, RequestBody};
 use crate::hex::hex;
 use crate::object_request::ContentIdentity;
 

@@ -9,10 +9,7 @@ use http::response::Parts;
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Limited};
 
-use super::MAX_CONNECTIONS_TRIED;
-use super::connection::{ConnectionSendError, ResponseBody};
-use super::connection_pool::ConnectionPool;
-use super::request_body::RequestBody;
+use super::connection::{ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, RequestBody, ResponseBody};
 use crate::timeouts::TimeLimitError;
 use crate::web::{WebConnector, root_cause};
 
