@@ -5,6 +5,19 @@ use aws_credential_types::provider::future;
 
 use super::*;
 
+impl RenewalState {
+    /// Makes the current credentials due for renewal.
+    fn make_due(&mut self) {
+        self.current.as_mut().expect("held").renew_at = Some(SystemTime::UNIX_EPOCH);
+    }
+
+    /// Makes the current credentials expire now.
+    fn expire(&mut self) {
+        self.make_due();
+        self.current.as_mut().expect("held").expiry = Some(SystemTime::UNIX_EPOCH);
+    }
+}
+
 /// What the provider does when it is queried.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Says {
