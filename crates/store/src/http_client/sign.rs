@@ -1,0 +1,341 @@
+//! Request signatures: two schemes with one trait.
+//!
+//! Both schemes work the same way. The request is converted to a canonical form. Its digest, the time and the scope
+//! are signed with a key that is derived from the secret once a day. Most requests of a job differ only in their key,
+//! so everything else is cached from one request to the next: the day's key as two precomputed HMAC states, the time
+//! stamp of the second, and the digest of the body.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
+
+use super::clock::SigningTimestamp;
+use super::credential_cache::SigningCredentials;
+use crate::hex::hex_digits;
+
+/// A header name and its value.
+pub type HeaderPair = (HeaderName, HeaderValue);
+
+/// A request, with the parts that the two schemes sign.
+#[derive(Debug)]
+pub struct UnsignedRequest<'a> {
+    /// The HTTP method, in upper case.
+    pub method: &'static str,
+    /// The `Host` header.
+    pub host: &'a HeaderValue,
+    /// The path as sent, URL-encoded.
+    pub path: &'a str,
+    /// `/bucket/key`, URL-encoded, even if the bucket is part of the host name.
+    pub resource: &'a str,
+    /// The query as sent: encoded, sorted by name, without `=` if a value is empty.
+    pub query: &'a str,
+    /// The SHA-256 of the body in hexadecimal, for a scheme that signs the body.
+    pub body_sha256: &'a HeaderValue,
+}
+
+/// A signature scheme.
+pub trait SignatureScheme: Send + Sync {
+    /// Signs a request: adds the headers with the time, the session token and the signature. Headers that are already
+    /// in `headers` are signed as well, as far as the scheme covers them, and sorted by name.
+    ///
+    /// A computed header value that is not a valid header, for example because the access key contains a line break,
+    /// is left empty, so that the server rejects the request.
+    fn sign(
+        &self,
+        request: &UnsignedRequest<'_>,
+        identity: &Arc<SigningCredentials>,
+        stamp: &SigningTimestamp,
+        headers: &mut Vec<HeaderPair>,
+    );
+}
+
+const AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+
+/// Signs with AWS Signature Version 4, in the variant of S3.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
+#[derive(Debug)]
+pub struct AwsV4Signer {
+    keys: SigningKeyCache,
+}
+
+impl AwsV4Signer {
+    /// Creates a signer for S3 in a region.
+    #[must_use]
+    pub fn new(region: &str) -> Self {
+        Self { keys: SigningKeyCache::new("AWS4", region, "s3", "aws4_request") }
+    }
+}
+
+impl SignatureScheme for AwsV4Signer {
+    fn sign(
+        &self,
+        request: &UnsignedRequest<'_>,
+        identity: &Arc<SigningCredentials>,
+        stamp: &SigningTimestamp,
+        headers: &mut Vec<HeaderPair>,
+    ) {
+        headers.push((HOST, request.host.clone()));
+        headers.push((AMZ_CONTENT_SHA256, request.body_sha256.clone()));
+        headers.push((AMZ_DATE, stamp.header_value().clone()));
+        if let Some(token) = identity.token() {
+            headers.push((AMZ_SECURITY_TOKEN, token.clone()));
+        }
+        headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+
+        let mut signed = Vec::with_capacity(96);
+        let mut text = Vec::with_capacity(512);
+        text.extend_from_slice(request.method.as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(request.path.as_bytes());
+        text.push(b'\n');
+        push_query(request.query, &mut text);
+        text.push(b'\n');
+        for (name, value) in headers.iter() {
+            if !signed.is_empty() {
+                signed.push(b';');
+            }
+            signed.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.push(b':');
+            text.extend_from_slice(value.as_bytes());
+            text.push(b'\n');
+        }
+        text.push(b'\n');
+        text.extend_from_slice(&signed);
+        text.push(b'\n');
+        text.extend_from_slice(request.body_sha256.as_bytes());
+        let digest = Sha256::digest(&text);
+
+        text.clear();
+        text.extend_from_slice(b"AWS4-HMAC-SHA256\n");
+        text.extend_from_slice(stamp.as_str().as_bytes());
+        text.push(b'\n');
+        self.keys.push_scope(stamp, &mut text);
+        text.push(b'\n');
+        push_hex(&digest, &mut text);
+        let signature = self.keys.sign(identity, stamp.date(), &text);
+
+        text.clear();
+        text.extend_from_slice(b"AWS4-HMAC-SHA256 Credential=");
+        text.extend_from_slice(identity.access_key().as_bytes());
+        text.push(b'/');
+        self.keys.push_scope(stamp, &mut text);
+        text.extend_from_slice(b", SignedHeaders=");
+        text.extend_from_slice(&signed);
+        text.extend_from_slice(b", Signature=");
+        push_hex(&signature, &mut text);
+        headers.push((AUTHORIZATION, header_value(text)));
+    }
+}
+
+/// Appends the canonical query: the query as sent, with a `=` after every name.
+fn push_query(query: &str, to: &mut Vec<u8>) {
+    for (n, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
+        if n > 0 {
+            to.push(b'&');
+        }
+        to.extend_from_slice(pair.as_bytes());
+        if !pair.contains('=') {
+            to.push(b'=');
+        }
+    }
+}
+
+/// OSS does not sign the body. It signs the MD5 of the body, if the request has one.
+const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+
+const OSS_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-oss-content-sha256");
+const OSS_DATE: HeaderName = HeaderName::from_static("x-oss-date");
+const OSS_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-oss-security-token");
+
+/// Signs with OSS Signature Version 4, `OSS4-HMAC-SHA256`.
+/// <https://www.alibabacloud.com/help/en/oss/developer-reference/recommend-to-use-signature-version-4>
+#[derive(Debug)]
+pub struct OssV4Signer {
+    keys: SigningKeyCache,
+    /// Headers that are signed in addition to those that the scheme requires. Sorted by name.
+    additional: &'static [&'static str],
+}
+
+impl OssV4Signer {
+    /// Creates a signer for OSS in a region (`cn-hangzhou`, without `oss-`).
+    #[must_use]
+    pub fn new(region: &str) -> Self {
+        Self::with_additional(region, &[])
+    }
+
+    fn with_additional(region: &str, additional: &'static [&'static str]) -> Self {
+        Self { keys: SigningKeyCache::new("aliyun_v4", region, "oss", "aliyun_v4_request"), additional }
+    }
+
+    fn is_signed_header(&self, name: &str) -> bool {
+        name.starts_with("x-oss-") || matches!(name, "content-type" | "content-md5") || self.additional.contains(&name)
+    }
+
+    fn push_additional(&self, to: &mut Vec<u8>) {
+        for (n, name) in self.additional.iter().enumerate() {
+            if n > 0 {
+                to.push(b';');
+            }
+            to.extend_from_slice(name.as_bytes());
+        }
+    }
+}
+
+impl SignatureScheme for OssV4Signer {
+    fn sign(
+        &self,
+        request: &UnsignedRequest<'_>,
+        identity: &Arc<SigningCredentials>,
+        stamp: &SigningTimestamp,
+        headers: &mut Vec<HeaderPair>,
+    ) {
+        headers.push((HOST, request.host.clone()));
+        headers.push((OSS_CONTENT_SHA256, HeaderValue::from_static(UNSIGNED_PAYLOAD)));
+        headers.push((OSS_DATE, stamp.header_value().clone()));
+        if let Some(token) = identity.token() {
+            headers.push((OSS_SECURITY_TOKEN, token.clone()));
+        }
+        headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+
+        let mut text = Vec::with_capacity(512);
+        text.extend_from_slice(request.method.as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(request.resource.as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(request.query.as_bytes());
+        text.push(b'\n');
+        for (name, value) in headers.iter().filter(|(name, _)| self.is_signed_header(name.as_str())) {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.push(b':');
+            text.extend_from_slice(value.as_bytes().trim_ascii());
+            text.push(b'\n');
+        }
+        text.push(b'\n');
+        self.push_additional(&mut text);
+        text.push(b'\n');
+        text.extend_from_slice(UNSIGNED_PAYLOAD.as_bytes());
+        let digest = Sha256::digest(&text);
+
+        text.clear();
+        text.extend_from_slice(b"OSS4-HMAC-SHA256\n");
+        text.extend_from_slice(stamp.as_str().as_bytes());
+        text.push(b'\n');
+        self.keys.push_scope(stamp, &mut text);
+        text.push(b'\n');
+        push_hex(&digest, &mut text);
+        let signature = self.keys.sign(identity, stamp.date(), &text);
+
+        text.clear();
+        text.extend_from_slice(b"OSS4-HMAC-SHA256 Credential=");
+        text.extend_from_slice(identity.access_key().as_bytes());
+        text.push(b'/');
+        self.keys.push_scope(stamp, &mut text);
+        if !self.additional.is_empty() {
+            text.extend_from_slice(b",AdditionalHeaders=");
+            self.push_additional(&mut text);
+        }
+        text.extend_from_slice(b",Signature=");
+        push_hex(&signature, &mut text);
+        headers.push((AUTHORIZATION, header_value(text)));
+    }
+}
+
+type HmacSha256 = Hmac<Sha256>;
+
+/// Derives signing keys, and caches the last one. A key is valid for one day, one region and one secret.
+#[derive(Debug)]
+struct SigningKeyCache {
+    /// The prefix of the secret.
+    prefix: &'static str,
+    /// The parts of the scope after the date.
+    scope: [String; 3],
+    cached: Mutex<Option<CachedSigningKey>>,
+}
+
+#[derive(Debug)]
+struct CachedSigningKey {
+    credentials: Arc<SigningCredentials>,
+    date: String,
+    /// An HMAC state with the key applied and no data yet.
+    state: HmacSha256,
+}
+
+impl SigningKeyCache {
+    /// Creates the keys of a scheme with the scope `date/region/service/terminator`.
+    fn new(prefix: &'static str, region: &str, service: &str, terminator: &str) -> Self {
+        let scope = [region, service, terminator].map(str::to_owned);
+        Self { prefix, scope, cached: Mutex::new(None) }
+    }
+
+    /// Appends the scope: the date, and the parts after it.
+    fn push_scope(&self, stamp: &SigningTimestamp, to: &mut Vec<u8>) {
+        to.extend_from_slice(stamp.date().as_bytes());
+        for part in &self.scope {
+            to.push(b'/');
+            to.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// Returns the HMAC of a text with the key of the day.
+    fn sign(&self, identity: &Arc<SigningCredentials>, date: &str, text: &[u8]) -> [u8; 32] {
+        let mut state = self.hmac_state(identity, date);
+        state.update(text);
+        state.finalize().into_bytes().into()
+    }
+
+    fn hmac_state(&self, identity: &Arc<SigningCredentials>, date: &str) -> HmacSha256 {
+        // The cached value is complete at every moment, so a poisoned lock is safe to use.
+        let mut kept = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(key) if key.date == date && Arc::ptr_eq(&key.credentials, identity) => key.state.clone(),
+            _ => {
+                let state = self.derive_key(identity.secret(), date);
+                *kept = Some(CachedSigningKey {
+                    credentials: Arc::clone(identity),
+                    date: date.to_owned(),
+                    state: state.clone(),
+                });
+                state
+            }
+        }
+    }
+
+    fn derive_key(&self, secret: &str, date: &str) -> HmacSha256 {
+        let first = new_hmac(format!("{}{secret}", self.prefix).as_bytes());
+        let mut key = first.chain_update(date).finalize().into_bytes();
+        for part in &self.scope {
+            key = new_hmac(&key).chain_update(part).finalize().into_bytes();
+        }
+        new_hmac(&key)
+    }
+}
+
+/// HMAC accepts keys of any length.
+fn new_hmac(key: &[u8]) -> HmacSha256 {
+    HmacSha256::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
+}
+
+/// Creates a header value from validated or computed text. If the text is not a valid header value, the result is
+/// empty.
+fn header_value(text: Vec<u8>) -> HeaderValue {
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Appends the bytes in hexadecimal.
+fn push_hex(bytes: &[u8], to: &mut Vec<u8>) {
+    for byte in bytes {
+        to.extend_from_slice(&hex_digits(*byte));
+    }
+}
+
+#[cfg(test)]
+mod aws_tests;
+#[cfg(test)]
+mod oss_tests;
