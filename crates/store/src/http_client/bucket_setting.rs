@@ -3,14 +3,14 @@
 //! `API_GetBucketVersioning.html`, `API_GetBucketOwnershipControls.html`;
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/getbucketlifecycle>, `getbucketversioning`.
 
+use super::client::{StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::payload::RequestPayload;
 use super::response::ResponseLimit;
-use super::{StoreHttpClient, StoreRequest};
 use crate::object::{BucketName, ObjectKey};
+use crate::store::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, TagLifecycleRule};
 use crate::task::StoreError;
 use crate::xml::{self, XmlReadError};
-use crate::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, TagLifecycleRule};
 
 /// The maximum number of rules of a lifecycle, on AWS and OSS.
 const MAX_RULES: usize = 1000;
@@ -45,7 +45,7 @@ impl StoreHttpClient {
             Err(fault) => return unset_value(question, &fault).ok_or(fault),
         };
         parse_setting(question, &whole.body).map_err(|why| {
-            whole.unreadable_error(&why, self.endpoint.request_line("GET", bucket, &ObjectKey::from(""), query))
+            whole.unreadable_error(&why, self.endpoint().request_line("GET", bucket, &ObjectKey::from(""), query))
         })
     }
 }

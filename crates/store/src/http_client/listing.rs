@@ -8,15 +8,15 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 use percent_encoding::percent_decode;
 
+use super::client::{StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::payload::RequestPayload;
 use super::response::ResponseLimit;
-use super::{StoreHttpClient, StoreRequest};
 use crate::fault::truncate;
+use crate::listing::{ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
 use crate::object::{MAX_KEY_BYTES, ObjectKey, StorageClass, VersionId};
 use crate::task::{FaultClass, StoreError};
 use crate::xml::{self, XmlReadError};
-use crate::{ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
 
 /// The maximum number of keys and rolled-up prefixes on a page. It is requested, and a server must not send more.
 const MAX_ENTRIES: usize = 1000;
@@ -57,7 +57,7 @@ impl StoreHttpClient {
         };
         let whole = self.execute_with_timeout(ask, ResponseLimit::Page).await?;
         parse_page(&whole.body, request, self.dialect).map_err(|why| {
-            let in_words = self.endpoint.request_line("GET", &request.bucket, &ObjectKey::from(""), &query);
+            let in_words = self.endpoint().request_line("GET", &request.bucket, &ObjectKey::from(""), &query);
             match why {
                 ListPageError::Unreadable(fault) => whole.unreadable_error(&fault.to_string(), in_words),
                 ListPageError::Untrusted(why) => {

@@ -1,64 +1,30 @@
-//! Requests for one object.
+//! Requests for one object: its tags, ACL, restore and HEAD; and its whole content, which is read, written, created
+//! unless it exists, and deleted. Manifests are read this way, and reports and job state are written.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>, `API_PutObject.html`;
+//! <https://www.alibabacloud.com/help/en/oss/developer-reference/getobject>
 
 use std::borrow::Cow;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
+use http::{HeaderName, HeaderValue};
+use md5::{Digest as _, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::dialect::parse_tags;
+use super::client::{StoreHttpClient, StoreRequest};
+use super::dialect::StoreDialect;
 use super::payload::RequestPayload;
 use super::response::{ResponseLimit, StoreResponse};
-use super::{StoreHttpClient, StoreRequest};
-use crate::object::{ObjectId, TagSet, VersionId};
+use crate::object::{BucketName, ObjectId, ObjectKey, TagSet, VersionId};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse, ResponseData};
-use crate::task::StoreError;
+use crate::store::{ConditionalPutOutcome, ObjectContent, OpenedObject};
+use crate::task::{FaultClass, StoreError};
 use crate::xml::XmlReadError;
 
 /// Everything except the unreserved characters of RFC 3986.
 const PERCENT_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Caches the last request document that was sent, and the last tags that were received. Most jobs send the same
-/// document for every object, and most objects of a job have the same tags or none.
-#[derive(Default)]
-pub(super) struct DocumentCache {
-    last_sent: Mutex<Option<(ObjectRequest, RequestPayload)>>,
-    last_received: Mutex<Option<(Bytes, TagSet)>>,
-}
-
-impl DocumentCache {
-    /// Returns the payload of a request. Reuses the last one if the request is the same.
-    fn request_payload(&self, call: &ObjectRequest, make: impl FnOnce() -> RequestPayload) -> RequestPayload {
-        let mut last = lock_ignoring_poison(&self.last_sent);
-        match &*last {
-            Some((kept, payload)) if kept == call => payload.clone(),
-            _ => {
-                let payload = make();
-                *last = Some((call.clone(), payload.clone()));
-                payload
-            }
-        }
-    }
-
-    /// Parses the tags of a response. Reuses the last result if the document is the same.
-    fn cached_tags(&self, document: &Bytes) -> Result<Option<TagSet>, XmlReadError> {
-        let mut last = lock_ignoring_poison(&self.last_received);
-        match &*last {
-            Some((kept, tags)) if kept == document => Ok(Some(tags.clone())),
-            _ => {
-                let tags = parse_tags(document)?;
-                *last = tags.clone().map(|tags| (document.clone(), tags));
-                Ok(tags)
-            }
-        }
-    }
-}
-
-/// The cached value is complete at every moment, so a poisoned lock is safe to use.
-fn lock_ignoring_poison<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl StoreHttpClient {
     /// Sends a request for one object.
@@ -88,7 +54,7 @@ impl StoreHttpClient {
             answer => answer?,
         };
         let learned = self.response_data(call, &whole).map_err(|why| {
-            whole.unreadable_error(&why, self.endpoint.request_line(method, &object.bucket, &object.key, &query))
+            whole.unreadable_error(&why, self.endpoint().request_line(method, &object.bucket, &object.key, &query))
         })?;
         let size = whole.body.len() as u64;
         Ok(ObjectResponse {
@@ -163,4 +129,143 @@ pub(crate) fn object_query(resource: &'static str, version: Option<&VersionId>) 
     let joint = if resource.is_empty() { "" } else { "&" };
     // Sorted by name: every subresource comes before `versionId`.
     Cow::Owned(format!("{resource}{joint}versionId={}", utf8_percent_encode(version.as_str(), PERCENT_ENCODED)))
+}
+
+impl StoreHttpClient {
+    /// Opens an object for reading, optionally only if it still has the given `ETag`.
+    ///
+    /// # Errors
+    /// Returns a classified error for every response that is not a success.
+    pub(crate) async fn read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<OpenedObject, StoreError> {
+        let (head, body) = self
+            .open_stream(get_request(bucket, key, if_match.and_then(if_match_header).into_iter().collect()))
+            .await?;
+        Ok(OpenedObject {
+            etag: header_text(&head.headers, ETAG).trim_matches('"').to_owned(),
+            size: header_text(&head.headers, CONTENT_LENGTH).parse().unwrap_or(0),
+            body: Box::new(body.into_reader()),
+        })
+    }
+
+    /// Resumes reading an object at byte `from`, if it still has this `ETag`.
+    ///
+    /// # Errors
+    /// Returns a classified error for every response that is not the requested part of that object.
+    pub(crate) async fn resume_read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        etag: &str,
+        from: u64,
+    ) -> Result<OpenedObject, StoreError> {
+        let mut headers: Vec<_> = if_match_header(etag).into_iter().collect();
+        headers.extend(HeaderValue::from_str(&format!("bytes={from}-")).ok().map(|range| (RANGE, range)));
+        let (head, body) = self.open_stream(get_request(bucket, key, headers)).await?;
+        let found = header_text(&head.headers, ETAG).trim_matches('"');
+        let starts = header_text(&head.headers, CONTENT_RANGE).starts_with(&format!("bytes {from}-"));
+        if head.status.as_u16() != 206 || !starts || found != etag {
+            let why = "the server did not send the requested rest of the object";
+            let in_words = self.endpoint().request_line("GET", bucket, key, "");
+            return Err(StoreError::without_response(FaultClass::Rejected, "UnreadableAnswer", why, in_words));
+        }
+        let size = header_text(&head.headers, CONTENT_LENGTH).parse().unwrap_or(0);
+        Ok(OpenedObject { etag: etag.to_owned(), size, body: Box::new(body.into_reader()) })
+    }
+
+    /// Writes an object with one request, whatever its size.
+    ///
+    /// # Errors
+    /// Returns a classified error for every response that is not a success.
+    pub(crate) async fn write(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
+        let payload = match content {
+            ObjectContent::Bytes(bytes) => RequestPayload::from_bytes(bytes, md5, StoreDialect::S3),
+            ObjectContent::File(path) => RequestPayload::from_file(&path, md5).await.map_err(|error| {
+                let in_words = self.endpoint().request_line("PUT", bucket, key, "");
+                StoreError::without_response(FaultClass::Rejected, "FileNotReadable", &error.to_string(), in_words)
+            })?,
+        };
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
+        let ask = StoreRequest { method: "PUT", bucket, key: Some(key), query: "", headers, payload };
+        self.execute_with_timeout(ask, ResponseLimit::Small).await.map(drop)
+    }
+}
+
+fn get_request<'a>(
+    bucket: &'a BucketName,
+    key: &'a ObjectKey,
+    headers: Vec<(HeaderName, HeaderValue)>,
+) -> StoreRequest<'a> {
+    StoreRequest { method: "GET", bucket, key: Some(key), query: "", headers, payload: RequestPayload::empty() }
+}
+
+fn if_match_header(etag: &str) -> Option<(HeaderName, HeaderValue)> {
+    HeaderValue::from_str(&format!("\"{etag}\"")).ok().map(|etag| (IF_MATCH, etag))
+}
+
+fn header_text(headers: &http::HeaderMap, name: HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+impl StoreHttpClient {
+    /// Creates an object, unless its key already exists.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>,
+    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/putobject> (`x-oss-forbid-overwrite`).
+    ///
+    /// # Errors
+    /// Returns a classified error for every response other than success and a failed condition.
+    pub(crate) async fn put_if_absent(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: Bytes,
+    ) -> Result<ConditionalPutOutcome, StoreError> {
+        let condition = match self.dialect {
+            StoreDialect::S3 => (IF_NONE_MATCH, HeaderValue::from_static("*")),
+            StoreDialect::Oss => (HeaderName::from_static("x-oss-forbid-overwrite"), HeaderValue::from_static("true")),
+        };
+        let md5 = STANDARD.encode(Md5::digest(&content));
+        let payload = RequestPayload::from_bytes(content, &md5, self.dialect);
+        let ask = StoreRequest { method: "PUT", bucket, key: Some(key), query: "", headers: vec![condition], payload };
+        match self.execute_with_timeout(ask, ResponseLimit::Small).await {
+            Ok(_) => Ok(ConditionalPutOutcome::Created),
+            Err(fault) => outcome_of_error(&fault).ok_or(fault),
+        }
+    }
+
+    /// Deletes an object. Succeeds if the object does not exist.
+    ///
+    /// # Errors
+    /// Returns a classified error for every other response.
+    pub(crate) async fn delete(&self, bucket: &BucketName, key: &ObjectKey) -> Result<(), StoreError> {
+        let payload = RequestPayload::empty();
+        let ask = StoreRequest { method: "DELETE", bucket, key: Some(key), query: "", headers: Vec::new(), payload };
+        match self.execute_with_timeout(ask, ResponseLimit::Small).await {
+            Err(fault) if fault.status != Some(404) || fault.code == "NoSuchBucket" => Err(fault),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns the outcome that an error response stands for, or `None` if it is a real error.
+///
+/// A 409 `ConditionalRequestConflict` means that another request to create or delete the same key was in progress.
+/// Nothing was written. AWS and others recommend a retry.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html#conditional-error-response>
+fn outcome_of_error(fault: &StoreError) -> Option<ConditionalPutOutcome> {
+    match (fault.status, fault.code.as_str()) {
+        (Some(412), _) | (Some(409), "FileAlreadyExists") => Some(ConditionalPutOutcome::AlreadyExists),
+        (Some(409), "ConditionalRequestConflict") => Some(ConditionalPutOutcome::Conflict),
+        _ => None,
+    }
 }

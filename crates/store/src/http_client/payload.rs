@@ -1,8 +1,9 @@
-//! The payload of a request, with its digests.
+//! The payload of a request, with its digests, and a cache of the last documents that were sent and received.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,9 +14,11 @@ use sha2::Sha256;
 use tokio::fs::File;
 
 use super::connection::{PIECE_BYTES, RequestBody};
-use super::dialect::StoreDialect;
+use super::dialect::{StoreDialect, parse_tags};
 use crate::hex::hex;
-use crate::object_request::ContentIdentity;
+use crate::object::TagSet;
+use crate::object_request::{ContentIdentity, ObjectRequest};
+use crate::xml::XmlReadError;
 
 /// The SHA-256 of an empty body.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -135,6 +138,51 @@ impl RequestPayload {
             },
         }
     }
+}
+
+/// Caches the last request document that was sent, and the last tags that were received. Most jobs send the same
+/// document for every object, and most objects of a job have the same tags or none.
+#[derive(Default)]
+pub(super) struct DocumentCache {
+    last_sent: Mutex<Option<(ObjectRequest, RequestPayload)>>,
+    last_received: Mutex<Option<(Bytes, TagSet)>>,
+}
+
+impl DocumentCache {
+    /// Returns the payload of a request. Reuses the last one if the request is the same.
+    pub(super) fn request_payload(
+        &self,
+        call: &ObjectRequest,
+        make: impl FnOnce() -> RequestPayload,
+    ) -> RequestPayload {
+        let mut last = lock_ignoring_poison(&self.last_sent);
+        match &*last {
+            Some((kept, payload)) if kept == call => payload.clone(),
+            _ => {
+                let payload = make();
+                *last = Some((call.clone(), payload.clone()));
+                payload
+            }
+        }
+    }
+
+    /// Parses the tags of a response. Reuses the last result if the document is the same.
+    pub(super) fn cached_tags(&self, document: &Bytes) -> Result<Option<TagSet>, XmlReadError> {
+        let mut last = lock_ignoring_poison(&self.last_received);
+        match &*last {
+            Some((kept, tags)) if kept == document => Ok(Some(tags.clone())),
+            _ => {
+                let tags = parse_tags(document)?;
+                *last = tags.clone().map(|tags| (document.clone(), tags));
+                Ok(tags)
+            }
+        }
+    }
+}
+
+/// The cached value is complete at every moment, so a poisoned lock is safe to use.
+fn lock_ignoring_poison<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,0 +1,424 @@
+//! The HTTP client of one store: builds, signs and sends a request, and reads its response.
+//!
+//! Every request is sent once, to the plan's own host, and redirects are not followed. If the server rejects the time
+//! of a signature, the clock is corrected for the next attempt; if it rejects expired credentials, they are renewed.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Request, Uri};
+use jiff::SignedDuration;
+
+use super::clock::{SigningClock, TOLERATED_SKEW};
+use super::connection::{ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, RequestBody, ResponseBody};
+use super::credential_cache::CredentialCache;
+use super::dialect::StoreDialect;
+use super::payload::{DocumentCache, RequestPayload};
+use super::response::{
+    RejectedResponse, ResponseLimit, SigningContext, StoreResponse, StreamedResponse, is_signing_code,
+};
+use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, UnsignedRequest};
+use crate::endpoint::StoreEndpoint;
+use crate::fault::truncate;
+use crate::object::{BucketName, ObjectKey};
+use crate::task::{FaultClass, StoreError};
+use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
+use crate::web::{WebConnector, root_cause};
+
+/// The `User-Agent` of all requests.
+const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+
+/// The maximum number of buckets for which routes are cached. A job uses one or a few.
+const MAX_ROUTES: usize = 256;
+
+/// The time limits for the head of a response, for a complete small response, and for a complete response of several
+/// megabytes, which may arrive slowly as long as it makes progress.
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(2);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// The clock difference that servers reject: slightly less than the 15 minutes of AWS and OSS.
+const REJECTED_SKEW: SignedDuration = SignedDuration::from_mins(14);
+
+/// The HTTP client of one store.
+pub(crate) struct StoreHttpClient {
+    endpoint: StoreEndpoint,
+    pub(super) dialect: StoreDialect,
+    signer: Box<dyn SignatureScheme>,
+    /// The region to sign for.
+    region: String,
+    credentials: CredentialCache,
+    clock: Arc<SigningClock>,
+    connector: WebConnector,
+    route_cache: Mutex<RouteCache>,
+    pub(super) document_cache: DocumentCache,
+}
+
+#[derive(Default)]
+struct RouteCache {
+    /// The most recently used route. The requests of a job usually go to one bucket.
+    last: Option<(BucketName, Arc<BucketRoute>)>,
+    by_bucket: HashMap<BucketName, Arc<BucketRoute>>,
+    by_authority: HashMap<String, Arc<ConnectionPool>>,
+}
+
+/// The host and base path for the requests to one bucket.
+struct BucketRoute {
+    pool: Arc<ConnectionPool>,
+    authority: HeaderValue,
+    /// The part before the key, in the path and in the signed resource.
+    path: String,
+    resource: String,
+}
+
+/// A request to the store.
+pub(crate) struct StoreRequest<'a> {
+    /// The HTTP method, in upper case.
+    pub(crate) method: &'static str,
+    pub(crate) bucket: &'a BucketName,
+    /// The key, or `None` for a request for the bucket.
+    pub(crate) key: Option<&'a ObjectKey>,
+    /// The query: encoded, sorted by name, without `=` if a value is empty.
+    pub(crate) query: &'a str,
+    /// Headers in addition to those that every request has.
+    pub(crate) headers: Vec<HeaderPair>,
+    pub(crate) payload: RequestPayload,
+}
+
+impl StoreRequest<'_> {
+    /// Returns the method and the URL of the request, without secrets.
+    fn request_line(&self, site: &StoreEndpoint) -> String {
+        let none = ObjectKey::from("");
+        site.request_line(self.method, self.bucket, self.key.unwrap_or(&none), self.query)
+    }
+}
+
+impl StoreHttpClient {
+    /// Creates a client for the store at this endpoint, with the dialect's signature scheme.
+    ///
+    /// # Errors
+    /// Returns an error if the system has no CA certificates to verify servers with.
+    pub(crate) fn new(
+        site: StoreEndpoint,
+        dialect: StoreDialect,
+        region: &str,
+        credentials: SharedCredentialsProvider,
+        clock: Arc<SigningClock>,
+    ) -> io::Result<Self> {
+        let signer: Box<dyn SignatureScheme> = match dialect {
+            StoreDialect::S3 => Box::new(AwsV4Signer::new(region)),
+            StoreDialect::Oss => Box::new(OssV4Signer::new(region)),
+        };
+        Ok(Self {
+            connector: WebConnector::new(site.is_https())?,
+            endpoint: site,
+            dialect,
+            signer,
+            region: region.to_owned(),
+            credentials: CredentialCache::new(credentials),
+            clock,
+            route_cache: Mutex::default(),
+            document_cache: DocumentCache::default(),
+        })
+    }
+
+    /// Returns the endpoint of the store.
+    pub(crate) fn endpoint(&self) -> &StoreEndpoint {
+        &self.endpoint
+    }
+
+    /// Sends a request and reads the whole response, up to a limit. The caller bounds the time.
+    ///
+    /// # Errors
+    /// Returns a classified error for every response that is not a success. This includes a success whose body is an
+    /// error document or exceeds the limit.
+    pub(super) async fn execute(
+        &self,
+        ask: StoreRequest<'_>,
+        limit: ResponseLimit,
+    ) -> Result<StoreResponse, StoreError> {
+        let in_words = || ask.request_line(&self.endpoint);
+        let signed = self.signing_context(&in_words).await?;
+        let answer = self.send(&ask, &signed).await?;
+        match answer.read_whole(self.dialect, limit, &signed, &in_words).await {
+            Ok(whole) => Ok(whole),
+            Err(refused) => Err(Box::pin(self.handle_rejection(refused, &signed)).await),
+        }
+    }
+
+    /// Like [`Self::execute`], for callers that do not bound the time. The head of the response may take one
+    /// minute, and the whole response two minutes, or two and a half for a page, plus the time that a slow connection
+    /// needs for the body of the request.
+    ///
+    /// # Errors
+    /// Returns the same errors, and an error if the time limit is exceeded.
+    pub(crate) async fn execute_with_timeout(
+        &self,
+        ask: StoreRequest<'_>,
+        limit: ResponseLimit,
+    ) -> Result<StoreResponse, StoreError> {
+        let patience = match limit {
+            ResponseLimit::Small => RESPONSE_TIMEOUT,
+            ResponseLimit::Page => PAGE_TIMEOUT,
+        };
+        let (in_words, host, size) = (ask.request_line(&self.endpoint), self.authority_for(&ask), ask.payload.len());
+        let sending = Box::pin(async {
+            let words = || in_words.clone();
+            let signed = self.signing_context(&words).await?;
+            let sending = self.send(&ask, &signed);
+            let answer = if ask.payload.is_streamed() {
+                sending.await?
+            } else {
+                let waiting_for = || format!("no response to {in_words}");
+                let sent = timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, waiting_for, sending).await;
+                sent.unwrap_or_else(|late| Err(timeout_error(late, &host, words())))?
+            };
+            let answer = StreamedResponse { body: answer.body.with_request_line(words()), ..answer };
+            match answer.read_whole(self.dialect, limit, &signed, &words).await {
+                Ok(whole) => Ok(whole),
+                Err(refused) => Err(Box::pin(self.handle_rejection(refused, &signed)).await),
+            }
+        });
+        let allowed = scaled(patience + Duration::from_secs(size / MIN_BYTES_PER_SECOND));
+        let answer = tokio::time::timeout(allowed, sending).await;
+        answer.unwrap_or_else(|_| Err(timeout_error(TimeLimitError(allowed), &host, in_words.clone())))
+    }
+
+    /// Sends a request whose response is streamed. The head of the response may take one minute.
+    ///
+    /// # Errors
+    /// Returns a classified error for every response that is not a success.
+    pub(super) async fn open_stream(
+        &self,
+        ask: StoreRequest<'_>,
+    ) -> Result<(http::response::Parts, ResponseBody), StoreError> {
+        let (in_words, host) = (ask.request_line(&self.endpoint), self.authority_for(&ask));
+        let opening = Box::pin(async {
+            let signed = self.signing_context(&|| in_words.clone()).await?;
+            let answer = self.send(&ask, &signed).await?;
+            match answer.into_stream(self.dialect, &signed, &|| in_words.clone()).await {
+                Ok((head, body)) => Ok((head, body.with_request_line(in_words.clone()))),
+                Err(refused) => Err(Box::pin(self.handle_rejection(refused, &signed)).await),
+            }
+        });
+        let opened =
+            timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, || format!("no response to {in_words}"), opening)
+                .await;
+        opened.unwrap_or_else(|late| Err(timeout_error(late, &host, in_words.clone())))
+    }
+
+    /// Returns the host that a request is sent to, with its port.
+    fn authority_for(&self, ask: &StoreRequest<'_>) -> String {
+        self.endpoint.bucket_location(ask.bucket).authority
+    }
+
+    /// Returns the credentials and the time to sign a request with.
+    ///
+    /// # Errors
+    /// Returns an error if there are no credentials.
+    async fn signing_context(&self, in_words: &impl Fn() -> String) -> Result<SigningContext, StoreError> {
+        if let Some(identity) = self.credentials.current_if_valid() {
+            return Ok(SigningContext { credentials: identity, signed_at: self.clock.now() });
+        }
+        let identity = Box::pin(self.credentials.current()).await.map_err(|why| {
+            StoreError::without_response(FaultClass::Credentials, "NoCredentials", &why.to_string(), in_words())
+        })?;
+        Ok(SigningContext { credentials: identity, signed_at: self.clock.now() })
+    }
+
+    async fn send(&self, ask: &StoreRequest<'_>, signed: &SigningContext) -> Result<StreamedResponse, StoreError> {
+        let unanswered = |class, code: &str, why: &str| {
+            StoreError::without_response(class, code, &truncate(why), ask.request_line(&self.endpoint))
+        };
+        let not_sent = |why: &str| unanswered(FaultClass::Rejected, "RequestNotSent", why);
+        let route = self.route_to(ask.bucket).map_err(|error| not_sent(&error.to_string()))?;
+        let body = ask
+            .payload
+            .body()
+            .await
+            .map_err(|error| unanswered(FaultClass::Rejected, "FileNotReadable", &error.to_string()))?;
+        let mut request =
+            self.build_request(ask, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
+        for _ in 0..MAX_CONNECTIONS_TRIED {
+            let connected = route.pool.acquire().await;
+            let mut lane =
+                connected.map_err(|why| unanswered(FaultClass::Transient, "ConnectionError", &why.to_string()))?;
+            let announce = |so_far: Duration, sent: u64| {
+                let (total, request) = (ask.payload.len(), ask.request_line(&self.endpoint));
+                let what = || {
+                    if sent < total {
+                        return format!("sent {sent} of {total} bytes of {request}");
+                    }
+                    format!("no response to {request}")
+                };
+                timeouts::report_wait(route.pool.authority(), so_far, scaled(HEAD_TIMEOUT), what);
+            };
+            match lane.send(request, &announce).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    let body = ResponseBody::new(lane, body, Arc::clone(&route.pool));
+                    return Ok(StreamedResponse { head, body, is_read_only: matches!(ask.method, "GET" | "HEAD") });
+                }
+                Err(ConnectionSendError::NotSent(again)) => request = *again,
+                Err(ConnectionSendError::Interrupted(error)) => {
+                    return Err(unanswered(FaultClass::Ambiguous, "ConnectionError", &root_cause(&error)));
+                }
+                Err(ConnectionSendError::NoResponse(time)) => {
+                    return Err(timeout_error(
+                        TimeLimitError(time),
+                        route.pool.authority(),
+                        ask.request_line(&self.endpoint),
+                    ));
+                }
+                Err(ConnectionSendError::UploadStalled(stalled)) => {
+                    let why = format!("{} accepted {stalled}", route.pool.authority());
+                    return Err(unanswered(FaultClass::Ambiguous, "RequestTimeout", &why));
+                }
+            }
+        }
+        Err(unanswered(FaultClass::Transient, "ConnectionError", "the server closes every connection"))
+    }
+
+    fn build_request(
+        &self,
+        ask: &StoreRequest<'_>,
+        route: &BucketRoute,
+        signed: &SigningContext,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, http::Error> {
+        let mut target = String::with_capacity(route.path.len() + 64);
+        target.push_str(&route.path);
+        if let Some(key) = ask.key {
+            target.extend(key.encoded_pieces_keeping_slashes());
+        }
+        let path_end = target.len();
+        let resource = match self.dialect {
+            StoreDialect::Oss => format!("{}{}", route.resource, &target[route.path.len()..]),
+            StoreDialect::S3 => String::new(),
+        };
+        if !ask.query.is_empty() {
+            target.push('?');
+            target.push_str(ask.query);
+        }
+        let mut headers = Vec::with_capacity(ask.headers.len() + 8);
+        headers.extend(ask.headers.iter().cloned());
+        if let Some(md5) = &ask.payload.md5 {
+            headers.push((CONTENT_MD5, md5.clone()));
+        }
+        if ask.payload.is_xml {
+            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/xml")));
+        }
+        let unsigned = UnsignedRequest {
+            method: ask.method,
+            host: &route.authority,
+            path: &target[..path_end],
+            resource: &resource,
+            query: ask.query,
+            body_sha256: &ask.payload.sha256,
+        };
+        self.signer.sign(&unsigned, &signed.credentials, &self.clock.stamp(signed.signed_at), &mut headers);
+
+        let mut request = Request::new(body);
+        *request.method_mut() = ask.method.try_into()?;
+        *request.uri_mut() = Uri::from(PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))?);
+        let map = request.headers_mut();
+        map.reserve(headers.len() + 2);
+        for (name, value) in headers {
+            map.insert(name, value);
+        }
+        map.insert(USER_AGENT, USER_AGENT_VALUE);
+        if matches!(ask.method, "PUT" | "POST") && ask.payload.len() == 0 {
+            // hyper sends no `Content-Length` for an empty body, and Ceph's radosgw requires it.
+            map.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Ok(request)
+    }
+
+    /// Returns the error of a rejected request. Corrects the clock or renews the credentials first, if they were the
+    /// reason.
+    ///
+    /// If several requests in flight were signed with the same wrong time or the same credentials, the first one
+    /// corrects it, and all of them can be retried.
+    async fn handle_rejection(&self, refused: RejectedResponse, signed: &SigningContext) -> StoreError {
+        let RejectedResponse { error: mut fault, server_time: date, has_code } = refused;
+        if let Some(date) = date {
+            let off = date.duration_since(signed.signed_at).abs();
+            // A response to HEAD has no error code, so only the server's clock shows the reason.
+            let skewed =
+                fault.code == "RequestTimeTooSkewed" || (fault.status == Some(403) && !has_code && off > REJECTED_SKEW);
+            if skewed {
+                self.clock.sync_to(date);
+                if off > TOLERATED_SKEW {
+                    fault.class = FaultClass::Transient;
+                }
+            }
+        }
+        if fault.class == FaultClass::Credentials && is_signing_code(&fault.code) {
+            let region = &self.region;
+            fault.message = truncate(&format!("{}; requests are signed for the region {region}", fault.message));
+        }
+        // A response to HEAD has no error code here either. The credentials are the reason if they are known to be
+        // expired or rejected.
+        let codeless = !has_code && matches!(fault.status, Some(400 | 401 | 403));
+        if is_renewable_code(&fault.code) || (codeless && self.credentials.is_unusable(&signed.credentials)) {
+            let renewed = self.credentials.renew(&signed.credentials, &fault.code).await;
+            fault.class = if renewed { FaultClass::Transient } else { FaultClass::Credentials };
+        }
+        fault
+    }
+
+    fn route_to(&self, bucket: &BucketName) -> Result<Arc<BucketRoute>, http::Error> {
+        // A route is built completely before it is inserted, so the data behind a poisoned lock is consistent.
+        let mut routes = self.route_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, route)) = routes.last.as_ref().filter(|(last, _)| last == bucket) {
+            return Ok(Arc::clone(route));
+        }
+        if let Some(route) = routes.by_bucket.get(bucket).cloned() {
+            routes.last = Some((bucket.clone(), Arc::clone(&route)));
+            return Ok(route);
+        }
+        if routes.by_bucket.len() >= MAX_ROUTES {
+            *routes = RouteCache::default();
+        }
+        let place = self.endpoint.bucket_location(bucket);
+        let host = if let Some(host) = routes.by_authority.get(&place.authority) {
+            Arc::clone(host)
+        } else {
+            let scheme = if self.endpoint.is_https() { "https" } else { "http" };
+            let url = Uri::builder().scheme(scheme).authority(place.authority.as_str()).path_and_query("/").build()?;
+            Arc::new(ConnectionPool::new(self.connector.clone(), url))
+        };
+        routes.by_authority.insert(place.authority.clone(), Arc::clone(&host));
+        let resource = format!("/{bucket}/");
+        let authority = HeaderValue::from_str(&place.authority)?;
+        let route = Arc::new(BucketRoute { pool: host, authority, path: place.path, resource });
+        routes.by_bucket.insert(bucket.clone(), Arc::clone(&route));
+        Ok(route)
+    }
+}
+
+/// Returns whether other credentials may be accepted after this error code.
+fn is_renewable_code(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidToken"
+            | "TokenRefreshRequired"
+            | "InvalidAccessKeyId"
+            | "SecurityTokenExpired"
+            | "InvalidSecurityToken"
+    )
+}
+
+fn timeout_error(late: TimeLimitError, host: &str, in_words: String) -> StoreError {
+    let why = format!("no response from {host} within {}", DisplaySeconds(late.0));
+    StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &why, in_words)
+}
