@@ -434,7 +434,7 @@ mod the_checks {
             ("plan/xml.rs", "use quick_xml::Writer;"),
             ("jobs/describe.rs", "fn f(_: quick_xml::Writer<Vec<u8>>) {}"),
             ("crates/store/src/xml.rs", "use quick_xml::events::Event;"),
-            ("crates/store/src/web/connect.rs", "use hyper_rustls::HttpsConnector;"),
+            ("crates/store/src/web.rs", "use hyper_rustls::HttpsConnector;"),
             ("cli/signals.rs", "use tokio::{fs, signal::ctrl_c};"),
             ("cli/terminal.rs", "use std::{env, fs};"),
             ("cli/terminal.rs", "use std::*;"),

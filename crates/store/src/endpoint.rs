@@ -14,7 +14,7 @@ pub enum AddressingStyle {
 
 /// A store's endpoint and its addressing style.
 #[derive(Clone, Debug)]
-pub(super) struct StoreEndpoint {
+pub(crate) struct StoreEndpoint {
     https: bool,
     host: String,
     addressing: AddressingStyle,
@@ -22,40 +22,40 @@ pub(super) struct StoreEndpoint {
 
 /// The host and base path for the requests to one bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BucketLocation {
+pub(crate) struct BucketLocation {
     /// Host and port, as in the `Host` header.
-    pub(super) authority: String,
+    pub(crate) authority: String,
     /// The part of the path before the key: `/` or `/bucket/`.
-    pub(super) path: String,
+    pub(crate) path: String,
 }
 
 impl StoreEndpoint {
     /// Creates the endpoint for a URL, which consists of scheme and host.
-    pub(super) fn new(endpoint: &str, addressing: AddressingStyle) -> Self {
+    pub(crate) fn new(endpoint: &str, addressing: AddressingStyle) -> Self {
         let (scheme, host) = endpoint.split_once("://").unwrap_or(("https", endpoint));
         Self { https: scheme != "http", host: host.trim_end_matches('/').to_owned(), addressing }
     }
 
     /// Returns AWS's endpoint for a region.
     /// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
-    pub(super) fn for_aws_region(region: &str, addressing: AddressingStyle) -> Self {
+    pub(crate) fn for_aws_region(region: &str, addressing: AddressingStyle) -> Self {
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         Self::new(&format!("https://s3.{region}.{suffix}"), addressing)
     }
 
     /// Returns the URL of the endpoint.
     #[cfg(test)]
-    pub(super) fn url(&self) -> String {
+    fn url(&self) -> String {
         format!("{}://{}", self.scheme(), self.host)
     }
 
     /// Returns whether connections use TLS.
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.https
     }
 
     /// Returns where requests to a bucket are sent.
-    pub(super) fn bucket_location(&self, bucket: &BucketName) -> BucketLocation {
+    pub(crate) fn bucket_location(&self, bucket: &BucketName) -> BucketLocation {
         if self.addressing == AddressingStyle::Virtual && self.is_valid_in_host(bucket) {
             BucketLocation { authority: format!("{bucket}.{}", self.host), path: "/".to_owned() }
         } else {
@@ -64,7 +64,7 @@ impl StoreEndpoint {
     }
 
     /// Returns the method and the URL of a request, such as `PUT is_https://bucket.host/key?tagging`.
-    pub(super) fn request_line(&self, method: &str, bucket: &BucketName, key: &ObjectKey, query: &str) -> String {
+    pub(crate) fn request_line(&self, method: &str, bucket: &BucketName, key: &ObjectKey, query: &str) -> String {
         let BucketLocation { authority, path } = self.bucket_location(bucket);
         let (scheme, key) = (self.scheme(), key.encoded_keeping_slashes());
         let mark = if query.is_empty() { "" } else { "?" };

@@ -8,26 +8,26 @@ use crate::object_request::ObjectHeaderSet;
 use crate::task::{FaultClass, StoreError};
 
 /// The maximum number of bytes kept of a server's message, because an error response can have any size.
-pub(super) const MAX_MESSAGE_BYTES: usize = 1024;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// The parts of an error response that are used.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ErrorResponse<'a> {
-    pub(super) status: u16,
-    pub(super) code: Option<&'a str>,
-    pub(super) message: Option<&'a str>,
+pub(crate) struct ErrorResponse<'a> {
+    pub(crate) status: u16,
+    pub(crate) code: Option<&'a str>,
+    pub(crate) message: Option<&'a str>,
     /// The server's ID of the request.
-    pub(super) request_id: &'a str,
+    pub(crate) request_id: &'a str,
     /// OSS's detailed error code.
-    pub(super) ec: &'a str,
+    pub(crate) ec: &'a str,
     /// The value of the `Retry-After` header.
-    pub(super) retry_after: Option<&'a str>,
+    pub(crate) retry_after: Option<&'a str>,
 }
 
 impl ErrorResponse<'_> {
     /// Builds the error, with the server's code and message, or with ones derived from the status if it sent none.
     /// `endpoint` describes the request.
-    pub(super) fn into_error(self, endpoint: String) -> StoreError {
+    pub(crate) fn into_error(self, endpoint: String) -> StoreError {
         let Self { status, code, message, request_id, ec, retry_after } = self;
         let sent = code.filter(|code| !code.is_empty());
         let code = sent.unwrap_or_else(|| code_for_status(status));
@@ -82,7 +82,7 @@ fn parse_retry_after(header: &str) -> Option<NonZeroU16> {
 }
 
 /// Returns what a caller must do after this error response.
-pub(super) fn classify(status: u16, code: &str) -> FaultClass {
+fn classify(status: u16, code: &str) -> FaultClass {
     match code {
         "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests"
         // OSS's codes, by the limit that was exceeded.
@@ -127,7 +127,7 @@ pub(super) fn classify(status: u16, code: &str) -> FaultClass {
 }
 
 /// Returns an error code for a response without a body, such as every response to HEAD.
-pub(super) fn code_for_status(status: u16) -> &'static str {
+fn code_for_status(status: u16) -> &'static str {
     match status {
         400 => "BadRequest",
         401 | 403 => "AccessDenied",
@@ -146,7 +146,7 @@ pub(super) fn code_for_status(status: u16) -> &'static str {
 }
 
 /// Truncates a text to [`MAX_MESSAGE_BYTES`] bytes, at a character boundary.
-pub(super) fn truncate(text: &str) -> String {
+pub(crate) fn truncate(text: &str) -> String {
     let mut end = text.len().min(MAX_MESSAGE_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -48,10 +48,10 @@ impl OssStore {
         region: &str,
         credentials: SharedCredentialsProvider,
     ) -> io::Result<Self> {
-        let site = StoreEndpoint::new(endpoint, addressing);
-        let wire =
-            StoreHttpClient::new(site, StoreDialect::Oss, region, credentials, Arc::new(SigningClock::default()))?;
-        Ok(Self { client: wire })
+        let endpoint = StoreEndpoint::new(endpoint, addressing);
+        let client =
+            StoreHttpClient::new(endpoint, StoreDialect::Oss, region, credentials, Arc::new(SigningClock::default()))?;
+        Ok(Self { client })
     }
 }
 

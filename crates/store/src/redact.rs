@@ -32,7 +32,7 @@ const MAX_ESCAPE_DEPTH: usize = 8;
 const SCAN_FACTOR: usize = 16;
 
 /// Returns the text with these secrets hidden, truncated to about `most` bytes.
-pub(super) fn redact(text: &str, secrets: &[&str], most: usize) -> String {
+pub(crate) fn redact(text: &str, secrets: &[&str], most: usize) -> String {
     let text = prefix_up_to(text, most.saturating_mul(SCAN_FACTOR));
     let mut hidden = Vec::new();
     for secret in secrets.iter().map(|secret| secret.as_bytes()).filter(|secret| !secret.is_empty()) {

@@ -31,13 +31,13 @@ impl S3Store {
     /// # Errors
     /// Returns an error if the system has no CA certificates to verify the server with.
     pub fn new(config: &StoreConfig, region: &str, credentials: SharedCredentialsProvider) -> io::Result<Self> {
-        let site = match &config.endpoint {
+        let endpoint = match &config.endpoint {
             Some(endpoint) => StoreEndpoint::new(endpoint, config.addressing),
             None => StoreEndpoint::for_aws_region(region, config.addressing),
         };
         Ok(Self {
             client: StoreHttpClient::new(
-                site,
+                endpoint,
                 StoreDialect::S3,
                 region,
                 credentials,

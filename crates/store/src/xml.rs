@@ -15,7 +15,7 @@ const MAX_NAME: usize = 64;
 
 /// Why a text is not a document that a store would send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum XmlReadError {
+pub(crate) enum XmlReadError {
     /// It is not well-formed XML, or it is truncated.
     #[error("it is not a complete XML document")]
     Malformed,
@@ -44,7 +44,7 @@ pub(super) enum XmlReadError {
 
 /// Parses a document. Calls `closed` at the end of each element, with its path from the root, such as
 /// `Tagging/TagSet/Tag`, and its own text.
-pub(super) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Result<(), XmlReadError> {
+pub(crate) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Result<(), XmlReadError> {
     let text = std::str::from_utf8(document).map_err(|_| XmlReadError::Malformed)?;
     let mut reader = Reader::from_str(text);
     // Large enough for most documents, so that the buffers do not grow.

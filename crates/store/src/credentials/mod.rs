@@ -28,17 +28,17 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::timeouts::{TimeLimitError, scaled};
-pub(super) use environment::from_oss_environment;
-pub(super) use http::http_client;
-pub(super) use role::{assume_aws_role, assume_oss_role};
+pub(crate) use environment::from_oss_environment;
+pub(crate) use http::http_client;
+pub(crate) use role::{assume_aws_role, assume_oss_role};
 use validation::{PrefetchedProvider, ValidatingProvider};
 
 /// The result of AWS's provider chain: credentials, and a region.
-pub(super) struct AwsCredentialSource {
+pub(crate) struct AwsCredentialSource {
     /// Signs requests, and renews expiring credentials.
-    pub(super) provider: SharedCredentialsProvider,
+    pub(crate) provider: SharedCredentialsProvider,
     /// The region of the environment or the profile, if either names one.
-    pub(super) region: Option<String>,
+    pub(crate) region: Option<String>,
 }
 
 /// The time limit for the first credentials, from any source. A metadata service needs several requests; each has its
@@ -46,7 +46,7 @@ pub(super) struct AwsCredentialSource {
 const FIRST_CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Finds AWS credentials and loads them once, so that no work starts without valid credentials.
-pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, CredentialsError> {
+pub(crate) async fn from_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, CredentialsError> {
     environment::check_aws_environment()?;
     let found = tokio::time::timeout(scaled(FIRST_CREDENTIALS_TIMEOUT), Box::pin(load_aws_chain(http))).await;
     found.unwrap_or_else(|_| {
@@ -78,6 +78,6 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
 }
 
 /// Returns the credentials of a key pair that the caller names, such as the sandbox's.
-pub(super) fn from_keys(key: &str, secret: &str) -> SharedCredentialsProvider {
+pub(crate) fn from_keys(key: &str, secret: &str) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new(key, secret, None, None, "batchplan"))
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use http::header::{CONTENT_LENGTH, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Request, Uri};
+use http::{HeaderValue, Request, Uri};
 use jiff::SignedDuration;
 
 use super::clock::{SigningClock, TOLERATED_SKEW};
@@ -32,8 +32,6 @@ use crate::web::{WebConnector, root_cause};
 
 /// The `User-Agent` of all requests.
 const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
-
-const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// The maximum number of buckets for which routes are cached. A job uses one or a few.
 const MAX_ROUTES: usize = 256;
@@ -94,9 +92,9 @@ pub(crate) struct StoreRequest<'a> {
 
 impl StoreRequest<'_> {
     /// Returns the method and the URL of the request, without secrets.
-    fn request_line(&self, site: &StoreEndpoint) -> String {
+    fn request_line(&self, endpoint: &StoreEndpoint) -> String {
         let none = ObjectKey::from("");
-        site.request_line(self.method, self.bucket, self.key.unwrap_or(&none), self.query)
+        endpoint.request_line(self.method, self.bucket, self.key.unwrap_or(&none), self.query)
     }
 }
 
@@ -106,7 +104,7 @@ impl StoreHttpClient {
     /// # Errors
     /// Returns an error if the system has no CA certificates to verify servers with.
     pub(crate) fn new(
-        site: StoreEndpoint,
+        endpoint: StoreEndpoint,
         dialect: StoreDialect,
         region: &str,
         credentials: SharedCredentialsProvider,
@@ -117,8 +115,8 @@ impl StoreHttpClient {
             StoreDialect::Oss => Box::new(OssV4Signer::new(region)),
         };
         Ok(Self {
-            connector: WebConnector::new(site.is_https())?,
-            endpoint: site,
+            connector: WebConnector::new(endpoint.is_https())?,
+            endpoint,
             dialect,
             signer,
             region: region.to_owned(),
@@ -180,8 +178,7 @@ impl StoreHttpClient {
                 let sent = timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, waiting_for, sending).await;
                 sent.unwrap_or_else(|late| Err(timeout_error(late, &host, words())))?
             };
-            let answer = StreamedResponse { body: answer.body.with_request_line(words()), ..answer };
-            match answer.read_whole(self.dialect, limit, &signed, &words).await {
+            match answer.with_request_line(words()).read_whole(self.dialect, limit, &signed, &words).await {
                 Ok(whole) => Ok(whole),
                 Err(refused) => Err(Box::pin(self.handle_rejection(refused, &signed)).await),
             }
@@ -248,7 +245,7 @@ impl StoreHttpClient {
             self.build_request(ask, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
         for _ in 0..MAX_CONNECTIONS_TRIED {
             let connected = route.pool.acquire().await;
-            let mut lane =
+            let mut connection =
                 connected.map_err(|why| unanswered(FaultClass::Transient, "ConnectionError", &why.to_string()))?;
             let announce = |so_far: Duration, sent: u64| {
                 let (total, request) = (ask.payload.len(), ask.request_line(&self.endpoint));
@@ -260,11 +257,11 @@ impl StoreHttpClient {
                 };
                 timeouts::report_wait(route.pool.authority(), so_far, scaled(HEAD_TIMEOUT), what);
             };
-            match lane.send(request, &announce).await {
+            match connection.send(request, &announce).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
-                    let body = ResponseBody::new(lane, body, Arc::clone(&route.pool));
-                    return Ok(StreamedResponse { head, body, is_read_only: matches!(ask.method, "GET" | "HEAD") });
+                    let body = ResponseBody::new(connection, body, Arc::clone(&route.pool));
+                    return Ok(StreamedResponse::new(head, body, matches!(ask.method, "GET" | "HEAD")));
                 }
                 Err(ConnectionSendError::NotSent(again)) => request = *again,
                 Err(ConnectionSendError::Interrupted(error)) => {
@@ -309,19 +306,14 @@ impl StoreHttpClient {
         }
         let mut headers = Vec::with_capacity(ask.headers.len() + 8);
         headers.extend(ask.headers.iter().cloned());
-        if let Some(md5) = &ask.payload.md5 {
-            headers.push((CONTENT_MD5, md5.clone()));
-        }
-        if ask.payload.is_xml {
-            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/xml")));
-        }
+        ask.payload.push_headers(&mut headers);
         let unsigned = UnsignedRequest {
             method: ask.method,
             host: &route.authority,
             path: &target[..path_end],
             resource: &resource,
             query: ask.query,
-            body_sha256: &ask.payload.sha256,
+            body_sha256: ask.payload.sha256(),
         };
         self.signer.sign(&unsigned, &signed.credentials, &self.clock.stamp(signed.signed_at), &mut headers);
 

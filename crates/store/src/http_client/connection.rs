@@ -30,7 +30,7 @@ pub(super) const MAX_CONNECTIONS_TRIED: u32 = 8;
 
 /// The body of a request, sent in small pieces.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
+pub(super) struct RequestBody {
     content: RequestBodySource,
     remaining: u64,
     taken: Option<Arc<AtomicU64>>,
@@ -44,13 +44,13 @@ enum RequestBodySource {
 
 /// The progress of a large body: how much of it the connection has accepted so far.
 #[derive(Clone)]
-pub(super) struct UploadProgress {
-    pub(super) total: u64,
+struct UploadProgress {
+    total: u64,
     taken: Arc<AtomicU64>,
 }
 
 impl UploadProgress {
-    pub(super) fn taken(&self) -> u64 {
+    fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 }
@@ -69,7 +69,7 @@ impl RequestBody {
     }
 
     /// Returns the progress of a body that is sent in more than one piece.
-    pub(super) fn progress(&self) -> Option<UploadProgress> {
+    fn progress(&self) -> Option<UploadProgress> {
         self.taken.clone().map(|taken| UploadProgress { total: self.remaining, taken })
     }
 }
@@ -146,21 +146,21 @@ pub(super) enum ConnectionSendError {
 
 impl HttpConnection {
     /// Performs the HTTP handshake on a new byte stream.
-    pub(super) async fn new(io: ConnectionStream) -> hyper::Result<Self> {
+    async fn new(io: ConnectionStream) -> hyper::Result<Self> {
         // hyper's default limit of 100 response headers applies.
         let (requests, connection) = Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(io).await?;
         Ok(Self(Box::new(HttpConnectionState { sender: requests, connection, is_closed: false })))
     }
 
     /// Returns whether the server of this new connection sends data or closes it before the first request.
-    pub(super) async fn closes_or_sends_early(&mut self) -> bool {
+    async fn closes_or_sends_early(&mut self) -> bool {
         self.0.is_closed = closes_or_sends_early(&mut self.0.connection).await;
         self.0.is_closed
     }
 
     /// Returns whether another request can be sent: the server has neither closed the connection nor sent unsolicited
     /// data.
-    pub(super) fn is_reusable(&mut self) -> bool {
+    fn is_reusable(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
         !self.0.is_closed && self.0.sender.is_ready()
     }
@@ -230,7 +230,7 @@ pub(super) enum HostConnectError {
 }
 
 /// The connection pool of one host.
-pub(crate) struct ConnectionPool {
+pub(super) struct ConnectionPool {
     connector: WebConnector,
     url: Uri,
     idle: Mutex<Vec<HttpConnection>>,
@@ -249,21 +249,21 @@ impl ConnectionPool {
 
     /// Returns an idle connection, the most recently used one first, or opens a new one.
     pub(super) async fn acquire(&self) -> Result<HttpConnection, HostConnectError> {
-        while let Some(mut lane) = self.pop_idle() {
+        while let Some(mut connection) = self.pop_idle() {
             // The runtime must run once before data that arrived in the meantime is visible.
             tokio::task::yield_now().await;
-            if lane.is_reusable() {
-                return Ok(lane);
+            if connection.is_reusable() {
+                return Ok(connection);
             }
         }
         // Boxed, because few requests open a connection: this keeps the future of every request small.
         let connecting = Box::pin(async {
             let io = self.connector.connect(self.url.clone()).await.map_err(|error| root_cause(&*error))?;
-            let mut lane = HttpConnection::new(io).await.map_err(|error| root_cause(&error))?;
-            if lane.closes_or_sends_early().await {
+            let mut connection = HttpConnection::new(io).await.map_err(|error| root_cause(&error))?;
+            if connection.closes_or_sends_early().await {
                 return Err("the server closes the connection, or sends data before a request".to_owned());
             }
-            Ok(lane)
+            Ok(connection)
         });
         let within = scaled(CONNECT_TIMEOUT);
         match tokio::time::timeout(within, connecting).await {
@@ -273,10 +273,10 @@ impl ConnectionPool {
     }
 
     /// Keeps a connection for a later request.
-    pub(super) fn release(&self, lane: HttpConnection) {
+    fn release(&self, connection: HttpConnection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
-            idle.push(lane);
+            idle.push(connection);
         }
     }
 
@@ -287,7 +287,7 @@ impl ConnectionPool {
 
 /// The body of a response, and the connection that it is received on. At the end of the body the connection is
 /// returned to its host's pool. If the server stalls, the stream ends with an error of kind `TimedOut`.
-pub(crate) struct ResponseBody {
+pub(super) struct ResponseBody {
     connection: Option<HttpConnection>,
     body: Incoming,
     pool: Arc<ConnectionPool>,
@@ -298,11 +298,11 @@ pub(crate) struct ResponseBody {
 
 impl ResponseBody {
     /// Creates the body of a response that is received on this connection.
-    pub(super) fn new(lane: HttpConnection, body: Incoming, host: Arc<ConnectionPool>) -> Self {
+    pub(super) fn new(connection: HttpConnection, body: Incoming, pool: Arc<ConnectionPool>) -> Self {
         let mut arriving = Self {
-            connection: Some(lane),
+            connection: Some(connection),
             body,
-            pool: host,
+            pool,
             stall_detector: StallDetector::default(),
             request_line: None,
         };
@@ -319,8 +319,8 @@ impl ResponseBody {
     }
 
     fn release_connection(&mut self) {
-        if let Some(lane) = self.connection.take() {
-            self.pool.release(lane);
+        if let Some(connection) = self.connection.take() {
+            self.pool.release(connection);
         }
     }
 
@@ -348,8 +348,8 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
         let mut frame = Pin::new(&mut this.body).poll_frame(cx);
-        if let (Poll::Pending, Some(lane)) = (&frame, &mut this.connection) {
-            lane.drive(cx);
+        if let (Poll::Pending, Some(connection)) = (&frame, &mut this.connection) {
+            connection.drive(cx);
             frame = Pin::new(&mut this.body).poll_frame(cx);
         }
         match frame {
@@ -385,14 +385,14 @@ impl Body for ResponseBody {
 }
 
 /// Reads a response body. If the server stalls, a read returns an error of kind `TimedOut`.
-pub(crate) struct ResponseBodyReader {
+struct ResponseBodyReader {
     body: ResponseBody,
     piece: Bytes,
 }
 
 impl ResponseBody {
     /// Converts the body into a reader.
-    pub(crate) fn into_reader(self) -> ResponseBodyReader {
+    pub(super) fn into_reader(self) -> impl AsyncRead + Send + Unpin {
         ResponseBodyReader { body: self, piece: Bytes::new() }
     }
 }

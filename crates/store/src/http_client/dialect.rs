@@ -16,15 +16,15 @@ pub(crate) enum StoreDialect {
 }
 
 /// The header names of a dialect.
-pub(crate) struct DialectHeaders {
+struct DialectHeaders {
     /// The request header that sets a canned object ACL.
-    pub(crate) acl: HeaderName,
+    acl: HeaderName,
     /// The response header with the server's ID of the request.
-    pub(crate) request_id: &'static str,
+    request_id: &'static str,
     /// The storage class in a HEAD response.
-    pub(crate) storage_class: &'static str,
+    storage_class: &'static str,
     /// The restore state in a HEAD response.
-    pub(crate) restore: &'static str,
+    restore: &'static str,
 }
 
 static S3_HEADERS: DialectHeaders = DialectHeaders {
@@ -45,8 +45,17 @@ static OSS_HEADERS: DialectHeaders = DialectHeaders {
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 
 impl StoreDialect {
-    /// Returns the header names of the dialect.
-    pub(crate) fn headers(self) -> &'static DialectHeaders {
+    /// Returns the request header that sets a canned object ACL.
+    pub(super) fn acl_header(self) -> HeaderName {
+        self.headers().acl.clone()
+    }
+
+    /// Returns the response header with the server's ID of the request.
+    pub(super) fn request_id_header(self) -> &'static str {
+        self.headers().request_id
+    }
+
+    fn headers(self) -> &'static DialectHeaders {
         match self {
             Self::S3 => &S3_HEADERS,
             Self::Oss => &OSS_HEADERS,

@@ -37,7 +37,7 @@ impl StoreHttpClient {
         let query = object_query(resource, object.version.as_ref());
         let mut headers = Vec::new();
         if let ObjectRequest::PutAcl(acl) = call {
-            headers.push((self.dialect.headers().acl.clone(), HeaderValue::from_static(acl.as_str())));
+            headers.push((self.dialect.acl_header(), HeaderValue::from_static(acl.as_str())));
         }
         let payload = self.payload_for(call);
         let ask =

@@ -8,17 +8,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue};
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use tokio::fs::File;
 
 use super::connection::{PIECE_BYTES, RequestBody};
 use super::dialect::{StoreDialect, parse_tags};
+use super::sign::HeaderPair;
 use crate::hex::hex;
 use crate::object::TagSet;
 use crate::object_request::{ContentIdentity, ObjectRequest};
 use crate::xml::XmlReadError;
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// The SHA-256 of an empty body.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -31,9 +35,9 @@ const HASH_BUFFER_BYTES: usize = 64 << 10;
 pub(crate) struct RequestPayload {
     content: PayloadSource,
     /// The SHA-256 in hexadecimal. Empty if the dialect does not sign the body.
-    pub(super) sha256: HeaderValue,
-    pub(super) md5: Option<HeaderValue>,
-    pub(super) is_xml: bool,
+    sha256: HeaderValue,
+    md5: Option<HeaderValue>,
+    is_xml: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -107,6 +111,21 @@ impl RequestPayload {
     fn new(content: PayloadSource, sha256: &str, md5: &str) -> Self {
         let sha256 = HeaderValue::from_str(sha256).unwrap_or_else(|_| HeaderValue::from_static(""));
         Self { content, sha256, md5: HeaderValue::from_str(md5).ok(), is_xml: false }
+    }
+
+    /// Returns the SHA-256 in hexadecimal, or an empty value if the dialect does not sign the body.
+    pub(super) fn sha256(&self) -> &HeaderValue {
+        &self.sha256
+    }
+
+    /// Appends the headers that describe the payload.
+    pub(super) fn push_headers(&self, headers: &mut Vec<HeaderPair>) {
+        if let Some(md5) = &self.md5 {
+            headers.push((CONTENT_MD5, md5.clone()));
+        }
+        if self.is_xml {
+            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/xml")));
+        }
     }
 
     /// Returns the size in bytes.

@@ -50,22 +50,22 @@ impl ResponseLimit {
 
 /// A response whose body is not read yet.
 pub(super) struct StreamedResponse {
-    pub(super) head: Parts,
-    pub(super) body: ResponseBody,
+    head: Parts,
+    body: ResponseBody,
     /// Whether the request only reads.
-    pub(super) is_read_only: bool,
+    is_read_only: bool,
 }
 
 /// The credentials and the time that a request was signed with.
 #[derive(Debug)]
-pub(crate) struct SigningContext {
+pub(super) struct SigningContext {
     pub(super) credentials: Arc<SigningCredentials>,
     pub(super) signed_at: Timestamp,
 }
 
 impl SigningContext {
     /// Removes the secrets that the server received from its text, and truncates the text.
-    pub(crate) fn redact(&self, words: &str) -> String {
+    fn redact(&self, words: &str) -> String {
         truncate(&self.credentials.redact(words))
     }
 }
@@ -84,16 +84,26 @@ pub(crate) struct StoreResponse {
 }
 
 /// A rejected request, and what the response says about the clock.
-pub(crate) struct RejectedResponse {
+pub(super) struct RejectedResponse {
     /// The error to return.
-    pub(crate) error: StoreError,
+    pub(super) error: StoreError,
     /// The server's time.
-    pub(crate) server_time: Option<Timestamp>,
+    pub(super) server_time: Option<Timestamp>,
     /// Whether the server sent an error code.
-    pub(crate) has_code: bool,
+    pub(super) has_code: bool,
 }
 
 impl StreamedResponse {
+    /// Creates the response to a request, which may only read.
+    pub(super) fn new(head: Parts, body: ResponseBody, is_read_only: bool) -> Self {
+        Self { head, body, is_read_only }
+    }
+
+    /// Sets the request that messages about long waits name.
+    pub(super) fn with_request_line(self, request: String) -> Self {
+        Self { body: self.body.with_request_line(request), ..self }
+    }
+
     /// Reads a successful response completely. Every other response becomes an error.
     pub(super) async fn read_whole(
         mut self,
@@ -235,7 +245,7 @@ impl StoreResponse {
 }
 
 /// Returns the object headers among these headers.
-pub(super) fn object_headers(headers: &HeaderMap) -> ObjectHeaderSet {
+fn object_headers(headers: &HeaderMap) -> ObjectHeaderSet {
     let mut found = ObjectHeaderSet::default();
     let names = [
         ("etag", ObjectHeader::ETag),
@@ -322,7 +332,7 @@ impl ErrorDocument {
     ) -> RejectedResponse {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         for (said, header) in [
-            (&mut self.request_id, dialect.headers().request_id),
+            (&mut self.request_id, dialect.request_id_header()),
             (&mut self.ec, "x-oss-ec"),
             (&mut self.region, "x-amz-bucket-region"),
         ] {

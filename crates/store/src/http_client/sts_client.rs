@@ -58,11 +58,11 @@ impl StsClient {
         let mut request = request.map(RequestBody::from);
         for _ in 0..MAX_CONNECTIONS_TRIED {
             let connected = self.pool.acquire().await;
-            let mut lane = connected.map_err(|why| StsClientError::ConnectFailed(why.to_string()))?;
-            match lane.send(request, &|_, _| {}).await {
+            let mut connection = connected.map_err(|why| StsClientError::ConnectFailed(why.to_string()))?;
+            match connection.send(request, &|_, _| {}).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
-                    let body = Limited::new(ResponseBody::new(lane, body, Arc::clone(&self.pool)), MAX_ANSWER);
+                    let body = Limited::new(ResponseBody::new(connection, body, Arc::clone(&self.pool)), MAX_ANSWER);
                     let whole = body
                         .collect()
                         .await
