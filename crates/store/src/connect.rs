@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use aws_credential_types::provider::error::CredentialsError;
 
 use crate::credentials;
+use crate::fault::{FaultClass, StoreError};
 use crate::http_client::StoreDialect;
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
@@ -15,7 +16,6 @@ use crate::oss::OssStore;
 use crate::provider::{EndpointSource, StoreConfig, StoreProvider};
 use crate::s3::S3Store;
 use crate::store::{BucketSetting, BucketSettingValue, ObjectContent, OpenedObject, Store};
-use crate::task::{FaultClass, StoreError};
 use crate::web::{WebConnector, root_cause};
 
 /// Why the connection to a store failed.

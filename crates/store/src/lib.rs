@@ -10,12 +10,13 @@
 //! | [`object`] | buckets, keys, versions, tags, ACLs, and what is known about an object |
 //! | [`object_request`] | the requests for one object, and their responses |
 //! | `listing` | the pages of a listing, and where it continues after each |
-//! | [`task`] | one object on its way through a job: its row, its outcome, its fault |
+//! | [`task`] | one object on its way through a job: its row, and its outcome |
 //! | [`backoff`], [`timeouts`] | when a request is sent again, and how long a server may take |
 //! | `s3`, `oss` | the two implementations |
 //! | [`http_client`] | the HTTP client that both send their requests with |
 //! | `credentials` | where credentials come from, and how they are checked |
-//! | `fault`, `redact` | classifies errors, and removes secrets from their texts |
+//! | `fault` | errors, classified by what the caller must do |
+//! | `redact` | removes secrets from the texts of servers |
 //! | `provider` | what the client knows about each provider, and the configuration of a store |
 //! | `endpoint`, `connect` | where a store is, connecting to it, and a stand-in if that fails |
 //! | `read_only` | a wrapper that refuses writes |

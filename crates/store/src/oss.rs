@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::endpoint::{AddressingStyle, StoreEndpoint};
+use crate::fault::{FaultClass, StoreError};
 use crate::http_client::{
     RequestPayload, ResponseLimit, SigningClock, StoreDialect, StoreHttpClient, StoreRequest, StoreResponse,
     object_query,
@@ -25,7 +26,6 @@ use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
-use crate::task::{FaultClass, StoreError};
 use crate::xml;
 
 /// The maximum length of a key, in bytes.

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
+use crate::fault::{FaultClass, StoreError};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::store::{BucketSetting, BucketSettingValue, ObjectContent, OpenedObject, Store};
-use crate::task::{FaultClass, StoreError};
 
 /// Passes reads through, and rejects writes before they are sent. A command that only reads cannot change anything,
 /// even if it has a bug.

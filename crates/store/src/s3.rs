@@ -11,13 +11,13 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 
 use crate::endpoint::StoreEndpoint;
+use crate::fault::StoreError;
 use crate::http_client::{SigningClock, StoreDialect, StoreHttpClient, object_query};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::provider::StoreConfig;
 use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
-use crate::task::StoreError;
 
 /// A store with an S3 API.
 pub struct S3Store {

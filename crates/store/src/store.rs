@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
+use crate::fault::{FaultClass, StoreError};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
-use crate::task::{FaultClass, StoreError};
 
 /// An object store, with the operations that batch plans need.
 #[async_trait]

@@ -7,9 +7,9 @@ use super::client::{StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::payload::RequestPayload;
 use super::response::ResponseLimit;
+use crate::fault::StoreError;
 use crate::object::{BucketName, ObjectKey};
 use crate::store::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, TagLifecycleRule};
-use crate::task::StoreError;
 use crate::xml::{self, XmlReadError};
 
 /// The maximum number of rules of a lifecycle, on AWS and OSS.
@@ -156,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::task::FaultClass;
+    use crate::fault::FaultClass;
 
     fn rules(inner: &str) -> Vec<(String, Vec<String>)> {
         let document = format!("<LifecycleConfiguration xmlns=\"x\">{inner}</LifecycleConfiguration>");

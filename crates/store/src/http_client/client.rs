@@ -24,9 +24,8 @@ use super::response::{
 };
 use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, UnsignedRequest};
 use crate::endpoint::StoreEndpoint;
-use crate::fault::truncate;
+use crate::fault::{FaultClass, StoreError, truncate};
 use crate::object::{BucketName, ObjectKey};
-use crate::task::{FaultClass, StoreError};
 use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
 use crate::web::{WebConnector, root_cause};
 

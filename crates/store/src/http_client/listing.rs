@@ -12,10 +12,9 @@ use super::client::{StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::payload::RequestPayload;
 use super::response::ResponseLimit;
-use crate::fault::truncate;
+use crate::fault::{FaultClass, StoreError, truncate};
 use crate::listing::{ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
 use crate::object::{MAX_KEY_BYTES, ObjectKey, StorageClass, VersionId};
-use crate::task::{FaultClass, StoreError};
 use crate::xml::{self, XmlReadError};
 
 /// The maximum number of keys and rolled-up prefixes on a page. It is requested, and a server must not send more.

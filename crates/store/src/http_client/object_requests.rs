@@ -17,10 +17,10 @@ use super::client::{StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::payload::RequestPayload;
 use super::response::{ResponseLimit, StoreResponse};
+use crate::fault::{FaultClass, StoreError};
 use crate::object::{BucketName, ObjectId, ObjectKey, TagSet, VersionId};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse, ResponseData};
 use crate::store::{ConditionalPutOutcome, ObjectContent, OpenedObject};
-use crate::task::{FaultClass, StoreError};
 use crate::xml::XmlReadError;
 
 /// Everything except the unreserved characters of RFC 3986.
