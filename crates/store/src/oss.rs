@@ -165,35 +165,35 @@ impl OssStore {
         content: ObjectContent,
         md5: &str,
     ) -> Result<(), StoreError> {
-        let place = UploadTarget { bucket, key };
+        let target = UploadTarget { bucket, key };
         let mut source = match content {
             ObjectContent::Bytes(bytes) => UploadSource::Bytes(bytes),
-            ObjectContent::File(path) => self.open_file(place, &path).await?,
+            ObjectContent::File(path) => self.open_file(target, &path).await?,
         };
-        let first = self.next_part(place, &mut source).await?;
+        let first = self.next_part(target, &mut source).await?;
         if first.len() < PART_SIZE {
-            return self.put_object(place, first, md5).await;
+            return self.put_object(target, first, md5).await;
         }
-        let upload = self.initiate_multipart(place).await?;
-        let sent = self.upload_parts(place, &upload, first, source, md5).await;
+        let upload = self.initiate_multipart(target).await?;
+        let sent = self.upload_parts(target, &upload, first, source, md5).await;
         if sent.is_err() {
             // Otherwise the uploaded parts would incur storage costs until they are removed.
-            let ask = upload_request("DELETE", place, format!("uploadId={upload}"), RequestPayload::empty());
-            let _ = self.send_upload_request(&ask).await;
+            let request = upload_request("DELETE", target, format!("uploadId={upload}"), RequestPayload::empty());
+            let _ = self.send_upload_request(&request).await;
         }
         sent
     }
 
-    async fn put_object(&self, place: UploadTarget<'_>, content: Bytes, md5: &str) -> Result<(), StoreError> {
-        let ask =
-            upload_request("PUT", place, String::new(), RequestPayload::from_bytes(content, md5, StoreDialect::Oss));
-        self.send_upload_request(&ask).await.map(drop)
+    async fn put_object(&self, target: UploadTarget<'_>, content: Bytes, md5: &str) -> Result<(), StoreError> {
+        let request =
+            upload_request("PUT", target, String::new(), RequestPayload::from_bytes(content, md5, StoreDialect::Oss));
+        self.send_upload_request(&request).await.map(drop)
     }
 
     /// Starts a multipart upload. Returns the upload ID, URL-encoded for a query.
-    async fn initiate_multipart(&self, place: UploadTarget<'_>) -> Result<String, StoreError> {
-        let ask = upload_request("POST", place, "uploads".to_owned(), RequestPayload::empty());
-        let whole = self.send_with_retries(&ask).await?;
+    async fn initiate_multipart(&self, target: UploadTarget<'_>) -> Result<String, StoreError> {
+        let request = upload_request("POST", target, "uploads".to_owned(), RequestPayload::empty());
+        let whole = self.send_with_retries(&request).await?;
         let mut id = String::new();
         let read = xml::read(&whole.body, |path, text| {
             if path == "InitiateMultipartUploadResult/UploadId" {
@@ -202,14 +202,14 @@ impl OssStore {
         });
         match read {
             Ok(()) if !id.is_empty() => Ok(ObjectKey::from(id.as_str()).encoded()),
-            Ok(()) => Err(whole.unreadable_error("it has no upload ID", self.describe(&ask))),
-            Err(why) => Err(whole.unreadable_error(&why.to_string(), self.describe(&ask))),
+            Ok(()) => Err(whole.unreadable_error("it has no upload ID", self.describe(&request))),
+            Err(why) => Err(whole.unreadable_error(&why.to_string(), self.describe(&request))),
         }
     }
 
     async fn upload_parts(
         &self,
-        place: UploadTarget<'_>,
+        target: UploadTarget<'_>,
         upload: &str,
         first: Bytes,
         mut source: UploadSource,
@@ -222,35 +222,36 @@ impl OssStore {
             whole.update(&part);
             let digest = STANDARD.encode(Md5::digest(&part));
             let query = format!("partNumber={number}&uploadId={upload}");
-            let ask = upload_request("PUT", place, query, RequestPayload::from_bytes(part, &digest, StoreDialect::Oss));
-            let answer = self.send_with_retries(&ask).await?;
+            let request =
+                upload_request("PUT", target, query, RequestPayload::from_bytes(part, &digest, StoreDialect::Oss));
+            let answer = self.send_with_retries(&request).await?;
             let Some(etag) = answer.headers.get(http::header::ETAG).and_then(|etag| etag.to_str().ok()) else {
-                return Err(answer.unreadable_error("it has no ETag", self.describe(&ask)));
+                return Err(answer.unreadable_error("it has no ETag", self.describe(&request)));
             };
             let etag = quick_xml::escape::escape(etag);
             list = format!("{list}<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
-            part = self.next_part(place, &mut source).await?;
+            part = self.next_part(target, &mut source).await?;
             number += 1;
         }
         list.push_str("</CompleteMultipartUpload>");
-        let ask = upload_request(
+        let request = upload_request(
             "POST",
-            place,
+            target,
             format!("uploadId={upload}"),
             RequestPayload::from_xml(list, StoreDialect::Oss),
         );
         if STANDARD.encode(whole.finalize()) != md5 {
             let why = "the content read for the upload is not the expected one: its MD5 differs";
-            return Err(StoreError::without_response(FaultClass::Rejected, "BadDigest", why, self.describe(&ask)));
+            return Err(StoreError::without_response(FaultClass::Rejected, "BadDigest", why, self.describe(&request)));
         }
-        self.send_upload_request(&ask).await.map(drop)
+        self.send_upload_request(&request).await.map(drop)
     }
 
     async fn send_upload_request(&self, request: &UploadRequest<'_>) -> Result<StoreResponse, StoreError> {
         let UploadRequest { method, target: UploadTarget { bucket, key }, query, payload } = request;
         let (method, payload) = (*method, payload.clone());
-        let ask = StoreRequest { method, bucket, key: Some(key), query, headers: Vec::new(), payload };
-        self.client.execute_with_timeout(ask, ResponseLimit::Small).await
+        let store_request = StoreRequest { method, bucket, key: Some(key), query, headers: Vec::new(), payload };
+        self.client.execute_with_timeout(store_request, ResponseLimit::Small).await
     }
 
     /// Sends a request with retries, so that one failed part does not fail the whole upload. Only for requests that
@@ -273,18 +274,18 @@ impl OssStore {
         self.client.endpoint().request_line(request.method, request.target.bucket, request.target.key, &request.query)
     }
 
-    async fn open_file(&self, place: UploadTarget<'_>, path: &Path) -> Result<UploadSource, StoreError> {
+    async fn open_file(&self, target: UploadTarget<'_>, path: &Path) -> Result<UploadSource, StoreError> {
         let opened = File::open(path).await;
-        opened.map(UploadSource::File).map_err(|error| self.file_error(place, &format!("{}: {error}", path.display())))
+        opened.map(UploadSource::File).map_err(|error| self.file_error(target, &format!("{}: {error}", path.display())))
     }
 
-    async fn next_part(&self, place: UploadTarget<'_>, source: &mut UploadSource) -> Result<Bytes, StoreError> {
-        source.next_part().await.map_err(|error| self.file_error(place, &error.to_string()))
+    async fn next_part(&self, target: UploadTarget<'_>, source: &mut UploadSource) -> Result<Bytes, StoreError> {
+        source.next_part().await.map_err(|error| self.file_error(target, &error.to_string()))
     }
 
-    fn file_error(&self, place: UploadTarget<'_>, why: &str) -> StoreError {
-        let in_words = self.client.endpoint().request_line("PUT", place.bucket, place.key, "");
-        StoreError::without_response(FaultClass::Rejected, "FileNotReadable", why, in_words)
+    fn file_error(&self, target: UploadTarget<'_>, why: &str) -> StoreError {
+        let request_line = self.client.endpoint().request_line("PUT", target.bucket, target.key, "");
+        StoreError::without_response(FaultClass::Rejected, "FileNotReadable", why, request_line)
     }
 }
 
@@ -298,11 +299,11 @@ struct UploadRequest<'a> {
 
 fn upload_request<'a>(
     method: &'static str,
-    place: UploadTarget<'a>,
+    target: UploadTarget<'a>,
     query: String,
     payload: RequestPayload,
 ) -> UploadRequest<'a> {
-    UploadRequest { method, target: place, query, payload }
+    UploadRequest { method, target, query, payload }
 }
 
 /// The content, read one part at a time.

@@ -36,11 +36,11 @@ impl StoreHttpClient {
         }
         let query = question.subresource();
         let payload = RequestPayload::empty();
-        let ask = StoreRequest { method: "GET", bucket, key: None, query, headers: Vec::new(), payload };
+        let store_request = StoreRequest { method: "GET", bucket, key: None, query, headers: Vec::new(), payload };
         // Up to 1,000 rules of a few kilobytes, or a listing from a server that does not know the subresource.
         // Versioning is one line.
         let limit = if question == BucketSetting::Versioning { ResponseLimit::Small } else { ResponseLimit::Page };
-        let whole = match self.execute_with_timeout(ask, limit).await {
+        let whole = match self.execute_with_timeout(store_request, limit).await {
             Ok(whole) => whole,
             Err(fault) => return unset_value(question, &fault).ok_or(fault),
         };

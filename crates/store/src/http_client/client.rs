@@ -138,15 +138,15 @@ impl StoreHttpClient {
     /// error document or exceeds the limit.
     pub(super) async fn execute(
         &self,
-        ask: StoreRequest<'_>,
+        store_request: StoreRequest<'_>,
         limit: ResponseLimit,
     ) -> Result<StoreResponse, StoreError> {
-        let in_words = || ask.request_line(&self.endpoint);
-        let signed = self.signing_context(&in_words).await?;
-        let answer = self.send(&ask, &signed).await?;
-        match answer.read_whole(self.dialect, limit, &signed, &in_words).await {
+        let request_line = || store_request.request_line(&self.endpoint);
+        let signed = self.signing_context(&request_line).await?;
+        let answer = self.send(&store_request, &signed).await?;
+        match answer.read_whole(self.dialect, limit, &signed, &request_line).await {
             Ok(whole) => Ok(whole),
-            Err(refused) => Err(Box::pin(self.handle_rejection(refused, &signed)).await),
+            Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
         }
     }
 
@@ -158,33 +158,37 @@ impl StoreHttpClient {
     /// Returns the same errors, and an error if the time limit is exceeded.
     pub(crate) async fn execute_with_timeout(
         &self,
-        ask: StoreRequest<'_>,
+        store_request: StoreRequest<'_>,
         limit: ResponseLimit,
     ) -> Result<StoreResponse, StoreError> {
         let patience = match limit {
             ResponseLimit::Small => RESPONSE_TIMEOUT,
             ResponseLimit::Page => PAGE_TIMEOUT,
         };
-        let (in_words, host, size) = (ask.request_line(&self.endpoint), self.authority_for(&ask), ask.payload.len());
+        let (request_line, host, size) = (
+            store_request.request_line(&self.endpoint),
+            self.authority_for(&store_request),
+            store_request.payload.len(),
+        );
         let sending = Box::pin(async {
-            let words = || in_words.clone();
+            let words = || request_line.clone();
             let signed = self.signing_context(&words).await?;
-            let sending = self.send(&ask, &signed);
-            let answer = if ask.payload.is_streamed() {
+            let sending = self.send(&store_request, &signed);
+            let answer = if store_request.payload.is_streamed() {
                 sending.await?
             } else {
-                let waiting_for = || format!("no response to {in_words}");
+                let waiting_for = || format!("no response to {request_line}");
                 let sent = timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, waiting_for, sending).await;
                 sent.unwrap_or_else(|late| Err(timeout_error(late, &host, words())))?
             };
             match answer.with_request_line(words()).read_whole(self.dialect, limit, &signed, &words).await {
                 Ok(whole) => Ok(whole),
-                Err(refused) => Err(Box::pin(self.handle_rejection(refused, &signed)).await),
+                Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
             }
         });
         let allowed = scaled(patience + Duration::from_secs(size / MIN_BYTES_PER_SECOND));
         let answer = tokio::time::timeout(allowed, sending).await;
-        answer.unwrap_or_else(|_| Err(timeout_error(TimeLimitError(allowed), &host, in_words.clone())))
+        answer.unwrap_or_else(|_| Err(timeout_error(TimeLimitError(allowed), &host, request_line.clone())))
     }
 
     /// Sends a request whose response is streamed. The head of the response may take one minute.
@@ -193,61 +197,69 @@ impl StoreHttpClient {
     /// Returns a classified error for every response that is not a success.
     pub(super) async fn open_stream(
         &self,
-        ask: StoreRequest<'_>,
+        store_request: StoreRequest<'_>,
     ) -> Result<(http::response::Parts, ResponseBody), StoreError> {
-        let (in_words, host) = (ask.request_line(&self.endpoint), self.authority_for(&ask));
+        let (request_line, host) = (store_request.request_line(&self.endpoint), self.authority_for(&store_request));
         let opening = Box::pin(async {
-            let signed = self.signing_context(&|| in_words.clone()).await?;
-            let answer = self.send(&ask, &signed).await?;
-            match answer.into_stream(self.dialect, &signed, &|| in_words.clone()).await {
-                Ok((head, body)) => Ok((head, body.with_request_line(in_words.clone()))),
-                Err(refused) => Err(Box::pin(self.handle_rejection(refused, &signed)).await),
+            let signed = self.signing_context(&|| request_line.clone()).await?;
+            let answer = self.send(&store_request, &signed).await?;
+            match answer.into_stream(self.dialect, &signed, &|| request_line.clone()).await {
+                Ok((head, body)) => Ok((head, body.with_request_line(request_line.clone()))),
+                Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
             }
         });
-        let opened =
-            timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, || format!("no response to {in_words}"), opening)
-                .await;
-        opened.unwrap_or_else(|late| Err(timeout_error(late, &host, in_words.clone())))
+        let opened = timeouts::with_time_limit(
+            scaled(HEAD_TIMEOUT),
+            &host,
+            || format!("no response to {request_line}"),
+            opening,
+        )
+        .await;
+        opened.unwrap_or_else(|late| Err(timeout_error(late, &host, request_line.clone())))
     }
 
     /// Returns the host that a request is sent to, with its port.
-    fn authority_for(&self, ask: &StoreRequest<'_>) -> String {
-        self.endpoint.bucket_location(ask.bucket).authority
+    fn authority_for(&self, store_request: &StoreRequest<'_>) -> String {
+        self.endpoint.bucket_location(store_request.bucket).authority
     }
 
     /// Returns the credentials and the time to sign a request with.
     ///
     /// # Errors
     /// Returns an error if there are no credentials.
-    async fn signing_context(&self, in_words: &impl Fn() -> String) -> Result<SigningContext, StoreError> {
+    async fn signing_context(&self, request_line: &impl Fn() -> String) -> Result<SigningContext, StoreError> {
         if let Some(identity) = self.credentials.current_if_valid() {
             return Ok(SigningContext { credentials: identity, signed_at: self.clock.now() });
         }
         let identity = Box::pin(self.credentials.current()).await.map_err(|why| {
-            StoreError::without_response(FaultClass::Credentials, "NoCredentials", &why.to_string(), in_words())
+            StoreError::without_response(FaultClass::Credentials, "NoCredentials", &why.to_string(), request_line())
         })?;
         Ok(SigningContext { credentials: identity, signed_at: self.clock.now() })
     }
 
-    async fn send(&self, ask: &StoreRequest<'_>, signed: &SigningContext) -> Result<StreamedResponse, StoreError> {
+    async fn send(
+        &self,
+        store_request: &StoreRequest<'_>,
+        signed: &SigningContext,
+    ) -> Result<StreamedResponse, StoreError> {
         let unanswered = |class, code: &str, why: &str| {
-            StoreError::without_response(class, code, &truncate(why), ask.request_line(&self.endpoint))
+            StoreError::without_response(class, code, &truncate(why), store_request.request_line(&self.endpoint))
         };
         let not_sent = |why: &str| unanswered(FaultClass::Rejected, "RequestNotSent", why);
-        let route = self.route_to(ask.bucket).map_err(|error| not_sent(&error.to_string()))?;
-        let body = ask
+        let route = self.route_to(store_request.bucket).map_err(|error| not_sent(&error.to_string()))?;
+        let body = store_request
             .payload
             .body()
             .await
             .map_err(|error| unanswered(FaultClass::Rejected, "FileNotReadable", &error.to_string()))?;
         let mut request =
-            self.build_request(ask, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
+            self.build_request(store_request, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
         for _ in 0..MAX_CONNECTIONS_TRIED {
             let connected = route.pool.acquire().await;
             let mut connection =
                 connected.map_err(|why| unanswered(FaultClass::Transient, "ConnectionError", &why.to_string()))?;
             let announce = |so_far: Duration, sent: u64| {
-                let (total, request) = (ask.payload.len(), ask.request_line(&self.endpoint));
+                let (total, request) = (store_request.payload.len(), store_request.request_line(&self.endpoint));
                 let what = || {
                     if sent < total {
                         return format!("sent {sent} of {total} bytes of {request}");
@@ -260,7 +272,7 @@ impl StoreHttpClient {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let body = ResponseBody::new(connection, body, Arc::clone(&route.pool));
-                    return Ok(StreamedResponse::new(head, body, matches!(ask.method, "GET" | "HEAD")));
+                    return Ok(StreamedResponse::new(head, body, matches!(store_request.method, "GET" | "HEAD")));
                 }
                 Err(ConnectionSendError::NotSent(again)) => request = *again,
                 Err(ConnectionSendError::Interrupted(error)) => {
@@ -270,7 +282,7 @@ impl StoreHttpClient {
                     return Err(timeout_error(
                         TimeLimitError(time),
                         route.pool.authority(),
-                        ask.request_line(&self.endpoint),
+                        store_request.request_line(&self.endpoint),
                     ));
                 }
                 Err(ConnectionSendError::UploadStalled(stalled)) => {
@@ -284,14 +296,14 @@ impl StoreHttpClient {
 
     fn build_request(
         &self,
-        ask: &StoreRequest<'_>,
+        store_request: &StoreRequest<'_>,
         route: &BucketRoute,
         signed: &SigningContext,
         body: RequestBody,
     ) -> Result<Request<RequestBody>, http::Error> {
         let mut target = String::with_capacity(route.path.len() + 64);
         target.push_str(&route.path);
-        if let Some(key) = ask.key {
+        if let Some(key) = store_request.key {
             target.extend(key.encoded_pieces_keeping_slashes());
         }
         let path_end = target.len();
@@ -299,25 +311,25 @@ impl StoreHttpClient {
             StoreDialect::Oss => format!("{}{}", route.resource, &target[route.path.len()..]),
             StoreDialect::S3 => String::new(),
         };
-        if !ask.query.is_empty() {
+        if !store_request.query.is_empty() {
             target.push('?');
-            target.push_str(ask.query);
+            target.push_str(store_request.query);
         }
-        let mut headers = Vec::with_capacity(ask.headers.len() + 8);
-        headers.extend(ask.headers.iter().cloned());
-        ask.payload.push_headers(&mut headers);
+        let mut headers = Vec::with_capacity(store_request.headers.len() + 8);
+        headers.extend(store_request.headers.iter().cloned());
+        store_request.payload.push_headers(&mut headers);
         let unsigned = UnsignedRequest {
-            method: ask.method,
+            method: store_request.method,
             host: &route.authority,
             path: &target[..path_end],
             resource: &resource,
-            query: ask.query,
-            body_sha256: ask.payload.sha256(),
+            query: store_request.query,
+            body_sha256: store_request.payload.sha256(),
         };
         self.signer.sign(&unsigned, &signed.credentials, &self.clock.stamp(signed.signed_at), &mut headers);
 
         let mut request = Request::new(body);
-        *request.method_mut() = ask.method.try_into()?;
+        *request.method_mut() = store_request.method.try_into()?;
         *request.uri_mut() = Uri::from(PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))?);
         let map = request.headers_mut();
         map.reserve(headers.len() + 2);
@@ -325,7 +337,7 @@ impl StoreHttpClient {
             map.insert(name, value);
         }
         map.insert(USER_AGENT, USER_AGENT_VALUE);
-        if matches!(ask.method, "PUT" | "POST") && ask.payload.len() == 0 {
+        if matches!(store_request.method, "PUT" | "POST") && store_request.payload.len() == 0 {
             // hyper sends no `Content-Length` for an empty body, and Ceph's radosgw requires it.
             map.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
@@ -337,8 +349,8 @@ impl StoreHttpClient {
     ///
     /// If several requests in flight were signed with the same wrong time or the same credentials, the first one
     /// corrects it, and all of them can be retried.
-    async fn handle_rejection(&self, refused: RejectedResponse, signed: &SigningContext) -> StoreError {
-        let RejectedResponse { error: mut fault, server_time: date, has_code } = refused;
+    async fn handle_rejection(&self, rejection: RejectedResponse, signed: &SigningContext) -> StoreError {
+        let RejectedResponse { error: mut fault, server_time: date, has_code } = rejection;
         if let Some(date) = date {
             let off = date.duration_since(signed.signed_at).abs();
             // A response to HEAD has no error code, so only the server's clock shows the reason.
@@ -409,7 +421,7 @@ fn is_renewable_code(code: &str) -> bool {
     )
 }
 
-fn timeout_error(late: TimeLimitError, host: &str, in_words: String) -> StoreError {
+fn timeout_error(late: TimeLimitError, host: &str, request_line: String) -> StoreError {
     let why = format!("no response from {host} within {}", DisplaySeconds(late.0));
-    StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &why, in_words)
+    StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &why, request_line)
 }

@@ -46,7 +46,7 @@ impl StoreHttpClient {
     /// Returns a classified error for every response that is not a valid page.
     pub(crate) async fn list_page(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         let query = list_query(request);
-        let ask = StoreRequest {
+        let store_request = StoreRequest {
             method: "GET",
             bucket: &request.bucket,
             key: None,
@@ -54,14 +54,14 @@ impl StoreHttpClient {
             headers: Vec::new(),
             payload: RequestPayload::empty(),
         };
-        let whole = self.execute_with_timeout(ask, ResponseLimit::Page).await?;
+        let whole = self.execute_with_timeout(store_request, ResponseLimit::Page).await?;
         parse_page(&whole.body, request, self.dialect).map_err(|why| {
-            let in_words = self.endpoint().request_line("GET", &request.bucket, &ObjectKey::from(""), &query);
+            let request_line = self.endpoint().request_line("GET", &request.bucket, &ObjectKey::from(""), &query);
             match why {
-                ListPageError::Unreadable(fault) => whole.unreadable_error(&fault.to_string(), in_words),
+                ListPageError::Unreadable(fault) => whole.unreadable_error(&fault.to_string(), request_line),
                 ListPageError::Untrusted(why) => {
                     let message = truncate(&format!("a page of the listing cannot be trusted: {why}"));
-                    StoreError::without_response(FaultClass::Rejected, "InvalidListing", &message, in_words)
+                    StoreError::without_response(FaultClass::Rejected, "InvalidListing", &message, request_line)
                 }
             }
         })

@@ -40,27 +40,27 @@ impl StoreHttpClient {
             headers.push((self.dialect.acl_header(), HeaderValue::from_static(acl.as_str())));
         }
         let payload = self.payload_for(call);
-        let ask =
+        let store_request =
             StoreRequest { method, bucket: &object.bucket, key: Some(&object.key), query: &query, headers, payload };
-        let whole = match self.execute(ask, ResponseLimit::Small).await {
+        let response = match self.execute(store_request, ResponseLimit::Small).await {
             Err(fault) if *call == ObjectRequest::GetTags && is_no_tag_set(&fault) => {
-                let learned = ResponseData::Tags(TagSet::default());
+                let data = ResponseData::Tags(TagSet::default());
                 return Ok(ObjectResponse {
                     headers: fault.headers,
                     no_tag_set: true,
-                    ..ObjectResponse::new(200, learned)
+                    ..ObjectResponse::new(200, data)
                 });
             }
             answer => answer?,
         };
-        let learned = self.response_data(call, &whole).map_err(|why| {
-            whole.unreadable_error(&why, self.endpoint().request_line(method, &object.bucket, &object.key, &query))
+        let data = self.response_data(call, &response).map_err(|why| {
+            response.unreadable_error(&why, self.endpoint().request_line(method, &object.bucket, &object.key, &query))
         })?;
-        let size = whole.body.len() as u64;
+        let size = response.body.len() as u64;
         Ok(ObjectResponse {
-            headers: whole.object_headers(),
+            headers: response.object_headers(),
             body_bytes: size,
-            ..ObjectResponse::new(whole.status, learned)
+            ..ObjectResponse::new(response.status, data)
         })
     }
 
@@ -92,15 +92,15 @@ impl StoreHttpClient {
         }
     }
 
-    fn response_data(&self, call: &ObjectRequest, whole: &StoreResponse) -> Result<ResponseData, String> {
+    fn response_data(&self, call: &ObjectRequest, response: &StoreResponse) -> Result<ResponseData, String> {
         match call {
             ObjectRequest::GetTags => {
-                expect_document(self.document_cache.cached_tags(&whole.body)).map(ResponseData::Tags)
+                expect_document(self.document_cache.cached_tags(&response.body)).map(ResponseData::Tags)
             }
-            ObjectRequest::GetAcl => expect_document(self.dialect.parse_acl(&whole.body)).map(ResponseData::Acl),
+            ObjectRequest::GetAcl => expect_document(self.dialect.parse_acl(&response.body)).map(ResponseData::Acl),
             ObjectRequest::Head => {
-                let (class, restoration) = self.dialect.parse_head(&whole.headers);
-                Ok(ResponseData::Head { class, restoration, content: whole.content_identity() })
+                let (class, restoration) = self.dialect.parse_head(&response.headers);
+                Ok(ResponseData::Head { class, restoration, content: response.content_identity() })
             }
             ObjectRequest::PutTags(_)
             | ObjectRequest::DeleteTags
@@ -170,8 +170,8 @@ impl StoreHttpClient {
         let starts = header_text(&head.headers, CONTENT_RANGE).starts_with(&format!("bytes {from}-"));
         if head.status.as_u16() != 206 || !starts || found != etag {
             let why = "the server did not send the requested rest of the object";
-            let in_words = self.endpoint().request_line("GET", bucket, key, "");
-            return Err(StoreError::without_response(FaultClass::Rejected, "UnreadableAnswer", why, in_words));
+            let request_line = self.endpoint().request_line("GET", bucket, key, "");
+            return Err(StoreError::without_response(FaultClass::Rejected, "UnreadableAnswer", why, request_line));
         }
         let size = header_text(&head.headers, CONTENT_LENGTH).parse().unwrap_or(0);
         Ok(OpenedObject { etag: etag.to_owned(), size, body: Box::new(body.into_reader()) })
@@ -191,13 +191,13 @@ impl StoreHttpClient {
         let payload = match content {
             ObjectContent::Bytes(bytes) => RequestPayload::from_bytes(bytes, md5, StoreDialect::S3),
             ObjectContent::File(path) => RequestPayload::from_file(&path, md5).await.map_err(|error| {
-                let in_words = self.endpoint().request_line("PUT", bucket, key, "");
-                StoreError::without_response(FaultClass::Rejected, "FileNotReadable", &error.to_string(), in_words)
+                let request_line = self.endpoint().request_line("PUT", bucket, key, "");
+                StoreError::without_response(FaultClass::Rejected, "FileNotReadable", &error.to_string(), request_line)
             })?,
         };
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
-        let ask = StoreRequest { method: "PUT", bucket, key: Some(key), query: "", headers, payload };
-        self.execute_with_timeout(ask, ResponseLimit::Small).await.map(drop)
+        let store_request = StoreRequest { method: "PUT", bucket, key: Some(key), query: "", headers, payload };
+        self.execute_with_timeout(store_request, ResponseLimit::Small).await.map(drop)
     }
 }
 
@@ -236,8 +236,9 @@ impl StoreHttpClient {
         };
         let md5 = STANDARD.encode(Md5::digest(&content));
         let payload = RequestPayload::from_bytes(content, &md5, self.dialect);
-        let ask = StoreRequest { method: "PUT", bucket, key: Some(key), query: "", headers: vec![condition], payload };
-        match self.execute_with_timeout(ask, ResponseLimit::Small).await {
+        let store_request =
+            StoreRequest { method: "PUT", bucket, key: Some(key), query: "", headers: vec![condition], payload };
+        match self.execute_with_timeout(store_request, ResponseLimit::Small).await {
             Ok(_) => Ok(ConditionalPutOutcome::Created),
             Err(fault) => outcome_of_error(&fault).ok_or(fault),
         }
@@ -249,8 +250,9 @@ impl StoreHttpClient {
     /// Returns a classified error for every other response.
     pub(crate) async fn delete(&self, bucket: &BucketName, key: &ObjectKey) -> Result<(), StoreError> {
         let payload = RequestPayload::empty();
-        let ask = StoreRequest { method: "DELETE", bucket, key: Some(key), query: "", headers: Vec::new(), payload };
-        match self.execute_with_timeout(ask, ResponseLimit::Small).await {
+        let store_request =
+            StoreRequest { method: "DELETE", bucket, key: Some(key), query: "", headers: Vec::new(), payload };
+        match self.execute_with_timeout(store_request, ResponseLimit::Small).await {
             Err(fault) if fault.status != Some(404) || fault.code == "NoSuchBucket" => Err(fault),
             _ => Ok(()),
         }

@@ -176,7 +176,7 @@ impl DocumentCache {
     ) -> RequestPayload {
         let mut last = lock_ignoring_poison(&self.last_sent);
         match &*last {
-            Some((kept, payload)) if kept == call => payload.clone(),
+            Some((cached, payload)) if cached == call => payload.clone(),
             _ => {
                 let payload = make();
                 *last = Some((call.clone(), payload.clone()));
@@ -189,7 +189,7 @@ impl DocumentCache {
     pub(super) fn cached_tags(&self, document: &Bytes) -> Result<Option<TagSet>, XmlReadError> {
         let mut last = lock_ignoring_poison(&self.last_received);
         match &*last {
-            Some((kept, tags)) if kept == document => Ok(Some(tags.clone())),
+            Some((cached, tags)) if cached == document => Ok(Some(tags.clone())),
             _ => {
                 let tags = parse_tags(document)?;
                 *last = tags.clone().map(|tags| (document.clone(), tags));
@@ -200,8 +200,8 @@ impl DocumentCache {
 }
 
 /// The cached value is complete at every moment, so a poisoned lock is safe to use.
-fn lock_ignoring_poison<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock_ignoring_poison<T>(cached: &Mutex<T>) -> MutexGuard<'_, T> {
+    cached.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

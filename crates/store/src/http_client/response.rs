@@ -109,29 +109,33 @@ impl StreamedResponse {
         dialect: StoreDialect,
         limit: ResponseLimit,
         signed: &SigningContext,
-        in_words: &impl Fn() -> String,
+        request_line: &impl Fn() -> String,
     ) -> Result<StoreResponse, RejectedResponse> {
         let status = self.head.status.as_u16();
         if !self.head.status.is_success() {
-            return Err(self.into_rejection(dialect, signed, in_words).await);
+            return Err(self.into_rejection(dialect, signed, request_line).await);
         }
         let read = read_body(&mut self.body, limit.bytes()).await;
         let body = match read {
             BodyReadOutcome::Complete(body) => body,
             BodyReadOutcome::TooLong(_) => {
                 let make = if self.is_read_only { unexpected_document } else { unreadable_response };
-                let fault = make(status, "it is longer than allowed", in_words());
+                let fault = make(status, "it is longer than allowed", request_line());
                 return Err(RejectedResponse::from_error(StoreError {
                     headers: object_headers(&self.head.headers),
                     ..fault
                 }));
             }
             BodyReadOutcome::Broken(why) => {
-                return Err(RejectedResponse::from_error(unreadable_response(status, &why, in_words())));
+                return Err(RejectedResponse::from_error(unreadable_response(status, &why, request_line())));
             }
             BodyReadOutcome::Stalled(why) => {
-                let mut fault =
-                    StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &truncate(&why), in_words());
+                let mut fault = StoreError::without_response(
+                    FaultClass::Ambiguous,
+                    "RequestTimeout",
+                    &truncate(&why),
+                    request_line(),
+                );
                 fault.status = Some(status);
                 return Err(RejectedResponse::from_error(fault));
             }
@@ -139,7 +143,7 @@ impl StreamedResponse {
         // Some servers must start the response before they know whether the request succeeds.
         if is_error_document(&body) {
             let document = ErrorDocument::parse(&body, signed);
-            return Err(document.into_rejection(status, &self.head.headers, dialect, signed, in_words()));
+            return Err(document.into_rejection(status, &self.head.headers, dialect, signed, request_line()));
         }
         let identity = Arc::clone(&signed.credentials);
         Ok(StoreResponse {
@@ -156,19 +160,19 @@ impl StreamedResponse {
         self,
         dialect: StoreDialect,
         signed: &SigningContext,
-        in_words: &impl Fn() -> String,
+        request_line: &impl Fn() -> String,
     ) -> Result<(Parts, ResponseBody), RejectedResponse> {
         if self.head.status.is_success() {
             return Ok((self.head, self.body));
         }
-        Err(self.into_rejection(dialect, signed, in_words).await)
+        Err(self.into_rejection(dialect, signed, request_line).await)
     }
 
     async fn into_rejection(
         mut self,
         dialect: StoreDialect,
         signed: &SigningContext,
-        in_words: &impl Fn() -> String,
+        request_line: &impl Fn() -> String,
     ) -> RejectedResponse {
         // If the body cannot be read completely, the status alone describes the error.
         let body = match timeout(scaled(ERROR_READ_TIMEOUT), read_body(&mut self.body, MAX_ERROR_BYTES)).await {
@@ -176,7 +180,7 @@ impl StreamedResponse {
             Ok(BodyReadOutcome::Broken(_) | BodyReadOutcome::Stalled(_)) | Err(_) => Bytes::new(),
         };
         let status = self.head.status.as_u16();
-        ErrorDocument::parse(&body, signed).into_rejection(status, &self.head.headers, dialect, signed, in_words())
+        ErrorDocument::parse(&body, signed).into_rejection(status, &self.head.headers, dialect, signed, request_line())
     }
 }
 
@@ -231,10 +235,10 @@ impl StoreResponse {
 
     /// Returns the error for a success whose document is not the requested one. Reading it again would give the same
     /// result, unless the end of the body was not marked and the body may have been truncated.
-    pub(crate) fn unreadable_error(&self, why: &str, in_words: String) -> StoreError {
+    pub(crate) fn unreadable_error(&self, why: &str, request_line: String) -> StoreError {
         let marked = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| self.headers.contains_key(header));
         let make = if marked && self.is_read_only { unexpected_document } else { unreadable_response };
-        StoreError { headers: self.object_headers(), ..make(self.status, why, in_words) }
+        StoreError { headers: self.object_headers(), ..make(self.status, why, request_line) }
     }
 
     /// Returns the object headers in the response.
@@ -266,20 +270,20 @@ fn object_headers(headers: &HeaderMap) -> ObjectHeaderSet {
 }
 
 /// Builds the error for a success that was received completely but is not the requested document.
-fn unexpected_document(status: u16, why: &str, in_words: String) -> StoreError {
+fn unexpected_document(status: u16, why: &str, request_line: String) -> StoreError {
     let message = format!("the response could not be read: {why}");
     let mut fault =
-        StoreError::without_response(FaultClass::Rejected, "UnexpectedDocument", &truncate(&message), in_words);
+        StoreError::without_response(FaultClass::Rejected, "UnexpectedDocument", &truncate(&message), request_line);
     fault.status = Some(status);
     fault
 }
 
 /// Builds the error for a success that cannot be read. The request may have been executed: check the state before
 /// repeating it.
-fn unreadable_response(status: u16, why: &str, in_words: String) -> StoreError {
+fn unreadable_response(status: u16, why: &str, request_line: String) -> StoreError {
     let message = format!("the response could not be read: {why}");
     let mut fault =
-        StoreError::without_response(FaultClass::Ambiguous, "UnreadableAnswer", &truncate(&message), in_words);
+        StoreError::without_response(FaultClass::Ambiguous, "UnreadableAnswer", &truncate(&message), request_line);
     fault.status = Some(status);
     fault
 }
@@ -327,7 +331,7 @@ impl ErrorDocument {
         headers: &HeaderMap,
         dialect: StoreDialect,
         signed: &SigningContext,
-        in_words: String,
+        request_line: String,
     ) -> RejectedResponse {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         for (said, header) in [
@@ -354,7 +358,7 @@ impl ErrorDocument {
         let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
         // A response that rejects the time contains the server's time, even without a `Date` header.
         let date = date.or_else(|| self.server_time.trim().parse().ok());
-        let fault = StoreError { headers: object_headers(headers), ..refusal.into_error(in_words) };
+        let fault = StoreError { headers: object_headers(headers), ..refusal.into_error(request_line) };
         RejectedResponse { error: fault, server_time: date, has_code: !self.code.is_empty() }
     }
 
