@@ -63,7 +63,7 @@ impl StoreEndpoint {
         }
     }
 
-    /// Returns the method and the URL of a request, such as `PUT is_https://bucket.host/key?tagging`.
+    /// Returns the method and the URL of a request, such as `PUT https://bucket.host/key?tagging`.
     pub(crate) fn request_line(&self, method: &str, bucket: &BucketName, key: &ObjectKey, query: &str) -> String {
         let BucketLocation { authority, path } = self.bucket_location(bucket);
         let (scheme, key) = (self.scheme(), key.encoded_keeping_slashes());

@@ -106,7 +106,7 @@ pub(crate) async fn assume_aws_role(
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
     let endpoint = config.endpoint.as_deref().filter(|_| config.provider.profile().assumes_roles_at_endpoint);
-    assume_once(AwsRoleProvider::new(arn, region, endpoint, caller, http.clone())).await
+    PrefetchedProvider::prefetch(AwsRoleProvider::new(arn, region, endpoint, caller, http.clone())).await
 }
 
 /// Returns the provider for OSS: the plan's role, which is assumed once as a check, or the caller itself if the
@@ -121,12 +121,8 @@ pub(crate) async fn assume_oss_role(
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
     let sts = sts_endpoint(config.endpoint.as_deref().unwrap_or_default(), region);
-    assume_once(OssRoleProvider::new(arn, &sts, caller).map_err(AssumeRoleError::NoCertificates)?).await
-}
-
-/// Assumes the role once, so that no work starts with a role that cannot be assumed.
-async fn assume_once(role: impl ProvideCredentials + 'static) -> Result<SharedCredentialsProvider, CredentialsError> {
-    PrefetchedProvider::prefetch(role).await
+    PrefetchedProvider::prefetch(OssRoleProvider::new(arn, &sts, caller).map_err(AssumeRoleError::NoCertificates)?)
+        .await
 }
 
 /// Provides the credentials of a role at AWS, or at a server with AWS's STS API.

@@ -256,7 +256,7 @@ impl StoreHttpClient {
             self.build_request(store_request, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
         for _ in 0..MAX_CONNECTIONS_TRIED {
             let connected = route.pool.acquire().await;
-            let mut connection =
+            let connection =
                 connected.map_err(|why| unanswered(FaultClass::Transient, "ConnectionError", &why.to_string()))?;
             let announce = |so_far: Duration, sent: u64| {
                 let (total, request) = (store_request.payload.len(), store_request.request_line(&self.endpoint));
@@ -268,10 +268,8 @@ impl StoreHttpClient {
                 };
                 timeouts::report_wait(route.pool.authority(), so_far, scaled(HEAD_TIMEOUT), what);
             };
-            match connection.send(request, &announce).await {
-                Ok(response) => {
-                    let (head, body) = response.into_parts();
-                    let body = ResponseBody::new(connection, body, Arc::clone(&route.pool));
+            match connection.send(request, &announce, &route.pool).await {
+                Ok((head, body)) => {
                     return Ok(StreamedResponse::new(head, body, matches!(store_request.method, "GET" | "HEAD")));
                 }
                 Err(ConnectionSendError::NotSent(again)) => request = *again,

@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{Request, Response, Uri};
+use http::response::Parts;
+use http::{Request, Uri};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use tokio::fs::File;
@@ -166,12 +167,14 @@ impl HttpConnection {
     }
 
     /// Sends a request and waits for the head of the response. The upload of a large body is watched, and the
-    /// callback gets the time waited and the bytes sent so far. For a small body the caller bounds the time.
+    /// callback gets the time waited and the bytes sent so far. For a small body the caller bounds the time. The body
+    /// of the response returns the connection to the pool.
     pub(super) async fn send(
-        &mut self,
+        mut self,
         request: Request<RequestBody>,
         announce: &(dyn Fn(Duration, u64) + Sync),
-    ) -> Result<Response<Incoming>, ConnectionSendError> {
+        pool: &Arc<ConnectionPool>,
+    ) -> Result<(Parts, ResponseBody), ConnectionSendError> {
         let mut watched = request.body().progress().map(|upload| (upload, StallDetector::default(), 0));
         let HttpConnectionState { sender: requests, connection, is_closed: over } = &mut *self.0;
         let mut answer = pin!(requests.try_send_request(request));
@@ -202,10 +205,12 @@ impl HttpConnection {
             })
         });
         let answered = answered.await?;
-        answered.map_err(|mut lost| match lost.take_message() {
+        let response = answered.map_err(|mut lost| match lost.take_message() {
             Some(request) => ConnectionSendError::NotSent(Box::new(request)),
             None => ConnectionSendError::Interrupted(lost.into_error()),
-        })
+        })?;
+        let (head, body) = response.into_parts();
+        Ok((head, ResponseBody::new(self, body, Arc::clone(pool))))
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
@@ -298,7 +303,7 @@ pub(super) struct ResponseBody {
 
 impl ResponseBody {
     /// Creates the body of a response that is received on this connection.
-    pub(super) fn new(connection: HttpConnection, body: Incoming, pool: Arc<ConnectionPool>) -> Self {
+    fn new(connection: HttpConnection, body: Incoming, pool: Arc<ConnectionPool>) -> Self {
         let mut arriving = Self {
             connection: Some(connection),
             body,

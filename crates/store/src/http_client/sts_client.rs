@@ -9,7 +9,7 @@ use http::response::Parts;
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Limited};
 
-use super::connection::{ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, RequestBody, ResponseBody};
+use super::connection::{ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, RequestBody};
 use crate::timeouts::TimeLimitError;
 use crate::web::{WebConnector, root_cause};
 
@@ -58,12 +58,10 @@ impl StsClient {
         let mut request = request.map(RequestBody::from);
         for _ in 0..MAX_CONNECTIONS_TRIED {
             let connected = self.pool.acquire().await;
-            let mut connection = connected.map_err(|why| StsClientError::ConnectFailed(why.to_string()))?;
-            match connection.send(request, &|_, _| {}).await {
-                Ok(response) => {
-                    let (head, body) = response.into_parts();
-                    let body = Limited::new(ResponseBody::new(connection, body, Arc::clone(&self.pool)), MAX_ANSWER);
-                    let whole = body
+            let connection = connected.map_err(|why| StsClientError::ConnectFailed(why.to_string()))?;
+            match connection.send(request, &|_, _| {}, &self.pool).await {
+                Ok((head, body)) => {
+                    let whole = Limited::new(body, MAX_ANSWER)
                         .collect()
                         .await
                         .map_err(|error| StsClientError::UnreadableResponse(root_cause(&*error)))?;
