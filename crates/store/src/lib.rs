@@ -20,7 +20,7 @@
 //! | `provider` | what the client knows about each provider, and the configuration of a store |
 //! | `endpoint`, `connect` | where a store is, connecting to it, and a stand-in if that fails |
 //! | `read_only` | a wrapper that refuses writes |
-//! | [`web`] | requests to other servers: STS, webhooks, GitHub |
+//! | [`web`] | requests to other servers: webhooks, GitHub |
 //! | [`hex`], [`printable`], `xml` | encodings, safe text, XML |
 //!
 //! The macro [`enum_with_all!`] defines an enum with a list of all its variants.
