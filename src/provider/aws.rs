@@ -1,9 +1,9 @@
 //! AWS S3.
 
-use super::role_arn::AWS_ROLES;
-use super::{
-    AWS_CREDENTIALS_HELP, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RestoreService, S3_TAGS,
-    WorkflowCredentials, has_all_aspects,
+use super::role_arn::RoleArnFormat;
+use super::rules::{
+    AWS_CREDENTIALS_HELP, AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RestoreService,
+    TagLimits, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
@@ -13,12 +13,12 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     service: "AWS S3",
     required_keys: &[],
     credentials_help: AWS_CREDENTIALS_HELP,
-    role_arn: AWS_ROLES,
+    role_arn: RoleArnFormat::AWS,
     endpoint_name_prefix: None,
     path_only_at_ip: false,
     is_lenient: false,
     bucket_dot_problem: None,
-    tags: S3_TAGS,
+    tags: TagLimits::S3,
     has_default_acl: false,
     restore_days: None,
     storage_classes: &[
@@ -34,7 +34,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
         "SNOW",
         "EXPRESS_ONEZONE",
     ],
-    aspect_support: has_all_aspects,
+    aspect_support: |_| AspectSupport::Full,
     restore_service: RestoreService::Aws,
     inventory: InventoryDialect::Aws,
     report_format: ReportFormat::Aws,

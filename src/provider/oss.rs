@@ -1,9 +1,9 @@
 //! Alibaba Cloud OSS.
 
-use super::role_arn::OSS_ROLES;
-use super::{
-    BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit, RestoreService, StoreKey,
-    TagLimits, WorkflowCredentials, has_all_aspects,
+use super::role_arn::RoleArnFormat;
+use super::rules::{
+    AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit,
+    RestoreService, StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
@@ -19,7 +19,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
         RequiredKey { key: StoreKey::Region, help: "add your region, such as `region = \"cn-hangzhou\"`" },
     ],
     credentials_help: "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a plan never contains them",
-    role_arn: OSS_ROLES,
+    role_arn: RoleArnFormat::OSS,
     endpoint_name_prefix: Some("oss-"),
     path_only_at_ip: true,
     is_lenient: false,
@@ -28,7 +28,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     has_default_acl: true,
     restore_days: Some(RestoreDaysLimit { max: 365, help: "from 1 to 365 on OSS; 1 to 7 for the Archive class" }),
     storage_classes: &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"],
-    aspect_support: has_all_aspects,
+    aspect_support: |_| AspectSupport::Full,
     restore_service: RestoreService::Oss,
     inventory: InventoryDialect::Oss,
     report_format: ReportFormat::Oss,

@@ -14,16 +14,19 @@ pub struct RoleArnFormat {
 
 const AWS_EXAMPLE: &str = "arn:aws:iam::123456789012:role/BatchRole";
 
-pub(super) const AWS_ROLES: RoleArnFormat = RoleArnFormat { example: AWS_EXAMPLE, problem: check_aws_arn };
+impl RoleArnFormat {
+    /// The roles of AWS.
+    pub const AWS: Self = Self { example: AWS_EXAMPLE, problem: check_aws_arn };
 
-pub(super) const OSS_ROLES: RoleArnFormat =
-    RoleArnFormat { example: "acs:ram::1234567890123456:role/BatchRole", problem: check_oss_arn };
+    /// The roles of Alibaba Cloud.
+    pub const OSS: Self = Self { example: "acs:ram::1234567890123456:role/BatchRole", problem: check_oss_arn };
 
-/// The roles of servers with an S3-compatible API.
-pub(super) const COMPATIBLE_ROLES: RoleArnFormat = RoleArnFormat { example: AWS_EXAMPLE, problem: check_s3_arn };
+    /// The roles of servers with an S3-compatible API.
+    pub const S3_COMPATIBLE: Self = Self { example: AWS_EXAMPLE, problem: check_s3_arn };
 
-/// For a provider that rejects `role_arn` altogether.
-pub(super) const NO_ROLES: RoleArnFormat = RoleArnFormat { example: AWS_EXAMPLE, problem: |_| None };
+    /// For a provider that rejects `role_arn` altogether.
+    pub const NONE: Self = Self { example: AWS_EXAMPLE, problem: |_| None };
+}
 
 /// The maximum length of a role's name, at AWS and at Alibaba Cloud.
 const MAX_NAME: usize = 64;

@@ -1,9 +1,9 @@
 //! Other servers with an S3-compatible API.
 
-use super::role_arn::COMPATIBLE_ROLES;
-use super::{
+use super::role_arn::RoleArnFormat;
+use super::rules::{
     AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
-    S3_TAGS, StoreKey, WorkflowCredentials,
+    StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
@@ -17,12 +17,12 @@ pub(super) static RULES: ProviderRules = ProviderRules {
         help: "add `endpoint = \"https://...\"`, the URL of the server",
     }],
     credentials_help: AWS_CREDENTIALS_HELP,
-    role_arn: COMPATIBLE_ROLES,
+    role_arn: RoleArnFormat::S3_COMPATIBLE,
     endpoint_name_prefix: None,
     path_only_at_ip: false,
     is_lenient: true,
     bucket_dot_problem: None,
-    tags: S3_TAGS,
+    tags: TagLimits::S3,
     has_default_acl: false,
     restore_days: None,
     storage_classes: &[],

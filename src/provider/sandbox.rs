@@ -1,9 +1,9 @@
 //! The object store built into the program. It follows the rules of AWS S3, but accepts any storage class.
 
-use super::role_arn::NO_ROLES;
-use super::{
-    AWS_CREDENTIALS_HELP, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService, S3_TAGS, StoreKey,
-    WorkflowCredentials, has_all_aspects,
+use super::role_arn::RoleArnFormat;
+use super::rules::{
+    AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
+    StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
@@ -16,16 +16,16 @@ pub(super) static RULES: ProviderRules = ProviderRules {
         help: "add `data = \"...\"`, the folder that holds the sandbox's state",
     }],
     credentials_help: AWS_CREDENTIALS_HELP,
-    role_arn: NO_ROLES,
+    role_arn: RoleArnFormat::NONE,
     endpoint_name_prefix: None,
     path_only_at_ip: false,
     is_lenient: false,
     bucket_dot_problem: None,
-    tags: S3_TAGS,
+    tags: TagLimits::S3,
     has_default_acl: false,
     restore_days: None,
     storage_classes: &[],
-    aspect_support: has_all_aspects,
+    aspect_support: |_| AspectSupport::Full,
     restore_service: RestoreService::Aws,
     inventory: InventoryDialect::Aws,
     report_format: ReportFormat::Oss,
