@@ -1,12 +1,13 @@
-//! Calculates the cost of a job: from counts and prices to lines, and from lines to totals.
+//! Calculates the cost of a job, from counts and prices to lines and from lines to totals, and checks it against the
+//! limit of the plan.
 
 use std::fmt;
 
 use batchplan_store::object::{RestoreTier, StorageClass};
 use batchplan_store::object_request::RequestKind;
 
-use super::lookup::StorePrices;
-use super::price_book::{BillableItem, PriceBookEntry, PriceLookup, PriceUnit, UnitPrice};
+use super::lookup::{NoPricesError, StorePrices};
+use super::price_book::{BillableItem, PriceBookEntry, PriceBookOrigin, PriceLookup, PriceUnit, UnitPrice};
 use super::workload::{JobWorkload, RequestGroup, RestoreGroup, RestoreVolume};
 use crate::money::{Currency, Money};
 
@@ -367,7 +368,7 @@ impl UnitPrice {
     /// Returns the price of a quantity, in trillionths. Counts are exact, because the price of each is a whole number
     /// of trillionths. Bytes are rounded once, to the nearest.
     fn cost_of(&self, quantity: BilledQuantity) -> u128 {
-        match (quantity, self.unit) {
+        match (quantity, self.unit()) {
             (
                 BilledQuantity::Requests(count) | BilledQuantity::Objects(count) | BilledQuantity::Jobs(count),
                 PriceUnit::Each(each),
@@ -387,4 +388,127 @@ fn prorate(amount: u128, unit: u128, of: u128) -> u128 {
     let (whole, rest) = (amount / unit, amount % unit);
     // The rest is below 2^35 and a price below 2^60, so their product cannot overflow.
     whole.saturating_mul(of).saturating_add((rest * of + unit / 2) / unit)
+}
+
+/// The result of comparing an estimate with `max_cost`.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CostLimitCheck {
+    /// The cost does not exceed the limit.
+    Within,
+    /// The cost exceeds the limit, whatever the unknown lines cost.
+    Above(CostLimitError),
+    /// The cost cannot be compared with the limit, so the job is refused as well.
+    Undetermined(CostLimitError),
+}
+
+impl CostLimitCheck {
+    /// Returns why the job is refused, if it is.
+    #[must_use]
+    pub fn error(&self) -> Option<&CostLimitError> {
+        match self {
+            Self::Within => None,
+            Self::Above(refusal) | Self::Undetermined(refusal) => Some(refusal),
+        }
+    }
+}
+
+/// Why a job is refused because of its cost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CostLimitError {
+    /// The job costs too much.
+    #[error("the job would cost {}{cost}, more than max_cost ({max})", if *whole { "" } else { "at least " })]
+    Above {
+        /// The maximum cost.
+        max: Money,
+        /// The known cost.
+        cost: Money,
+        /// Whether the known cost is the whole cost.
+        whole: bool,
+    },
+    /// A part of the cost is unknown.
+    #[error("cannot check max_cost ({max}): part of the cost is unknown: {}", summarize(unknown))]
+    Unknown {
+        /// The maximum cost.
+        max: Money,
+        /// The lines without an amount, each with the reason.
+        unknown: Vec<String>,
+    },
+    /// The prices are in another currency.
+    #[error("cannot check max_cost ({max}): the prices of `{entry}` are in {currency}")]
+    CurrencyMismatch {
+        /// The maximum cost.
+        max: Money,
+        /// The name of the price book entry.
+        entry: String,
+        /// The currency of its prices.
+        currency: Currency,
+        /// Whether the entry is in the user's own price book.
+        own: bool,
+    },
+    /// There are no prices.
+    #[error("cannot check max_cost ({max}): {why}")]
+    NoPrices {
+        /// The maximum cost.
+        max: Money,
+        /// Why there are no prices.
+        why: NoPricesError,
+    },
+}
+
+impl CostLimitError {
+    /// Returns how to fix it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::Above { .. } => {
+                "nothing was changed; raise `max_cost` in the plan's [limits], or select fewer objects".to_owned()
+            }
+            Self::Unknown { .. } => "nothing was changed; add the price to your own price book (`file` in the plan's \
+                                     [prices], or --prices FILE), use a manifest with storage classes and sizes, or \
+                                     remove `max_cost`"
+                .to_owned(),
+            Self::CurrencyMismatch { currency, own, .. } => {
+                let other = if *own { "" } else { ", or use your own price book" };
+                format!("nothing was changed; set `max_cost` in {currency}{other}")
+            }
+            Self::NoPrices { why, .. } => format!("nothing was changed; {}; or remove `max_cost`", why.help()),
+        }
+    }
+}
+
+/// Returns the first texts, and the number of the others.
+fn summarize(unknown: &[String]) -> String {
+    const NAMED: usize = 3;
+    let named = unknown[..unknown.len().min(NAMED)].join("; ");
+    match unknown.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named}; and {more} more"),
+    }
+}
+
+/// Compares the cost of a job with its maximum. Only a total that is completely known can be within it.
+pub fn check_cost_limit(estimate: &CostEstimate, max: &Money) -> CostLimitCheck {
+    let entry = match &estimate.prices {
+        StorePrices::Known(entry) => entry,
+        StorePrices::Unknown(why) => {
+            return CostLimitCheck::Undetermined(CostLimitError::NoPrices { max: *max, why: why.clone() });
+        }
+    };
+    let Some(cost) = estimate.total.known.filter(|cost| cost.currency() == max.currency()) else {
+        return CostLimitCheck::Undetermined(CostLimitError::CurrencyMismatch {
+            max: *max,
+            entry: entry.name.clone(),
+            currency: entry.currency,
+            own: entry.origin != PriceBookOrigin::BuiltIn,
+        });
+    };
+    if cost.parts() > max.parts() {
+        return CostLimitCheck::Above(CostLimitError::Above { max: *max, cost, whole: estimate.total.is_complete() });
+    }
+    if estimate.total.is_complete() {
+        return CostLimitCheck::Within;
+    }
+    let unknown = estimate.unknown_lines().map(|(line, why)| format!("{}: {why}", line.description)).collect();
+    CostLimitCheck::Undetermined(CostLimitError::Unknown { max: *max, unknown })
 }

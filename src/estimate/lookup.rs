@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 
 use batchplan_store::{RegionSource, StoreProvider};
 
-use super::price_book::{PriceBook, PriceBookEntry, PriceBookOrigin};
+use super::price_book::{MAX_BOOK_BYTES, PriceBook, PriceBookEntry, PriceBookOrigin};
 use crate::diagnostics::FileProblems;
 use crate::plan::{Plan, nearest, quote_for_message};
 use crate::provider::ProviderRules;
-
-/// The maximum size of a price book, in bytes.
-pub const MAX_BOOK_BYTES: usize = 1 << 20;
 
 /// The prices for an estimate.
 #[derive(Clone, Debug)]

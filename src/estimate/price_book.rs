@@ -1,4 +1,6 @@
-//! The price book: the prices and rate limits of services, as dated figures with their sources.
+//! The price book: the prices and rate limits of services, as dated figures with their sources. `file` reads it.
+
+mod file;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +12,9 @@ use globset::GlobMatcher;
 use jiff::civil::Date;
 
 use crate::money::Currency;
+
+/// The maximum size of a price book, in bytes.
+pub const MAX_BOOK_BYTES: usize = 1 << 20;
 
 /// A billable item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +35,7 @@ pub enum BillableItem {
 
 impl BillableItem {
     /// Returns all items, by their names in price books.
-    pub(super) fn names() -> Vec<(&'static str, Self)> {
+    fn names() -> Vec<(&'static str, Self)> {
         let requests = RequestKind::ALL.into_iter().map(|kind| (kind.as_str(), Self::Request(kind)));
         let others = [
             ("retrieval", Self::Retrieval),
@@ -43,12 +48,12 @@ impl BillableItem {
     }
 
     /// Returns whether the item is a request, which rate limits count.
-    pub(super) fn is_request(self) -> bool {
+    fn is_request(self) -> bool {
         matches!(self, Self::Request(_))
     }
 
     /// Returns whether the item is priced by this unit.
-    pub(super) fn is_priced_per(self, unit: PriceUnit) -> bool {
+    fn is_priced_per(self, unit: PriceUnit) -> bool {
         match self {
             Self::Retrieval => unit == PriceUnit::Gigabyte,
             Self::TemporaryCopy | Self::Storage => unit == PriceUnit::GigabyteMonth,
@@ -90,8 +95,7 @@ pub enum SourceReliability {
 
 impl SourceReliability {
     /// All values, by their names in price books.
-    pub(super) const NAMES: &'static [(&'static str, Self)] =
-        &[("verified", Self::Verified), ("secondary", Self::Secondary)];
+    const NAMES: &'static [(&'static str, Self)] = &[("verified", Self::Verified), ("secondary", Self::Secondary)];
 
     /// Returns the name in price books.
     #[must_use]
@@ -108,7 +112,7 @@ impl SourceReliability {
 pub struct UnitPrice {
     /// The amount in trillionths of the currency's unit, with at most six decimals.
     pub(super) parts: u128,
-    pub(super) unit: PriceUnit,
+    unit: PriceUnit,
     /// The source of the figure; `None` if the book does not say.
     pub source: Option<String>,
     /// How reliable the figure is, if the book says so.
@@ -143,7 +147,7 @@ pub enum RateLimitScope {
 
 impl RateLimitScope {
     /// All scopes, by their names in price books.
-    pub(super) const NAMES: &'static [(&'static str, Self)] = &[("prefix", Self::Prefix), ("account", Self::Account)];
+    const NAMES: &'static [(&'static str, Self)] = &[("prefix", Self::Prefix), ("account", Self::Account)];
 
     /// Returns the name in price books.
     #[must_use]
@@ -217,11 +221,11 @@ pub struct PriceBookEntry {
     pub managed_service: Option<String>,
     /// The limits on requests per second.
     pub limits: Vec<ProviderRateLimit>,
-    pub(super) regions: Vec<GlobMatcher>,
-    pub(super) except: Vec<GlobMatcher>,
-    pub(super) prices: Vec<UnitPrice>,
+    regions: Vec<GlobMatcher>,
+    except: Vec<GlobMatcher>,
+    prices: Vec<UnitPrice>,
     /// The index into `prices` for each key.
-    pub(super) index: BTreeMap<PriceKey, usize>,
+    index: BTreeMap<PriceKey, usize>,
 }
 
 /// The result of looking up a price.
@@ -295,7 +299,7 @@ impl UnitPrice {
 /// A price book: entries by name.
 #[derive(Clone, Debug, Default)]
 pub struct PriceBook {
-    pub(super) entries: BTreeMap<String, PriceBookEntry>,
+    entries: BTreeMap<String, PriceBookEntry>,
 }
 
 impl PriceBook {
@@ -319,3 +323,6 @@ impl PriceBook {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
-//! Figures from the services' own pages, sums that must be exact, and untrusted price books.
+//! Figures from the services' own pages and sums that must be exact.
 
-mod books;
 mod choices;
 mod exact;
 mod figures;
@@ -18,7 +17,7 @@ use crate::plan::Plan;
 const MILLION: u64 = 1_000_000;
 const GIGABYTE: u64 = 1 << 30;
 
-fn money(text: &str) -> Money {
+pub(super) fn money(text: &str) -> Money {
     Money::parse(text).unwrap_or_else(|| panic!("{text}"))
 }
 
@@ -35,7 +34,11 @@ fn rates(name: &str) -> StorePrices {
 const NO_REQUESTS: &[RequestKind] = &[];
 
 /// A workload of this number of objects, with one request of each kind for every object.
-fn asking<K: Copy + Into<BillableRequest>>(objects: u64, of_class: Option<&str>, kinds: &[K]) -> JobWorkload {
+pub(super) fn asking<K: Copy + Into<BillableRequest>>(
+    objects: u64,
+    of_class: Option<&str>,
+    kinds: &[K],
+) -> JobWorkload {
     let mut work = JobWorkload { objects, operations: 1, ..JobWorkload::default() };
     for kind in kinds {
         work.add_requests(*kind, of_class.map(class).as_ref(), objects);

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::super::price_book_file;
 use super::*;
 use crate::diagnostics::FileProblems;
+use crate::estimate::tests::{asking, money};
+use crate::estimate::{BillableRequest, StorePrices, estimate};
 
 /// A valid book, for tests to break.
 const RIGHT: &str = r#"dated = 2026-01-31
@@ -48,7 +49,7 @@ fn spoiled(old: &str, new: &str) -> String {
 
 #[test]
 fn built_in_book_is_complete_and_has_sources() {
-    let (book, problems) = price_book_file::parse_price_book(include_str!("../prices.toml"), &PriceBookOrigin::BuiltIn);
+    let (book, problems) = file::parse_price_book(include_str!("../prices.toml"), &PriceBookOrigin::BuiltIn);
     let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
     assert_eq!(titles, Vec::<String>::new());
     let names: Vec<_> = book.entries().map(|entry| entry.name.as_str()).collect();
