@@ -1,17 +1,30 @@
-//! Exports a plan as requests: what both services have in common, what requests cannot express, and what they require.
+//! Exports a plan as requests: what a service requires, what it cannot express, and the documents themselves.
+
+use std::io;
 
 use batchplan_store::StoreProvider;
 use batchplan_store::hex::hex;
+use batchplan_store::object::{ObjectKey, TagSet};
+use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{export_aws, export_oss};
-use crate::completion::ReportFormat;
+use crate::completion::{ReportFormat, ReportSpec};
 use crate::diagnostics::FileProblem;
-use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource};
-use crate::operation::{Operation, ServiceGap};
+use crate::manifest::{CsvField, FileLocation, InventorySelector, ListedVersions, ManifestSource};
+use crate::operation::{FieldKind, FieldValue, Operation, ServiceGap};
 use crate::plan::safe_text::quote_for_message;
+use crate::plan::value_types::name_of;
+use crate::plan::xml::{
+    AWS_INVENTORY, is_xml_char, scope_name, write_document, write_manifest, write_operation, write_report, write_text,
+};
 use crate::plan::{JobLimits, Plan};
 use crate::provider::{BatchService, ProviderRules};
+
+/// The format of an AWS CSV manifest.
+pub(super) const AWS_CSV: &str = "S3BatchOperations_CSV_20180820";
+
+/// The format of an AWS completion report.
+pub(super) const AWS_REPORT: &str = "Report_CSV_20180820";
 
 /// The maximum length of a client request token at both services, in characters.
 const MAX_TOKEN_CHARS: usize = 64;
@@ -26,7 +39,7 @@ impl BatchService {
         }
     }
 
-    pub(super) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Self::Oss => "OSS Batch Operations",
             Self::Aws => "S3 Batch Operations",
@@ -34,7 +47,7 @@ impl BatchService {
     }
 
     /// Returns the provider whose objects it works on.
-    pub(super) fn provider(self) -> StoreProvider {
+    fn provider(self) -> StoreProvider {
         match self {
             Self::Oss => StoreProvider::Oss,
             Self::Aws => StoreProvider::Aws,
@@ -65,14 +78,14 @@ pub struct ExportedRequests {
 }
 
 /// The parts of one request.
-pub(super) struct JobRequestParts<'a> {
-    pub(super) plan: &'a Plan,
+struct JobRequestParts<'a> {
+    plan: &'a Plan,
     /// The plan's source, with the manifest's `ETag`.
-    pub(super) source: &'a ManifestSource,
-    pub(super) role_arn: &'a str,
-    pub(super) account_id: &'a str,
-    pub(super) token: &'a str,
-    pub(super) operation: &'a Operation,
+    source: &'a ManifestSource,
+    role_arn: &'a str,
+    account_id: &'a str,
+    token: &'a str,
+    operation: &'a Operation,
 }
 
 /// Exports a plan as requests, one for each operation.
@@ -108,8 +121,8 @@ pub fn export(
         let order =
             JobRequestParts { plan, source: &source, role_arn: &role_arn, account_id: &account_id, token, operation };
         match service {
-            BatchService::Oss => export_oss::request(&order),
-            BatchService::Aws => Ok(export_aws::request(&order)),
+            BatchService::Oss => oss_request(&order),
+            BatchService::Aws => Ok(aws_request(&order)),
         }
     });
     let documents: Result<Vec<_>, _> = documents.collect();
@@ -119,7 +132,7 @@ pub fn export(
 }
 
 /// Returns a token for each operation. Tokens make job creation idempotent, so two requests must not share one.
-pub(super) fn client_request_tokens(plan: &Plan, fresh: &str) -> Vec<String> {
+fn client_request_tokens(plan: &Plan, fresh: &str) -> Vec<String> {
     let base = plan.job.client_request_token.as_deref().unwrap_or(fresh);
     if plan.operations.len() == 1 {
         return vec![base.to_owned()];
@@ -215,7 +228,7 @@ impl ExportCheck {
             ManifestSource::Prefix { .. } | ManifestSource::Csv { .. } | ManifestSource::Inventory { .. } => {}
         }
         if self.service == BatchService::Oss
-            && let Some((part, help)) = export_oss::unsupported_columns(&plan.manifest.source)
+            && let Some((part, help)) = unsupported_oss_columns(&plan.manifest.source)
         {
             self.report_unsupported(part, help);
         }
@@ -348,10 +361,218 @@ impl ExportCheck {
         let free = [("description", &plan.description), ("client_request_token", &plan.job.client_request_token)];
         let free = free.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
         for (name, value) in plan.canonical().iter().chain(free) {
-            if let Some(odd) = value.chars().find(|c| !crate::plan::xml::is_xml_char(*c)) {
+            if let Some(odd) = value.chars().find(|c| !is_xml_char(*c)) {
                 let part = format!("U+{:04X} in `{}`", u32::from(odd), quote_for_message(name));
                 self.report_unsupported(&part, "XML cannot represent this character");
             }
         }
+    }
+}
+
+/// Writes a `CreateJobRequest` of OSS Batch Operations. The elements are in the order of the service's own samples.
+fn oss_request(order: &JobRequestParts<'_>) -> io::Result<String> {
+    let JobRequestParts { plan, source, role_arn, token, operation, .. } = order;
+    write_document("CreateJobRequest", |to| {
+        write_text("ConfirmationRequired", &plan.job.confirmation_required.to_string(), to)?;
+        write_operation(std::slice::from_ref(*operation), to)?;
+        write_report(&plan.report, to)?;
+        write_text("ClientRequestToken", token, to)?;
+        write_manifest(source, None, to)?;
+        if let Some(text) = &plan.description {
+            write_text("Description", text, to)?;
+        }
+        write_text("Priority", &plan.job.priority.to_string(), to)?;
+        write_text("RoleArn", role_arn, to)
+    })
+}
+
+/// Returns the columns of a CSV manifest, by name, if OSS does not support them, and what to do.
+fn unsupported_oss_columns(source: &ManifestSource) -> Option<(&'static str, &'static str)> {
+    let ManifestSource::Csv { fields, .. } = source else { return None };
+    let known = fields[..] == [CsvField::Bucket, CsvField::Key]
+        || fields[..] == [CsvField::Bucket, CsvField::Key, CsvField::VersionId];
+    let help = "use the columns Bucket,Key or Bucket,Key,VersionId";
+    (!known).then_some(("these `fields` in [manifest.csv]", help))
+}
+
+/// Writes the input of `aws s3control create-job`.
+///
+/// Shapes and limits are those of the service's own model, `CreateJobRequest` of s3control 2018-08-20:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html>
+fn aws_request(order: &JobRequestParts<'_>) -> String {
+    let JobRequestParts { plan, source, role_arn, account_id, token, operation } = order;
+    // Buckets are in the same partition as the role.
+    let names = ArnFormatter { partition: role_arn.split(':').nth(1).unwrap_or("aws") };
+    let mut request = json!({
+        "AccountId": account_id,
+        "ConfirmationRequired": plan.job.confirmation_required,
+        "Operation": operation_json(operation),
+        "Report": report_json(&plan.report, &names),
+        "ClientRequestToken": token,
+        "Priority": plan.job.priority,
+        "RoleArn": role_arn,
+    });
+    let (name, manifest) = manifest_json(source, &names);
+    request[name] = manifest;
+    // The service accepts no empty texts.
+    if let Some(text) = plan.description.as_deref().filter(|text| !text.is_empty()) {
+        request["Description"] = json!(text);
+    }
+    format!("{request:#}")
+}
+
+fn operation_json(operation: &Operation) -> Json {
+    let (descriptor, details) = (operation.descriptor(), operation.details());
+    // Rejected earlier. No operation is better than one that does more than the plan says.
+    let (Some(name), None) = (descriptor.aws_member, details.aws_gap) else { return Json::Null };
+    let mut settings = json!({});
+    for (field, value) in details.settings {
+        let value = match value {
+            FieldValue::Tags(tags) => tag_set_json(&tags),
+            FieldValue::TagKeys(_) => continue,
+            FieldValue::Text(text) if matches!(field.kind, FieldKind::Choice(_)) => json!(text.to_ascii_uppercase()),
+            FieldValue::Text(text) => json!(text),
+            FieldValue::Number(number) => json!(number),
+        };
+        let member = field.aws_path.iter().fold(&mut settings, |outer, name| &mut outer[*name]);
+        *member = value;
+    }
+    json!({ name: settings })
+}
+
+fn tag_set_json(tags: &TagSet) -> Json {
+    tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect()
+}
+
+fn report_json(report: &ReportSpec, names: &ArnFormatter<'_>) -> Json {
+    let Some(place) = &report.location else { return json!({ "Enabled": false }) };
+    let mut report = json!({
+        "Bucket": names.bucket(place.bucket.as_str()),
+        "Enabled": true,
+        "Format": AWS_REPORT,
+        "ReportScope": scope_name(report.scope),
+    });
+    if !place.prefix.as_bytes().is_empty() {
+        report["Prefix"] = json!(key_text(&place.prefix));
+    }
+    report
+}
+
+/// Returns the manifest, preceded by the key that holds it.
+fn manifest_json(source: &ManifestSource, names: &ArnFormatter<'_>) -> (&'static str, Json) {
+    match source {
+        ManifestSource::Prefix { bucket, prefix, .. } => {
+            let mut generator = json!({ "SourceBucket": names.bucket(bucket.as_str()), "EnableManifestOutput": false });
+            if !prefix.as_bytes().is_empty() {
+                generator["Filter"] = json!({ "KeyNameConstraint": { "MatchAnyPrefix": [key_text(prefix)] } });
+            }
+            ("ManifestGenerator", json!({ "S3JobManifestGenerator": generator }))
+        }
+        ManifestSource::Csv { location: FileLocation::Object { bucket, key, etag }, fields, .. } => {
+            let fields: Vec<_> = fields.iter().map(|field| name_of(*field)).collect();
+            let spec = json!({ "Format": AWS_CSV, "Fields": fields });
+            ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
+        }
+        ManifestSource::Inventory { bucket, selector: InventorySelector::Exact { key, etag }, .. } => {
+            let spec = json!({ "Format": AWS_INVENTORY });
+            ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
+        }
+        // Rejected earlier.
+        ManifestSource::Csv { .. }
+        | ManifestSource::Inventory { .. }
+        | ManifestSource::Report { .. }
+        | ManifestSource::Retry { .. } => ("Manifest", Json::Null),
+    }
+}
+
+/// Formats the names of resources in one partition.
+struct ArnFormatter<'a> {
+    partition: &'a str,
+}
+
+impl ArnFormatter<'_> {
+    fn bucket(&self, name: &str) -> String {
+        format!("arn:{}:s3:::{name}", self.partition)
+    }
+
+    fn location(&self, bucket: &str, key: &ObjectKey, etag: Option<&str>) -> Json {
+        json!({ "ObjectArn": format!("{}/{}", self.bucket(bucket), key_text(key)), "ETag": etag })
+    }
+}
+
+/// Returns a key as text. Keys in plans are UTF-8.
+fn key_text(key: &ObjectKey) -> String {
+    String::from_utf8_lossy(key.as_bytes()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::plan::interchange::tests::read;
+
+    #[test]
+    fn tokens_are_distinct_and_short_enough() {
+        let operations = "[operation.put_object_acl]\nacl = \"private\"\n[operation.restore_object]\ndays = 1\n\
+                          [operation.delete_object_tagging]\n";
+        let plan = |token: &str| {
+            read(&format!(
+                "name = \"n\"\n[store]\nprovider = \"aws\"\n[manifest.prefix]\nbucket = \"abc\"\n{operations}[job]\n\
+                 client_request_token = \"{token}\"\n"
+            ))
+        };
+        assert_eq!(client_request_tokens(&plan("mine"), "fresh"), ["mine-1", "mine-2", "mine-3"]);
+        let long = ["x".repeat(64), format!("{}y", "x".repeat(63)), "é".repeat(64)];
+        let all: Vec<_> = long.iter().flat_map(|token| client_request_tokens(&plan(token), "fresh")).collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 9);
+        assert!(all.iter().all(|token| token.chars().count() == 64), "{all:?}");
+    }
+
+    #[test]
+    fn options_must_match_the_plan() {
+        let text = "name = \"n\"\n[store]\nprovider = \"aws\"\n[manifest.csv]\nbucket = \"abc\"\nobject = \"list\"\n\
+                    etag = \"aa\"\n[operation.delete_object_tagging]\n";
+        let arn = "arn:aws:iam::123456789012:role/Batch".to_owned();
+        let fits = ExportOptions { role_arn: Some(arn), fresh_token: "fresh".to_owned(), ..ExportOptions::default() };
+        let refusals = |text: &str, beside: &ExportOptions| {
+            let found = export(&read(text), BatchService::Aws, beside).err().unwrap_or_default();
+            found.iter().map(|problem| problem.title().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(refusals(text, &fits), [""; 0]);
+        assert_eq!(refusals(text, &ExportOptions { etag: Some("\"AA\"".into()), ..fits.clone() }), [""; 0]);
+        assert_eq!(
+            refusals(text, &ExportOptions { etag: Some("bb".into()), ..fits.clone() }),
+            ["`--etag` differs from `etag` in [manifest.csv]"]
+        );
+        let unpinned = text.replace("etag = \"aa\"\n", "");
+        assert_eq!(refusals(&unpinned, &ExportOptions { etag: Some("bb".into()), ..fits.clone() }), [""; 0]);
+        assert_eq!(
+            refusals(&unpinned, &ExportOptions { etag: Some("\"\"".into()), ..fits.clone() }),
+            ["S3 Batch Operations requires an ETag of 1 to 1024 characters"]
+        );
+        assert_eq!(
+            refusals(text, &ExportOptions { account_id: Some("210987654321".into()), ..fits.clone() }),
+            ["`--account-id 210987654321` differs from the role's account, 123456789012"]
+        );
+        assert_eq!(refusals(text, &ExportOptions { account_id: Some("123456789012".into()), ..fits.clone() }), [""; 0]);
+        assert_eq!(
+            refusals(text, &ExportOptions { role_arn: Some("role/Batch".into()), ..fits.clone() }),
+            ["invalid `--role-arn` for aws: not a role ARN"]
+        );
+        let named = text.replace("[manifest", "role_arn = \"arn:aws:iam::123456789012:role/Own\"\n[manifest");
+        assert_eq!(refusals(&named, &fits), ["`--role-arn` differs from `role_arn` in [store]"]);
+    }
+
+    #[test]
+    fn reports_omitted_settings() {
+        let text = "name = \"n\"\n[store]\nprovider = \"aws\"\nrole_arn = \"arn:aws:iam::123456789012:role/Own\"\n\
+                    [manifest.prefix]\nbucket = \"abc\"\n[operation.delete_object_tagging]\n[job]\nskip_unchanged = true\n\
+                    [report]\nenabled = false\nscope = \"all-tasks\"\n[limits]\nconcurrency = 8\nrequests_per_second = 10\n\
+                    max_disk = \"1 GiB\"\n[[notify]]\nurl_env = \"HOOK\"\n";
+        let exported = export(&read(text), BatchService::Aws, &ExportOptions::default()).expect("a request");
+        let limits = ["limits.concurrency", "limits.requests_per_second", "limits.max_disk"];
+        let expected = [&limits[..], &["job.skip_unchanged", "notify", "report.scope"]].concat();
+        assert_eq!(exported.omitted, expected);
     }
 }

@@ -8,30 +8,18 @@
 //! are rejected by name. Settings that only concern this program, such as the concurrency, are left out of a request
 //! and reported.
 //!
-//! An import has three passes. `tree` holds a document with its spans, read by `xml_tree` or `json_tree` under
-//! hard limits. `import_oss` and `import_aws` write its contents into a `toml_writer`, a plan file that records
-//! where each of its values came from. Then the plan file is read like any other, so that the rules of every plan
-//! apply to it, while its problems point into the document.
+//! `export` writes requests. An import has three passes. `document` parses a request into a tree with spans, under hard
+//! limits. `import` writes its contents into a `toml_writer`, a plan file that records where each of its values came
+//! from. Then the plan file is read like any other, so that the rules of every plan apply to it, while its problems
+//! point into the document.
 
+mod document;
 mod export;
-mod export_aws;
-mod export_oss;
 mod import;
-mod import_aws;
-mod import_oss;
-mod json_tree;
 mod toml_writer;
-mod tree;
-mod xml_tree;
 
 pub use export::{ExportOptions, ExportedRequests, export};
 pub use import::{ImportOptions, MAX_REQUEST_BYTES, import};
-
-/// The format of an AWS CSV manifest.
-const AWS_CSV: &str = "S3BatchOperations_CSV_20180820";
-
-/// The format of an AWS completion report.
-const AWS_REPORT: &str = "Report_CSV_20180820";
 
 #[cfg(test)]
 mod tests;

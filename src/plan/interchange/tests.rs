@@ -1,11 +1,6 @@
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
-use serde_json::Value as Json;
 
-use super::export::client_request_tokens;
 use super::toml_writer::quoted;
-use super::tree::{DocumentNode, MAX_DEPTH, NodeContent};
 use super::*;
 use crate::plan::Plan;
 use crate::plan::xml::is_xml_char;
@@ -13,7 +8,7 @@ use crate::provider::BatchService;
 
 const NOW: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 
-fn read(text: &str) -> Plan {
+pub(super) fn read(text: &str) -> Plan {
     let (plan, problems) = crate::plan::read("plan", text, std::path::Path::new(""), NOW);
     let said: Vec<_> =
         problems.iter().map(|problem| (problem.title().to_owned(), problem.label_spans().to_vec())).collect();
@@ -124,36 +119,6 @@ fn plan(service: BatchService) -> impl Strategy<Value = String> {
     )
 }
 
-/// Converts a tree to the usual JSON type, which cannot hold repeated keys.
-fn as_json(content: &NodeContent) -> Json {
-    let pairs =
-        |members: &[DocumentNode]| members.iter().map(|node| (node.name.clone(), as_json(&node.content))).collect();
-    match content {
-        NodeContent::XmlText(text) | NodeContent::Text(text) => Json::from(text.as_str()),
-        NodeContent::Bool(value) => Json::from(*value),
-        NodeContent::Number(digits) => serde_json::from_str(digits).expect("a number"),
-        NodeContent::Null => Json::Null,
-        NodeContent::Members(members) => Json::Object(pairs(members)),
-        NodeContent::Items(items) => items.iter().map(|item| as_json(&item.content)).collect(),
-    }
-}
-
-fn json() -> impl Strategy<Value = Json> {
-    let leaf = prop_oneof![
-        Just(Json::Null),
-        any::<bool>().prop_map(Json::from),
-        any::<i64>().prop_map(Json::from),
-        (-1e9..1e9).prop_map(|number: f64| Json::from(number)),
-        any::<String>().prop_map(Json::from),
-    ];
-    leaf.prop_recursive(4, 32, 4, |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-            proptest::collection::btree_map(any::<String>(), inner, 0..4).prop_map(Json::from_iter),
-        ]
-    })
-}
-
 /// The number of ways in which [`changed`] changes a line.
 const CHANGES: usize = 12;
 
@@ -209,70 +174,6 @@ fn rejects_requests_that_cannot_be_exported_again() {
         let said = refused(&oss(fields, "d"));
         assert_eq!(said, ["OSS Batch Operations does not support these `fields` in [manifest.csv]"], "{fields}");
     }
-}
-
-#[test]
-fn tokens_are_distinct_and_short_enough() {
-    let operations = "[operation.put_object_acl]\nacl = \"private\"\n[operation.restore_object]\ndays = 1\n\
-                      [operation.delete_object_tagging]\n";
-    let plan = |token: &str| {
-        read(&format!(
-            "name = \"n\"\n[store]\nprovider = \"aws\"\n[manifest.prefix]\nbucket = \"abc\"\n{operations}[job]\n\
-             client_request_token = \"{token}\"\n"
-        ))
-    };
-    assert_eq!(client_request_tokens(&plan("mine"), "fresh"), ["mine-1", "mine-2", "mine-3"]);
-    let long = ["x".repeat(64), format!("{}y", "x".repeat(63)), "é".repeat(64)];
-    let all: Vec<_> = long.iter().flat_map(|token| client_request_tokens(&plan(token), "fresh")).collect();
-    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 9);
-    assert!(all.iter().all(|token| token.chars().count() == 64), "{all:?}");
-}
-
-#[test]
-fn options_must_match_the_plan() {
-    let text = "name = \"n\"\n[store]\nprovider = \"aws\"\n[manifest.csv]\nbucket = \"abc\"\nobject = \"list\"\n\
-                etag = \"aa\"\n[operation.delete_object_tagging]\n";
-    let arn = "arn:aws:iam::123456789012:role/Batch".to_owned();
-    let fits = ExportOptions { role_arn: Some(arn), fresh_token: "fresh".to_owned(), ..ExportOptions::default() };
-    let refusals = |text: &str, beside: &ExportOptions| {
-        let found = export(&read(text), BatchService::Aws, beside).err().unwrap_or_default();
-        found.iter().map(|problem| problem.title().to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(refusals(text, &fits), [""; 0]);
-    assert_eq!(refusals(text, &ExportOptions { etag: Some("\"AA\"".into()), ..fits.clone() }), [""; 0]);
-    assert_eq!(
-        refusals(text, &ExportOptions { etag: Some("bb".into()), ..fits.clone() }),
-        ["`--etag` differs from `etag` in [manifest.csv]"]
-    );
-    let unpinned = text.replace("etag = \"aa\"\n", "");
-    assert_eq!(refusals(&unpinned, &ExportOptions { etag: Some("bb".into()), ..fits.clone() }), [""; 0]);
-    assert_eq!(
-        refusals(&unpinned, &ExportOptions { etag: Some("\"\"".into()), ..fits.clone() }),
-        ["S3 Batch Operations requires an ETag of 1 to 1024 characters"]
-    );
-    assert_eq!(
-        refusals(text, &ExportOptions { account_id: Some("210987654321".into()), ..fits.clone() }),
-        ["`--account-id 210987654321` differs from the role's account, 123456789012"]
-    );
-    assert_eq!(refusals(text, &ExportOptions { account_id: Some("123456789012".into()), ..fits.clone() }), [""; 0]);
-    assert_eq!(
-        refusals(text, &ExportOptions { role_arn: Some("role/Batch".into()), ..fits.clone() }),
-        ["invalid `--role-arn` for aws: not a role ARN"]
-    );
-    let named = text.replace("[manifest", "role_arn = \"arn:aws:iam::123456789012:role/Own\"\n[manifest");
-    assert_eq!(refusals(&named, &fits), ["`--role-arn` differs from `role_arn` in [store]"]);
-}
-
-#[test]
-fn reports_omitted_settings() {
-    let text = "name = \"n\"\n[store]\nprovider = \"aws\"\nrole_arn = \"arn:aws:iam::123456789012:role/Own\"\n\
-                [manifest.prefix]\nbucket = \"abc\"\n[operation.delete_object_tagging]\n[job]\nskip_unchanged = true\n\
-                [report]\nenabled = false\nscope = \"all-tasks\"\n[limits]\nconcurrency = 8\nrequests_per_second = 10\n\
-                max_disk = \"1 GiB\"\n[[notify]]\nurl_env = \"HOOK\"\n";
-    let exported = export(&read(text), BatchService::Aws, &ExportOptions::default()).expect("a request");
-    let limits = ["limits.concurrency", "limits.requests_per_second", "limits.max_disk"];
-    let expected = [&limits[..], &["job.skip_unchanged", "notify", "report.scope"]].concat();
-    assert_eq!(exported.omitted, expected);
 }
 
 #[test]
@@ -355,24 +256,6 @@ proptest! {
         for (span, _) in problems.iter().flat_map(crate::diagnostics::FileProblem::label_spans) {
             let text = document.strip_prefix('\u{feff}').unwrap_or(&document);
             prop_assert!(text.get(span.clone()).is_some(), "{:?} of {:?}", span, text);
-        }
-    }
-
-    #[test]
-    fn parses_json_like_serde_json(value in json(), indented in any::<bool>()) {
-        let text = if indented { format!("{value:#}") } else { value.to_string() };
-        let node = json_tree::read(&text, "root").expect("JSON");
-        // Not the value itself: the usual parser rounds some numbers.
-        prop_assert_eq!(as_json(&node.content), serde_json::from_str::<Json>(&text).expect("JSON"));
-    }
-
-    #[test]
-    fn rejects_invalid_json(text in "[{}\\[\\]\",:\\\\tu0-9a-e.+ -]{0,20}") {
-        let usual = serde_json::from_str::<Json>(&text);
-        let deep = text.matches(['{', '[']).count() >= MAX_DEPTH;
-        match json_tree::read(&text, "root") {
-            Ok(_) => prop_assert!(usual.is_ok(), "{:?}", text),
-            Err(_) => prop_assert!(usual.is_err() || deep, "{:?}", text),
         }
     }
 }
