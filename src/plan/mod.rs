@@ -14,6 +14,7 @@ mod canonical;
 mod change;
 mod check;
 mod defaults;
+mod endpoint;
 pub mod interchange;
 mod limits;
 mod money_value;

@@ -6,7 +6,7 @@ use std::fmt;
 use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectKey};
 use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 
-use super::check::{EndpointError, EndpointUrl};
+use super::endpoint::{EndpointError, EndpointUrl};
 use crate::provider::PolicyLanguage;
 
 /// The maximum length of the prefix, in bytes. It leaves 256 bytes for the names below it.
@@ -159,7 +159,7 @@ impl StateUrl {
                 "set credentials in the environment, and treat these as leaked",
             ),
             Err(EndpointError::Malformed { label, help }) => error(format!("its endpoint {label}"), help),
-            Ok(endpoint) if !endpoint.https && !endpoint.is_loopback() && !self.allow_http => error(
+            Ok(endpoint) if endpoint.is_exposed() && !self.allow_http => error(
                 "its endpoint is not encrypted",
                 "use https, or add &allow_http=true to send requests unencrypted",
             ),
@@ -213,7 +213,7 @@ impl StateUrl {
         let by_ip = endpoint
             .as_deref()
             .and_then(|endpoint| EndpointUrl::parse(endpoint).ok())
-            .is_some_and(|endpoint| endpoint.ip().is_some());
+            .is_some_and(|endpoint| endpoint.has_ip_address());
         let default = if by_ip { AddressingStyle::Path } else { provider.profile().addressing };
         Ok(StoreConfig {
             provider,

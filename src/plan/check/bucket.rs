@@ -2,7 +2,7 @@
 
 use batchplan_store::object::BucketName;
 
-use super::PlanCheckContext;
+use super::context::PlanCheckContext;
 use crate::diagnostics::FileProblem;
 use crate::plan::parser::{PlanParser, SpannedValue};
 use crate::plan::value_types::TextValue;

@@ -3,18 +3,18 @@
 use batchplan_store::object::{ObjectKey, StorageClass};
 use jiff::Timestamp;
 
-use super::file_location::{FileLocationKeys, etag};
-use super::{PlanCheckContext, bucket, key_span, report_conflict, report_not_allowed};
+use super::bucket;
+use super::context::{PlanCheckContext, key_span, report_conflict, report_not_allowed};
 use crate::diagnostics::FileProblem;
 use crate::manifest::{
-    CsvField, Filter, InventoryDialect, InventorySelector, KeyGlobs, ListedVersions, Manifest, ManifestSource,
-    ReportRowFilter,
+    CsvField, FileLocation, Filter, InventoryDialect, InventorySelector, KeyGlobs, ListedVersions, Manifest,
+    ManifestSource, ReportRowFilter,
 };
 use crate::plan::defaults;
 use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
 use crate::plan::safe_text::nearest;
 use crate::plan::tables::{CsvTable, EarlierReportTable, FilterTable, InventoryTable, ManifestTable, PrefixTable};
-use crate::plan::value_types::{AgeValue, EnumValue, KeyGlobValue, ListValue, TextValue};
+use crate::plan::value_types::{AgeValue, EnumValue, KeyGlobValue, ListValue, ObjectKeyText, TextValue};
 
 pub(super) fn check(
     at: &SpannedValue<ManifestTable>,
@@ -173,7 +173,7 @@ fn inventory_object(table: &InventoryTable, walk: &mut PlanParser) -> Option<Inv
                         .help("use the key of the manifest.json, or set `latest` to the prefix of the inventories"),
                 );
             }
-            Some(InventorySelector::Exact { key: ObjectKey::from(key), etag: etag(&table.etag) })
+            Some(InventorySelector::Exact { key: ObjectKey::from(key), etag: unquoted_etag(&table.etag) })
         }
         (None, Some(latest)) => {
             let help = "remove it: the newest manifest is not known yet";
@@ -325,4 +325,71 @@ fn storage_classes(
         );
     }
     Some(classes.iter().map(|class| StorageClass::new(&class.value.0)).collect())
+}
+
+/// The keys of a table that locate its file.
+struct FileLocationKeys<'a> {
+    /// The table as written, for messages.
+    table: &'static str,
+    /// What messages call the file.
+    noun: &'static str,
+    bucket: &'a ParsedField<TextValue<1, 255>>,
+    object: &'a ParsedField<ObjectKeyText<1>>,
+    etag: &'a ParsedField<TextValue<1, 1024>>,
+    path: &'a ParsedField<TextValue<1, 4096>>,
+}
+
+impl FileLocationKeys<'_> {
+    /// Checks that the keys name one file, in one way.
+    fn check(&self, header: &TextSpan, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<FileLocation> {
+        if self.path.is_absent() {
+            self.report_incomplete_object(header, walk);
+        }
+        let Some(path) = self.path.present() else {
+            let bucket = bucket::check(self.bucket.present()?, context, walk)?;
+            let key = ObjectKey::from(self.object.value()?.0.as_str());
+            return Some(FileLocation::Object { bucket, key, etag: unquoted_etag(self.etag) });
+        };
+        let title = format!("{} has two locations", self.noun);
+        if let Some(elsewhere) = self.bucket.present() {
+            report_conflict(path, elsewhere, &title, "keep either `path`, or `bucket` and `object`", walk);
+        } else if let Some(elsewhere) = self.object.present() {
+            report_conflict(path, elsewhere, &title, "keep either `path`, or `bucket` and `object`", walk);
+        }
+        report_not_allowed(
+            self.etag,
+            "a local file has no ETag",
+            "remove it: local files are pinned by their content",
+            walk,
+        );
+        Some(FileLocation::Local(context.resolve_file(path, walk)))
+    }
+
+    fn report_incomplete_object(&self, header: &TextSpan, walk: &mut PlanParser) {
+        match (self.bucket.is_absent(), self.object.is_absent()) {
+            (true, true) => walk.push(
+                FileProblem::new(format!("the location of {} is missing in {}", self.noun, self.table))
+                    .label(header.clone(), "which file?")
+                    .help("add `bucket` and `object`, or `path` for a file on this machine"),
+            ),
+            (true, false) => self.report_missing("bucket", self.object.present(), walk),
+            (false, true) => self.report_missing("object", self.bucket.present(), walk),
+            (false, false) => {}
+        }
+    }
+
+    /// Reports that one of `bucket` and `object` is missing beside the other.
+    fn report_missing<T>(&self, name: &str, other: Option<&SpannedValue<T>>, walk: &mut PlanParser) {
+        let problem =
+            FileProblem::new(format!("`{name}` is missing in {}", self.table)).help(format!("add `{name} = \"...\"`"));
+        walk.push(match other {
+            Some(other) => problem.label(other.key.clone(), format!("requires `{name}`")),
+            None => problem,
+        });
+    }
+}
+
+/// Returns an `ETag` without the quotes that are often copied with it.
+fn unquoted_etag(field: &ParsedField<TextValue<1, 1024>>) -> Option<String> {
+    field.value().map(|etag| etag.0.trim_matches('"').to_owned())
 }

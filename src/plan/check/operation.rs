@@ -1,16 +1,24 @@
-//! `[operation]`: the rules of each operation, and operations that contradict each other.
+//! `[operation]`: the rules of each operation, with those for tags, and operations that contradict each other.
 
 use std::collections::BTreeMap;
 
-use batchplan_store::object::{ObjectAcl, RestoreRequest, TagSet};
+use batchplan_store::object::{MAX_TAGS, ObjectAcl, RestoreRequest, TagSet};
 
-use super::{PlanCheckContext, key_span, report_conflict, tags};
+use super::context::{PlanCheckContext, key_span, report_conflict};
 use crate::diagnostics::FileProblem;
 use crate::operation::Operation;
 use crate::plan::parser::{PlanParser, SpannedValue, TextSpan};
+use crate::plan::safe_text::quote_for_message;
 use crate::plan::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
-use crate::plan::value_types::{ListValue, TextValue};
+use crate::plan::value_types::{ListValue, TagsValue, TextValue};
 use crate::provider::{AspectSupport, ProviderRules};
+
+/// The maximum length of a tag key, in characters, on AWS and on OSS. Sources of all limits on tags: the tables in the
+/// tagging pages of both.
+const MAX_KEY_CHARS: usize = 128;
+
+/// The maximum length of a tag value, in characters.
+const MAX_VALUE_CHARS: usize = 256;
 
 /// Checks the operations. They are returned in the order of the schema, so the order of tables in a plan means nothing.
 pub(super) fn check(
@@ -103,7 +111,7 @@ fn check_added_and_deleted(add: &TagsTable, delete: &DeleteTagsTable, walk: &mut
 }
 
 fn set_tags(table: &TagsTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<TagSet> {
-    table.tags.present().map(|at| tags::check(at, context, walk))
+    table.tags.present().map(|at| check_tags(at, context, walk))
 }
 
 fn delete_tags(table: &DeleteTagsTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<Vec<String>> {
@@ -119,7 +127,7 @@ fn delete_tags(table: &DeleteTagsTable, context: &PlanCheckContext<'_>, walk: &m
     let mut seen = BTreeMap::new();
     for key in keys {
         let TextValue(text) = &key.value;
-        tags::check_key(text, &key.span, context, walk);
+        check_tag_key(text, &key.span, context, walk);
         if let Some(first) = seen.insert(text.as_str(), key) {
             report_conflict(first, key, "duplicate tag key", "remove one of them", walk);
         }
@@ -163,6 +171,97 @@ fn restore(table: &RestoreTable, context: &PlanCheckContext<'_>, walk: &mut Plan
         );
     }
     Some(RestoreRequest { days: days.value.0, tier: table.tier.value().map(|tier| tier.0) })
+}
+
+/// Checks tags to set.
+fn check_tags(at: &SpannedValue<TagsValue>, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> TagSet {
+    let TagsValue(tags) = &at.value;
+    for (key, value) in tags {
+        check_tag_key(&key.value, &key.span, context, walk);
+        check_tag_value(value, context, walk);
+    }
+    if tags.is_empty() {
+        walk.push(
+            FileProblem::new("there are no tags to set")
+                .label(at.span.clone(), "empty")
+                .help("to remove all tags, use [operation.delete_object_tagging]"),
+        );
+    }
+    if let Some((eleventh, _)) = tags.get(MAX_TAGS) {
+        walk.push(
+            FileProblem::new(format!("too many tags: {}", tags.len()))
+                .label(eleventh.span.clone(), "the eleventh")
+                .help(format!("an object can have at most {MAX_TAGS} tags")),
+        );
+    }
+    let bytes: usize = tags.iter().map(|(key, value)| key.value.len() + value.value.len()).sum();
+    if let Some((rules, max)) = context.rules.and_then(|rules| Some((rules, rules.tags.max_bytes?)))
+        && bytes > max
+    {
+        walk.push(
+            FileProblem::new("the tags are too large in total")
+                .label(at.span.clone(), format!("{bytes} bytes of keys and values"))
+                .help(format!("{} allows at most {max} bytes", rules.service)),
+        );
+    }
+    tags.iter().map(|(key, value)| (key.value.as_str(), value.value.as_str())).collect()
+}
+
+/// Checks the key of a tag to set or remove.
+fn check_tag_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
+    let chars = key.chars().count();
+    if !(1..=MAX_KEY_CHARS).contains(&chars) {
+        walk.push(
+            FileProblem::new("a tag key is empty or too long")
+                .label(span.clone(), format!("{chars} characters"))
+                .help(format!("1 to {MAX_KEY_CHARS} characters")),
+        );
+    }
+    let reserved = key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
+    if reserved && context.rules.is_none_or(|rules| rules.tags.reserves_aws_keys) {
+        report_unless_lenient(
+            FileProblem::new("a tag key is reserved")
+                .label(span.clone(), "starts with `aws:`")
+                .help("only AWS can set and remove `aws:` tags"),
+            context,
+            walk,
+        );
+    }
+    check_tag_characters(key, span, context, walk);
+}
+
+fn check_tag_value(value: &SpannedValue<String>, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
+    let chars = value.value.chars().count();
+    if chars > MAX_VALUE_CHARS {
+        walk.push(
+            FileProblem::new("a tag value is too long")
+                .label(value.span.clone(), format!("{chars} characters"))
+                .help(format!("at most {MAX_VALUE_CHARS} characters")),
+        );
+    }
+    check_tag_characters(&value.value, &value.span, context, walk);
+}
+
+fn check_tag_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
+    let Some(rules) = context.rules else { return };
+    let allowed = rules.tags.symbols;
+    let Some(odd) = text.chars().find(|c| !(c.is_alphabetic() || c.is_numeric() || *c == ' ' || allowed.contains(*c)))
+    else {
+        return;
+    };
+    let spaced: Vec<_> = allowed.chars().map(String::from).collect();
+    report_unless_lenient(
+        FileProblem::new("a tag contains an invalid character")
+            .label(span.clone(), format!("`{}`", quote_for_message(&odd.to_string())))
+            .help(format!("allowed are letters, digits, spaces and {}", spaced.join(" "))),
+        context,
+        walk,
+    );
+}
+
+/// Reports a problem; only as a warning for S3-compatible servers, which may be less strict than S3.
+fn report_unless_lenient(problem: FileProblem, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
+    walk.push(if context.rules.is_some_and(|rules| rules.is_lenient) { problem.warning() } else { problem });
 }
 
 #[cfg(test)]

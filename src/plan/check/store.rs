@@ -2,10 +2,10 @@
 
 use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 
-use super::endpoint::{EndpointError, EndpointUrl};
-use super::{PlanCheckContext, report_not_allowed, role};
+use super::context::{PlanCheckContext, report_not_allowed};
 use crate::diagnostics::FileProblem;
-use crate::plan::parser::{PlanParser, SpannedValue};
+use crate::plan::endpoint::{EndpointError, EndpointUrl};
+use crate::plan::parser::{ParsedField, PlanParser, SpannedValue};
 use crate::plan::tables::StoreTable;
 use crate::plan::value_types::{EnumValue, TextValue};
 use crate::provider::{ProviderRules, StoreKey};
@@ -19,7 +19,7 @@ pub(super) fn check(table: &StoreTable, context: &PlanCheckContext<'_>, walk: &m
     check_sandbox_keys(table, provider.value.0, walk);
     let region = region(table, provider.value.0, walk);
     let addressing = addressing(table, provider.value.0, endpoint.as_ref(), walk);
-    let role_arn = role::check(&table.role_arn, provider.value.0, walk);
+    let role_arn = role_arn(&table.role_arn, provider.value.0, walk);
     let data = table.data.value().map(|path| context.folder.join(&path.0));
     let fill = table.fill.present().filter(|_| provider.value.0.is_built_in());
     let fill = fill.map(|at| context.resolve_file(at, walk));
@@ -116,7 +116,7 @@ fn endpoint(table: &StoreTable, walk: &mut PlanParser) -> Option<EndpointUrl> {
 
 fn check_encryption<T>(endpoint: &EndpointUrl, at: &SpannedValue<T>, table: &StoreTable, walk: &mut PlanParser) {
     let allowed = table.allow_http.value().copied().unwrap_or(false);
-    if !endpoint.https && !endpoint.is_loopback() && !allowed {
+    if endpoint.is_exposed() && !allowed {
         walk.push(
             FileProblem::new("the endpoint is not encrypted")
                 .label(at.span.clone(), "plain http to another machine")
@@ -131,7 +131,7 @@ fn addressing(
     endpoint: Option<&EndpointUrl>,
     walk: &mut PlanParser,
 ) -> AddressingStyle {
-    let by_ip = endpoint.is_some_and(|endpoint| endpoint.ip().is_some());
+    let by_ip = endpoint.is_some_and(EndpointUrl::has_ip_address);
     let rules = ProviderRules::of(provider);
     // A server that speaks OSS's API at an IP address is not a region of OSS. OSS's SDKs use path addressing there as
     // well.
@@ -156,4 +156,23 @@ fn addressing(
         walk.push(problem);
     }
     addressing
+}
+
+/// Checks `role_arn`. A role that is not valid for the provider is reported and left out.
+fn role_arn(field: &ParsedField<TextValue<1, 2048>>, provider: StoreProvider, walk: &mut PlanParser) -> Option<String> {
+    if provider.is_built_in() {
+        let help = "remove it: the sandbox's keys are public and have all permissions";
+        report_not_allowed(field, "the sandbox has no roles", help, walk);
+        return None;
+    }
+    let at = field.present()?;
+    let TextValue(arn) = &at.value;
+    let format = &ProviderRules::of(provider).role_arn;
+    let Some(label) = (format.problem)(arn) else { return Some(arn.clone()) };
+    walk.push(
+        FileProblem::new(format!("invalid role ARN for {}", provider.as_str()))
+            .label(at.span.clone(), label)
+            .help(format!("for example: `role_arn = \"{}\"`", format.example)),
+    );
+    None
 }

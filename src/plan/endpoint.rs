@@ -4,21 +4,21 @@ use std::net::IpAddr;
 
 use batchplan_store::web::{self, host_of};
 
-use super::super::safe_text::quote_for_message;
+use super::safe_text::quote_for_message;
 
 /// A parsed endpoint.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::plan) struct EndpointUrl {
+pub(super) struct EndpointUrl {
     /// The URL without a trailing slash.
-    pub(in crate::plan) url: String,
-    pub(in crate::plan) https: bool,
+    pub(super) url: String,
+    https: bool,
     /// The host, without brackets.
     host: String,
 }
 
 /// Why a text is not a valid endpoint.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::plan) enum EndpointError {
+pub(super) enum EndpointError {
     /// The text holds a user name or a password, and must not be echoed.
     Credentials,
     /// Any other mistake.
@@ -30,7 +30,7 @@ pub(in crate::plan) enum EndpointError {
 }
 
 impl EndpointUrl {
-    pub(in crate::plan) fn parse(text: &str) -> Result<Self, EndpointError> {
+    pub(super) fn parse(text: &str) -> Result<Self, EndpointError> {
         let malformed = |label, help: &str| EndpointError::Malformed { label, help: help.to_owned() };
         // A valid endpoint never has an @, so one always means credentials, however malformed the rest is.
         if text.contains('@') {
@@ -57,13 +57,17 @@ impl EndpointUrl {
         Ok(Self { url, https, host: host.to_owned() })
     }
 
-    /// Returns the host as an IP address, if it is one.
-    pub(in crate::plan) fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
+    /// Returns whether the host is an IP address.
+    pub(super) fn has_ip_address(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
     }
 
-    /// Returns whether requests stay on this machine.
-    pub(in crate::plan) fn is_loopback(&self) -> bool {
+    /// Returns whether requests leave this machine unencrypted.
+    pub(super) fn is_exposed(&self) -> bool {
+        !self.https && !self.is_loopback()
+    }
+
+    fn is_loopback(&self) -> bool {
         web::is_loopback(&self.host)
     }
 }

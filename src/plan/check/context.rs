@@ -1,0 +1,60 @@
+//! What the checks of all tables share: the inputs of the rules, and problems with two keys of a table.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::diagnostics::FileProblem;
+use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
+use crate::plan::value_types::TextValue;
+use crate::provider::ProviderRules;
+
+/// The inputs that the rules depend on.
+pub(super) struct PlanCheckContext<'a> {
+    /// The rules of the plan's provider. `None` if it does not name a valid one; these rules are then skipped.
+    pub(super) rules: Option<&'static ProviderRules>,
+    /// The folder that relative paths are resolved against.
+    pub(super) folder: &'a Path,
+    /// The time that ages are counted back from.
+    pub(super) now: Timestamp,
+}
+
+impl PlanCheckContext<'_> {
+    /// Resolves a path of the plan against its folder. Warns if there is no such file.
+    pub(super) fn resolve_file(&self, at: &SpannedValue<TextValue<1, 4096>>, walk: &mut PlanParser) -> PathBuf {
+        let path = self.folder.join(&at.value.0);
+        if !path.is_file() {
+            walk.push(
+                FileProblem::new("the file does not exist yet")
+                    .label(at.span.clone(), "not found, relative to the plan's folder")
+                    .help("it must exist when you apply the plan")
+                    .warning(),
+            );
+        }
+        path
+    }
+}
+
+/// Reports two keys that exclude each other.
+pub(super) fn report_conflict<A, B>(
+    first: &SpannedValue<A>,
+    second: &SpannedValue<B>,
+    title: &str,
+    help: &str,
+    walk: &mut PlanParser,
+) {
+    let (upper, lower) =
+        if first.key.start <= second.key.start { (&first.key, &second.key) } else { (&second.key, &first.key) };
+    walk.push(FileProblem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
+}
+
+pub(super) fn key_span<T>(field: &ParsedField<T>) -> Option<TextSpan> {
+    field.present().map(|at| at.key.clone())
+}
+
+/// Reports a key that is not allowed beside another.
+pub(super) fn report_not_allowed<A>(field: &ParsedField<A>, title: &str, help: &str, walk: &mut PlanParser) {
+    if let Some(at) = field.present() {
+        walk.push(FileProblem::new(title).label(at.key.clone(), "not allowed here").help(help));
+    }
+}

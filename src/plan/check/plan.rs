@@ -1,0 +1,308 @@
+//! A whole plan: every table in turn. The tables of settings, such as `[limits]`, `[report]` and `[[notify]]`, are
+//! checked here.
+
+use std::path::Path;
+
+use batchplan_store::object::ObjectKey;
+use batchplan_store::web::{HttpUrl, HttpUrlError};
+use jiff::Timestamp;
+
+use super::context::{PlanCheckContext, report_conflict};
+use super::{bucket, manifest, operation, store};
+use crate::completion::{ReportLocation, ReportSpec};
+use crate::diagnostics::FileProblem;
+use crate::plan::notify::TableArray;
+use crate::plan::parser::{ParsedField, PlanParser, SpannedValue};
+use crate::plan::tables::{PlanTable, ReportTable, WebhookTable};
+use crate::plan::value_types::TextValue;
+use crate::plan::{
+    CanonicalForm, JobLimits, JobSettings, MAX_WEBHOOKS, Plan, PriceSettings, RecurringSettings, StateUrl,
+    WebhookConfig, WebhookEvent, WebhookTarget, defaults,
+};
+use crate::provider::ProviderRules;
+
+/// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
+pub(in crate::plan) fn check(file: &PlanTable, folder: &Path, now: Timestamp, walk: &mut PlanParser) -> Option<Plan> {
+    let provider = file.store.value().and_then(|store| store.provider.value()).map(|name| name.0);
+    let context = PlanCheckContext { rules: provider.map(ProviderRules::of), folder, now };
+    let store = file.store.value().map(|table| store::check(table, &context, walk));
+    let manifest = file.manifest.present().map(|table| manifest::check(table, &context, walk));
+    let operations = file.operation.present().map(|table| operation::check(table, &context, walk));
+    let report = report(&file.report, &context, walk);
+    let limits = limits(file, walk);
+    let prices = prices(file, &context, walk);
+    let state = state(file, walk);
+    let notify = webhooks(&file.notify, walk);
+    let recurring = recurring(file, walk);
+    let (store, manifest, operations) = (store??, manifest??, operations?);
+    let canonical = CanonicalForm::new(file, &store, &manifest.source, &operations, &report);
+    Some(Plan {
+        name: file.name.value()?.0.clone(),
+        description: file.description.value().map(|text| text.0.clone()),
+        store,
+        skip_server_check: skip_server_check(file),
+        manifest,
+        operations,
+        report,
+        job: job(file),
+        limits,
+        prices,
+        state,
+        notify,
+        recurring,
+        canonical,
+    })
+}
+
+fn skip_server_check(file: &PlanTable) -> bool {
+    let store = file.store.value();
+    store.and_then(|store| store.skip_server_check.value()).copied().unwrap_or_default()
+}
+
+fn job(file: &PlanTable) -> JobSettings {
+    let default = JobSettings::default();
+    let Some(job) = file.job.value() else { return default };
+    JobSettings {
+        priority: job.priority.value().map_or(default.priority, |number| number.0),
+        confirmation_required: job.confirmation_required.value().copied().unwrap_or(default.confirmation_required),
+        client_request_token: job.client_request_token.value().map(|token| token.0.clone()),
+        skip_unchanged: job.skip_unchanged.value().copied().unwrap_or(default.skip_unchanged),
+    }
+}
+
+fn limits(file: &PlanTable, walk: &mut PlanParser) -> JobLimits {
+    let default = JobLimits::default();
+    let Some(limits) = file.limits.value() else { return default };
+    if let Some(none) = limits.max_disk.present().filter(|at| at.value.0 == 0) {
+        walk.push(
+            FileProblem::new("`max_disk` must be greater than 0")
+                .label(none.span.clone(), "too small for any manifest")
+                .help("set a size such as \"20 GiB\", or remove it for no limit"),
+        );
+    }
+    JobLimits {
+        concurrency: limits.concurrency.value().map_or(default.concurrency, |number| number.0),
+        requests_per_second: limits.requests_per_second.value().map(|number| number.0),
+        failure_threshold: limits.failure_threshold.value().copied().unwrap_or(default.failure_threshold),
+        max_disk: limits.max_disk.value().map(|size| size.0),
+        max_objects: limits.max_objects.value().map(|number| number.0),
+        max_cost: limits.max_cost.value().copied(),
+    }
+}
+
+fn prices(file: &PlanTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> PriceSettings {
+    let Some(prices) = file.prices.value() else { return PriceSettings::default() };
+    PriceSettings {
+        book: prices.book.value().map(|name| name.0.clone()),
+        file: prices.file.present().map(|at| context.resolve_file(at, walk)),
+    }
+}
+
+fn state(file: &PlanTable, walk: &mut PlanParser) -> Option<StateUrl> {
+    let url = file.state.value()?.url.present()?;
+    match StateUrl::parse(&url.value.0) {
+        Ok(state) => Some(state),
+        Err(refused) => {
+            if url.value.0.contains('@') {
+                walk.hide(url.span.clone());
+            }
+            walk.push(
+                FileProblem::new("invalid state URL").label(url.span.clone(), refused.message).help(refused.help),
+            );
+            None
+        }
+    }
+}
+
+/// Checks the report. Without a `[report]` table nothing is published, and the job's own copy lists the failures.
+fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> ReportSpec {
+    let Some(at) = field.present() else {
+        return ReportSpec {
+            location: None,
+            scope: defaults::scope(false),
+            format: defaults::format(context.rules),
+            keep_local: true,
+        };
+    };
+    let table = &at.value;
+    let enabled = table.enabled.value().copied().unwrap_or(true);
+    if enabled && table.bucket.is_absent() {
+        walk.push(
+            FileProblem::new("`bucket` is missing in [report]")
+                .label(at.span.clone(), "needed to publish a report")
+                .help("add `bucket = \"...\"`, or `enabled = false`"),
+        );
+    }
+    check_report_is_saved(table, enabled, walk);
+    let bucket = table.bucket.present().and_then(|at| bucket::check(at, context, walk));
+    let prefix = ObjectKey::from(table.prefix.value().map_or("", |prefix| prefix.0.as_str()));
+    ReportSpec {
+        location: bucket.filter(|_| enabled).map(|bucket| ReportLocation { bucket, prefix }),
+        scope: table.scope.value().map_or(defaults::scope(enabled), |scope| scope.0),
+        format: table.format.value().map_or(defaults::format(context.rules), |format| format.0),
+        keep_local: table.keep_local.value().copied().unwrap_or(true),
+    }
+}
+
+/// Reports a report that is neither published nor kept with the job. A missing bucket is already reported.
+fn check_report_is_saved(table: &ReportTable, enabled: bool, walk: &mut PlanParser) {
+    let Some(kept) = table.keep_local.present().filter(|at| !at.value) else { return };
+    if let (false, Some(switch)) = (enabled, table.enabled.present()) {
+        walk.push(
+            FileProblem::new("the report would not be saved anywhere")
+                .label(kept.key.clone(), "not kept")
+                .label(switch.key.clone(), "not published")
+                .help("remove `keep_local`, or publish the report with `enabled = true` and a `bucket`"),
+        );
+    }
+}
+
+/// Checks `[recurring]`. Returns `None` if the plan does not recur.
+fn recurring(file: &PlanTable, walk: &mut PlanParser) -> Option<RecurringSettings> {
+    let at = file.recurring.present()?;
+    let manifest = file.manifest.value();
+    let inventory = manifest.and_then(|manifest| manifest.inventory.value());
+    if manifest.is_some() && inventory.is_none_or(|inventory| inventory.latest.is_absent()) {
+        let mut problem = FileProblem::new("[recurring] requires the newest inventory as its manifest")
+            .label(at.key.clone(), "requires `latest`")
+            .help("use [manifest.inventory] with `latest = \"prefix/\"`, or remove [recurring]");
+        if let Some(object) = inventory.and_then(|inventory| inventory.object.present()) {
+            problem = problem.label(object.key.clone(), "always the same inventory");
+        }
+        walk.push(problem);
+    }
+    if let Some(token) = file.job.value().and_then(|job| job.client_request_token.present()) {
+        walk.push(
+            FileProblem::new("`client_request_token` cannot be combined with [recurring]")
+                .label(token.key.clone(), "identifies one job")
+                .label(at.key.clone(), "creates many jobs")
+                .help("remove `client_request_token`: a recurring plan already creates one job per inventory"),
+        );
+    }
+    Some(RecurringSettings { only_changed: at.value.only_changed.value().copied().unwrap_or_default() })
+}
+
+fn webhooks(field: &ParsedField<TableArray<WebhookTable>>, walk: &mut PlanParser) -> Vec<WebhookConfig> {
+    let Some(hooks) = field.value() else { return Vec::new() };
+    if let Some(more) = hooks.0.get(MAX_WEBHOOKS) {
+        walk.push(
+            FileProblem::new(format!("too many webhooks: {}", hooks.0.len()))
+                .label(more.span.clone(), format!("more than {MAX_WEBHOOKS}"))
+                .help("use one receiver that forwards messages to the others"),
+        );
+    }
+    hooks.0.iter().filter_map(|at| webhook(at, walk)).collect()
+}
+
+fn webhook(at: &SpannedValue<WebhookTable>, walk: &mut PlanParser) -> Option<WebhookConfig> {
+    let table = &at.value;
+    let allow_http = table.allow_http.value().copied().unwrap_or(false);
+    let secret_env = table.secret_env.present().and_then(|at| variable_name(at, "secret_env", walk));
+    let mut on = Vec::new();
+    for event in
+        table.on.value().map_or(WebhookEvent::DEFAULTS.to_vec(), |list| list.0.iter().map(|at| at.value.0).collect())
+    {
+        if !on.contains(&event) {
+            on.push(event);
+        }
+    }
+    if let Some(list) = table.on.present()
+        && on.is_empty()
+        && table.failure_rate.is_absent()
+        && table.run_time.is_absent()
+    {
+        walk.push(
+            FileProblem::new("this webhook is never notified")
+                .label(list.span.clone(), "no statuses")
+                .help("add statuses to `on`, or set `failure_rate` or `run_time`"),
+        );
+    }
+    let target = webhook_target(at, allow_http, walk)?;
+    Some(WebhookConfig {
+        target,
+        secret_env,
+        allow_http,
+        events: on,
+        failure_rate: table.failure_rate.value().copied(),
+        run_time: table.run_time.value().map(|lapse| lapse.0),
+    })
+}
+
+fn webhook_target(at: &SpannedValue<WebhookTable>, allow_http: bool, walk: &mut PlanParser) -> Option<WebhookTarget> {
+    let table = &at.value;
+    if let (Some(here), Some(there)) = (table.url.present(), table.url_env.present()) {
+        report_conflict(
+            here,
+            there,
+            "`url` and `url_env` cannot be combined",
+            "keep `url_env` if the URL is a secret",
+            walk,
+        );
+        return None;
+    }
+    if let Some(name) = table.url_env.present() {
+        return variable_name(name, "url_env", walk).map(WebhookTarget::Variable);
+    }
+    if table.url.is_absent() && table.url_env.is_absent() {
+        let example =
+            "add `url = \"https://...\"`, or `url_env` with the name of an environment variable that holds it";
+        walk.push(
+            FileProblem::new("this webhook has no URL")
+                .label(at.span.clone(), "`url` or `url_env` is missing")
+                .help(example),
+        );
+    }
+    webhook_url(table.url.present()?, allow_http, walk).map(WebhookTarget::Url)
+}
+
+fn webhook_url(at: &SpannedValue<TextValue<1, 2048>>, allow_http: bool, walk: &mut PlanParser) -> Option<HttpUrl> {
+    match HttpUrl::parse(&at.value.0) {
+        Ok(url) => {
+            if !url.is_encrypted() && !url.is_loopback() && !allow_http {
+                walk.push(
+                    FileProblem::new("the webhook URL is not encrypted")
+                        .label(at.span.clone(), "plain http to another machine")
+                        .help("use https, or set `allow_http = true` to send messages unencrypted"),
+                );
+            }
+            Some(url)
+        }
+        Err(HttpUrlError::Credentials) => {
+            walk.hide(at.span.clone());
+            walk.push(
+                FileProblem::new("credentials are not allowed in a plan")
+                    .label(at.span.clone(), HttpUrlError::Credentials.to_string())
+                    .help(
+                        "move the URL to an environment variable, set `url_env`, and treat the credentials as leaked",
+                    ),
+            );
+            None
+        }
+        Err(fault) => {
+            walk.push(
+                FileProblem::new("invalid webhook URL")
+                    .label(at.span.clone(), fault.to_string())
+                    .help("for example https://hooks.example.com/batchplan; percent-encode special characters"),
+            );
+            None
+        }
+    }
+}
+
+/// Returns the name of an environment variable. An invalid name may be the secret itself, and is not shown.
+fn variable_name(at: &SpannedValue<TextValue<1, 128>>, key: &str, walk: &mut PlanParser) -> Option<String> {
+    let name = &at.value.0;
+    let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if legal && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Some(name.clone());
+    }
+    walk.hide(at.span.clone());
+    walk.push(
+        FileProblem::new(format!("`{key}` must be the name of an environment variable"))
+            .label(at.span.clone(), "not a name")
+            .help(format!(
+                "use letters, digits and _, as in {key} = \"BATCHPLAN_HOOK\"; set the variable where batchplan runs"
+            )),
+    );
+    None
+}
