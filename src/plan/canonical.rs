@@ -1,4 +1,5 @@
-//! The canonical form of a plan: it identifies the work, has a hash, and finds an earlier job of the same work.
+//! The canonical form of a plan: it identifies the work, has a hash, finds an earlier job of the same work, and shows
+//! what differs between two plans.
 //!
 //! The form is an ordered list of dotted paths with a text for each value. It covers everything that decides which
 //! objects are changed, how, and what is reported: store, manifest, filter, operations, report and
@@ -25,13 +26,19 @@ use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
 use super::parser::ParsedField;
-use super::tables::{FilterTable, PlanTable};
-use super::value_types::{TextValue, name_of};
-use super::{Plan, PlanChange, defaults};
+use super::parser::tables::{DEFAULT_CSV_FIELDS, FilterTable, PlanTable, default_report_scope};
+use super::parser::value_types::name_of;
+use super::safe_text::{escape_for_terminal, quote_for_message};
 use crate::completion::{ReportLocation, ReportSpec};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource, ReportRowFilter};
 use crate::operation::{FieldValue, Operation};
 use crate::provider::ProviderRules;
+
+/// Texts longer than this, in characters, are shown from the first difference on.
+const MAX_FULL_CHARS: usize = 60;
+
+/// The number of characters shown before the first difference, for context.
+const CONTEXT_CHARS: usize = 20;
 
 /// The covered values of a plan by their dotted paths, sorted by path. It never holds credentials, because no plan
 /// holds any. To compare with a stored plan, parse the text of that plan again.
@@ -119,8 +126,8 @@ impl CanonicalForm {
         );
         self.set_if_some("store.role_arn", role_arn.as_deref());
         if let Some(table) = file.store.value() {
-            self.set_if_some("store.data", table.data.value().map(|path| path.0.as_str()));
-            self.set_if_some("store.fill", table.fill.value().map(|path| path.0.as_str()));
+            self.set_if_some("store.data", table.data.value().map(String::as_str));
+            self.set_if_some("store.fill", table.fill.value().map(String::as_str));
         }
     }
 
@@ -135,7 +142,7 @@ impl CanonicalForm {
                 let table = file.manifest.value().and_then(|manifest| manifest.csv.value());
                 self.file_location("manifest.csv", place, table.map(|table| &table.path));
                 let names = fields.iter().map(|field| name_of(*field).to_owned());
-                self.set_if_some("manifest.csv.fields", (fields[..] != defaults::CSV_FIELDS).then(|| json_list(names)));
+                self.set_if_some("manifest.csv.fields", (fields[..] != DEFAULT_CSV_FIELDS).then(|| json_list(names)));
                 self.set_if_some("manifest.csv.plus_is_space", plus_is_space.then_some("true"));
             }
             ManifestSource::Report { location: place, row_filter: narrowing } => {
@@ -168,7 +175,7 @@ impl CanonicalForm {
     }
 
     /// Adds a file in a bucket, or a local file by its path as written.
-    fn file_location(&mut self, table: &str, place: &FileLocation, path: Option<&ParsedField<TextValue<1, 4096>>>) {
+    fn file_location(&mut self, table: &str, place: &FileLocation, path: Option<&ParsedField<String>>) {
         match place {
             FileLocation::Object { bucket, key, etag } => {
                 self.set(&format!("{table}.bucket"), bucket.as_str());
@@ -178,7 +185,7 @@ impl CanonicalForm {
             }
             FileLocation::Local(_) => {
                 let path = path.and_then(ParsedField::value);
-                self.set_if_some(&format!("{table}.path"), path.map(|path| path.0.as_str()));
+                self.set_if_some(&format!("{table}.path"), path.map(String::as_str));
             }
         }
     }
@@ -195,22 +202,19 @@ impl CanonicalForm {
             storage_class,
         } = filter;
         for (path, globs) in [("manifest.filter.include", include), ("manifest.filter.exclude", exclude)] {
-            let globs = globs.value().map(|globs| globs.0.iter().map(|at| at.value.0.glob().to_owned()));
+            let globs = globs.value().map(|globs| globs.iter().map(|at| at.value.glob().to_owned()));
             self.set_unordered_list(path, globs.into_iter().flatten());
         }
-        let classes = storage_class.value().map(|classes| classes.0.iter().map(|at| at.value.0.clone()));
+        let classes = storage_class.value().map(|classes| classes.iter().map(|at| at.value.clone()));
         self.set_unordered_list("manifest.filter.storage_class", classes.into_iter().flatten());
         for (path, size) in
             [("manifest.filter.larger_than", larger_than), ("manifest.filter.smaller_than", smaller_than)]
         {
-            self.set_if_some(path, format_value(size, |size| size.0.to_string()));
+            self.set_if_some(path, format_value(size, ToString::to_string));
         }
-        self.set_if_some("manifest.filter.modified_after", format_value(modified_after, |moment| moment.0.to_string()));
-        self.set_if_some(
-            "manifest.filter.modified_before",
-            format_value(modified_before, |moment| moment.0.to_string()),
-        );
-        self.set_if_some("manifest.filter.older_than", format_value(older_than, |length| format_age(length.0)));
+        self.set_if_some("manifest.filter.modified_after", format_value(modified_after, ToString::to_string));
+        self.set_if_some("manifest.filter.modified_before", format_value(modified_before, ToString::to_string));
+        self.set_if_some("manifest.filter.older_than", format_value(older_than, |length| format_age(*length)));
     }
 
     fn operation(&mut self, operation: &Operation) {
@@ -237,10 +241,10 @@ impl CanonicalForm {
             self.set("report.bucket", bucket.as_str());
             self.set_key("report.prefix", prefix);
         }
-        self.set_if_some("report.scope", (*scope != defaults::scope(place.is_some())).then(|| name_of(*scope)));
+        self.set_if_some("report.scope", (*scope != default_report_scope(place.is_some())).then(|| name_of(*scope)));
         self.set_if_some(
             "report.format",
-            (*format != defaults::format(Some(ProviderRules::of(store.provider)))).then(|| name_of(*format)),
+            (*format != ProviderRules::of(store.provider).report_format).then(|| name_of(*format)),
         );
         self.set_if_some("report.keep_local", (!keep_local).then_some("false"));
     }
@@ -266,45 +270,6 @@ impl fmt::Display for CanonicalForm {
     }
 }
 
-impl Plan {
-    /// Returns the text that identifies the work. It stays the same when the plan is edited.
-    ///
-    /// It is made of the client request token, if there is one, or else of the store and the plan's name. It is a JSON
-    /// array whose first item says which, so that a name cannot be mistaken for a token.
-    #[must_use]
-    pub fn identity(&self) -> String {
-        let words = match &self.job.client_request_token {
-            Some(token) => vec!["token", token],
-            None => vec!["plan", self.store.provider.as_str(), self.store_location(), &self.name],
-        };
-        Json::from(words).to_string()
-    }
-
-    /// Returns the text that identifies the store. Plans for the same store have the same text.
-    #[must_use]
-    pub fn store_identity(&self) -> String {
-        Json::from(vec![self.store.provider.as_str(), self.store_location()]).to_string()
-    }
-
-    /// Returns the location of the store. If there is an endpoint, the region only matters for signing.
-    fn store_location(&self) -> &str {
-        let paths = ["store.endpoint", "store.data", "store.region"];
-        paths.iter().find_map(|path| self.canonical.get(path)).unwrap_or_default()
-    }
-
-    /// Returns the SHA-256 of the plan's canonical form, in lower-case hex. It is equal for two plans of the same work.
-    #[must_use]
-    pub fn hash(&self) -> String {
-        self.canonical.hash()
-    }
-
-    /// Returns the canonical form, built when the plan was read.
-    #[must_use]
-    pub fn canonical(&self) -> &CanonicalForm {
-        &self.canonical
-    }
-}
-
 fn format_value<T>(field: &ParsedField<T>, show: impl FnOnce(&T) -> String) -> Option<String> {
     field.value().map(show)
 }
@@ -323,6 +288,46 @@ fn json_list(items: impl IntoIterator<Item = String>) -> String {
 fn path_segment(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if bare { key.to_owned() } else { Json::from(key).to_string() }
+}
+
+/// One value that differs between two plans. `Display` escapes control characters and shortens long values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanChange {
+    /// The dotted path of the value, such as `operation.put_object_tagging.tags.Team`.
+    pub path: String,
+    /// The full old value; `None` if the older plan did not set it, or set it to the default.
+    pub before: Option<String>,
+    /// The full new value; `None` if the newer plan does not set it, or sets it to the default.
+    pub after: Option<String>,
+}
+
+impl fmt::Display for PlanChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", escape_for_terminal(&self.path))?;
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => {
+                let skipped = shared_prefix_to_skip(before, after);
+                write!(f, "`{}` is now `{}`", excerpt_from(before, skipped), excerpt_from(after, skipped))
+            }
+            (None, Some(after)) => write!(f, "was not set, is now `{}`", quote_for_message(after)),
+            (Some(before), None) => write!(f, "was `{}`, is not set now", quote_for_message(before)),
+            (None, None) => f.write_str("is not set"),
+        }
+    }
+}
+
+/// Returns the number of leading characters that both texts share and that need not be shown.
+fn shared_prefix_to_skip(one: &str, other: &str) -> usize {
+    if one.chars().count().max(other.chars().count()) <= MAX_FULL_CHARS {
+        return 0;
+    }
+    let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    same.saturating_sub(CONTEXT_CHARS)
+}
+
+fn excerpt_from(text: &str, skipped: usize) -> String {
+    let rest: String = text.chars().skip(skipped).collect();
+    format!("{}{}", if skipped > 0 { "…" } else { "" }, quote_for_message(&rest))
 }
 
 #[cfg(test)]

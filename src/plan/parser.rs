@@ -1,12 +1,14 @@
 //! The plan parser: from TOML with spans to values with spans. It checks every key, and no problem stops it.
 //!
-//! A table of the plan file is one `table!` definition. It is the struct, its parser, its known keys and its part of
-//! the JSON Schema at once, so that they cannot disagree.
+//! `tables` defines the tables and keys of a plan, `value_types` the types of single values. Both build on this file.
+
+pub(super) mod tables;
+pub(super) mod value_types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -62,19 +64,19 @@ impl<T> ParsedField<T> {
 
 /// A key and its value, before the value is read.
 pub(super) struct RawField<'a> {
-    pub(super) name: &'a str,
+    name: &'a str,
     /// The dotted path of the table that holds the key; empty at the top level.
-    pub(super) path: &'a str,
-    pub(super) key: TextSpan,
-    pub(super) span: TextSpan,
-    pub(super) value: &'a DeValue<'a>,
+    path: &'a str,
+    key: TextSpan,
+    span: TextSpan,
+    value: &'a DeValue<'a>,
     /// Whether this is an item of an array, which has no key of its own.
-    pub(super) is_item: bool,
+    is_item: bool,
 }
 
 impl RawField<'_> {
     /// Adds the spans of this slot to a value.
-    pub(super) fn with_spans<T>(&self, value: T) -> SpannedValue<T> {
+    fn with_spans<T>(&self, value: T) -> SpannedValue<T> {
         SpannedValue { key: self.key.clone(), span: self.span.clone(), value }
     }
 
@@ -87,7 +89,7 @@ impl RawField<'_> {
     }
 
     /// Reports a value of the wrong type; `example` is a valid one.
-    pub(super) fn report_type_mismatch(&self, wanted: &str, example: &str, walk: &mut PlanParser) {
+    fn report_type_mismatch(&self, wanted: &str, example: &str, walk: &mut PlanParser) {
         let name = quote_for_message(self.name);
         let (what, entry) = if self.is_item {
             (format!("each item of `{name}`"), format!("{name} = [{example}]"))
@@ -102,7 +104,7 @@ impl RawField<'_> {
     }
 
     /// Reports a value of the right type that is not allowed.
-    pub(super) fn report_invalid(&self, title: &str, label: &str, help: impl Into<String>, walk: &mut PlanParser) {
+    fn report_invalid(&self, title: &str, label: &str, help: impl Into<String>, walk: &mut PlanParser) {
         walk.push(
             FileProblem::new(format!("`{}` {title}", quote_for_message(self.name)))
                 .label(self.span.clone(), label)
@@ -126,6 +128,9 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
 
 /// A type that a key of the plan can hold.
 pub(super) trait PlanValue: Sized {
+    /// What the key's value is read as.
+    type Value;
+
     /// Returns the JSON Schema of the type.
     fn schema() -> Json;
 
@@ -138,7 +143,7 @@ pub(super) trait PlanValue: Sized {
     }
 
     /// Reads the value, or reports why it is not valid.
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self>;
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value>;
 }
 
 /// The findings of one pass over a plan: problems, and text to hide.
@@ -216,7 +221,7 @@ fn collect_tables_by_key(schema: &Json, path: &str, homes: &mut BTreeMap<String,
 }
 
 /// A table of the plan whose keys are read.
-pub(super) struct TableReader<'a> {
+struct TableReader<'a> {
     path: String,
     header: TextSpan,
     entries: &'a DeTable<'a>,
@@ -224,14 +229,14 @@ pub(super) struct TableReader<'a> {
 
 impl<'a> TableReader<'a> {
     /// Opens the top level of the file.
-    pub(super) fn root(entries: &'a DeTable<'a>, keys: &[&str], walk: &mut PlanParser) -> Self {
+    fn root(entries: &'a DeTable<'a>, keys: &[&str], walk: &mut PlanParser) -> Self {
         let table = Self { path: String::new(), header: 0..0, entries };
         table.report_unknown(keys, walk);
         table
     }
 
     /// Opens the table in a slot.
-    pub(super) fn open(slot: &RawField<'a>, keys: &[&str], walk: &mut PlanParser) -> Option<Self> {
+    fn open(slot: &RawField<'a>, keys: &[&str], walk: &mut PlanParser) -> Option<Self> {
         let DeValue::Table(entries) = slot.value else {
             walk.push(
                 FileProblem::new(format!("`{}` must be a table", quote_for_message(slot.name)))
@@ -246,8 +251,8 @@ impl<'a> TableReader<'a> {
     }
 
     /// Reads a required key, and reports it if it is missing.
-    pub(super) fn required<T: PlanValue>(&self, name: &'static str, walk: &mut PlanParser) -> ParsedField<T> {
-        let field = self.optional(name, walk);
+    fn required<T: PlanValue>(&self, name: &'static str, walk: &mut PlanParser) -> ParsedField<T::Value> {
+        let field = self.optional::<T>(name, walk);
         if !field.is_absent() {
             return field;
         }
@@ -261,7 +266,7 @@ impl<'a> TableReader<'a> {
     }
 
     /// Reads an optional key.
-    pub(super) fn optional<T: PlanValue>(&self, name: &'static str, walk: &mut PlanParser) -> ParsedField<T> {
+    fn optional<T: PlanValue>(&self, name: &'static str, walk: &mut PlanParser) -> ParsedField<T::Value> {
         let Some((key, value)) = self.entries.get_key_value(name) else { return ParsedField::Absent };
         let slot = RawField {
             name,
@@ -330,94 +335,3 @@ fn hide_all(value: &Spanned<DeValue<'_>>, walk: &mut PlanParser) {
         _ => walk.hide(value.span()),
     }
 }
-
-/// One key in the schema of a table.
-pub(super) struct SchemaProperty {
-    pub(super) name: &'static str,
-    pub(super) required: bool,
-    /// The description of the key.
-    pub(super) about: &'static str,
-    pub(super) schema: Json,
-}
-
-/// Returns the JSON Schema of a table. `rules` are added unchanged.
-pub(super) fn table_schema(about: &str, properties: Vec<SchemaProperty>, rules: Json) -> Json {
-    let required: Vec<_> = properties.iter().filter(|property| property.required).map(|p| p.name).collect();
-    let mut known = Map::new();
-    for mut property in properties {
-        property.schema["description"] = json!(property.about.trim());
-        known.insert(property.name.to_owned(), property.schema);
-    }
-    let mut schema = json!({ "type": "object", "description": about.trim(), "additionalProperties": false });
-    schema["properties"] = Json::Object(known);
-    if !required.is_empty() {
-        schema["required"] = json!(required);
-    }
-    if let (Json::Object(schema), Json::Object(rules)) = (&mut schema, rules) {
-        schema.extend(rules);
-    }
-    schema
-}
-
-/// Defines a table of the plan file: struct, parser, known keys and schema.
-///
-/// Each key is `required` or `optional`. `missing` is the help text for a plan without the table, and `rules` are added
-/// to its JSON Schema.
-macro_rules! table {
-    (
-        $(#[doc = $about:literal])+
-        struct $name:ident {
-            $( $(#[doc = $doc:literal])+ $need:ident $field:ident: $type:ty, )+
-        }
-        $( missing $missing:literal )?
-        $( rules $rules:tt )?
-    ) => {
-        $(#[doc = $about])+
-        #[derive(Debug)]
-        pub(super) struct $name {
-            $( $(#[doc = $doc])+ pub(super) $field: $crate::plan::parser::ParsedField<$type>, )+
-        }
-
-        impl $name {
-            const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
-
-            fn fields(table: &$crate::plan::parser::TableReader<'_>, walk: &mut $crate::plan::parser::PlanParser) -> Self {
-                Self { $( $field: table.$need(stringify!($field), walk), )+ }
-            }
-        }
-
-        impl $crate::plan::parser::PlanValue for $name {
-            fn schema() -> serde_json::Value {
-                let properties = vec![$(
-                    $crate::plan::parser::SchemaProperty {
-                        name: stringify!($field),
-                        required: stringify!($need) == "required",
-                        about: concat!($($doc),+),
-                        schema: <$type as $crate::plan::parser::PlanValue>::schema(),
-                    },
-                )+];
-                let rules = [$( serde_json::json!($rules), )?].into_iter().next().unwrap_or_default();
-                $crate::plan::parser::table_schema(concat!($($about),+), properties, rules)
-            }
-
-            fn example() -> String {
-                "{ ... }".to_owned()
-            }
-
-            fn missing(path: &str, name: &str) -> String {
-                let own: &[&str] = &[$($missing)?];
-                let dot = if path.is_empty() { "" } else { "." };
-                own.first().map_or_else(|| format!("add a table [{path}{dot}{name}]"), |text| (*text).to_owned())
-            }
-
-            fn read(
-                slot: &$crate::plan::parser::RawField<'_>,
-                walk: &mut $crate::plan::parser::PlanParser,
-            ) -> Option<Self> {
-                let table = $crate::plan::parser::TableReader::open(slot, Self::KEYS, walk)?;
-                Some(Self::fields(&table, walk))
-            }
-        }
-    };
-}
-pub(super) use table;

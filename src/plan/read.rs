@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use toml::de::DeTable;
 
 use super::parser::PlanParser;
+use super::parser::tables::PlanTable;
 use super::safe_text::{mask_for_excerpts, quote_for_message};
-use super::tables::PlanTable;
-use super::{Plan, check};
+use super::{check, model::Plan};
 use crate::diagnostics::{FileProblem, FileProblems};
 
 /// The maximum size of a plan file, in bytes. Plans are written by hand; lists of objects belong in a manifest.

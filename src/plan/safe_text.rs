@@ -1,8 +1,8 @@
 //! Makes the text of a plan safe to display: it cannot drive the terminal, and no secret is echoed.
 
-use batchplan_store::printable::affects_terminal;
+use std::ops::Range;
 
-use super::parser::TextSpan;
+use batchplan_store::printable::affects_terminal;
 
 /// Quotations longer than this, in characters, are cut.
 const MAX_QUOTED_CHARS: usize = 60;
@@ -50,7 +50,7 @@ fn push_escaped(c: char, out: &mut String) {
 
 /// Returns the text for excerpts: masked, escaped, and byte for byte as long as the original, so that every span stays
 /// valid.
-pub(crate) fn mask_for_excerpts(text: &str, secrets: &[TextSpan]) -> String {
+pub(crate) fn mask_for_excerpts(text: &str, secrets: &[Range<usize>]) -> String {
     let mut hidden = secrets.to_vec();
     hidden.extend(secret_spans(text));
     hidden.sort_by_key(|span| span.start);
@@ -87,7 +87,7 @@ fn replacement(bytes: usize) -> &'static str {
 
 /// Returns the text after `=` in lines that look like credentials, and before `@` in URLs. Works on the raw text,
 /// because a file that is not TOML is shown as well.
-fn secret_spans(text: &str) -> Vec<TextSpan> {
+fn secret_spans(text: &str) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {

@@ -19,7 +19,7 @@ use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::BytesText;
 
-use super::value_types::name_of;
+use super::parser::value_types::name_of;
 use crate::completion::{ReportScope, ReportSpec};
 use crate::manifest::{FileLocation, InventoryDialect, InventorySelector, ManifestSource, SourcePin};
 use crate::operation::{FieldValue, Operation, OperationField};

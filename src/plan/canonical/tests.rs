@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
+use crate::plan::Plan;
 
 /// A plan as lines of `dotted.key = value`, each with equivalent spellings. The plan uses the first one.
 type Lines = &'static [&'static [&'static str]];
@@ -485,4 +486,31 @@ fn every_operation_has_a_key_in_plans_and_is_part_of_the_form() {
         assert!(keys.contains_key(operation.name()), "{}", operation.name());
     }
     assert_eq!(keys.len(), Operation::DESCRIPTORS.len());
+}
+
+fn described_change(before: Option<&str>, after: Option<&str>) -> String {
+    let path = "operation.put_object_tagging.tags.Team".to_owned();
+    let change = PlanChange { path, before: before.map(str::to_owned), after: after.map(str::to_owned) };
+    change.to_string().strip_prefix("operation.put_object_tagging.tags.Team: ").expect("the path").to_owned()
+}
+
+#[test]
+fn a_change_is_told_in_one_sentence() {
+    assert_eq!(described_change(Some("DataOps"), Some("Data")), "`DataOps` is now `Data`");
+    assert_eq!(described_change(None, Some("Data")), "was not set, is now `Data`");
+    assert_eq!(described_change(Some("DataOps"), None), "was `DataOps`, is not set now");
+    assert_eq!(described_change(Some(""), Some("x\u{1b}[2J")), "`` is now `x\\u{1b}[2J`");
+}
+
+#[test]
+fn a_long_value_is_cut_and_its_difference_is_shown() {
+    let long = "x".repeat(100);
+    assert_eq!(described_change(None, Some(&long)), format!("was not set, is now `{}…`", "x".repeat(60)));
+    let lead = "x".repeat(20);
+    assert_eq!(
+        described_change(Some(&format!("{long}old")), Some(&format!("{long}new"))),
+        format!("`…{lead}old` is now `…{lead}new`")
+    );
+    assert_eq!(described_change(Some(&long), Some("y")), format!("`{}…` is now `y`", "x".repeat(60)));
+    assert_eq!(described_change(Some(&long), Some(&long[..70])), format!("`…{}` is now `…{lead}`", "x".repeat(50)));
 }

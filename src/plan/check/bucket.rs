@@ -5,14 +5,13 @@ use batchplan_store::object::BucketName;
 use super::context::PlanCheckContext;
 use crate::diagnostics::FileProblem;
 use crate::plan::parser::{PlanParser, SpannedValue};
-use crate::plan::value_types::TextValue;
 
 pub(super) fn check(
-    at: &SpannedValue<TextValue<1, 255>>,
+    at: &SpannedValue<String>,
     context: &PlanCheckContext<'_>,
     walk: &mut PlanParser,
 ) -> Option<BucketName> {
-    let name = at.value.0.as_str();
+    let name = at.value.as_str();
     let dot_problem = context.rules.and_then(|rules| rules.bucket_dot_problem);
     match bucket_name_problem(name, dot_problem) {
         None => Some(BucketName::new(name)),

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 use crate::diagnostics::FileProblem;
 use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
-use crate::plan::value_types::TextValue;
 use crate::provider::ProviderRules;
 
 /// The inputs that the rules depend on.
@@ -21,8 +20,8 @@ pub(super) struct PlanCheckContext<'a> {
 
 impl PlanCheckContext<'_> {
     /// Resolves a path of the plan against its folder. Warns if there is no such file.
-    pub(super) fn resolve_file(&self, at: &SpannedValue<TextValue<1, 4096>>, walk: &mut PlanParser) -> PathBuf {
-        let path = self.folder.join(&at.value.0);
+    pub(super) fn resolve_file(&self, at: &SpannedValue<String>, walk: &mut PlanParser) -> PathBuf {
+        let path = self.folder.join(&at.value);
         if !path.is_file() {
             walk.push(
                 FileProblem::new("the file does not exist yet")

@@ -1,7 +1,8 @@
 //! `[manifest]`: exactly one source, and a filter that the source can answer.
 
 use batchplan_store::object::{ObjectKey, StorageClass};
-use jiff::Timestamp;
+use globset::Glob;
+use jiff::{SignedDuration, Timestamp};
 
 use super::bucket;
 use super::context::{PlanCheckContext, key_span, report_conflict, report_not_allowed};
@@ -10,11 +11,11 @@ use crate::manifest::{
     CsvField, FileLocation, Filter, InventoryDialect, InventorySelector, KeyGlobs, ListedVersions, Manifest,
     ManifestSource, ReportRowFilter,
 };
-use crate::plan::defaults;
+use crate::plan::parser::tables::{
+    CsvTable, DEFAULT_CSV_FIELDS, EarlierReportTable, FilterTable, InventoryTable, ManifestTable, PrefixTable,
+};
 use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
 use crate::plan::safe_text::nearest;
-use crate::plan::tables::{CsvTable, EarlierReportTable, FilterTable, InventoryTable, ManifestTable, PrefixTable};
-use crate::plan::value_types::{AgeValue, EnumValue, KeyGlobValue, ListValue, ObjectKeyText, TextValue};
 
 pub(super) fn check(
     at: &SpannedValue<ManifestTable>,
@@ -57,8 +58,8 @@ fn check_one_source(at: &SpannedValue<ManifestTable>, walk: &mut PlanParser) {
 
 fn prefix(table: &PrefixTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<ManifestSource> {
     let bucket = bucket::check(table.bucket.present()?, context, walk)?;
-    let prefix = ObjectKey::from(table.prefix.value().map_or("", |prefix| prefix.0.as_str()));
-    let versions = table.versions.value().map_or(ListedVersions::Current, |versions| versions.0);
+    let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
+    let versions = table.versions.value().copied().unwrap_or(ListedVersions::Current);
     Some(ManifestSource::Prefix { bucket, prefix, versions })
 }
 
@@ -78,17 +79,17 @@ fn report(
 ) -> Option<ManifestSource> {
     let EarlierReportTable { bucket, object, etag, path, status, code } = &at.value;
     if let Some(at) = object.present() {
-        check_report_file_name(&at.value.0, &at.span, walk);
+        check_report_file_name(&at.value, &at.span, walk);
     }
     if let Some(at) = path.present() {
-        check_report_file_name(&at.value.0, &at.span, walk);
+        check_report_file_name(&at.value, &at.span, walk);
     }
     check_not_empty(status, "status", walk);
     check_not_empty(code, "code", walk);
     let place = FileLocationKeys { table: "[manifest.report]", noun: "the report", bucket, object, etag, path };
     let place = place.check(&at.span, context, walk)?;
-    let status = status.value().map(|ListValue(statuses)| statuses.iter().filter_map(|at| at.value.0.try_into().ok()));
-    let code = code.value().map(|ListValue(codes)| codes.iter().map(|at| at.value.0.clone()));
+    let status = status.value().map(|statuses| statuses.iter().filter_map(|at| at.value.try_into().ok()));
+    let code = code.value().map(|codes| codes.iter().map(|at| at.value.clone()));
     let narrowing = ReportRowFilter { status: status.map(Iterator::collect), code: code.map(Iterator::collect) };
     Some(ManifestSource::Report { location: place, row_filter: narrowing })
 }
@@ -106,8 +107,8 @@ fn check_report_file_name(name: &str, span: &TextSpan, walk: &mut PlanParser) {
 }
 
 /// Reports an empty list, which would select nothing.
-fn check_not_empty<T>(field: &ParsedField<ListValue<T>>, name: &str, walk: &mut PlanParser) {
-    let Some(at) = field.present().filter(|at| at.value.0.is_empty()) else { return };
+fn check_not_empty<T>(field: &ParsedField<Vec<SpannedValue<T>>>, name: &str, walk: &mut PlanParser) {
+    let Some(at) = field.present().filter(|at| at.value.is_empty()) else { return };
     walk.push(
         FileProblem::new(format!("`{name}` selects no objects"))
             .label(at.span.clone(), "empty")
@@ -115,13 +116,13 @@ fn check_not_empty<T>(field: &ParsedField<ListValue<T>>, name: &str, walk: &mut 
     );
 }
 
-fn csv_fields(field: &ParsedField<ListValue<EnumValue<CsvField>>>, walk: &mut PlanParser) -> Vec<CsvField> {
-    let Some(at) = field.present() else { return defaults::CSV_FIELDS.to_vec() };
-    let ListValue(columns) = &at.value;
+fn csv_fields(field: &ParsedField<Vec<SpannedValue<CsvField>>>, walk: &mut PlanParser) -> Vec<CsvField> {
+    let Some(at) = field.present() else { return DEFAULT_CSV_FIELDS.to_vec() };
+    let columns = &at.value;
     for (wanted, name, needed) in
         [(CsvField::Bucket, "Bucket", true), (CsvField::Key, "Key", true), (CsvField::VersionId, "VersionId", false)]
     {
-        let mut places = columns.iter().filter(|column| column.value.0 == wanted);
+        let mut places = columns.iter().filter(|column| column.value == wanted);
         match (places.next(), places.next()) {
             (Some(first), Some(second)) => {
                 let title = format!("duplicate column {name}");
@@ -135,7 +136,7 @@ fn csv_fields(field: &ParsedField<ListValue<EnumValue<CsvField>>>, walk: &mut Pl
             _ => {}
         }
     }
-    columns.iter().map(|column| column.value.0).collect()
+    columns.iter().map(|column| column.value).collect()
 }
 
 fn inventory(
@@ -165,7 +166,7 @@ fn inventory_object(table: &InventoryTable, walk: &mut PlanParser) -> Option<Inv
             None
         }
         (Some(object), None) => {
-            let key = object.value.0.as_str();
+            let key = object.value.as_str();
             if key != "manifest.json" && !key.ends_with("/manifest.json") {
                 walk.push(
                     FileProblem::new("an inventory's `object` must be its manifest.json")
@@ -178,14 +179,14 @@ fn inventory_object(table: &InventoryTable, walk: &mut PlanParser) -> Option<Inv
         (None, Some(latest)) => {
             let help = "remove it: the newest manifest is not known yet";
             report_not_allowed(&table.etag, "`latest` cannot be combined with `etag`", help, walk);
-            if latest.value.0.ends_with("manifest.json") {
+            if latest.value.ends_with("manifest.json") {
                 walk.push(
                     FileProblem::new("`latest` must be a prefix, not a manifest")
                         .label(latest.span.clone(), "a single file")
                         .help("use `object` for this file, or remove the date and the file name"),
                 );
             }
-            Some(InventorySelector::Latest { prefix: ObjectKey::from(latest.value.0.as_str()) })
+            Some(InventorySelector::Latest { prefix: ObjectKey::from(latest.value.as_str()) })
         }
         (None, None) => None,
     }
@@ -204,9 +205,9 @@ fn filter_table(manifest: &ManifestTable, context: &PlanCheckContext<'_>, walk: 
     Filter {
         include: globs(&table.include, true, walk),
         exclude: globs(&table.exclude, false, walk),
-        larger_than: table.larger_than.value().map(|size| size.0),
-        smaller_than: table.smaller_than.value().map(|size| size.0),
-        modified_after: table.modified_after.value().map(|moment| moment.0),
+        larger_than: table.larger_than.value().copied(),
+        smaller_than: table.smaller_than.value().copied(),
+        modified_after: table.modified_after.value().copied(),
         modified_before,
         storage_class: storage_classes(&table.storage_class, context, walk),
     }
@@ -236,18 +237,18 @@ fn report_unsupported_filters(table: &FilterTable, source: &str, key: &TextSpan,
 
 fn check_sizes(table: &FilterTable, walk: &mut PlanParser) {
     let (Some(larger), Some(smaller)) = (table.larger_than.present(), table.smaller_than.present()) else { return };
-    if smaller.value.0 <= larger.value.0.saturating_add(1) {
+    if smaller.value <= larger.value.saturating_add(1) {
         report_conflict(larger, smaller, "the size filters match no size", "swap the values, or remove one", walk);
     }
 }
 
 /// Returns `modified_before`, or `older_than` counted back from now, whichever is earlier.
 fn modified_before(table: &FilterTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<Timestamp> {
-    let before = table.modified_before.present().map(|at| (at.value.0, at.key.clone()));
+    let before = table.modified_before.present().map(|at| (at.value, at.key.clone()));
     let older = table.older_than.present().and_then(|at| older_than(at, context, walk));
     let bound = before.into_iter().chain(older).min_by_key(|(moment, _)| *moment);
     if let (Some((moment, key)), Some(after)) = (&bound, table.modified_after.present())
-        && after.value.0 >= *moment
+        && after.value >= *moment
     {
         let bound = SpannedValue { key: key.clone(), span: key.clone(), value: () };
         report_conflict(after, &bound, "the date filters match no date", "swap the values, or remove one", walk);
@@ -256,11 +257,11 @@ fn modified_before(table: &FilterTable, context: &PlanCheckContext<'_>, walk: &m
 }
 
 fn older_than(
-    at: &SpannedValue<AgeValue>,
+    at: &SpannedValue<SignedDuration>,
     context: &PlanCheckContext<'_>,
     walk: &mut PlanParser,
 ) -> Option<(Timestamp, TextSpan)> {
-    let moment = context.now.checked_sub(at.value.0).ok();
+    let moment = context.now.checked_sub(at.value).ok();
     if moment.is_none() {
         walk.push(
             FileProblem::new("`older_than` is too long")
@@ -271,9 +272,9 @@ fn older_than(
     moment.map(|moment| (moment, at.key.clone()))
 }
 
-fn globs(field: &ParsedField<ListValue<KeyGlobValue>>, required: bool, walk: &mut PlanParser) -> Option<KeyGlobs> {
+fn globs(field: &ParsedField<Vec<SpannedValue<Glob>>>, required: bool, walk: &mut PlanParser) -> Option<KeyGlobs> {
     let at = field.present()?;
-    let ListValue(globs) = &at.value;
+    let globs = &at.value;
     if globs.is_empty() && required {
         walk.push(
             FileProblem::new("`include` selects no objects")
@@ -281,7 +282,7 @@ fn globs(field: &ParsedField<ListValue<KeyGlobValue>>, required: bool, walk: &mu
                 .help("add at least one glob, or remove it to select all objects"),
         );
     }
-    let set = KeyGlobs::new(globs.iter().map(|glob| glob.value.0.clone())).ok();
+    let set = KeyGlobs::new(globs.iter().map(|glob| glob.value.clone())).ok();
     if set.is_none() {
         walk.push(
             FileProblem::new("the globs are too complex")
@@ -293,12 +294,12 @@ fn globs(field: &ParsedField<ListValue<KeyGlobValue>>, required: bool, walk: &mu
 }
 
 fn storage_classes(
-    field: &ParsedField<ListValue<TextValue<1, 64>>>,
+    field: &ParsedField<Vec<SpannedValue<String>>>,
     context: &PlanCheckContext<'_>,
     walk: &mut PlanParser,
 ) -> Option<Vec<StorageClass>> {
     let at = field.present()?;
-    let ListValue(classes) = &at.value;
+    let classes = &at.value;
     if classes.is_empty() {
         walk.push(
             FileProblem::new("`storage_class` selects no objects")
@@ -308,7 +309,7 @@ fn storage_classes(
     }
     let known = context.rules.map_or(&[][..], |rules| rules.storage_classes);
     for class in classes {
-        let TextValue(name) = &class.value;
+        let name = &class.value;
         if known.is_empty() || known.contains(&name.as_str()) {
             continue;
         }
@@ -324,7 +325,7 @@ fn storage_classes(
                 .warning(),
         );
     }
-    Some(classes.iter().map(|class| StorageClass::new(&class.value.0)).collect())
+    Some(classes.iter().map(|class| StorageClass::new(&class.value)).collect())
 }
 
 /// The keys of a table that locate its file.
@@ -333,10 +334,10 @@ struct FileLocationKeys<'a> {
     table: &'static str,
     /// What messages call the file.
     noun: &'static str,
-    bucket: &'a ParsedField<TextValue<1, 255>>,
-    object: &'a ParsedField<ObjectKeyText<1>>,
-    etag: &'a ParsedField<TextValue<1, 1024>>,
-    path: &'a ParsedField<TextValue<1, 4096>>,
+    bucket: &'a ParsedField<String>,
+    object: &'a ParsedField<String>,
+    etag: &'a ParsedField<String>,
+    path: &'a ParsedField<String>,
 }
 
 impl FileLocationKeys<'_> {
@@ -347,7 +348,7 @@ impl FileLocationKeys<'_> {
         }
         let Some(path) = self.path.present() else {
             let bucket = bucket::check(self.bucket.present()?, context, walk)?;
-            let key = ObjectKey::from(self.object.value()?.0.as_str());
+            let key = ObjectKey::from(self.object.value()?.as_str());
             return Some(FileLocation::Object { bucket, key, etag: unquoted_etag(self.etag) });
         };
         let title = format!("{} has two locations", self.noun);
@@ -390,6 +391,6 @@ impl FileLocationKeys<'_> {
 }
 
 /// Returns an `ETag` without the quotes that are often copied with it.
-fn unquoted_etag(field: &ParsedField<TextValue<1, 1024>>) -> Option<String> {
-    field.value().map(|etag| etag.0.trim_matches('"').to_owned())
+fn unquoted_etag(field: &ParsedField<String>) -> Option<String> {
+    field.value().map(|etag| etag.trim_matches('"').to_owned())
 }

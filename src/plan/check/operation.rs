@@ -7,10 +7,9 @@ use batchplan_store::object::{MAX_TAGS, ObjectAcl, RestoreRequest, TagSet};
 use super::context::{PlanCheckContext, key_span, report_conflict};
 use crate::diagnostics::FileProblem;
 use crate::operation::Operation;
+use crate::plan::parser::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
 use crate::plan::parser::{PlanParser, SpannedValue, TextSpan};
 use crate::plan::safe_text::quote_for_message;
-use crate::plan::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
-use crate::plan::value_types::{ListValue, TagsValue, TextValue};
 use crate::provider::{AspectSupport, ProviderRules};
 
 /// The maximum length of a tag key, in characters, on AWS and on OSS. Sources of all limits on tags: the tables in the
@@ -102,9 +101,9 @@ fn check_contradictions(table: &OperationTable, walk: &mut PlanParser) {
 
 fn check_added_and_deleted(add: &TagsTable, delete: &DeleteTagsTable, walk: &mut PlanParser) {
     let (Some(tags), Some(keys)) = (add.tags.value(), delete.keys.value()) else { return };
-    let added: BTreeMap<_, _> = tags.0.iter().map(|(key, _)| (key.value.as_str(), key)).collect();
-    for key in &keys.0 {
-        if let Some(tag) = added.get(key.value.0.as_str()) {
+    let added: BTreeMap<_, _> = tags.iter().map(|(key, _)| (key.value.as_str(), key)).collect();
+    for key in keys {
+        if let Some(tag) = added.get(key.value.as_str()) {
             report_conflict(tag, key, "a tag is both added and deleted", "keep one of them", walk);
         }
     }
@@ -116,7 +115,7 @@ fn set_tags(table: &TagsTable, context: &PlanCheckContext<'_>, walk: &mut PlanPa
 
 fn delete_tags(table: &DeleteTagsTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<Vec<String>> {
     let at = table.keys.present()?;
-    let ListValue(keys) = &at.value;
+    let keys = &at.value;
     if keys.is_empty() {
         walk.push(
             FileProblem::new("there are no tags to delete")
@@ -126,18 +125,18 @@ fn delete_tags(table: &DeleteTagsTable, context: &PlanCheckContext<'_>, walk: &m
     }
     let mut seen = BTreeMap::new();
     for key in keys {
-        let TextValue(text) = &key.value;
+        let text = &key.value;
         check_tag_key(text, &key.span, context, walk);
         if let Some(first) = seen.insert(text.as_str(), key) {
             report_conflict(first, key, "duplicate tag key", "remove one of them", walk);
         }
     }
-    Some(keys.iter().map(|key| key.value.0.clone()).collect())
+    Some(keys.iter().map(|key| key.value.clone()).collect())
 }
 
 fn acl(table: &AclTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<ObjectAcl> {
     let at = table.acl.present()?;
-    let acl = at.value.0;
+    let acl = at.value;
     if acl == ObjectAcl::Default && context.rules.is_some_and(|rules| !rules.has_default_acl) {
         walk.push(
             FileProblem::new("only OSS has the ACL `default`")
@@ -162,7 +161,7 @@ fn acl(table: &AclTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) 
 fn restore(table: &RestoreTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<RestoreRequest> {
     let days = table.days.present()?;
     if let Some((rules, limit)) = context.rules.and_then(|rules| Some((rules, rules.restore_days?)))
-        && days.value.0 > limit.max
+        && days.value > limit.max
     {
         walk.push(
             FileProblem::new("`days` is out of range")
@@ -170,12 +169,16 @@ fn restore(table: &RestoreTable, context: &PlanCheckContext<'_>, walk: &mut Plan
                 .help(limit.help),
         );
     }
-    Some(RestoreRequest { days: days.value.0, tier: table.tier.value().map(|tier| tier.0) })
+    Some(RestoreRequest { days: days.value, tier: table.tier.value().copied() })
 }
 
 /// Checks tags to set.
-fn check_tags(at: &SpannedValue<TagsValue>, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> TagSet {
-    let TagsValue(tags) = &at.value;
+fn check_tags(
+    at: &SpannedValue<Vec<(SpannedValue<String>, SpannedValue<String>)>>,
+    context: &PlanCheckContext<'_>,
+    walk: &mut PlanParser,
+) -> TagSet {
+    let tags = &at.value;
     for (key, value) in tags {
         check_tag_key(&key.value, &key.span, context, walk);
         check_tag_value(value, context, walk);

@@ -9,21 +9,19 @@ use jiff::Timestamp;
 
 use super::context::{PlanCheckContext, report_conflict};
 use super::{bucket, manifest, operation, store};
-use crate::completion::{ReportLocation, ReportSpec};
+use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::diagnostics::FileProblem;
-use crate::plan::notify::TableArray;
+use crate::plan::parser::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
 use crate::plan::parser::{ParsedField, PlanParser, SpannedValue};
-use crate::plan::tables::{PlanTable, ReportTable, WebhookTable};
-use crate::plan::value_types::TextValue;
 use crate::plan::{
     CanonicalForm, JobLimits, JobSettings, MAX_WEBHOOKS, Plan, PriceSettings, RecurringSettings, StateUrl,
-    WebhookConfig, WebhookEvent, WebhookTarget, defaults,
+    WebhookConfig, WebhookEvent, WebhookTarget,
 };
 use crate::provider::ProviderRules;
 
 /// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
 pub(in crate::plan) fn check(file: &PlanTable, folder: &Path, now: Timestamp, walk: &mut PlanParser) -> Option<Plan> {
-    let provider = file.store.value().and_then(|store| store.provider.value()).map(|name| name.0);
+    let provider = file.store.value().and_then(|store| store.provider.value()).copied();
     let context = PlanCheckContext { rules: provider.map(ProviderRules::of), folder, now };
     let store = file.store.value().map(|table| store::check(table, &context, walk));
     let manifest = file.manifest.present().map(|table| manifest::check(table, &context, walk));
@@ -37,8 +35,8 @@ pub(in crate::plan) fn check(file: &PlanTable, folder: &Path, now: Timestamp, wa
     let (store, manifest, operations) = (store??, manifest??, operations?);
     let canonical = CanonicalForm::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
-        name: file.name.value()?.0.clone(),
-        description: file.description.value().map(|text| text.0.clone()),
+        name: file.name.value()?.clone(),
+        description: file.description.value().cloned(),
         store,
         skip_server_check: skip_server_check(file),
         manifest,
@@ -63,9 +61,9 @@ fn job(file: &PlanTable) -> JobSettings {
     let default = JobSettings::default();
     let Some(job) = file.job.value() else { return default };
     JobSettings {
-        priority: job.priority.value().map_or(default.priority, |number| number.0),
+        priority: job.priority.value().copied().unwrap_or(default.priority),
         confirmation_required: job.confirmation_required.value().copied().unwrap_or(default.confirmation_required),
-        client_request_token: job.client_request_token.value().map(|token| token.0.clone()),
+        client_request_token: job.client_request_token.value().cloned(),
         skip_unchanged: job.skip_unchanged.value().copied().unwrap_or(default.skip_unchanged),
     }
 }
@@ -73,7 +71,7 @@ fn job(file: &PlanTable) -> JobSettings {
 fn limits(file: &PlanTable, walk: &mut PlanParser) -> JobLimits {
     let default = JobLimits::default();
     let Some(limits) = file.limits.value() else { return default };
-    if let Some(none) = limits.max_disk.present().filter(|at| at.value.0 == 0) {
+    if let Some(none) = limits.max_disk.present().filter(|at| at.value == 0) {
         walk.push(
             FileProblem::new("`max_disk` must be greater than 0")
                 .label(none.span.clone(), "too small for any manifest")
@@ -81,11 +79,11 @@ fn limits(file: &PlanTable, walk: &mut PlanParser) -> JobLimits {
         );
     }
     JobLimits {
-        concurrency: limits.concurrency.value().map_or(default.concurrency, |number| number.0),
-        requests_per_second: limits.requests_per_second.value().map(|number| number.0),
+        concurrency: limits.concurrency.value().copied().unwrap_or(default.concurrency),
+        requests_per_second: limits.requests_per_second.value().copied(),
         failure_threshold: limits.failure_threshold.value().copied().unwrap_or(default.failure_threshold),
-        max_disk: limits.max_disk.value().map(|size| size.0),
-        max_objects: limits.max_objects.value().map(|number| number.0),
+        max_disk: limits.max_disk.value().copied(),
+        max_objects: limits.max_objects.value().copied(),
         max_cost: limits.max_cost.value().copied(),
     }
 }
@@ -93,17 +91,17 @@ fn limits(file: &PlanTable, walk: &mut PlanParser) -> JobLimits {
 fn prices(file: &PlanTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> PriceSettings {
     let Some(prices) = file.prices.value() else { return PriceSettings::default() };
     PriceSettings {
-        book: prices.book.value().map(|name| name.0.clone()),
+        book: prices.book.value().cloned(),
         file: prices.file.present().map(|at| context.resolve_file(at, walk)),
     }
 }
 
 fn state(file: &PlanTable, walk: &mut PlanParser) -> Option<StateUrl> {
     let url = file.state.value()?.url.present()?;
-    match StateUrl::parse(&url.value.0) {
+    match StateUrl::parse(&url.value) {
         Ok(state) => Some(state),
         Err(refused) => {
-            if url.value.0.contains('@') {
+            if url.value.contains('@') {
                 walk.hide(url.span.clone());
             }
             walk.push(
@@ -119,8 +117,8 @@ fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, walk
     let Some(at) = field.present() else {
         return ReportSpec {
             location: None,
-            scope: defaults::scope(false),
-            format: defaults::format(context.rules),
+            scope: default_report_scope(false),
+            format: default_report_format(context.rules),
             keep_local: true,
         };
     };
@@ -135,13 +133,18 @@ fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, walk
     }
     check_report_is_saved(table, enabled, walk);
     let bucket = table.bucket.present().and_then(|at| bucket::check(at, context, walk));
-    let prefix = ObjectKey::from(table.prefix.value().map_or("", |prefix| prefix.0.as_str()));
+    let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     ReportSpec {
         location: bucket.filter(|_| enabled).map(|bucket| ReportLocation { bucket, prefix }),
-        scope: table.scope.value().map_or(defaults::scope(enabled), |scope| scope.0),
-        format: table.format.value().map_or(defaults::format(context.rules), |format| format.0),
+        scope: table.scope.value().copied().unwrap_or(default_report_scope(enabled)),
+        format: table.format.value().copied().unwrap_or(default_report_format(context.rules)),
         keep_local: table.keep_local.value().copied().unwrap_or(true),
     }
+}
+
+/// Returns the format of the provider's own service. Elsewhere the OSS format, which has more detail about a failure.
+fn default_report_format(rules: Option<&ProviderRules>) -> ReportFormat {
+    rules.map_or(ReportFormat::Oss, |rules| rules.report_format)
 }
 
 /// Reports a report that is neither published nor kept with the job. A missing bucket is already reported.
@@ -182,16 +185,16 @@ fn recurring(file: &PlanTable, walk: &mut PlanParser) -> Option<RecurringSetting
     Some(RecurringSettings { only_changed: at.value.only_changed.value().copied().unwrap_or_default() })
 }
 
-fn webhooks(field: &ParsedField<TableArray<WebhookTable>>, walk: &mut PlanParser) -> Vec<WebhookConfig> {
+fn webhooks(field: &ParsedField<Vec<SpannedValue<WebhookTable>>>, walk: &mut PlanParser) -> Vec<WebhookConfig> {
     let Some(hooks) = field.value() else { return Vec::new() };
-    if let Some(more) = hooks.0.get(MAX_WEBHOOKS) {
+    if let Some(more) = hooks.get(MAX_WEBHOOKS) {
         walk.push(
-            FileProblem::new(format!("too many webhooks: {}", hooks.0.len()))
+            FileProblem::new(format!("too many webhooks: {}", hooks.len()))
                 .label(more.span.clone(), format!("more than {MAX_WEBHOOKS}"))
                 .help("use one receiver that forwards messages to the others"),
         );
     }
-    hooks.0.iter().filter_map(|at| webhook(at, walk)).collect()
+    hooks.iter().filter_map(|at| webhook(at, walk)).collect()
 }
 
 fn webhook(at: &SpannedValue<WebhookTable>, walk: &mut PlanParser) -> Option<WebhookConfig> {
@@ -200,7 +203,7 @@ fn webhook(at: &SpannedValue<WebhookTable>, walk: &mut PlanParser) -> Option<Web
     let secret_env = table.secret_env.present().and_then(|at| variable_name(at, "secret_env", walk));
     let mut on = Vec::new();
     for event in
-        table.on.value().map_or(WebhookEvent::DEFAULTS.to_vec(), |list| list.0.iter().map(|at| at.value.0).collect())
+        table.on.value().map_or(WebhookEvent::DEFAULTS.to_vec(), |list| list.iter().map(|at| at.value).collect())
     {
         if !on.contains(&event) {
             on.push(event);
@@ -224,7 +227,7 @@ fn webhook(at: &SpannedValue<WebhookTable>, walk: &mut PlanParser) -> Option<Web
         allow_http,
         events: on,
         failure_rate: table.failure_rate.value().copied(),
-        run_time: table.run_time.value().map(|lapse| lapse.0),
+        run_time: table.run_time.value().copied(),
     })
 }
 
@@ -255,8 +258,8 @@ fn webhook_target(at: &SpannedValue<WebhookTable>, allow_http: bool, walk: &mut 
     webhook_url(table.url.present()?, allow_http, walk).map(WebhookTarget::Url)
 }
 
-fn webhook_url(at: &SpannedValue<TextValue<1, 2048>>, allow_http: bool, walk: &mut PlanParser) -> Option<HttpUrl> {
-    match HttpUrl::parse(&at.value.0) {
+fn webhook_url(at: &SpannedValue<String>, allow_http: bool, walk: &mut PlanParser) -> Option<HttpUrl> {
+    match HttpUrl::parse(&at.value) {
         Ok(url) => {
             if !url.is_encrypted() && !url.is_loopback() && !allow_http {
                 walk.push(
@@ -290,8 +293,8 @@ fn webhook_url(at: &SpannedValue<TextValue<1, 2048>>, allow_http: bool, walk: &m
 }
 
 /// Returns the name of an environment variable. An invalid name may be the secret itself, and is not shown.
-fn variable_name(at: &SpannedValue<TextValue<1, 128>>, key: &str, walk: &mut PlanParser) -> Option<String> {
-    let name = &at.value.0;
+fn variable_name(at: &SpannedValue<String>, key: &str, walk: &mut PlanParser) -> Option<String> {
+    let name = &at.value;
     let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if legal && !name.starts_with(|c: char| c.is_ascii_digit()) {
         return Some(name.clone());

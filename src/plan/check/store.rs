@@ -5,26 +5,25 @@ use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 use super::context::{PlanCheckContext, report_not_allowed};
 use crate::diagnostics::FileProblem;
 use crate::plan::endpoint::{EndpointError, EndpointUrl};
+use crate::plan::parser::tables::StoreTable;
 use crate::plan::parser::{ParsedField, PlanParser, SpannedValue};
-use crate::plan::tables::StoreTable;
-use crate::plan::value_types::{EnumValue, TextValue};
 use crate::provider::{ProviderRules, StoreKey};
 
 /// Checks `[store]`. Without a valid provider, only the form of the endpoint is checked.
 pub(super) fn check(table: &StoreTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<StoreConfig> {
     let endpoint = endpoint(table, walk);
     let provider = table.provider.present()?;
-    let rules = ProviderRules::of(provider.value.0);
+    let rules = ProviderRules::of(provider.value);
     check_required_keys(table, provider, rules, walk);
-    check_sandbox_keys(table, provider.value.0, walk);
-    let region = region(table, provider.value.0, walk);
-    let addressing = addressing(table, provider.value.0, endpoint.as_ref(), walk);
-    let role_arn = role_arn(&table.role_arn, provider.value.0, walk);
-    let data = table.data.value().map(|path| context.folder.join(&path.0));
-    let fill = table.fill.present().filter(|_| provider.value.0.is_built_in());
+    check_sandbox_keys(table, provider.value, walk);
+    let region = region(table, provider.value, walk);
+    let addressing = addressing(table, provider.value, endpoint.as_ref(), walk);
+    let role_arn = role_arn(&table.role_arn, provider.value, walk);
+    let data = table.data.value().map(|path| context.folder.join(path));
+    let fill = table.fill.present().filter(|_| provider.value.is_built_in());
     let fill = fill.map(|at| context.resolve_file(at, walk));
     Some(StoreConfig {
-        provider: provider.value.0,
+        provider: provider.value,
         endpoint: endpoint.map(|endpoint| endpoint.url),
         region,
         addressing,
@@ -37,7 +36,7 @@ pub(super) fn check(table: &StoreTable, context: &PlanCheckContext<'_>, walk: &m
 /// Reports required keys of the provider that are missing.
 fn check_required_keys(
     table: &StoreTable,
-    provider: &SpannedValue<EnumValue<StoreProvider>>,
+    provider: &SpannedValue<StoreProvider>,
     rules: &ProviderRules,
     walk: &mut PlanParser,
 ) {
@@ -50,7 +49,7 @@ fn check_required_keys(
         if is_absent {
             walk.push(
                 FileProblem::new(format!("`{}` is missing in [store]", required.key.as_str()))
-                    .label(provider.span.clone(), format!("required for {}", provider.value.0.as_str()))
+                    .label(provider.span.clone(), format!("required for {}", provider.value.as_str()))
                     .help(required.help),
             );
         }
@@ -73,7 +72,7 @@ fn region(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) ->
     let Some(at) = table.region.present() else {
         return provider.profile().region.default_region().map(str::to_owned);
     };
-    let TextValue(region) = &at.value;
+    let region = &at.value;
     let endpoint_prefix = ProviderRules::of(provider).endpoint_name_prefix;
     if let Some((prefix, bare)) = endpoint_prefix.and_then(|prefix| Some((prefix, region.strip_prefix(prefix)?))) {
         walk.push(
@@ -93,7 +92,7 @@ fn region(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) ->
 
 fn endpoint(table: &StoreTable, walk: &mut PlanParser) -> Option<EndpointUrl> {
     let at = table.endpoint.present()?;
-    match EndpointUrl::parse(&at.value.0) {
+    match EndpointUrl::parse(&at.value) {
         Ok(endpoint) => {
             check_encryption(&endpoint, at, table, walk);
             Some(endpoint)
@@ -136,7 +135,7 @@ fn addressing(
     // A server that speaks OSS's API at an IP address is not a region of OSS. OSS's SDKs use path addressing there as
     // well.
     let default = if by_ip && rules.path_only_at_ip { AddressingStyle::Path } else { provider.profile().addressing };
-    let addressing = table.addressing.value().map_or(default, |name| name.0);
+    let addressing = table.addressing.value().copied().unwrap_or(default);
     if let (true, AddressingStyle::Path, false, Some(at)) =
         (rules.path_only_at_ip, addressing, by_ip, table.addressing.present())
     {
@@ -159,14 +158,14 @@ fn addressing(
 }
 
 /// Checks `role_arn`. A role that is not valid for the provider is reported and left out.
-fn role_arn(field: &ParsedField<TextValue<1, 2048>>, provider: StoreProvider, walk: &mut PlanParser) -> Option<String> {
+fn role_arn(field: &ParsedField<String>, provider: StoreProvider, walk: &mut PlanParser) -> Option<String> {
     if provider.is_built_in() {
         let help = "remove it: the sandbox's keys are public and have all permissions";
         report_not_allowed(field, "the sandbox has no roles", help, walk);
         return None;
     }
     let at = field.present()?;
-    let TextValue(arn) = &at.value;
+    let arn = &at.value;
     let format = &ProviderRules::of(provider).role_arn;
     let Some(label) = (format.problem)(arn) else { return Some(arn.clone()) };
     walk.push(

@@ -12,8 +12,8 @@ use crate::completion::{ReportFormat, ReportSpec};
 use crate::diagnostics::FileProblem;
 use crate::manifest::{CsvField, FileLocation, InventorySelector, ListedVersions, ManifestSource};
 use crate::operation::{FieldKind, FieldValue, Operation, ServiceGap};
+use crate::plan::parser::value_types::name_of;
 use crate::plan::safe_text::quote_for_message;
-use crate::plan::value_types::name_of;
 use crate::plan::xml::{
     AWS_INVENTORY, is_xml_char, scope_name, write_document, write_manifest, write_operation, write_report, write_text,
 };

@@ -1,8 +1,12 @@
-//! Settings for how a job runs, as opposed to what it does.
+//! Settings for how a job runs, as opposed to what it does: `[job]`, `[limits]`, `[prices]`, `[recurring]` and the
+//! webhooks of `[[notify]]`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::ExactShare;
+use batchplan_store::web::HttpUrl;
+
+use super::threshold::ExactShare;
 use crate::money::Money;
 
 /// The `[job]` table of a plan, with its defaults.
@@ -71,4 +75,74 @@ pub struct PriceSettings {
     pub book: Option<String>,
     /// The path of a price book that is used in addition to the built-in one.
     pub file: Option<PathBuf>,
+}
+
+/// The maximum number of webhooks in a plan. For more, use one receiver that forwards the messages.
+pub const MAX_WEBHOOKS: usize = 8;
+
+/// A job event that a webhook can be notified of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookEvent {
+    /// The job is running.
+    Active,
+    /// The job waits for confirmation.
+    Suspended,
+    /// The job was paused, for any reason.
+    Paused,
+    /// The job completed.
+    Complete,
+    /// The job failed.
+    Failed,
+    /// The job was cancelled.
+    Cancelled,
+    /// The share of failed objects exceeded the webhook's `failure_rate`.
+    FailureRate,
+    /// The job ran longer than the webhook's `run_time`.
+    RunTime,
+}
+
+impl WebhookEvent {
+    /// The events to notify if the plan does not set `on`.
+    pub const DEFAULTS: [Self; 5] = [Self::Suspended, Self::Paused, Self::Complete, Self::Failed, Self::Cancelled];
+
+    /// Returns the name of the event in messages and in plans.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Paused => "paused",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::FailureRate => "failure-rate",
+            Self::RunTime => "run-time",
+        }
+    }
+}
+
+/// The address of a webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebhookTarget {
+    /// The URL itself.
+    Url(HttpUrl),
+    /// The name of the environment variable that holds the URL.
+    Variable(String),
+}
+
+/// One webhook: a `[[notify]]` table, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookConfig {
+    /// The URL of the webhook, or the variable that holds it.
+    pub target: WebhookTarget,
+    /// The environment variable that holds the secret for signing messages; without one they are not signed.
+    pub secret_env: Option<String>,
+    /// Whether unencrypted HTTP to another machine is allowed.
+    pub allow_http: bool,
+    /// The statuses to notify, without duplicates.
+    pub events: Vec<WebhookEvent>,
+    /// The share of failed objects above which the webhook is notified once.
+    pub failure_rate: Option<ExactShare>,
+    /// The run time after which the webhook is notified once.
+    pub run_time: Option<Duration>,
 }

@@ -1,21 +1,127 @@
 //! The tables of a plan file, as they are written. All keys are defined here, and only here.
+//!
+//! A table is one `table!` definition. It is the struct, its parser, its known keys and its part of the JSON Schema at
+//! once, so that they cannot disagree.
+
+use std::marker::PhantomData;
 
 use batchplan_store::object::{ObjectAcl, RestoreTier};
 use batchplan_store::{AddressingStyle, StoreProvider};
-use serde_json::{Value as Json, json};
-use toml::de::DeTable;
+use serde_json::{Map, Value as Json, json};
+use toml::de::{DeTable, DeValue};
 
-use super::limits::MAX_CONCURRENCY;
-use super::notify::{DurationValue, TableArray, WebhookEvent};
-use super::parser::{PlanParser, PlanValue, TableReader, table};
-use super::share::ExactShare;
 use super::value_types::{
-    AgeValue, ByteSize, EnumValue, IntValue, KeyGlobValue, ListValue, NamedVariants, ObjectCount, ObjectKeyText,
-    TagsValue, TextValue, TimestampValue,
+    AgeValue, ByteSize, DurationValue, EnumValue, IntValue, KeyGlobValue, ListValue, NamedVariants, ObjectCount,
+    ObjectKeyText, TagsValue, TextValue, TimestampValue,
 };
+use super::{ParsedField, PlanParser, PlanValue, RawField, SpannedValue, TableReader};
 use crate::completion::{ReportFormat, ReportScope};
+use crate::diagnostics::FileProblem;
 use crate::manifest::{CsvField, ListedVersions};
 use crate::money::Money;
+use crate::plan::settings::{MAX_CONCURRENCY, MAX_WEBHOOKS, WebhookEvent};
+use crate::plan::threshold::ExactShare;
+
+/// The default columns of a CSV manifest.
+pub(in crate::plan) const DEFAULT_CSV_FIELDS: [CsvField; 2] = [CsvField::Bucket, CsvField::Key];
+
+/// Returns the default scope of a report. A published report lists all tasks. A report that only stays with the job
+/// lists the failed tasks.
+pub(in crate::plan) fn default_report_scope(published: bool) -> ReportScope {
+    if published { ReportScope::AllTasks } else { ReportScope::FailedTasksOnly }
+}
+
+/// One key in the schema of a table.
+struct SchemaProperty {
+    name: &'static str,
+    required: bool,
+    /// The description of the key.
+    about: &'static str,
+    schema: Json,
+}
+
+/// Returns the JSON Schema of a table. `rules` are added unchanged.
+fn table_schema(about: &str, properties: Vec<SchemaProperty>, rules: Json) -> Json {
+    let required: Vec<_> = properties.iter().filter(|property| property.required).map(|p| p.name).collect();
+    let mut known = Map::new();
+    for mut property in properties {
+        property.schema["description"] = json!(property.about.trim());
+        known.insert(property.name.to_owned(), property.schema);
+    }
+    let mut schema = json!({ "type": "object", "description": about.trim(), "additionalProperties": false });
+    schema["properties"] = Json::Object(known);
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    if let (Json::Object(schema), Json::Object(rules)) = (&mut schema, rules) {
+        schema.extend(rules);
+    }
+    schema
+}
+
+/// Defines a table of the plan file: struct, parser, known keys and schema.
+///
+/// Each key is `required` or `optional`. `missing` is the help text for a plan without the table, and `rules` are added
+/// to its JSON Schema.
+macro_rules! table {
+    (
+        $(#[doc = $about:literal])+
+        struct $name:ident {
+            $( $(#[doc = $doc:literal])+ $need:ident $field:ident: $type:ty, )+
+        }
+        $( missing $missing:literal )?
+        $( rules $rules:tt )?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug)]
+        pub(in crate::plan) struct $name {
+            $( $(#[doc = $doc])+ pub(in crate::plan) $field: ParsedField<<$type as PlanValue>::Value>, )+
+        }
+
+        impl $name {
+            const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            fn fields(table: &TableReader<'_>, walk: &mut PlanParser) -> Self {
+                Self { $( $field: table.$need::<$type>(stringify!($field), walk), )+ }
+            }
+        }
+
+        impl PlanValue for $name {
+            type Value = Self;
+
+            fn schema() -> Json {
+                let properties = vec![$(
+                    SchemaProperty {
+                        name: stringify!($field),
+                        required: stringify!($need) == "required",
+                        about: concat!($($doc),+),
+                        schema: <$type as PlanValue>::schema(),
+                    },
+                )+];
+                let rules = [$( json!($rules), )?].into_iter().next().unwrap_or_default();
+                table_schema(concat!($($about),+), properties, rules)
+            }
+
+            fn example() -> String {
+                "{ ... }".to_owned()
+            }
+
+            fn missing(path: &str, name: &str) -> String {
+                let own: &[&str] = &[$($missing)?];
+                let dot = if path.is_empty() { "" } else { "." };
+                own.first().map_or_else(|| format!("add a table [{path}{dot}{name}]"), |text| (*text).to_owned())
+            }
+
+            fn read(
+                slot: &RawField<'_>,
+                walk: &mut PlanParser,
+            ) -> Option<Self> {
+                let table = TableReader::open(slot, Self::KEYS, walk)?;
+                Some(Self::fields(&table, walk))
+            }
+        }
+    };
+}
 
 table! {
     /// A batchplan plan: the operations to run on every object of a manifest.
@@ -49,13 +155,13 @@ table! {
 
 impl PlanTable {
     /// Reads the top level of a plan file.
-    pub(super) fn read_file(entries: &DeTable<'_>, walk: &mut PlanParser) -> Self {
+    pub(in crate::plan) fn read_file(entries: &DeTable<'_>, walk: &mut PlanParser) -> Self {
         let table = TableReader::root(entries, Self::KEYS, walk);
         Self::fields(&table, walk)
     }
 
     /// Returns the JSON Schema of a plan file.
-    pub(super) fn file_schema() -> Json {
+    pub(in crate::plan) fn file_schema() -> Json {
         let mut schema = Self::schema();
         // TOML plug-ins of editors support draft 7 best.
         schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
@@ -415,4 +521,41 @@ impl NamedVariants for ReportScope {
 
 impl NamedVariants for ReportFormat {
     const NAMES: &'static [(&'static str, Self)] = &[("oss", Self::Oss), ("aws", Self::Aws)];
+}
+
+/// An array of tables, each under a header in double brackets.
+pub(in crate::plan) struct TableArray<T>(PhantomData<T>);
+
+impl<T: PlanValue> PlanValue for TableArray<T> {
+    type Value = Vec<SpannedValue<T::Value>>;
+
+    fn schema() -> Json {
+        json!({ "type": "array", "items": T::schema(), "maxItems": MAX_WEBHOOKS })
+    }
+
+    fn example() -> String {
+        format!("[{}]", T::example())
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::Array(items) = slot.value else {
+            walk.push(
+                FileProblem::new(format!("`{}` must be an array of tables", slot.name))
+                    .label(slot.span.clone(), "needs double brackets")
+                    .help(format!("write its keys under a [[{}]] header", slot.name)),
+            );
+            return None;
+        };
+        let mut read = Vec::new();
+        let mut whole = true;
+        for item in items {
+            let (span, value) = (item.span(), item.get_ref());
+            let slot = RawField { name: slot.name, path: slot.path, key: span.clone(), span, value, is_item: true };
+            match T::read(&slot, walk) {
+                Some(table) => read.push(slot.with_spans(table)),
+                None => whole = false,
+            }
+        }
+        whole.then_some(read)
+    }
 }

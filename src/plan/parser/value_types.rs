@@ -1,6 +1,8 @@
 //! The types of single values in a plan. Each type defines its parser and its JSON Schema.
 
+use std::marker::PhantomData;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use batchplan_store::object::{MAX_KEY_BYTES, MAX_TAGS};
 use batchplan_store::printable::affects_terminal;
@@ -10,8 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::parser::{PlanParser, PlanValue, RawField, SpannedValue};
-use super::safe_text::{nearest, quote_for_message};
+use super::{PlanParser, PlanValue, RawField, SpannedValue};
+use crate::money::Money;
+use crate::plan::safe_text::{nearest, quote_for_message};
+use crate::plan::threshold::{ExactShare, ShareError};
 
 /// Reports a value of the wrong type, with an example of the right type.
 fn mismatch<T: PlanValue>(slot: &RawField<'_>, wanted: &str, walk: &mut PlanParser) {
@@ -20,10 +24,11 @@ fn mismatch<T: PlanValue>(slot: &RawField<'_>, wanted: &str, walk: &mut PlanPars
 
 /// Text of `MIN` to `MAX` characters without control characters that drive a terminal. With `LINES`, line breaks and
 /// tabs are allowed.
-#[derive(Clone, Debug)]
-pub(super) struct TextValue<const MIN: usize, const MAX: usize, const LINES: bool = false>(pub(super) String);
+pub(in crate::plan) enum TextValue<const MIN: usize, const MAX: usize, const LINES: bool = false> {}
 
 impl<const MIN: usize, const MAX: usize, const LINES: bool> PlanValue for TextValue<MIN, MAX, LINES> {
+    type Value = String;
+
     fn schema() -> Json {
         json!({ "type": "string", "minLength": MIN, "maxLength": MAX })
     }
@@ -32,7 +37,7 @@ impl<const MIN: usize, const MAX: usize, const LINES: bool> PlanValue for TextVa
         "\"...\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let DeValue::String(text) = slot.value else {
             mismatch::<Self>(slot, "a string", walk);
             return None;
@@ -57,15 +62,16 @@ impl<const MIN: usize, const MAX: usize, const LINES: bool> PlanValue for TextVa
             );
             return None;
         }
-        Some(Self(text.to_string()))
+        Some(text.to_string())
     }
 }
 
 /// An object key or key prefix: any text of `MIN` to 1024 bytes.
-#[derive(Clone, Debug)]
-pub(super) struct ObjectKeyText<const MIN: usize>(pub(super) String);
+pub(in crate::plan) enum ObjectKeyText<const MIN: usize> {}
 
 impl<const MIN: usize> PlanValue for ObjectKeyText<MIN> {
+    type Value = String;
+
     fn schema() -> Json {
         json!({ "type": "string", "minLength": MIN, "maxLength": MAX_KEY_BYTES })
     }
@@ -74,7 +80,7 @@ impl<const MIN: usize> PlanValue for ObjectKeyText<MIN> {
         "\"...\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let DeValue::String(text) = slot.value else {
             mismatch::<Self>(slot, "a string", walk);
             return None;
@@ -85,11 +91,13 @@ impl<const MIN: usize> PlanValue for ObjectKeyText<MIN> {
             slot.report_invalid(length, &format!("{} bytes", text.len()), help, walk);
             return None;
         }
-        Some(Self(text.to_string()))
+        Some(text.to_string())
     }
 }
 
 impl PlanValue for bool {
+    type Value = Self;
+
     fn schema() -> Json {
         json!({ "type": "boolean" })
     }
@@ -98,7 +106,7 @@ impl PlanValue for bool {
         "true".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let DeValue::Boolean(value) = slot.value else {
             mismatch::<Self>(slot, "true or false, without quotes", walk);
             return None;
@@ -108,10 +116,11 @@ impl PlanValue for bool {
 }
 
 /// An integer from `MIN` to `MAX`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct IntValue<const MIN: u32, const MAX: u32>(pub(super) u32);
+pub(in crate::plan) enum IntValue<const MIN: u32, const MAX: u32> {}
 
 impl<const MIN: u32, const MAX: u32> PlanValue for IntValue<MIN, MAX> {
+    type Value = u32;
+
     fn schema() -> Json {
         json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
     }
@@ -120,21 +129,22 @@ impl<const MIN: u32, const MAX: u32> PlanValue for IntValue<MIN, MAX> {
         MIN.max(1).to_string()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let range = u64::from(MIN)..=u64::from(MAX);
         let value = read_integer::<Self>(slot, &range, &format!("from {MIN} to {MAX}"), walk)?;
-        u32::try_from(value).ok().map(Self)
+        u32::try_from(value).ok()
     }
 }
 
 /// A number of objects, at least one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ObjectCount(pub(super) u64);
+pub(in crate::plan) enum ObjectCount {}
 
 /// The largest integer in TOML.
 const MAX_COUNT: u64 = i64::MAX.unsigned_abs();
 
 impl PlanValue for ObjectCount {
+    type Value = u64;
+
     fn schema() -> Json {
         json!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
     }
@@ -143,8 +153,8 @@ impl PlanValue for ObjectCount {
         "1000000".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
-        read_integer::<Self>(slot, &(1..=MAX_COUNT), "use an integer from 1", walk).map(Self)
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
+        read_integer::<Self>(slot, &(1..=MAX_COUNT), "use an integer from 1", walk)
     }
 }
 
@@ -166,21 +176,22 @@ fn read_integer<V: PlanValue>(
 }
 
 /// An enum whose values have names in plan files.
-pub(super) trait NamedVariants: Copy + 'static {
+pub(in crate::plan) trait NamedVariants: Copy + 'static {
     /// All values that have a name, each with its name.
     const NAMES: &'static [(&'static str, Self)];
 }
 
 /// Returns the name of a value in plan files; empty if it has none.
-pub(super) fn name_of<T: NamedVariants + PartialEq>(wanted: T) -> &'static str {
+pub(in crate::plan) fn name_of<T: NamedVariants + PartialEq>(wanted: T) -> &'static str {
     T::NAMES.iter().find(|(_, value)| *value == wanted).map_or("", |(name, _)| name)
 }
 
 /// One of a fixed set of names.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct EnumValue<T>(pub(super) T);
+pub(in crate::plan) struct EnumValue<T>(PhantomData<T>);
 
 impl<T: NamedVariants> PlanValue for EnumValue<T> {
+    type Value = T;
+
     fn schema() -> Json {
         json!({ "enum": T::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>() })
     }
@@ -194,13 +205,13 @@ impl<T: NamedVariants> PlanValue for EnumValue<T> {
         format!("add `{name} = ...`, one of {}", names.join(", "))
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let DeValue::String(text) = slot.value else {
             mismatch::<Self>(slot, "a string", walk);
             return None;
         };
         if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| name == text) {
-            return Some(Self(*value));
+            return Some(*value);
         }
         let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
         let choice = format!("valid values: {}", names.join(", "));
@@ -211,10 +222,11 @@ impl<T: NamedVariants> PlanValue for EnumValue<T> {
 }
 
 /// An array of values of one type.
-#[derive(Clone, Debug)]
-pub(super) struct ListValue<T>(pub(super) Vec<SpannedValue<T>>);
+pub(in crate::plan) struct ListValue<T>(PhantomData<T>);
 
 impl<T: PlanValue> PlanValue for ListValue<T> {
+    type Value = Vec<SpannedValue<T::Value>>;
+
     fn schema() -> Json {
         json!({ "type": "array", "items": T::schema() })
     }
@@ -223,7 +235,7 @@ impl<T: PlanValue> PlanValue for ListValue<T> {
         format!("[{}]", T::example())
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let DeValue::Array(items) = slot.value else {
             mismatch::<Self>(slot, "an array", walk);
             return None;
@@ -243,15 +255,16 @@ impl<T: PlanValue> PlanValue for ListValue<T> {
             })
             .collect();
         // Read all items before failing, so that the problems of every item are reported.
-        read.into_iter().collect::<Option<Vec<_>>>().map(Self)
+        read.into_iter().collect()
     }
 }
 
 /// Tags: a table of arbitrary keys with text values, in file order.
-#[derive(Clone, Debug)]
-pub(super) struct TagsValue(pub(super) Vec<(SpannedValue<String>, SpannedValue<String>)>);
+pub(in crate::plan) enum TagsValue {}
 
 impl PlanValue for TagsValue {
+    type Value = Vec<(SpannedValue<String>, SpannedValue<String>)>;
+
     fn schema() -> Json {
         json!({ "type": "object", "minProperties": 1, "maxProperties": MAX_TAGS, "additionalProperties": { "type": "string", "maxLength": 256 } })
     }
@@ -260,7 +273,7 @@ impl PlanValue for TagsValue {
         "{ Team = \"DataOps\" }".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let DeValue::Table(entries) = slot.value else {
             mismatch::<Self>(slot, "a table", walk);
             return None;
@@ -286,16 +299,17 @@ impl PlanValue for TagsValue {
             }
         }
         tags.sort_by_key(|(key, _)| key.span.start);
-        whole.then_some(Self(tags))
+        whole.then_some(tags)
     }
 }
 
 /// A glob over whole object keys. `*` and `?` also match `/`, because keys have no folders: `*.pdf` matches every key
 /// with this ending.
-#[derive(Clone, Debug)]
-pub(super) struct KeyGlobValue(pub(super) Glob);
+pub(in crate::plan) enum KeyGlobValue {}
 
 impl PlanValue for KeyGlobValue {
+    type Value = Glob;
+
     fn schema() -> Json {
         json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES })
     }
@@ -304,10 +318,10 @@ impl PlanValue for KeyGlobValue {
         "\"*.pdf\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
-        let ObjectKeyText(pattern) = ObjectKeyText::<1>::read(slot, walk)?;
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
+        let pattern = ObjectKeyText::<1>::read(slot, walk)?;
         match GlobBuilder::new(&pattern).literal_separator(false).backslash_escape(true).build() {
-            Ok(glob) => Some(Self(glob)),
+            Ok(glob) => Some(glob),
             Err(error) => {
                 let label = quote_for_message(&error.kind().to_string());
                 let help = "`*` matches any text, `?` any character, [abc] one of these, {a,b} either; escape special \
@@ -320,8 +334,7 @@ impl PlanValue for KeyGlobValue {
 }
 
 /// A size in bytes: `1048576`, `"1 MiB"`, `"5GB"`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ByteSize(pub(super) u64);
+pub(in crate::plan) enum ByteSize {}
 
 /// The units of sizes: powers of 1000 and powers of 1024.
 const SIZE_UNITS: [(&str, u64); 11] = [
@@ -339,6 +352,8 @@ const SIZE_UNITS: [(&str, u64); 11] = [
 ];
 
 impl PlanValue for ByteSize {
+    type Value = u64;
+
     fn schema() -> Json {
         json!({ "anyOf": [
             { "type": "integer", "minimum": 0 },
@@ -350,7 +365,7 @@ impl PlanValue for ByteSize {
         "\"1 MiB\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let size = match slot.value {
             DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
             DeValue::String(text) => parse_size(text),
@@ -363,7 +378,7 @@ impl PlanValue for ByteSize {
             let help = "use an integer (bytes), or a number with a unit: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB";
             slot.report_invalid("is not a valid size", "cannot be parsed", help, walk);
         }
-        size.map(Self)
+        size
     }
 }
 
@@ -384,10 +399,11 @@ fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// A point in time: RFC 3339, or a date, which means midnight UTC.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TimestampValue(pub(super) Timestamp);
+pub(in crate::plan) enum TimestampValue {}
 
 impl PlanValue for TimestampValue {
+    type Value = Timestamp;
+
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?$" })
     }
@@ -396,7 +412,7 @@ impl PlanValue for TimestampValue {
         "\"2024-01-31\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let text = match slot.value {
             DeValue::String(text) => text.to_string(),
             DeValue::Datetime(datetime) => datetime.to_string(),
@@ -411,7 +427,7 @@ impl PlanValue for TimestampValue {
                         \"2024-01-31T08:00:00Z\"";
             slot.report_invalid("is not a valid date", "cannot be parsed", help, walk);
         }
-        moment.map(Self)
+        moment
     }
 }
 
@@ -425,10 +441,11 @@ pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
 }
 
 /// A length of time in hours, days or weeks: `"90d"`, `"12h"`, `"4w"`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AgeValue(pub(super) SignedDuration);
+pub(in crate::plan) enum AgeValue {}
 
 impl PlanValue for AgeValue {
+    type Value = SignedDuration;
+
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^[0-9]+ ?[hdw]$" })
     }
@@ -437,7 +454,7 @@ impl PlanValue for AgeValue {
         "\"90d\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let DeValue::String(text) = slot.value else {
             mismatch::<Self>(slot, "an age", walk);
             return None;
@@ -447,7 +464,7 @@ impl PlanValue for AgeValue {
             let help = "use an integer and h, d or w (hours, days, weeks), such as \"90d\"";
             slot.report_invalid("is not a valid age", "cannot be parsed", help, walk);
         }
-        age.map(Self)
+        age
     }
 }
 
@@ -463,6 +480,113 @@ pub fn parse_age(text: &str) -> Option<SignedDuration> {
     };
     let hours = number.trim_end().parse::<u32>().ok()?.checked_mul(hours)?;
     Some(SignedDuration::from_hours(i64::from(hours)))
+}
+
+/// A duration: `"90m"`, `"2h"`, `"1d"`.
+pub(in crate::plan) enum DurationValue {}
+
+impl PlanValue for DurationValue {
+    type Value = Duration;
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]+ ?[smhd]$" })
+    }
+
+    fn example() -> String {
+        "\"2h\"".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::String(text) = slot.value else {
+            slot.report_type_mismatch("a duration", &Self::example(), walk);
+            return None;
+        };
+        let lapse = parse_duration(text);
+        if lapse.is_none() {
+            let help = "use an integer and s, m, h or d (seconds, minutes, hours, days), such as \"2h\"";
+            slot.report_invalid("is not a valid duration", "cannot be parsed", help, walk);
+        }
+        lapse
+    }
+}
+
+/// Parses a duration: a whole number and `s`, `m`, `h` or `d`, for seconds, minutes, hours or days. Returns `None` for
+/// any other text, or for more than `u32::MAX` seconds.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, seconds) = match text.char_indices().next_back()? {
+        (at, 's') => (&text[..at], 1),
+        (at, 'm') => (&text[..at], 60),
+        (at, 'h') => (&text[..at], 3600),
+        (at, 'd') => (&text[..at], 24 * 3600),
+        _ => return None,
+    };
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|_| digits)?;
+    u32::try_from(number.checked_mul(seconds)?).ok().map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+impl PlanValue for ExactShare {
+    type Value = Self;
+
+    fn schema() -> Json {
+        json!({ "type": "number", "minimum": 0, "maximum": 1 })
+    }
+
+    fn example() -> String {
+        "0.20".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
+        let share = match slot.value {
+            DeValue::Float(number) => Self::parse(number.as_str()),
+            DeValue::Integer(digits) => match u32::from_str_radix(digits.as_str(), digits.radix()) {
+                Ok(0) => Ok(Self::percent(0)),
+                Ok(1) => Ok(Self::ALL),
+                _ => Err(ShareError::OutOfRange),
+            },
+            _ => {
+                slot.report_type_mismatch("a number from 0 to 1", &Self::example(), walk);
+                return None;
+            }
+        };
+        match share {
+            Ok(share) => return Some(share),
+            Err(ShareError::OutOfRange) => {
+                slot.report_invalid("is out of range", "not from 0 to 1", "from 0 to 1: 0.20 means 20 %", walk);
+            }
+            Err(ShareError::TooFine) => {
+                slot.report_invalid("has too many decimals", "more than six", "use at most six decimals", walk);
+            }
+        }
+        None
+    }
+}
+
+impl PlanValue for Money {
+    type Value = Self;
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]{1,15}(\\.[0-9]{1,12})? [A-Z]{3}$" })
+    }
+
+    fn example() -> String {
+        "\"50 CNY\"".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::String(text) = slot.value else {
+            slot.report_type_mismatch("an amount with a currency, in quotes", &Self::example(), walk);
+            return None;
+        };
+        let money = Self::parse(text);
+        if money.is_none() {
+            let help = "use a number, a space and an upper-case currency code, such as \"50 CNY\" or \"12.50 USD\"";
+            slot.report_invalid("is not a valid amount of money", "cannot be parsed", help, walk);
+        }
+        money
+    }
 }
 
 #[cfg(test)]
@@ -493,6 +617,16 @@ mod tests {
         assert_eq!(parse_age("4w"), Some(SignedDuration::from_hours(4 * 7 * 24)));
         for text in ["", "d", "90", "90m", "-1d", "1.5d", "99999999999d", "9é"] {
             assert_eq!(parse_age(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn parses_durations() {
+        for (text, seconds) in [("0s", 0), ("45s", 45), ("90 m", 5400), ("2h", 7200), ("1d", 86_400)] {
+            assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "2", "2w", "-1h", "+1h", "1.5h", " 1h", "1  h", "99999999999d", "9é", "٣s"] {
+            assert_eq!(parse_duration(text), None, "{text}");
         }
     }
 }
