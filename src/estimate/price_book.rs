@@ -323,6 +323,3 @@ impl PriceBook {
         self
     }
 }
-
-#[cfg(test)]
-mod tests;

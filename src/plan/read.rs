@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use serde_json::{Value as Json, json};
 use toml::de::DeTable;
 
-use super::parser::PlanParser;
+use super::check;
+use super::model::Plan;
 use super::parser::tables::PlanTable;
+use super::parser::{PlanParser, PlanValue as _};
 use super::safe_text::{mask_for_excerpts, quote_for_message};
-use super::{check, model::Plan};
 use crate::diagnostics::{FileProblem, FileProblems};
 
 /// The maximum size of a plan file, in bytes. Plans are written by hand; lists of objects belong in a manifest.
@@ -16,8 +18,12 @@ pub const MAX_PLAN_BYTES: usize = 1 << 20;
 
 /// Returns the JSON Schema of plan files, for editors. It is generated from the same definitions as the parser.
 #[must_use]
-pub fn schema() -> serde_json::Value {
-    PlanTable::file_schema()
+pub fn schema() -> Json {
+    let mut schema = PlanTable::schema();
+    // TOML plug-ins of editors support draft 7 best.
+    schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+    schema["title"] = json!("batchplan plan");
+    schema
 }
 
 /// Reads a plan file from bytes. Like [`read`], but also reports a file that is too large or not UTF-8.

@@ -30,25 +30,10 @@ impl ExactShare {
         u128::from(part) * u128::from(WHOLE) > u128::from(whole) * u128::from(self.0)
     }
 
-    /// Parses a number from 0 to 1 in decimal notation, as in TOML.
-    pub(super) fn parse(text: &str) -> Result<Self, ShareError> {
-        let number: f64 = text.parse().map_err(|_| ShareError::OutOfRange)?;
-        if !(0.0..=1.0).contains(&number) {
-            return Err(ShareError::OutOfRange);
-        }
-        let rounded = format!("{:.6}", number.abs());
-        if rounded.parse::<f64>().map(f64::to_bits) != Ok(number.abs().to_bits()) {
-            return Err(ShareError::TooFine);
-        }
-        rounded.replace('.', "").parse().map(Self).map_err(|_| ShareError::OutOfRange)
+    /// Returns a share of so many millionths; more than a million count as the whole.
+    pub(super) const fn millionths(millionths: u32) -> Self {
+        Self(if millionths > WHOLE { WHOLE } else { millionths })
     }
-}
-
-/// Why a number is not a valid share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ShareError {
-    OutOfRange,
-    TooFine,
 }
 
 /// Formats the share in percent: `20 %`, `0.5 %`.
@@ -89,27 +74,6 @@ impl FailureThreshold {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_share_is_read_exactly_or_refused() {
-        for (text, millionths) in [
-            ("0.20", 200_000),
-            ("2e-1", 200_000),
-            ("0.000001", 1),
-            ("1.0", WHOLE),
-            ("0.0", 0),
-            ("-0.0", 0),
-            ("0.07", 70_000),
-        ] {
-            assert_eq!(ExactShare::parse(text), Ok(ExactShare(millionths)), "{text}");
-        }
-        for text in ["1.000001", "-0.1", "inf", "nan", "-nan", "20", "", "x"] {
-            assert_eq!(ExactShare::parse(text), Err(ShareError::OutOfRange), "{text}");
-        }
-        for text in ["0.0000001", "0.20000001", "1e-300"] {
-            assert_eq!(ExactShare::parse(text), Err(ShareError::TooFine), "{text}");
-        }
-    }
 
     #[test]
     fn more_than_the_share_exceeds_it_and_the_share_itself_does_not() {

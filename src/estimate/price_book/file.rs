@@ -82,7 +82,7 @@ impl PriceBook {
 }
 
 /// Returns the entries that can be read, and the problems of the others.
-pub(super) fn parse_price_book(text: &str, origin: &PriceBookOrigin) -> (PriceBook, Vec<FileProblem>) {
+fn parse_price_book(text: &str, origin: &PriceBookOrigin) -> (PriceBook, Vec<FileProblem>) {
     let nothing = |problem| (PriceBook::default(), vec![problem]);
     if text.len() > MAX_BOOK_BYTES {
         let problem = FileProblem::new("the price book is too large").label(0..0, "more than 1 MiB");
@@ -582,3 +582,6 @@ fn parse_date(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Op
     }
     date
 }
+
+#[cfg(test)]
+mod tests;

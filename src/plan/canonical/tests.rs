@@ -476,7 +476,7 @@ proptest! {
 
 #[test]
 fn every_operation_has_a_key_in_plans_and_is_part_of_the_form() {
-    let schema = PlanTable::file_schema();
+    let schema = crate::plan::schema();
     let keys = schema["properties"]["operation"]["properties"].as_object().expect("the operations");
     for (operation, _) in Operation::examples() {
         let mut form = CanonicalForm::default();

@@ -20,7 +20,7 @@ pub(super) struct DocumentNode {
     /// The span of the name: a start tag, or a key.
     pub(super) name_span: TextSpan,
     /// The span of the content.
-    pub(super) content_span: TextSpan,
+    content_span: TextSpan,
     pub(super) content: NodeContent,
 }
 

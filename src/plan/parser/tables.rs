@@ -7,12 +7,14 @@ use std::marker::PhantomData;
 
 use batchplan_store::object::{ObjectAcl, RestoreTier};
 use batchplan_store::{AddressingStyle, StoreProvider};
+use globset::Glob;
+use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use toml::de::{DeTable, DeValue};
 
 use super::value_types::{
-    AgeValue, ByteSize, DurationValue, EnumValue, IntValue, KeyGlobValue, ListValue, NamedVariants, ObjectCount,
-    ObjectKeyText, TagsValue, TextValue, TimestampValue,
+    AgeValue, ByteSize, DurationValue, EnumValue, IntValue, NamedVariants, ObjectCount, ObjectKeyText, TagsValue,
+    TextValue,
 };
 use super::{ParsedField, PlanParser, PlanValue, RawField, SpannedValue, TableReader};
 use crate::completion::{ReportFormat, ReportScope};
@@ -159,15 +161,6 @@ impl PlanTable {
         let table = TableReader::root(entries, Self::KEYS, walk);
         Self::fields(&table, walk)
     }
-
-    /// Returns the JSON Schema of a plan file.
-    pub(in crate::plan) fn file_schema() -> Json {
-        let mut schema = Self::schema();
-        // TOML plug-ins of editors support draft 7 best.
-        schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
-        schema["title"] = json!("batchplan plan");
-        schema
-    }
 }
 
 table! {
@@ -245,7 +238,7 @@ table! {
         /// Instead of an object: a local file, relative to the plan's folder.
         optional path: TextValue<1, 4096>,
         /// The columns of the file, in order. `["Bucket", "Key"]` by default.
-        optional fields: ListValue<EnumValue<CsvField>>,
+        optional fields: Vec<EnumValue<CsvField>>,
         /// Whether a raw + in a key means a space. False by default.
         optional plus_is_space: bool,
     }
@@ -279,9 +272,9 @@ table! {
         /// Instead of an object: such a local file, relative to the plan's folder.
         optional path: TextValue<1, 4096>,
         /// Only objects that failed with one of these HTTP statuses, such as `[403, 503]`.
-        optional status: ListValue<IntValue<100, 599>>,
+        optional status: Vec<IntValue<100, 599>>,
         /// Only objects that failed with one of these error codes, such as `["AccessDenied"]`.
-        optional code: ListValue<TextValue<1, 128>>,
+        optional code: Vec<TextValue<1, 128>>,
     }
     rules { "oneOf": [{ "required": ["path"] }, { "required": ["bucket", "object"] }] }
 }
@@ -292,21 +285,21 @@ table! {
     struct FilterTable {
         /// Globs, of which at least one must match the entire key. * also matches /, so "*.pdf" matches every key with
         /// that ending.
-        optional include: ListValue<KeyGlobValue>,
+        optional include: Vec<Glob>,
         /// Globs, of which none may match the entire key.
-        optional exclude: ListValue<KeyGlobValue>,
+        optional exclude: Vec<Glob>,
         /// Only objects larger than this, such as "1 MiB".
         optional larger_than: ByteSize,
         /// Only objects smaller than this, such as "5GB".
         optional smaller_than: ByteSize,
         /// Only objects last modified after this date or time.
-        optional modified_after: TimestampValue,
+        optional modified_after: Timestamp,
         /// Only objects last modified before this date or time.
-        optional modified_before: TimestampValue,
+        optional modified_before: Timestamp,
         /// Only objects last modified longer ago than this, such as "90d", "12h" or "4w".
         optional older_than: AgeValue,
         /// Only objects in these storage classes, by the store's own names.
-        optional storage_class: ListValue<TextValue<1, 64>>,
+        optional storage_class: Vec<TextValue<1, 64>>,
     }
 }
 
@@ -340,7 +333,7 @@ table! {
     /// Tags to remove.
     struct DeleteTagsTable {
         /// The keys of the tags to remove. By default, all tags are removed.
-        optional keys: ListValue<TextValue<1, 128>>,
+        optional keys: Vec<TextValue<1, 128>>,
     }
 }
 
@@ -453,7 +446,7 @@ table! {
         optional allow_http: bool,
         /// The job statuses to send: "active", "suspended", "paused", "complete", "failed" and "cancelled". All but
         /// "active" by default. A suspended job waits for confirmation.
-        optional on: ListValue<EnumValue<WebhookEvent>>,
+        optional on: Vec<EnumValue<WebhookEvent>>,
         /// Also send a message once when more than this share of objects has failed: of all objects, or of those
         /// attempted, once there are 1000. From 0 to 1.
         optional failure_rate: ExactShare,

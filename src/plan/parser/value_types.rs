@@ -15,7 +15,7 @@ use toml::de::DeValue;
 use super::{PlanParser, PlanValue, RawField, SpannedValue};
 use crate::money::Money;
 use crate::plan::safe_text::{nearest, quote_for_message};
-use crate::plan::threshold::{ExactShare, ShareError};
+use crate::plan::threshold::ExactShare;
 
 /// Reports a value of the wrong type, with an example of the right type.
 fn mismatch<T: PlanValue>(slot: &RawField<'_>, wanted: &str, walk: &mut PlanParser) {
@@ -222,9 +222,7 @@ impl<T: NamedVariants> PlanValue for EnumValue<T> {
 }
 
 /// An array of values of one type.
-pub(in crate::plan) struct ListValue<T>(PhantomData<T>);
-
-impl<T: PlanValue> PlanValue for ListValue<T> {
+impl<T: PlanValue> PlanValue for Vec<T> {
     type Value = Vec<SpannedValue<T::Value>>;
 
     fn schema() -> Json {
@@ -305,10 +303,8 @@ impl PlanValue for TagsValue {
 
 /// A glob over whole object keys. `*` and `?` also match `/`, because keys have no folders: `*.pdf` matches every key
 /// with this ending.
-pub(in crate::plan) enum KeyGlobValue {}
-
-impl PlanValue for KeyGlobValue {
-    type Value = Glob;
+impl PlanValue for Glob {
+    type Value = Self;
 
     fn schema() -> Json {
         json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES })
@@ -399,10 +395,8 @@ fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// A point in time: RFC 3339, or a date, which means midnight UTC.
-pub(in crate::plan) enum TimestampValue {}
-
-impl PlanValue for TimestampValue {
-    type Value = Timestamp;
+impl PlanValue for Timestamp {
+    type Value = Self;
 
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?$" })
@@ -527,6 +521,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     u32::try_from(number.checked_mul(seconds)?).ok().map(|seconds| Duration::from_secs(seconds.into()))
 }
 
+/// A share: a number from 0 to 1 with at most six decimals.
 impl PlanValue for ExactShare {
     type Value = Self;
 
@@ -540,7 +535,7 @@ impl PlanValue for ExactShare {
 
     fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
         let share = match slot.value {
-            DeValue::Float(number) => Self::parse(number.as_str()),
+            DeValue::Float(number) => parse_share(number.as_str()),
             DeValue::Integer(digits) => match u32::from_str_radix(digits.as_str(), digits.radix()) {
                 Ok(0) => Ok(Self::percent(0)),
                 Ok(1) => Ok(Self::ALL),
@@ -562,6 +557,26 @@ impl PlanValue for ExactShare {
         }
         None
     }
+}
+
+/// Parses a number from 0 to 1 in decimal notation, as in TOML.
+fn parse_share(text: &str) -> Result<ExactShare, ShareError> {
+    let number: f64 = text.parse().map_err(|_| ShareError::OutOfRange)?;
+    if !(0.0..=1.0).contains(&number) {
+        return Err(ShareError::OutOfRange);
+    }
+    let rounded = format!("{:.6}", number.abs());
+    if rounded.parse::<f64>().map(f64::to_bits) != Ok(number.abs().to_bits()) {
+        return Err(ShareError::TooFine);
+    }
+    rounded.replace('.', "").parse().map(ExactShare::millionths).map_err(|_| ShareError::OutOfRange)
+}
+
+/// Why a number is not a valid share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShareError {
+    OutOfRange,
+    TooFine,
 }
 
 impl PlanValue for Money {
@@ -627,6 +642,27 @@ mod tests {
         }
         for text in ["", "s", "2", "2w", "-1h", "+1h", "1.5h", " 1h", "1  h", "99999999999d", "9é", "٣s"] {
             assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_read_exactly_or_refused() {
+        for (text, millionths) in [
+            ("0.20", 200_000),
+            ("2e-1", 200_000),
+            ("0.000001", 1),
+            ("1.0", 1_000_000),
+            ("0.0", 0),
+            ("-0.0", 0),
+            ("0.07", 70_000),
+        ] {
+            assert_eq!(parse_share(text), Ok(ExactShare::millionths(millionths)), "{text}");
+        }
+        for text in ["1.000001", "-0.1", "inf", "nan", "-nan", "20", "", "x"] {
+            assert_eq!(parse_share(text), Err(ShareError::OutOfRange), "{text}");
+        }
+        for text in ["0.0000001", "0.20000001", "1e-300"] {
+            assert_eq!(parse_share(text), Err(ShareError::TooFine), "{text}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use batchplan_store::object_request::RequestKind;
 use proptest::prelude::*;
 
 use super::*;
@@ -49,7 +50,7 @@ fn spoiled(old: &str, new: &str) -> String {
 
 #[test]
 fn built_in_book_is_complete_and_has_sources() {
-    let (book, problems) = file::parse_price_book(include_str!("../prices.toml"), &PriceBookOrigin::BuiltIn);
+    let (book, problems) = parse_price_book(BUILT_IN, &PriceBookOrigin::BuiltIn);
     let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
     assert_eq!(titles, Vec::<String>::new());
     let names: Vec<_> = book.entries().map(|entry| entry.name.as_str()).collect();
