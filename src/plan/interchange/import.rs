@@ -122,11 +122,12 @@ fn write_head(
     sheet: &mut TomlWriter,
     pass: &mut ImportPass,
 ) {
-    sheet.comment(&format!("A batchplan plan, imported from {of}."));
-    sheet.comment("");
-    sheet.comment("  batchplan validate PLAN     checks it and changes nothing");
-    sheet.comment("  batchplan apply PLAN        runs it here, after asking");
-    sheet.line_break();
+    sheet.introduction(&[
+        &format!("A batchplan plan, imported from {of}."),
+        "",
+        "  batchplan validate PLAN     checks it and changes nothing",
+        "  batchplan apply PLAN        runs it here, after asking",
+    ]);
     match &given.name {
         Some(name) => sheet.text_entry("name", name, ValueOrigin::CliOption("--name")),
         None => pass.report_missing_option("--name", "a name", "tag-documents"),

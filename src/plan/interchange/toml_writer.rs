@@ -35,15 +35,23 @@ impl TomlWriter {
         &self.text
     }
 
+    /// Writes comments of one line each, and an empty line.
+    pub(super) fn introduction(&mut self, lines: &[&str]) {
+        for line in lines {
+            self.comment(line);
+        }
+        self.line_break();
+    }
+
     /// Writes a comment of one line.
-    pub(super) fn comment(&mut self, remark: &str) {
+    fn comment(&mut self, remark: &str) {
         self.text.push_str(if remark.is_empty() { "#" } else { "# " });
         self.text.push_str(remark);
         self.line_break();
     }
 
     /// Writes a line break. After a whole line, this makes an empty line.
-    pub(super) fn line_break(&mut self) {
+    fn line_break(&mut self) {
         self.text.push('\n');
     }
 

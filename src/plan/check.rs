@@ -1,5 +1,14 @@
-//! A whole plan: every table in turn. The tables of settings, such as `[limits]`, `[report]` and `[[notify]]`, are
-//! checked here.
+//! Checks a parsed plan: the rules between keys, and the rules of each provider.
+//!
+//! The tables of settings, such as `[limits]`, `[report]` and `[[notify]]`, are checked here, those of the store, the
+//! manifest and the operations in `store`, `manifest` and `operation`. `bucket` has the rules for names of buckets, and
+//! `context` what all checks share.
+
+mod bucket;
+mod context;
+mod manifest;
+mod operation;
+mod store;
 
 use std::path::Path;
 
@@ -7,20 +16,21 @@ use batchplan_store::object::ObjectKey;
 use batchplan_store::web::{HttpUrl, HttpUrlError};
 use jiff::Timestamp;
 
-use super::context::{PlanCheckContext, report_conflict};
-use super::{bucket, manifest, operation, store};
+use self::context::{PlanCheckContext, report_conflict};
+use super::canonical::CanonicalForm;
+use super::model::Plan;
+use super::parser::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
+use super::parser::{ParsedField, PlanParser, SpannedValue};
+use super::settings::{
+    JobLimits, JobSettings, MAX_WEBHOOKS, PriceSettings, RecurringSettings, WebhookConfig, WebhookEvent, WebhookTarget,
+};
+use super::state_url::StateUrl;
 use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::diagnostics::FileProblem;
-use crate::plan::parser::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
-use crate::plan::parser::{ParsedField, PlanParser, SpannedValue};
-use crate::plan::{
-    CanonicalForm, JobLimits, JobSettings, MAX_WEBHOOKS, Plan, PriceSettings, RecurringSettings, StateUrl,
-    WebhookConfig, WebhookEvent, WebhookTarget,
-};
 use crate::provider::ProviderRules;
 
 /// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
-pub(in crate::plan) fn check(file: &PlanTable, folder: &Path, now: Timestamp, walk: &mut PlanParser) -> Option<Plan> {
+pub(super) fn check(file: &PlanTable, folder: &Path, now: Timestamp, walk: &mut PlanParser) -> Option<Plan> {
     let provider = file.store.value().and_then(|store| store.provider.value()).copied();
     let context = PlanCheckContext { rules: provider.map(ProviderRules::of), folder, now };
     let store = file.store.value().map(|table| store::check(table, &context, walk));
