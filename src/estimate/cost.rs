@@ -180,31 +180,32 @@ impl CostEstimate {
 
 /// Estimates the cost of a job with these prices.
 #[must_use]
-pub fn estimate(work: &JobWorkload, rates: &StorePrices) -> CostEstimate {
-    let pen = CostLineBuilder { entry: rates.entry() };
-    let currency = pen.entry.map(|entry| entry.currency);
-    let mut lines: Vec<_> = work.requests.iter().map(|(asked, count)| pen.request_line(asked, *count)).collect();
-    lines.extend(work.rejected.iter().map(|(asked, count)| pen.rejected_line(asked, *count)));
-    lines.extend(work.restored.iter().flat_map(|(place, volume)| pen.restore_lines(place, *volume)));
+pub fn estimate(work: &JobWorkload, prices: &StorePrices) -> CostEstimate {
+    let builder = CostLineBuilder { entry: prices.entry() };
+    let currency = builder.entry.map(|entry| entry.currency);
+    let mut lines: Vec<_> =
+        work.requests.iter().map(|(request, count)| builder.request_line(request, *count)).collect();
+    lines.extend(work.rejected.iter().map(|(request, count)| builder.rejected_line(request, *count)));
+    lines.extend(work.restored.iter().flat_map(|(place, volume)| builder.restore_lines(place, *volume)));
     lines.push(CostLine {
         description: "objects that cannot be predicted".to_owned(),
         category: CostCategory::Objects,
         quantity: BilledQuantity::Objects(work.unpredictable_objects),
         price: None,
-        amount: Err(if pen.entry.is_some() { UnpricedReason::Unpredictable } else { UnpricedReason::NoPrices }),
+        amount: Err(if builder.entry.is_some() { UnpricedReason::Unpredictable } else { UnpricedReason::NoPrices }),
     });
-    lines.extend(pen.overhead_lines(work));
+    lines.extend(builder.overhead_lines(work));
     lines.retain(|line| !line.quantity.is_zero());
     let total = CostTotal::of(currency, lines.iter());
-    let managed = pen.entry.and_then(|entry| entry.managed_service.clone()).map(|service| {
-        let fees = pen.managed_service_fees(work);
+    let managed = builder.entry.and_then(|entry| entry.managed_service.clone()).map(|service| {
+        let fees = builder.managed_service_fees(work);
         let objects = lines.iter().filter(|line| line.category == CostCategory::Objects);
         ManagedServiceCost { service, total: CostTotal::of(currency, fees.iter().chain(objects)), fees }
     });
     let kept = BilledQuantity::Stored { bytes: work.overhead.report_bytes, days: 30 };
-    let report = pen.overhead_line("report storage, per month".to_owned(), BillableItem::Storage, kept);
+    let report = builder.overhead_line("report storage, per month".to_owned(), BillableItem::Storage, kept);
     let report_a_month = (work.overhead.report_bytes > 0).then_some(report);
-    CostEstimate { prices: rates.clone(), lines, total, managed_service: managed, report_per_month: report_a_month }
+    CostEstimate { prices: prices.clone(), lines, total, managed_service: managed, report_per_month: report_a_month }
 }
 
 /// Builds lines with the prices of an entry, if there is one.
@@ -226,8 +227,8 @@ impl CostLineBuilder<'_> {
         )
     }
 
-    fn rejected_line(&self, asked: &RequestGroup, count: u64) -> CostLine {
-        let mut line = self.request_line(asked, count);
+    fn rejected_line(&self, request: &RequestGroup, count: u64) -> CostLine {
+        let mut line = self.request_line(request, count);
         line.description.push_str(", refused");
         let Some(entry) = self.entry else { return line };
         match entry.rejected_requests.as_ref().map(|refused| refused.billed) {

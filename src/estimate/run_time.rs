@@ -60,7 +60,7 @@ impl RunTimeEstimate {
 
 /// Estimates the run time of a job under the limits of the plan and of its provider.
 #[must_use]
-pub fn estimate_run_time(work: &JobWorkload, limits: &JobLimits, rates: &StorePrices) -> RunTimeEstimate {
+pub fn estimate_run_time(work: &JobWorkload, limits: &JobLimits, prices: &StorePrices) -> RunTimeEstimate {
     let requests = sum(work.all_requests().map(|(_, count)| count));
     let in_flight = u64::from(limits.concurrency.max(1)) * REQUESTS_PER_SLOT;
     let (per_second, pace) = match limits.requests_per_second.map(u64::from) {
@@ -73,7 +73,7 @@ pub fn estimate_run_time(work: &JobWorkload, limits: &JobLimits, rates: &StorePr
         let takes = time_for(requests, u64::from(limit.per_second.max(1)));
         (requests > 0).then(|| RunTimeBound { limit: limit.clone(), requests, duration: takes })
     };
-    let bounds = rates.entry().map(|entry| entry.limits.iter().filter_map(bound).collect()).unwrap_or_default();
+    let bounds = prices.entry().map(|entry| entry.limits.iter().filter_map(bound).collect()).unwrap_or_default();
     RunTimeEstimate { requests, per_second, bottleneck: pace, at_plan_rate: time_for(requests, per_second), bounds }
 }
 

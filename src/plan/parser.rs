@@ -75,12 +75,12 @@ pub(super) struct RawField<'a> {
 }
 
 impl RawField<'_> {
-    /// Adds the spans of this slot to a value.
+    /// Adds the spans of this field to a value.
     fn with_spans<T>(&self, value: T) -> SpannedValue<T> {
         SpannedValue { key: self.key.clone(), span: self.span.clone(), value }
     }
 
-    /// Returns the path of the table in this slot.
+    /// Returns the path of the table in this field.
     fn inner_path(&self) -> String {
         match (self.path, self.name) {
             ("", name) => name.to_owned(),
@@ -89,14 +89,14 @@ impl RawField<'_> {
     }
 
     /// Reports a value of the wrong type; `example` is a valid one.
-    fn report_type_mismatch(&self, wanted: &str, example: &str, walk: &mut PlanParser) {
+    fn report_type_mismatch(&self, wanted: &str, example: &str, parser: &mut PlanParser) {
         let name = quote_for_message(self.name);
         let (what, entry) = if self.is_item {
             (format!("each item of `{name}`"), format!("{name} = [{example}]"))
         } else {
             (format!("`{name}`"), format!("{name} = {example}"))
         };
-        walk.push(
+        parser.push(
             FileProblem::new(format!("{what} must be {wanted}"))
                 .label(self.span.clone(), format!("this is {}", type_name(self.value)))
                 .help(format!("for example: `{entry}`")),
@@ -104,8 +104,8 @@ impl RawField<'_> {
     }
 
     /// Reports a value of the right type that is not allowed.
-    fn report_invalid(&self, title: &str, label: &str, help: impl Into<String>, walk: &mut PlanParser) {
-        walk.push(
+    fn report_invalid(&self, title: &str, label: &str, help: impl Into<String>, parser: &mut PlanParser) {
+        parser.push(
             FileProblem::new(format!("`{}` {title}", quote_for_message(self.name)))
                 .label(self.span.clone(), label)
                 .help(help),
@@ -143,7 +143,7 @@ pub(super) trait PlanValue: Sized {
     }
 
     /// Reads the value, or reports why it is not valid.
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value>;
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value>;
 }
 
 /// The findings of one pass over a plan: problems, and text to hide.
@@ -160,9 +160,9 @@ pub(super) struct PlanParser {
 impl PlanParser {
     /// Starts a pass. `schema` is the schema of the whole file, which tells where a misplaced key belongs.
     pub(super) fn new(schema: &Json) -> Self {
-        let mut walk = Self::default();
-        collect_tables_by_key(schema, "", &mut walk.tables_by_key);
-        walk
+        let mut parser = Self::default();
+        collect_tables_by_key(schema, "", &mut parser.tables_by_key);
+        parser
     }
 
     /// Adds a problem; once there are too many, only counts it.
@@ -201,22 +201,22 @@ impl PlanParser {
 
     /// Returns where a key is known, for a help text.
     fn tables_of_key(&self, name: &str) -> Option<String> {
-        let homes = self.tables_by_key.get(name)?;
-        let places: Vec<_> = homes
+        let tables = self.tables_by_key.get(name)?;
+        let places: Vec<_> = tables
             .iter()
-            .map(|home| if home.is_empty() { "at the top of the plan".to_owned() } else { format!("in [{home}]") })
+            .map(|table| if table.is_empty() { "at the top of the plan".to_owned() } else { format!("in [{table}]") })
             .collect();
         Some(places.join(" or "))
     }
 }
 
 /// Records, for every key of the schema, which tables have it.
-fn collect_tables_by_key(schema: &Json, path: &str, homes: &mut BTreeMap<String, Vec<String>>) {
+fn collect_tables_by_key(schema: &Json, path: &str, tables: &mut BTreeMap<String, Vec<String>>) {
     let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return };
     for (name, inner) in properties {
-        homes.entry(name.clone()).or_default().push(path.to_owned());
+        tables.entry(name.clone()).or_default().push(path.to_owned());
         let inner_path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        collect_tables_by_key(inner, &inner_path, homes);
+        collect_tables_by_key(inner, &inner_path, tables);
     }
 }
 
@@ -229,30 +229,30 @@ struct TableReader<'a> {
 
 impl<'a> TableReader<'a> {
     /// Opens the top level of the file.
-    fn root(entries: &'a DeTable<'a>, keys: &[&str], walk: &mut PlanParser) -> Self {
+    fn root(entries: &'a DeTable<'a>, keys: &[&str], parser: &mut PlanParser) -> Self {
         let table = Self { path: String::new(), header: 0..0, entries };
-        table.report_unknown(keys, walk);
+        table.report_unknown(keys, parser);
         table
     }
 
-    /// Opens the table in a slot.
-    fn open(slot: &RawField<'a>, keys: &[&str], walk: &mut PlanParser) -> Option<Self> {
-        let DeValue::Table(entries) = slot.value else {
-            walk.push(
-                FileProblem::new(format!("`{}` must be a table", quote_for_message(slot.name)))
-                    .label(slot.span.clone(), format!("this is {}", type_name(slot.value)))
-                    .help(format!("write its keys under a [{}] header", quote_for_message(&slot.inner_path()))),
+    /// Opens the table in a field.
+    fn open(field: &RawField<'a>, keys: &[&str], parser: &mut PlanParser) -> Option<Self> {
+        let DeValue::Table(entries) = field.value else {
+            parser.push(
+                FileProblem::new(format!("`{}` must be a table", quote_for_message(field.name)))
+                    .label(field.span.clone(), format!("this is {}", type_name(field.value)))
+                    .help(format!("write its keys under a [{}] header", quote_for_message(&field.inner_path()))),
             );
             return None;
         };
-        let table = Self { path: slot.inner_path(), header: slot.span.clone(), entries };
-        table.report_unknown(keys, walk);
+        let table = Self { path: field.inner_path(), header: field.span.clone(), entries };
+        table.report_unknown(keys, parser);
         Some(table)
     }
 
     /// Reads a required key, and reports it if it is missing.
-    fn required<T: PlanValue>(&self, name: &'static str, walk: &mut PlanParser) -> ParsedField<T::Value> {
-        let field = self.optional::<T>(name, walk);
+    fn required<T: PlanValue>(&self, name: &'static str, parser: &mut PlanParser) -> ParsedField<T::Value> {
+        let field = self.optional::<T>(name, parser);
         if !field.is_absent() {
             return field;
         }
@@ -261,14 +261,15 @@ impl<'a> TableReader<'a> {
         } else {
             format!("`{name}` is missing in [{}]", self.path)
         };
-        walk.push(FileProblem::new(title).label(self.header.clone(), "needed here").help(T::missing(&self.path, name)));
+        parser
+            .push(FileProblem::new(title).label(self.header.clone(), "needed here").help(T::missing(&self.path, name)));
         ParsedField::Invalid
     }
 
     /// Reads an optional key.
-    fn optional<T: PlanValue>(&self, name: &'static str, walk: &mut PlanParser) -> ParsedField<T::Value> {
+    fn optional<T: PlanValue>(&self, name: &'static str, parser: &mut PlanParser) -> ParsedField<T::Value> {
         let Some((key, value)) = self.entries.get_key_value(name) else { return ParsedField::Absent };
-        let slot = RawField {
+        let field = RawField {
             name,
             path: &self.path,
             key: key.span(),
@@ -276,19 +277,19 @@ impl<'a> TableReader<'a> {
             value: value.get_ref(),
             is_item: false,
         };
-        T::read(&slot, walk).map_or(ParsedField::Invalid, |read| ParsedField::Present(slot.with_spans(read)))
+        T::read(&field, parser).map_or(ParsedField::Invalid, |read| ParsedField::Present(field.with_spans(read)))
     }
 
-    fn report_unknown(&self, keys: &[&str], walk: &mut PlanParser) {
+    fn report_unknown(&self, keys: &[&str], parser: &mut PlanParser) {
         for (key, value) in self.entries {
             let name = key.get_ref().as_ref();
             if keys.contains(&name) {
                 continue;
             }
             if is_secret_name(name) {
-                report_secret(key, value, walk);
+                report_secret(key, value, parser);
             } else {
-                self.report_unknown_key(name, key.span(), value, keys, walk);
+                self.report_unknown_key(name, key.span(), value, keys, parser);
             }
         }
     }
@@ -299,28 +300,28 @@ impl<'a> TableReader<'a> {
         key: TextSpan,
         value: &Spanned<DeValue<'_>>,
         keys: &[&str],
-        walk: &mut PlanParser,
+        parser: &mut PlanParser,
     ) {
-        walk.tables_with_unknown_keys.insert(self.path.clone());
+        parser.tables_with_unknown_keys.insert(self.path.clone());
         let title = match (value.get_ref(), self.path.as_str()) {
             (DeValue::Table(_), "") => format!("unknown table [{}]", quote_for_message(name)),
             (DeValue::Table(_), path) => format!("unknown table [{path}.{}]", quote_for_message(name)),
             (_, "") => format!("unknown key `{}`", quote_for_message(name)),
             (_, path) => format!("unknown key `{}` in [{path}]", quote_for_message(name)),
         };
-        let home = if value.get_ref().is_table() { None } else { walk.tables_of_key(name) };
-        let help = match (nearest(name, keys.iter().copied()), home) {
+        let table = if value.get_ref().is_table() { None } else { parser.tables_of_key(name) };
+        let help = match (nearest(name, keys.iter().copied()), table) {
             (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, Some(home)) => format!("`{name}` belongs {home}"),
+            (None, Some(table)) => format!("`{name}` belongs {table}"),
             (None, None) => format!("valid keys: {}", keys.join(", ")),
         };
-        walk.push(FileProblem::new(title).label(key, "not known here").help(help));
+        parser.push(FileProblem::new(title).label(key, "not known here").help(help));
     }
 }
 
-fn report_secret(key: &Spanned<toml::de::DeString<'_>>, value: &Spanned<DeValue<'_>>, walk: &mut PlanParser) {
-    hide_all(value, walk);
-    walk.push(
+fn report_secret(key: &Spanned<toml::de::DeString<'_>>, value: &Spanned<DeValue<'_>>, parser: &mut PlanParser) {
+    hide_all(value, parser);
+    parser.push(
         FileProblem::new("credentials are not allowed in a plan")
             .label(key.span(), "remove this, and treat the value as leaked")
             .help("set them in the environment or in a profile, as for your provider's own tools"),
@@ -328,10 +329,10 @@ fn report_secret(key: &Spanned<toml::de::DeString<'_>>, value: &Spanned<DeValue<
 }
 
 /// Hides a value and everything in it.
-fn hide_all(value: &Spanned<DeValue<'_>>, walk: &mut PlanParser) {
+fn hide_all(value: &Spanned<DeValue<'_>>, parser: &mut PlanParser) {
     match value.get_ref() {
-        DeValue::Table(entries) => entries.iter().for_each(|(_, inner)| hide_all(inner, walk)),
-        DeValue::Array(items) => items.iter().for_each(|inner| hide_all(inner, walk)),
-        _ => walk.hide(value.span()),
+        DeValue::Table(entries) => entries.iter().for_each(|(_, inner)| hide_all(inner, parser)),
+        DeValue::Array(items) => items.iter().for_each(|inner| hide_all(inner, parser)),
+        _ => parser.hide(value.span()),
     }
 }

@@ -63,16 +63,16 @@ pub fn read(name: &str, text: &str, folder: &Path, now: Timestamp) -> (Option<Pl
         return single_problem(name, "", too_large());
     }
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut walk = PlanParser::new(&schema());
+    let mut parser = PlanParser::new(&schema());
     if let Some(error) = errors.iter().find(|error| !is_duplicate(error)) {
         return single_problem(name, text, syntax_problem(error, text.len()));
     }
     for error in &errors {
-        walk.push(syntax_problem(error, text.len()));
+        parser.push(syntax_problem(error, text.len()));
     }
-    let file = PlanTable::read_file(table.get_ref(), &mut walk);
-    let plan = check::check(&file, folder, now, &mut walk);
-    let (found, secrets) = walk.finish();
+    let file = PlanTable::read_file(table.get_ref(), &mut parser);
+    let plan = check::check(&file, folder, now, &mut parser);
+    let (found, secrets) = parser.finish();
     let mut problems = FileProblems::new(&quote_for_message(name), &mask_for_excerpts(text, &secrets));
     for problem in found {
         problems.push(problem);

@@ -69,12 +69,12 @@ impl PriceBook {
     /// # Errors
     /// Returns an error if the book is not valid: all problems, each with its position.
     pub fn from_toml(name: &str, text: &str) -> Result<Self, FileProblems> {
-        let (book, found) = parse_price_book(text, &PriceBookOrigin::File(quote_for_message(name)));
-        if found.is_empty() {
+        let (book, errors) = parse_price_book(text, &PriceBookOrigin::File(quote_for_message(name)));
+        if errors.is_empty() {
             return Ok(book);
         }
         let mut problems = FileProblems::new(&quote_for_message(name), &mask_for_excerpts(text, &[]));
-        for problem in found {
+        for problem in errors {
             problems.push(problem);
         }
         Err(problems)
@@ -95,25 +95,25 @@ fn parse_price_book(text: &str, origin: &PriceBookOrigin) -> (PriceBook, Vec<Fil
         let problem = FileProblem::new("invalid TOML").label(span, error.message());
         return nothing(problem.help("see https://toml.io/en/v1.0.0 for the syntax"));
     }
-    let mut found = PriceBookProblems::default();
-    let root = PriceBookTable::root(table.get_ref(), ROOT, &mut found);
-    let dated = root.required("dated", "2026-01-31", &mut found).and_then(|value| parse_date(value, &mut found));
+    let mut problems = PriceBookProblems::default();
+    let root = PriceBookTable::root(table.get_ref(), ROOT, &mut problems);
+    let dated = root.required("dated", "2026-01-31", &mut problems).and_then(|value| parse_date(value, &mut problems));
     let mut book = PriceBook::default();
     if let Some(entries) = root
-        .required("book", "{ ... }", &mut found)
-        .and_then(|value| PriceBookTable::open(value, "`book`".to_owned(), &[], &mut found))
+        .required("book", "{ ... }", &mut problems)
+        .and_then(|value| PriceBookTable::open(value, "`book`".to_owned(), &[], &mut problems))
     {
         for (name, key, value) in entries.iter() {
             if is_name(name) {
-                let read = parse_entry(name, value, dated, origin, &mut found);
+                let read = parse_entry(name, value, dated, origin, &mut problems);
                 book.entries.extend(read.map(|entry| (name.to_owned(), entry)));
             } else {
                 let help = "1 to 64 letters, digits, hyphens and underscores";
-                found.report(key, "this is not a valid entry name", "invalid name", help);
+                problems.report(key, "this is not a valid entry name", "invalid name", help);
             }
         }
     }
-    (book, found.finish())
+    (book, problems.finish())
 }
 
 fn is_name(name: &str) -> bool {
@@ -126,25 +126,25 @@ fn parse_entry(
     value: &Spanned<DeValue<'_>>,
     dated: Option<Date>,
     origin: &PriceBookOrigin,
-    found: &mut PriceBookProblems,
+    problems: &mut PriceBookProblems,
 ) -> Option<PriceBookEntry> {
-    let cells = PriceBookTable::open(value, format!("[book.{name}]"), ENTRY, found)?;
-    cells.required("provider", "\"aws\"", found);
-    cells.required("regions", "[\"us-east-1\"]", found);
-    cells.required("currency", "\"USD\"", found);
-    let provider = cells.choice("provider", StoreProvider::NAMES, found);
-    let regions = cells.globs("regions", found);
-    let except = cells.globs("except", found);
-    let currency = cells.text("currency", found).and_then(|text| parse_currency(&text, found));
-    let default_tier = cells.choice("default_tier", TIERS, found);
-    let own_class = cells.text("own_class", found).map(|class| StorageClass::new(&class.value));
-    let managed = cells.text("managed", found).map(|name| name.value);
-    let refused = cells.get("refused").and_then(|value| parse_rejected_request_billing(value, found));
-    let tables = cells.tables("limit", MAX_TABLES, found);
-    let limits = tables.into_iter().filter_map(|value| parse_rate_limit(value, found)).collect();
+    let table = PriceBookTable::open(value, format!("[book.{name}]"), ENTRY, problems)?;
+    table.required("provider", "\"aws\"", problems);
+    table.required("regions", "[\"us-east-1\"]", problems);
+    table.required("currency", "\"USD\"", problems);
+    let provider = table.choice("provider", StoreProvider::NAMES, problems);
+    let regions = table.globs("regions", problems);
+    let except = table.globs("except", problems);
+    let currency = table.text("currency", problems).and_then(|text| parse_currency(&text, problems));
+    let default_tier = table.choice("default_tier", TIERS, problems);
+    let own_class = table.text("own_class", problems).map(|class| StorageClass::new(&class.value));
+    let managed = table.text("managed", problems).map(|name| name.value);
+    let refused = table.get("refused").and_then(|value| parse_rejected_request_billing(value, problems));
+    let tables = table.tables("limit", MAX_TABLES, problems);
+    let limits = tables.into_iter().filter_map(|value| parse_rate_limit(value, problems)).collect();
     let (mut prices, mut index) = (Vec::new(), BTreeMap::new());
-    for value in cells.tables("price", MAX_TABLES, found) {
-        parse_price(value, &mut prices, &mut index, found);
+    for value in table.tables("price", MAX_TABLES, problems) {
+        parse_price(value, &mut prices, &mut index, problems);
     }
     let place = |(key, (place, _))| (key, place);
     Some(PriceBookEntry {
@@ -165,35 +165,35 @@ fn parse_entry(
     })
 }
 
-fn parse_currency(text: &PriceBookValue<String>, found: &mut PriceBookProblems) -> Option<Currency> {
+fn parse_currency(text: &PriceBookValue<String>, problems: &mut PriceBookProblems) -> Option<Currency> {
     let currency = Currency::parse(&text.value);
     if currency.is_none() {
         let help = "three capital letters, such as \"USD\" or \"CNY\"";
-        found.report(text.span.clone(), "`currency` is not a currency code", "invalid code", help);
+        problems.report(text.span.clone(), "`currency` is not a currency code", "invalid code", help);
     }
     currency
 }
 
 fn parse_rejected_request_billing(
     value: &Spanned<DeValue<'_>>,
-    found: &mut PriceBookProblems,
+    problems: &mut PriceBookProblems,
 ) -> Option<RejectedRequestBilling> {
-    let cells = PriceBookTable::open(value, "`refused`".to_owned(), REFUSED, found)?;
-    let source = parse_source(&cells, found);
-    let value = cells.required("billed", "true", found)?;
+    let table = PriceBookTable::open(value, "`refused`".to_owned(), REFUSED, problems)?;
+    let source = parse_source(&table, problems);
+    let value = table.required("billed", "true", problems)?;
     let DeValue::Boolean(billed) = value.get_ref() else {
-        found.report(value.span(), "`billed` must be true or false", "not a boolean", "write it without quotes");
+        problems.report(value.span(), "`billed` must be true or false", "not a boolean", "write it without quotes");
         return None;
     };
     Some(RejectedRequestBilling { billed: *billed, source })
 }
 
-fn parse_source(cells: &PriceBookTable<'_>, found: &mut PriceBookProblems) -> Option<String> {
-    cells.text("source", found).map(|text| text.value)
+fn parse_source(table: &PriceBookTable<'_>, problems: &mut PriceBookProblems) -> Option<String> {
+    table.text("source", problems).map(|text| text.value)
 }
 
-fn parse_classes(cells: &PriceBookTable<'_>, found: &mut PriceBookProblems) -> Vec<StorageClass> {
-    cells.texts("classes", found).iter().map(|class| StorageClass::new(&class.value)).collect()
+fn parse_classes(table: &PriceBookTable<'_>, problems: &mut PriceBookProblems) -> Vec<StorageClass> {
+    table.texts("classes", problems).iter().map(|class| StorageClass::new(&class.value)).collect()
 }
 
 /// The index of each price, and the span of its table.
@@ -203,38 +203,38 @@ fn parse_price(
     value: &Spanned<DeValue<'_>>,
     prices: &mut Vec<UnitPrice>,
     index: &mut PriceIndex,
-    found: &mut PriceBookProblems,
+    problems: &mut PriceBookProblems,
 ) {
-    let Some(cells) = PriceBookTable::open(value, "a price".to_owned(), PRICE, found) else { return };
-    cells.required("of", "[\"put_tags\"]", found);
-    let items = cells.choices("of", &BillableItem::names(), found);
-    let classes = parse_classes(&cells, found);
-    let tiers: Vec<_> = cells.choices("tiers", TIERS, found).into_iter().map(|tier| tier.value).collect();
-    let parts = cells.required("amount", "\"0.005\"", found).and_then(|value| parse_amount(value, found));
-    let unit = cells.required("per", "1000", found).and_then(|value| parse_unit(value, found));
-    let (source, mark) = (parse_source(&cells, found), cells.choice("mark", SourceReliability::NAMES, found));
+    let Some(table) = PriceBookTable::open(value, "a price".to_owned(), PRICE, problems) else { return };
+    table.required("of", "[\"put_tags\"]", problems);
+    let items = table.choices("of", &BillableItem::names(), problems);
+    let classes = parse_classes(&table, problems);
+    let tiers: Vec<_> = table.choices("tiers", TIERS, problems).into_iter().map(|tier| tier.value).collect();
+    let parts = table.required("amount", "\"0.005\"", problems).and_then(|value| parse_amount(value, problems));
+    let unit = table.required("per", "1000", problems).and_then(|value| parse_unit(value, problems));
+    let (source, mark) = (parse_source(&table, problems), table.choice("mark", SourceReliability::NAMES, problems));
     let (Some(parts), Some(unit)) = (parts, unit) else { return };
     // An invalid list is already reported. The price must not apply to everything instead.
-    if (classes.is_empty() && cells.get("classes").is_some()) || (tiers.is_empty() && cells.get("tiers").is_some()) {
+    if (classes.is_empty() && table.get("classes").is_some()) || (tiers.is_empty() && table.get("tiers").is_some()) {
         return;
     }
     for item in &items {
         if !item.value.is_priced_per(unit) {
             let help = "requests, jobs and objects are priced per 1, 10, 100 and so on, `retrieval` per \"GB\", \
                         `temporary_copy` and `storage` per \"GB-month\"";
-            found.report(item.span.clone(), format!("this cannot be priced per {unit}"), "wrong unit", help);
+            problems.report(item.span.clone(), format!("this cannot be priced per {unit}"), "wrong unit", help);
         }
         for class in some_or_any(&classes) {
             for tier in some_or_any(&tiers) {
                 let key = (item.value, class.clone(), tier);
                 if let Some((_, first)) = index.get(&key) {
-                    let problem = FileProblem::new("this is priced twice").label(cells.span.clone(), "here");
-                    found.push(
+                    let problem = FileProblem::new("this is priced twice").label(table.span.clone(), "here");
+                    problems.push(
                         problem.label(first.clone(), "and here").help("keep one price for each item, class and tier"),
                     );
                     return;
                 }
-                index.insert(key, (prices.len(), cells.span.clone()));
+                index.insert(key, (prices.len(), table.span.clone()));
             }
         }
     }
@@ -246,20 +246,20 @@ fn some_or_any<T: Clone>(some: &[T]) -> Vec<Option<T>> {
     if some.is_empty() { vec![None] } else { some.iter().cloned().map(Some).collect() }
 }
 
-fn parse_rate_limit(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Option<ProviderRateLimit> {
-    let cells = PriceBookTable::open(value, "a limit".to_owned(), LIMIT, found)?;
-    let of = cells.choices("of", &BillableItem::names(), found);
+fn parse_rate_limit(value: &Spanned<DeValue<'_>>, problems: &mut PriceBookProblems) -> Option<ProviderRateLimit> {
+    let table = PriceBookTable::open(value, "a limit".to_owned(), LIMIT, problems)?;
+    let of = table.choices("of", &BillableItem::names(), problems);
     for item in of.iter().filter(|item| !item.value.is_request()) {
-        found.report(item.span.clone(), "this is not a request", "not a request", "limits apply only to requests");
+        problems.report(item.span.clone(), "this is not a request", "not a request", "limits apply only to requests");
     }
-    let classes = parse_classes(&cells, found);
+    let classes = parse_classes(&table, problems);
     let per_second =
-        cells.required("per_second", "1000", found).and_then(|value| parse_rate("per_second", value, found));
-    cells.required("within", "\"account\"", found);
-    let within = cells.choice("within", RateLimitScope::NAMES, found);
-    let when = cells.text("when", found).map(|text| text.value);
-    let source = parse_source(&cells, found);
-    let mark = cells.choice("mark", SourceReliability::NAMES, found);
+        table.required("per_second", "1000", problems).and_then(|value| parse_rate("per_second", value, problems));
+    table.required("within", "\"account\"", problems);
+    let within = table.choice("within", RateLimitScope::NAMES, problems);
+    let when = table.text("when", problems).map(|text| text.value);
+    let source = parse_source(&table, problems);
+    let mark = table.choice("mark", SourceReliability::NAMES, problems);
     let of = of.into_iter().map(|item| item.value).collect();
     Some(ProviderRateLimit {
         requests: of,
@@ -344,10 +344,10 @@ struct PriceBookTable<'a> {
 
 impl<'a> PriceBookTable<'a> {
     /// Opens the top level of the file.
-    fn root(entries: &'a DeTable<'a>, keys: &[&str], found: &mut PriceBookProblems) -> Self {
-        let cells = Self { entries, span: 0..0, title: "the price book".to_owned() };
-        cells.report_unknown_keys(keys, found);
-        cells
+    fn root(entries: &'a DeTable<'a>, keys: &[&str], problems: &mut PriceBookProblems) -> Self {
+        let table = Self { entries, span: 0..0, title: "the price book".to_owned() };
+        table.report_unknown_keys(keys, problems);
+        table
     }
 
     /// Opens a table that has these keys and no others; without `keys`, it may have any.
@@ -355,10 +355,10 @@ impl<'a> PriceBookTable<'a> {
         value: &'a Spanned<DeValue<'a>>,
         title: String,
         keys: &[&str],
-        found: &mut PriceBookProblems,
+        problems: &mut PriceBookProblems,
     ) -> Option<Self> {
         let DeValue::Table(entries) = value.get_ref() else {
-            found.report(
+            problems.report(
                 value.span(),
                 format!("{title} must be a table"),
                 "not a table",
@@ -366,12 +366,12 @@ impl<'a> PriceBookTable<'a> {
             );
             return None;
         };
-        let cells = Self { entries, span: value.span(), title };
-        cells.report_unknown_keys(keys, found);
-        Some(cells)
+        let table = Self { entries, span: value.span(), title };
+        table.report_unknown_keys(keys, problems);
+        Some(table)
     }
 
-    fn report_unknown_keys(&self, keys: &[&str], found: &mut PriceBookProblems) {
+    fn report_unknown_keys(&self, keys: &[&str], problems: &mut PriceBookProblems) {
         for (key, _) in self.entries {
             let name = key.get_ref().as_ref();
             if !keys.is_empty() && !keys.contains(&name) {
@@ -380,7 +380,7 @@ impl<'a> PriceBookTable<'a> {
                     |near| format!("did you mean `{near}`?"),
                 );
                 let title = format!("unknown key `{}` in {}", quote_for_message(name), self.title);
-                found.report(key.span(), title, "not known here", help);
+                problems.report(key.span(), title, "not known here", help);
             }
         }
     }
@@ -395,21 +395,26 @@ impl<'a> PriceBookTable<'a> {
     }
 
     /// Returns the value of a required key, and reports it if it is missing.
-    fn required(&self, name: &str, example: &str, found: &mut PriceBookProblems) -> Option<&'a Spanned<DeValue<'a>>> {
+    fn required(
+        &self,
+        name: &str,
+        example: &str,
+        problems: &mut PriceBookProblems,
+    ) -> Option<&'a Spanned<DeValue<'a>>> {
         let value = self.get(name);
         if value.is_none() {
             let title = format!("`{name}` is missing in {}", self.title);
-            found.report(self.span.clone(), title, "needed here", format!("add `{name} = {example}`"));
+            problems.report(self.span.clone(), title, "needed here", format!("add `{name} = {example}`"));
         }
         value
     }
 
     /// Returns the tables of an array of tables; reports more than `most` of them, and returns none then.
-    fn tables(&self, name: &str, most: usize, found: &mut PriceBookProblems) -> Vec<&'a Spanned<DeValue<'a>>> {
+    fn tables(&self, name: &str, most: usize, problems: &mut PriceBookProblems) -> Vec<&'a Spanned<DeValue<'a>>> {
         let Some(value) = self.get(name) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
             let title = format!("`{name}` must be an array of tables");
-            found.report(
+            problems.report(
                 value.span(),
                 title,
                 "not an array of tables",
@@ -419,35 +424,35 @@ impl<'a> PriceBookTable<'a> {
         };
         if items.len() > most {
             let help = format!("at most {most} in one entry");
-            found.report(value.span(), format!("too many `{name}` tables"), "too many", help);
+            problems.report(value.span(), format!("too many `{name}` tables"), "too many", help);
             return Vec::new();
         }
         items.iter().collect()
     }
 
     /// Reads a text.
-    fn text(&self, name: &str, found: &mut PriceBookProblems) -> Option<PriceBookValue<String>> {
-        self.get(name).and_then(|value| text(name, value, found))
+    fn text(&self, name: &str, problems: &mut PriceBookProblems) -> Option<PriceBookValue<String>> {
+        self.get(name).and_then(|value| text(name, value, problems))
     }
 
     /// Reads an array of texts; empty if the key is absent.
-    fn texts(&self, name: &str, found: &mut PriceBookProblems) -> Vec<PriceBookValue<String>> {
+    fn texts(&self, name: &str, problems: &mut PriceBookProblems) -> Vec<PriceBookValue<String>> {
         let Some(value) = self.get(name) else { return Vec::new() };
         match value.get_ref() {
             DeValue::Array(items) if (1..=MAX_WORDS).contains(&items.len()) => {
-                items.iter().filter_map(|item| text(name, item, found)).collect()
+                items.iter().filter_map(|item| text(name, item, problems)).collect()
             }
             _ => {
                 let help = format!("write 1 to {MAX_WORDS} of them, as in `{name} = [\"...\"]`");
-                found.report(value.span(), format!("`{name}` must be an array of strings"), "not usable", help);
+                problems.report(value.span(), format!("`{name}` must be an array of strings"), "not usable", help);
                 Vec::new()
             }
         }
     }
 
     /// Reads one of a fixed set of names, and returns the value for it.
-    fn choice<T: Copy>(&self, name: &str, names: &[(&str, T)], found: &mut PriceBookProblems) -> Option<T> {
-        self.text(name, found).and_then(|text| parse_choice(name, &text, names, found))
+    fn choice<T: Copy>(&self, name: &str, names: &[(&str, T)], problems: &mut PriceBookProblems) -> Option<T> {
+        self.text(name, problems).and_then(|text| parse_choice(name, &text, names, problems))
     }
 
     /// Reads an array of such names; empty if the key is absent.
@@ -455,22 +460,22 @@ impl<'a> PriceBookTable<'a> {
         &self,
         name: &str,
         names: &[(&str, T)],
-        found: &mut PriceBookProblems,
+        problems: &mut PriceBookProblems,
     ) -> Vec<PriceBookValue<T>> {
-        let words = self.texts(name, found);
+        let words = self.texts(name, problems);
         let chosen = |text: PriceBookValue<String>| {
-            parse_choice(name, &text, names, found).map(|value| PriceBookValue { value, span: text.span })
+            parse_choice(name, &text, names, problems).map(|value| PriceBookValue { value, span: text.span })
         };
         words.into_iter().filter_map(chosen).collect()
     }
 
     /// Reads patterns, in which `*` matches any text.
-    fn globs(&self, name: &str, found: &mut PriceBookProblems) -> Vec<GlobMatcher> {
+    fn globs(&self, name: &str, problems: &mut PriceBookProblems) -> Vec<GlobMatcher> {
         let mut globs = Vec::new();
-        for text in self.texts(name, found) {
+        for text in self.texts(name, problems) {
             match GlobBuilder::new(&text.value).literal_separator(false).build() {
                 Ok(glob) => globs.push(glob.compile_matcher()),
-                Err(_) => found.report(
+                Err(_) => problems.report(
                     text.span,
                     format!("`{name}` contains an invalid pattern"),
                     "invalid pattern",
@@ -482,14 +487,14 @@ impl<'a> PriceBookTable<'a> {
     }
 }
 
-fn text(name: &str, value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Option<PriceBookValue<String>> {
+fn text(name: &str, value: &Spanned<DeValue<'_>>, problems: &mut PriceBookProblems) -> Option<PriceBookValue<String>> {
     let DeValue::String(text) = value.get_ref() else {
-        found.report(value.span(), format!("`{name}` must be a string"), "not a string", "write it in quotes");
+        problems.report(value.span(), format!("`{name}` must be a string"), "not a string", "write it in quotes");
         return None;
     };
     if text.trim().is_empty() || text.chars().count() > MAX_TEXT || text.chars().any(affects_terminal) {
         let help = format!("1 to {MAX_TEXT} characters, without line breaks and control characters");
-        found.report(value.span(), format!("`{name}` is not a valid string"), "not allowed", help);
+        problems.report(value.span(), format!("`{name}` is not a valid string"), "not allowed", help);
         return None;
     }
     Some(PriceBookValue { value: text.to_string(), span: value.span() })
@@ -499,7 +504,7 @@ fn parse_choice<T: Copy>(
     name: &str,
     text: &PriceBookValue<String>,
     names: &[(&str, T)],
-    found: &mut PriceBookProblems,
+    problems: &mut PriceBookProblems,
 ) -> Option<T> {
     let chosen = names.iter().find(|(known, _)| *known == text.value);
     if chosen.is_none() {
@@ -508,13 +513,13 @@ fn parse_choice<T: Copy>(
         let help = nearest(&text.value, known)
             .map_or_else(|| choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
         let title = format!("`{name}` cannot be `{}`", quote_for_message(&text.value));
-        found.report(text.span.clone(), title, "not a valid value", help);
+        problems.report(text.span.clone(), title, "not a valid value", help);
     }
     chosen.map(|(_, value)| *value)
 }
 
 /// Reads a price: a plain decimal number, with or without quotes, exact in either case.
-fn parse_amount(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Option<u128> {
+fn parse_amount(value: &Spanned<DeValue<'_>>, problems: &mut PriceBookProblems) -> Option<u128> {
     let parts = match value.get_ref() {
         DeValue::String(text) => parse_parts(text, PRICE_DECIMALS),
         DeValue::Float(number) => parse_parts(number.as_str(), PRICE_DECIMALS),
@@ -526,19 +531,19 @@ fn parse_amount(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> 
             "a plain number, not negative, with at most {PRICE_DECIMALS} decimals, such as \"0.005\"; for \
              smaller prices, use a larger `per`"
         );
-        found.report(value.span(), "`amount` is not a price", "invalid amount", help);
+        problems.report(value.span(), "`amount` is not a price", "invalid amount", help);
         return None;
     };
     if parts > MAX_PRICE {
         let help = "the maximum is 1000000; check the currency";
-        found.report(value.span(), "`amount` is too large", "more than 1000000", help);
+        problems.report(value.span(), "`amount` is too large", "more than 1000000", help);
         return None;
     }
     Some(parts)
 }
 
 /// Reads the unit of a price.
-fn parse_unit(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Option<PriceUnit> {
+fn parse_unit(value: &Spanned<DeValue<'_>>, problems: &mut PriceBookProblems) -> Option<PriceUnit> {
     let unit = match value.get_ref() {
         DeValue::String(text) if text == "GB" => Some(PriceUnit::Gigabyte),
         DeValue::String(text) if text == "GB-month" => Some(PriceUnit::GigabyteMonth),
@@ -549,17 +554,17 @@ fn parse_unit(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Op
     };
     if unit.is_none() {
         let help = "1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"";
-        found.report(value.span(), "`per` is not a unit", "invalid unit", help);
+        problems.report(value.span(), "`per` is not a unit", "invalid unit", help);
     }
     unit
 }
 
 /// Reads a rate, from 1 to 10,000,000.
-fn parse_rate(name: &str, value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Option<u32> {
+fn parse_rate(name: &str, value: &Spanned<DeValue<'_>>, problems: &mut PriceBookProblems) -> Option<u32> {
     let rate =
         parse_integer(value).and_then(|rate| u32::try_from(rate).ok()).filter(|rate| (1..=10_000_000).contains(rate));
     if rate.is_none() {
-        found.report(value.span(), format!("`{name}` is out of range"), "not allowed", "from 1 to 10000000");
+        problems.report(value.span(), format!("`{name}` is out of range"), "not allowed", "from 1 to 10000000");
     }
     rate
 }
@@ -570,7 +575,7 @@ fn parse_integer(value: &Spanned<DeValue<'_>>) -> Option<u64> {
 }
 
 /// Reads a date.
-fn parse_date(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Option<Date> {
+fn parse_date(value: &Spanned<DeValue<'_>>, problems: &mut PriceBookProblems) -> Option<Date> {
     let text = match value.get_ref() {
         DeValue::Datetime(date) => date.to_string(),
         DeValue::String(text) => text.to_string(),
@@ -578,7 +583,7 @@ fn parse_date(value: &Spanned<DeValue<'_>>, found: &mut PriceBookProblems) -> Op
     };
     let date = Some(text).filter(|text| text.len() == "2026-01-31".len()).and_then(|text| text.parse().ok());
     if date.is_none() {
-        found.report(value.span(), "`dated` is not a date", "invalid date", "for example: `dated = 2026-01-31`");
+        problems.report(value.span(), "`dated` is not a date", "invalid date", "for example: `dated = 2026-01-31`");
     }
     date
 }

@@ -20,10 +20,10 @@ pub(super) struct PlanCheckContext<'a> {
 
 impl PlanCheckContext<'_> {
     /// Resolves a path of the plan against its folder. Warns if there is no such file.
-    pub(super) fn resolve_file(&self, at: &SpannedValue<String>, walk: &mut PlanParser) -> PathBuf {
+    pub(super) fn resolve_file(&self, at: &SpannedValue<String>, parser: &mut PlanParser) -> PathBuf {
         let path = self.folder.join(&at.value);
         if !path.is_file() {
-            walk.push(
+            parser.push(
                 FileProblem::new("the file does not exist yet")
                     .label(at.span.clone(), "not found, relative to the plan's folder")
                     .help("it must exist when you apply the plan")
@@ -40,11 +40,11 @@ pub(super) fn report_conflict<A, B>(
     second: &SpannedValue<B>,
     title: &str,
     help: &str,
-    walk: &mut PlanParser,
+    parser: &mut PlanParser,
 ) {
     let (upper, lower) =
         if first.key.start <= second.key.start { (&first.key, &second.key) } else { (&second.key, &first.key) };
-    walk.push(FileProblem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
+    parser.push(FileProblem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
 }
 
 pub(super) fn key_span<T>(field: &ParsedField<T>) -> Option<TextSpan> {
@@ -52,8 +52,8 @@ pub(super) fn key_span<T>(field: &ParsedField<T>) -> Option<TextSpan> {
 }
 
 /// Reports a key that is not allowed beside another.
-pub(super) fn report_not_allowed<A>(field: &ParsedField<A>, title: &str, help: &str, walk: &mut PlanParser) {
+pub(super) fn report_not_allowed<A>(field: &ParsedField<A>, title: &str, help: &str, parser: &mut PlanParser) {
     if let Some(at) = field.present() {
-        walk.push(FileProblem::new(title).label(at.key.clone(), "not allowed here").help(help));
+        parser.push(FileProblem::new(title).label(at.key.clone(), "not allowed here").help(help));
     }
 }

@@ -10,18 +10,22 @@ use crate::plan::parser::{ParsedField, PlanParser, SpannedValue};
 use crate::provider::{ProviderRules, StoreKey};
 
 /// Checks `[store]`. Without a valid provider, only the form of the endpoint is checked.
-pub(super) fn check(table: &StoreTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<StoreConfig> {
-    let endpoint = endpoint(table, walk);
+pub(super) fn check(
+    table: &StoreTable,
+    context: &PlanCheckContext<'_>,
+    parser: &mut PlanParser,
+) -> Option<StoreConfig> {
+    let endpoint = endpoint(table, parser);
     let provider = table.provider.present()?;
     let rules = ProviderRules::of(provider.value);
-    check_required_keys(table, provider, rules, walk);
-    check_sandbox_keys(table, provider.value, walk);
-    let region = region(table, provider.value, walk);
-    let addressing = addressing(table, provider.value, endpoint.as_ref(), walk);
-    let role_arn = role_arn(&table.role_arn, provider.value, walk);
+    check_required_keys(table, provider, rules, parser);
+    check_sandbox_keys(table, provider.value, parser);
+    let region = region(table, provider.value, parser);
+    let addressing = addressing(table, provider.value, endpoint.as_ref(), parser);
+    let role_arn = role_arn(&table.role_arn, provider.value, parser);
     let data = table.data.value().map(|path| context.folder.join(path));
     let fill = table.fill.present().filter(|_| provider.value.is_built_in());
-    let fill = fill.map(|at| context.resolve_file(at, walk));
+    let fill = fill.map(|at| context.resolve_file(at, parser));
     Some(StoreConfig {
         provider: provider.value,
         endpoint: endpoint.map(|endpoint| endpoint.url),
@@ -38,7 +42,7 @@ fn check_required_keys(
     table: &StoreTable,
     provider: &SpannedValue<StoreProvider>,
     rules: &ProviderRules,
-    walk: &mut PlanParser,
+    parser: &mut PlanParser,
 ) {
     for required in rules.required_keys {
         let is_absent = match required.key {
@@ -47,7 +51,7 @@ fn check_required_keys(
             StoreKey::Data => table.data.is_absent(),
         };
         if is_absent {
-            walk.push(
+            parser.push(
                 FileProblem::new(format!("`{}` is missing in [store]", required.key.as_str()))
                     .label(provider.span.clone(), format!("required for {}", provider.value.as_str()))
                     .help(required.help),
@@ -56,32 +60,32 @@ fn check_required_keys(
     }
 }
 
-fn check_sandbox_keys(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) {
+fn check_sandbox_keys(table: &StoreTable, provider: StoreProvider, parser: &mut PlanParser) {
     if provider.is_built_in() {
         let help = "remove it: the sandbox runs inside batchplan";
-        report_not_allowed(&table.endpoint, "the sandbox has no endpoint", help, walk);
+        report_not_allowed(&table.endpoint, "the sandbox has no endpoint", help, parser);
         return;
     }
     for field in [&table.data, &table.fill] {
         let help = "remove it, or set `provider = \"sandbox\"`";
-        report_not_allowed(field, "`data` and `fill` are only for the sandbox", help, walk);
+        report_not_allowed(field, "`data` and `fill` are only for the sandbox", help, parser);
     }
 }
 
-fn region(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) -> Option<String> {
+fn region(table: &StoreTable, provider: StoreProvider, parser: &mut PlanParser) -> Option<String> {
     let Some(at) = table.region.present() else {
         return provider.profile().region.default_region().map(str::to_owned);
     };
     let region = &at.value;
     let endpoint_prefix = ProviderRules::of(provider).endpoint_name_prefix;
     if let Some((prefix, bare)) = endpoint_prefix.and_then(|prefix| Some((prefix, region.strip_prefix(prefix)?))) {
-        walk.push(
+        parser.push(
             FileProblem::new("this is an endpoint name, not a region")
                 .label(at.span.clone(), format!("starts with `{prefix}`"))
                 .help(format!("write `region = \"{bare}\"`")),
         );
     } else if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        walk.push(
+        parser.push(
             FileProblem::new("invalid region")
                 .label(at.span.clone(), "contains an invalid character")
                 .help("use letters, digits and hyphens, such as us-east-1 or cn-hangzhou"),
@@ -90,16 +94,16 @@ fn region(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) ->
     Some(region.clone())
 }
 
-fn endpoint(table: &StoreTable, walk: &mut PlanParser) -> Option<EndpointUrl> {
+fn endpoint(table: &StoreTable, parser: &mut PlanParser) -> Option<EndpointUrl> {
     let at = table.endpoint.present()?;
     match EndpointUrl::parse(&at.value) {
         Ok(endpoint) => {
-            check_encryption(&endpoint, at, table, walk);
+            check_encryption(&endpoint, at, table, parser);
             Some(endpoint)
         }
         Err(EndpointError::Credentials) => {
-            walk.hide(at.span.clone());
-            walk.push(
+            parser.hide(at.span.clone());
+            parser.push(
                 FileProblem::new("credentials are not allowed in a plan")
                     .label(at.span.clone(), "contains a user name or password")
                     .help("write only the host, and treat the credentials as leaked"),
@@ -107,16 +111,16 @@ fn endpoint(table: &StoreTable, walk: &mut PlanParser) -> Option<EndpointUrl> {
             None
         }
         Err(EndpointError::Malformed { label, help }) => {
-            walk.push(FileProblem::new("invalid endpoint").label(at.span.clone(), label).help(help));
+            parser.push(FileProblem::new("invalid endpoint").label(at.span.clone(), label).help(help));
             None
         }
     }
 }
 
-fn check_encryption<T>(endpoint: &EndpointUrl, at: &SpannedValue<T>, table: &StoreTable, walk: &mut PlanParser) {
+fn check_encryption<T>(endpoint: &EndpointUrl, at: &SpannedValue<T>, table: &StoreTable, parser: &mut PlanParser) {
     let allowed = table.allow_http.value().copied().unwrap_or(false);
     if endpoint.is_exposed() && !allowed {
-        walk.push(
+        parser.push(
             FileProblem::new("the endpoint is not encrypted")
                 .label(at.span.clone(), "plain http to another machine")
                 .help("use https, or set `allow_http = true` to send requests unencrypted"),
@@ -128,7 +132,7 @@ fn addressing(
     table: &StoreTable,
     provider: StoreProvider,
     endpoint: Option<&EndpointUrl>,
-    walk: &mut PlanParser,
+    parser: &mut PlanParser,
 ) -> AddressingStyle {
     let by_ip = endpoint.is_some_and(EndpointUrl::has_ip_address);
     let rules = ProviderRules::of(provider);
@@ -139,7 +143,7 @@ fn addressing(
     if let (true, AddressingStyle::Path, false, Some(at)) =
         (rules.path_only_at_ip, addressing, by_ip, table.addressing.present())
     {
-        walk.push(
+        parser.push(
             FileProblem::new(format!("{} does not support path addressing", rules.service))
                 .label(at.span.clone(), format!("rejected by {}", rules.service))
                 .help("remove it: the default is \"virtual\""),
@@ -152,23 +156,23 @@ fn addressing(
         if let Some(chosen) = table.addressing.present() {
             problem = problem.label(chosen.span.clone(), "puts the bucket into the host");
         }
-        walk.push(problem);
+        parser.push(problem);
     }
     addressing
 }
 
 /// Checks `role_arn`. A role that is not valid for the provider is reported and left out.
-fn role_arn(field: &ParsedField<String>, provider: StoreProvider, walk: &mut PlanParser) -> Option<String> {
+fn role_arn(field: &ParsedField<String>, provider: StoreProvider, parser: &mut PlanParser) -> Option<String> {
     if provider.is_built_in() {
         let help = "remove it: the sandbox's keys are public and have all permissions";
-        report_not_allowed(field, "the sandbox has no roles", help, walk);
+        report_not_allowed(field, "the sandbox has no roles", help, parser);
         return None;
     }
     let at = field.present()?;
     let arn = &at.value;
     let format = &ProviderRules::of(provider).role_arn;
     let Some(label) = (format.problem)(arn) else { return Some(arn.clone()) };
-    walk.push(
+    parser.push(
         FileProblem::new(format!("invalid role ARN for {}", provider.as_str()))
             .label(at.span.clone(), label)
             .help(format!("for example: `role_arn = \"{}\"`", format.example)),

@@ -95,34 +95,34 @@ struct JobRequestParts<'a> {
 pub fn export(
     plan: &Plan,
     service: BatchService,
-    beside: &ExportOptions,
+    options: &ExportOptions,
 ) -> Result<ExportedRequests, Vec<FileProblem>> {
-    let mut unsaid = ExportCheck { service, problems: Vec::new() };
-    unsaid.check_provider(plan);
-    if !unsaid.problems.is_empty() {
+    let mut check = ExportCheck { service, problems: Vec::new() };
+    check.check_provider(plan);
+    if !check.problems.is_empty() {
         // The rest of the plan is not meant for this service.
-        return Err(unsaid.problems);
+        return Err(check.problems);
     }
-    unsaid.check_manifest(plan);
-    unsaid.check_operations(plan);
-    unsaid.check_job_settings(plan);
-    let source = unsaid.pinned_source(plan, beside);
-    let role_arn = unsaid.role_arn(plan, beside);
-    let account_id = unsaid.account_id(role_arn.as_deref(), beside);
+    check.check_manifest(plan);
+    check.check_operations(plan);
+    check.check_job_settings(plan);
+    let source = check.pinned_source(plan, options);
+    let role_arn = check.role_arn(plan, options);
+    let account_id = check.account_id(role_arn.as_deref(), options);
     if service == BatchService::Oss {
-        unsaid.check_characters(plan);
+        check.check_characters(plan);
     }
-    if !unsaid.problems.is_empty() {
-        return Err(unsaid.problems);
+    if !check.problems.is_empty() {
+        return Err(check.problems);
     }
-    let tokens = client_request_tokens(plan, &beside.fresh_token);
+    let tokens = client_request_tokens(plan, &options.fresh_token);
     let (role_arn, account_id) = (role_arn.unwrap_or_default(), account_id.unwrap_or_default());
     let documents = plan.operations.iter().zip(&tokens).map(|(operation, token)| {
-        let order =
+        let parts =
             JobRequestParts { plan, source: &source, role_arn: &role_arn, account_id: &account_id, token, operation };
         match service {
-            BatchService::Oss => oss_request(&order),
-            BatchService::Aws => Ok(aws_request(&order)),
+            BatchService::Oss => oss_request(&parts),
+            BatchService::Aws => Ok(aws_request(&parts)),
         }
     });
     let documents: Result<Vec<_>, _> = documents.collect();
@@ -277,7 +277,7 @@ impl ExportCheck {
     }
 
     /// Returns the source with the `ETag` that a manifest in a request requires.
-    fn pinned_source(&mut self, plan: &Plan, beside: &ExportOptions) -> ManifestSource {
+    fn pinned_source(&mut self, plan: &Plan, options: &ExportOptions) -> ManifestSource {
         let mut source = plan.manifest.source.clone();
         let pin = match &mut source {
             ManifestSource::Csv { location: FileLocation::Object { etag, .. }, .. } => Some(("csv", etag)),
@@ -287,7 +287,7 @@ impl ExportCheck {
             _ => None,
         };
         // Quotes are often copied with the `ETag`, and are not part of it.
-        let given = beside.etag.as_deref().map(|etag| etag.trim_matches('"'));
+        let given = options.etag.as_deref().map(|etag| etag.trim_matches('"'));
         match (pin, given) {
             (Some((_, pin @ None)), Some(etag)) if (1..=1024).contains(&etag.chars().count()) => {
                 *pin = Some(etag.to_owned());
@@ -313,11 +313,11 @@ impl ExportCheck {
         source
     }
 
-    fn role_arn(&mut self, plan: &Plan, beside: &ExportOptions) -> Option<String> {
+    fn role_arn(&mut self, plan: &Plan, options: &ExportOptions) -> Option<String> {
         let provider = self.service.provider();
         let format = &ProviderRules::of(provider).role_arn;
         let example = format.example;
-        match (&plan.store.role_arn, &beside.role_arn) {
+        match (&plan.store.role_arn, &options.role_arn) {
             (Some(own), Some(given)) if own != given => {
                 let title = "`--role-arn` differs from `role_arn` in [store]";
                 self.problems.push(FileProblem::new(title).help("omit `--role-arn`, or fix the plan"));
@@ -339,9 +339,9 @@ impl ExportCheck {
 
     /// Returns the account of the job. A role can only be passed to a service in its own account, so this is the
     /// role's.
-    fn account_id(&mut self, role_arn: Option<&str>, beside: &ExportOptions) -> Option<String> {
+    fn account_id(&mut self, role_arn: Option<&str>, options: &ExportOptions) -> Option<String> {
         let of_role = role_arn.and_then(|arn| arn.split(':').nth(4)).filter(|_| self.service == BatchService::Aws);
-        match (&beside.account_id, of_role) {
+        match (&options.account_id, of_role) {
             (Some(_), None) if self.service == BatchService::Oss => {
                 let title = "`--account-id` is only for AWS: OSS Batch Operations requests have no account";
                 self.problems.push(FileProblem::new(title).help("omit it"));
@@ -370,8 +370,8 @@ impl ExportCheck {
 }
 
 /// Writes a `CreateJobRequest` of OSS Batch Operations. The elements are in the order of the service's own samples.
-fn oss_request(order: &JobRequestParts<'_>) -> io::Result<String> {
-    let JobRequestParts { plan, source, role_arn, token, operation, .. } = order;
+fn oss_request(parts: &JobRequestParts<'_>) -> io::Result<String> {
+    let JobRequestParts { plan, source, role_arn, token, operation, .. } = parts;
     write_document("CreateJobRequest", |to| {
         write_text("ConfirmationRequired", &plan.job.confirmation_required.to_string(), to)?;
         write_operation(std::slice::from_ref(*operation), to)?;
@@ -399,8 +399,8 @@ fn unsupported_oss_columns(source: &ManifestSource) -> Option<(&'static str, &'s
 ///
 /// Shapes and limits are those of the service's own model, `CreateJobRequest` of s3control 2018-08-20:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html>
-fn aws_request(order: &JobRequestParts<'_>) -> String {
-    let JobRequestParts { plan, source, role_arn, account_id, token, operation } = order;
+fn aws_request(parts: &JobRequestParts<'_>) -> String {
+    let JobRequestParts { plan, source, role_arn, account_id, token, operation } = parts;
     // Buckets are in the same partition as the role.
     let names = ArnFormatter { partition: role_arn.split(':').nth(1).unwrap_or("aws") };
     let mut request = json!({
@@ -535,8 +535,8 @@ mod tests {
                     etag = \"aa\"\n[operation.delete_object_tagging]\n";
         let arn = "arn:aws:iam::123456789012:role/Batch".to_owned();
         let fits = ExportOptions { role_arn: Some(arn), fresh_token: "fresh".to_owned(), ..ExportOptions::default() };
-        let refusals = |text: &str, beside: &ExportOptions| {
-            let found = export(&read(text), BatchService::Aws, beside).err().unwrap_or_default();
+        let refusals = |text: &str, options: &ExportOptions| {
+            let found = export(&read(text), BatchService::Aws, options).err().unwrap_or_default();
             found.iter().map(|problem| problem.title().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(refusals(text, &fits), [""; 0]);

@@ -43,21 +43,21 @@ pub struct ImportOptions {
 /// exactly if no problem is an error, and then it is valid. Problems point into the request. The result is checked by
 /// [`export`]: a plan that cannot be exported as such a request again does not mean the same.
 #[must_use]
-pub fn import(file: &str, bytes: &[u8], given: &ImportOptions, now: Timestamp) -> (Option<String>, FileProblems) {
+pub fn import(file: &str, bytes: &[u8], options: &ImportOptions, now: Timestamp) -> (Option<String>, FileProblems) {
     let text = match decode_text(bytes) {
         Ok(text) => text,
         Err(problem) => return to_problems(file, "", vec![problem]),
     };
-    let mut sheet = TomlWriter::default();
+    let mut writer = TomlWriter::default();
     let mut pass = ImportPass { noun: "element", problems: Vec::new() };
     let first = text.trim_start().bytes().next();
     let service = if first == Some(b'<') { BatchService::Oss } else { BatchService::Aws };
     let read = match first {
-        Some(b'<') => read_xml(text).map(|root| write_oss_plan(&root, given, &mut sheet, &mut pass)),
+        Some(b'<') => read_xml(text).map(|root| write_oss_plan(&root, options, &mut writer, &mut pass)),
         Some(b'{') => {
             pass.noun = "key";
             let root = read_json(text, "CreateJobRequest");
-            root.map(|root| write_aws_plan(&root, given, &mut sheet, &mut pass))
+            root.map(|root| write_aws_plan(&root, options, &mut writer, &mut pass))
         }
         _ => {
             let problem = FileProblem::new("the file is not a request").label(0..0, "neither XML nor JSON");
@@ -71,13 +71,13 @@ pub fn import(file: &str, bytes: &[u8], given: &ImportOptions, now: Timestamp) -
     if !pass.problems.is_empty() {
         return to_problems(file, text, pass.problems);
     }
-    let (plan, problems) = plan::read("plan", sheet.text(), Path::new(""), now);
-    let mut told: Vec<_> = problems.iter().map(|problem| sheet.translate_problem(problem)).collect();
-    let unsaid =
+    let (plan, problems) = plan::read("plan", writer.text(), Path::new(""), now);
+    let mut translated: Vec<_> = problems.iter().map(|problem| writer.translate_problem(problem)).collect();
+    let unexportable =
         plan.as_ref().and_then(|plan| export(plan, service, &placeholder_options(plan)).err()).unwrap_or_default();
-    let plan = plan.filter(|_| unsaid.is_empty()).map(|_| sheet.text().to_owned());
-    told.extend(unsaid);
-    (plan, to_problems(file, text, told).1)
+    let plan = plan.filter(|_| unexportable.is_empty()).map(|_| writer.text().to_owned());
+    translated.extend(unexportable);
+    (plan, to_problems(file, text, translated).1)
 }
 
 /// Returns placeholders for settings that a request requires and a plan may leave to the command line.
@@ -118,72 +118,72 @@ fn to_problems(file: &str, text: &str, found: Vec<FileProblem>) -> (Option<Strin
 fn write_head(
     of: &str,
     members: NodeMembers<'_>,
-    given: &ImportOptions,
-    sheet: &mut TomlWriter,
+    options: &ImportOptions,
+    writer: &mut TomlWriter,
     pass: &mut ImportPass,
 ) {
-    sheet.introduction(&[
+    writer.introduction(&[
         &format!("A batchplan plan, imported from {of}."),
         "",
         "  batchplan validate PLAN     checks it and changes nothing",
         "  batchplan apply PLAN        runs it here, after asking",
     ]);
-    match &given.name {
-        Some(name) => sheet.text_entry("name", name, ValueOrigin::CliOption("--name")),
+    match &options.name {
+        Some(name) => writer.text_entry("name", name, ValueOrigin::CliOption("--name")),
         None => pass.report_missing_option("--name", "a name", "tag-documents"),
     }
-    write_text_key("Description", "description", members, sheet, pass);
+    write_text_key("Description", "description", members, writer, pass);
 }
 
 /// Writes `[store]`.
 fn write_store(
     provider: &str,
     members: NodeMembers<'_>,
-    given: &ImportOptions,
-    sheet: &mut TomlWriter,
+    options: &ImportOptions,
+    writer: &mut TomlWriter,
     pass: &mut ImportPass,
 ) {
-    sheet.table("store", None, "Where the objects are. Credentials come from the environment, never from the plan.");
-    sheet.entry("provider", &format!("\"{provider}\""), None, "");
-    for (key, flag, value) in [("endpoint", "--endpoint", &given.endpoint), ("region", "--region", &given.region)] {
+    writer.table("store", None, "Where the objects are. Credentials come from the environment, never from the plan.");
+    writer.entry("provider", &format!("\"{provider}\""), None, "");
+    for (key, flag, value) in [("endpoint", "--endpoint", &options.endpoint), ("region", "--region", &options.region)] {
         if let Some(value) = value {
-            sheet.text_entry(key, value, ValueOrigin::CliOption(flag));
+            writer.text_entry(key, value, ValueOrigin::CliOption(flag));
         }
     }
-    write_text_key("RoleArn", "role_arn", members, sheet, pass);
+    write_text_key("RoleArn", "role_arn", members, writer, pass);
 }
 
-/// Writes `[job]`. `unsaid` is the confirmation setting for a request that has none, with a remark.
-fn write_job(unsaid: (bool, &str), members: NodeMembers<'_>, sheet: &mut TomlWriter, pass: &mut ImportPass) {
-    sheet.table("job", None, "How the job runs.");
+/// Writes `[job]`. `default` is the confirmation setting for a request that has none, with a remark.
+fn write_job(default: (bool, &str), members: NodeMembers<'_>, writer: &mut TomlWriter, pass: &mut ImportPass) {
+    writer.table("job", None, "How the job runs.");
     let confirmation = members.get("ConfirmationRequired");
     match confirmation.map(|node| (pass.boolean(node), node)) {
         Some((Some(value), node)) => {
-            sheet.entry("confirmation_required", &value.to_string(), Some(node_origin(node)), "");
+            writer.entry("confirmation_required", &value.to_string(), Some(node_origin(node)), "");
         }
         Some((None, _)) => {}
-        None => sheet.entry("confirmation_required", &unsaid.0.to_string(), None, unsaid.1),
+        None => writer.entry("confirmation_required", &default.0.to_string(), None, default.1),
     }
     if let Some(node) = members.get("Priority")
         && let Some(number) = pass.number(node)
     {
-        sheet.entry("priority", &number.to_string(), Some(node_origin(node)), "");
+        writer.entry("priority", &number.to_string(), Some(node_origin(node)), "");
     }
-    write_text_key("ClientRequestToken", "client_request_token", members, sheet, pass);
+    write_text_key("ClientRequestToken", "client_request_token", members, writer, pass);
 }
 
 /// Writes `enabled` and `scope` of `[report]`, which are the same for both services.
-fn write_report_switches(members: NodeMembers<'_>, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_report_switches(members: NodeMembers<'_>, writer: &mut TomlWriter, pass: &mut ImportPass) {
     if let Some(node) = members.get("Enabled")
         && let Some(value) = pass.boolean(node)
     {
-        sheet.entry("enabled", &value.to_string(), Some(node_origin(node)), "");
+        writer.entry("enabled", &value.to_string(), Some(node_origin(node)), "");
     }
     let scopes = [("AllTasks", "\"all-tasks\""), ("FailedTasksOnly", "\"failed-tasks-only\"")];
     if let Some(node) = members.get("ReportScope")
         && let Some(scope) = pass.choice(node, &scopes)
     {
-        sheet.entry("scope", scope, Some(node_origin(node)), "");
+        writer.entry("scope", scope, Some(node_origin(node)), "");
     }
 }
 
@@ -193,7 +193,7 @@ fn write_operation(
     service: BatchService,
     node: &DocumentNode,
     unsupported: &[(&str, &str)],
-    sheet: &mut TomlWriter,
+    writer: &mut TomlWriter,
     pass: &mut ImportPass,
 ) {
     let supported: Vec<_> = Operation::DESCRIPTORS
@@ -211,7 +211,7 @@ fn write_operation(
     let Some(members) = pass.members(node, &known, &unsupported) else { return };
     let Some(node) = members.only_child(pass) else { return };
     let Some((_, descriptor)) = supported.iter().find(|(name, _)| *name == node.name) else { return };
-    sheet.table(&format!("operation.{}", descriptor.name), Some(&node.name_span), "What to do with each object.");
+    writer.table(&format!("operation.{}", descriptor.name), Some(&node.name_span), "What to do with each object.");
     let fields: Vec<_> = descriptor
         .fields
         .iter()
@@ -223,7 +223,7 @@ fn write_operation(
     let Some(members) = pass.members(node, &top, &[]) else { return };
     for (field, path) in fields {
         if let Some(node) = find_setting(field, &path, members, pass) {
-            write_setting(service, field, node, sheet, pass);
+            write_setting(service, field, node, writer, pass);
         }
     }
 }
@@ -256,7 +256,7 @@ fn write_setting(
     service: BatchService,
     field: &OperationField,
     node: &DocumentNode,
-    sheet: &mut TomlWriter,
+    writer: &mut TomlWriter,
     pass: &mut ImportPass,
 ) {
     match field.kind {
@@ -270,24 +270,24 @@ fn write_setting(
                 let strangers = pieces.iter().filter(|piece| piece.name != "Tag");
                 strangers.for_each(|piece| pass.report_unknown(piece, node, &["Tag"]));
             }
-            write_tags(pieces, node, sheet, pass);
+            write_tags(pieces, node, writer, pass);
         }
         FieldKind::TagKeys => {}
         FieldKind::Text => {
             if let Some(text) = pass.text(node) {
-                sheet.text_entry(field.key, text, node_origin(node));
+                writer.text_entry(field.key, text, node_origin(node));
             }
         }
         FieldKind::Number => {
             if let Some(number) = pass.number(node) {
-                sheet.entry(field.key, &number.to_string(), Some(node_origin(node)), "");
+                writer.entry(field.key, &number.to_string(), Some(node_origin(node)), "");
             }
         }
         FieldKind::Choice(names) => {
             let spelled: Vec<_> = names.iter().map(|name| (name_in_requests(service, name), *name)).collect();
             let choices: Vec<_> = spelled.iter().map(|(spelled, name)| (spelled.as_str(), *name)).collect();
             if let Some(name) = pass.choice(node, &choices) {
-                sheet.entry(field.key, &format!("\"{name}\""), Some(node_origin(node)), "");
+                writer.entry(field.key, &format!("\"{name}\""), Some(node_origin(node)), "");
             }
         }
     }
@@ -302,16 +302,16 @@ fn name_in_requests(service: BatchService, name: &str) -> String {
 }
 
 /// Writes one key with a text, if the document has it.
-fn write_text_key(name: &str, key: &str, members: NodeMembers<'_>, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_text_key(name: &str, key: &str, members: NodeMembers<'_>, writer: &mut TomlWriter, pass: &mut ImportPass) {
     if let Some(node) = members.get(name)
         && let Some(text) = pass.text(node)
     {
-        sheet.text_entry(key, text, node_origin(node));
+        writer.text_entry(key, text, node_origin(node));
     }
 }
 
 /// Writes the tags in `pieces`, each with `Key` and `Value`.
-fn write_tags<'n>(pieces: &'n [DocumentNode], set: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_tags<'n>(pieces: &'n [DocumentNode], set: &DocumentNode, writer: &mut TomlWriter, pass: &mut ImportPass) {
     let mut pairs: Vec<(SpannedText<'n>, SpannedText<'n>)> = Vec::new();
     let mut seen = BTreeSet::new();
     for piece in pieces {
@@ -325,7 +325,7 @@ fn write_tags<'n>(pieces: &'n [DocumentNode], set: &DocumentNode, sheet: &mut To
         }
         pairs.push((key, value));
     }
-    sheet.table_entry("tags", &pairs, &set.name_span);
+    writer.table_entry("tags", &pairs, &set.name_span);
 }
 
 fn spanned_text<'n>(node: &'n DocumentNode, pass: &mut ImportPass) -> Option<SpannedText<'n>> {
@@ -350,35 +350,35 @@ const OSS_ROOT: [&str; 9] = [
 ];
 
 /// Writes the contents of a document into the plan file.
-fn write_oss_plan(root: &DocumentNode, given: &ImportOptions, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_oss_plan(root: &DocumentNode, options: &ImportOptions, writer: &mut TomlWriter, pass: &mut ImportPass) {
     if root.name != "CreateJobRequest" {
         let title = format!("expected a CreateJobRequest, found `{}`", quote_for_message(&root.name));
         pass.report(&root.name_span, title, "another document", "import the request of CreateJob, not its response");
         return;
     }
     let Some(members) = pass.members(root, &OSS_ROOT, &[]) else { return };
-    write_head("an OSS Batch Operations request", members, given, sheet, pass);
-    if given.endpoint.is_none() {
+    write_head("an OSS Batch Operations request", members, options, writer, pass);
+    if options.endpoint.is_none() {
         pass.report_missing_option("--endpoint", "an endpoint", "https://oss-cn-hangzhou.aliyuncs.com");
     }
-    if given.region.is_none() {
+    if options.region.is_none() {
         pass.report_missing_option("--region", "a region", "cn-hangzhou");
     }
-    write_store("oss", members, given, sheet, pass);
-    write_oss_manifest(members, sheet, pass);
+    write_store("oss", members, options, writer, pass);
+    write_oss_manifest(members, writer, pass);
     if let Some(node) = members.required("Operation", pass) {
-        write_operation(BatchService::Oss, node, &[], sheet, pass);
+        write_operation(BatchService::Oss, node, &[], writer, pass);
     }
     if let Some(node) = members.get("Report") {
-        write_oss_report(node, sheet, pass);
+        write_oss_report(node, writer, pass);
     }
-    write_job((true, "not set in the request: true is safe"), members, sheet, pass);
+    write_job((true, "not set in the request: true is safe"), members, writer, pass);
 }
 
-fn write_oss_manifest(members: NodeMembers<'_>, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_oss_manifest(members: NodeMembers<'_>, writer: &mut TomlWriter, pass: &mut ImportPass) {
     match (members.get("Manifest"), members.get("KeyPrefixManifestGenerator")) {
-        (Some(manifest), None) => write_oss_listed_manifest(manifest, sheet, pass),
-        (None, Some(generator)) => write_oss_generated_manifest(generator, sheet, pass),
+        (Some(manifest), None) => write_oss_listed_manifest(manifest, writer, pass),
+        (None, Some(generator)) => write_oss_generated_manifest(generator, writer, pass),
         (Some(_), Some(generator)) => {
             let help = "keep either `Manifest` or `KeyPrefixManifestGenerator`";
             pass.report(&generator.name_span, "the request has two manifests", "in addition to `Manifest`", help);
@@ -389,23 +389,23 @@ fn write_oss_manifest(members: NodeMembers<'_>, sheet: &mut TomlWriter, pass: &m
     }
 }
 
-fn write_oss_generated_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_oss_generated_manifest(node: &DocumentNode, writer: &mut TomlWriter, pass: &mut ImportPass) {
     let Some(members) = pass.members(node, &["SourceBucket", "Prefix"], &[]) else { return };
     members.required("SourceBucket", pass);
-    sheet.table(
+    writer.table(
         "manifest.prefix",
         Some(&node.name_span),
         "Which objects: all whose keys have this prefix when the job is created.",
     );
-    write_text_key("SourceBucket", "bucket", members, sheet, pass);
-    write_text_key("Prefix", "prefix", members, sheet, pass);
+    write_text_key("SourceBucket", "bucket", members, writer, pass);
+    write_text_key("Prefix", "prefix", members, writer, pass);
 }
 
-fn write_oss_listed_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_oss_listed_manifest(node: &DocumentNode, writer: &mut TomlWriter, pass: &mut ImportPass) {
     let Some(manifest) = pass.members(node, &["Location", "Spec"], &[]) else { return };
     let location = manifest.required("Location", pass).and_then(|node| {
-        let unsaid = [("VersionId", "remove the version: the ETag identifies the content of the manifest")];
-        pass.members(node, &["ETag", "Bucket", "Object"], &unsaid)
+        let unsupported = [("VersionId", "remove the version: the ETag identifies the content of the manifest")];
+        pass.members(node, &["ETag", "Bucket", "Object"], &unsupported)
     });
     let spec = manifest.required("Spec", pass).and_then(|node| pass.members(node, &["Fields", "Format"], &[]));
     let (Some(location), Some(spec)) = (location, spec) else { return };
@@ -413,32 +413,32 @@ fn write_oss_listed_manifest(node: &DocumentNode, sheet: &mut TomlWriter, pass: 
     let format = spec.required("Format", pass).and_then(|node| pass.choice(node, &formats));
     let Some(is_csv) = format else { return };
     if is_csv {
-        sheet.table("manifest.csv", Some(&node.name_span), "Which objects: those listed in a CSV file in a bucket.");
+        writer.table("manifest.csv", Some(&node.name_span), "Which objects: those listed in a CSV file in a bucket.");
     } else {
-        sheet.table("manifest.inventory", Some(&node.name_span), "Which objects: those listed in a bucket inventory.");
+        writer.table("manifest.inventory", Some(&node.name_span), "Which objects: those listed in a bucket inventory.");
     }
-    write_text_key("Bucket", "bucket", location, sheet, pass);
-    write_text_key("Object", "object", location, sheet, pass);
-    write_text_key("ETag", "etag", location, sheet, pass);
+    write_text_key("Bucket", "bucket", location, writer, pass);
+    write_text_key("Object", "object", location, writer, pass);
+    write_text_key("ETag", "etag", location, writer, pass);
     if is_csv {
         if let Some(node) = spec.required("Fields", pass)
             && let Some(text) = pass.text(node)
         {
             let fields: Vec<_> =
                 text.split(',').map(|text| SpannedText { text: text.trim(), span: node.value_span() }).collect();
-            sheet.list_entry("fields", &fields, node.value_span());
+            writer.list_entry("fields", &fields, node.value_span());
         }
     } else if let Some(node) = spec.get("Fields") {
         pass.report(&node.name_span, "an inventory defines its own columns", "not allowed here", "remove `Fields`");
     }
 }
 
-fn write_oss_report(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_oss_report(node: &DocumentNode, writer: &mut TomlWriter, pass: &mut ImportPass) {
     let Some(members) = pass.members(node, &["Bucket", "Enabled", "Prefix", "ReportScope"], &[]) else { return };
-    sheet.table("report", Some(&node.name_span), "The completion report.");
-    write_text_key("Bucket", "bucket", members, sheet, pass);
-    write_text_key("Prefix", "prefix", members, sheet, pass);
-    write_report_switches(members, sheet, pass);
+    writer.table("report", Some(&node.name_span), "The completion report.");
+    write_text_key("Bucket", "bucket", members, writer, pass);
+    write_text_key("Prefix", "prefix", members, writer, pass);
+    write_report_switches(members, writer, pass);
 }
 
 /// The keys of a request.
@@ -483,24 +483,24 @@ const UNSUPPORTED_FILTERS: [(&str, &str); 8] = [
 ];
 
 /// Writes the contents of a document into the plan file.
-fn write_aws_plan(root: &DocumentNode, given: &ImportOptions, sheet: &mut TomlWriter, pass: &mut ImportPass) {
-    let unsaid = [("Tags", "remove them: jobs of a plan have no tags")];
-    let Some(members) = pass.members(root, &AWS_ROOT, &unsaid) else { return };
+fn write_aws_plan(root: &DocumentNode, options: &ImportOptions, writer: &mut TomlWriter, pass: &mut ImportPass) {
+    let unsupported = [("Tags", "remove them: jobs of a plan have no tags")];
+    let Some(members) = pass.members(root, &AWS_ROOT, &unsupported) else { return };
     for name in ["AccountId", "Operation", "Report", "ClientRequestToken", "Priority", "RoleArn"] {
         members.required(name, pass);
     }
     let partition = role_partition(members, pass).unwrap_or("aws");
-    write_head("an S3 Batch Operations request", members, given, sheet, pass);
-    write_store("aws", members, given, sheet, pass);
-    write_aws_manifest(members, partition, sheet, pass);
+    write_head("an S3 Batch Operations request", members, options, writer, pass);
+    write_store("aws", members, options, writer, pass);
+    write_aws_manifest(members, partition, writer, pass);
     if let Some(node) = members.get("Operation") {
-        write_operation(BatchService::Aws, node, &UNSUPPORTED_OPERATIONS, sheet, pass);
+        write_operation(BatchService::Aws, node, &UNSUPPORTED_OPERATIONS, writer, pass);
     }
     if let Some(node) = members.get("Report") {
-        write_aws_report(node, partition, sheet, pass);
+        write_aws_report(node, partition, writer, pass);
     }
-    let unsaid = (false, "not set in the request: AWS asks for no confirmation");
-    write_job(unsaid, members, sheet, pass);
+    let confirmation = (false, "not set in the request: AWS asks for no confirmation");
+    write_job(confirmation, members, writer, pass);
 }
 
 /// Returns the partition of the role, and checks the account. A plan names no account, so it must be the role's.
@@ -517,13 +517,13 @@ fn role_partition<'n>(members: NodeMembers<'n>, pass: &mut ImportPass) -> Option
     Some(partition)
 }
 
-fn write_aws_manifest(members: NodeMembers<'_>, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_aws_manifest(members: NodeMembers<'_>, partition: &str, writer: &mut TomlWriter, pass: &mut ImportPass) {
     match (members.get("Manifest"), members.get("ManifestGenerator")) {
-        (Some(manifest), None) => write_aws_listed_manifest(manifest, partition, sheet, pass),
+        (Some(manifest), None) => write_aws_listed_manifest(manifest, partition, writer, pass),
         (None, Some(generator)) => {
             let members = pass.members(generator, &["S3JobManifestGenerator"], &[]);
             if let Some(node) = members.and_then(|members| members.required("S3JobManifestGenerator", pass)) {
-                write_aws_generated_manifest(node, partition, sheet, pass);
+                write_aws_generated_manifest(node, partition, writer, pass);
             }
         }
         (Some(_), Some(generator)) => {
@@ -536,26 +536,26 @@ fn write_aws_manifest(members: NodeMembers<'_>, partition: &str, sheet: &mut Tom
     }
 }
 
-fn write_aws_generated_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
-    let unsaid = [
+fn write_aws_generated_manifest(node: &DocumentNode, partition: &str, writer: &mut TomlWriter, pass: &mut ImportPass) {
+    let unsupported = [
         ("ExpectedBucketOwner", NO_OWNER),
         ("ManifestOutputLocation", "remove it: the manifest snapshot stays with the job"),
     ];
     let known = ["SourceBucket", "Filter", "EnableManifestOutput"];
-    let Some(members) = pass.members(node, &known, &unsaid) else { return };
+    let Some(members) = pass.members(node, &known, &unsupported) else { return };
     if let Some(node) = members.required("EnableManifestOutput", pass)
         && pass.boolean(node) == Some(true)
     {
         let help = "set it to false: the manifest snapshot stays with the job";
         pass.report(node.value_span(), "plans do not support `EnableManifestOutput`", "not supported", help);
     }
-    sheet.table(
+    writer.table(
         "manifest.prefix",
         Some(&node.name_span),
         "Which objects: all whose keys have this prefix when the job is created.",
     );
     if let Some(node) = members.required("SourceBucket", pass) {
-        write_bucket(node, partition, sheet, pass);
+        write_bucket(node, partition, writer, pass);
     }
     let Some(filter) =
         members.get("Filter").and_then(|node| pass.members(node, &["KeyNameConstraint"], &UNSUPPORTED_FILTERS))
@@ -568,7 +568,7 @@ fn write_aws_generated_manifest(node: &DocumentNode, partition: &str, sheet: &mu
     match pass.items(prefixes) {
         Some([only]) => {
             if let Some(text) = pass.text(only) {
-                sheet.text_entry("prefix", text, node_origin(only));
+                writer.text_entry("prefix", text, node_origin(only));
             }
         }
         Some([]) => pass.report(prefixes.value_span(), "`MatchAnyPrefix` is empty", "empty", "add the prefix"),
@@ -580,11 +580,11 @@ fn write_aws_generated_manifest(node: &DocumentNode, partition: &str, sheet: &mu
     }
 }
 
-fn write_aws_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_aws_listed_manifest(node: &DocumentNode, partition: &str, writer: &mut TomlWriter, pass: &mut ImportPass) {
     let Some(manifest) = pass.members(node, &["Location", "Spec"], &[]) else { return };
     let location = manifest.required("Location", pass).and_then(|node| {
-        let unsaid = [("ObjectVersionId", "remove the version: the ETag identifies the content of the manifest")];
-        pass.members(node, &["ObjectArn", "ETag"], &unsaid)
+        let unsupported = [("ObjectVersionId", "remove the version: the ETag identifies the content of the manifest")];
+        pass.members(node, &["ObjectArn", "ETag"], &unsupported)
     });
     let spec = manifest.required("Spec", pass).and_then(|node| pass.members(node, &["Format", "Fields"], &[]));
     let (Some(location), Some(spec)) = (location, spec) else { return };
@@ -592,9 +592,9 @@ fn write_aws_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut T
     let format = spec.required("Format", pass).and_then(|node| pass.choice(node, &formats));
     let (Some(is_csv), Some(arn)) = (format, location.required("ObjectArn", pass)) else { return };
     if is_csv {
-        sheet.table("manifest.csv", Some(&node.name_span), "Which objects: those listed in a CSV file in a bucket.");
+        writer.table("manifest.csv", Some(&node.name_span), "Which objects: those listed in a CSV file in a bucket.");
     } else {
-        sheet.table("manifest.inventory", Some(&node.name_span), "Which objects: those listed in a bucket inventory.");
+        writer.table("manifest.inventory", Some(&node.name_span), "Which objects: those listed in a bucket inventory.");
     }
     if let Some(named) = bucket_resource(arn, partition, pass) {
         let (bucket, object) = named.split_once('/').unwrap_or((named, ""));
@@ -602,11 +602,11 @@ fn write_aws_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut T
             let help = format!("for example arn:{}:s3:::my-bucket/manifest.csv", quote_for_message(partition));
             pass.report(arn.value_span(), "the ARN names no object", "no key", help);
         }
-        sheet.text_entry("bucket", bucket, node_origin(arn));
-        sheet.text_entry("object", object, node_origin(arn));
+        writer.text_entry("bucket", bucket, node_origin(arn));
+        writer.text_entry("object", object, node_origin(arn));
     }
     location.required("ETag", pass);
-    write_text_key("ETag", "etag", location, sheet, pass);
+    write_text_key("ETag", "etag", location, writer, pass);
     if is_csv {
         if let Some(node) = spec.required("Fields", pass)
             && let Some(items) = pass.items(node)
@@ -614,30 +614,30 @@ fn write_aws_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut T
             let names =
                 items.iter().filter_map(|item| Some(SpannedText { text: pass.text(item)?, span: item.value_span() }));
             let names: Vec<_> = names.collect();
-            sheet.list_entry("fields", &names, node.value_span());
+            writer.list_entry("fields", &names, node.value_span());
         }
     } else if let Some(node) = spec.get("Fields") {
         pass.report(&node.name_span, "an inventory defines its own columns", "not allowed here", "remove `Fields`");
     }
 }
 
-fn write_aws_report(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_aws_report(node: &DocumentNode, partition: &str, writer: &mut TomlWriter, pass: &mut ImportPass) {
     let known = ["Bucket", "Format", "Enabled", "Prefix", "ReportScope"];
     let Some(members) = pass.members(node, &known, &[("ExpectedBucketOwner", NO_OWNER)]) else { return };
     members.required("Enabled", pass);
-    sheet.table("report", Some(&node.name_span), "The completion report.");
+    writer.table("report", Some(&node.name_span), "The completion report.");
     if let Some(node) = members.get("Bucket") {
-        write_bucket(node, partition, sheet, pass);
+        write_bucket(node, partition, writer, pass);
     }
-    write_text_key("Prefix", "prefix", members, sheet, pass);
-    write_report_switches(members, sheet, pass);
+    write_text_key("Prefix", "prefix", members, writer, pass);
+    write_report_switches(members, writer, pass);
     // This is the default format in plans for aws.
     members.get("Format").and_then(|node| pass.choice(node, &[(AWS_REPORT, ())]));
 }
 
-fn write_bucket(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+fn write_bucket(node: &DocumentNode, partition: &str, writer: &mut TomlWriter, pass: &mut ImportPass) {
     if let Some(name) = bucket_resource(node, partition, pass) {
-        sheet.text_entry("bucket", name, node_origin(node));
+        writer.text_entry("bucket", name, node_origin(node));
     }
 }
 
@@ -759,18 +759,18 @@ impl ImportPass {
 
     /// Returns the named children of a node. Each of them must be known and occur once.
     ///
-    /// `unsaid` are the names that the service knows and plans do not support, each with what to do.
+    /// `unsupported` are the names that the service knows and plans do not support, each with what to do.
     fn members<'n>(
         &mut self,
         node: &'n DocumentNode,
         known: &[&str],
-        unsaid: &[(&str, &str)],
+        unsupported: &[(&str, &str)],
     ) -> Option<NodeMembers<'n>> {
         let members = self.children(node)?;
         let mut seen = BTreeSet::new();
         for member in members {
             let name = member.name.as_str();
-            if let Some((_, help)) = unsaid.iter().find(|(unsaid, _)| *unsaid == name) {
+            if let Some((_, help)) = unsupported.iter().find(|(unsupported, _)| *unsupported == name) {
                 self.report(&member.name_span, format!("plans do not support `{name}`"), "not supported", *help);
             } else if !known.contains(&name) {
                 self.report_unknown(member, node, known);

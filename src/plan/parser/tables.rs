@@ -83,8 +83,8 @@ macro_rules! table {
         impl $name {
             const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
 
-            fn fields(table: &TableReader<'_>, walk: &mut PlanParser) -> Self {
-                Self { $( $field: table.$need::<$type>(stringify!($field), walk), )+ }
+            fn fields(table: &TableReader<'_>, parser: &mut PlanParser) -> Self {
+                Self { $( $field: table.$need::<$type>(stringify!($field), parser), )+ }
             }
         }
 
@@ -115,11 +115,11 @@ macro_rules! table {
             }
 
             fn read(
-                slot: &RawField<'_>,
-                walk: &mut PlanParser,
+                field: &RawField<'_>,
+                parser: &mut PlanParser,
             ) -> Option<Self> {
-                let table = TableReader::open(slot, Self::KEYS, walk)?;
-                Some(Self::fields(&table, walk))
+                let table = TableReader::open(field, Self::KEYS, parser)?;
+                Some(Self::fields(&table, parser))
             }
         }
     };
@@ -157,9 +157,9 @@ table! {
 
 impl PlanTable {
     /// Reads the top level of a plan file.
-    pub(in crate::plan) fn read_file(entries: &DeTable<'_>, walk: &mut PlanParser) -> Self {
-        let table = TableReader::root(entries, Self::KEYS, walk);
-        Self::fields(&table, walk)
+    pub(in crate::plan) fn read_file(entries: &DeTable<'_>, parser: &mut PlanParser) -> Self {
+        let table = TableReader::root(entries, Self::KEYS, parser);
+        Self::fields(&table, parser)
     }
 }
 
@@ -530,12 +530,12 @@ impl<T: PlanValue> PlanValue for TableArray<T> {
         format!("[{}]", T::example())
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::Array(items) = slot.value else {
-            walk.push(
-                FileProblem::new(format!("`{}` must be an array of tables", slot.name))
-                    .label(slot.span.clone(), "needs double brackets")
-                    .help(format!("write its keys under a [[{}]] header", slot.name)),
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::Array(items) = field.value else {
+            parser.push(
+                FileProblem::new(format!("`{}` must be an array of tables", field.name))
+                    .label(field.span.clone(), "needs double brackets")
+                    .help(format!("write its keys under a [[{}]] header", field.name)),
             );
             return None;
         };
@@ -543,9 +543,9 @@ impl<T: PlanValue> PlanValue for TableArray<T> {
         let mut whole = true;
         for item in items {
             let (span, value) = (item.span(), item.get_ref());
-            let slot = RawField { name: slot.name, path: slot.path, key: span.clone(), span, value, is_item: true };
-            match T::read(&slot, walk) {
-                Some(table) => read.push(slot.with_spans(table)),
+            let field = RawField { name: field.name, path: field.path, key: span.clone(), span, value, is_item: true };
+            match T::read(&field, parser) {
+                Some(table) => read.push(field.with_spans(table)),
                 None => whole = false,
             }
         }

@@ -18,8 +18,8 @@ use crate::plan::safe_text::{nearest, quote_for_message};
 use crate::plan::threshold::ExactShare;
 
 /// Reports a value of the wrong type, with an example of the right type.
-fn mismatch<T: PlanValue>(slot: &RawField<'_>, wanted: &str, walk: &mut PlanParser) {
-    slot.report_type_mismatch(wanted, &T::example(), walk);
+fn mismatch<T: PlanValue>(field: &RawField<'_>, wanted: &str, parser: &mut PlanParser) {
+    field.report_type_mismatch(wanted, &T::example(), parser);
 }
 
 /// Text of `MIN` to `MAX` characters without control characters that drive a terminal. With `LINES`, line breaks and
@@ -37,28 +37,28 @@ impl<const MIN: usize, const MAX: usize, const LINES: bool> PlanValue for TextVa
         "\"...\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = slot.value else {
-            mismatch::<Self>(slot, "a string", walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value else {
+            mismatch::<Self>(field, "a string", parser);
             return None;
         };
         let chars = text.chars().count();
         if MIN > 0 && text.trim().is_empty() {
-            slot.report_invalid("is empty", "empty", format!("{MIN} to {MAX} characters"), walk);
+            field.report_invalid("is empty", "empty", format!("{MIN} to {MAX} characters"), parser);
             return None;
         }
         if !(MIN..=MAX).contains(&chars) {
             let label = format!("{chars} characters");
             let length = if chars < MIN { "is too short" } else { "is too long" };
-            slot.report_invalid(length, &label, format!("{MIN} to {MAX} characters"), walk);
+            field.report_invalid(length, &label, format!("{MIN} to {MAX} characters"), parser);
             return None;
         }
         if text.chars().any(|c| affects_terminal(c) && !(LINES && matches!(c, '\n' | '\t'))) {
-            slot.report_invalid(
+            field.report_invalid(
                 "contains a control character",
                 "in this text",
                 "remove it: escapes such as \\u001b are not allowed either",
-                walk,
+                parser,
             );
             return None;
         }
@@ -80,15 +80,15 @@ impl<const MIN: usize> PlanValue for ObjectKeyText<MIN> {
         "\"...\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = slot.value else {
-            mismatch::<Self>(slot, "a string", walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value else {
+            mismatch::<Self>(field, "a string", parser);
             return None;
         };
         if !(MIN..=MAX_KEY_BYTES).contains(&text.len()) {
             let help = format!("keys have {MIN} to {MAX_KEY_BYTES} bytes of UTF-8");
             let length = if text.len() < MIN { "is empty" } else { "is too long" };
-            slot.report_invalid(length, &format!("{} bytes", text.len()), help, walk);
+            field.report_invalid(length, &format!("{} bytes", text.len()), help, parser);
             return None;
         }
         Some(text.to_string())
@@ -106,9 +106,9 @@ impl PlanValue for bool {
         "true".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::Boolean(value) = slot.value else {
-            mismatch::<Self>(slot, "true or false, without quotes", walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::Boolean(value) = field.value else {
+            mismatch::<Self>(field, "true or false, without quotes", parser);
             return None;
         };
         Some(*value)
@@ -129,9 +129,9 @@ impl<const MIN: u32, const MAX: u32> PlanValue for IntValue<MIN, MAX> {
         MIN.max(1).to_string()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
         let range = u64::from(MIN)..=u64::from(MAX);
-        let value = read_integer::<Self>(slot, &range, &format!("from {MIN} to {MAX}"), walk)?;
+        let value = read_integer::<Self>(field, &range, &format!("from {MIN} to {MAX}"), parser)?;
         u32::try_from(value).ok()
     }
 }
@@ -153,24 +153,24 @@ impl PlanValue for ObjectCount {
         "1000000".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        read_integer::<Self>(slot, &(1..=MAX_COUNT), "use an integer from 1", walk)
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        read_integer::<Self>(field, &(1..=MAX_COUNT), "use an integer from 1", parser)
     }
 }
 
 fn read_integer<V: PlanValue>(
-    slot: &RawField<'_>,
+    field: &RawField<'_>,
     range: &RangeInclusive<u64>,
     help: &str,
-    walk: &mut PlanParser,
+    parser: &mut PlanParser,
 ) -> Option<u64> {
-    let DeValue::Integer(digits) = slot.value else {
-        mismatch::<V>(slot, "an integer, without quotes", walk);
+    let DeValue::Integer(digits) = field.value else {
+        mismatch::<V>(field, "an integer, without quotes", parser);
         return None;
     };
     let value = u64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|number| range.contains(number));
     if value.is_none() {
-        slot.report_invalid("is out of range", "not allowed", help, walk);
+        field.report_invalid("is out of range", "not allowed", help, parser);
     }
     value
 }
@@ -205,9 +205,9 @@ impl<T: NamedVariants> PlanValue for EnumValue<T> {
         format!("add `{name} = ...`, one of {}", names.join(", "))
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = slot.value else {
-            mismatch::<Self>(slot, "a string", walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value else {
+            mismatch::<Self>(field, "a string", parser);
             return None;
         };
         if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| name == text) {
@@ -216,7 +216,7 @@ impl<T: NamedVariants> PlanValue for EnumValue<T> {
         let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
         let choice = format!("valid values: {}", names.join(", "));
         let help = nearest(text, names).map_or(choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
-        slot.report_invalid(&format!("cannot be `{}`", quote_for_message(text)), "not a valid value", help, walk);
+        field.report_invalid(&format!("cannot be `{}`", quote_for_message(text)), "not a valid value", help, parser);
         None
     }
 }
@@ -233,23 +233,23 @@ impl<T: PlanValue> PlanValue for Vec<T> {
         format!("[{}]", T::example())
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::Array(items) = slot.value else {
-            mismatch::<Self>(slot, "an array", walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::Array(items) = field.value else {
+            mismatch::<Self>(field, "an array", parser);
             return None;
         };
         let read: Vec<_> = items
             .iter()
             .map(|item| {
-                let slot = RawField {
-                    name: slot.name,
-                    path: slot.path,
+                let field = RawField {
+                    name: field.name,
+                    path: field.path,
                     key: item.span(),
                     span: item.span(),
                     value: item.get_ref(),
                     is_item: true,
                 };
-                T::read(&slot, walk).map(|value| slot.with_spans(value))
+                T::read(&field, parser).map(|value| field.with_spans(value))
             })
             .collect();
         // Read all items before failing, so that the problems of every item are reported.
@@ -271,18 +271,18 @@ impl PlanValue for TagsValue {
         "{ Team = \"DataOps\" }".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::Table(entries) = slot.value else {
-            mismatch::<Self>(slot, "a table", walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::Table(entries) = field.value else {
+            mismatch::<Self>(field, "a table", parser);
             return None;
         };
         let mut tags = Vec::new();
         let mut whole = true;
         for (key, value) in entries {
             let name = key.get_ref().as_ref();
-            let slot = RawField {
+            let field = RawField {
                 name,
-                path: slot.path,
+                path: field.path,
                 key: key.span(),
                 span: value.span(),
                 value: value.get_ref(),
@@ -290,9 +290,9 @@ impl PlanValue for TagsValue {
             };
             if let DeValue::String(text) = value.get_ref() {
                 let key = SpannedValue { key: key.span(), span: key.span(), value: name.to_owned() };
-                tags.push((key, slot.with_spans(text.to_string())));
+                tags.push((key, field.with_spans(text.to_string())));
             } else {
-                slot.report_type_mismatch("a string: tag values are text", "\"...\"", walk);
+                field.report_type_mismatch("a string: tag values are text", "\"...\"", parser);
                 whole = false;
             }
         }
@@ -314,15 +314,15 @@ impl PlanValue for Glob {
         "\"*.pdf\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let pattern = ObjectKeyText::<1>::read(slot, walk)?;
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let pattern = ObjectKeyText::<1>::read(field, parser)?;
         match GlobBuilder::new(&pattern).literal_separator(false).backslash_escape(true).build() {
             Ok(glob) => Some(glob),
             Err(error) => {
                 let label = quote_for_message(&error.kind().to_string());
                 let help = "`*` matches any text, `?` any character, [abc] one of these, {a,b} either; escape special \
                             characters with `\\`";
-                slot.report_invalid("contains an invalid glob", &label, help, walk);
+                field.report_invalid("contains an invalid glob", &label, help, parser);
                 None
             }
         }
@@ -361,18 +361,18 @@ impl PlanValue for ByteSize {
         "\"1 MiB\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let size = match slot.value {
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let size = match field.value {
             DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
             DeValue::String(text) => parse_size(text),
             _ => {
-                mismatch::<Self>(slot, "a size", walk);
+                mismatch::<Self>(field, "a size", parser);
                 return None;
             }
         };
         if size.is_none() {
             let help = "use an integer (bytes), or a number with a unit: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB";
-            slot.report_invalid("is not a valid size", "cannot be parsed", help, walk);
+            field.report_invalid("is not a valid size", "cannot be parsed", help, parser);
         }
         size
     }
@@ -406,12 +406,12 @@ impl PlanValue for Timestamp {
         "\"2024-01-31\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let text = match slot.value {
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let text = match field.value {
             DeValue::String(text) => text.to_string(),
             DeValue::Datetime(datetime) => datetime.to_string(),
             _ => {
-                mismatch::<Self>(slot, "a date", walk);
+                mismatch::<Self>(field, "a date", parser);
                 return None;
             }
         };
@@ -419,7 +419,7 @@ impl PlanValue for Timestamp {
         if moment.is_none() {
             let help = "use a date such as \"2024-01-31\" (midnight UTC), or a time with its offset, such as \
                         \"2024-01-31T08:00:00Z\"";
-            slot.report_invalid("is not a valid date", "cannot be parsed", help, walk);
+            field.report_invalid("is not a valid date", "cannot be parsed", help, parser);
         }
         moment
     }
@@ -448,15 +448,15 @@ impl PlanValue for AgeValue {
         "\"90d\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = slot.value else {
-            mismatch::<Self>(slot, "an age", walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value else {
+            mismatch::<Self>(field, "an age", parser);
             return None;
         };
         let age = parse_age(text);
         if age.is_none() {
             let help = "use an integer and h, d or w (hours, days, weeks), such as \"90d\"";
-            slot.report_invalid("is not a valid age", "cannot be parsed", help, walk);
+            field.report_invalid("is not a valid age", "cannot be parsed", help, parser);
         }
         age
     }
@@ -490,17 +490,17 @@ impl PlanValue for DurationValue {
         "\"2h\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = slot.value else {
-            slot.report_type_mismatch("a duration", &Self::example(), walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value else {
+            field.report_type_mismatch("a duration", &Self::example(), parser);
             return None;
         };
-        let lapse = parse_duration(text);
-        if lapse.is_none() {
+        let duration = parse_duration(text);
+        if duration.is_none() {
             let help = "use an integer and s, m, h or d (seconds, minutes, hours, days), such as \"2h\"";
-            slot.report_invalid("is not a valid duration", "cannot be parsed", help, walk);
+            field.report_invalid("is not a valid duration", "cannot be parsed", help, parser);
         }
-        lapse
+        duration
     }
 }
 
@@ -533,8 +533,8 @@ impl PlanValue for ExactShare {
         "0.20".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let share = match slot.value {
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let share = match field.value {
             DeValue::Float(number) => parse_share(number.as_str()),
             DeValue::Integer(digits) => match u32::from_str_radix(digits.as_str(), digits.radix()) {
                 Ok(0) => Ok(Self::percent(0)),
@@ -542,17 +542,17 @@ impl PlanValue for ExactShare {
                 _ => Err(ShareError::OutOfRange),
             },
             _ => {
-                slot.report_type_mismatch("a number from 0 to 1", &Self::example(), walk);
+                field.report_type_mismatch("a number from 0 to 1", &Self::example(), parser);
                 return None;
             }
         };
         match share {
             Ok(share) => return Some(share),
             Err(ShareError::OutOfRange) => {
-                slot.report_invalid("is out of range", "not from 0 to 1", "from 0 to 1: 0.20 means 20 %", walk);
+                field.report_invalid("is out of range", "not from 0 to 1", "from 0 to 1: 0.20 means 20 %", parser);
             }
             Err(ShareError::TooFine) => {
-                slot.report_invalid("has too many decimals", "more than six", "use at most six decimals", walk);
+                field.report_invalid("has too many decimals", "more than six", "use at most six decimals", parser);
             }
         }
         None
@@ -590,15 +590,15 @@ impl PlanValue for Money {
         "\"50 CNY\"".to_owned()
     }
 
-    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = slot.value else {
-            slot.report_type_mismatch("an amount with a currency, in quotes", &Self::example(), walk);
+    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value else {
+            field.report_type_mismatch("an amount with a currency, in quotes", &Self::example(), parser);
             return None;
         };
         let money = Self::parse(text);
         if money.is_none() {
             let help = "use a number, a space and an upper-case currency code, such as \"50 CNY\" or \"12.50 USD\"";
-            slot.report_invalid("is not a valid amount of money", "cannot be parsed", help, walk);
+            field.report_invalid("is not a valid amount of money", "cannot be parsed", help, parser);
         }
         money
     }
