@@ -30,7 +30,7 @@ impl ExactShare {
         u128::from(part) * u128::from(WHOLE) > u128::from(whole) * u128::from(self.0)
     }
 
-    /// Returns a share of so many millionths; more than a million count as the whole.
+    /// Returns a share of this many millionths; values above a million count as a million.
     pub(super) const fn millionths(millionths: u32) -> Self {
         Self(if millionths > WHOLE { WHOLE } else { millionths })
     }
