@@ -3,7 +3,7 @@
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesDecl, BytesStart, Event};
+use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
 use crate::diagnostics::FileProblem;
 use crate::plan::parser::TextSpan;
@@ -270,18 +270,7 @@ pub(super) fn read_xml(text: &str) -> Result<DocumentNode, FileProblem> {
                     &mut open,
                 )?;
             }
-            Event::GeneralRef(reference) => {
-                let name = reference.decode().map_err(|_| malformed_xml(span.clone(), "not UTF-8"))?;
-                match reference.resolve_char_ref() {
-                    Ok(Some(character)) => push_text(character.encode_utf8(&mut [0; 4]), &span, &mut open)?,
-                    Ok(None) => push_text(
-                        resolve_predefined_entity(&name).ok_or_else(|| unknown_entity_problem(&span))?,
-                        &span,
-                        &mut open,
-                    )?,
-                    Err(_) => return Err(malformed_xml(span, "not a character")),
-                }
-            }
+            Event::GeneralRef(reference) => push_reference(&reference, &span, &mut open)?,
             Event::DocType(_) => return Err(document_type_problem(&span)),
             Event::Decl(declaration) => check_encoding(&declaration, &span)?,
             Event::PI(_) | Event::Comment(_) => {}
@@ -388,6 +377,19 @@ fn push_text(piece: &str, span: &TextSpan, open: &mut [OpenElement]) -> Result<(
         }
         None if piece.trim().is_empty() => Ok(()),
         None => Err(malformed_xml(span.clone(), "text outside the root element")),
+    }
+}
+
+/// Adds the character that a reference such as `&amp;` or `&#233;` stands for.
+fn push_reference(reference: &BytesRef<'_>, span: &TextSpan, open: &mut [OpenElement]) -> Result<(), FileProblem> {
+    let name = reference.decode().map_err(|_| malformed_xml(span.clone(), "not UTF-8"))?;
+    match reference.resolve_char_ref() {
+        Ok(Some(character)) => push_text(character.encode_utf8(&mut [0; 4]), span, open),
+        Ok(None) => {
+            let text = resolve_predefined_entity(&name).ok_or_else(|| unknown_entity_problem(span))?;
+            push_text(text, span, open)
+        }
+        Err(_) => Err(malformed_xml(span.clone(), "not a character")),
     }
 }
 

@@ -336,7 +336,7 @@ fn node_origin(node: &DocumentNode) -> ValueOrigin {
     ValueOrigin::Document(node.value_span().clone())
 }
 
-/// The elements of a request, in the order of the service's samples.
+/// The elements of a request to OSS, in the order of its samples.
 const OSS_ROOT: [&str; 9] = [
     "ConfirmationRequired",
     "Operation",
@@ -349,7 +349,7 @@ const OSS_ROOT: [&str; 9] = [
     "RoleArn",
 ];
 
-/// Writes the contents of a document into the plan file.
+/// Writes the contents of a `CreateJobRequest` of OSS into the plan file.
 fn write_oss_plan(root: &DocumentNode, options: &ImportOptions, writer: &mut TomlWriter, pass: &mut ImportPass) {
     if root.name != "CreateJobRequest" {
         let title = format!("expected a CreateJobRequest, found `{}`", quote_for_message(&root.name));
@@ -441,7 +441,7 @@ fn write_oss_report(node: &DocumentNode, writer: &mut TomlWriter, pass: &mut Imp
     write_report_switches(members, writer, pass);
 }
 
-/// The keys of a request.
+/// The keys of a request to AWS.
 const AWS_ROOT: [&str; 10] = [
     "AccountId",
     "ConfirmationRequired",
@@ -459,7 +459,7 @@ const NO_OPERATION: &str = "batchplan only sets tags and canned ACLs and restore
 const NO_OWNER: &str = "remove it: plans do not check who owns a bucket";
 const NO_FILTER: &str = "remove it here, and set it in [manifest.filter] of the plan";
 
-/// The operations of the service that plans do not support.
+/// The operations of AWS that plans do not support.
 const UNSUPPORTED_OPERATIONS: [(&str, &str); 7] = [
     ("LambdaInvoke", NO_OPERATION),
     ("S3PutObjectCopy", NO_OPERATION),
@@ -470,7 +470,7 @@ const UNSUPPORTED_OPERATIONS: [(&str, &str); 7] = [
     ("S3UpdateObjectEncryption", NO_OPERATION),
 ];
 
-/// The filters of a manifest generator, except for prefixes.
+/// The filters of AWS's manifest generator, except for prefixes.
 const UNSUPPORTED_FILTERS: [(&str, &str); 8] = [
     ("EligibleForReplication", "remove it: plans cannot filter by replication"),
     ("ObjectReplicationStatuses", "remove it: plans cannot filter by replication"),
@@ -482,7 +482,7 @@ const UNSUPPORTED_FILTERS: [(&str, &str); 8] = [
     ("MatchAnyStorageClass", NO_FILTER),
 ];
 
-/// Writes the contents of a document into the plan file.
+/// Writes the contents of an input of `aws s3control create-job` into the plan file.
 fn write_aws_plan(root: &DocumentNode, options: &ImportOptions, writer: &mut TomlWriter, pass: &mut ImportPass) {
     let unsupported = [("Tags", "remove them: jobs of a plan have no tags")];
     let Some(members) = pass.members(root, &AWS_ROOT, &unsupported) else { return };
