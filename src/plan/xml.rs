@@ -28,10 +28,10 @@ use crate::operation::{FieldValue, Operation, OperationField};
 pub(super) const OSS_CSV: &str = "OSS_BatchOperations_CSV_20250611";
 
 /// The format of an OSS inventory.
-pub(super) const OSS_INVENTORY: &str = "OSS_InventoryReport_CSV_20250611";
+const OSS_INVENTORY: &str = "OSS_InventoryReport_CSV_20250611";
 
 /// The format of an AWS inventory.
-pub(super) const AWS_INVENTORY: &str = "S3InventoryReport_CSV_20161130";
+const AWS_INVENTORY: &str = "S3InventoryReport_CSV_20161130";
 
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
@@ -207,7 +207,7 @@ fn write_spec(format: &str, fields: Option<&str>, to: &mut XmlDocument) -> io::R
 }
 
 /// Returns the format of an inventory, by the name that its service uses.
-fn inventory_format(dialect: InventoryDialect) -> &'static str {
+pub(super) fn inventory_format(dialect: InventoryDialect) -> &'static str {
     match dialect {
         InventoryDialect::Oss => OSS_INVENTORY,
         InventoryDialect::Aws => AWS_INVENTORY,

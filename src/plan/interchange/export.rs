@@ -10,12 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::completion::{ReportFormat, ReportSpec};
 use crate::diagnostics::FileProblem;
-use crate::manifest::{CsvField, FileLocation, InventorySelector, ListedVersions, ManifestSource};
+use crate::manifest::{CsvField, FileLocation, InventoryDialect, InventorySelector, ListedVersions, ManifestSource};
 use crate::operation::{FieldKind, FieldValue, Operation, ServiceGap};
 use crate::plan::parser::value_types::name_of;
 use crate::plan::safe_text::quote_for_message;
 use crate::plan::xml::{
-    AWS_INVENTORY, is_xml_char, scope_name, write_document, write_manifest, write_operation, write_report, write_text,
+    inventory_format, is_xml_char, scope_name, write_document, write_manifest, write_operation, write_report,
+    write_text,
 };
 use crate::plan::{JobLimits, Plan};
 use crate::provider::{BatchService, ProviderRules};
@@ -474,7 +475,7 @@ fn manifest_json(source: &ManifestSource, names: &ArnFormatter<'_>) -> (&'static
             ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
         }
         ManifestSource::Inventory { bucket, selector: InventorySelector::Exact { key, etag }, .. } => {
-            let spec = json!({ "Format": AWS_INVENTORY });
+            let spec = json!({ "Format": inventory_format(InventoryDialect::Aws) });
             ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
         }
         // Rejected earlier.

@@ -12,11 +12,11 @@ use super::document::{DocumentNode, NodeContent, read_json, read_xml};
 use super::export::{AWS_CSV, AWS_REPORT, ExportOptions, export};
 use super::toml_writer::{SpannedText, TomlWriter, ValueOrigin};
 use crate::diagnostics::{FileProblem, FileProblems};
-use crate::manifest::{FileLocation, InventorySelector, ManifestSource};
+use crate::manifest::{FileLocation, InventoryDialect, InventorySelector, ManifestSource};
 use crate::operation::{FieldKind, Operation, OperationField};
 use crate::plan::parser::TextSpan;
 use crate::plan::safe_text::{mask_for_excerpts, nearest, quote_for_message};
-use crate::plan::xml::{AWS_INVENTORY, OSS_CSV, OSS_INVENTORY};
+use crate::plan::xml::{OSS_CSV, inventory_format};
 use crate::plan::{self, Plan};
 use crate::provider::{BatchService, ProviderRules};
 
@@ -409,7 +409,7 @@ fn write_oss_listed_manifest(node: &DocumentNode, writer: &mut TomlWriter, pass:
     });
     let spec = manifest.required("Spec", pass).and_then(|node| pass.members(node, &["Fields", "Format"], &[]));
     let (Some(location), Some(spec)) = (location, spec) else { return };
-    let formats = [(OSS_CSV, true), (OSS_INVENTORY, false)];
+    let formats = [(OSS_CSV, true), (inventory_format(InventoryDialect::Oss), false)];
     let format = spec.required("Format", pass).and_then(|node| pass.choice(node, &formats));
     let Some(is_csv) = format else { return };
     if is_csv {
@@ -588,7 +588,7 @@ fn write_aws_listed_manifest(node: &DocumentNode, partition: &str, writer: &mut 
     });
     let spec = manifest.required("Spec", pass).and_then(|node| pass.members(node, &["Format", "Fields"], &[]));
     let (Some(location), Some(spec)) = (location, spec) else { return };
-    let formats = [(AWS_CSV, true), (AWS_INVENTORY, false)];
+    let formats = [(AWS_CSV, true), (inventory_format(InventoryDialect::Aws), false)];
     let format = spec.required("Format", pass).and_then(|node| pass.choice(node, &formats));
     let (Some(is_csv), Some(arn)) = (format, location.required("ObjectArn", pass)) else { return };
     if is_csv {
