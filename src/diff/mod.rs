@@ -6,22 +6,14 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `predictor` | predicts the effect on one object |
-//! | `restores` | predicts which restore requests a service accepts |
-//! | `totals` | totals over many objects: counts, reasons, a few examples of each |
-//! | `interval` | estimates for the whole population, from a sample |
-//! | `state_lines` | the state of an object before and after, as lines |
-//! | `plan_diff` | the diff of two plan files |
+//! | `predictor` | predicts the effect on one object, restores included |
+//! | `totals` | totals over many objects, and estimates for the whole population from a sample |
+//! | `text_diff` | the lines that differ: of an object's state, and of two plan files |
 
-mod interval;
-mod plan_diff;
 mod predictor;
-mod restores;
-mod state_lines;
+mod text_diff;
 mod totals;
 
-pub use interval::{ConfidenceInterval, SampleShare};
-pub use plan_diff::unified_diff;
 pub use predictor::{Effect, FailureReason, Prediction, Predictor, ReadFailure};
-pub use state_lines::{LineChange, StateLine, compare_states};
-pub use totals::{PredictionTotals, ReasonGroup, RequestCount, busiest_directory};
+pub use text_diff::{LineChange, StateLine, compare_states, unified_diff};
+pub use totals::{ConfidenceInterval, PredictionTotals, ReasonGroup, RequestCount, SampleShare, busiest_directory};

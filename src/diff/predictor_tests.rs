@@ -175,3 +175,63 @@ fn irrelevant_state_is_omitted() {
     assert_eq!(all.relevant_state(&known), known);
     assert!(all.depends_on(&ObjectRequest::Head));
 }
+
+fn response(
+    service: RestoreService,
+    class: &str,
+    restoration: RestoreState,
+    days: u32,
+    tier: Option<RestoreTier>,
+) -> ExpectedResponse {
+    let class = MaybeKnown::Known(StorageClass::new(class));
+    expected_response(service, &class, &MaybeKnown::Known(restoration), RestoreRequest { days, tier })
+}
+
+fn refusal_code(expected: ExpectedResponse) -> String {
+    let ExpectedResponse::Refused(reason) = expected else { panic!("{expected:?}") };
+    reason.code
+}
+
+const NONE: RestoreState = RestoreState::NotRestored;
+
+#[test]
+fn services_have_different_restore_rules() {
+    use RestoreService::{Aws, Oss, Other};
+    assert_eq!(response(Aws, "GLACIER", NONE, 1000, Some(RestoreTier::Expedited)), ExpectedResponse::Accepted);
+    assert_eq!(refusal_code(response(Aws, "DEEP_ARCHIVE", NONE, 1, Some(RestoreTier::Expedited))), "InvalidArgument");
+    assert_eq!(refusal_code(response(Aws, "STANDARD", NONE, 1, None)), "InvalidObjectState");
+    assert_eq!(response(Oss, "Archive", NONE, 7, None), ExpectedResponse::Accepted);
+    assert_eq!(response(Oss, "Archive", NONE, 7, Some(RestoreTier::Standard)), ExpectedResponse::Accepted);
+    assert_eq!(refusal_code(response(Oss, "Archive", NONE, 8, None)), "InvalidArgument");
+    assert_eq!(response(Oss, "ColdArchive", NONE, 365, Some(RestoreTier::Bulk)), ExpectedResponse::Accepted);
+    assert_eq!(refusal_code(response(Oss, "ColdArchive", NONE, 366, None)), "InvalidArgument");
+    assert_eq!(refusal_code(response(Oss, "DeepColdArchive", NONE, 1, Some(RestoreTier::Bulk))), "MalformedXML");
+    assert_eq!(refusal_code(response(Oss, "IA", NONE, 1, None)), "OperationNotSupported");
+    assert_eq!(response(Other, "DEEP_ARCHIVE", NONE, 9999, Some(RestoreTier::Expedited)), ExpectedResponse::Accepted);
+    assert_eq!(refusal_code(response(Other, "STANDARD", NONE, 1, None)), "InvalidObjectState");
+    for (service, class) in [(Other, "CLOUDTIER"), (Aws, "INTELLIGENT_TIERING")] {
+        assert!(matches!(response(service, class, NONE, 1, None), ExpectedResponse::Unknown(_)), "{class}");
+    }
+}
+
+#[test]
+fn restore_in_progress_is_refused_for_the_slowest_tier() {
+    let going = |tier| response(RestoreService::Aws, "GLACIER", RestoreState::InProgress, 1, tier);
+    assert_eq!(refusal_code(going(Some(RestoreTier::Bulk))), "RestoreAlreadyInProgress");
+    assert!(matches!(going(None), ExpectedResponse::Unknown(_)));
+    assert!(matches!(going(Some(RestoreTier::Expedited)), ExpectedResponse::Unknown(_)));
+}
+
+#[test]
+fn unknown_facts_are_not_guessed() {
+    let request = RestoreRequest { days: 1, tier: None };
+    assert!(matches!(
+        expected_response(RestoreService::Aws, &MaybeKnown::Unknown, &MaybeKnown::Known(NONE), request),
+        ExpectedResponse::Unknown(_)
+    ));
+    let class = MaybeKnown::Known(StorageClass::new("GLACIER"));
+    assert!(matches!(
+        expected_response(RestoreService::Aws, &class, &MaybeKnown::Unknown, request),
+        ExpectedResponse::Unknown(_)
+    ));
+}

@@ -1,8 +1,7 @@
-//! Describes an object's state before and after a job as lines.
-
-use similar::{ChangeTag, TextDiff};
+//! Differences in lines of text: of an object's state before and after a job, and of two plan files.
 
 use batchplan_store::object::ObjectState;
+use similar::{ChangeTag, TextDiff};
 
 use crate::operation::ObjectAspect;
 
@@ -61,6 +60,15 @@ fn compare_lines(before: &[String], after: &[String]) -> Vec<StateLine> {
     diff.iter_all_changes().map(line).collect()
 }
 
+/// The number of unchanged lines that are shown around a change.
+const CONTEXT: usize = 2;
+
+/// Returns the unified diff of two texts without its header, or an empty string if they are equal.
+#[must_use]
+pub fn unified_diff(old: &str, new: &str) -> String {
+    TextDiff::from_lines(old, new).unified_diff().context_radius(CONTEXT).missing_newline_hint(false).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +100,12 @@ mod tests {
         let wanted = RestoreState::Requested(RestoreRequest { days: 7, tier: Some(RestoreTier::Bulk) });
         let wanted = ObjectState { restoration: MaybeKnown::Known(wanted), ..ObjectState::default() };
         assert_eq!(text(&absent, &wanted), "- restored copy: none\n+ restored copy: for 7 days (Bulk)\n");
+    }
+
+    #[test]
+    fn shows_only_changes_with_context() {
+        let old = "a\nb\nc\nd\ne\nf\n";
+        assert_eq!(unified_diff(old, old), "");
+        assert_eq!(unified_diff(old, &old.replace("e\n", "E\n")), "@@ -3,4 +3,4 @@\n c\n d\n-e\n+E\n f\n");
     }
 }
