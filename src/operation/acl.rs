@@ -4,11 +4,11 @@ use batchplan_store::object::{MaybeKnown, ObjectAcl, ObjectState};
 use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
 use serde_json::{Value as Json, json};
 
-use super::aspect::{AspectRules, NOT_READABLE, NOT_WRITABLE};
+use super::aspect::{AspectRules, NOT_READABLE, NOT_WRITABLE, ObjectAspect, needed_change};
 use super::descriptor::{
-    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationField, OperationRules, ServiceGap,
+    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationField, OperationRules,
+    ServiceGap,
 };
-use super::{ObjectAspect, OperationError, needed_change};
 
 /// The ACL of an object.
 pub(super) struct AclRules;

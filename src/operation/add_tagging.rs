@@ -1,10 +1,13 @@
 //! Adds tags, and keeps the others.
 
-use batchplan_store::object::{ObjectState, TagSet};
+use batchplan_store::object::{MAX_TAGS, ObjectState, TagSet};
 use batchplan_store::object_request::RequestKind;
 
-use super::descriptor::{FieldValue, OperationDescriptor, OperationDetails, OperationRules, ServiceGap};
-use super::{ObjectAspect, OperationError, tagging};
+use super::aspect::ObjectAspect;
+use super::descriptor::{
+    FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationRules, ServiceGap,
+};
+use super::tagging;
 
 pub(super) struct AddTagging;
 
@@ -38,11 +41,54 @@ impl OperationRules for AddTagging {
     }
 
     fn desired(before: ObjectState, tags: &TagSet) -> Result<ObjectState, OperationError> {
-        tagging::add(before, tags)
+        add(before, tags)
     }
 
     #[cfg(test)]
     fn example() -> (TagSet, ObjectState) {
-        (TagSet::from_iter([("a", "1")]), tagging::delete_all(ObjectState::default()))
+        (TagSet::from_iter([("a", "1")]), tagging::put(ObjectState::default(), &TagSet::default()))
+    }
+}
+
+/// Returns the state with these tags added; values of the same keys are overwritten.
+fn add(before: ObjectState, tags: &TagSet) -> Result<ObjectState, OperationError> {
+    let mut all = tagging::known(&before)?.clone();
+    for (key, value) in tags.iter() {
+        all.insert(key, value);
+    }
+    if all.len() > MAX_TAGS {
+        return Err(OperationError::TooManyTags { count: all.len() });
+    }
+    Ok(tagging::put(before, &all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use batchplan_store::object::MaybeKnown;
+
+    fn state(pairs: &[(&str, &str)]) -> ObjectState {
+        ObjectState { tags: MaybeKnown::Known(pairs.iter().copied().collect()), ..ObjectState::default() }
+    }
+
+    #[test]
+    fn adding_overwrites_the_same_key_and_keeps_the_rest() {
+        let more: TagSet = [("a", "new"), ("c", "3")].into_iter().collect();
+        let after = add(state(&[("a", "old"), ("b", "2")]), &more).expect("fits");
+        assert_eq!(after, state(&[("a", "new"), ("b", "2"), ("c", "3")]));
+    }
+
+    #[test]
+    fn ten_tags_fit_and_overwriting_one_of_ten_does_too() {
+        let ten: Vec<_> = (0..10).map(|i| format!("k{i}")).collect();
+        let pairs: Vec<_> = ten.iter().map(|k| (k.as_str(), "")).collect();
+        let same: TagSet = [("k3", "x")].into_iter().collect();
+        assert!(add(state(&pairs), &same).is_ok());
+        assert_eq!(add(state(&pairs[..9]), &same).map(|s| s.tags.known().map(TagSet::len)), Ok(Some(9)));
+    }
+
+    #[test]
+    fn adding_needs_known_tags() {
+        assert_eq!(add(ObjectState::default(), &TagSet::default()), Err(OperationError::TagsUnknown));
     }
 }

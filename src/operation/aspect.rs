@@ -1,8 +1,43 @@
-//! What the program must know about each aspect of an object.
+//! The parts of an object that operations change, and what the program must know about each of them.
 
-use batchplan_store::object::ObjectState;
+use batchplan_store::enum_with_all;
+use batchplan_store::object::{MaybeKnown, ObjectState};
 use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+
+enum_with_all! {
+    /// The part of an object that an operation changes. Operations on different aspects do not affect each other.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum ObjectAspect {
+        /// The object's tags.
+        Tags,
+        /// The object's ACL.
+        Acl,
+        /// The restored copy of an archived object.
+        Restoration,
+    }
+}
+
+impl ObjectAspect {
+    /// Returns the aspect that requests of a kind read or change; `None` if they are about the object or a bucket.
+    #[must_use]
+    pub fn of_kind(kind: RequestKind) -> Option<Self> {
+        match kind {
+            RequestKind::GetTags | RequestKind::PutTags | RequestKind::DeleteTags => Some(Self::Tags),
+            RequestKind::GetAcl | RequestKind::PutAcl => Some(Self::Acl),
+            RequestKind::Restore => Some(Self::Restoration),
+            RequestKind::Head | RequestKind::List | RequestKind::GetObject | RequestKind::PutObject => None,
+        }
+    }
+
+    /// Returns the aspect that a request reads or changes; `None` for HEAD.
+    #[must_use]
+    pub fn of(call: &ObjectRequest) -> Option<Self> {
+        Self::of_kind(call.kind())
+    }
+}
 
 /// Everything that the program knows about one aspect. There are no defaults where a forgotten method could let a job
 /// succeed without having done its work.
@@ -55,3 +90,8 @@ pub(super) const NOT_READABLE: &str = "it cannot be read";
 
 /// Why a probe does not write a value back that is none of the aspect's.
 pub(super) const NOT_WRITABLE: &str = "the store sent an unexpected response";
+
+/// Returns the value to set, if the desired value is known and differs from the current one.
+pub(super) fn needed_change<'a, T: PartialEq>(before: &MaybeKnown<T>, after: &'a MaybeKnown<T>) -> Option<&'a T> {
+    if before == after { None } else { after.known() }
+}

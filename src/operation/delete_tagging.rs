@@ -1,12 +1,14 @@
 //! Removes all tags, or those with certain keys.
 
-use batchplan_store::object::ObjectState;
+use batchplan_store::object::{ObjectState, TagSet};
 use batchplan_store::object_request::RequestKind;
 
+use super::aspect::ObjectAspect;
 use super::descriptor::{
-    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationField, OperationRules, ServiceGap,
+    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationField, OperationRules,
+    ServiceGap,
 };
-use super::{ObjectAspect, OperationError, tagging};
+use super::tagging;
 
 pub(super) struct DeleteTagging;
 
@@ -65,13 +67,68 @@ impl OperationRules for DeleteTagging {
 
     fn desired(before: ObjectState, keys: &Option<Vec<String>>) -> Result<ObjectState, OperationError> {
         match keys {
-            None => Ok(tagging::delete_all(before)),
-            Some(keys) => tagging::delete(before, keys),
+            None => Ok(delete_all(before)),
+            Some(keys) => delete(before, keys),
         }
     }
 
     #[cfg(test)]
     fn example() -> (Option<Vec<String>>, ObjectState) {
         (None, ObjectState::default())
+    }
+}
+
+/// Returns the state without tags.
+fn delete_all(before: ObjectState) -> ObjectState {
+    tagging::put(before, &TagSet::default())
+}
+
+/// Returns the state without the tags of these keys.
+fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState, OperationError> {
+    let mut rest = tagging::known(&before)?.clone();
+    for key in keys {
+        rest.remove(key);
+    }
+    Ok(tagging::put(before, &rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::aspect::AspectRules as _;
+    use super::super::tagging::TagRules;
+    use super::*;
+    use batchplan_store::object::MaybeKnown;
+    use batchplan_store::object_request::ObjectRequest;
+
+    fn state(pairs: &[(&str, &str)]) -> ObjectState {
+        ObjectState { tags: MaybeKnown::Known(pairs.iter().copied().collect()), ..ObjectState::default() }
+    }
+
+    #[test]
+    fn tag_keys_are_case_sensitive() {
+        let after = delete(state(&[("Team", "x"), ("team", "y")]), &["team".into()]).expect("known");
+        assert_eq!(after, state(&[("Team", "x")]));
+    }
+
+    #[test]
+    fn the_last_tag_deleted_by_name_is_a_delete() {
+        let before = state(&[("a", "1")]);
+        let after = delete(before.clone(), &["a".into()]).expect("known");
+        assert_eq!(TagRules.write_request(&before, &after), Some(ObjectRequest::DeleteTags));
+    }
+
+    #[test]
+    fn deleting_by_key_needs_known_tags() {
+        assert_eq!(delete(ObjectState::default(), &[]), Err(OperationError::TagsUnknown));
+    }
+
+    #[test]
+    fn deleting_all_tags_of_an_object_known_to_have_none_sends_nothing() {
+        let before = state(&[]);
+        assert_eq!(TagRules.write_request(&before, &delete_all(before.clone())), None);
+        assert_eq!(
+            TagRules.write_request(&ObjectState::default(), &delete_all(before)),
+            Some(ObjectRequest::DeleteTags)
+        );
     }
 }

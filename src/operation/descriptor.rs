@@ -3,7 +3,7 @@
 use batchplan_store::object::{ObjectState, TagSet};
 use batchplan_store::object_request::{ObjectRequest, RequestKind};
 
-use super::{ObjectAspect, OperationError};
+use super::aspect::ObjectAspect;
 
 /// Everything that the program knows about one operation. There are no defaults: what is forgotten does not compile.
 pub(super) trait OperationRules {
@@ -112,4 +112,29 @@ pub struct ServiceGap {
     pub part: &'static str,
     /// What to do.
     pub help: &'static str,
+}
+
+/// Why an operation cannot be applied to an object in this state, whatever the server would answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OperationError {
+    /// The object would have more tags than are allowed.
+    #[error("the object would have {count} tags, and at most {} are allowed", batchplan_store::object::MAX_TAGS)]
+    TooManyTags {
+        /// The number of tags that it would have.
+        count: usize,
+    },
+    /// The operation needs the object's tags, which were not read.
+    #[error("the object's tags are not known")]
+    TagsUnknown,
+}
+
+impl OperationError {
+    /// Returns an error code in the style of the services.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooManyTags { .. } => "TooManyTags",
+            Self::TagsUnknown => "TagsUnknown",
+        }
+    }
 }

@@ -6,11 +6,11 @@ use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value as Json, json};
 
-use super::aspect::{AspectRules, NOT_READABLE};
+use super::aspect::{AspectRules, NOT_READABLE, ObjectAspect, needed_change};
 use super::descriptor::{
-    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationField, OperationRules, ServiceGap,
+    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationField, OperationRules,
+    ServiceGap,
 };
-use super::{ObjectAspect, OperationError, needed_change};
 
 /// The restored copy of an archived object.
 pub(super) struct RestorationRules;
