@@ -1,26 +1,30 @@
 //! The dispatcher: the only owner of a running job's state.
+//!
+//! It starts rows, gets their outcomes, and passes them to an [`OutcomeSink`]. It knows at each moment which objects may
+//! have been changed without an outcome, should the run end or die, and reports why it stopped.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
+use std::future::Future;
 use std::hash::BuildHasher;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use batchplan_store::object::ObjectId;
-use batchplan_store::task::{Task, TaskId, TaskOutcome};
+use batchplan_store::task::{StoreError, Task, TaskId, TaskOutcome};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::in_doubt::{EarlierInDoubt, RunCounters};
-use super::outcome_sink::{CheckpointError, OutcomeSink, PendingCheckpoint, ProgressSnapshot};
-use super::quota::JobQuota;
-use super::server_check::ServerCheckFailureKind;
-use super::stop_reason::{EngineError, StopReason};
-use super::worker::{UntrustedServer, Worker, WorkerOutcome};
+use super::server_check::{ServerCheckFailure, ServerCheckFailureKind, UntrustedServer};
+use super::throttle::JobQuota;
+use super::worker::{Worker, WorkerOutcome};
 use crate::frontier::RowFrontier;
 use crate::job::Progress;
+use crate::journal::JournalError;
 use crate::manifest::ManifestError;
 use crate::plan::FailureThreshold;
 
@@ -107,6 +111,109 @@ pub struct DispatchOutcome {
     pub maybe_started: u64,
     /// Why the run stopped.
     pub stop_reason: StopReason,
+}
+
+/// Why dispatching stopped, in order of severity: if several apply, the most severe is reported.
+#[derive(Debug)]
+pub enum StopReason {
+    /// Every row is finished.
+    Finished,
+    /// A stop was requested.
+    StopRequested,
+    /// The service rejected the credentials.
+    CredentialsRejected(Box<StoreError>),
+    /// More objects failed than the failure threshold allows.
+    FailureThreshold,
+    /// The server check failed: the server does not do exactly what a request asks.
+    ServerUntrusted(Box<ServerCheckFailure>),
+    /// Something on this machine failed.
+    InternalError(EngineError),
+}
+
+impl StopReason {
+    fn severity(&self) -> u8 {
+        match self {
+            Self::Finished => 0,
+            Self::StopRequested => 1,
+            Self::CredentialsRejected(_) => 2,
+            Self::FailureThreshold => 3,
+            Self::ServerUntrusted(_) => 4,
+            Self::InternalError(_) => 5,
+        }
+    }
+}
+
+/// Why dispatching cannot continue. Everything recorded before stays valid.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The frozen manifest cannot be read.
+    #[error("the frozen manifest cannot be read: {0}")]
+    Manifest(#[source] ManifestError),
+    /// An outcome cannot be written to the report.
+    #[error("the report cannot be written: {0}")]
+    Report(#[source] io::Error),
+    /// A checkpoint cannot be written.
+    #[error("{0}")]
+    Checkpoint(#[source] CheckpointError),
+    /// A result of the server check cannot be recorded.
+    #[error("{0}")]
+    ServerCheckNotRecorded(String),
+    /// A worker task panicked.
+    #[error("a worker failed: {0}")]
+    Worker(#[source] JoinError),
+    /// The frozen manifest ended before its last row.
+    #[error("the frozen manifest ended after {settled} of its {total} rows")]
+    RowsMissing {
+        /// The number of rows that are finished.
+        settled: u64,
+        /// The number of rows that the manifest declares.
+        total: u64,
+    },
+}
+
+/// A job's progress at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgressSnapshot {
+    /// Row counts at this moment.
+    pub progress: Progress,
+    /// The number of objects that may be changed without an outcome, if nothing more is recorded.
+    pub in_doubt: u64,
+    /// How many of the first remaining rows, in processing order, may have been started, if nothing more is recorded.
+    pub maybe_started: u64,
+    /// The first row that was not started.
+    pub next_row: Option<TaskId>,
+    /// Whether the job is stopping.
+    pub stopping: bool,
+}
+
+/// Why a checkpoint was not made. Everything recorded before stays valid.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The report files cannot be written.
+    #[error("the report cannot be written: {0}")]
+    Report(#[from] io::Error),
+    /// The journal cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// A checkpoint that is being written. It completes once the checkpoint is on disk.
+pub type PendingCheckpoint = Pin<Box<dyn Future<Output = Result<(), CheckpointError>> + Send>>;
+
+/// Receives the outcomes and checkpoints of a running job.
+pub trait OutcomeSink {
+    /// Records an outcome. Called exactly once per row.
+    ///
+    /// # Errors
+    /// Returns an error if the outcome cannot be written. It is then not recorded.
+    fn record(&mut self, object: &ObjectId, outcome: &TaskOutcome) -> io::Result<()>;
+
+    /// Starts to write everything recorded so far to disk, so that it survives a power loss. Takes the frontier's
+    /// changes. If it cannot record them, it puts them back on the next call.
+    fn checkpoint(&mut self, snapshot: ProgressSnapshot, frontier: &mut RowFrontier) -> PendingCheckpoint;
+
+    /// Called about twice a second with the job's progress, and once at the end.
+    fn observe(&mut self, snapshot: ProgressSnapshot);
 }
 
 /// Runs the tasks of one job.
@@ -496,5 +603,119 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+/// What earlier runs left in doubt, and how many rows were finished before this run.
+///
+/// Rows are always started in the same order. So the rows that an earlier run may have started and not finished are
+/// the first of the remaining rows. Each row that this run starts is one of them until they are used up.
+#[derive(Clone, Copy, Debug)]
+struct EarlierInDoubt {
+    in_doubt: u64,
+    maybe_started: u64,
+    finished: u64,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug)]
+struct RunCounters {
+    /// Rows that this run has started.
+    started: u64,
+    /// Of these, the rows for which a write was sent and that have no outcome.
+    abandoned: u64,
+    progress: Progress,
+}
+
+impl EarlierInDoubt {
+    /// Returns how many of the first remaining rows may have been started, if `more` rows may start from here on
+    /// without a record.
+    fn maybe_started(self, run: RunCounters, more: u64) -> u64 {
+        let beyond = self.maybe_started.saturating_sub(run.started);
+        self.unfinished(run).saturating_add(beyond).saturating_add(more).min(run.progress.remaining())
+    }
+
+    /// Returns how many objects are in doubt once nothing is in flight.
+    fn in_doubt(self, run: RunCounters) -> u64 {
+        // Rows that this run started without sending a request are still in the state that the earlier run left.
+        let not_begun = self.unfinished(run).saturating_sub(run.abandoned).min(self.maybe_started);
+        let beyond = self.maybe_started.saturating_sub(run.started);
+        let earlier = self.in_doubt.min(beyond.saturating_add(not_begun));
+        run.abandoned.saturating_add(earlier).min(run.progress.remaining())
+    }
+
+    /// Rows that this run has started and not finished.
+    fn unfinished(self, run: RunCounters) -> u64 {
+        run.started.saturating_sub(run.progress.finished().saturating_sub(self.finished))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What happens to a row that a run starts.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Row {
+        Settled,
+        Abandoned,
+        NotBegun,
+        /// Changed, but the process died before it was recorded.
+        Lost,
+    }
+
+    fn any_row() -> impl Strategy<Value = Row> {
+        prop_oneof![4 => Just(Row::Settled), 1 => Just(Row::Abandoned), 1 => Just(Row::NotBegun), 2 => Just(Row::Lost)]
+    }
+
+    proptest! {
+        /// Compares with a model that knows for each row whether it was changed and whether that was recorded. It
+        /// covers several runs; some are killed, and then the last checkpoint counts.
+        #[test]
+        fn never_underestimates_objects_in_doubt(
+            total in 1..40_usize,
+            runs in prop::collection::vec((prop::collection::vec(any_row(), 0..20), any::<bool>(), 0..8_usize), 1..6),
+        ) {
+            let leave = 8;
+            let (mut settled, mut changed) = (BTreeSet::new(), BTreeSet::new());
+            let (mut in_doubt, mut reach) = (0, 0);
+            for (rows, killed, recorded) in runs {
+                let earlier = EarlierInDoubt { in_doubt, maybe_started: reach, finished: settled.len() as u64 };
+                let stream: Vec<usize> = (0..total).filter(|row| !settled.contains(row)).collect();
+                let taken: Vec<(usize, Row)> = stream.into_iter().zip(rows).collect();
+                // The last checkpoint of a killed run was `recorded` rows before its end.
+                let recorded = if killed { taken.len().saturating_sub(recorded) } else { taken.len() };
+                let mut abandoned = 0;
+                for (place, (row, fate)) in taken.iter().enumerate() {
+                    let counts = place < recorded;
+                    match fate {
+                        Row::Settled if counts => {
+                            settled.insert(*row);
+                            changed.remove(row);
+                        }
+                        Row::NotBegun => {}
+                        _ => {
+                            changed.insert(*row);
+                            abandoned += u64::from(counts && !killed);
+                        }
+                    }
+                }
+                let progress =
+                    Progress { total: total as u64, succeeded: settled.len() as u64, failed: 0 };
+                let run = RunCounters { started: recorded as u64, abandoned, progress };
+                reach = earlier.maybe_started(run, if killed { leave } else { 0 });
+                in_doubt = if killed { reach } else { earlier.in_doubt(run) };
+                let lost = changed.iter().filter(|row| !settled.contains(row)).count() as u64;
+                prop_assert!(in_doubt >= lost, "{in_doubt} {lost}");
+                prop_assert!(reach >= in_doubt && in_doubt <= progress.remaining());
+                let first: BTreeSet<usize> =
+                    (0..total).filter(|row| !settled.contains(row)).take(usize::try_from(reach).expect("small")).collect();
+                prop_assert!(changed.iter().all(|row| settled.contains(row) || first.contains(row)));
+            }
+        }
     }
 }

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::dispatcher::{
-    CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop, TaskBatches,
+    CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop, ProgressSnapshot,
+    TaskBatches,
 };
-use super::job_recorder::{ActiveTimer, JobRecorder, PublishedNumbers, UnrecordedChanges, sealed_file_record};
-use super::outcome_sink::ProgressSnapshot;
+use super::job_recorder::{JobRecorder, PublishedNumbers, UnrecordedChanges, sealed_file_record};
 use super::server_check::ServerCheck;
 use super::throttle::Throttle;
 use super::worker::Worker;
@@ -138,8 +138,7 @@ impl JobExecution<'_> {
         let RecordedProgress { frontier, files, tally, .. } = recorded;
         let known_sealed = files.iter().filter(|file| file.md5.is_some()).count();
         let place = (self.journal.clone(), self.number);
-        let clock = ActiveTimer::starting_from(active);
-        let (mut ledger, sealed, sent) = JobRecorder::new(writer, tally, place, clock, known_sealed, observe);
+        let (mut ledger, sealed, sent) = JobRecorder::new(writer, tally, place, active, known_sealed, observe);
         let batches = read_batches(frozen, &frontier);
         let start = DispatchStart { progress, frontier, next_row: taken, in_doubt, maybe_started: reach };
         let dispatcher = Dispatcher::new(worker, bounds, frozen.rows(), start, stop, &mut ledger);

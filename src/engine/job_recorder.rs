@@ -10,7 +10,7 @@ use batchplan_store::task::TaskOutcome;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::outcome_sink::{CheckpointError, OutcomeSink, PendingCheckpoint, ProgressSnapshot};
+use super::dispatcher::{CheckpointError, OutcomeSink, PendingCheckpoint, ProgressSnapshot};
 use crate::failpoint;
 use crate::frontier::{PartWatermark, RowFrontier};
 use crate::journal::{Checkpoint, FailureCode, FailureGroup, FailureTally, Journal, ReportFileRecord};
@@ -45,19 +45,19 @@ pub(super) struct JobRecorder<'a> {
 
 /// Measures how long a job has been active: the time of earlier runs plus the time since this run started.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ActiveTimer {
+struct ActiveTimer {
     earlier_runs: Duration,
     started_at: Instant,
 }
 
 impl ActiveTimer {
     /// Starts the timer, with the time of earlier runs.
-    pub(super) fn starting_from(earlier_runs: Duration) -> Self {
+    fn starting_from(earlier_runs: Duration) -> Self {
         Self { earlier_runs, started_at: Instant::now() }
     }
 
     /// Returns the active time of all runs. It uses a monotonic clock, because the system clock may be set back.
-    pub(super) fn total(&self) -> Duration {
+    fn total(&self) -> Duration {
         self.earlier_runs.saturating_add(self.started_at.elapsed())
     }
 }
@@ -80,7 +80,7 @@ impl<'a> JobRecorder<'a> {
         writer: ReportWriter,
         tally: FailureTally,
         (journal, job): (Journal, i64),
-        clock: ActiveTimer,
+        earlier_runs: Duration,
         known_sealed: usize,
         observe: &'a mut (dyn FnMut(ProgressSnapshot) + Send),
     ) -> (Self, mpsc::Receiver<ReportSegment>, PublishedNumbers) {
@@ -94,7 +94,7 @@ impl<'a> JobRecorder<'a> {
                 tally,
                 journal,
                 job,
-                active_timer: clock,
+                active_timer: ActiveTimer::starting_from(earlier_runs),
                 recorded_sealed: known_sealed,
                 uncommitted: None,
                 sealed_files: sealed,

@@ -88,14 +88,8 @@ async fn next_checkpoint_records_what_a_failed_one_could_not() {
     let mut observe = |_: ProgressSnapshot| {};
     let number = created(&journal, &JobId::random(), "another").number + 1;
     let (writer, place) = (writer(&report, &id, &RecordedProgress::default()), (journal.clone(), number));
-    let (ledger, _sealed, _sent) = JobRecorder::new(
-        writer,
-        FailureTally::default(),
-        place,
-        ActiveTimer::starting_from(Duration::ZERO),
-        0,
-        &mut observe,
-    );
+    let (ledger, _sealed, _sent) =
+        JobRecorder::new(writer, FailureTally::default(), place, Duration::ZERO, 0, &mut observe);
     let mut work = RecorderFixture { ledger, frontier: RowFrontier::default(), progress: Progress::default() };
     work.settle(0, &FINE);
     work.settle(1, &denied());
@@ -137,14 +131,8 @@ async fn nothing_is_recorded_that_may_not_be_on_the_disk() {
     let mut observe = |_: ProgressSnapshot| {};
     let number = created(&journal, &id, "this").number;
     let (writer, place) = (writer(&report, &id, &RecordedProgress::default()), (journal.clone(), number));
-    let (ledger, _sealed, _sent) = JobRecorder::new(
-        writer,
-        FailureTally::default(),
-        place,
-        ActiveTimer::starting_from(Duration::ZERO),
-        0,
-        &mut observe,
-    );
+    let (ledger, _sealed, _sent) =
+        JobRecorder::new(writer, FailureTally::default(), place, Duration::ZERO, 0, &mut observe);
     let mut work = RecorderFixture { ledger, frontier: RowFrontier::default(), progress: Progress::default() };
     work.settle(0, &FINE);
     let pending = work.checkpoint();

@@ -5,32 +5,36 @@
 //! `OutcomeSink` write a checkpoint: the report files first, then the journal. Everything is bounded: rows read ahead,
 //! requests in flight, deferred duplicates, finished rows above the frontier's low mark, and rows started since the
 //! last checkpoint.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `job_execution` | runs one job with its report, from its frozen manifest to the end of its work |
+//! | `dispatcher` | starts rows, counts what is in doubt, and decides when a run stops and why |
+//! | `job_recorder` | records outcomes in the report, and checkpoints in the journal |
+//! | `worker` | runs the operations on one object |
+//! | `request_sender` | sends requests with a time limit, retries them, and resolves restores |
+//! | `server_check` | checks that the server does exactly what a request asks |
+//! | `throttle` | the job's quota, its rate limit, and the admission of each request |
+//! | `congestion` | how many requests a bucket can take, and how fast |
 
+mod congestion;
 mod dispatcher;
-mod in_doubt;
 mod job_execution;
 mod job_recorder;
-mod object_read;
-mod outcome_sink;
-mod quota;
-mod rate_limiter;
+mod request_sender;
 mod server_check;
-mod stop_reason;
 mod throttle;
 mod worker;
 
 pub use dispatcher::{
-    CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop, TaskBatches,
+    CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, EngineError,
+    GracefulStop, OutcomeSink, PendingCheckpoint, ProgressSnapshot, StopReason, TaskBatches,
 };
 pub use job_execution::{ExecutionOutcome, JobExecution, JobResumeState, ReportError, report_state};
 pub use job_recorder::UnrecordedChanges;
-pub use object_read::ObjectReadOutcome;
-pub use outcome_sink::{CheckpointError, OutcomeSink, PendingCheckpoint, ProgressSnapshot};
-pub use quota::JobQuota;
 pub use server_check::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReadCheckOutcome, SERVER_CHECK_FAILED, ServerCheck,
-    ServerCheckFailure, ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
+    ServerCheckFailure, ServerCheckFailureKind, UntrustedServer, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
-pub use stop_reason::{EngineError, StopReason};
-pub use throttle::Throttle;
-pub use worker::{SingleRequestError, UntrustedServer, Worker, WorkerOutcome};
+pub use throttle::{JobQuota, Throttle};
+pub use worker::{ObjectReadOutcome, SingleRequestError, Worker, WorkerOutcome};

@@ -6,19 +6,18 @@
 //! its objects, whether the request deletes the aspect, and whether it names a version. The server is trusted with
 //! the requests of a scope only after it has shown three things:
 //!
-//! - The sub-resource of an existing object is that document, without the headers of an object (`reads`).
-//! - A request for the sub-resource of an invented key fails (`reads`).
+//! - The sub-resource of an existing object is that document, without the headers of an object (`read_check`).
+//! - A request for the sub-resource of an invented key fails (`read_check`).
 //! - The first write, sent while no other unproven write is in flight, leaves content and length unchanged and reads
-//!   back as it was sent (`first_write`).
+//!   back as it was sent (`write_check`).
 //!
 //! Later answers are checked as well: an object's headers in an answer that should not have them end the job. Some of
-//! the later writes are sampled: HEAD before and after shows whether the content stayed the same (`samples`).
+//! the later writes are sampled: HEAD before and after shows whether the content stayed the same (`write_check`).
+//!
+//! This file holds what was found out about a server, and why one is not trusted.
 
-mod answers;
-mod first_write;
 mod read_check;
-mod samples;
-mod unconfirmed_writes;
+mod write_check;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -27,9 +26,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use batchplan_store::object::{BucketName, ObjectId};
 use batchplan_store::object_request::{ObjectHeader, ObjectHeaderSet, ObjectRequest};
+use batchplan_store::task::TaskFailure;
 use jiff::Timestamp;
 
-use super::worker::{RequestAbort, UntrustedServer};
 use crate::journal::{FirstWrite, Journal, JournalError, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict, TrustScope};
 use crate::operation::ObjectAspect;
 
@@ -76,6 +75,15 @@ pub struct ServerCheckFailure {
     pub after_write: bool,
     /// Whether other writes had succeeded before. They may have damaged their objects as well.
     pub others_written: bool,
+}
+
+/// A server that failed the server check, and the outcome of the object that revealed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UntrustedServer {
+    /// What the server did wrong.
+    pub check_failure: ServerCheckFailure,
+    /// The object's outcome, if a write was sent for it.
+    pub object_failure: Option<TaskFailure>,
 }
 
 /// The report's error code of an object whose write failed the server check.
@@ -219,7 +227,7 @@ impl ServerCheck {
         read.insert(scope.clone());
     }
 
-    async fn mark_proven(&self, scope: TrustScope) -> Result<(), RequestAbort> {
+    async fn mark_proven(&self, scope: TrustScope) -> Result<(), JournalError> {
         self.record_trust(&scope, ServerTrust::Proven).await?;
         let mut proven = lock(&self.proven);
         if proven.len() >= MAX_SERVER_CHECKS as usize {
@@ -252,7 +260,7 @@ impl ServerCheck {
     }
 
     /// Fails the check: nothing more is sent, even if recording fails.
-    async fn fail(&self, refusal: &ServerCheckFailure) -> Result<(), RequestAbort> {
+    async fn fail(&self, refusal: &ServerCheckFailure) -> Result<(), JournalError> {
         self.failed.store(true, Ordering::Relaxed);
         let (bucket, aspect) = (refusal.object.bucket.clone(), refusal.aspect);
         if refusal.after_write {
@@ -268,7 +276,7 @@ impl ServerCheck {
     }
 
     /// Revokes a scope's proof: its next write is sent alone and checked like the first.
-    async fn revoke_proof(&self, scope: &TrustScope) -> Result<(), RequestAbort> {
+    async fn revoke_proof(&self, scope: &TrustScope) -> Result<(), JournalError> {
         lock(&self.proven).remove(scope);
         lock(&self.read_proven).remove(scope);
         self.forget_scope(scope).await
@@ -276,7 +284,7 @@ impl ServerCheck {
 
     /// Revokes a scope's proof because an object's content has changed. Returns whether that had already happened
     /// since the last proof.
-    async fn revoke_after_change(&self, scope: &TrustScope) -> Result<bool, RequestAbort> {
+    async fn revoke_after_change(&self, scope: &TrustScope) -> Result<bool, JournalError> {
         let first = lock(&self.doubted).insert(scope.clone());
         self.revoke_proof(scope).await?;
         Ok(!first)
@@ -287,26 +295,22 @@ impl ServerCheck {
         !lock(&self.unconfirmed).is_empty()
     }
 
-    async fn record_trust(&self, scope: &TrustScope, trust: ServerTrust) -> Result<(), RequestAbort> {
+    async fn record_trust(&self, scope: &TrustScope, trust: ServerTrust) -> Result<(), JournalError> {
         let Some((journal, job)) = &self.recorded_in else { return Ok(()) };
         let verdict = ServerVerdict { scope: scope.clone(), trust };
-        journal.record_server_verdict(*job, verdict, Timestamp::now()).await.map_err(|error| not_recorded(&error))
+        journal.record_server_verdict(*job, verdict, Timestamp::now()).await
     }
 
     /// Pushes what was recorded to the remote state, if there is one: another machine must know about the write.
-    async fn push_backup(&self) -> Result<(), RequestAbort> {
+    async fn push_backup(&self) -> Result<(), JournalError> {
         let Some((journal, _)) = &self.recorded_in else { return Ok(()) };
-        journal.push_backup().await.map_err(|error| not_recorded(&error))
+        journal.push_backup().await
     }
 
-    async fn forget_scope(&self, scope: &TrustScope) -> Result<(), RequestAbort> {
+    async fn forget_scope(&self, scope: &TrustScope) -> Result<(), JournalError> {
         let Some((journal, job)) = &self.recorded_in else { return Ok(()) };
-        journal.forget_server_verdict(*job, scope.clone()).await.map_err(|error| not_recorded(&error))
+        journal.forget_server_verdict(*job, scope.clone()).await
     }
-}
-
-fn not_recorded(error: &JournalError) -> RequestAbort {
-    RequestAbort::ServerCheckNotRecorded(error.to_string())
 }
 
 impl ServerCheckFailure {

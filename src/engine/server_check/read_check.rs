@@ -1,12 +1,11 @@
-//! Checks a server by reading alone.
+//! Checks a server by reading alone: its answers about a sub-resource, and what HEAD shows of an object's content.
 
 use batchplan_store::object::{MAX_KEY_BYTES, ObjectId, ObjectKey};
-use batchplan_store::object_request::{ObjectHeader, ObjectRequest, ObjectResponse};
+use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectRequest, ObjectResponse, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
 
-use super::first_write::ContentBaseline;
 use super::{ServerCheckFailure, ServerCheckFailureKind, object_header};
-use crate::engine::worker::{ObjectContext, RequestAbort, Worker};
+use crate::engine::request_sender::{ObjectContext, RequestAbort, RequestSender};
 use crate::operation::{ObjectAspect, OperationStep};
 
 /// The result of the read checks with one object.
@@ -27,25 +26,25 @@ pub enum ReadCheckOutcome {
     Stopped,
 }
 
-impl Worker {
-    /// Checks by reading alone whether the server knows the sub-resource of an aspect, and whether HEAD would show a
-    /// change of the object. A restore has no sub-resource and always passes.
-    pub async fn check_reads(&self, object: &ObjectId, aspect: ObjectAspect) -> ReadCheckOutcome {
-        let halt = match self.run_read_checks(&ObjectContext::new(object), aspect).await {
-            Ok(found) => return found,
-            Err(halt) => halt,
-        };
-        match halt {
-            RequestAbort::Failed(failure) => ReadCheckOutcome::RequestFailed(Box::new(failure.error)),
-            RequestAbort::CredentialsRejected(fault) => ReadCheckOutcome::CredentialsRejected(fault),
-            RequestAbort::ServerUntrusted(untrusted) => {
-                ReadCheckOutcome::ServerFailed(Box::new(untrusted.check_failure))
-            }
-            RequestAbort::ServerCheckNotRecorded(_) | RequestAbort::Stopped => ReadCheckOutcome::Stopped,
-        }
-    }
+/// The result of HEAD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ContentProbe {
+    Present { mark: ContentIdentity, restore: bool },
+    Missing(Box<StoreError>),
+}
 
-    async fn run_read_checks(
+/// How a change of an object's content can be detected.
+pub(super) enum ContentBaseline {
+    Mark(ContentIdentity),
+    /// The object does not exist.
+    Missing(Box<StoreError>),
+    /// A change could not be detected.
+    ServerFailed(Box<ServerCheckFailure>),
+}
+
+impl RequestSender {
+    /// Checks the sub-resource of an object, and whether HEAD would show a change of the object.
+    pub(in crate::engine) async fn run_read_checks(
         &self,
         visit: &ObjectContext<'_>,
         aspect: ObjectAspect,
@@ -152,6 +151,54 @@ impl Worker {
         match self.send(visit, &head).await {
             Ok(_) => Ok(true),
             Err(RequestAbort::Failed(failure)) if matches!(failure.error.status, Some(403..=405)) => Ok(false),
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// Returns how a change of the object's content can be detected.
+    pub(super) async fn content_baseline(
+        &self,
+        visit: &ObjectContext<'_>,
+        aspect: ObjectAspect,
+        step: &OperationStep,
+    ) -> Result<ContentBaseline, RequestAbort> {
+        let asked = self.store.request_line(visit.object, &ObjectRequest::Head);
+        let (kind, what) = match self.probe_content(visit, step).await {
+            Ok(ContentProbe::Present { mark: mark @ ContentIdentity { etag: Some(_), .. }, .. }) => {
+                return Ok(ContentBaseline::Mark(mark));
+            }
+            Ok(ContentProbe::Present { .. }) => (
+                ServerCheckFailureKind::NotVerifiable,
+                format!("{asked} returned no ETag, so a change of content cannot be detected"),
+            ),
+            Ok(ContentProbe::Missing(fault)) => return Ok(ContentBaseline::Missing(fault)),
+            Err(RequestAbort::Failed(failure)) if failure.error.status == Some(403) => {
+                (ServerCheckFailureKind::Denied(ObjectRequest::Head), format!("{asked} returned {}", failure.error))
+            }
+            // For example, an object encrypted with the owner's key: HEAD needs that key.
+            Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
+                (ServerCheckFailureKind::NotVerifiable, format!("{asked} returned {}", failure.error))
+            }
+            Err(halt) => return Err(halt),
+        };
+        Ok(ContentBaseline::ServerFailed(Box::new(ServerCheckFailure::before_write(visit.object, aspect, kind, what))))
+    }
+
+    /// Sends HEAD once for the object's content.
+    pub(super) async fn probe_content(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+    ) -> Result<ContentProbe, RequestAbort> {
+        let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
+        match self.send(visit, &head).await {
+            Ok(ObjectResponse { data: ResponseData::Head { content, .. }, headers, .. }) => {
+                Ok(ContentProbe::Present { mark: content, restore: headers.contains(ObjectHeader::Restore) })
+            }
+            Ok(_) => Ok(ContentProbe::Present { mark: ContentIdentity::default(), restore: false }),
+            Err(RequestAbort::Failed(failure)) if matches!(failure.error.status, Some(404 | 405 | 410)) => {
+                Ok(ContentProbe::Missing(Box::new(failure.error)))
+            }
             Err(halt) => Err(halt),
         }
     }

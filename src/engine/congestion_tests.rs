@@ -1,4 +1,4 @@
-//! Tests the congestion controller against servers that are simulated event by event. The same seed gives the same run.
+//! Tests the window, the learned rate and the latency baseline alone, and the congestion controller against servers that are simulated event by event. The same seed gives the same run.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,7 +8,8 @@ use batchplan_store::object_request::RequestKind;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::congestion::{AdmissionDecision, CongestionController, CongestionSignal, MAX_PAUSE, RequestTicket};
+use super::RequestKind::{GetTags, Head, PutTags};
+use super::*;
 
 /// A simulated server.
 trait SimulatedServer {
@@ -400,4 +401,114 @@ proptest! {
             prop_assert!(world.governor.rate_limit().is_none_or(|limit| limit.is_finite() && limit >= 1.0));
         }
     }
+}
+
+#[test]
+fn doubles_until_congestion_then_grows_linearly() {
+    let mut window = CongestionWindow::new();
+    for (there, then) in [(8, 16), (16, 32), (32, 64), (64, 64)] {
+        (0..there).for_each(|_| window.on_answer(64.0));
+        assert!(window.has_room(then - 1) && !window.has_room(then), "{window:?}");
+    }
+    window.on_failure();
+    window.on_answer(64.0);
+    assert!(window.has_room(31) && !window.has_room(32), "{window:?}");
+    (0..3).for_each(|_| window.widen(64.0));
+    assert!(window.has_room(43) && !window.has_room(44), "{window:?}");
+    (0..100).for_each(|_| window.on_latency_rise());
+    assert!(window.has_room(3) && !window.has_room(4), "{window:?}");
+}
+
+fn settled(at: f64) -> AdaptiveRate {
+    AdaptiveRate { estimate: Some(RateEstimate::near_limit(at, at * REFUSAL_FACTOR)), ..AdaptiveRate::unlimited() }
+}
+
+#[test]
+fn turns_are_as_many_as_the_rate_says_however_late_they_are_taken() {
+    let mut rate = AdaptiveRate {
+        estimate: Some(RateEstimate { limit: 3000.0, phase: RatePhase::Seeking }),
+        ..AdaptiveRate::unlimited()
+    };
+    let (start, mut taken) = (Instant::now(), 0);
+    for millisecond in 0..1000 {
+        while rate.acquire(start + Duration::from_millis(millisecond)).is_ok() {
+            taken += 1;
+        }
+    }
+    assert!((2990..=3001).contains(&taken), "{taken}");
+    let later = start + Duration::from_mins(1);
+    let burst = std::iter::from_fn(|| rate.acquire(later).ok()).count();
+    assert!(burst <= 31, "{burst}");
+}
+
+#[test]
+fn recovers_quickly_then_slowly_then_quickly() {
+    let mut rate = settled(1000.0);
+    let mut after = |seconds: u32| {
+        (0..seconds * 10).for_each(|_| rate.grow(0.1));
+        rate.limit().unwrap()
+    };
+    let (three, seven, ten, thirteen, forty) = (after(3), after(4), after(3), after(3), after(27));
+    assert!((970.0..985.0).contains(&three), "{three}");
+    assert!((995.0..1000.0).contains(&seven) && (999.9..1000.1).contains(&ten), "{seven} {ten}");
+    assert!((1000.0..1005.0).contains(&thirteen), "{thirteen}");
+    assert!(forty > 2000.0, "{forty}");
+}
+
+#[test]
+fn rate_never_reaches_zero() {
+    let mut rate = settled(1000.0);
+    for _ in 0..1000 {
+        rate.on_throttled(0.0);
+        rate.on_overrun(0.0);
+    }
+    assert!(rate.limit().is_some_and(|limit| limit >= MIN_RATE), "{rate:?}");
+    let start = Instant::now();
+    assert!(rate.acquire(start).is_ok());
+    assert!(rate.acquire(start).is_err_and(|turn| turn <= start + Duration::from_secs(1)));
+}
+
+fn round(answers: &[(RequestKind, u32, u64)]) -> RoundLatencies {
+    let mut took = RoundLatencies::default();
+    for (kind, count, millis) in answers {
+        (0..*count).for_each(|_| took.add(*kind, Duration::from_millis(*millis)));
+    }
+    took
+}
+
+#[test]
+fn a_latency_that_rises_and_stays_is_noticed_and_then_usual() {
+    let mut latency = LatencyBaseline::default();
+    assert!((0..50).all(|_| !latency.add_round(&round(&[(PutTags, 20, 20)]), 0.1)));
+    assert!((0..50).all(|_| !latency.add_round(&round(&[(PutTags, 20, 60)]), 0.01)), "that may be anything");
+    assert!(!latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1), "once is no rise");
+    assert!((0..50).all(|_| latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1)));
+    let rounds = (0..1000).take_while(|_| latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1)).count();
+    assert!((50..300).contains(&rounds), "{rounds}");
+}
+
+#[test]
+fn a_different_request_mix_is_not_a_latency_rise() {
+    let mut latency = LatencyBaseline::default();
+    assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 60, 5)]), 0.1)));
+    assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 5, 5), (PutTags, 60, 300)]), 0.1)));
+    assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 60, 5), (PutTags, 5, 300)]), 0.1)));
+    assert!((0..9).all(|_| !latency.add_round(&round(&[(PutTags, 60, 300)]), 0.1)));
+}
+
+#[test]
+fn every_kind_of_request_is_measured() {
+    for kind in RequestKind::ALL {
+        let mut latency = LatencyBaseline::default();
+        assert!((0..9).all(|_| !latency.add_round(&round(&[(kind, 20, 20)]), 0.1)), "{kind:?}");
+        let mut rises = (0..9).map(|_| latency.add_round(&round(&[(kind, 20, 900)]), 0.1));
+        assert!(rises.any(|rise| rise), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_few_slow_responses_are_no_latency_rise() {
+    let mut latency = LatencyBaseline::default();
+    assert!((0..9).all(|_| !latency.add_round(&round(&[(Head, 20, 5)]), 0.1)));
+    assert!((0..9).all(|_| !latency.add_round(&round(&[(Head, 3, 9000)]), 0.1)));
 }

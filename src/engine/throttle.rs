@@ -1,7 +1,13 @@
-//! Admission of requests: each one waits here until it may be sent.
+//! The limits that every attempt of every worker passes before it is sent: the job's quota, the rate limit of the plan,
+//! and what each bucket can take.
+//!
+//! For each bucket, a [`CongestionController`] finds by itself how much may be sent. With a store that never throttles,
+//! the cost is two uncontended locks per request, and the window opens to the plan's concurrency within a few round
+//! trips.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use batchplan_store::object::BucketName;
@@ -11,8 +17,84 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::congestion::{AdmissionDecision, CongestionController, CongestionSignal, RequestTicket};
-use crate::engine::quota::JobQuota;
-use crate::engine::rate_limiter::RequestRateLimiter;
+
+/// The limits of one job: objects in flight, and requests per second. They can change while the job runs. Clones share the same limits.
+#[derive(Clone, Debug)]
+pub struct JobQuota(Arc<QuotaLimits>);
+
+#[derive(Debug)]
+struct QuotaLimits {
+    max_in_flight: AtomicU32,
+    /// 0 means no limit.
+    requests_per_second: AtomicU32,
+}
+
+impl JobQuota {
+    /// Creates limits of `objects` in flight and `requests_per_second`. Values below one are raised to one;
+    /// `None` means no rate limit.
+    #[must_use]
+    pub fn new(objects: u32, requests_per_second: Option<u32>) -> Self {
+        let share =
+            Self(Arc::new(QuotaLimits { max_in_flight: AtomicU32::new(1), requests_per_second: AtomicU32::new(0) }));
+        share.set(objects, requests_per_second);
+        share
+    }
+
+    /// Changes the limits. Objects in flight beyond the new limit are finished first.
+    pub fn set(&self, objects: u32, requests_per_second: Option<u32>) {
+        self.0.max_in_flight.store(objects.max(1), Ordering::Relaxed);
+        self.0.requests_per_second.store(requests_per_second.map_or(0, |rate| rate.max(1)), Ordering::Relaxed);
+    }
+
+    /// The number of objects that may be in flight, at least 1.
+    #[must_use]
+    pub fn max_in_flight(&self) -> usize {
+        self.0.max_in_flight.load(Ordering::Relaxed) as usize
+    }
+
+    /// The number of requests that may be sent per second; `None` means no limit.
+    #[must_use]
+    pub fn requests_per_second(&self) -> Option<u32> {
+        Some(self.0.requests_per_second.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
+    }
+}
+
+/// Spaces requests evenly. After a pause, at most a tenth of a second's worth of requests is sent at once.
+#[derive(Debug)]
+struct RequestRateLimiter {
+    quota: JobQuota,
+    next: Mutex<Option<Instant>>,
+}
+
+/// How much unused time counts towards a burst.
+const BURST: Duration = Duration::from_millis(100);
+
+impl RequestRateLimiter {
+    /// Creates a limiter with the rate of this quota. It follows changes of the quota.
+    fn new(quota: JobQuota) -> Self {
+        Self { quota, next: Mutex::new(None) }
+    }
+
+    /// Waits until this request may be sent. Returns false if there is no limit.
+    async fn acquire(&self) -> bool {
+        let Some(interval) = self.interval() else { return false };
+        tokio::time::sleep_until(self.reserve(Instant::now(), interval)).await;
+        true
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(1) / self.quota.requests_per_second()?)
+    }
+
+    fn reserve(&self, now: Instant, interval: Duration) -> Instant {
+        // The lock guards one value that is consistent at every moment, so a poisoned lock is harmless.
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        let turn = next.map_or(now, |next| next.max(earliest));
+        *next = Some(turn + interval);
+        turn
+    }
+}
 
 /// The number of admission queues. If a job has more buckets, some share a queue, which makes them no faster than
 /// their limits allow.
@@ -37,7 +119,7 @@ impl Throttle {
     }
 
     /// Waits until a request about an object of this bucket may be sent.
-    pub(in crate::engine) async fn acquire(&self, bucket: &BucketName, call: &ObjectRequest) -> RequestPermit<'_> {
+    pub(super) async fn acquire(&self, bucket: &BucketName, call: &ObjectRequest) -> RequestPermit<'_> {
         let gate = self.queue(bucket);
         let ticket = gate.acquire().await;
         let mut pass = RequestPermit { queue: gate, quota: &self.quota, kind: call.kind(), ticket, answered: false };
@@ -56,7 +138,7 @@ impl Throttle {
 
 /// A permit to send one request. If it is dropped without an answer, the request was abandoned.
 #[derive(Debug)]
-pub(in crate::engine) struct RequestPermit<'a> {
+pub(super) struct RequestPermit<'a> {
     queue: &'a AdmissionQueue,
     quota: &'a JobQuota,
     kind: RequestKind,
@@ -66,7 +148,7 @@ pub(in crate::engine) struct RequestPermit<'a> {
 
 impl RequestPermit<'_> {
     /// Reports the answer to the request.
-    pub(in crate::engine) fn report_answer(mut self, answer: &Result<ObjectResponse, StoreError>) {
+    pub(super) fn report_answer(mut self, answer: &Result<ObjectResponse, StoreError>) {
         self.answered = true;
         let verdict = answer.as_ref().err().map_or(CongestionSignal::Accepted, congestion_signal);
         let cap = f64::from(u32::try_from(self.quota.max_in_flight()).unwrap_or(u32::MAX));
@@ -164,5 +246,43 @@ impl AdmissionQueue {
         if waited_for {
             self.answer_received.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_requests_at_a_hundred_a_second_take_ten_seconds() {
+        let pace = RequestRateLimiter::new(JobQuota::new(1, Some(100)));
+        let start = Instant::now();
+        for _ in 0..1000 {
+            pace.acquire().await;
+        }
+        let took = start.elapsed();
+        assert!((Duration::from_millis(9_900)..=Duration::from_millis(10_100)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_earns_only_a_small_burst() {
+        let pace = RequestRateLimiter::new(JobQuota::new(1, Some(100)));
+        pace.acquire().await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        let start = Instant::now();
+        for _ in 0..100 {
+            pace.acquire().await;
+        }
+        assert!(start.elapsed() >= Duration::from_millis(850), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn admits_everything_without_a_rate_limit() {
+        let pace = RequestRateLimiter::new(JobQuota::new(1, None));
+        let start = Instant::now();
+        for _ in 0..10_000 {
+            pace.acquire().await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

@@ -1,19 +1,27 @@
-//! The first write to a server: sent alone and checked from all sides.
+//! Checks writes. The first write of a scope is sent alone and checked from all sides; if an earlier run has sent it and
+//! its result is unknown, the object is checked before anything else is sent.
+//!
+//! Later writes are sampled: a server may be several machines behind one name, and may be replaced while a job runs. A
+//! content as long as the request's body, or one that is gone after tags were deleted, is the server's fault. Any other
+//! change of content during a write may also come from another client. So the object fails with both contents in its
+//! message, and the next write of the scope is sent alone again, which shows the cause. A second change before the scope
+//! is proven again is unlikely to come from another client, and stops the job.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use batchplan_store::object::ObjectId;
 use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectRequest, ObjectResponse, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
 use batchplan_store::timeouts::scaled;
 
-use super::answers::{RequestSupport, describe_difference, request_support, with_missing_code};
+use super::read_check::{ContentBaseline, ContentProbe, ReadCheckOutcome, is_unknown_to_server};
 use super::{
-    ReadCheckOutcome, SERVER_CHECK_FAILED, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, WRITE_NOT_KEPT,
-    lock, object_header,
+    CONTENT_CHANGED, SERVER_CHECK_FAILED, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, UntrustedServer,
+    WRITE_NOT_KEPT, lock, object_header,
 };
-use crate::engine::worker::{ObjectContext, RequestAbort, UntrustedServer, Worker, failed};
-use crate::journal::{FirstWrite, ServerTrust, TrustScope};
+use crate::engine::request_sender::{ObjectContext, RequestAbort, RequestSender, failed};
+use crate::journal::{FirstWrite, JournalError, ServerTrust, TrustScope};
 use crate::operation::{ObjectAspect, OperationStep};
 
 /// The waits before a write is read back again: some stores show it only after a delay.
@@ -29,12 +37,14 @@ const READ_BACK_DELAYS: [Duration; 6] = [
 /// The number of consecutive objects without a usable answer after which the job pauses.
 const MAX_UNANSWERED: u32 = 3;
 
-/// The result of HEAD.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ContentProbe {
-    Present { mark: ContentIdentity, restore: bool },
-    Missing(Box<StoreError>),
-}
+/// Up to this many writes of a scope, each write whose number is a power of two is sampled.
+const DENSE_SAMPLING_UNTIL: u64 = 1024;
+
+/// Beyond that, each write whose number is a multiple of this is sampled.
+const SAMPLING_INTERVAL: u64 = 1000;
+
+/// The number of consecutive failed samples from which on single objects are no longer the likely cause.
+const MAX_FAILED_SAMPLES: u32 = 10;
 
 /// The result of HEAD after a write.
 #[must_use]
@@ -45,16 +55,29 @@ struct PostWriteProbe {
     changed: Option<String>,
 }
 
-/// How a change of an object's content can be detected.
-pub(super) enum ContentBaseline {
-    Mark(ContentIdentity),
-    /// The object does not exist.
-    Missing(Box<StoreError>),
-    /// A change could not be detected.
-    ServerFailed(Box<ServerCheckFailure>),
+impl ServerCheck {
+    /// Counts a write of a proven scope. Returns whether to sample it.
+    fn is_sample(&self, scope: &TrustScope) -> bool {
+        let mut proven = lock(&self.proven);
+        let Some(writes) = proven.get_mut(scope) else { return false };
+        *writes += 1;
+        // The next write makes up for a sample that could not be checked.
+        is_sample(*writes) || self.failed_samples.load(Ordering::Relaxed) > 0
+    }
+
+    /// Records that a sample could not be checked. Returns true if that happened too often: the first write has shown
+    /// that HEAD works here, and it no longer does, so the next write is sent alone.
+    async fn record_failed_sample(&self, scope: &TrustScope) -> Result<bool, JournalError> {
+        if self.failed_samples.fetch_add(1, Ordering::Relaxed) + 1 < MAX_FAILED_SAMPLES {
+            return Ok(false);
+        }
+        self.failed_samples.store(0, Ordering::Relaxed);
+        self.revoke_proof(scope).await?;
+        Ok(true)
+    }
 }
 
-impl Worker {
+impl RequestSender {
     /// Sends a write. If the server has not proven itself yet, the write is sent alone, and other writes to the
     /// server wait for its result.
     pub(in crate::engine) async fn write_checked(
@@ -270,38 +293,9 @@ impl Worker {
         }
     }
 
-    /// Returns how a change of the object's content can be detected.
-    pub(super) async fn content_baseline(
-        &self,
-        visit: &ObjectContext<'_>,
-        aspect: ObjectAspect,
-        step: &OperationStep,
-    ) -> Result<ContentBaseline, RequestAbort> {
-        let asked = self.store.request_line(visit.object, &ObjectRequest::Head);
-        let (kind, what) = match self.probe_content(visit, step).await {
-            Ok(ContentProbe::Present { mark: mark @ ContentIdentity { etag: Some(_), .. }, .. }) => {
-                return Ok(ContentBaseline::Mark(mark));
-            }
-            Ok(ContentProbe::Present { .. }) => (
-                ServerCheckFailureKind::NotVerifiable,
-                format!("{asked} returned no ETag, so a change of content cannot be detected"),
-            ),
-            Ok(ContentProbe::Missing(fault)) => return Ok(ContentBaseline::Missing(fault)),
-            Err(RequestAbort::Failed(failure)) if failure.error.status == Some(403) => {
-                (ServerCheckFailureKind::Denied(ObjectRequest::Head), format!("{asked} returned {}", failure.error))
-            }
-            // For example, an object encrypted with the owner's key: HEAD needs that key.
-            Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
-                (ServerCheckFailureKind::NotVerifiable, format!("{asked} returned {}", failure.error))
-            }
-            Err(halt) => return Err(halt),
-        };
-        Ok(ContentBaseline::ServerFailed(Box::new(ServerCheckFailure::before_write(visit.object, aspect, kind, what))))
-    }
-
     /// Fails an object that HEAD does not find, with the error code of a request that returns one. If the object can
     /// be read although HEAD does not find it, no write could be checked, so the check fails.
-    pub(super) async fn missing_object(
+    async fn missing_object(
         &self,
         check: &ServerCheck,
         visit: &ObjectContext<'_>,
@@ -329,16 +323,12 @@ impl Worker {
     }
 
     /// Fails the check before anything was written, or if the result of a write is unknown.
-    pub(super) async fn fail_check<T>(
-        &self,
-        check: &ServerCheck,
-        refusal: ServerCheckFailure,
-    ) -> Result<T, RequestAbort> {
+    async fn fail_check<T>(&self, check: &ServerCheck, refusal: ServerCheckFailure) -> Result<T, RequestAbort> {
         Err(abort_check(check, refusal).await)
     }
 
     /// Fails the check after a write. The object fails with a message that says what the server did.
-    pub(super) async fn fail_check_after_write<T>(
+    async fn fail_check_after_write<T>(
         &self,
         check: &ServerCheck,
         visit: &ObjectContext<'_>,
@@ -357,25 +347,6 @@ impl Worker {
             check_failure: refusal,
             object_failure: Some(failure),
         })))
-    }
-
-    /// Sends HEAD once for the object's content.
-    pub(super) async fn probe_content(
-        &self,
-        visit: &ObjectContext<'_>,
-        step: &OperationStep,
-    ) -> Result<ContentProbe, RequestAbort> {
-        let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
-        match self.send(visit, &head).await {
-            Ok(ObjectResponse { data: ResponseData::Head { content, .. }, headers, .. }) => {
-                Ok(ContentProbe::Present { mark: content, restore: headers.contains(ObjectHeader::Restore) })
-            }
-            Ok(_) => Ok(ContentProbe::Present { mark: ContentIdentity::default(), restore: false }),
-            Err(RequestAbort::Failed(failure)) if matches!(failure.error.status, Some(404 | 405 | 410)) => {
-                Ok(ContentProbe::Missing(Box::new(failure.error)))
-            }
-            Err(halt) => Err(halt),
-        }
     }
 
     /// Sends HEAD after the write and fails if the object has changed. Returns whether it shows a restore.
@@ -578,6 +549,176 @@ impl Worker {
             }
         }
     }
+
+    /// Checks every object whose first write was sent by an earlier run that did not record the result.
+    async fn confirm_first_writes(&self, check: &ServerCheck) -> Result<(), RequestAbort> {
+        let unconfirmed: Vec<_> = lock(&check.unconfirmed).clone().into_iter().collect();
+        for (scope, write) in unconfirmed {
+            self.confirm_first_write(check, &scope, write).await?;
+        }
+        Ok(())
+    }
+
+    async fn confirm_first_write(
+        &self,
+        check: &ServerCheck,
+        scope: &TrustScope,
+        write: FirstWrite,
+    ) -> Result<(), RequestAbort> {
+        let FirstWrite { object, before } = write;
+        let visit = ObjectContext::new(&object);
+        let step = OperationStep { call: ObjectRequest::Head, operation: String::new() };
+        let what = match self.probe_content(&visit, &step).await {
+            Ok(ContentProbe::Present { mark, .. }) if mark.is_same_content(&before) => {
+                lock(&check.unconfirmed).remove(scope);
+                return Ok(check.forget_scope(scope).await?);
+            }
+            Ok(ContentProbe::Present { mark, .. }) => mark.to_string(),
+            Ok(ContentProbe::Missing(fault)) => fault.to_string(),
+            Err(RequestAbort::Failed(failure)) => {
+                let what = format!(
+                    "an earlier run sent a first write, but its effect could not be checked: {}",
+                    failure.error
+                );
+                let refusal = ServerCheckFailure::before_write(
+                    &object,
+                    scope.aspect,
+                    ServerCheckFailureKind::NotVerifiable,
+                    what,
+                );
+                return self.fail_check(check, refusal).await;
+            }
+            Err(halt) => return Err(halt),
+        };
+        let what = format!(
+            "an earlier run sent the first write to {object}: before it, HEAD returned {before}; now it returns {what}"
+        );
+        let refusal = check.failure_of_write(&object, scope.aspect, ServerCheckFailureKind::AppliedToObject, what);
+        self.fail_check(check, refusal).await
+    }
+}
+
+/// The writes that follow the first one are sampled.
+impl RequestSender {
+    /// Sends a write of a proven scope. If it is a sample, checks the object before and after it.
+    async fn send_later_write(
+        &self,
+        check: &ServerCheck,
+        scope: &TrustScope,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        asked_before: bool,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        if !check.is_sample(scope) {
+            return self.send_write(visit, step, asked_before).await;
+        }
+        let before = match self.probe_once(visit).await? {
+            Some(ContentProbe::Present { mark, .. }) if mark.etag.is_some() => mark,
+            Some(ContentProbe::Missing(fault)) if !self.subresource_readable(visit, step).await? => {
+                return Err(self.missing_object(check, visit, step, *fault).await);
+            }
+            // The object exists although HEAD says that it does not: this is not the object's fault.
+            Some(ContentProbe::Missing(_)) => {
+                check.revoke_proof(scope).await?;
+                return Box::pin(self.write_checked(visit, step, asked_before)).await;
+            }
+            // For example, an object that only its owner may read.
+            _ if check.record_failed_sample(scope).await? => {
+                return Box::pin(self.write_checked(visit, step, asked_before)).await;
+            }
+            _ => return self.send_write(visit, step, asked_before).await,
+        };
+        let reply = self.send_write(visit, step, asked_before).await?;
+        let asked = self.store.request_line(visit.object, &step.call);
+        let (found, is_servers_doing) = match self.probe_once(visit).await? {
+            Some(ContentProbe::Present { mark, .. }) if mark.is_same_content(&before) => {
+                check.failed_samples.store(0, Ordering::Relaxed);
+                return Ok(reply);
+            }
+            Some(ContentProbe::Present { mark, .. }) => {
+                (mark.to_string(), self.matches_sent_body(step, &before, &mark))
+            }
+            Some(ContentProbe::Missing(fault)) => (fault.to_string(), step.call == ObjectRequest::DeleteTags),
+            None => {
+                check.record_failed_sample(scope).await?;
+                return Ok(reply);
+            }
+        };
+        let what = format!("before {asked}, HEAD returned {before}; after it, {found}");
+        if is_servers_doing {
+            let refusal = (ServerCheckFailureKind::AppliedToObject, what);
+            return self.fail_check_after_write(check, visit, step, Some(reply.status), refusal).await;
+        }
+        self.fail_changed_object(check, scope, visit, step, (reply.status, what)).await
+    }
+
+    /// Fails an object whose content has changed during its write for an unknown reason. A second one before the
+    /// scope is proven again stops the job.
+    async fn fail_changed_object<T>(
+        &self,
+        check: &ServerCheck,
+        scope: &TrustScope,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        (status, what): (u16, String),
+    ) -> Result<T, RequestAbort> {
+        if check.revoke_after_change(scope).await? {
+            return self
+                .fail_check_after_write(
+                    check,
+                    visit,
+                    step,
+                    Some(status),
+                    (ServerCheckFailureKind::AppliedToObject, what),
+                )
+                .await;
+        }
+        let url = self.store.request_line(visit.object, &step.call);
+        let fault = StoreError::without_response(FaultClass::Rejected, CONTENT_CHANGED, &what, url);
+        Err(failed(&step.operation, StoreError { status: Some(status), ..fault }))
+    }
+
+    /// Sends HEAD once without a retry, since other objects are written meanwhile. Returns `None` if it shows
+    /// nothing.
+    async fn probe_once(&self, visit: &ObjectContext<'_>) -> Result<Option<ContentProbe>, RequestAbort> {
+        match self.attempt(visit, &ObjectRequest::Head, false).await? {
+            Ok(ObjectResponse { data: ResponseData::Head { content: mark, .. }, headers, .. }) => {
+                Ok(Some(ContentProbe::Present { mark, restore: headers.contains(ObjectHeader::Restore) }))
+            }
+            Err(fault) if fault.class == FaultClass::Credentials => {
+                Err(RequestAbort::CredentialsRejected(Box::new(fault)))
+            }
+            Err(fault) if matches!(fault.status, Some(404 | 405 | 410)) => {
+                Ok(Some(ContentProbe::Missing(Box::new(fault))))
+            }
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Returns whether the object's tags or ACL can be read, which means that the object exists, whatever HEAD says.
+    async fn subresource_readable(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+    ) -> Result<bool, RequestAbort> {
+        let Some(call) = aspect_of(step).read_request() else { return Ok(false) };
+        match self.send(visit, &OperationStep { call, operation: step.operation.clone() }).await {
+            Ok(_) => Ok(true),
+            Err(RequestAbort::Failed(_)) => Ok(false),
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// Returns whether a new content is as long as the body of the request.
+    fn matches_sent_body(&self, step: &OperationStep, before: &ContentIdentity, after: &ContentIdentity) -> bool {
+        let sent = self.store.body_identity(&step.call);
+        let emptied = sent.size == Some(0) && after.size == Some(0) && before.size != Some(0);
+        emptied || (after.has_same_size(&sent) && !before.has_same_size(&sent))
+    }
+}
+
+fn is_sample(write: u64) -> bool {
+    if write < DENSE_SAMPLING_UNTIL { write.is_power_of_two() } else { write.is_multiple_of(SAMPLING_INTERVAL) }
 }
 
 /// Fails the check without an outcome for the object.
@@ -585,10 +726,72 @@ async fn abort_check(check: &ServerCheck, refusal: ServerCheckFailure) -> Reques
     let refusal = check.with_others_written(refusal);
     match check.fail(&refusal).await {
         Ok(()) => RequestAbort::ServerUntrusted(Box::new(refusal.without_outcome())),
-        Err(halt) => halt,
+        Err(error) => error.into(),
     }
 }
 
-pub(super) fn aspect_of(step: &OperationStep) -> ObjectAspect {
+fn aspect_of(step: &OperationStep) -> ObjectAspect {
     ObjectAspect::of(&step.call).unwrap_or(ObjectAspect::Tags)
 }
+
+/// What an error answer to the first write shows about the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestSupport {
+    /// The server does not know the request.
+    Unsupported,
+    /// The server knows the request.
+    Supported,
+    /// Nothing: the request was rejected for its content, or did not arrive.
+    Unclear,
+}
+
+/// Errors that the services document for restores only.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>
+/// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
+const RESTORE_ERROR_CODES: [&str; 6] = [
+    "RestoreAlreadyInProgress",
+    "GlacierExpeditedRetrievalNotAvailable",
+    "ObjectAlreadyInActiveTierError",
+    "InvalidObjectState",
+    "ObjectRestoreNotNeeded",
+    "OperationNotSupported",
+];
+
+/// Errors with which a server that knows restores rejects an invalid request.
+const INVALID_REQUEST_CODES: [&str; 4] = ["InvalidArgument", "InvalidRequest", "MalformedXML", "InvalidTier"];
+
+fn request_support(call: &ObjectRequest, fault: &StoreError) -> RequestSupport {
+    let unknown = is_unknown_to_server(fault) || fault.status == Some(405);
+    match call {
+        _ if unknown => RequestSupport::Unsupported,
+        ObjectRequest::Restore(_) if RESTORE_ERROR_CODES.contains(&fault.code.as_str()) => RequestSupport::Supported,
+        ObjectRequest::Restore(_)
+            if fault.status == Some(400) && !INVALID_REQUEST_CODES.contains(&fault.code.as_str()) =>
+        {
+            RequestSupport::Unsupported
+        }
+        _ => RequestSupport::Unclear,
+    }
+}
+
+/// Describes how the value read back differs from what was sent; `None` if they are equal.
+fn describe_difference(sent: &ObjectRequest, found: &ResponseData) -> Option<String> {
+    match ObjectAspect::of(sent) {
+        Some(aspect) => aspect.rules().difference(sent, found),
+        None => Some("it cannot be read".to_owned()),
+    }
+}
+
+/// Gives the fault of an object that HEAD does not find the error code of other requests, since an answer to HEAD has
+/// no error document.
+fn with_missing_code(fault: StoreError, object: &ObjectId) -> StoreError {
+    if fault.status != Some(404) || fault.code.starts_with("NoSuch") {
+        return fault;
+    }
+    let code = if object.version.is_some() { "NoSuchVersion" } else { "NoSuchKey" };
+    StoreError { code: code.to_owned(), message: "the object does not exist".to_owned(), ..fault }
+}
+
+#[cfg(test)]
+#[path = "write_check_tests.rs"]
+mod tests;

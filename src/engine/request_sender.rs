@@ -1,0 +1,334 @@
+//! Sends the requests about one object: limited in rate and time, and retried where that can help.
+//!
+//! A restore is not simply repeated after an ambiguous answer: the object is read first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use batchplan_store::Store;
+use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::object::{ObjectId, RestoreRequest, RestoreState};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
+use batchplan_store::timeouts::{self, TimeLimitError, scaled};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::server_check::{ServerCheck, UntrustedServer};
+use super::throttle::Throttle;
+use crate::journal::JournalError;
+use crate::operation::{OperationStep, RestoreCheck, check_restore};
+
+/// Time limit of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sends the requests of one job.
+pub(super) struct RequestSender {
+    pub(super) store: Arc<dyn Store>,
+    throttle: Throttle,
+    retry_policy: RetryPolicy,
+    pub(super) stop: CancellationToken,
+    /// Whether the service has accepted any request signature of this run.
+    signature_accepted: AtomicBool,
+    /// When this job may first have requested any restore, set if the outcomes of its requests were lost. An object is
+    /// then read before its restore is requested again.
+    pub(super) restores_sent_since: Option<Timestamp>,
+    /// Set if the server must pass the server check before it gets writes.
+    pub(super) server_check: Option<Arc<ServerCheck>>,
+    /// The number of objects for which a write was sent.
+    pub(super) written_objects: AtomicU64,
+}
+
+/// One object while requests about it are sent.
+pub(super) struct ObjectContext<'a> {
+    pub(super) object: &'a ObjectId,
+    /// Whether a request was sent. After that, a stop takes effect only between retries, not between the object's
+    /// requests.
+    request_sent: AtomicBool,
+    /// Whether a write was sent.
+    write_sent: AtomicBool,
+}
+
+impl<'a> ObjectContext<'a> {
+    pub(super) fn new(object: &'a ObjectId) -> Self {
+        Self { object, request_sent: AtomicBool::new(false), write_sent: AtomicBool::new(false) }
+    }
+
+    pub(super) fn write_sent(&self) -> bool {
+        self.write_sent.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a request returned no reply.
+pub(super) enum RequestAbort {
+    Failed(Box<TaskFailure>),
+    CredentialsRejected(Box<StoreError>),
+    ServerUntrusted(Box<UntrustedServer>),
+    ServerCheckNotRecorded(String),
+    Stopped,
+}
+
+impl From<JournalError> for RequestAbort {
+    fn from(error: JournalError) -> Self {
+        Self::ServerCheckNotRecorded(error.to_string())
+    }
+}
+
+impl RequestSender {
+    /// Creates a sender without a server check. It stops waiting for retries once `stop` is cancelled.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        throttle: Throttle,
+        retry_policy: RetryPolicy,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            throttle,
+            retry_policy,
+            stop,
+            signature_accepted: AtomicBool::new(false),
+            restores_sent_since: None,
+            server_check: None,
+            written_objects: AtomicU64::new(0),
+        }
+    }
+
+    /// Sends a write and retries it until there is a final answer.
+    pub(super) async fn send_write(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        asked_before: bool,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        match step.call {
+            ObjectRequest::Restore(request) => Box::pin(self.restore(visit, step, request, asked_before)).await,
+            _ => self.send(visit, step).await,
+        }
+    }
+
+    /// Sends a request that may be repeated, and retries it until there is a final answer.
+    pub(super) async fn send(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        let mut backoff = Backoff::new(self.retry_policy);
+        loop {
+            let fault = match self.attempt(visit, &step.call, backoff.failures() > 0).await? {
+                Ok(reply) => return Ok(reply),
+                Err(fault) => fault,
+            };
+            match fault.class {
+                FaultClass::Rejected | FaultClass::Conflict => return Err(failed(&step.operation, fault)),
+                FaultClass::Credentials => return Err(RequestAbort::CredentialsRejected(Box::new(fault))),
+                FaultClass::Throttled | FaultClass::Transient | FaultClass::Ambiguous => {
+                    self.wait_before_retry(&mut backoff, step, fault).await?;
+                }
+            }
+        }
+    }
+
+    /// Requests a restore. After an ambiguous answer it checks the object before it repeats the request, since a
+    /// repeat may be billed and may extend the expiry. If the request is rejected with 400 and names a tier, it drops
+    /// the tier only after checking that the object's class takes none.
+    async fn restore(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        request: RestoreRequest,
+        asked_before: bool,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        let since = Timestamp::now();
+        let mut asked = asked_before;
+        let mut backoff = Backoff::new(self.retry_policy);
+        let mut call = step.call.clone();
+        loop {
+            let fault = match self.attempt(visit, &call, backoff.failures() > 0).await? {
+                Ok(reply) => return Ok(reply),
+                Err(fault) => fault,
+            };
+            match fault.class {
+                FaultClass::Rejected if self.may_be_tier_error(&fault, &call) => {
+                    if !self.is_untiered(visit, step, &fault).await? {
+                        return Err(failed(&step.operation, fault));
+                    }
+                    call = ObjectRequest::Restore(RestoreRequest { tier: None, ..request });
+                    continue;
+                }
+                FaultClass::Rejected => return Err(failed(&step.operation, fault)),
+                FaultClass::Credentials => return Err(RequestAbort::CredentialsRejected(Box::new(fault))),
+                FaultClass::Throttled | FaultClass::Transient => {}
+                FaultClass::Conflict | FaultClass::Ambiguous => {
+                    let conflict = fault.class == FaultClass::Conflict;
+                    asked |= !conflict;
+                    let (reply, found) = self.read_restoration(visit, step, &fault).await?;
+                    match check_restore(found, request, asked, since) {
+                        RestoreCheck::InEffect => return Ok(reply),
+                        RestoreCheck::NotStarted | RestoreCheck::ExpiresTooEarly { .. } if !conflict => {}
+                        looked => return Err(failed(&step.operation, explain_conflict(fault, looked, request))),
+                    }
+                }
+            }
+            self.wait_before_retry(&mut backoff, step, fault).await?;
+        }
+    }
+
+    /// Returns the reply to HEAD if it shows that the restore this job requested after `since` already holds.
+    pub(super) async fn find_held_restore(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        request: RestoreRequest,
+        since: Timestamp,
+    ) -> Result<Option<ObjectResponse>, RequestAbort> {
+        let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
+        let reply = match self.send(visit, &head).await {
+            // The restore request itself reports a missing object.
+            Err(RequestAbort::Failed(unseen)) if unseen.error.status == Some(404) => return Ok(None),
+            looked => looked?,
+        };
+        let ResponseData::Head { restoration, .. } = reply.data else { return Ok(None) };
+        Ok(matches!(check_restore(restoration, request, true, since), RestoreCheck::InEffect).then_some(reply))
+    }
+
+    /// Returns whether a restore may have been rejected for naming a tier at all.
+    fn may_be_tier_error(&self, fault: &StoreError, call: &ObjectRequest) -> bool {
+        let tiered = matches!(call, ObjectRequest::Restore(RestoreRequest { tier: Some(_), .. }));
+        tiered && fault.status == Some(400) && self.store.untiered_class().is_some()
+    }
+
+    /// Returns whether the object's class takes no tier.
+    async fn is_untiered(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        fault: &StoreError,
+    ) -> Result<bool, RequestAbort> {
+        let reply = self.head_after_fault(visit, step, fault).await?;
+        Ok(
+            matches!(&reply.data, ResponseData::Head { class, .. } if self.store.untiered_class() == Some(class.as_str())),
+        )
+    }
+
+    /// Reads once how far the object's restore is.
+    async fn read_restoration(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        fault: &StoreError,
+    ) -> Result<(ObjectResponse, RestoreState), RequestAbort> {
+        let reply = self.head_after_fault(visit, step, fault).await?;
+        let found = match reply.data {
+            ResponseData::Head { restoration, .. } => restoration,
+            // HEAD is not answered with anything else.
+            _ => RestoreState::NotRestored,
+        };
+        Ok((reply, found))
+    }
+
+    /// Sends HEAD after a fault. If HEAD fails as well, returns the original fault with both messages.
+    async fn head_after_fault(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        fault: &StoreError,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
+        self.send(visit, &head).await.map_err(|halt| match halt {
+            RequestAbort::Stopped
+            | RequestAbort::CredentialsRejected(_)
+            | RequestAbort::ServerUntrusted(_)
+            | RequestAbort::ServerCheckNotRecorded(_) => halt,
+            RequestAbort::Failed(unseen) => {
+                let message = format!("{}; checking the object failed as well: {}", fault.message, unseen.error);
+                failed(&step.operation, StoreError { message, ..fault.clone() })
+            }
+        })
+    }
+
+    /// Sends one request once the throttle admits it, with a time limit. A stop interrupts the wait for the throttle
+    /// if `again` is set or if nothing was sent for the object yet.
+    pub(super) async fn attempt(
+        &self,
+        visit: &ObjectContext<'_>,
+        call: &ObjectRequest,
+        again: bool,
+    ) -> Result<Result<ObjectResponse, StoreError>, RequestAbort> {
+        let may_stop = again || !visit.request_sent.load(Ordering::Relaxed);
+        if self.server_check.as_ref().is_some_and(|check| check.has_failed()) {
+            return Err(RequestAbort::Stopped);
+        }
+        let pass = tokio::select! {
+            biased;
+            () = self.stop.cancelled(), if may_stop => return Err(RequestAbort::Stopped),
+            pass = self.throttle.acquire(&visit.object.bucket, call) => pass,
+        };
+        visit.request_sent.store(true, Ordering::Relaxed);
+        if call.is_write() && !visit.write_sent.swap(true, Ordering::Relaxed) {
+            self.written_objects.fetch_add(1, Ordering::Relaxed);
+        }
+        let url = || self.store.request_line(visit.object, call);
+        let waiting_for = || format!("no response to {}", url());
+        let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.send_request(visit.object, call));
+        let answer = timeouts::with_time_limit(limit, "the store", waiting_for, calling).await;
+        let answer = answer.unwrap_or_else(|late| Err(timeout_fault(late, url())));
+        pass.report_answer(&answer);
+        Ok(answer
+            .inspect(|_| self.signature_accepted.store(true, Ordering::Relaxed))
+            .map_err(|fault| self.reclassify(fault)))
+    }
+
+    /// Reclassifies a rejected signature. After other signatures were accepted, the cause is the content that was
+    /// signed, such as an unusual key.
+    fn reclassify(&self, mut fault: StoreError) -> StoreError {
+        if fault.code == "SignatureDoesNotMatch" && self.signature_accepted.load(Ordering::Relaxed) {
+            fault.class = FaultClass::Rejected;
+        }
+        fault
+    }
+
+    /// Waits before the next attempt, unless this was the last one or the job is stopping.
+    async fn wait_before_retry(
+        &self,
+        backoff: &mut Backoff,
+        step: &OperationStep,
+        mut fault: StoreError,
+    ) -> Result<(), RequestAbort> {
+        let Some(wait) = backoff.next_delay() else {
+            fault.message = format!("{} (sent {} times)", fault.message, backoff.failures());
+            return Err(failed(&step.operation, fault));
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => Err(RequestAbort::Stopped),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+}
+
+fn timeout_fault(late: TimeLimitError, url: String) -> StoreError {
+    StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &late.to_string(), url)
+}
+
+pub(super) fn failed(operation: &str, fault: StoreError) -> RequestAbort {
+    RequestAbort::Failed(Box::new(TaskFailure { operation: operation.to_owned(), error: fault }))
+}
+
+/// Adds to the server's conflict what HEAD showed about the object.
+fn explain_conflict(mut fault: StoreError, looked: RestoreCheck, request: RestoreRequest) -> StoreError {
+    let why = match looked {
+        RestoreCheck::ForeignRestore => {
+            "a restore that this job did not request is in progress, and its expiry is not known; retry the failed \
+             objects when it is done"
+                .to_owned()
+        }
+        RestoreCheck::ExpiresTooEarly { until } => {
+            let days = if request.days == 1 { "day is" } else { "days are" };
+            format!("the restored copy expires at {until}, before the requested {} {days} over", request.days)
+        }
+        RestoreCheck::InEffect | RestoreCheck::NotStarted => return fault,
+    };
+    fault.message = format!("{}: {why}", fault.message);
+    fault
+}
