@@ -1,6 +1,6 @@
 //! Adds tags, and keeps the others.
 
-use batchplan_store::object::{MAX_TAGS, ObjectState, TagSet};
+use batchplan_store::object::{MAX_TAGS, MaybeKnown, ObjectState, TagSet};
 use batchplan_store::object_request::RequestKind;
 
 use super::aspect::ObjectAspect;
@@ -46,26 +46,28 @@ impl OperationRules for AddTagging {
 
     #[cfg(test)]
     fn example() -> (TagSet, ObjectState) {
-        (TagSet::from_iter([("a", "1")]), tagging::put(ObjectState::default(), &TagSet::default()))
+        (
+            TagSet::from_iter([("a", "1")]),
+            ObjectState { tags: MaybeKnown::Known(TagSet::default()), ..ObjectState::default() },
+        )
     }
 }
 
 /// Returns the state with these tags added; values of the same keys are overwritten.
 fn add(before: ObjectState, tags: &TagSet) -> Result<ObjectState, OperationError> {
-    let mut all = tagging::known(&before)?.clone();
+    let mut all = before.tags.known().ok_or(OperationError::TagsUnknown)?.clone();
     for (key, value) in tags.iter() {
         all.insert(key, value);
     }
     if all.len() > MAX_TAGS {
         return Err(OperationError::TooManyTags { count: all.len() });
     }
-    Ok(tagging::put(before, &all))
+    Ok(ObjectState { tags: MaybeKnown::Known(all), ..before })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use batchplan_store::object::MaybeKnown;
 
     fn state(pairs: &[(&str, &str)]) -> ObjectState {
         ObjectState { tags: MaybeKnown::Known(pairs.iter().copied().collect()), ..ObjectState::default() }

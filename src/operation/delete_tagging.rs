@@ -1,6 +1,6 @@
 //! Removes all tags, or those with certain keys.
 
-use batchplan_store::object::{ObjectState, TagSet};
+use batchplan_store::object::{MaybeKnown, ObjectState, TagSet};
 use batchplan_store::object_request::RequestKind;
 
 use super::aspect::ObjectAspect;
@@ -8,7 +8,6 @@ use super::descriptor::{
     FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationField, OperationRules,
     ServiceGap,
 };
-use super::tagging;
 
 pub(super) struct DeleteTagging;
 
@@ -80,16 +79,16 @@ impl OperationRules for DeleteTagging {
 
 /// Returns the state without tags.
 fn delete_all(before: ObjectState) -> ObjectState {
-    tagging::put(before, &TagSet::default())
+    ObjectState { tags: MaybeKnown::Known(TagSet::default()), ..before }
 }
 
 /// Returns the state without the tags of these keys.
 fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState, OperationError> {
-    let mut rest = tagging::known(&before)?.clone();
+    let mut rest = before.tags.known().ok_or(OperationError::TagsUnknown)?.clone();
     for key in keys {
         rest.remove(key);
     }
-    Ok(tagging::put(before, &rest))
+    Ok(ObjectState { tags: MaybeKnown::Known(rest), ..before })
 }
 
 #[cfg(test)]
@@ -97,7 +96,6 @@ mod tests {
     use super::super::aspect::AspectRules as _;
     use super::super::tagging::TagRules;
     use super::*;
-    use batchplan_store::object::MaybeKnown;
     use batchplan_store::object_request::ObjectRequest;
 
     fn state(pairs: &[(&str, &str)]) -> ObjectState {

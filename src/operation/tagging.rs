@@ -122,7 +122,7 @@ impl OperationRules for PutTagging {
     }
 
     fn desired(before: ObjectState, tags: &TagSet) -> Result<ObjectState, OperationError> {
-        Ok(put(before, tags))
+        Ok(ObjectState { tags: MaybeKnown::Known(tags.clone()), ..before })
     }
 
     #[cfg(test)]
@@ -159,19 +159,9 @@ fn tag_count(tags: usize) -> String {
     if tags == 1 { "1 tag".to_owned() } else { format!("{tags} tags") }
 }
 
-/// Returns the state with exactly these tags.
-pub(super) fn put(before: ObjectState, tags: &TagSet) -> ObjectState {
-    ObjectState { tags: MaybeKnown::Known(tags.clone()), ..before }
-}
-
 /// Returns the request that sets the tags. An empty set is deleted, not put, because every server agrees on what that
 /// means.
 fn request(before: &MaybeKnown<TagSet>, after: &MaybeKnown<TagSet>) -> Option<ObjectRequest> {
     let tags = needed_change(before, after)?;
     Some(if tags.is_empty() { ObjectRequest::DeleteTags } else { ObjectRequest::PutTags(tags.clone()) })
-}
-
-/// Returns the tags of an object, if they were read.
-pub(super) fn known(state: &ObjectState) -> Result<&TagSet, OperationError> {
-    state.tags.known().ok_or(OperationError::TagsUnknown)
 }
