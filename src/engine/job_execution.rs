@@ -1,7 +1,7 @@
 //! Runs one job, from its frozen manifest to the end of its work.
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use batchplan_store::Store;
@@ -14,7 +14,7 @@ use super::dispatcher::{
     CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop, ProgressSnapshot,
     TaskBatches,
 };
-use super::job_recorder::{JobRecorder, PublishedNumbers, UnrecordedChanges, sealed_file_record};
+use super::job_recorder::{JobRecorder, UnrecordedChanges};
 use super::server_check::ServerCheck;
 use super::throttle::Throttle;
 use super::worker::Worker;
@@ -197,7 +197,7 @@ impl JobExecution<'_> {
         for _ in &segments {
             failpoint::hit("segment-sealed");
         }
-        let files = segments.iter().map(sealed_file_record).collect();
+        let files = segments.iter().map(ReportFileRecord::from).collect();
         let report = FinishedReport::new(&self.plan.report, self.id, Timestamp::now(), segments);
         report.save(&self.folder.report_folder())?;
         failpoint::hit("report-finished");
@@ -221,7 +221,7 @@ impl JobExecution<'_> {
 
     /// Uploads each report file as soon as it is sealed and recorded. A file that cannot be uploaded now is uploaded
     /// at the end of the job.
-    async fn upload_sealed(&self, mut sealed: mpsc::Receiver<ReportSegment>, sent: PublishedNumbers) {
+    async fn upload_sealed(&self, mut sealed: mpsc::Receiver<ReportSegment>, sent: Arc<Mutex<Vec<u32>>>) {
         let destination = ReportDestination::of(&self.plan.report, self.id);
         while let Some(segment) = sealed.recv().await {
             let Some(destination) = &destination else { continue };

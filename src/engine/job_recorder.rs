@@ -63,7 +63,7 @@ impl ActiveTimer {
 }
 
 /// Numbers of files that were uploaded but that the writer does not know about yet.
-pub(super) type PublishedNumbers = Arc<Mutex<Vec<u32>>>;
+type PublishedNumbers = Arc<Mutex<Vec<u32>>>;
 
 /// The changes that a checkpoint took from frontier and tally. They are put back if it is not recorded.
 struct UncommittedChanges {
@@ -161,8 +161,8 @@ impl<'a> JobRecorder<'a> {
             let files = position
                 .open
                 .iter()
-                .map(open_file_record)
-                .chain(position.sealed.iter().map(sealed_file_record))
+                .map(ReportFileRecord::from)
+                .chain(position.sealed.iter().map(ReportFileRecord::from))
                 .collect();
             journal.record_checkpoint(job, Checkpoint { files, ..checkpoint }).await?;
             kept.store(true, Ordering::Release);
@@ -199,31 +199,33 @@ impl OutcomeSink for JobRecorder<'_> {
     }
 }
 
-/// Converts an open file to the journal's record.
-fn open_file_record(file: &OpenReportFile) -> ReportFileRecord {
-    ReportFileRecord {
-        number: file.number,
-        status: file.status,
-        name: file.name.clone(),
-        bytes: file.bytes,
-        rows: file.rows,
-        md5: None,
-        open_md5: file.md5.as_ref().map(Md5Digest::hex),
-        published: false,
+impl From<&OpenReportFile> for ReportFileRecord {
+    fn from(file: &OpenReportFile) -> Self {
+        Self {
+            number: file.number,
+            status: file.status,
+            name: file.name.clone(),
+            bytes: file.bytes,
+            rows: file.rows,
+            md5: None,
+            open_md5: file.md5.as_ref().map(Md5Digest::hex),
+            published: false,
+        }
     }
 }
 
-/// Converts a sealed file to the journal's record.
-pub(super) fn sealed_file_record(segment: &ReportSegment) -> ReportFileRecord {
-    ReportFileRecord {
-        number: segment.number,
-        status: segment.status,
-        name: segment.name.clone(),
-        bytes: segment.bytes,
-        rows: segment.rows,
-        md5: Some(segment.md5.hex()),
-        open_md5: None,
-        published: segment.published,
+impl From<&ReportSegment> for ReportFileRecord {
+    fn from(segment: &ReportSegment) -> Self {
+        Self {
+            number: segment.number,
+            status: segment.status,
+            name: segment.name.clone(),
+            bytes: segment.bytes,
+            rows: segment.rows,
+            md5: Some(segment.md5.hex()),
+            open_md5: None,
+            published: segment.published,
+        }
     }
 }
 

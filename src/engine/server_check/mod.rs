@@ -14,7 +14,7 @@
 //! Later answers are checked as well: an object's headers in an answer that should not have them end the job. Some of
 //! the later writes are sampled: HEAD before and after shows whether the content stayed the same (`write_check`).
 //!
-//! This file holds what was found out about a server, and why one is not trusted.
+//! This file holds what was found out about a server, why one is not trusted, and what both checks share.
 
 mod read_check;
 mod write_check;
@@ -25,8 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use batchplan_store::object::{BucketName, ObjectId};
-use batchplan_store::object_request::{ObjectHeader, ObjectHeaderSet, ObjectRequest};
-use batchplan_store::task::TaskFailure;
+use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet, ObjectRequest};
+use batchplan_store::task::{StoreError, TaskFailure};
 use jiff::Timestamp;
 
 use crate::journal::{FirstWrite, Journal, JournalError, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict, TrustScope};
@@ -174,6 +174,22 @@ impl fmt::Display for ServerCheckFailure {
             }
         }
     }
+}
+
+/// The result of HEAD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ContentProbe {
+    Present { mark: ContentIdentity, restore: bool },
+    Missing(Box<StoreError>),
+}
+
+/// How a change of an object's content can be detected.
+enum ContentBaseline {
+    Mark(ContentIdentity),
+    /// The object does not exist.
+    Missing(Box<StoreError>),
+    /// A change could not be detected.
+    ServerFailed(Box<ServerCheckFailure>),
 }
 
 impl ServerCheck {
@@ -341,6 +357,11 @@ fn object_header(call: &ObjectRequest, headers: ObjectHeaderSet) -> Option<Objec
         _ => &[],
     };
     signs.iter().copied().find(|header| headers.contains(*header))
+}
+
+/// Returns whether the server says that it does not know the request at all.
+fn is_unknown_to_server(fault: &StoreError) -> bool {
+    fault.status == Some(501) || (fault.code == "NotImplemented" && fault.status.is_some())
 }
 
 /// The guarded values are consistent at every moment, so a poisoned lock is harmless.

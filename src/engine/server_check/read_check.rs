@@ -4,7 +4,9 @@ use batchplan_store::object::{MAX_KEY_BYTES, ObjectId, ObjectKey};
 use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectRequest, ObjectResponse, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
 
-use super::{ServerCheckFailure, ServerCheckFailureKind, object_header};
+use super::{
+    ContentBaseline, ContentProbe, ServerCheckFailure, ServerCheckFailureKind, is_unknown_to_server, object_header,
+};
 use crate::engine::request_sender::{ObjectContext, RequestAbort, RequestSender};
 use crate::operation::{ObjectAspect, OperationStep};
 
@@ -24,22 +26,6 @@ pub enum ReadCheckOutcome {
     CredentialsRejected(Box<StoreError>),
     /// The check was stopped.
     Stopped,
-}
-
-/// The result of HEAD.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ContentProbe {
-    Present { mark: ContentIdentity, restore: bool },
-    Missing(Box<StoreError>),
-}
-
-/// How a change of an object's content can be detected.
-pub(super) enum ContentBaseline {
-    Mark(ContentIdentity),
-    /// The object does not exist.
-    Missing(Box<StoreError>),
-    /// A change could not be detected.
-    ServerFailed(Box<ServerCheckFailure>),
 }
 
 impl RequestSender {
@@ -259,11 +245,6 @@ impl RequestSender {
             Err(RequestAbort::Failed(Box::new(failure)))
         }
     }
-}
-
-/// Returns whether the server says that it does not know the request at all.
-pub(super) fn is_unknown_to_server(fault: &StoreError) -> bool {
-    fault.status == Some(501) || (fault.code == "NotImplemented" && fault.status.is_some())
 }
 
 fn server_failed(

@@ -15,10 +15,10 @@ use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectReque
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
 use batchplan_store::timeouts::scaled;
 
-use super::read_check::{ContentBaseline, ContentProbe, ReadCheckOutcome, is_unknown_to_server};
+use super::read_check::ReadCheckOutcome;
 use super::{
-    CONTENT_CHANGED, SERVER_CHECK_FAILED, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, UntrustedServer,
-    WRITE_NOT_KEPT, lock, object_header,
+    CONTENT_CHANGED, ContentBaseline, ContentProbe, SERVER_CHECK_FAILED, ServerCheck, ServerCheckFailure,
+    ServerCheckFailureKind, UntrustedServer, WRITE_NOT_KEPT, is_unknown_to_server, lock, object_header,
 };
 use crate::engine::request_sender::{ObjectContext, RequestAbort, RequestSender, failed};
 use crate::journal::{FirstWrite, JournalError, ServerTrust, TrustScope};
