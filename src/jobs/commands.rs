@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::control::{CANCEL_REQUESTED, PAUSE_REQUESTED};
 use super::error::JobError;
 use super::job_request::{JobLease, stored_plan};
 use super::recurring::deletion_cost;
+use super::runner::default_reason;
 use crate::job::JobId;
 use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
@@ -116,7 +116,7 @@ pub async fn pause(journal: &Journal, id: &JobId) -> Result<CommandOutcome, JobE
 }
 
 fn pause_unattended(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
-    let why = || StatusReason::paused(PauseCause::Person, PAUSE_REQUESTED);
+    let why = || StatusReason::paused(PauseCause::Person, default_reason(ControlRequest::Pause));
     let job = journal.find(id.as_str())?;
     match job.status {
         Paused => return Ok(job),
@@ -171,7 +171,7 @@ fn cancel_unattended(
     held: JobLease,
 ) -> Result<CommandOutcome, JobError> {
     let job = journal.find(id.as_str())?;
-    let mut why = reason.unwrap_or_else(|| CANCEL_REQUESTED.to_owned());
+    let mut why = reason.unwrap_or_else(|| default_reason(ControlRequest::Cancel).to_owned());
     // Keep the finding about the server when the job is cancelled because of it.
     if let Some(found) = job.reason.as_ref().filter(|_| job.pause_cause == Some(PauseCause::Server)) {
         why = format!("{why}; the reason of the earlier pause: {found}");

@@ -4,7 +4,7 @@ use std::io;
 
 use batchplan_store::task::StoreError;
 
-use super::hints::credentials_expired;
+use super::hints::hint;
 use crate::connect::ConnectError;
 use crate::descriptors;
 use crate::engine::ReportError;
@@ -200,7 +200,7 @@ impl JobError {
             Self::TooExpensive(refusal) => refusal.help(),
             Self::Prices(error) => error.help(),
             Self::CredentialsRejected(fault) => {
-                return super::hint(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned);
+                return hint(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned);
             }
             Self::Untrusted { help, .. } => help.clone(),
             Self::SavedPlanOutdated(_) => {
@@ -221,4 +221,12 @@ impl From<ManifestError> for JobError {
     fn from(error: ManifestError) -> Self {
         Self::Manifest(error)
     }
+}
+
+/// Returns whether the credentials have expired or are no longer available. Work that used them can be resumed with
+/// others.
+fn credentials_expired(fault: &StoreError) -> bool {
+    let codes =
+        ["NoCredentials", "ExpiredToken", "ExpiredTokenException", "SecurityTokenExpired", "TokenRefreshRequired"];
+    codes.contains(&fault.code.as_str())
 }

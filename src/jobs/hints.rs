@@ -8,8 +8,8 @@ use crate::engine::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, SERVER_CHECK_FAILED, ServerCheckFailure,
     ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
-use crate::job::{JobId, Progress};
-use crate::plan::{ExactShare, Plan};
+use crate::job::JobId;
+use crate::plan::Plan;
 use crate::provider::ProviderRules;
 
 /// Hints for the error codes that jobs commonly meet.
@@ -144,14 +144,6 @@ pub fn hint(code: &str, http: u16) -> Option<&'static str> {
     })
 }
 
-/// Returns whether the credentials have expired or are no longer available. Work that used them can be resumed with
-/// others.
-pub(super) fn credentials_expired(fault: &StoreError) -> bool {
-    let codes =
-        ["NoCredentials", "ExpiredToken", "ExpiredTokenException", "SecurityTokenExpired", "TokenRefreshRequired"];
-    codes.contains(&fault.code.as_str())
-}
-
 /// The hint for a rejected signature. Services also report this with general codes such as `InvalidArgument`.
 const SIGNATURE_HINT: &str = "the region in [store] or the environment is not the bucket's, or the credentials are for \
                               another service: check both";
@@ -170,23 +162,6 @@ pub(super) fn describe_rejected_credentials(fault: &StoreError) -> String {
     };
     let todo = todo.map(|todo| format!(" ({todo})"));
     format!("the service rejected {what}: {fault}{}", todo.unwrap_or_default())
-}
-
-/// Describes why a job failed because too many of its objects failed. `in_doubt` objects without an outcome may have
-/// been attempted.
-pub(super) fn describe_too_many_failures(progress: Progress, in_doubt: u64, limit: ExactShare) -> String {
-    let (attempted, failed) = (progress.finished(), progress.failed);
-    let found = if failed == attempted && failed > 1 {
-        format!("all {failed} objects")
-    } else {
-        format!("{failed} of {}", format_count(attempted, "object"))
-    };
-    let rest = match progress.remaining().saturating_sub(in_doubt) {
-        0 => String::new(),
-        1 => "; 1 was not attempted".to_owned(),
-        rest => format!("; {rest} were not attempted"),
-    };
-    format!("{found} attempted so far failed (limit {limit}, `failure_threshold`){rest}")
 }
 
 /// Returns a number with its noun, in the plural unless the number is 1.
@@ -221,7 +196,7 @@ pub fn describe_untrusted_server(plan: &Plan, refusal: &ServerCheckFailure) -> S
 }
 
 /// Returns the action that a policy must allow for a request on this object.
-pub(super) fn required_action(plan: &Plan, call: &ObjectRequest, object: &ObjectId) -> &'static str {
+fn required_action(plan: &Plan, call: &ObjectRequest, object: &ObjectId) -> &'static str {
     ProviderRules::of(plan.store.provider).policy_language.action_for(call.kind(), object.version.is_some())
 }
 
@@ -333,18 +308,5 @@ mod tests {
         assert_eq!(hint("Whatever", 502), hint("InternalError", 500));
         assert_eq!(hint("Whatever", 418), None);
         assert_eq!(hint("", 0), None);
-    }
-
-    #[test]
-    fn the_reason_of_a_failed_job_counts_what_was_attempted() {
-        let limit = ExactShare::percent(20);
-        let reason = |succeeded, failed, total, in_doubt| {
-            describe_too_many_failures(Progress { total, succeeded, failed }, in_doubt, limit)
-        };
-        let tail = "attempted so far failed (limit 20 %, `failure_threshold`)";
-        assert_eq!(reason(2, 3, 10, 0), format!("3 of 5 objects {tail}; 5 were not attempted"));
-        assert_eq!(reason(0, 1063, 20_000, 3), format!("all 1063 objects {tail}; 18934 were not attempted"));
-        assert_eq!(reason(0, 1, 2, 0), format!("1 of 1 object {tail}; 1 was not attempted"));
-        assert_eq!(reason(1, 2, 3, 0), format!("2 of 3 objects {tail}"));
     }
 }

@@ -1,21 +1,25 @@
-//! Resolves where a job's objects come from: the manifest of its plan, or what an earlier job did not complete.
+//! Resolves where a job's objects come from: the manifest of its plan, for a recurring plan what its inventories say, or
+//! what an earlier job did not complete.
 
 use std::path::{Path, PathBuf};
 
 use batchplan_store::object::{BucketName, ObjectKey};
 
+use super::error::JobError;
+use super::hints::format_count;
+use super::job_request::stored_plan;
 use crate::codec::TaskStatus;
-use crate::job::JobId;
-use crate::journal::{JobFolder, JobRecord, JobSource, Journal, RecurringScope, ReportSource};
+use crate::engine::report_state;
+use crate::job::{JobId, Progress};
+use crate::journal::{
+    DeltaScope, JobFolder, JobRecord, JobSource, Journal, JournalError, RecurringScope, ReportSource,
+};
 use crate::manifest::{
-    FailedRowsFile, FileLocation, Filter, Manifest, ManifestSource, ReportRowFilter, UnfinishedRows,
+    FailedRowsFile, FileLocation, Filter, InventoryChanges, InventorySelector, Manifest, ManifestSource,
+    ReportRowFilter, UnfinishedRows,
 };
 use crate::plan::Plan;
 use crate::report::{ReportDestination, ReportSegment};
-
-use super::error::JobError;
-use super::recurring;
-use crate::engine::report_state;
 
 /// Returns the manifest of a job: that of its plan, or everything that an earlier job did not complete. The latter has
 /// already passed the plan's filter.
@@ -28,7 +32,7 @@ pub fn job_manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<M
             let recurrence = job.inventory.clone().zip(job.delta_scope.clone());
             let Some((inventory, portion)) = recurrence else { return Ok(plan.manifest.clone()) };
             let recurrence = RecurringScope { inventory, delta_scope: portion, as_of: job.work_span.scope_decided };
-            let source = recurring::manifest_source(&recurrence, Some(journal), plan)?;
+            let source = recurring_source(&recurrence, Some(journal), plan)?;
             return Ok(Manifest { source, filter: plan.manifest.filter.clone() });
         }
         JobSource::Retry { of, unattempted } => retry_source(journal, of, *unattempted, plan)?,
@@ -37,6 +41,74 @@ pub fn job_manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<M
     Ok(Manifest { source, filter: Filter::default() })
 }
 
+/// Returns the manifest source of a recurring job.
+///
+/// # Errors
+/// Returns an error if the journal cannot be read.
+pub fn recurring_source(
+    recurrence: &RecurringScope,
+    journal: Option<&Journal>,
+    plan: &Plan,
+) -> Result<ManifestSource, JobError> {
+    let ManifestSource::Inventory { dialect, .. } = &plan.manifest.source else {
+        return Ok(plan.manifest.source.clone());
+    };
+    let RecurringScope { inventory, delta_scope: portion, .. } = recurrence;
+    let (bucket, key) = (inventory.bucket(), inventory.key());
+    let object = if let (DeltaScope::Since { job, inventory: before }, Some(journal)) = (portion, journal) {
+        let (filter, failed, rest, lost) = match UnfinishedWork::of_job(journal, job)? {
+            Ok(UnfinishedWork { filter, failed, rest }) => (filter, failed, rest, None),
+            Err(why) => (Filter::default(), Vec::new(), None, Some(why)),
+        };
+        InventorySelector::Changed(Box::new(InventoryChanges {
+            key,
+            etag: inventory.etag.clone(),
+            since_key: before.key(),
+            since_etag: before.etag.clone(),
+            since_filter: filter,
+            failed,
+            unfinished: rest,
+            unavailable: lost,
+        }))
+    } else {
+        InventorySelector::Distinct { key, etag: inventory.etag.clone() }
+    };
+    Ok(ManifestSource::Inventory { bucket, selector: object, dialect: *dialect })
+}
+
+/// What a completed job left undone.
+struct UnfinishedWork {
+    /// The filter of the job's plan at that time.
+    filter: Filter,
+    failed: Vec<FailedRowsFile>,
+    rest: Option<UnfinishedRows>,
+}
+
+impl UnfinishedWork {
+    /// Returns what this job left undone, or why that is no longer known.
+    fn of_job(journal: &Journal, id: &JobId) -> Result<Result<Self, String>, JobError> {
+        let job = match journal.find(id.as_str()) {
+            Ok(job) => job,
+            Err(JournalError::NoSuchJob(_)) => {
+                return Ok(Err(format!("job {id}, which completed the earlier inventory, no longer exists")));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let plan = match stored_plan(&job) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let Progress { failed: count, .. } = job.progress;
+        let (failed, rest) = remaining_rows(journal, &job, job.progress.remaining() > 0, &plan)?;
+        if count > 0 && failed.is_empty() {
+            let objects = format_count(count, "object");
+            return Ok(Err(format!("no report contains the {objects} that failed in job {id}")));
+        }
+        Ok(Ok(Self { filter: plan.manifest.filter, failed, rest }))
+    }
+}
+
+/// Returns the manifest source of a job that retries rows of a report.
 pub(super) fn report_source(report: &ReportSource) -> ManifestSource {
     let place = match &report.bucket {
         Some(bucket) => FileLocation::Object {
@@ -59,7 +131,7 @@ fn retry_source(journal: &Journal, of: &JobId, unattempted: bool, plan: &Plan) -
 
 /// Returns the files of a job's report that contain failures and, with `unattempted`, the rows that the job never
 /// settled.
-pub(super) fn remaining_rows(
+fn remaining_rows(
     journal: &Journal,
     first: &JobRecord,
     unattempted: bool,

@@ -1,44 +1,54 @@
-//! Previews what a plan would do, before it changes anything: resolves its manifest, and reads some or all of its
-//! objects.
-//!
-//! | file | what it does |
-//! |---|---|
-//! | `object_reads` | reads many objects at once, in order |
-//! | `examples` | selects the examples to show |
-//! | `workload` | computes the requests and data volumes of the whole job |
-//! | `warnings` | warnings to show before a plan is applied |
-//! | `server_check` | checks whether the server supports what the plan needs |
+//! Previews what a plan would do, before it changes anything: resolves its manifest, reads some or all of its objects in
+//! the order of the manifest, and selects examples. Also checks whether the server supports what the plan needs, as far
+//! as reads can show, and whether a job with a frozen manifest may cost what it would cost.
 
-mod examples;
-mod object_reads;
-mod server_check;
-mod warnings;
-mod workload;
-
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use batchplan_store::task::StoreError;
+use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::object::{BucketName, ObjectId, ObjectState};
+use batchplan_store::task::{StoreError, TaskId};
 use batchplan_store::{ReadOnlyStore, Store};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::diff::{Prediction, PredictionTotals, Predictor, busiest_directory};
-use crate::engine::ServerCheckFailure;
-use crate::estimate::JobWorkload;
+use super::error::JobError;
+use super::hints::{describe_untrusted_server, hint, untrusted_server_hint};
+use super::warnings::{PlanBuckets, all_warnings};
+use super::workload::workload;
+use crate::descriptors;
+use crate::diff::{Effect, Prediction, PredictionTotals, Predictor, ReadFailure, busiest_directory, compare_states};
+use crate::engine::{JobQuota, ObjectReadOutcome, ReadCheckOutcome, ServerCheckFailure, Throttle, Worker};
+use crate::estimate::{JobWorkload, check_cost_limit, estimate, select_prices};
 use crate::manifest::{
-    FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, SampleOptions, SampleResult, SourcePin,
-    freeze_and_sample, sample_frozen,
+    FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, SampleOptions, SampleResult, SampledObject,
+    SourceMetadata, SourcePin, freeze_and_sample, sample_frozen,
 };
+use crate::operation::{ObjectAspect, OperationSet};
 use crate::plan::Plan;
-
 use crate::provider::{ClassPricing, ProviderRules};
-use object_reads::PreviewTotals;
 
-pub use examples::ExampleSet;
-pub use server_check::ServerCheckStatus;
-pub use warnings::{PlanBuckets, plan_warnings as cautions, server_check_off_warning};
+/// The number of objects to sample, with seed 0. `plan` reads the same sample, so both estimates are equal.
+pub const SAMPLE_SIZE: u32 = 200;
+
+/// The number of examples of each kind.
+const MAX_CHANGED: usize = 5;
+const MAX_UNCHANGED: usize = 2;
+const MAX_UNKNOWN: usize = 3;
+
+/// The number of rows to read at once, and of batches to read ahead.
+const BATCH_ROWS: usize = 256;
+const BATCHES_AHEAD: usize = 4;
+
+/// The number of buckets whose server is checked. Manifests with more buckets are rare.
+const MAX_CHECKED_BUCKETS: usize = 100;
+
+/// The number of objects to try in each bucket until one exists.
+const MAX_OBJECTS_TRIED: usize = 50;
 
 /// Which objects a preview reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,9 +137,7 @@ impl PreviewError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Manifest(error) => error.help(),
-            Self::CredentialsRejected(fault) => {
-                super::hint(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned)
-            }
+            Self::CredentialsRejected(fault) => hint(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned),
             Self::Stopped | Self::Io(_) => None,
         }
     }
@@ -210,22 +218,18 @@ impl Previewer<'_> {
             .map(|(bucket, folder, count)| (bucket, folder, count, sampled));
         let census = frozen.class_stats().cloned().unwrap_or_default();
         let mut examined = PreviewTotals::new(frozen.rows().min(if full { u64::MAX } else { sampled }));
-        let source = if full {
-            object_reads::PreviewObjects::All(&frozen)
-        } else {
-            object_reads::PreviewObjects::Sample(surveyed.sample)
-        };
-        object_reads::read_objects(self, &judge, (source, &buckets), &mut examined, onlooker).await?;
+        let source = if full { PreviewObjects::All(&frozen) } else { PreviewObjects::Sample(surveyed.sample) };
+        read_objects(self, &judge, (source, &buckets), &mut examined, onlooker).await?;
         let since = match frozen.pin() {
             SourcePin::Inventory { created, .. } => *created,
             _ => None,
         };
         let rows = frozen.rows();
         let PreviewTotals { tally, examples: shown, from_manifest: told, name_bytes, .. } = examined;
-        let mut cautions = warnings::all_warnings(self.plan, &buckets, &census, rows, &tally, busiest.as_ref());
-        cautions.extend(warnings::unchecked_server_warning(self.plan, server).map(str::to_owned));
+        let mut cautions = all_warnings(self.plan, &buckets, &census, rows, &tally, busiest.as_ref());
+        cautions.extend(unchecked_server_warning(self.plan, server).map(str::to_owned));
         Ok(Preview {
-            workload: workload::workload(self.plan, &census, rows, &tally, asked, name_bytes),
+            workload: workload(self.plan, &census, rows, &tally, asked, name_bytes),
             warnings: cautions,
             refusal,
             server_check: server,
@@ -241,7 +245,7 @@ impl Previewer<'_> {
 
     /// Returns whether the storage class of an object affects what its requests cost.
     fn needs_storage_class(&self, judge: &Predictor) -> bool {
-        let tags_alone = self.plan.operations.iter().all(|it| it.aspect() == crate::operation::ObjectAspect::Tags);
+        let tags_alone = self.plan.operations.iter().all(|it| it.aspect() == ObjectAspect::Tags);
         match ProviderRules::of(self.plan.store.provider).class_pricing {
             ClassPricing::AllButTagWrites => !tags_alone || judge.reads_tags(),
             ClassPricing::AllRequests => true,
@@ -250,5 +254,360 @@ impl Previewer<'_> {
                 priced && !tags_alone
             }
         }
+    }
+}
+
+/// A few objects of each kind. Objects that would fail are shown with their reasons instead.
+#[derive(Clone, Debug, Default)]
+pub struct ExampleSet {
+    /// Objects that change, each in a different way if possible.
+    pub changed: Vec<Prediction>,
+    /// Objects that stay as they are.
+    pub unchanged: Vec<Prediction>,
+    /// Objects whose outcome is unknown.
+    pub unknown: Vec<Prediction>,
+    /// Objects whose change is like one that is already shown.
+    similar: Vec<Prediction>,
+    seen_changes: BTreeSet<Vec<(char, String)>>,
+}
+
+impl ExampleSet {
+    fn add(&mut self, prospect: &Prediction) {
+        match &prospect.effect {
+            Effect::Changes(after) => {
+                if self.changed.len() >= MAX_CHANGED {
+                    return;
+                }
+                let signed =
+                    compare_states(&prospect.before, after).into_iter().map(|line| (line.change.sign(), line.text));
+                let change = signed.collect::<Vec<_>>();
+                if self.seen_changes.insert(change) {
+                    self.changed.push(prospect.clone());
+                } else if self.similar.len() < MAX_CHANGED {
+                    self.similar.push(prospect.clone());
+                }
+            }
+            Effect::Unchanged if self.unchanged.len() < MAX_UNCHANGED => self.unchanged.push(prospect.clone()),
+            Effect::Unknown(_) if self.unknown.len() < MAX_UNKNOWN => self.unknown.push(prospect.clone()),
+            Effect::Unchanged | Effect::Unknown(_) | Effect::Fails(_) => {}
+        }
+    }
+
+    /// Fills up with similar changes, to three examples.
+    fn finish(&mut self) {
+        let room = 3_usize.saturating_sub(self.changed.len());
+        self.changed.extend(self.similar.drain(..).take(room));
+        self.seen_changes.clear();
+    }
+}
+
+/// The objects to read.
+enum PreviewObjects<'a> {
+    /// The objects of the sample.
+    Sample(Vec<SampledObject>),
+    /// Every object of the manifest, with what its source says about it.
+    All(&'a FrozenManifest),
+}
+
+/// The results of a preview so far.
+struct PreviewTotals {
+    tally: PredictionTotals,
+    examples: ExampleSet,
+    from_manifest: FactsFromManifest,
+    /// Bytes that the names of the objects take in a report.
+    name_bytes: u64,
+    total: u64,
+}
+
+impl PreviewTotals {
+    /// Creates empty results; `of` is the number of objects to read.
+    fn new(total: u64) -> Self {
+        Self {
+            tally: PredictionTotals::default(),
+            examples: ExampleSet::default(),
+            from_manifest: FactsFromManifest::default(),
+            name_bytes: 0,
+            total,
+        }
+    }
+}
+
+/// Reads every object of the source.
+async fn read_objects(
+    previewer: &Previewer<'_>,
+    judge: &Predictor,
+    (source, buckets): (PreviewObjects<'_>, &PlanBuckets),
+    examined: &mut PreviewTotals,
+    onlooker: &mut (dyn PreviewObserver + Send + Sync),
+) -> Result<(), PreviewError> {
+    let limits = &previewer.plan.limits;
+    let concurrency = descriptors::fit_to_available(limits.concurrency, 1);
+    let throttle = Throttle::new(JobQuota::new(concurrency, limits.requests_per_second));
+    let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
+    let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop);
+    let wants_class = previewer.needs_storage_class(judge);
+    let look = async |sampled: Result<SampledObject, ManifestError>| {
+        let SampledObject { object, metadata: mut told } = sampled?;
+        told.state = judge.relevant_state(&told.state);
+        let looks = judge.required_reads(&told.state, wants_class);
+        let (seen, trouble) = match worker.read_object(&object, &looks).await {
+            ObjectReadOutcome::Complete(seen) => (seen, None),
+            ObjectReadOutcome::Failed { seen, call, fault }
+                if fault.status != Some(404) && !judge.depends_on(&call) =>
+            {
+                (seen, None)
+            }
+            ObjectReadOutcome::Failed { seen, call, fault } => (
+                seen,
+                Some(ReadFailure { call, fault: with_error_code(*fault, &object, buckets.is_missing(&object.bucket)) }),
+            ),
+            ObjectReadOutcome::CredentialsRejected(fault) => return Err(PreviewError::CredentialsRejected(fault)),
+            ObjectReadOutcome::Stopped => return Err(PreviewError::Stopped),
+        };
+        let takes_acl = buckets.takes_acl(&object.bucket);
+        let prospect =
+            judge.predict(object, judge.relevant_state(&merge_state(&told, seen)), trouble.as_ref(), takes_acl);
+        Ok((prospect, told))
+    };
+    let objects: BoxStream<'_, _> = match source {
+        PreviewObjects::Sample(sample) => stream::iter(sample).map(Ok).boxed(),
+        PreviewObjects::All(frozen) => all_objects(frozen)?,
+    };
+    let mut looked = std::pin::pin!(objects.map(look).buffered(concurrency as usize));
+    while let Some(one) = looked.next().await {
+        let (prospect, told) = one?;
+        record(examined, &prospect, &told);
+        onlooker.on_object_read(&prospect, examined.total)?;
+    }
+    examined.examples.finish();
+    Ok(())
+}
+
+/// Gives a fault the error code that the job's own requests would get. The response to a HEAD request has none.
+fn with_error_code(fault: StoreError, object: &ObjectId, no_bucket: bool) -> StoreError {
+    if fault.status != Some(404) || fault.code.starts_with("NoSuch") {
+        return fault;
+    }
+    let code = match &object.version {
+        _ if no_bucket => "NoSuchBucket",
+        Some(_) => "NoSuchVersion",
+        None => "NoSuchKey",
+    };
+    StoreError { code: code.to_owned(), message: "there is no such object".to_owned(), ..fault }
+}
+
+/// Combines what was read from an object with what its source says about the rest.
+fn merge_state(told: &SourceMetadata, seen: ObjectState) -> ObjectState {
+    let mut merged = seen;
+    for rules in ObjectAspect::ALL.map(ObjectAspect::rules) {
+        if !rules.is_known(&merged) {
+            rules.copy(&told.state, &mut merged);
+        }
+    }
+    if merged.class.known().is_none() {
+        merged.class = told.state.class.clone();
+    }
+    merged
+}
+
+fn record(examined: &mut PreviewTotals, prospect: &Prediction, told: &SourceMetadata) {
+    examined.tally.add(prospect, told.size);
+    examined.examples.add(prospect);
+    examined.name_bytes += name_bytes(&prospect.object);
+    examined.from_manifest.acls += u64::from(told.state.acl.known().is_some() && prospect.before.acl == told.state.acl);
+    examined.from_manifest.classes += u64::from(told.state.class.known().is_some());
+}
+
+/// Streams every row of a manifest with what its source says about it. A thread reads a few batches ahead.
+fn all_objects(
+    frozen: &FrozenManifest,
+) -> Result<BoxStream<'static, Result<SampledObject, ManifestError>>, ManifestError> {
+    let mut facts = frozen.source_metadata()?;
+    let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, BATCH_ROWS);
+    let (to, from) = mpsc::channel::<Result<Vec<SampledObject>, ManifestError>>(BATCHES_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        for batch in tasks {
+            let batch = batch.and_then(|tasks| {
+                let told = |task: batchplan_store::task::Task| {
+                    Ok(SampledObject { object: task.object, metadata: facts.next_row()? })
+                };
+                tasks.into_iter().map(told).collect()
+            });
+            let last = batch.is_err();
+            if to.blocking_send(batch).is_err() || last {
+                return;
+            }
+        }
+    });
+    let batches = stream::unfold(from, async |mut from| from.recv().await.map(|batch| (batch, from)));
+    let rows = batches.flat_map(|batch| {
+        stream::iter(match batch {
+            Ok(rows) => rows.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        })
+    });
+    Ok(rows.boxed())
+}
+
+/// Returns the bytes that the names of an object take in a report.
+fn name_bytes(object: &ObjectId) -> u64 {
+    let version = object.version.as_ref().map_or(0, |version| version.as_str().len());
+    (object.bucket.as_str().len() + object.key.encoded_keeping_slashes().len() + version) as u64
+}
+
+/// How far the server was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerCheckStatus {
+    /// No check is needed: the server belongs to AWS or Alibaba Cloud, or is the embedded one.
+    NotNeeded,
+    /// The plan turns the check off.
+    Off,
+    /// None of the objects allowed a check.
+    NotChecked,
+    /// Reads show nothing wrong.
+    Passed,
+    /// The server is not trusted with the plan.
+    Refused,
+}
+
+impl ServerCheckStatus {
+    /// Returns the name that JSON output uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotNeeded => "not_needed",
+            Self::Off => "off",
+            Self::NotChecked => "not_checked",
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Previewer<'_> {
+    /// Checks the server with objects of the sample, for each bucket and each aspect that the plan writes and that can
+    /// be read. Stops at the first refusal.
+    async fn check_server(
+        &self,
+        sample: &[SampledObject],
+    ) -> Result<(ServerCheckStatus, Option<ServerCheckFailure>), PreviewError> {
+        if !self.plan.needs_server_check() {
+            let look =
+                if self.plan.store.is_first_party() { ServerCheckStatus::NotNeeded } else { ServerCheckStatus::Off };
+            return Ok((look, None));
+        }
+        let mut look = ServerCheckStatus::NotChecked;
+        let mut buckets: BTreeMap<&BucketName, Vec<&ObjectId>> = BTreeMap::new();
+        for SampledObject { object, .. } in sample {
+            if buckets.len() < MAX_CHECKED_BUCKETS || buckets.contains_key(&object.bucket) {
+                buckets.entry(&object.bucket).or_default().push(object);
+            }
+        }
+        let throttle = Throttle::new(JobQuota::new(1, self.plan.limits.requests_per_second));
+        let nothing = OperationSet::new(Vec::new());
+        let worker = Worker::new(self.store.clone(), nothing, throttle, RetryPolicy::default(), self.stop.clone());
+        let about = |aspect: &ObjectAspect| self.plan.operations.iter().any(|operation| operation.aspect() == *aspect);
+        for objects in buckets.values() {
+            for aspect in ObjectAspect::ALL.into_iter().filter(about) {
+                for object in objects.iter().take(MAX_OBJECTS_TRIED) {
+                    match worker.check_reads(object, aspect).await {
+                        ReadCheckOutcome::ObjectMissing(_) => {}
+                        // A restore has nothing that could be read.
+                        ReadCheckOutcome::Proven if aspect.read_request().is_none() => break,
+                        ReadCheckOutcome::Proven => {
+                            look = ServerCheckStatus::Passed;
+                            break;
+                        }
+                        // The same problem occurs again when the sample is read.
+                        ReadCheckOutcome::RequestFailed(_) => break,
+                        ReadCheckOutcome::ServerFailed(refusal) => {
+                            return Ok((ServerCheckStatus::Refused, Some(*refusal)));
+                        }
+                        ReadCheckOutcome::CredentialsRejected(fault) => {
+                            return Err(PreviewError::CredentialsRejected(fault));
+                        }
+                        ReadCheckOutcome::Stopped => return Err(PreviewError::Stopped),
+                    }
+                }
+            }
+        }
+        Ok((look, None))
+    }
+}
+
+/// Returns the warning about a server that reads could have checked, but did not.
+fn unchecked_server_warning(plan: &Plan, look: ServerCheckStatus) -> Option<&'static str> {
+    let could = plan.operations.iter().any(|operation| operation.aspect().read_request().is_some());
+    (could && look == ServerCheckStatus::NotChecked).then_some(
+        "the server could not be checked with the objects that were read; the job checks it before its first write",
+    )
+}
+
+/// Reads a sample of a job's objects. Nothing is changed.
+///
+/// # Errors
+/// Returns an error if the objects cannot be read.
+pub async fn preview_sample(
+    plan: &Plan,
+    frozen: &FrozenManifest,
+    store: &Arc<dyn Store>,
+    stop: &CancellationToken,
+) -> Result<Preview, JobError> {
+    let store = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
+    let closeness = PreviewOptions { sample: SAMPLE_SIZE, seed: 0, full: false, digest_key: None };
+    let previewer = Previewer { plan, store, folder: Path::new(""), options: closeness, stop };
+    previewer.preview_frozen(frozen, &mut SilentPreviewObserver).await.map_err(|error| match error {
+        PreviewError::Manifest(error) => JobError::Manifest(error),
+        PreviewError::Stopped => JobError::Manifest(ManifestError::Stopped),
+        PreviewError::CredentialsRejected(fault) => JobError::CredentialsRejected(fault),
+        PreviewError::Io(error) => JobError::Io(error),
+    })
+}
+
+/// Refuses a job that would cost more than its plan allows, estimated from a sample of its objects. Returns `false` if
+/// the check was stopped.
+///
+/// # Errors
+/// Returns an error if the cost exceeds the limit or is unknown, if the prices or the objects cannot be read, or if the
+/// server is not trusted.
+pub(super) async fn check_cost(
+    plan: &Plan,
+    frozen: &FrozenManifest,
+    store: &Arc<dyn Store>,
+    stop: &CancellationToken,
+) -> Result<bool, JobError> {
+    let Some(max) = plan.limits.max_cost else { return Ok(true) };
+    let rates = select_prices(plan, None)?;
+    let preview = match preview_sample(plan, frozen, store, stop).await {
+        Err(JobError::Manifest(ManifestError::Stopped)) => return Ok(false),
+        preview => preview?,
+    };
+    if let Some(refusal) = &preview.refusal {
+        return Err(untrusted_error(plan, refusal));
+    }
+    match check_cost_limit(&estimate(&preview.workload, &rates), &max).error() {
+        Some(refusal) => Err(JobError::TooExpensive(Box::new(refusal.clone()))),
+        None => Ok(true),
+    }
+}
+
+/// Converts a preview's finding that the server is not trusted to the error that ends a command.
+#[must_use]
+pub fn untrusted_error(plan: &Plan, refusal: &ServerCheckFailure) -> JobError {
+    JobError::Untrusted {
+        job: None,
+        why: describe_untrusted_server(plan, refusal),
+        help: untrusted_server_hint(refusal),
+    }
+}
+
+/// An observer that ignores progress, because reading a sample takes only a moment.
+struct SilentPreviewObserver;
+
+impl PreviewObserver for SilentPreviewObserver {
+    fn on_rows_read(&self, _: FreezeProgress) {}
+
+    fn on_object_read(&mut self, _: &Prediction, _: u64) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -8,13 +8,12 @@ use batchplan_store::StoreConfig;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::control::POLL_INTERVAL;
 use super::error::JobError;
+use super::execution::RunOutcome;
 use super::job_request::{JobLease, is_interrupted, stored_plan};
 use super::request_budget::RequestBudget;
-use super::runner::{JobRunner, ProgressObserver, RunOutcome};
+use super::runner::{JobRunner, POLL_INTERVAL, ProgressObserver, RunSettings};
 use super::schedule::{ScheduleCandidate, startable};
-use super::settings::RunSettings;
 use crate::connect::{StoreConnection, connect};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{FileLease, JobFolder, JobQuery, JobRecord, Journal, JournalError, LeaseError, PauseCause};

@@ -1,4 +1,4 @@
-//! Recurring plans: whether there is new work, and what the next job works on.
+//! Recurring plans: whether there is new work, and which inventories the next job works on.
 //!
 //! When a job of such a plan is created, it is pinned to one inventory and to the inventory that this one is compared
 //! with, so that a resumed job works on the same objects. Earlier work counts only if it is certain: a job of exactly
@@ -12,18 +12,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobError;
-use super::hints::format_count;
 use super::job_request::{JobLease, stored_plan};
-use super::job_source::remaining_rows;
-use crate::job::{JobId, JobStatus, Progress};
+use crate::job::{JobId, JobStatus};
 use crate::journal::{
     DeltaScope, JobRecord, JobSource, Journal, JournalError, NamedWorkHistory, PinnedInventory, RecurringScope,
     STILL_ACTIVE,
 };
-use crate::manifest::{
-    Filter, FrozenManifest, InventoryChanges, InventorySelector, ManifestError, ManifestSource, ManifestWarning,
-    newest_inventory,
-};
+use crate::manifest::{InventorySelector, ManifestError, ManifestSource, ManifestWarning, newest_inventory};
 use crate::plan::{Plan, RecurringSettings};
 
 /// What a recurring plan has to do.
@@ -238,81 +233,6 @@ pub fn deletion_cost(journal: &Journal, job: &JobRecord) -> Result<Option<String
         }
         _ => format!("there is no record that {inventory} was completed, and the plan's next job processes it again"),
     }))
-}
-
-/// Returns the manifest source of a recurring job.
-///
-/// # Errors
-/// Returns an error if the journal cannot be read.
-pub fn manifest_source(
-    recurrence: &RecurringScope,
-    journal: Option<&Journal>,
-    plan: &Plan,
-) -> Result<ManifestSource, JobError> {
-    let ManifestSource::Inventory { dialect, .. } = &plan.manifest.source else {
-        return Ok(plan.manifest.source.clone());
-    };
-    let RecurringScope { inventory, delta_scope: portion, .. } = recurrence;
-    let (bucket, key) = (inventory.bucket(), inventory.key());
-    let object = if let (DeltaScope::Since { job, inventory: before }, Some(journal)) = (portion, journal) {
-        let (filter, failed, rest, lost) = match UnfinishedWork::of_job(journal, job)? {
-            Ok(UnfinishedWork { filter, failed, rest }) => (filter, failed, rest, None),
-            Err(why) => (Filter::default(), Vec::new(), None, Some(why)),
-        };
-        InventorySelector::Changed(Box::new(InventoryChanges {
-            key,
-            etag: inventory.etag.clone(),
-            since_key: before.key(),
-            since_etag: before.etag.clone(),
-            since_filter: filter,
-            failed,
-            unfinished: rest,
-            unavailable: lost,
-        }))
-    } else {
-        InventorySelector::Distinct { key, etag: inventory.etag.clone() }
-    };
-    Ok(ManifestSource::Inventory { bucket, selector: object, dialect: *dialect })
-}
-
-/// What a completed job left undone.
-struct UnfinishedWork {
-    /// The filter of the job's plan at that time.
-    filter: Filter,
-    failed: Vec<crate::manifest::FailedRowsFile>,
-    rest: Option<crate::manifest::UnfinishedRows>,
-}
-
-impl UnfinishedWork {
-    /// Returns what this job left undone, or why that is no longer known.
-    fn of_job(journal: &Journal, id: &JobId) -> Result<Result<Self, String>, JobError> {
-        let job = match journal.find(id.as_str()) {
-            Ok(job) => job,
-            Err(JournalError::NoSuchJob(_)) => {
-                return Ok(Err(format!("job {id}, which completed the earlier inventory, no longer exists")));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let plan = match stored_plan(&job) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let Progress { failed: count, .. } = job.progress;
-        let (failed, rest) = remaining_rows(journal, &job, job.progress.remaining() > 0, &plan)?;
-        if count > 0 && failed.is_empty() {
-            let objects = format_count(count, "object");
-            return Ok(Err(format!("no report contains the {objects} that failed in job {id}")));
-        }
-        Ok(Ok(Self { filter: plan.manifest.filter, failed, rest }))
-    }
-}
-
-/// Records which inventory a plan's job was made from, if it was made from one.
-pub(super) fn record_inventory(journal: &Journal, job: &JobRecord, frozen: &FrozenManifest) -> Result<(), JobError> {
-    match PinnedInventory::from_pin(frozen.pin()).filter(|_| job.source == JobSource::Plan) {
-        Some(inventory) => Ok(journal.set_inventory(&job.id, &inventory)?),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

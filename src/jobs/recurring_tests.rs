@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
+use crate::job::Progress;
 use crate::journal::{Checkpoint, NewJob, StatusReason};
 
 fn at(second: i64) -> Timestamp {

@@ -1,38 +1,77 @@
-//! Runs one job from its current status to its end, or until it must wait.
+//! One job that this process holds: prepares its manifest, confirms it, and reacts to requests from other processes to
+//! pause or cancel it, or to change its priority.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use batchplan_store::Store;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::control::{CANCEL_REQUESTED, PAUSE_REQUESTED, POLL_INTERVAL, RunControl, SIGNALLED};
-use super::cost_check;
 use super::error::JobError;
-use super::fingerprint::freeze_matching;
-use super::finish::FinishOutcome;
-use super::hints::{describe_rejected_credentials, describe_too_many_failures, describe_untrusted_server};
 use super::job_request::JobLease;
 use super::job_source::job_manifest;
-use super::recovery::report_descriptor_limit;
-use super::recurring::record_inventory;
-use super::request_budget::{RequestBudget, ShareLimits};
-use super::schedule::WaitReason;
-use super::scope::JobScope;
-use super::settings::RunSettings;
+use super::request_budget::{BudgetShare, RequestBudget};
+use super::saved_plan::freeze_matching;
+use super::schedule::{JobScope, ScheduleRules, WaitReason};
 use crate::descriptors;
-use crate::engine::{
-    DispatchLimits, DispatchOutcome, ExecutionOutcome, GracefulStop, JobExecution, ProgressSnapshot, StopReason,
-};
+use crate::engine::{CheckpointPolicy, ProgressSnapshot};
 use crate::failpoint;
 use crate::job::JobStatus;
-use crate::job::JobStatus::{
-    Active, Cancelled, Cancelling, Failing, New, Paused, Pausing, Preparing, Ready, Suspended,
+use crate::job::JobStatus::{Cancelled, Cancelling, Failing, New, Preparing, Ready, Suspended};
+use crate::journal::{
+    ControlRequest, JobFolder, JobRecord, JobSource, Journal, PauseCause, PinnedInventory, StatusReason,
 };
-use crate::journal::{ControlRequest, JobFolder, JobRecord, Journal, PauseCause, STILL_ACTIVE, StatusReason};
-use crate::manifest::{FreezeLimits as DiskBounds, FreezeProgress, FrozenManifest, ManifestError, check_pin, freeze};
-use crate::plan::{FailureThreshold, Plan};
+use crate::manifest::{FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, freeze};
+use crate::plan::Plan;
+
+/// The interval between two reads of the journal.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The reason of a pause by a signal.
+pub(super) const SIGNALLED: &str = "stopped by Ctrl-C or a signal";
+
+/// How long unfinished work may take after a stop.
+#[derive(Clone, Copy, Debug)]
+pub struct StopTimeouts {
+    /// For requests in flight.
+    pub drain: Duration,
+    /// For uploading the report to its bucket.
+    pub publish: Duration,
+    /// For notifications that are not delivered yet.
+    pub notify: Duration,
+}
+
+impl StopTimeouts {
+    /// For interactive use.
+    pub const INTERACTIVE: Self =
+        Self { drain: Duration::from_secs(30), publish: Duration::from_secs(30), notify: Duration::from_secs(15) };
+
+    /// For a CI runner, which kills processes about seven seconds after a stop.
+    pub const CI: Self =
+        Self { drain: Duration::from_secs(5), publish: Duration::from_millis(1500), notify: Duration::from_secs(2) };
+
+    /// For a CI runner where the process must also push its state to a bucket.
+    pub const CI_WITH_PUSH: Self =
+        Self { drain: Duration::from_secs(3), publish: Duration::from_secs(1), notify: Duration::from_secs(2) };
+}
+
+/// The default number of jobs that run at once, as in the managed service.
+pub const DEFAULT_SLOTS: usize = 6;
+
+/// How to run jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct RunSettings {
+    /// How long unfinished work may take after a stop.
+    pub timeouts: StopTimeouts,
+    /// When to write checkpoints.
+    pub checkpoint_policy: CheckpointPolicy,
+    /// How many jobs run at once, and which of them together.
+    pub rules: ScheduleRules,
+    /// Whether to resume a job with its frozen objects if the source of the manifest has changed.
+    pub frozen_manifest: bool,
+}
 
 /// Observes the progress of a job.
 pub trait ProgressObserver: Send {
@@ -58,20 +97,6 @@ pub enum PrepareOutcome {
     Cancelled,
 }
 
-/// The outcome of running a job.
-#[must_use]
-#[derive(Debug)]
-pub enum RunOutcome {
-    /// The job is Suspended: its objects are known, and it waits for confirmation.
-    Suspended(Box<FrozenManifest>),
-    /// The process was asked to stop while the manifest was being resolved.
-    Interrupted,
-    /// The run has ended.
-    Finished(FinishOutcome),
-    /// Nothing was done: the job is Ready, Paused or over.
-    Skipped,
-}
-
 /// A decision that another process made about a job that waits for confirmation.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,17 +107,7 @@ pub enum ConfirmationDecision {
     Cancelled,
 }
 
-/// The outcome of working on a job.
-#[must_use]
-#[derive(Debug)]
-pub enum WorkOutcome {
-    /// The work has ended, and the caller must conclude the job.
-    Executed(Box<ExecutionOutcome>),
-    /// The job did not start: it is Ready, Paused or Cancelling.
-    Skipped,
-}
-
-/// Runs one job.
+/// One job, and everything that is needed to run it.
 pub struct JobRunner<'a> {
     /// The journal that holds the job.
     pub journal: &'a Journal,
@@ -110,7 +125,7 @@ pub struct JobRunner<'a> {
     pub stop: CancellationToken,
     lease: JobLease,
     /// Whether this runner has frozen the manifest, so that its source was read just now.
-    just_frozen: bool,
+    pub(super) just_frozen: bool,
     /// Whether the cost of the job was checked just now, and the plan allows it.
     pub cost_checked: bool,
 }
@@ -128,45 +143,6 @@ impl<'a> JobRunner<'a> {
         stop: CancellationToken,
     ) -> Self {
         Self { journal, job, plan, store, settings, budget, stop, lease, just_frozen: false, cost_checked: false }
-    }
-
-    /// Runs the job from its current status until it ends or must wait.
-    ///
-    /// # Errors
-    /// Returns an error if the manifest cannot be resolved, which fails the job. Also returns an error if the source of
-    /// the manifest has changed, or if the report or the journal cannot be used; the job can then be resumed.
-    pub async fn run(&mut self, watch: &mut dyn ProgressObserver) -> Result<RunOutcome, JobError> {
-        if self.job.status.is_over() {
-            return Ok(RunOutcome::Skipped);
-        }
-        // Resuming a job withdraws an earlier request to pause it.
-        self.journal.withdraw_pause_request(&self.job.id)?;
-        if matches!(self.job.status, Cancelling | Failing) {
-            return self.finish_recorded().await.map(RunOutcome::Finished);
-        }
-        self.check_server_trust()?;
-        let frozen = match self.prepare(watch).await? {
-            PrepareOutcome::Frozen(frozen) => frozen,
-            PrepareOutcome::Interrupted => return Ok(RunOutcome::Interrupted),
-            PrepareOutcome::Cancelled => return Ok(RunOutcome::Skipped),
-        };
-        if self.job.status == Suspended {
-            return Ok(RunOutcome::Suspended(frozen));
-        }
-        if !self.just_frozen
-            && let Err(error) = self.check_source(&frozen).await
-        {
-            return if self.stop.is_cancelled() { Ok(RunOutcome::Skipped) } else { Err(error) };
-        }
-        // This comes last: a job that cannot be resumed keeps its status.
-        self.make_ready()?;
-        match self.execute(&frozen, watch).await? {
-            WorkOutcome::Executed(ran) => self.finish_run(*ran).await.map(RunOutcome::Finished),
-            WorkOutcome::Skipped if self.job.status == Cancelling => {
-                self.finish_recorded().await.map(RunOutcome::Finished)
-            }
-            WorkOutcome::Skipped => Ok(RunOutcome::Skipped),
-        }
     }
 
     /// Returns the folder with the job's files.
@@ -222,7 +198,7 @@ impl<'a> JobRunner<'a> {
                 self.journal.set_total(&self.job.id, frozen.rows())?;
                 let scope = JobScope::of(self.plan, &frozen).to_text().map_err(std::io::Error::from)?;
                 self.journal.set_scope(&self.job.id, scope)?;
-                record_inventory(self.journal, &self.job, &frozen)?;
+                self.record_inventory(&frozen)?;
                 // The job may have been confirmed meanwhile.
                 self.refresh()?;
                 self.advance(if self.job.confirmed { Ready } else { Suspended }, StatusReason::default())?;
@@ -248,8 +224,6 @@ impl<'a> JobRunner<'a> {
     async fn freeze(&mut self, watch: &mut dyn ProgressObserver) -> Result<FrozenManifest, JobError> {
         let manifest = job_manifest(self.journal, &self.job, self.plan)?;
         let stop = self.stop.child_token();
-        let control =
-            RunControl { journal: self.journal, job: &self.job.id, signal: &self.stop, stop: &stop, share: None };
         let watch = std::sync::Mutex::new(watch);
         let found = AtomicU64::new(0);
         let observe = |prepared: FreezeProgress| {
@@ -259,7 +233,7 @@ impl<'a> JobRunner<'a> {
             }
         };
         let limits = &self.plan.limits;
-        let bounds = DiskBounds {
+        let bounds = FreezeLimits {
             max_disk: limits.max_disk,
             max_objects: limits.max_objects,
             // Each listing uses a connection and a file.
@@ -279,7 +253,7 @@ impl<'a> JobRunner<'a> {
             biased;
             frozen = freezing => frozen,
             () = after_stop(&stop, patience) => Err(ManifestError::Stopped.into()),
-            () = control.watch_preparing(&found) => Err(ManifestError::Stopped.into()),
+            () = self.watch_preparing(&stop, &found) => Err(ManifestError::Stopped.into()),
         }
     }
 
@@ -292,12 +266,20 @@ impl<'a> JobRunner<'a> {
         }
     }
 
+    /// Records which inventory a plan's job was made from, if it was made from one.
+    fn record_inventory(&self, frozen: &FrozenManifest) -> Result<(), JobError> {
+        match PinnedInventory::from_pin(frozen.pin()).filter(|_| self.job.source == JobSource::Plan) {
+            Some(inventory) => Ok(self.journal.set_inventory(&self.job.id, &inventory)?),
+            None => Ok(()),
+        }
+    }
+
     fn handle_prepare_stop(&mut self) -> Result<PrepareOutcome, JobError> {
         self.refresh()?;
-        let Some((ControlRequest::Cancel, why)) = self.job.request.clone() else {
+        let Some((request @ ControlRequest::Cancel, why)) = &self.job.request else {
             return Ok(PrepareOutcome::Interrupted);
         };
-        let why = StatusReason { message: why.or_else(|| Some(CANCEL_REQUESTED.to_owned())), pause_cause: None };
+        let why = StatusReason::because(why.as_deref().unwrap_or(default_reason(*request)));
         if self.job.status != Cancelling {
             self.advance(Cancelling, why.clone())?;
         }
@@ -305,25 +287,9 @@ impl<'a> JobRunner<'a> {
         Ok(PrepareOutcome::Cancelled)
     }
 
-    /// Returns the frozen manifest of the job.
-    ///
-    /// # Errors
-    /// Returns an error if it does not exist or cannot be read.
-    pub fn open_frozen(&self) -> Result<FrozenManifest, JobError> {
+    fn open_frozen(&self) -> Result<FrozenManifest, JobError> {
         FrozenManifest::open(self.folder().path())?
             .ok_or_else(|| ManifestError::Missing { file: self.folder().path().join("manifest") }.into())
-    }
-
-    /// Refuses to resume a job if the source of its manifest has changed, unless the settings allow that.
-    ///
-    /// # Errors
-    /// Returns an error if the source has changed, is gone, or cannot be read.
-    pub async fn check_source(&self, frozen: &FrozenManifest) -> Result<(), JobError> {
-        if self.settings.frozen_manifest {
-            return Ok(());
-        }
-        let refused = |cause| JobError::SourceChanged { job: self.job.id.clone(), cause: Box::new(cause) };
-        check_pin(frozen.pin(), self.store, &self.stop).await.map_err(refused)
     }
 
     /// Confirms the job: moves it from Suspended to Ready.
@@ -364,136 +330,83 @@ impl<'a> JobRunner<'a> {
         self.advance(Cancelled, StatusReason { message: reason, pause_cause: None })
     }
 
-    /// Moves an interrupted job to a status from which it can be resumed: Pausing becomes Paused, and Paused becomes
-    /// Ready.
-    ///
-    /// # Errors
-    /// Returns an error if the journal cannot be written.
-    pub fn make_ready(&mut self) -> Result<(), JobError> {
-        if self.job.status == Pausing {
-            let (reason, cause) = (self.job.reason.clone(), self.job.pause_cause);
-            self.advance(Paused, StatusReason { message: reason, pause_cause: cause })?;
-        }
-        if self.job.status == Paused {
-            self.advance(Ready, StatusReason::default())?;
-        }
-        Ok(())
-    }
-
-    /// Works on a job that is Ready, or was Active when it was interrupted, until the work stops.
-    ///
-    /// # Errors
-    /// Returns an error if the job would cost more than its plan allows, if its report cannot be resumed, or if the
-    /// journal cannot be used. In the first two cases no object was changed.
-    pub async fn execute(
-        &mut self,
-        frozen: &FrozenManifest,
-        watch: &mut dyn ProgressObserver,
-    ) -> Result<WorkOutcome, JobError> {
-        let unseen = self.job.next_row.is_none() && !self.cost_checked;
-        if unseen && !cost_check::check_cost(self.plan, frozen, self.store, &self.stop).await? {
-            return Ok(WorkOutcome::Skipped);
-        }
-        if self.job.status == Ready && !self.wait_for_turn(watch).await? {
-            return Ok(WorkOutcome::Skipped);
-        }
-        if self.job.work_span.last_touched != Some(STILL_ACTIVE) {
-            self.journal.mark_work_resumed(&self.job.id)?;
-        }
-        let before = self.resume_state(frozen, watch)?;
-        let limits = self.plan.limits;
-        let wanted = ShareLimits { concurrency: limits.concurrency, requests_per_second: limits.requests_per_second };
-        let seat = self.budget.add_job(self.plan.store_identity(), self.job.priority, wanted);
-        report_descriptor_limit(&seat, limits.concurrency, watch);
-        let threshold = FailureThreshold::new(limits.failure_threshold);
-        let bounds = DispatchLimits {
-            quota: seat.allowance(),
-            failure_threshold: threshold,
-            checkpoint_policy: self.settings.checkpoint_policy,
-        };
-        let asked = CancellationToken::new();
-        let stop = GracefulStop { requested: asked.clone(), grace_period: self.settings.timeouts.drain };
-        let control = RunControl {
-            journal: self.journal,
-            job: &self.job.id,
-            signal: &self.stop,
-            stop: &asked,
-            share: Some(&seat),
-        };
-        let mut observe = |snapshot| watch.on_progress(snapshot);
-        let job = self.job_execution();
-        let ran = tokio::select! {
-            biased;
-            ran = job.run(frozen, before, bounds, stop, &mut observe) => ran,
-            () = control.watch() => unreachable!("it watches for as long as it is awaited"),
-        };
-        drop(seat);
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(error) => return self.restart_after_damage(error, frozen, watch).await,
-        };
-        self.refresh()?;
-        self.record_in_doubt(&ran.dispatch)?;
-        self.record_stop_reason(&ran.dispatch)?;
-        Ok(WorkOutcome::Executed(Box::new(ran)))
-    }
-
-    /// Returns the job in the form that the engine takes.
-    pub(super) fn job_execution(&self) -> JobExecution<'_> {
-        let Self { journal, job, plan, store, .. } = self;
-        JobExecution { id: &job.id, number: job.number, plan, store, folder: self.folder(), journal }
-    }
-
-    /// Records how the work ended. The following steps may still fail, and then find the job in a status from which it
-    /// can be resumed.
-    fn record_stop_reason(&mut self, dispatched: &DispatchOutcome) -> Result<(), JobError> {
-        match (&dispatched.stop_reason, self.job.status) {
-            (StopReason::FailureThreshold, Active | Pausing) => {
-                let limit = self.plan.limits.failure_threshold;
-                let why = describe_too_many_failures(dispatched.progress, dispatched.in_doubt, limit);
-                self.advance(Failing, StatusReason::because(why))
+    /// Watches the journal for requests to the running job until the future is dropped, and stops the job with `stop` if
+    /// it is to pause or to be cancelled. If the journal cannot be read, it is read again later: the run meets the same
+    /// error, and ends.
+    pub(super) async fn watch_requests(&self, stop: &CancellationToken, share: &BudgetShare) {
+        let mut answered = None;
+        let mut signalled = false;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled(), if !signalled => {
+                    signalled = true;
+                    self.pause_on_request(stop, PauseCause::Signal, SIGNALLED);
+                }
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
-            (StopReason::StopRequested, Active) => self.record_stop_request(),
-            (StopReason::CredentialsRejected(fault), Active | Pausing) => {
-                self.pause_running(PauseCause::Credentials, describe_rejected_credentials(fault))
+            let Ok(job) = self.journal.get(&self.job.id).await else { continue };
+            share.set_priority(job.priority);
+            let asked = job.request.as_ref().map(|(request, _)| *request);
+            if asked != answered {
+                answered = asked;
+                self.handle_request(&job, stop);
             }
-            (StopReason::ServerUntrusted(refusal), Active | Pausing) => {
-                self.pause_running(PauseCause::Server, describe_untrusted_server(self.plan, refusal))
-            }
-            (StopReason::InternalError(error), Active | Pausing) => {
-                self.pause_running(PauseCause::Machine, error.to_string())
-            }
-            // Everything is done, or another request arrived at the last moment of the work.
-            _ => Ok(()),
         }
     }
 
-    /// Records the request that stopped the work, if that was not possible when it arrived. A job that a person paused
-    /// must not be resumed automatically.
-    fn record_stop_request(&mut self) -> Result<(), JobError> {
-        let or = |why: Option<String>, otherwise: &str| why.unwrap_or_else(|| otherwise.to_owned());
-        match self.job.request.clone() {
-            Some((ControlRequest::Cancel, why)) => {
-                self.advance(Cancelling, StatusReason::because(or(why, CANCEL_REQUESTED)))
+    /// Watches a job whose manifest is being resolved, and records how many objects were found so far. Such a job can
+    /// only be cancelled.
+    async fn watch_preparing(&self, stop: &CancellationToken, found: &AtomicU64) {
+        let mut noted = 0;
+        loop {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let now = found.load(Ordering::Relaxed);
+            // This count is only for observers. If it cannot be recorded, a later write to the journal reports the
+            // error.
+            if now != noted && self.journal.set_total(&self.job.id, now).is_ok() {
+                noted = now;
             }
-            Some((ControlRequest::Pause, why)) => {
-                self.advance(Pausing, StatusReason::paused(PauseCause::Person, or(why, PAUSE_REQUESTED)))
+            if let Ok(job) = self.journal.get(&self.job.id).await
+                && matches!(job.request, Some((ControlRequest::Cancel, _)))
+            {
+                stop.cancel();
             }
-            None => self.advance(Pausing, StatusReason::paused(PauseCause::Signal, SIGNALLED)),
         }
     }
 
-    /// Moves a job from its work to Paused.
-    pub(super) fn pause_running(&mut self, cause: PauseCause, why: String) -> Result<(), JobError> {
-        if self.job.status == Active {
-            self.advance(Pausing, StatusReason::paused(cause, why.clone()))?;
+    fn handle_request(&self, job: &JobRecord, stop: &CancellationToken) {
+        let Some((request, why)) = &job.request else { return };
+        let why = why.as_deref().unwrap_or(default_reason(*request));
+        match request {
+            ControlRequest::Pause => self.pause_on_request(stop, PauseCause::Person, why),
+            ControlRequest::Cancel => {
+                self.try_advance(JobStatus::Cancelling, StatusReason::because(why));
+                stop.cancel();
+            }
         }
-        self.advance(Paused, StatusReason::paused(cause, why))
+    }
+
+    fn pause_on_request(&self, stop: &CancellationToken, cause: PauseCause, why: &str) {
+        self.try_advance(JobStatus::Pausing, StatusReason::paused(cause, why));
+        stop.cancel();
+    }
+
+    /// Moves the job to `to`. A refused move is ignored, because the job is then already on its way to an end.
+    fn try_advance(&self, to: JobStatus, why: StatusReason) {
+        let _ = self.journal.advance(&self.job.id, to, why, Timestamp::now());
     }
 }
 
 /// Completes this long after a stop.
-pub(super) async fn after_stop(stop: &CancellationToken, patience: std::time::Duration) {
+pub(super) async fn after_stop(stop: &CancellationToken, patience: Duration) {
     stop.cancelled().await;
     tokio::time::sleep(patience).await;
+}
+
+/// Returns the reason of a request that gives no other.
+pub(super) fn default_reason(request: ControlRequest) -> &'static str {
+    match request {
+        ControlRequest::Pause => "requested by `batchplan pause`",
+        ControlRequest::Cancel => "requested by `batchplan cancel`",
+    }
 }

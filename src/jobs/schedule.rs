@@ -1,11 +1,17 @@
-//! Decides which job may start next. This is pure, and gives the same result in every process that reads the same
+//! Decides which job may start next, by priority and by what jobs may change: two jobs that may change the same aspect of
+//! the same objects run one after the other. This is pure, and gives the same result in every process that reads the same
 //! journal.
 
 use std::collections::BTreeSet;
 
-use super::scope::JobScope;
+use batchplan_store::object::{BucketName, ObjectKey};
+use serde::{Deserialize, Serialize};
+
 use crate::job::JobId;
 use crate::journal::JobRecord;
+use crate::manifest::{FrozenManifest, KeyRange, KeyRanges};
+use crate::operation::{ObjectAspect, Operation};
+use crate::plan::Plan;
 
 /// A job that waits or runs.
 #[derive(Clone, Debug)]
@@ -111,6 +117,79 @@ pub fn startable(wait: &[ScheduleCandidate], work: &[ScheduleCandidate], rules: 
         .filter(|candidate| check_start(candidate, wait, work, rules).is_ok())
         .map(|candidate| candidate.id.clone())
         .collect()
+}
+
+/// The aspects and objects that a job may change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobScope {
+    store: String,
+    aspects: BTreeSet<ObjectAspect>,
+    /// The ranges of keys; `None` if unknown.
+    ranges: Option<Vec<EncodedKeyRange>>,
+}
+
+/// Keys are bytes and the journal stores text, so keys are URL-encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct EncodedKeyRange {
+    bucket: String,
+    first: String,
+    last: String,
+}
+
+impl JobScope {
+    /// Returns what a plan may change of the objects of its frozen manifest.
+    #[must_use]
+    pub fn of(plan: &Plan, frozen: &FrozenManifest) -> Self {
+        let ranges = match frozen.key_ranges() {
+            KeyRanges::Unknown => None,
+            KeyRanges::Known(ranges) => Some(ranges.iter().map(EncodedKeyRange::encode).collect()),
+        };
+        let aspects = plan.operations.iter().map(Operation::aspect).collect();
+        Self { store: plan.store_identity(), aspects, ranges }
+    }
+
+    /// Returns whether both may change the same aspect of the same object. Unknown ranges may contain any object.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.store == other.store
+            && !self.aspects.is_disjoint(&other.aspects)
+            && self.key_ranges().overlaps(&other.key_ranges())
+    }
+
+    /// Returns the text that the journal stores.
+    ///
+    /// # Errors
+    /// Returns an error only if serializing to memory fails, which does not happen in practice.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+
+    /// Parses the text that the journal stores. Returns `None` if another version wrote it; the scope is then unknown.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    fn key_ranges(&self) -> KeyRanges {
+        match &self.ranges {
+            None => KeyRanges::Unknown,
+            Some(ranges) => KeyRanges::Known(ranges.iter().map(EncodedKeyRange::decode).collect()),
+        }
+    }
+}
+
+impl EncodedKeyRange {
+    fn encode(range: &KeyRange) -> Self {
+        Self { bucket: range.bucket.to_string(), first: range.first.encoded(), last: range.last.encoded() }
+    }
+
+    fn decode(&self) -> KeyRange {
+        KeyRange {
+            bucket: BucketName::new(&self.bucket),
+            first: ObjectKey::decode(self.first.as_bytes()),
+            last: ObjectKey::decode(self.last.as_bytes()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use batchplan_store::object::{ObjectAcl, RestoreRequest};
 
 const RULES: ScheduleRules = ScheduleRules { slots: 6, allow_overlap: false };
 
@@ -163,5 +164,101 @@ proptest! {
             // While there are jobs and none runs, at least one may start.
             prop_assert!(wait.is_empty() || !work.is_empty() || !startable(&wait, &work, RULES).is_empty());
         }
+    }
+}
+
+fn range(bucket: &str, first: &[u8], last: &[u8]) -> EncodedKeyRange {
+    EncodedKeyRange::encode(&KeyRange {
+        bucket: BucketName::new(bucket),
+        first: ObjectKey::new(first),
+        last: ObjectKey::new(last),
+    })
+}
+
+/// Returns a scope that covers the tags of the keys from `first` to `last`.
+fn tags(first: &str, last: &str) -> JobScope {
+    JobScope {
+        store: "s3 here".to_owned(),
+        aspects: [ObjectAspect::Tags].into(),
+        ranges: Some(vec![range("b", first.as_bytes(), last.as_bytes())]),
+    }
+}
+
+fn overlap(one: &JobScope, other: &JobScope) -> bool {
+    assert_eq!(one.overlaps(other), other.overlaps(one), "{one:?} {other:?}");
+    let kept = |scope: &JobScope| JobScope::from_text(&scope.to_text().expect("text")).expect("a scope");
+    assert_eq!(kept(one).overlaps(&kept(other)), one.overlaps(other));
+    one.overlaps(other)
+}
+
+#[test]
+fn only_the_same_aspect_of_the_same_objects_in_the_same_store_overlaps() {
+    let mine = tags("docs/a", "docs/m");
+    let cases = [
+        (tags("docs/m", "docs/z"), true),
+        (tags("docs/n", "docs/z"), false),
+        (JobScope { store: "s3 there".to_owned(), ..mine.clone() }, false),
+        (JobScope { aspects: [ObjectAspect::Acl, ObjectAspect::Restoration].into(), ..mine.clone() }, false),
+        (JobScope { aspects: [ObjectAspect::Acl, ObjectAspect::Tags].into(), ..mine.clone() }, true),
+        (JobScope { aspects: BTreeSet::new(), ..mine.clone() }, false),
+        (JobScope { ranges: Some(vec![range("c", b"docs/a", b"docs/m")]), ..mine.clone() }, false),
+        (
+            JobScope { ranges: Some(vec![range("a", b"", b"z"), range("b", b"docs/b", b"docs/c")]), ..mine.clone() },
+            true,
+        ),
+        (JobScope { ranges: Some(Vec::new()), ..mine.clone() }, false),
+        (JobScope { ranges: None, ..mine.clone() }, true),
+        (JobScope { ranges: None, store: "s3 there".to_owned(), ..mine.clone() }, false),
+        (JobScope { ranges: None, aspects: [ObjectAspect::Acl].into(), ..mine.clone() }, false),
+    ];
+    for (other, expected) in cases {
+        assert_eq!(overlap(&mine, &other), expected, "{other:?}");
+    }
+    let unknown = JobScope { ranges: None, ..mine.clone() };
+    assert!(overlap(&unknown, &unknown.clone()));
+    assert!(!overlap(&unknown, &JobScope { ranges: Some(Vec::new()), ..mine }), "it has no objects");
+}
+
+#[test]
+fn every_operation_has_its_aspect() {
+    let cases = [
+        (Operation::PutTagging([("a", "1")].into_iter().collect()), ObjectAspect::Tags),
+        (Operation::AddTagging([("a", "1")].into_iter().collect()), ObjectAspect::Tags),
+        (Operation::DeleteTagging(None), ObjectAspect::Tags),
+        (Operation::DeleteTagging(Some(vec!["a".to_owned()])), ObjectAspect::Tags),
+        (Operation::PutAcl(ObjectAcl::Private), ObjectAspect::Acl),
+        (Operation::Restore(RestoreRequest { days: 1, tier: None }), ObjectAspect::Restoration),
+    ];
+    for (operation, aspect) in cases {
+        assert_eq!(operation.aspect(), aspect);
+    }
+}
+
+#[test]
+fn unreadable_scopes_are_unknown() {
+    for text in ["", "{}", "null", r#"{"store":"s","aspects":["colour"],"ranges":null}"#, r#"{"store":1}"#] {
+        assert_eq!(JobScope::from_text(text), None, "{text}");
+    }
+    let text =
+        r#"{"store":"s","aspects":["tags","restoration"],"ranges":[{"bucket":"b","first":"a%2F","last":"a%FF"}]}"#;
+    let scope = JobScope::from_text(text).expect("what this version writes");
+    assert_eq!(scope.to_text().expect("text"), text, "and goes on writing: other processes read it");
+}
+
+proptest! {
+    #[test]
+    fn any_key_is_kept(
+        first in prop::collection::vec(any::<u8>(), 0..12), last in prop::collection::vec(any::<u8>(), 0..12),
+        key in prop::collection::vec(any::<u8>(), 0..12),
+    ) {
+        let (first, last) = (first.clone().min(last.clone()), first.max(last));
+        let scope = JobScope { ranges: Some(vec![range("b", &first, &last)]), ..tags("", "") };
+        let kept = JobScope::from_text(&scope.to_text().expect("text")).expect("a scope");
+        prop_assert_eq!(&kept, &scope);
+        let expected = KeyRange { bucket: BucketName::new("b"), first: ObjectKey::new(first.clone()), last: ObjectKey::new(last.clone()) };
+        prop_assert_eq!(kept.key_ranges(), KeyRanges::Known(vec![expected]));
+        // A single object is within the range exactly if its key is.
+        let object = JobScope { ranges: Some(vec![range("b", &key, &key)]), ..tags("", "") };
+        prop_assert_eq!(overlap(&scope, &object), first <= key && key <= last);
     }
 }

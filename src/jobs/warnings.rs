@@ -10,7 +10,6 @@ use batchplan_store::{BucketSetting, BucketSettingValue, BucketVersioning, Owner
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::server_check::ServerCheckStatus;
 use crate::diff::PredictionTotals;
 use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
 use crate::operation::ObjectAspect;
@@ -146,14 +145,6 @@ pub fn server_check_off_warning(plan: &Plan) -> Option<&'static str> {
     (plan.skip_server_check && !plan.store.is_first_party()).then_some(
         "the server check is off (`skip_server_check`): a server that does not support tags, ACLs or restores may \
          replace, empty or delete objects",
-    )
-}
-
-/// Returns the warning about a server that reads could have checked, but did not.
-pub(super) fn unchecked_server_warning(plan: &Plan, look: ServerCheckStatus) -> Option<&'static str> {
-    let could = plan.operations.iter().any(|operation| operation.aspect().read_request().is_some());
-    (could && look == ServerCheckStatus::NotChecked).then_some(
-        "the server could not be checked with the objects that were read; the job checks it before its first write",
     )
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use batchplan_store::object::{ObjectId, RestoreRequest, StorageClass};
+use batchplan_store::object::{RestoreRequest, StorageClass};
 use batchplan_store::object_request::{ObjectRequest, RequestKind};
 
 use crate::completion::{ReportFormat, ReportScope};
@@ -23,7 +23,8 @@ const AWS_FAILURE_BYTES: u64 = 100;
 const SEGMENT_BYTES: u64 = crate::report::ROTATE_AT;
 
 /// Returns the requests and data volumes of the whole job. `asked` is the number of listing pages and of objects that
-/// were read for the preview; the job reads the same.
+/// were read for the preview; the job reads the same. `names` is the bytes that the names of these objects take in a
+/// report.
 pub(super) fn workload(
     plan: &Plan,
     census: &StorageClassStats,
@@ -108,12 +109,6 @@ fn own_requests(
     OverheadRequests { lists, reads, uploads, report_bytes: u128::from(bytes) }
 }
 
-/// Returns the bytes that the names of an object take in a report.
-pub(super) fn name_bytes(object: &ObjectId) -> u64 {
-    let version = object.version.as_ref().map_or(0, |version| version.as_str().len());
-    (object.bucket.as_str().len() + object.key.encoded_keeping_slashes().len() + version) as u64
-}
-
 /// Scales counts of the objects that were read to all objects.
 struct SampleScale<'a> {
     rows: u64,
@@ -188,7 +183,7 @@ fn proportion(count: u64, all: u64, of: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::diff::{Effect, Prediction};
-    use batchplan_store::object::{BucketName, MaybeKnown, ObjectAcl, ObjectKey, ObjectState};
+    use batchplan_store::object::{BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState};
 
     fn prospect(class: Option<&str>, sends: Vec<ObjectRequest>) -> Prediction {
         let class = class.map_or(MaybeKnown::Unknown, |class| MaybeKnown::Known(StorageClass::new(class)));
