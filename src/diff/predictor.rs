@@ -95,24 +95,27 @@ impl Predictor {
         Self { operations, service, reads, aspects, restore }
     }
 
-    /// Returns the requests that read what is still unknown about an object. `told` is what its manifest contains. If
-    /// `class` is set, the storage class is read too.
+    /// Returns the requests that read what is still unknown about an object. `manifest_state` is what its manifest
+    /// contains. If `class` is set, the storage class is read too.
     #[must_use]
-    pub fn required_reads(&self, told: &ObjectState, class: bool) -> Vec<ObjectRequest> {
-        let unknown = self.aspects.iter().filter(|aspect| !aspect.rules().is_known(told));
-        let mut looks: Vec<_> = unknown.filter_map(|aspect| aspect.read_request()).collect();
+    pub fn required_reads(&self, manifest_state: &ObjectState, class: bool) -> Vec<ObjectRequest> {
+        let unknown = self.aspects.iter().filter(|aspect| !aspect.rules().is_known(manifest_state));
+        let mut required: Vec<_> = unknown.filter_map(|aspect| aspect.read_request()).collect();
         let archived = || match self.restore {
             None => false,
             // If the restore is refused anyway, nothing more has to be known about the object.
             Some(request) => {
                 let absent = MaybeKnown::Known(RestoreState::NotRestored);
-                !matches!(expected_response(self.service, &told.class, &absent, request), ExpectedResponse::Refused(_))
+                !matches!(
+                    expected_response(self.service, &manifest_state.class, &absent, request),
+                    ExpectedResponse::Refused(_)
+                )
             }
         };
-        if archived() || (class && told.class.known().is_none()) {
-            looks.push(ObjectRequest::Head);
+        if archived() || (class && manifest_state.class.known().is_none()) {
+            required.push(ObjectRequest::Head);
         }
-        looks
+        required
     }
 
     /// Returns the part of an object's state that matters to what the job does or to what it costs.
@@ -123,11 +126,11 @@ impl Predictor {
         relevant
     }
 
-    /// Returns whether the effect on an object depends on the response to `look`. The storage class may matter only
+    /// Returns whether the effect on an object depends on the response to `read`. The storage class may matter only
     /// to the cost.
     #[must_use]
-    pub fn depends_on(&self, look: &ObjectRequest) -> bool {
-        *look != ObjectRequest::Head || self.restore.is_some()
+    pub fn depends_on(&self, read: &ObjectRequest) -> bool {
+        *read != ObjectRequest::Head || self.restore.is_some()
     }
 
     /// Returns whether the job reads tags before it writes them.
@@ -136,41 +139,41 @@ impl Predictor {
         self.reads.contains(&ObjectRequest::GetTags)
     }
 
-    /// Predicts the effect on an object with the state `before`. `trouble` is the request to read the object that
+    /// Predicts the effect on an object with the state `before`. `read_failure` is the request to read the object that
     /// failed, if any. `takes_acl` is false if the object's bucket is known not to accept ACLs.
     #[must_use]
     pub fn predict(
         &self,
         object: ObjectId,
         before: ObjectState,
-        trouble: Option<&ReadFailure>,
+        read_failure: Option<&ReadFailure>,
         takes_acl: bool,
     ) -> Prediction {
-        let mut sends = Vec::new();
-        if let Some(trouble) = trouble {
-            let met = self.first_refused(trouble);
-            let fate = match (self.predict_from_failure(trouble, &met), &met) {
+        let mut accepted = Vec::new();
+        if let Some(read_failure) = read_failure {
+            let refused_request = self.first_refused(read_failure);
+            let effect = match (self.predict_from_failure(read_failure, &refused_request), &refused_request) {
                 // The service checks whether the bucket accepts ACLs before it looks up the object.
                 (Effect::Fails(reason), ObjectRequest::PutAcl(_)) if !takes_acl && reason.code != "NoSuchBucket" => {
                     Effect::Fails(acls_not_supported(&reason.operation))
                 }
-                (fate, _) => fate,
+                (effect, _) => effect,
             };
             let mut refused = Vec::new();
-            if matches!(fate, Effect::Fails(_)) {
-                sends.extend(self.reads.iter().take_while(|read| **read != met).cloned());
-                refused.push(met);
+            if matches!(effect, Effect::Fails(_)) {
+                accepted.extend(self.reads.iter().take_while(|read| **read != refused_request).cloned());
+                refused.push(refused_request);
             }
-            return Prediction { object, before, effect: fate, accepted: sends, refused };
+            return Prediction { object, before, effect, accepted, refused };
         }
         let mut refused = Vec::new();
-        sends.extend(self.reads.iter().cloned());
+        accepted.extend(self.reads.iter().cloned());
         let seen = self.state_seen_by_job(&before);
         let after = match self.operations.desired(&seen) {
             Ok(after) => after,
             Err((operation, rejection)) => {
                 let reason = FailureReason::new(rejection.code(), 0, operation, rejection.to_string());
-                return Prediction { object, before, effect: Effect::Fails(reason), accepted: sends, refused };
+                return Prediction { object, before, effect: Effect::Fails(reason), accepted, refused };
             }
         };
         for step in self.operations.write_steps(&seen, &after) {
@@ -179,7 +182,7 @@ impl Predictor {
                 ObjectRequest::Restore(request) => {
                     let expected = expected_response(self.service, &before.class, &before.restoration, request);
                     let attempts = restore_attempts(self.service, &before.class, request, &expected);
-                    sends.extend(attempts.accepted);
+                    accepted.extend(attempts.accepted);
                     refused.extend(attempts.refused);
                     match expected {
                         ExpectedResponse::Accepted => continue,
@@ -189,16 +192,16 @@ impl Predictor {
                 }
                 _ => None,
             };
-            if let Some(fate) = fails {
+            if let Some(effect) = fails {
                 if !matches!(step.call, ObjectRequest::Restore(_)) {
                     refused.push(step.call);
                 }
-                return Prediction { object, before, effect: fate, accepted: sends, refused };
+                return Prediction { object, before, effect, accepted, refused };
             }
-            sends.push(step.call);
+            accepted.push(step.call);
         }
-        let fate = self.changed_state(&before).map_or(Effect::Unchanged, Effect::Changes);
-        Prediction { object, before, effect: fate, accepted: sends, refused }
+        let effect = self.changed_state(&before).map_or(Effect::Unchanged, Effect::Changes);
+        Prediction { object, before, effect, accepted, refused }
     }
 
     /// Returns the state after the job, or `None` if it is the same as before.
@@ -216,18 +219,22 @@ impl Predictor {
     }
 
     /// Predicts the effect of the job after a failed request to read the object.
-    fn predict_from_failure(&self, ReadFailure { call, fault }: &ReadFailure, met: &ObjectRequest) -> Effect {
-        let gone = match fault.code.as_str() {
+    fn predict_from_failure(
+        &self,
+        ReadFailure { call, fault }: &ReadFailure,
+        refused_request: &ObjectRequest,
+    ) -> Effect {
+        let missing = match fault.code.as_str() {
             "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NoSuchObject" => true,
             // The response had no body, or the version is a delete marker.
             _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
         };
         // If only the prediction sends this request, the job's own requests may still be allowed.
-        let looks_too = self.reads.contains(call)
+        let sent_by_job = self.reads.contains(call)
             && fault.class == batchplan_store::task::FaultClass::Rejected
             && fault.status.is_some();
-        if gone || looks_too {
-            let operation = self.operation_name(met);
+        if missing || sent_by_job {
+            let operation = self.operation_name(refused_request);
             let reason = FailureReason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone());
             return Effect::Fails(reason);
         }
@@ -256,8 +263,8 @@ impl Predictor {
     }
 
     /// Returns the name of the operation that the report would show for the failure.
-    fn operation_name(&self, met: &ObjectRequest) -> String {
-        let aspect = aspect_shown_by(met);
+    fn operation_name(&self, refused_request: &ObjectRequest) -> String {
+        let aspect = aspect_shown_by(refused_request);
         let names: Vec<_> = self.operations.iter().filter(|it| it.aspect() == aspect).map(Operation::name).collect();
         names.join("+")
     }

@@ -89,9 +89,9 @@ fn group_for<K: Ord>(groups: &mut BTreeMap<K, ReasonGroup>, name: K, others: imp
 
 impl PredictionTotals {
     /// Adds the prediction for one object. `size` is the size of the object in bytes, if it is known.
-    pub fn add(&mut self, prospect: &Prediction, size: Option<u64>) {
-        let object = &prospect.object;
-        match &prospect.effect {
+    pub fn add(&mut self, prediction: &Prediction, size: Option<u64>) {
+        let object = &prediction.object;
+        match &prediction.effect {
             Effect::Changes(_) => self.changes += 1,
             Effect::Unchanged => self.unchanged += 1,
             Effect::Fails(FailureReason { code, http, operation, message }) => {
@@ -105,9 +105,9 @@ impl PredictionTotals {
                 group_for(&mut self.unknown_reasons, why.clone(), || "others".to_owned()).add(object, why);
             }
         }
-        let class = prospect.before.class.known().filter(|class| self.counts_separately(class)).cloned();
+        let class = prediction.before.class.known().filter(|class| self.counts_separately(class)).cloned();
         *self.classes.entry(class.clone()).or_default() += 1;
-        for call in &prospect.accepted {
+        for call in &prediction.accepted {
             count_request(&mut self.accepted, call, class.as_ref());
             if matches!(call, ObjectRequest::Restore(_)) {
                 let (bytes, unknown) = self.restored.entry(class.clone()).or_default();
@@ -115,7 +115,7 @@ impl PredictionTotals {
                 *unknown += u64::from(size.is_none());
             }
         }
-        for call in &prospect.refused {
+        for call in &prediction.refused {
             count_request(&mut self.refused, call, class.as_ref());
         }
     }

@@ -1,4 +1,5 @@
-//! Congestion control of one bucket: when the next request may be sent. State machines that get the time as an argument.
+//! Congestion control of one bucket: when the next request may be sent. State machines that get the time as an
+//! argument.
 //!
 //! A window limits the requests in flight, a learned rate the requests per second. Throttling, failures and rising
 //! latency lower them.
@@ -158,12 +159,12 @@ impl CongestionController {
         ticket: RequestTicket,
         now: Instant,
         kind: RequestKind,
-        verdict: CongestionSignal,
+        signal: CongestionSignal,
         cap: f64,
     ) {
         self.remove_in_flight();
         let round = self.round.get_or_insert_with(|| AnswerRound::new(now));
-        match verdict {
+        match signal {
             CongestionSignal::Accepted => {
                 round.accepted += 1;
                 round.latencies.add(kind, now.saturating_duration_since(ticket.sent));

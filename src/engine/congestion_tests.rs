@@ -1,4 +1,5 @@
-//! Tests the window, the learned rate and the latency baseline alone, and the congestion controller against servers that are simulated event by event. The same seed gives the same run.
+//! Tests the window, the learned rate and the latency baseline alone, and the congestion controller against servers
+//! that are simulated event by event. The same seed gives the same run.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

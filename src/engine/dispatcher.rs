@@ -1,7 +1,7 @@
 //! The dispatcher: the only owner of a running job's state.
 //!
-//! It starts rows, gets their outcomes, and passes them to an [`OutcomeSink`]. It knows at each moment which objects may
-//! have been changed without an outcome, should the run end or die, and reports why it stopped.
+//! It starts rows, gets their outcomes, and passes them to an [`OutcomeSink`]. It knows at each moment which objects
+//! may have been changed without an outcome, should the run end or die, and reports why it stopped.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
@@ -280,7 +280,7 @@ impl<'a> Dispatcher<'a> {
         stop: GracefulStop,
         sink: &'a mut dyn OutcomeSink,
     ) -> Self {
-        let DispatchStart { progress, frontier, next_row, in_doubt, maybe_started: reach } = start;
+        let DispatchStart { progress, frontier, next_row, in_doubt, maybe_started } = start;
         let settled = progress.finished();
         Self {
             worker: Arc::new(worker),
@@ -294,7 +294,7 @@ impl<'a> Dispatcher<'a> {
             started: 0,
             recorded_next_row: next_row,
             started_past_record: 0,
-            earlier_in_doubt: EarlierInDoubt { in_doubt, maybe_started: reach, finished: settled },
+            earlier_in_doubt: EarlierInDoubt { in_doubt, maybe_started, finished: settled },
             in_flight: JoinSet::new(),
             returned_writes: 0,
             busy_keys: HashSet::new(),
@@ -377,8 +377,8 @@ impl<'a> Dispatcher<'a> {
         self.finish_checkpoint(made);
         self.sink.observe(last);
         let Self { progress, frontier, abandoned, stop_reason: end, .. } = self;
-        let ProgressSnapshot { in_doubt, maybe_started: reach, .. } = last;
-        DispatchOutcome { progress, frontier, abandoned, in_doubt, maybe_started: reach, stop_reason: end }
+        let ProgressSnapshot { in_doubt, maybe_started, .. } = last;
+        DispatchOutcome { progress, frontier, abandoned, in_doubt, maybe_started, stop_reason: end }
     }
 
     /// Aborts requests in flight. Rows that have finished by now are recorded. Of the rest, only objects with a write
@@ -509,8 +509,8 @@ impl<'a> Dispatcher<'a> {
 
     /// Starts the first deferred row for this key. Frees the key if there is none.
     fn start_deferred(&mut self, object: &ObjectId, hash: u64, succeeded: bool) {
-        let twin = self.deferred.iter().position(|twin| twin.key_hash == hash);
-        match twin.filter(|_| !self.is_stopping()).and_then(|index| self.deferred.remove(index)) {
+        let duplicate = self.deferred.iter().position(|duplicate| duplicate.key_hash == hash);
+        match duplicate.filter(|_| !self.is_stopping()).and_then(|index| self.deferred.remove(index)) {
             Some(DeferredDuplicate { task, key_hash: hash, may_have_been_sent: asked_before }) => {
                 let asked_before = asked_before || (succeeded && task.object == *object);
                 self.spawn_worker(task, hash, asked_before);
@@ -563,12 +563,12 @@ impl<'a> Dispatcher<'a> {
 
     /// The snapshot while rows are being started. Rows that may start before the next record count as started.
     fn snapshot(&self) -> ProgressSnapshot {
-        let reach =
+        let maybe_started =
             self.earlier_in_doubt.maybe_started(self.counters(), self.limits.checkpoint_policy.max_unrecorded_rows);
         ProgressSnapshot {
             progress: self.progress,
-            in_doubt: reach,
-            maybe_started: reach,
+            in_doubt: maybe_started,
+            maybe_started,
             next_row: self.next_row,
             stopping: self.is_stopping(),
         }
@@ -576,9 +576,9 @@ impl<'a> Dispatcher<'a> {
 
     /// The snapshot once nothing is in flight.
     fn final_snapshot(&self) -> ProgressSnapshot {
-        let (in_doubt, reach) =
+        let (in_doubt, maybe_started) =
             (self.earlier_in_doubt.in_doubt(self.counters()), self.earlier_in_doubt.maybe_started(self.counters(), 0));
-        ProgressSnapshot { in_doubt, maybe_started: reach, ..self.snapshot() }
+        ProgressSnapshot { in_doubt, maybe_started, ..self.snapshot() }
     }
 
     fn counters(&self) -> RunCounters {

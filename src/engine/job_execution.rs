@@ -110,15 +110,15 @@ impl JobExecution<'_> {
         &self,
         frozen: &FrozenManifest,
         before: JobResumeState,
-        bounds: DispatchLimits,
+        limits: DispatchLimits,
         stop: GracefulStop,
         observe: &mut (dyn FnMut(ProgressSnapshot) + Send),
     ) -> Result<ExecutionOutcome, ReportError> {
         // Do what may fail first: a run that sends nothing leaves nothing in doubt and pushes no damaged file.
         let writer = self.open_report(&before.recorded.files).await?;
         check_consistency(&before.recorded.frontier, before.progress, &before.recorded.files, self.plan.report.scope)?;
-        let worker = self.build_worker(&bounds, &stop)?.checking_restores_since(before.outcomes_lost_since);
-        self.record_start(frozen.rows(), &before, bounds.checkpoint_policy).await?;
+        let worker = self.build_worker(&limits, &stop)?.checking_restores_since(before.outcomes_lost_since);
+        self.record_start(frozen.rows(), &before, limits.checkpoint_policy).await?;
         // Push the state now: another machine that resumes the job must not see it as never started.
         tokio::select! {
             biased;
@@ -128,27 +128,27 @@ impl JobExecution<'_> {
         }
         let JobResumeState {
             progress,
-            next_row: taken,
+            next_row,
             in_doubt,
-            maybe_started: reach,
-            active_time: active,
+            maybe_started,
+            active_time,
             outcomes_lost_since: _,
             recorded,
         } = before;
         let RecordedProgress { frontier, files, tally, .. } = recorded;
         let known_sealed = files.iter().filter(|file| file.md5.is_some()).count();
         let place = (self.journal.clone(), self.number);
-        let (mut ledger, sealed, sent) = JobRecorder::new(writer, tally, place, active, known_sealed, observe);
+        let (mut recorder, sealed, sent) = JobRecorder::new(writer, tally, place, active_time, known_sealed, observe);
         let batches = read_batches(frozen, &frontier);
-        let start = DispatchStart { progress, frontier, next_row: taken, in_doubt, maybe_started: reach };
-        let dispatcher = Dispatcher::new(worker, bounds, frozen.rows(), start, stop, &mut ledger);
+        let start = DispatchStart { progress, frontier, next_row, in_doubt, maybe_started };
+        let dispatcher = Dispatcher::new(worker, limits, frozen.rows(), start, stop, &mut recorder);
         let mut ended = tokio::select! {
             biased;
             ended = dispatcher.run(batches) => ended,
             () = self.upload_sealed(sealed, sent) => unreachable!("the recorder keeps the channel open"),
         };
-        let (writer, unkept) = ledger.close(&mut ended.frontier);
-        Ok(ExecutionOutcome { dispatch: ended, writer, unrecorded: unkept })
+        let (writer, unrecorded) = recorder.close(&mut ended.frontier);
+        Ok(ExecutionOutcome { dispatch: ended, writer, unrecorded })
     }
 
     /// Records the rows that may be started before the first checkpoint. Otherwise a run that dies before it would
@@ -157,21 +157,21 @@ impl JobExecution<'_> {
         &self,
         total: u64,
         before: &JobResumeState,
-        rhythm: CheckpointPolicy,
+        policy: CheckpointPolicy,
     ) -> Result<(), ReportError> {
         let progress = Progress { total, ..before.progress };
-        let reach = before.maybe_started.saturating_add(rhythm.max_unrecorded_rows).min(progress.remaining());
-        let begun = Checkpoint {
+        let maybe_started = before.maybe_started.saturating_add(policy.max_unrecorded_rows).min(progress.remaining());
+        let checkpoint = Checkpoint {
             progress,
-            in_doubt: reach,
-            maybe_started: reach,
+            in_doubt: maybe_started,
+            maybe_started,
             active_time: before.active_time,
             next_row: before.next_row.or(Some(TaskId { part: 0, row: 0 })),
             parts: Vec::new(),
             files: Vec::new(),
             failures: Vec::new(),
         };
-        Ok(self.journal.record_checkpoint(self.number, begun).await?)
+        Ok(self.journal.record_checkpoint(self.number, checkpoint).await?)
     }
 
     /// Opens the report at its recorded position, or starts it if the job has none.
@@ -205,11 +205,11 @@ impl JobExecution<'_> {
         Ok(report)
     }
 
-    fn build_worker(&self, bounds: &DispatchLimits, stop: &GracefulStop) -> Result<Worker, ReportError> {
+    fn build_worker(&self, limits: &DispatchLimits, stop: &GracefulStop) -> Result<Worker, ReportError> {
         let worker = Worker::new(
             Arc::clone(self.store),
             self.plan.operations(),
-            Throttle::new(bounds.quota.clone()),
+            Throttle::new(limits.quota.clone()),
             RetryPolicy::default(),
             stop.requested.clone(),
         );

@@ -110,8 +110,8 @@ impl<'a> JobRecorder<'a> {
     pub(super) fn close(mut self, frontier: &mut RowFrontier) -> (ReportWriter, UnrecordedChanges) {
         self.apply_published();
         self.restore_uncommitted(frontier);
-        let unkept = UnrecordedChanges { parts: frontier.take_changes(), failures: self.tally.take_changes() };
-        (self.writer, unkept)
+        let unrecorded = UnrecordedChanges { parts: frontier.take_changes(), failures: self.tally.take_changes() };
+        (self.writer, unrecorded)
     }
 
     fn apply_published(&mut self) {
@@ -135,11 +135,11 @@ impl<'a> JobRecorder<'a> {
         frontier: &mut RowFrontier,
     ) -> PendingCheckpoint {
         let (parts, failures) = (frontier.take_changes(), self.tally.take_changes());
-        let kept = Arc::new(AtomicBool::new(false));
+        let committed = Arc::new(AtomicBool::new(false));
         self.uncommitted = Some(UncommittedChanges {
             parts: parts.iter().map(|mark| mark.part).collect(),
             codes: failures.iter().map(|(code, _)| code.clone()).collect(),
-            committed: Arc::clone(&kept),
+            committed: Arc::clone(&committed),
         });
         let checkpoint = Checkpoint {
             progress: snapshot.progress,
@@ -165,7 +165,7 @@ impl<'a> JobRecorder<'a> {
                 .chain(position.sealed.iter().map(ReportFileRecord::from))
                 .collect();
             journal.record_checkpoint(job, Checkpoint { files, ..checkpoint }).await?;
-            kept.store(true, Ordering::Release);
+            committed.store(true, Ordering::Release);
             known_sealed.store(position.total_sealed, Ordering::Release);
             for segment in position.sealed {
                 // If the channel is full, the file is uploaded at the end of the job.

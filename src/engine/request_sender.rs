@@ -98,25 +98,25 @@ impl RequestSender {
     /// Sends a write and retries it until there is a final answer.
     pub(super) async fn send_write(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         asked_before: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
         match step.call {
-            ObjectRequest::Restore(request) => Box::pin(self.restore(visit, step, request, asked_before)).await,
-            _ => self.send(visit, step).await,
+            ObjectRequest::Restore(request) => Box::pin(self.restore(context, step, request, asked_before)).await,
+            _ => self.send(context, step).await,
         }
     }
 
     /// Sends a request that may be repeated, and retries it until there is a final answer.
     pub(super) async fn send(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
     ) -> Result<ObjectResponse, RequestAbort> {
         let mut backoff = Backoff::new(self.retry_policy);
         loop {
-            let fault = match self.attempt(visit, &step.call, backoff.failures() > 0).await? {
+            let fault = match self.attempt(context, &step.call, backoff.failures() > 0).await? {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
@@ -135,7 +135,7 @@ impl RequestSender {
     /// the tier only after checking that the object's class takes none.
     async fn restore(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         request: RestoreRequest,
         asked_before: bool,
@@ -145,13 +145,13 @@ impl RequestSender {
         let mut backoff = Backoff::new(self.retry_policy);
         let mut call = step.call.clone();
         loop {
-            let fault = match self.attempt(visit, &call, backoff.failures() > 0).await? {
+            let fault = match self.attempt(context, &call, backoff.failures() > 0).await? {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
             match fault.class {
                 FaultClass::Rejected if self.may_be_tier_error(&fault, &call) => {
-                    if !self.is_untiered(visit, step, &fault).await? {
+                    if !self.is_untiered(context, step, &fault).await? {
                         return Err(failed(&step.operation, fault));
                     }
                     call = ObjectRequest::Restore(RestoreRequest { tier: None, ..request });
@@ -163,7 +163,7 @@ impl RequestSender {
                 FaultClass::Conflict | FaultClass::Ambiguous => {
                     let conflict = fault.class == FaultClass::Conflict;
                     asked |= !conflict;
-                    let (reply, found) = self.read_restoration(visit, step, &fault).await?;
+                    let (reply, found) = self.read_restoration(context, step, &fault).await?;
                     match check_restore(found, request, asked, since) {
                         RestoreCheck::InEffect => return Ok(reply),
                         RestoreCheck::NotStarted | RestoreCheck::ExpiresTooEarly { .. } if !conflict => {}
@@ -178,13 +178,13 @@ impl RequestSender {
     /// Returns the reply to HEAD if it shows that the restore this job requested after `since` already holds.
     pub(super) async fn find_held_restore(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         request: RestoreRequest,
         since: Timestamp,
     ) -> Result<Option<ObjectResponse>, RequestAbort> {
         let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
-        let reply = match self.send(visit, &head).await {
+        let reply = match self.send(context, &head).await {
             // The restore request itself reports a missing object.
             Err(RequestAbort::Failed(unseen)) if unseen.error.status == Some(404) => return Ok(None),
             looked => looked?,
@@ -202,11 +202,11 @@ impl RequestSender {
     /// Returns whether the object's class takes no tier.
     async fn is_untiered(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         fault: &StoreError,
     ) -> Result<bool, RequestAbort> {
-        let reply = self.head_after_fault(visit, step, fault).await?;
+        let reply = self.head_after_fault(context, step, fault).await?;
         Ok(
             matches!(&reply.data, ResponseData::Head { class, .. } if self.store.untiered_class() == Some(class.as_str())),
         )
@@ -215,11 +215,11 @@ impl RequestSender {
     /// Reads once how far the object's restore is.
     async fn read_restoration(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         fault: &StoreError,
     ) -> Result<(ObjectResponse, RestoreState), RequestAbort> {
-        let reply = self.head_after_fault(visit, step, fault).await?;
+        let reply = self.head_after_fault(context, step, fault).await?;
         let found = match reply.data {
             ResponseData::Head { restoration, .. } => restoration,
             // HEAD is not answered with anything else.
@@ -231,16 +231,16 @@ impl RequestSender {
     /// Sends HEAD after a fault. If HEAD fails as well, returns the original fault with both messages.
     async fn head_after_fault(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         fault: &StoreError,
     ) -> Result<ObjectResponse, RequestAbort> {
         let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
-        self.send(visit, &head).await.map_err(|halt| match halt {
+        self.send(context, &head).await.map_err(|abort| match abort {
             RequestAbort::Stopped
             | RequestAbort::CredentialsRejected(_)
             | RequestAbort::ServerUntrusted(_)
-            | RequestAbort::ServerCheckNotRecorded(_) => halt,
+            | RequestAbort::ServerCheckNotRecorded(_) => abort,
             RequestAbort::Failed(unseen) => {
                 let message = format!("{}; checking the object failed as well: {}", fault.message, unseen.error);
                 failed(&step.operation, StoreError { message, ..fault.clone() })
@@ -252,26 +252,26 @@ impl RequestSender {
     /// if `again` is set or if nothing was sent for the object yet.
     pub(super) async fn attempt(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         call: &ObjectRequest,
         again: bool,
     ) -> Result<Result<ObjectResponse, StoreError>, RequestAbort> {
-        let may_stop = again || !visit.request_sent.load(Ordering::Relaxed);
+        let may_stop = again || !context.request_sent.load(Ordering::Relaxed);
         if self.server_check.as_ref().is_some_and(|check| check.has_failed()) {
             return Err(RequestAbort::Stopped);
         }
         let pass = tokio::select! {
             biased;
             () = self.stop.cancelled(), if may_stop => return Err(RequestAbort::Stopped),
-            pass = self.throttle.acquire(&visit.object.bucket, call) => pass,
+            pass = self.throttle.acquire(&context.object.bucket, call) => pass,
         };
-        visit.request_sent.store(true, Ordering::Relaxed);
-        if call.is_write() && !visit.write_sent.swap(true, Ordering::Relaxed) {
+        context.request_sent.store(true, Ordering::Relaxed);
+        if call.is_write() && !context.write_sent.swap(true, Ordering::Relaxed) {
             self.written_objects.fetch_add(1, Ordering::Relaxed);
         }
-        let url = || self.store.request_line(visit.object, call);
+        let url = || self.store.request_line(context.object, call);
         let waiting_for = || format!("no response to {}", url());
-        let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.send_request(visit.object, call));
+        let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.send_request(context.object, call));
         let answer = timeouts::with_time_limit(limit, "the store", waiting_for, calling).await;
         let answer = answer.unwrap_or_else(|late| Err(timeout_fault(late, url())));
         pass.report_answer(&answer);

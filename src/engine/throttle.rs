@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::congestion::{AdmissionDecision, CongestionController, CongestionSignal, RequestTicket};
 
-/// The limits of one job: objects in flight, and requests per second. They can change while the job runs. Clones share the same limits.
+/// The limits of one job: objects in flight, and requests per second. They can change while the job runs. Clones share
+/// the same limits.
 #[derive(Clone, Debug)]
 pub struct JobQuota(Arc<QuotaLimits>);
 
@@ -120,13 +121,13 @@ impl Throttle {
 
     /// Waits until a request about an object of this bucket may be sent.
     pub(super) async fn acquire(&self, bucket: &BucketName, call: &ObjectRequest) -> RequestPermit<'_> {
-        let gate = self.queue(bucket);
-        let ticket = gate.acquire().await;
-        let mut pass = RequestPermit { queue: gate, quota: &self.quota, kind: call.kind(), ticket, answered: false };
+        let queue = self.queue(bucket);
+        let ticket = queue.acquire().await;
+        let mut permit = RequestPermit { queue, quota: &self.quota, kind: call.kind(), ticket, answered: false };
         if self.rate_limiter.acquire().await {
-            pass.ticket = ticket.delayed_until(Instant::now());
+            permit.ticket = ticket.delayed_until(Instant::now());
         }
-        pass
+        permit
     }
 
     fn queue(&self, bucket: &BucketName) -> &AdmissionQueue {
@@ -150,10 +151,10 @@ impl RequestPermit<'_> {
     /// Reports the answer to the request.
     pub(super) fn report_answer(mut self, answer: &Result<ObjectResponse, StoreError>) {
         self.answered = true;
-        let verdict = answer.as_ref().err().map_or(CongestionSignal::Accepted, congestion_signal);
+        let signal = answer.as_ref().err().map_or(CongestionSignal::Accepted, congestion_signal);
         let cap = f64::from(u32::try_from(self.quota.max_in_flight()).unwrap_or(u32::MAX));
         let (ticket, kind, now) = (self.ticket, self.kind, Instant::now());
-        self.queue.release(|governor| governor.on_answer(ticket, now, kind, verdict, cap));
+        self.queue.release(|controller| controller.on_answer(ticket, now, kind, signal, cap));
     }
 }
 
@@ -238,9 +239,9 @@ impl AdmissionQueue {
         }
     }
 
-    fn release(&self, tell: impl FnOnce(&mut CongestionController)) {
+    fn release(&self, update: impl FnOnce(&mut CongestionController)) {
         let mut state = self.state();
-        tell(&mut state.controller);
+        update(&mut state.controller);
         let waited_for = state.waiting > 0;
         drop(state);
         if waited_for {

@@ -84,8 +84,8 @@ pub enum SingleRequestError {
 }
 
 impl From<RequestAbort> for SingleRequestError {
-    fn from(halt: RequestAbort) -> Self {
-        match halt {
+    fn from(abort: RequestAbort) -> Self {
+        match abort {
             RequestAbort::Failed(failure) => Self::Fault(Box::new(failure.error)),
             RequestAbort::CredentialsRejected(fault) => Self::Fault(fault),
             RequestAbort::ServerUntrusted(untrusted) => Self::ServerUntrusted(Box::new(untrusted.check_failure)),
@@ -131,18 +131,18 @@ impl Worker {
 
     /// Like [`Self::process`]. Also returns whether a write was sent.
     pub(super) async fn process_object(&self, object: &ObjectId, asked_before: bool) -> (WorkerOutcome, bool) {
-        let visit = ObjectContext::new(object);
-        let worked = match self.run_operations(&visit, asked_before).await {
+        let context = ObjectContext::new(object);
+        let worked = match self.run_operations(&context, asked_before).await {
             Ok(status) => WorkerOutcome::Finished(TaskOutcome::Succeeded { status }),
             Err(RequestAbort::Failed(failure)) => WorkerOutcome::Finished(TaskOutcome::Failed(*failure)),
             Err(RequestAbort::CredentialsRejected(fault)) => WorkerOutcome::CredentialsRejected(fault),
             Err(RequestAbort::ServerUntrusted(untrusted)) => WorkerOutcome::ServerUntrusted(untrusted),
             Err(RequestAbort::ServerCheckNotRecorded(why)) => WorkerOutcome::ServerCheckNotRecorded(why),
             // An object that was only read counts as not started.
-            Err(RequestAbort::Stopped) if visit.write_sent() => WorkerOutcome::Abandoned,
+            Err(RequestAbort::Stopped) if context.write_sent() => WorkerOutcome::Abandoned,
             Err(RequestAbort::Stopped) => WorkerOutcome::NotStarted,
         };
-        (worked, visit.write_sent())
+        (worked, context.write_sent())
     }
 
     /// The number of objects for which a write was sent.
@@ -161,23 +161,23 @@ impl Worker {
         object: &ObjectId,
         call: ObjectRequest,
     ) -> Result<ObjectResponse, SingleRequestError> {
-        let visit = ObjectContext::new(object);
+        let context = ObjectContext::new(object);
         let step = OperationStep { call, operation: String::new() };
         let reply = if step.call.is_write() {
-            self.sender.write_checked(&visit, &step, false).await
+            self.sender.write_checked(&context, &step, false).await
         } else {
-            self.sender.send(&visit, &step).await
+            self.sender.send(&context, &step).await
         };
         Ok(reply?)
     }
 
     /// Sends these reads in order and stops at the first that fails.
     pub async fn read_object(&self, object: &ObjectId, reads: &[ObjectRequest]) -> ObjectReadOutcome {
-        let visit = ObjectContext::new(object);
+        let context = ObjectContext::new(object);
         let mut seen = ObjectState::default();
         for call in reads {
             let step = OperationStep { call: call.clone(), operation: String::new() };
-            match self.sender.send(&visit, &step).await {
+            match self.sender.send(&context, &step).await {
                 Ok(reply) => seen.apply(reply.data),
                 Err(RequestAbort::Failed(failure)) => {
                     return ObjectReadOutcome::Failed { seen, call: call.clone(), fault: Box::new(failure.error) };
@@ -194,11 +194,11 @@ impl Worker {
     /// Checks by reading alone whether the server knows the sub-resource of an aspect, and whether HEAD would show a
     /// change of the object. A restore has no sub-resource and always passes.
     pub async fn check_reads(&self, object: &ObjectId, aspect: ObjectAspect) -> ReadCheckOutcome {
-        let halt = match self.sender.run_read_checks(&ObjectContext::new(object), aspect).await {
+        let abort = match self.sender.run_read_checks(&ObjectContext::new(object), aspect).await {
             Ok(found) => return found,
-            Err(halt) => halt,
+            Err(abort) => abort,
         };
-        match halt {
+        match abort {
             RequestAbort::Failed(failure) => ReadCheckOutcome::RequestFailed(Box::new(failure.error)),
             RequestAbort::CredentialsRejected(fault) => ReadCheckOutcome::CredentialsRejected(fault),
             RequestAbort::ServerUntrusted(untrusted) => {
@@ -210,11 +210,11 @@ impl Worker {
 
     /// Sends every request that the object needs. Returns the status of the last answer: of a write, or of a read if
     /// nothing has to change.
-    async fn run_operations(&self, visit: &ObjectContext<'_>, asked_before: bool) -> Result<u16, RequestAbort> {
+    async fn run_operations(&self, context: &ObjectContext<'_>, asked_before: bool) -> Result<u16, RequestAbort> {
         let mut before = ObjectState::default();
         let mut status = None;
         for step in &self.reads {
-            let reply = self.sender.read_checked(visit, step).await?;
+            let reply = self.sender.read_checked(context, step).await?;
             status = Some(reply.status);
             before.apply(reply.data);
         }
@@ -223,7 +223,7 @@ impl Worker {
             failed(operation, fault)
         })?;
         for step in &*steps {
-            status = Some(self.sender.write_checked(visit, step, asked_before).await?.status);
+            status = Some(self.sender.write_checked(context, step, asked_before).await?.status);
         }
         // Without any answer it is unknown whether the object is as it should be.
         status.ok_or_else(|| failed(&self.operations.names(), no_request_fault()))

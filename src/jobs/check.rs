@@ -100,12 +100,12 @@ pub async fn check(
     plan: &Plan,
     store: &Arc<dyn Store>,
     probes: &WriteProbes,
-    tell: &mut dyn FnMut(&PermissionFinding),
+    on_finding: &mut dyn FnMut(&PermissionFinding),
 ) -> Option<BucketName> {
     let reading: Arc<dyn Store> = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
     let (operations, language) = (plan.operations(), ProviderRules::of(plan.store.provider).policy_language);
     let of_versions = works_on_versions(plan);
-    let mut checker = PermissionChecker { language, uses_versions: of_versions, stop_reason: None, on_finding: tell };
+    let mut checker = PermissionChecker { language, uses_versions: of_versions, stop_reason: None, on_finding };
     let first = checker.check_manifest(&plan.manifest, &reading).await;
     let reader = new_worker(plan, Arc::clone(&reading));
     let first = match first {
@@ -277,20 +277,20 @@ impl PermissionChecker<'_> {
                 Some(self.language.action_for(RequestKind::GetObject, false))
             }
         };
-        let glanced = match manifest.peek(store, 1, &CancellationToken::new()).await {
-            Ok(glanced) => glanced,
+        let peeked = match manifest.peek(store, 1, &CancellationToken::new()).await {
+            Ok(peeked) => peeked,
             Err(error) => {
                 let (action, (verdict, why)) = self.manifest_problem(usual, &error);
                 self.report_finding(what, action, verdict, Some(why));
                 return None;
             }
         };
-        let first = glanced.objects.into_iter().next();
-        let seen = match (&first, glanced.complete) {
+        let first = peeked.objects.into_iter().next();
+        let seen = match (&first, peeked.complete) {
             (Some(first), _) => format!("first object: {first}"),
-            (None, true) if glanced.rows_read == 0 => "it has no rows".to_owned(),
-            (None, true) => format!("the filter matches none of its {}", format_count(glanced.rows_read, "row")),
-            (None, false) => format!("the filter matches none of its first {} rows", glanced.rows_read),
+            (None, true) if peeked.rows_read == 0 => "it has no rows".to_owned(),
+            (None, true) => format!("the filter matches none of its {}", format_count(peeked.rows_read, "row")),
+            (None, false) => format!("the filter matches none of its first {} rows", peeked.rows_read),
         };
         self.report_finding(what, usual, PermissionVerdict::Allowed, Some(seen));
         first
@@ -307,8 +307,8 @@ impl PermissionChecker<'_> {
     ) -> Option<ObjectId> {
         let Some(call) = first_read(plan) else { return Some(first) };
         let Some(fault) = missing_object_fault(reader, &first, &call).await else { return Some(first) };
-        let glanced = plan.manifest.peek(store, MAX_OBJECTS_TRIED, &CancellationToken::new()).await;
-        let objects = glanced.map(|glanced| glanced.objects).unwrap_or_default();
+        let peeked = plan.manifest.peek(store, MAX_OBJECTS_TRIED, &CancellationToken::new()).await;
+        let objects = peeked.map(|peeked| peeked.objects).unwrap_or_default();
         let tried = objects.len().max(1);
         for (passed, object) in objects.into_iter().enumerate().skip(1) {
             if missing_object_fault(reader, &object, &call).await.is_none() {

@@ -196,11 +196,11 @@ impl JobRunner<'_> {
         let before = self.resume_state(frozen, watch)?;
         let limits = self.plan.limits;
         let wanted = ShareLimits { concurrency: limits.concurrency, requests_per_second: limits.requests_per_second };
-        let seat = self.budget.add_job(self.plan.store_identity(), self.job.priority, wanted);
-        report_descriptor_limit(&seat, limits.concurrency, watch);
+        let share = self.budget.add_job(self.plan.store_identity(), self.job.priority, wanted);
+        report_descriptor_limit(&share, limits.concurrency, watch);
         let threshold = FailureThreshold::new(limits.failure_threshold);
         let bounds = DispatchLimits {
-            quota: seat.allowance(),
+            quota: share.allowance(),
             failure_threshold: threshold,
             checkpoint_policy: self.settings.checkpoint_policy,
         };
@@ -211,9 +211,9 @@ impl JobRunner<'_> {
         let ran = tokio::select! {
             biased;
             ran = job.run(frozen, before, bounds, stop, &mut observe) => ran,
-            () = self.watch_requests(&asked, &seat) => unreachable!("it watches for as long as it is awaited"),
+            () = self.watch_requests(&asked, &share) => unreachable!("it watches for as long as it is awaited"),
         };
-        drop(seat);
+        drop(share);
         let ran = match ran {
             Ok(ran) => ran,
             Err(error) => return self.restart_after_damage(error, frozen, watch).await,
@@ -334,13 +334,13 @@ impl JobRunner<'_> {
             frozen.add_checksum()?;
         }
         let lost_since = Some(self.job.created).filter(|_| self.job.lost_outcomes > 0);
-        let JobRecord { progress, next_row: taken, in_doubt, maybe_started: reach, active_time: active, .. } = self.job;
+        let JobRecord { progress, next_row, in_doubt, maybe_started, active_time, .. } = self.job;
         Ok(JobResumeState {
             progress,
-            next_row: taken,
+            next_row,
             in_doubt,
-            maybe_started: reach,
-            active_time: active,
+            maybe_started,
+            active_time,
             outcomes_lost_since: lost_since,
             recorded,
         })
@@ -400,7 +400,7 @@ impl JobRunner<'_> {
     /// Records the result of a run: the job becomes Paused, or is over with a complete report. If that
     /// fails, resuming the job repeats this step.
     async fn finish_run(&mut self, ran: ExecutionOutcome) -> Result<FinishOutcome, JobError> {
-        let ExecutionOutcome { dispatch: dispatched, writer, unrecorded: unkept } = ran;
+        let ExecutionOutcome { dispatch: dispatched, writer, unrecorded } = ran;
         if self.job.status == Paused {
             return Ok(FinishOutcome::Paused);
         }
@@ -409,7 +409,7 @@ impl JobRunner<'_> {
             self.advance(Paused, StatusReason { message: reason, pause_cause: cause })?;
             return Ok(FinishOutcome::Paused);
         }
-        let last = self.final_checkpoint(&dispatched, unkept);
+        let last = self.final_checkpoint(&dispatched, unrecorded);
         self.finish_report(writer, last).await.map(FinishOutcome::Over)
     }
 
@@ -500,8 +500,8 @@ impl JobRunner<'_> {
 }
 
 /// Notifies the observer if the open-file limit allows fewer objects in flight than the plan.
-fn report_descriptor_limit(seat: &BudgetShare, wanted: u32, watch: &mut dyn ProgressObserver) {
-    if let Some((objects, limit)) = seat.descriptor_limit(wanted) {
+fn report_descriptor_limit(share: &BudgetShare, wanted: u32, watch: &mut dyn ProgressObserver) {
+    if let Some((objects, limit)) = share.descriptor_limit(wanted) {
         watch.on_note(&format!(
             "at most {} in flight instead of {wanted}: this process may open only {limit} files and connections \
              (ulimit -n)",

@@ -1,5 +1,5 @@
-//! Resolves where a job's objects come from: the manifest of its plan, for a recurring plan what its inventories say, or
-//! what an earlier job did not complete.
+//! Resolves where a job's objects come from: the manifest of its plan, for a recurring plan what its inventories say,
+//! or what an earlier job did not complete.
 
 use std::path::{Path, PathBuf};
 
@@ -30,8 +30,8 @@ pub fn job_manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<M
     let source = match &job.source {
         JobSource::Plan => {
             let recurrence = job.inventory.clone().zip(job.delta_scope.clone());
-            let Some((inventory, portion)) = recurrence else { return Ok(plan.manifest.clone()) };
-            let recurrence = RecurringScope { inventory, delta_scope: portion, as_of: job.work_span.scope_decided };
+            let Some((inventory, delta_scope)) = recurrence else { return Ok(plan.manifest.clone()) };
+            let recurrence = RecurringScope { inventory, delta_scope, as_of: job.work_span.scope_decided };
             let source = recurring_source(&recurrence, Some(journal), plan)?;
             return Ok(Manifest { source, filter: plan.manifest.filter.clone() });
         }
@@ -53,9 +53,9 @@ pub fn recurring_source(
     let ManifestSource::Inventory { dialect, .. } = &plan.manifest.source else {
         return Ok(plan.manifest.source.clone());
     };
-    let RecurringScope { inventory, delta_scope: portion, .. } = recurrence;
+    let RecurringScope { inventory, delta_scope, .. } = recurrence;
     let (bucket, key) = (inventory.bucket(), inventory.key());
-    let object = if let (DeltaScope::Since { job, inventory: before }, Some(journal)) = (portion, journal) {
+    let object = if let (DeltaScope::Since { job, inventory: before }, Some(journal)) = (delta_scope, journal) {
         let (filter, failed, rest, lost) = match UnfinishedWork::of_job(journal, job)? {
             Ok(UnfinishedWork { filter, failed, rest }) => (filter, failed, rest, None),
             Err(why) => (Filter::default(), Vec::new(), None, Some(why)),
@@ -110,7 +110,7 @@ impl UnfinishedWork {
 
 /// Returns the manifest source of a job that retries rows of a report.
 pub(super) fn report_source(report: &ReportSource) -> ManifestSource {
-    let place = match &report.bucket {
+    let location = match &report.bucket {
         Some(bucket) => FileLocation::Object {
             bucket: BucketName::new(bucket),
             key: ObjectKey::decode(report.name.as_bytes()),
@@ -120,7 +120,7 @@ pub(super) fn report_source(report: &ReportSource) -> ManifestSource {
     };
     let status = Some(report.status.clone()).filter(|status| !status.is_empty());
     let code = Some(report.code.clone()).filter(|code| !code.is_empty());
-    ManifestSource::Report { location: place, row_filter: ReportRowFilter { status, code } }
+    ManifestSource::Report { location, row_filter: ReportRowFilter { status, code } }
 }
 
 /// Returns the failed rows of an earlier job's report and, with `unattempted`, the rows that it never attempted.
@@ -142,10 +142,14 @@ fn remaining_rows(
     let failed = recorded.files.iter().filter(|file| file.status == TaskStatus::Failed).cloned().collect::<Vec<_>>();
     let segments = report_state(&failed)?.sealed;
     let destination = ReportDestination::of(&plan.report, &first.id);
-    let place = |segment: &ReportSegment| segment_location(segment, &folder.report_folder(), destination.as_ref());
+    let location = |segment: &ReportSegment| segment_location(segment, &folder.report_folder(), destination.as_ref());
     let failed = segments
         .iter()
-        .map(|segment| FailedRowsFile { location: place(segment), format: plan.report.format, md5: segment.md5.hex() })
+        .map(|segment| FailedRowsFile {
+            location: location(segment),
+            format: plan.report.format,
+            md5: segment.md5.hex(),
+        })
         .collect();
     let rest = unattempted.then(|| UnfinishedRows { folder: folder.path().to_owned(), frontier: recorded.frontier });
     Ok((failed, rest))

@@ -9,7 +9,7 @@
 //! | `job_request` | finds or creates the job for a plan, and takes the lease to work on it |
 //! | `job_source` | resolves where the job's objects come from |
 //! | `recurring` | decides whether a recurring plan has new work |
-//! | `runner` | one job that this process holds: prepares it, confirms it, and reacts to requests from other processes |
+//! | `runner` | one job that this process holds: prepares and confirms it, and reacts to requests for it |
 //! | `execution` | runs a job from its current status to its end: turn, work, recovery, report |
 //! | `queue` | runs all queued jobs |
 //! | `schedule`, `request_budget` | which job starts next and which may overlap, and their share of the requests |

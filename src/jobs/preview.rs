@@ -1,6 +1,6 @@
-//! Previews what a plan would do, before it changes anything: resolves its manifest, reads some or all of its objects in
-//! the order of the manifest, and selects examples. Also checks whether the server supports what the plan needs, as far
-//! as reads can show, and whether a job with a frozen manifest may cost what it would cost.
+//! Previews what a plan would do, before it changes anything: resolves its manifest, reads some or all of its objects
+//! in the order of the manifest, and selects examples. Also checks whether the server supports what the plan needs, as
+//! far as reads can show, and whether a job with a frozen manifest may cost what it would cost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -73,7 +73,7 @@ pub trait PreviewObserver {
     ///
     /// # Errors
     /// Returns an error to end the preview.
-    fn on_object_read(&mut self, prospect: &Prediction, of: u64) -> io::Result<()>;
+    fn on_object_read(&mut self, prediction: &Prediction, of: u64) -> io::Result<()>;
 }
 
 /// What a plan would do.
@@ -163,7 +163,7 @@ impl Previewer<'_> {
     /// # Errors
     /// Returns an error if the manifest cannot be resolved, the credentials are rejected, the preview is stopped, or
     /// the observer ends it.
-    pub async fn preview(&self, onlooker: &mut (dyn PreviewObserver + Send + Sync)) -> Result<Preview, PreviewError> {
+    pub async fn preview(&self, observer: &mut (dyn PreviewObserver + Send + Sync)) -> Result<Preview, PreviewError> {
         let limits = &self.plan.limits;
         let bounds = FreezeLimits {
             max_disk: limits.max_disk,
@@ -171,16 +171,16 @@ impl Previewer<'_> {
             concurrency: Some(limits.concurrency),
         };
         let PreviewOptions { sample, seed, full, digest_key: digest } = self.options;
-        let wish = SampleOptions { size: sample as usize, seed, digest, all_metadata: full };
-        let observe = |prepared| onlooker.on_rows_read(prepared);
+        let sampling = SampleOptions { size: sample as usize, seed, digest, all_metadata: full };
+        let observe = |prepared| observer.on_rows_read(prepared);
         let store: Arc<dyn Store> = self.store.clone();
-        let surveyed =
-            freeze_and_sample(&self.plan.manifest, &store, self.folder, (bounds, wish), &observe, self.stop).await;
-        let (frozen, surveyed) = match surveyed {
+        let sample_result =
+            freeze_and_sample(&self.plan.manifest, &store, self.folder, (bounds, sampling), &observe, self.stop).await;
+        let (frozen, sample_result) = match sample_result {
             Err(ManifestError::Stopped) => return Err(PreviewError::Stopped),
-            surveyed => surveyed?,
+            sample_result => sample_result?,
         };
-        self.build_preview(frozen, surveyed, onlooker).await
+        self.build_preview(frozen, sample_result, observer).await
     }
 
     /// Previews a manifest that is already frozen, with a sample that is taken now. What the source said about single
@@ -191,63 +191,64 @@ impl Previewer<'_> {
     pub async fn preview_frozen(
         &self,
         frozen: &FrozenManifest,
-        onlooker: &mut (dyn PreviewObserver + Send + Sync),
+        observer: &mut (dyn PreviewObserver + Send + Sync),
     ) -> Result<Preview, PreviewError> {
         let PreviewOptions { sample, seed, .. } = self.options;
-        let wish = SampleOptions { size: sample as usize, seed, ..SampleOptions::default() };
-        match sample_frozen(frozen, wish, self.stop).await {
+        let sampling = SampleOptions { size: sample as usize, seed, ..SampleOptions::default() };
+        match sample_frozen(frozen, sampling, self.stop).await {
             Err(ManifestError::Stopped) => Err(PreviewError::Stopped),
-            surveyed => self.build_preview(frozen.clone(), surveyed?, onlooker).await,
+            sample_result => self.build_preview(frozen.clone(), sample_result?, observer).await,
         }
     }
 
     async fn build_preview(
         &self,
         frozen: FrozenManifest,
-        surveyed: SampleResult,
-        onlooker: &mut (dyn PreviewObserver + Send + Sync),
+        sample_result: SampleResult,
+        observer: &mut (dyn PreviewObserver + Send + Sync),
     ) -> Result<Preview, PreviewError> {
         let full = self.options.full;
         let (at, asked) = (Timestamp::now(), self.store.request_counts());
-        let named = surveyed.sample.iter().map(|it| &it.object.bucket);
+        let named = sample_result.sample.iter().map(|it| &it.object.bucket);
         let buckets = PlanBuckets::query(self.plan, &*self.store, named, self.stop).await;
-        let (server, refusal) = self.check_server(&surveyed.sample).await?;
-        let judge = Predictor::new(self.plan.operations(), ProviderRules::of(self.plan.store.provider).restore_service);
-        let sampled = surveyed.sample.len() as u64;
-        let busiest = busiest_directory(surveyed.sample.iter().map(|it| &it.object))
+        let (server, refusal) = self.check_server(&sample_result.sample).await?;
+        let predictor =
+            Predictor::new(self.plan.operations(), ProviderRules::of(self.plan.store.provider).restore_service);
+        let sampled = sample_result.sample.len() as u64;
+        let busiest = busiest_directory(sample_result.sample.iter().map(|it| &it.object))
             .map(|(bucket, folder, count)| (bucket, folder, count, sampled));
-        let census = frozen.class_stats().cloned().unwrap_or_default();
-        let mut examined = PreviewTotals::new(frozen.rows().min(if full { u64::MAX } else { sampled }));
-        let source = if full { PreviewObjects::All(&frozen) } else { PreviewObjects::Sample(surveyed.sample) };
-        read_objects(self, &judge, (source, &buckets), &mut examined, onlooker).await?;
+        let class_stats = frozen.class_stats().cloned().unwrap_or_default();
+        let mut totals = PreviewTotals::new(frozen.rows().min(if full { u64::MAX } else { sampled }));
+        let source = if full { PreviewObjects::All(&frozen) } else { PreviewObjects::Sample(sample_result.sample) };
+        read_objects(self, &predictor, (source, &buckets), &mut totals, observer).await?;
         let since = match frozen.pin() {
             SourcePin::Inventory { created, .. } => *created,
             _ => None,
         };
         let rows = frozen.rows();
-        let PreviewTotals { tally, examples: shown, from_manifest: told, name_bytes, .. } = examined;
-        let mut cautions = all_warnings(self.plan, &buckets, &census, rows, &tally, busiest.as_ref());
-        cautions.extend(unchecked_server_warning(self.plan, server).map(str::to_owned));
+        let PreviewTotals { tally, examples: shown, from_manifest: told, name_bytes, .. } = totals;
+        let mut warnings = all_warnings(self.plan, &buckets, &class_stats, rows, &tally, busiest.as_ref());
+        warnings.extend(unchecked_server_warning(self.plan, server).map(str::to_owned));
         Ok(Preview {
-            workload: workload(self.plan, &census, rows, &tally, asked, name_bytes),
-            warnings: cautions,
+            workload: workload(self.plan, &class_stats, rows, &tally, asked, name_bytes),
+            warnings,
             refusal,
             server_check: server,
             tally,
             examples: shown,
             options: self.options,
             from_manifest: FactsFromManifest { as_of: since, ..told },
-            digest: surveyed.digest,
+            digest: sample_result.digest,
             read_at: at,
             frozen,
         })
     }
 
     /// Returns whether the storage class of an object affects what its requests cost.
-    fn needs_storage_class(&self, judge: &Predictor) -> bool {
+    fn needs_storage_class(&self, predictor: &Predictor) -> bool {
         let tags_alone = self.plan.operations.iter().all(|it| it.aspect() == ObjectAspect::Tags);
         match ProviderRules::of(self.plan.store.provider).class_pricing {
-            ClassPricing::AllButTagWrites => !tags_alone || judge.reads_tags(),
+            ClassPricing::AllButTagWrites => !tags_alone || predictor.reads_tags(),
             ClassPricing::AllRequests => true,
             ClassPricing::OnlyPlanPrices => {
                 let priced = self.plan.prices.book.is_some() || self.plan.prices.file.is_some();
@@ -272,23 +273,23 @@ pub struct ExampleSet {
 }
 
 impl ExampleSet {
-    fn add(&mut self, prospect: &Prediction) {
-        match &prospect.effect {
+    fn add(&mut self, prediction: &Prediction) {
+        match &prediction.effect {
             Effect::Changes(after) => {
                 if self.changed.len() >= MAX_CHANGED {
                     return;
                 }
                 let signed =
-                    compare_states(&prospect.before, after).into_iter().map(|line| (line.change.sign(), line.text));
+                    compare_states(&prediction.before, after).into_iter().map(|line| (line.change.sign(), line.text));
                 let change = signed.collect::<Vec<_>>();
                 if self.seen_changes.insert(change) {
-                    self.changed.push(prospect.clone());
+                    self.changed.push(prediction.clone());
                 } else if self.similar.len() < MAX_CHANGED {
-                    self.similar.push(prospect.clone());
+                    self.similar.push(prediction.clone());
                 }
             }
-            Effect::Unchanged if self.unchanged.len() < MAX_UNCHANGED => self.unchanged.push(prospect.clone()),
-            Effect::Unknown(_) if self.unknown.len() < MAX_UNKNOWN => self.unknown.push(prospect.clone()),
+            Effect::Unchanged if self.unchanged.len() < MAX_UNCHANGED => self.unchanged.push(prediction.clone()),
+            Effect::Unknown(_) if self.unknown.len() < MAX_UNKNOWN => self.unknown.push(prediction.clone()),
             Effect::Unchanged | Effect::Unknown(_) | Effect::Fails(_) => {}
         }
     }
@@ -335,25 +336,25 @@ impl PreviewTotals {
 /// Reads every object of the source.
 async fn read_objects(
     previewer: &Previewer<'_>,
-    judge: &Predictor,
+    predictor: &Predictor,
     (source, buckets): (PreviewObjects<'_>, &PlanBuckets),
-    examined: &mut PreviewTotals,
-    onlooker: &mut (dyn PreviewObserver + Send + Sync),
+    totals: &mut PreviewTotals,
+    observer: &mut (dyn PreviewObserver + Send + Sync),
 ) -> Result<(), PreviewError> {
     let limits = &previewer.plan.limits;
     let concurrency = descriptors::fit_to_available(limits.concurrency, 1);
     let throttle = Throttle::new(JobQuota::new(concurrency, limits.requests_per_second));
     let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
     let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop);
-    let wants_class = previewer.needs_storage_class(judge);
+    let wants_class = previewer.needs_storage_class(predictor);
     let look = async |sampled: Result<SampledObject, ManifestError>| {
         let SampledObject { object, metadata: mut told } = sampled?;
-        told.state = judge.relevant_state(&told.state);
-        let looks = judge.required_reads(&told.state, wants_class);
-        let (seen, trouble) = match worker.read_object(&object, &looks).await {
+        told.state = predictor.relevant_state(&told.state);
+        let reads = predictor.required_reads(&told.state, wants_class);
+        let (seen, read_failure) = match worker.read_object(&object, &reads).await {
             ObjectReadOutcome::Complete(seen) => (seen, None),
             ObjectReadOutcome::Failed { seen, call, fault }
-                if fault.status != Some(404) && !judge.depends_on(&call) =>
+                if fault.status != Some(404) && !predictor.depends_on(&call) =>
             {
                 (seen, None)
             }
@@ -365,9 +366,13 @@ async fn read_objects(
             ObjectReadOutcome::Stopped => return Err(PreviewError::Stopped),
         };
         let takes_acl = buckets.takes_acl(&object.bucket);
-        let prospect =
-            judge.predict(object, judge.relevant_state(&merge_state(&told, seen)), trouble.as_ref(), takes_acl);
-        Ok((prospect, told))
+        let prediction = predictor.predict(
+            object,
+            predictor.relevant_state(&merge_state(&told, seen)),
+            read_failure.as_ref(),
+            takes_acl,
+        );
+        Ok((prediction, told))
     };
     let objects: BoxStream<'_, _> = match source {
         PreviewObjects::Sample(sample) => stream::iter(sample).map(Ok).boxed(),
@@ -375,11 +380,11 @@ async fn read_objects(
     };
     let mut looked = std::pin::pin!(objects.map(look).buffered(concurrency as usize));
     while let Some(one) = looked.next().await {
-        let (prospect, told) = one?;
-        record(examined, &prospect, &told);
-        onlooker.on_object_read(&prospect, examined.total)?;
+        let (prediction, told) = one?;
+        record(totals, &prediction, &told);
+        observer.on_object_read(&prediction, totals.total)?;
     }
-    examined.examples.finish();
+    totals.examples.finish();
     Ok(())
 }
 
@@ -410,12 +415,12 @@ fn merge_state(told: &SourceMetadata, seen: ObjectState) -> ObjectState {
     merged
 }
 
-fn record(examined: &mut PreviewTotals, prospect: &Prediction, told: &SourceMetadata) {
-    examined.tally.add(prospect, told.size);
-    examined.examples.add(prospect);
-    examined.name_bytes += name_bytes(&prospect.object);
-    examined.from_manifest.acls += u64::from(told.state.acl.known().is_some() && prospect.before.acl == told.state.acl);
-    examined.from_manifest.classes += u64::from(told.state.class.known().is_some());
+fn record(totals: &mut PreviewTotals, prediction: &Prediction, told: &SourceMetadata) {
+    totals.tally.add(prediction, told.size);
+    totals.examples.add(prediction);
+    totals.name_bytes += name_bytes(&prediction.object);
+    totals.from_manifest.acls += u64::from(told.state.acl.known().is_some() && prediction.before.acl == told.state.acl);
+    totals.from_manifest.classes += u64::from(told.state.class.known().is_some());
 }
 
 /// Streams every row of a manifest with what its source says about it. A thread reads a few batches ahead.
@@ -554,8 +559,8 @@ pub async fn preview_sample(
     stop: &CancellationToken,
 ) -> Result<Preview, JobError> {
     let store = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
-    let closeness = PreviewOptions { sample: SAMPLE_SIZE, seed: 0, full: false, digest_key: None };
-    let previewer = Previewer { plan, store, folder: Path::new(""), options: closeness, stop };
+    let options = PreviewOptions { sample: SAMPLE_SIZE, seed: 0, full: false, digest_key: None };
+    let previewer = Previewer { plan, store, folder: Path::new(""), options, stop };
     previewer.preview_frozen(frozen, &mut SilentPreviewObserver).await.map_err(|error| match error {
         PreviewError::Manifest(error) => JobError::Manifest(error),
         PreviewError::Stopped => JobError::Manifest(ManifestError::Stopped),

@@ -23,7 +23,7 @@ pub trait QueueObserver {
     /// Called when a job starts. Returns the observer of its progress.
     fn on_job_started(&self, job: &JobRecord) -> Box<dyn ProgressObserver>;
     /// Called when a job has stopped, or could not be started. The record contains its current status.
-    fn on_job_stopped(&self, job: &JobRecord, gone: &Result<RunOutcome, JobError>);
+    fn on_job_stopped(&self, job: &JobRecord, outcome: &Result<RunOutcome, JobError>);
 }
 
 /// Runs the jobs of a journal in this process.
@@ -44,7 +44,7 @@ impl JobQueue<'_> {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be used. The outcomes of single jobs go to the observer.
-    pub async fn drain(&self, floor: &dyn QueueObserver) -> Result<(), JobError> {
+    pub async fn drain(&self, observer: &dyn QueueObserver) -> Result<(), JobError> {
         let budget = RequestBudget::for_process();
         let connections = ConnectionCache::default();
         let mut taken = BTreeSet::new();
@@ -56,7 +56,7 @@ impl JobQueue<'_> {
             let room = budget.max_jobs(self.settings.rules.slots).saturating_sub(running.len());
             for job in self.startable_jobs(&waiting)?.into_iter().take(room) {
                 taken.insert(job.number);
-                running.push(self.run_job(job, &budget, &connections, floor));
+                running.push(self.run_job(job, &budget, &connections, observer));
             }
             if running.is_empty() && waiting.is_empty() && (lost.is_empty() || self.stop.is_cancelled()) {
                 return Ok(());
@@ -115,35 +115,35 @@ impl JobQueue<'_> {
         job: JobRecord,
         budget: &RequestBudget,
         connections: &ConnectionCache,
-        floor: &dyn QueueObserver,
+        observer: &dyn QueueObserver,
     ) -> Option<i64> {
-        let (job, gone) = match self.lease_job(&job).await {
+        let (job, outcome) = match self.lease_job(&job).await {
             Ok(None) => return Some(job.number),
-            Ok(Some((held, job))) => {
-                let mut watch = floor.on_job_started(&job);
-                let gone = Box::pin(self.run_leased(held, job.clone(), budget, connections, &mut *watch)).await;
-                (job, gone)
+            Ok(Some((lease, job))) => {
+                let mut watch = observer.on_job_started(&job);
+                let outcome = Box::pin(self.run_leased(lease, job.clone(), budget, connections, &mut *watch)).await;
+                (job, outcome)
             }
             Err(error) => (job, Err(error)),
         };
         let now = self.journal.get(&job.id).await.unwrap_or(job);
-        floor.on_job_stopped(&now, &gone);
+        observer.on_job_stopped(&now, &outcome);
         None
     }
 
     /// Takes the lease on a job, and returns it with the job's current record and plan. Returns `None` if another
     /// process holds the lease, or has ended, paused or deleted the job after it was listed.
     async fn lease_job(&self, job: &JobRecord) -> Result<Option<(JobLease, JobRecord)>, JobError> {
-        let held = match JobLease::acquire(self.journal, &job.id) {
+        let lease = match JobLease::acquire(self.journal, &job.id) {
             Err(JobError::Lease { cause: LeaseError::Held(_), .. }) => return Ok(None),
-            held => held?,
+            lease => lease?,
         };
         match self.journal.get(&job.id).await {
-            Ok(job) if is_runnable(&job) => Ok(Some((held, job))),
+            Ok(job) if is_runnable(&job) => Ok(Some((lease, job))),
             Ok(_) => Ok(None),
             Err(JournalError::NoSuchJob(_)) => {
                 // Taking the lease has just created the folder again.
-                held.folder.clone().remove()?;
+                lease.folder.clone().remove()?;
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -152,7 +152,7 @@ impl JobQueue<'_> {
 
     async fn run_leased(
         &self,
-        held: JobLease,
+        lease: JobLease,
         job: JobRecord,
         budget: &RequestBudget,
         connections: &ConnectionCache,
@@ -161,7 +161,7 @@ impl JobQueue<'_> {
         let plan = stored_plan(&job)?;
         let connection = connections.connect_to(&plan.store).await?;
         let (store, signal) = (connection.store(), self.stop.clone());
-        JobRunner::new(self.journal, held, job, &plan, store, (self.settings, budget), signal).run(watch).await
+        JobRunner::new(self.journal, lease, job, &plan, store, (self.settings, budget), signal).run(watch).await
     }
 }
 

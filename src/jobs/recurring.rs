@@ -81,7 +81,7 @@ pub fn due_work(plan: &Plan, inventory: PinnedInventory, journal: Option<&Journa
         });
     }
     let only_changed = plan.recurring.is_some_and(|RecurringSettings { only_changed }| only_changed);
-    let portion = match last {
+    let delta_scope = match last {
         _ if !only_changed => DeltaScope::All,
         LastWork::Unknown => DeltaScope::First,
         LastWork::OtherPlan(job) => DeltaScope::PlanChanged(job.clone()),
@@ -90,7 +90,7 @@ pub fn due_work(plan: &Plan, inventory: PinnedInventory, journal: Option<&Journa
             DeltaScope::Since { job: job.id.clone(), inventory: before.clone() }
         }
     };
-    Ok(DueWork::Work(RecurringScope { inventory, delta_scope: portion, as_of: history.as_of }))
+    Ok(DueWork::Work(RecurringScope { inventory, delta_scope, as_of: history.as_of }))
 }
 
 /// Records for the interrupted jobs of a plan's name that no process works on them: they cannot change anything after

@@ -239,12 +239,14 @@ impl<'a> JobRunner<'a> {
             // Each listing uses a connection and a file.
             concurrency: Some(descriptors::fit_to_available(limits.concurrency, 2)),
         };
-        let pledge = self.job.manifest_fingerprint.as_ref();
+        let fingerprint = self.job.manifest_fingerprint.as_ref();
         let freezing = async {
             let (store, folder) = (self.store, self.folder().path());
-            match pledge {
+            match fingerprint {
                 None => Ok(freeze(&manifest, store, folder, bounds, &observe, &stop).await?),
-                Some(pledge) => freeze_matching(pledge, &manifest, store, folder, bounds, &observe, &stop).await,
+                Some(fingerprint) => {
+                    freeze_matching(fingerprint, &manifest, store, folder, bounds, &observe, &stop).await
+                }
             }
         };
         // Freezing stops by itself soon after it is asked to, unless it reads a file that never responds.
@@ -330,9 +332,9 @@ impl<'a> JobRunner<'a> {
         self.advance(Cancelled, StatusReason { message: reason, pause_cause: None })
     }
 
-    /// Watches the journal for requests to the running job until the future is dropped, and stops the job with `stop` if
-    /// it is to pause or to be cancelled. If the journal cannot be read, it is read again later: the run meets the same
-    /// error, and ends.
+    /// Watches the journal for requests to the running job until the future is dropped, and stops the job with `stop`
+    /// if it is to pause or to be cancelled. If the journal cannot be read, it is read again later: the run meets the
+    /// same error, and ends.
     pub(super) async fn watch_requests(&self, stop: &CancellationToken, share: &BudgetShare) {
         let mut answered = None;
         let mut signalled = false;

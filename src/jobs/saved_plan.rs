@@ -230,7 +230,7 @@ pub fn manifest_fingerprint(
 
 /// Freezes a manifest, and refuses one that does not match the fingerprint.
 pub(super) async fn freeze_matching(
-    pledge: &ManifestFingerprint,
+    fingerprint: &ManifestFingerprint,
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
@@ -238,16 +238,16 @@ pub(super) async fn freeze_matching(
     observe: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
 ) -> Result<FrozenManifest, JobError> {
-    let key = parse_key(pledge)
+    let key = parse_key(fingerprint)
         .ok_or_else(|| JobError::SavedPlanOutdated("its stored fingerprint cannot be read".to_owned()))?;
-    let wish = SampleOptions { digest: Some(key), ..SampleOptions::default() };
-    let (frozen, surveyed) = freeze_and_sample(manifest, store, folder, (bounds, wish), observe, stop).await?;
-    let broken = describe_difference(pledge, frozen.pin()).or_else(|| {
+    let sampling = SampleOptions { digest: Some(key), ..SampleOptions::default() };
+    let (frozen, sampled) = freeze_and_sample(manifest, store, folder, (bounds, sampling), observe, stop).await?;
+    let broken = describe_difference(fingerprint, frozen.pin()).or_else(|| {
         let found = frozen.rows();
-        if found != pledge.objects {
-            return Some(format!("it has {} instead of {}", format_count(found, "object"), pledge.objects));
+        if found != fingerprint.objects {
+            return Some(format!("it has {} instead of {}", format_count(found, "object"), fingerprint.objects));
         }
-        let same = surveyed.digest.as_ref() == Some(&pledge.digest);
+        let same = sampled.digest.as_ref() == Some(&fingerprint.digest);
         (!same).then(|| "it has the same number of objects, but some were replaced or overwritten".to_owned())
     });
     match broken {
@@ -256,8 +256,8 @@ pub(super) async fn freeze_matching(
     }
 }
 
-fn parse_key(pledge: &ManifestFingerprint) -> Option<[u8; 16]> {
-    let digits = pledge.key.as_bytes();
+fn parse_key(fingerprint: &ManifestFingerprint) -> Option<[u8; 16]> {
+    let digits = fingerprint.key.as_bytes();
     let mut key = [0; 16];
     if digits.len() != 2 * key.len() || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
@@ -270,11 +270,11 @@ fn parse_key(pledge: &ManifestFingerprint) -> Option<[u8; 16]> {
 
 /// Describes how the source of a manifest differs from the fingerprint. The path of a local file and its modification
 /// time do not count.
-fn describe_difference(pledge: &ManifestFingerprint, now: &SourcePin) -> Option<String> {
+fn describe_difference(fingerprint: &ManifestFingerprint, now: &SourcePin) -> Option<String> {
     let changed = |place: String, what: &str, was: &str, is: &str| {
         (was != is).then(|| format!("the {what} of {place} was {was}, and is now {is}"))
     };
-    match (SourcePin::from_json(&pledge.pin), now) {
+    match (SourcePin::from_json(&fingerprint.pin), now) {
         (Some(SourcePin::Listing), SourcePin::Listing) => None,
         (Some(SourcePin::File { sha256: was, .. }), SourcePin::File { path, sha256, .. }) => {
             changed(path.clone(), "SHA-256", &was, sha256)

@@ -1,6 +1,6 @@
-//! Decides which job may start next, by priority and by what jobs may change: two jobs that may change the same aspect of
-//! the same objects run one after the other. This is pure, and gives the same result in every process that reads the same
-//! journal.
+//! Decides which job may start next, by priority and by what jobs may change: two jobs that may change the same aspect
+//! of the same objects run one after the other. This is pure, and gives the same result in every process that reads the
+//! same journal.
 
 use std::collections::BTreeSet;
 

@@ -103,7 +103,7 @@ impl PlanBuckets {
     }
 
     /// Returns the warnings about the buckets.
-    fn warnings(&self, plan: &Plan, census: &StorageClassStats, rows: u64) -> Vec<String> {
+    fn warnings(&self, plan: &Plan, class_stats: &StorageClassStats, rows: u64) -> Vec<String> {
         let mut found = Vec::new();
         for (bucket, known) in &self.settings {
             if self.is_missing(bucket) {
@@ -120,7 +120,7 @@ impl PlanBuckets {
             }
             let by_key = match &plan.manifest.source {
                 ManifestSource::Prefix { versions, .. } => *versions == ListedVersions::Current,
-                _ => census.versioned_objects < rows,
+                _ => class_stats.versioned_objects < rows,
             };
             if known.versioning == Some(BucketVersioning::Enabled) && by_key {
                 found.push(format!(
@@ -167,13 +167,13 @@ pub fn plan_warnings(plan: &Plan) -> Vec<String> {
 pub(super) fn all_warnings(
     plan: &Plan,
     buckets: &PlanBuckets,
-    census: &StorageClassStats,
+    class_stats: &StorageClassStats,
     rows: u64,
     tally: &PredictionTotals,
     busiest: Option<&(BucketName, Vec<u8>, u64, u64)>,
 ) -> Vec<String> {
     let mut found = plan_warnings(plan);
-    found.extend(buckets.warnings(plan, census, rows));
+    found.extend(buckets.warnings(plan, class_stats, rows));
     let looked = tally.total().max(1);
     if plan.limits.failure_threshold.is_exceeded_by(tally.fails, looked) {
         found.push(format!(

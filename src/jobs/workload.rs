@@ -27,13 +27,13 @@ const SEGMENT_BYTES: u64 = crate::report::ROTATE_AT;
 /// report.
 pub(super) fn workload(
     plan: &Plan,
-    census: &StorageClassStats,
+    class_stats: &StorageClassStats,
     rows: u64,
     tally: &PredictionTotals,
     asked: (u64, u64),
     names: u64,
 ) -> JobWorkload {
-    let scale = SampleScale::new(census, rows, tally);
+    let scale = SampleScale::new(class_stats, rows, tally);
     let mut work = JobWorkload {
         objects: rows,
         operations: u32::try_from(plan.operations.len()).unwrap_or(u32::MAX),
@@ -120,8 +120,9 @@ struct SampleScale<'a> {
 }
 
 impl<'a> SampleScale<'a> {
-    fn new(census: &'a StorageClassStats, rows: u64, tally: &'a PredictionTotals) -> Self {
-        let class_totals = Some(&census.classes).filter(|classes| !classes.is_empty() && !classes.contains_key(&None));
+    fn new(class_stats: &'a StorageClassStats, rows: u64, tally: &'a PredictionTotals) -> Self {
+        let class_totals =
+            Some(&class_stats.classes).filter(|classes| !classes.is_empty() && !classes.contains_key(&None));
         Self { rows, sampled: tally.total(), sampled_classes: &tally.classes, class_totals }
     }
 

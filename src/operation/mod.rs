@@ -20,8 +20,8 @@
 //!   permission.
 //! * [`ObjectAspect`]: each part of an object that requests read and change. Its `AspectRules` say how it is read,
 //!   written, compared, described and put back.
-//! * [`Operation`]: each operation of a plan. Its `OperationRules` are an [`OperationDescriptor`] (the names in plans and
-//!   in the requests of managed services, the aspect, the settings) and [`OperationDetails`], which follow from the
+//! * [`Operation`]: each operation of a plan. Its `OperationRules` are an [`OperationDescriptor`] (the names in plans
+//!   and in the requests of managed services, the aspect, the settings) and [`OperationDetails`], which follow from the
 //!   settings: the requests that are sent, the summary, the warning, and what managed services cannot do.
 //!
 //! Canonical forms, XML, exports, imports, policies, estimates, warnings and summaries are written from these, and

@@ -365,10 +365,10 @@ fn is_unknown_to_server(fault: &StoreError) -> bool {
 }
 
 /// The guarded values are consistent at every moment, so a poisoned lock is harmless.
-fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lock_mut<T>(kept: &mut Mutex<T>) -> &mut T {
-    kept.get_mut().unwrap_or_else(PoisonError::into_inner)
+fn lock_mut<T>(mutex: &mut Mutex<T>) -> &mut T {
+    mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }

@@ -32,15 +32,15 @@ impl RequestSender {
     /// Checks the sub-resource of an object, and whether HEAD would show a change of the object.
     pub(in crate::engine) async fn run_read_checks(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         aspect: ObjectAspect,
     ) -> Result<ReadCheckOutcome, RequestAbort> {
         let Some(call) = aspect.read_request() else { return Ok(ReadCheckOutcome::Proven) };
-        match self.check_subresource(visit, aspect, "").await? {
+        match self.check_subresource(context, aspect, "").await? {
             ReadCheckOutcome::Proven => {}
             found => return Ok(found),
         }
-        Ok(match self.content_baseline(visit, aspect, &OperationStep { call, operation: String::new() }).await? {
+        Ok(match self.content_baseline(context, aspect, &OperationStep { call, operation: String::new() }).await? {
             ContentBaseline::Mark(_) => ReadCheckOutcome::Proven,
             ContentBaseline::Missing(fault) => ReadCheckOutcome::ObjectMissing(fault),
             ContentBaseline::ServerFailed(refusal) => ReadCheckOutcome::ServerFailed(refusal),
@@ -50,28 +50,28 @@ impl RequestSender {
     /// Checks whether the server knows the sub-resource of an object that is being processed.
     pub(super) async fn check_subresource(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         aspect: ObjectAspect,
         operation: &str,
     ) -> Result<ReadCheckOutcome, RequestAbort> {
         let Some(call) = aspect.read_request() else { return Ok(ReadCheckOutcome::Proven) };
         let step = OperationStep { call, operation: operation.to_owned() };
-        let reply = match self.send(visit, &step).await {
+        let reply = match self.send(context, &step).await {
             Ok(reply) => reply,
             Err(RequestAbort::Failed(failure)) => {
-                return self.interpret_read_error(visit, &step, aspect, *failure).await;
+                return self.interpret_read_error(context, &step, aspect, *failure).await;
             }
-            Err(halt) => return Err(halt),
+            Err(abort) => return Err(abort),
         };
-        let refused = |what| Ok(server_failed(visit.object, aspect, ServerCheckFailureKind::AppliedToObject, what));
-        let asked = self.store.request_line(visit.object, &step.call);
+        let refused = |what| Ok(server_failed(context.object, aspect, ServerCheckFailureKind::AppliedToObject, what));
+        let asked = self.store.request_line(context.object, &step.call);
         if let Some(header) = object_header(&step.call, reply.headers) {
             return refused(format!(
                 "{asked} returned the header {}, like a request for the object itself",
                 header.as_str()
             ));
         }
-        let invented = invent_object(visit.object);
+        let invented = invent_object(context.object);
         let asked = self.store.request_line(&invented, &step.call);
         let every_answer_has_ranges = match self.send(&ObjectContext::new(&invented), &step).await {
             Ok(ObjectResponse { no_tag_set: true, headers, .. }) => headers.contains(ObjectHeader::AcceptRanges),
@@ -85,10 +85,10 @@ impl RequestSender {
                 (Some(_), false) => failure.error.headers.contains(ObjectHeader::AcceptRanges),
                 _ => return Err(RequestAbort::Failed(failure)),
             },
-            Err(halt) => return Err(halt),
+            Err(abort) => return Err(abort),
         };
         if reply.headers.contains(ObjectHeader::AcceptRanges) && !every_answer_has_ranges {
-            let asked = self.store.request_line(visit.object, &step.call);
+            let asked = self.store.request_line(context.object, &step.call);
             return refused(format!("{asked} returned the header Accept-Ranges, like a request for the object itself"));
         }
         Ok(ReadCheckOutcome::Proven)
@@ -97,14 +97,14 @@ impl RequestSender {
     /// Interprets a read that returned no document.
     async fn interpret_read_error(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         aspect: ObjectAspect,
         failure: TaskFailure,
     ) -> Result<ReadCheckOutcome, RequestAbort> {
-        let asked = self.store.request_line(visit.object, &step.call);
+        let asked = self.store.request_line(context.object, &step.call);
         let fault = &failure.error;
-        let refused = |kind, what| Ok(server_failed(visit.object, aspect, kind, what));
+        let refused = |kind, what| Ok(server_failed(context.object, aspect, kind, what));
         match fault.status {
             Some(status) if fault.code == "UnexpectedDocument" => {
                 let what = format!("{asked} returned {status} and an unexpected document ({})", fault.message);
@@ -117,14 +117,14 @@ impl RequestSender {
                 let what = format!("{asked} returned {fault}");
                 refused(ServerCheckFailureKind::Denied(step.call.clone()), what)
             }
-            Some(404 | 405) if self.object_exists(visit, step).await? => match self.send(visit, step).await {
+            Some(404 | 405) if self.object_exists(context, step).await? => match self.send(context, step).await {
                 // The document has appeared in the meantime.
                 Ok(_) => Err(RequestAbort::Failed(Box::new(failure))),
                 Err(RequestAbort::Failed(again)) if matches!(again.error.status, Some(404 | 405)) => {
                     let what = format!("{asked} returned {}, although HEAD finds the object", again.error);
                     refused(ServerCheckFailureKind::Unsupported, what)
                 }
-                Err(halt) => Err(halt),
+                Err(abort) => Err(abort),
             },
             Some(404 | 405) => Ok(ReadCheckOutcome::ObjectMissing(Box::new(failure.error))),
             _ => Err(RequestAbort::Failed(Box::new(failure))),
@@ -132,24 +132,24 @@ impl RequestSender {
     }
 
     /// Returns whether HEAD finds the object. A denied HEAD counts as missing.
-    async fn object_exists(&self, visit: &ObjectContext<'_>, step: &OperationStep) -> Result<bool, RequestAbort> {
+    async fn object_exists(&self, context: &ObjectContext<'_>, step: &OperationStep) -> Result<bool, RequestAbort> {
         let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
-        match self.send(visit, &head).await {
+        match self.send(context, &head).await {
             Ok(_) => Ok(true),
             Err(RequestAbort::Failed(failure)) if matches!(failure.error.status, Some(403..=405)) => Ok(false),
-            Err(halt) => Err(halt),
+            Err(abort) => Err(abort),
         }
     }
 
     /// Returns how a change of the object's content can be detected.
     pub(super) async fn content_baseline(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         aspect: ObjectAspect,
         step: &OperationStep,
     ) -> Result<ContentBaseline, RequestAbort> {
-        let asked = self.store.request_line(visit.object, &ObjectRequest::Head);
-        let (kind, what) = match self.probe_content(visit, step).await {
+        let asked = self.store.request_line(context.object, &ObjectRequest::Head);
+        let (kind, what) = match self.probe_content(context, step).await {
             Ok(ContentProbe::Present { mark: mark @ ContentIdentity { etag: Some(_), .. }, .. }) => {
                 return Ok(ContentBaseline::Mark(mark));
             }
@@ -165,19 +165,24 @@ impl RequestSender {
             Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
                 (ServerCheckFailureKind::NotVerifiable, format!("{asked} returned {}", failure.error))
             }
-            Err(halt) => return Err(halt),
+            Err(abort) => return Err(abort),
         };
-        Ok(ContentBaseline::ServerFailed(Box::new(ServerCheckFailure::before_write(visit.object, aspect, kind, what))))
+        Ok(ContentBaseline::ServerFailed(Box::new(ServerCheckFailure::before_write(
+            context.object,
+            aspect,
+            kind,
+            what,
+        ))))
     }
 
     /// Sends HEAD once for the object's content.
     pub(super) async fn probe_content(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
     ) -> Result<ContentProbe, RequestAbort> {
         let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
-        match self.send(visit, &head).await {
+        match self.send(context, &head).await {
             Ok(ObjectResponse { data: ResponseData::Head { content, .. }, headers, .. }) => {
                 Ok(ContentProbe::Present { mark: content, restore: headers.contains(ObjectHeader::Restore) })
             }
@@ -185,22 +190,22 @@ impl RequestSender {
             Err(RequestAbort::Failed(failure)) if matches!(failure.error.status, Some(404 | 405 | 410)) => {
                 Ok(ContentProbe::Missing(Box::new(failure.error)))
             }
-            Err(halt) => Err(halt),
+            Err(abort) => Err(abort),
         }
     }
 
     /// Sends one of the job's own reads and checks that the answer is about the sub-resource.
     pub(in crate::engine) async fn read_checked(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
     ) -> Result<ObjectResponse, RequestAbort> {
-        let answer = self.send(visit, step).await;
+        let answer = self.send(context, step).await;
         let (Some(check), Some(aspect)) = (&self.server_check, ObjectAspect::of(&step.call)) else { return answer };
-        let asked = self.store.request_line(visit.object, &step.call);
+        let asked = self.store.request_line(context.object, &step.call);
         let as_object = |header: ObjectHeader| {
             let what = format!("{asked} returned the header {}, like a request for the object itself", header.as_str());
-            ServerCheckFailure::before_write(visit.object, aspect, ServerCheckFailureKind::AppliedToObject, what)
+            ServerCheckFailure::before_write(context.object, aspect, ServerCheckFailureKind::AppliedToObject, what)
         };
         let refusal = match answer {
             Ok(reply) => match object_header(&step.call, reply.headers) {
@@ -210,8 +215,10 @@ impl RequestSender {
             Err(RequestAbort::Failed(failure)) => match object_header(&step.call, failure.error.headers) {
                 Some(header) if failure.error.status.is_some_and(|status| status < 300) => as_object(header),
                 // The server has proven itself, so the fault concerns only this object.
-                _ if check.is_aspect_proven(&visit.object.bucket, aspect) => return Err(RequestAbort::Failed(failure)),
-                _ => match self.interpret_own_read_error(visit, step, aspect, *failure).await? {
+                _ if check.is_aspect_proven(&context.object.bucket, aspect) => {
+                    return Err(RequestAbort::Failed(failure));
+                }
+                _ => match self.interpret_own_read_error(context, step, aspect, *failure).await? {
                     ReadCheckOutcome::ServerFailed(refusal) => *refusal,
                     ReadCheckOutcome::ObjectMissing(fault) => {
                         return Err(RequestAbort::Failed(Box::new(TaskFailure {
@@ -222,7 +229,7 @@ impl RequestSender {
                     _ => return Err(RequestAbort::Stopped),
                 },
             },
-            Err(halt) => return Err(halt),
+            Err(abort) => return Err(abort),
         };
         let refusal = check.with_others_written(refusal);
         check.fail(&refusal).await?;
@@ -233,14 +240,14 @@ impl RequestSender {
     /// something about the server.
     async fn interpret_own_read_error(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         aspect: ObjectAspect,
         failure: TaskFailure,
     ) -> Result<ReadCheckOutcome, RequestAbort> {
         let says_something = failure.error.code == "UnexpectedDocument" || is_unknown_to_server(&failure.error);
         if says_something || failure.error.status == Some(405) {
-            self.interpret_read_error(visit, step, aspect, failure).await
+            self.interpret_read_error(context, step, aspect, failure).await
         } else {
             Err(RequestAbort::Failed(Box::new(failure)))
         }

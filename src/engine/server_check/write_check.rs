@@ -1,11 +1,11 @@
-//! Checks writes. The first write of a scope is sent alone and checked from all sides; if an earlier run has sent it and
-//! its result is unknown, the object is checked before anything else is sent.
+//! Checks writes. The first write of a scope is sent alone and checked from all sides; if an earlier run has sent it
+//! and its result is unknown, the object is checked before anything else is sent.
 //!
 //! Later writes are sampled: a server may be several machines behind one name, and may be replaced while a job runs. A
 //! content as long as the request's body, or one that is gone after tags were deleted, is the server's fault. Any other
 //! change of content during a write may also come from another client. So the object fails with both contents in its
-//! message, and the next write of the scope is sent alone again, which shows the cause. A second change before the scope
-//! is proven again is unlikely to come from another client, and stops the job.
+//! message, and the next write of the scope is sent alone again, which shows the cause. A second change before the
+//! scope is proven again is unlikely to come from another client, and stops the job.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -82,28 +82,28 @@ impl RequestSender {
     /// server wait for its result.
     pub(in crate::engine) async fn write_checked(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         asked_before: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
         // Before anything is recorded: if the job's own restore already holds, nothing is written.
         if let (ObjectRequest::Restore(request), Some(since), true) =
             (&step.call, self.restores_sent_since, asked_before)
-            && let Some(reply) = self.find_held_restore(visit, step, *request, since).await?
+            && let Some(reply) = self.find_held_restore(context, step, *request, since).await?
         {
             return Ok(reply);
         }
         let (Some(check), Some(aspect)) = (&self.server_check, ObjectAspect::of(&step.call)) else {
-            return self.send_write(visit, step, asked_before).await;
+            return self.send_write(context, step, asked_before).await;
         };
         let scope = TrustScope {
-            bucket: visit.object.bucket.clone(),
+            bucket: context.object.bucket.clone(),
             aspect,
             deletes: step.call == ObjectRequest::DeleteTags,
-            of_version: visit.object.version.is_some(),
+            of_version: context.object.version.is_some(),
         };
         if !check.is_proven(&scope) || check.has_unconfirmed() {
-            self.fail_if_missing(check, visit, step).await?;
+            self.fail_if_missing(check, context, step).await?;
             let turn = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(RequestAbort::Stopped),
@@ -116,19 +116,19 @@ impl RequestSender {
             // Check what an earlier run may have done before this run writes.
             self.confirm_first_writes(check).await?;
             if !check.is_proven(&scope) {
-                let first = Box::pin(self.send_first_write(check, &scope, visit, step, asked_before)).await;
-                let first = self.count_unanswered(check, visit, step, first).await;
+                let first = Box::pin(self.send_first_write(check, &scope, context, step, asked_before)).await;
+                let first = self.count_unanswered(check, context, step, first).await;
                 drop(turn);
                 return first;
             }
         }
-        let reply = self.send_later_write(check, &scope, visit, step, asked_before).await?;
+        let reply = self.send_later_write(check, &scope, context, step, asked_before).await?;
         let Some(header) = object_header(&step.call, reply.headers) else { return Ok(reply) };
-        let asked = self.store.request_line(visit.object, &step.call);
+        let asked = self.store.request_line(context.object, &step.call);
         let what = format!("{asked} returned the header {}, like a request for the object itself", header.as_str());
         self.fail_check_after_write(
             check,
-            visit,
+            context,
             step,
             Some(reply.status),
             (ServerCheckFailureKind::AppliedToObject, what),
@@ -141,14 +141,14 @@ impl RequestSender {
     async fn fail_if_missing(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
     ) -> Result<(), RequestAbort> {
         if !check.has_missing_objects.load(Ordering::Relaxed) {
             return Ok(());
         }
-        match self.probe_content(visit, step).await {
-            Ok(ContentProbe::Missing(fault)) => Err(self.missing_object(check, visit, step, *fault).await),
+        match self.probe_content(context, step).await {
+            Ok(ContentProbe::Missing(fault)) => Err(self.missing_object(check, context, step, *fault).await),
             Err(RequestAbort::Stopped) => Err(RequestAbort::Stopped),
             // The check meets any other error as well and interprets it.
             _ => Ok(()),
@@ -160,7 +160,7 @@ impl RequestSender {
     async fn count_unanswered(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         first: Result<ObjectResponse, RequestAbort>,
     ) -> Result<ObjectResponse, RequestAbort> {
@@ -177,7 +177,7 @@ impl RequestSender {
         }
         let what = format!("requests for {objects} objects in a row failed, the last with {}", failure.error);
         let refusal = ServerCheckFailure::before_write(
-            visit.object,
+            context.object,
             aspect_of(step),
             ServerCheckFailureKind::NoUsableAnswer,
             what,
@@ -193,58 +193,58 @@ impl RequestSender {
         &self,
         check: &ServerCheck,
         scope: &TrustScope,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         asked_before: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
-        let before = self.content_before(check, scope, visit, step).await?;
+        let before = self.content_before(check, scope, context, step).await?;
         if self.stop.is_cancelled() {
             return Err(RequestAbort::Stopped);
         }
-        let write = FirstWrite { object: visit.object.clone(), before: before.clone() };
+        let write = FirstWrite { object: context.object.clone(), before: before.clone() };
         check.record_trust(scope, ServerTrust::Unconfirmed(write)).await?;
         check.push_backup().await?;
-        let reply = match self.send_write(visit, step, asked_before).await {
+        let reply = match self.send_write(context, step, asked_before).await {
             Ok(reply) => reply,
             Err(RequestAbort::Failed(failure)) => {
-                return self.interpret_write_error(check, scope, visit, step, &before, *failure).await;
+                return self.interpret_write_error(check, scope, context, step, &before, *failure).await;
             }
             // An earlier attempt may have arrived: the next run checks.
-            Err(halt) => return Err(halt),
+            Err(abort) => return Err(abort),
         };
         let mut changed = None;
         if scope.aspect != ObjectAspect::Restoration {
-            changed = self.probe_after_write(check, visit, step, &before, Some(reply.status)).await?.changed;
+            changed = self.probe_after_write(check, context, step, &before, Some(reply.status)).await?.changed;
         }
         if let Some(header) = object_header(&step.call, reply.headers) {
-            let asked = self.store.request_line(visit.object, &step.call);
+            let asked = self.store.request_line(context.object, &step.call);
             let header = header.as_str();
             let what = format!("{asked} returned the header {header}, like a request for the object itself");
             return self
                 .fail_check_after_write(
                     check,
-                    visit,
+                    context,
                     step,
                     Some(reply.status),
                     (ServerCheckFailureKind::AppliedToObject, what),
                 )
                 .await;
         }
-        let read = self.read_back(check, visit, step, &before, reply.status).await?;
+        let read = self.read_back(check, context, step, &before, reply.status).await?;
         if changed.is_some() {
-            self.repeat_first_write(check, visit, step).await?;
+            self.repeat_first_write(check, context, step).await?;
         }
         let sent = self.store.body_identity(&step.call);
         if sent.size > Some(0) && before.is_same_content(&sent) {
-            let asked = self.store.request_line(visit.object, &step.call);
+            let asked = self.store.request_line(context.object, &step.call);
             let what = format!(
                 "the content of {} is the body that {asked} sends, so an earlier request has overwritten it",
-                visit.object
+                context.object
             );
             return self
                 .fail_check_after_write(
                     check,
-                    visit,
+                    context,
                     step,
                     Some(reply.status),
                     (ServerCheckFailureKind::AppliedToObject, what),
@@ -267,11 +267,11 @@ impl RequestSender {
         &self,
         check: &ServerCheck,
         scope: &TrustScope,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
     ) -> Result<ContentIdentity, RequestAbort> {
         if !lock(&check.read_proven).contains(scope) {
-            match self.check_subresource(visit, scope.aspect, &step.operation).await? {
+            match self.check_subresource(context, scope.aspect, &step.operation).await? {
                 ReadCheckOutcome::Proven => check.mark_read_proven(scope),
                 ReadCheckOutcome::ObjectMissing(fault) => {
                     check.has_missing_objects.store(true, Ordering::Relaxed);
@@ -283,11 +283,11 @@ impl RequestSender {
                 ReadCheckOutcome::Stopped => return Err(RequestAbort::Stopped),
             }
         }
-        match self.content_baseline(visit, scope.aspect, step).await? {
+        match self.content_baseline(context, scope.aspect, step).await? {
             ContentBaseline::Mark(mark) => Ok(mark),
             ContentBaseline::Missing(fault) => {
                 check.has_missing_objects.store(true, Ordering::Relaxed);
-                Err(self.missing_object(check, visit, step, *fault).await)
+                Err(self.missing_object(check, context, step, *fault).await)
             }
             ContentBaseline::ServerFailed(refusal) => self.fail_check(check, *refusal).await,
         }
@@ -298,27 +298,27 @@ impl RequestSender {
     async fn missing_object(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         fault: StoreError,
     ) -> RequestAbort {
         let aspect = aspect_of(step);
         let Some(call) = aspect.read_request() else {
-            return failed(&step.operation, with_missing_code(fault, visit.object));
+            return failed(&step.operation, with_missing_code(fault, context.object));
         };
-        if let Err(halt) = self.send(visit, &OperationStep { call, operation: step.operation.clone() }).await {
-            return halt;
+        if let Err(abort) = self.send(context, &OperationStep { call, operation: step.operation.clone() }).await {
+            return abort;
         }
         // The object may have been created in the meantime.
-        let again = match self.probe_content(visit, step).await {
+        let again = match self.probe_content(context, step).await {
             Ok(ContentProbe::Missing(again)) => again,
             Ok(ContentProbe::Present { .. }) => return failed(&step.operation, fault),
-            Err(halt) => return halt,
+            Err(abort) => return abort,
         };
-        let asked = self.store.request_line(visit.object, &ObjectRequest::Head);
+        let asked = self.store.request_line(context.object, &ObjectRequest::Head);
         let what = format!("{asked} returned {again}, although the object's {} can be read", aspect.sub_resource());
         let refusal =
-            ServerCheckFailure::before_write(visit.object, aspect, ServerCheckFailureKind::NotVerifiable, what);
+            ServerCheckFailure::before_write(context.object, aspect, ServerCheckFailureKind::NotVerifiable, what);
         abort_check(check, refusal).await
     }
 
@@ -331,13 +331,13 @@ impl RequestSender {
     async fn fail_check_after_write<T>(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         status: Option<u16>,
         (kind, what): (ServerCheckFailureKind, String),
     ) -> Result<T, RequestAbort> {
-        let refusal = check.failure_of_write(visit.object, aspect_of(step), kind, what);
-        let url = self.store.request_line(visit.object, &step.call);
+        let refusal = check.failure_of_write(context.object, aspect_of(step), kind, what);
+        let url = self.store.request_line(context.object, &step.call);
         let code =
             if refusal.kind == ServerCheckFailureKind::WriteNotStored { WRITE_NOT_KEPT } else { SERVER_CHECK_FAILED };
         let fault = StoreError::without_response(FaultClass::Rejected, code, &refusal.to_string(), url);
@@ -353,16 +353,22 @@ impl RequestSender {
     async fn expect_unchanged(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         before: &ContentIdentity,
         status: Option<u16>,
     ) -> Result<bool, RequestAbort> {
-        match self.probe_after_write(check, visit, step, before, status).await? {
+        match self.probe_after_write(check, context, step, before, status).await? {
             PostWriteProbe { restore, changed: None } => Ok(restore),
             PostWriteProbe { changed: Some(what), .. } => {
-                self.fail_check_after_write(check, visit, step, status, (ServerCheckFailureKind::AppliedToObject, what))
-                    .await
+                self.fail_check_after_write(
+                    check,
+                    context,
+                    step,
+                    status,
+                    (ServerCheckFailureKind::AppliedToObject, what),
+                )
+                .await
             }
         }
     }
@@ -372,13 +378,13 @@ impl RequestSender {
     async fn probe_after_write(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         before: &ContentIdentity,
         status: Option<u16>,
     ) -> Result<PostWriteProbe, RequestAbort> {
-        let asked = self.store.request_line(visit.object, &step.call);
-        let what = match self.probe_content(visit, step).await {
+        let asked = self.store.request_line(context.object, &step.call);
+        let what = match self.probe_content(context, step).await {
             Ok(ContentProbe::Present { mark, restore }) if mark.is_same_content(before) => {
                 return Ok(PostWriteProbe { restore, changed: None });
             }
@@ -392,11 +398,11 @@ impl RequestSender {
             }
             Ok(ContentProbe::Missing(fault)) => format!("before {asked}, HEAD returned {before}; after it, {fault}"),
             Err(RequestAbort::Failed(failure)) => {
-                return self.fail_unverifiable(check, visit, step, &failure.error).await;
+                return self.fail_unverifiable(check, context, step, &failure.error).await;
             }
-            Err(halt) => return Err(halt),
+            Err(abort) => return Err(abort),
         };
-        self.fail_check_after_write(check, visit, step, status, (ServerCheckFailureKind::AppliedToObject, what)).await
+        self.fail_check_after_write(check, context, step, status, (ServerCheckFailureKind::AppliedToObject, what)).await
     }
 
     /// Repeats a first write on the same object after its content has changed. If it changes again, that is the
@@ -404,16 +410,16 @@ impl RequestSender {
     async fn repeat_first_write(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
     ) -> Result<(), RequestAbort> {
-        let before = match self.content_baseline(visit, aspect_of(step), step).await? {
+        let before = match self.content_baseline(context, aspect_of(step), step).await? {
             ContentBaseline::Mark(mark) => mark,
-            ContentBaseline::Missing(fault) => return self.fail_unverifiable(check, visit, step, &fault).await,
+            ContentBaseline::Missing(fault) => return self.fail_unverifiable(check, context, step, &fault).await,
             ContentBaseline::ServerFailed(refusal) => return self.fail_check(check, *refusal).await,
         };
-        let reply = self.send_write(visit, step, true).await?;
-        let _ = self.expect_unchanged(check, visit, step, &before, Some(reply.status)).await?;
+        let reply = self.send_write(context, step, true).await?;
+        let _ = self.expect_unchanged(check, context, step, &before, Some(reply.status)).await?;
         Ok(())
     }
 
@@ -422,14 +428,14 @@ impl RequestSender {
     async fn fail_unverifiable<T>(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         fault: &StoreError,
     ) -> Result<T, RequestAbort> {
-        let asked = self.store.request_line(visit.object, &step.call);
+        let asked = self.store.request_line(context.object, &step.call);
         let what = format!("the first write was sent ({asked}), but its effect could not be checked: {fault}");
         let refusal = ServerCheckFailure::before_write(
-            visit.object,
+            context.object,
             aspect_of(step),
             ServerCheckFailureKind::NotVerifiable,
             what,
@@ -442,7 +448,7 @@ impl RequestSender {
     async fn read_back(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         before: &ContentIdentity,
         status: u16,
@@ -450,8 +456,8 @@ impl RequestSender {
         let mut waits = READ_BACK_DELAYS.iter();
         loop {
             let found = if let Some(call) = aspect_of(step).read_request() {
-                self.read_back_once(check, visit, step, call, status).await?
-            } else if self.expect_unchanged(check, visit, step, before, Some(status)).await? {
+                self.read_back_once(check, context, step, call, status).await?
+            } else if self.expect_unchanged(check, context, step, before, Some(status)).await? {
                 Ok(None)
             } else {
                 Err("HEAD shows no restore".to_owned())
@@ -461,12 +467,12 @@ impl RequestSender {
                 Err(found) => found,
             };
             let Some(wait) = waits.next() else {
-                let asked = self.store.request_line(visit.object, &step.call);
+                let asked = self.store.request_line(context.object, &step.call);
                 let what = format!("{asked} returned {status} and the object itself is unchanged, but {found}");
                 return self
                     .fail_check_after_write(
                         check,
-                        visit,
+                        context,
                         step,
                         Some(status),
                         (ServerCheckFailureKind::WriteNotStored, what),
@@ -481,14 +487,14 @@ impl RequestSender {
     async fn read_back_once(
         &self,
         check: &ServerCheck,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         call: ObjectRequest,
         status: u16,
     ) -> Result<Result<Option<u64>, String>, RequestAbort> {
         let read = OperationStep { call, operation: step.operation.clone() };
-        let asked = self.store.request_line(visit.object, &read.call);
-        match self.send(visit, &read).await {
+        let asked = self.store.request_line(context.object, &read.call);
+        match self.send(context, &read).await {
             Ok(reply) => {
                 let difference = object_header(&read.call, reply.headers)
                     .map(|header| format!("{asked} returned the header {}", header.as_str()))
@@ -499,15 +505,15 @@ impl RequestSender {
                 let what = format!("after the first write, {asked} returned {}", failure.error);
                 self.fail_check_after_write(
                     check,
-                    visit,
+                    context,
                     step,
                     Some(status),
                     (ServerCheckFailureKind::AppliedToObject, what),
                 )
                 .await
             }
-            Err(RequestAbort::Failed(failure)) => self.fail_unverifiable(check, visit, step, &failure.error).await,
-            Err(halt) => Err(halt),
+            Err(RequestAbort::Failed(failure)) => self.fail_unverifiable(check, context, step, &failure.error).await,
+            Err(abort) => Err(abort),
         }
     }
 
@@ -516,7 +522,7 @@ impl RequestSender {
         &self,
         check: &ServerCheck,
         scope: &TrustScope,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         before: &ContentIdentity,
         failure: TaskFailure,
@@ -525,14 +531,14 @@ impl RequestSender {
         let says = request_support(&step.call, fault);
         // Checked for every error: a server that does not know the request may have changed the object before it
         // answered with an error.
-        let _ = self.expect_unchanged(check, visit, step, before, fault.status).await?;
+        let _ = self.expect_unchanged(check, context, step, before, fault.status).await?;
         match says {
             RequestSupport::Unsupported => {
-                let asked = self.store.request_line(visit.object, &step.call);
+                let asked = self.store.request_line(context.object, &step.call);
                 let what = format!("{asked} returned {fault}; the object is unchanged");
                 check.forget_scope(scope).await?;
                 let refusal = ServerCheckFailure::before_write(
-                    visit.object,
+                    context.object,
                     scope.aspect,
                     ServerCheckFailureKind::Unsupported,
                     what,
@@ -566,9 +572,9 @@ impl RequestSender {
         write: FirstWrite,
     ) -> Result<(), RequestAbort> {
         let FirstWrite { object, before } = write;
-        let visit = ObjectContext::new(&object);
+        let context = ObjectContext::new(&object);
         let step = OperationStep { call: ObjectRequest::Head, operation: String::new() };
-        let what = match self.probe_content(&visit, &step).await {
+        let what = match self.probe_content(&context, &step).await {
             Ok(ContentProbe::Present { mark, .. }) if mark.is_same_content(&before) => {
                 lock(&check.unconfirmed).remove(scope);
                 return Ok(check.forget_scope(scope).await?);
@@ -588,7 +594,7 @@ impl RequestSender {
                 );
                 return self.fail_check(check, refusal).await;
             }
-            Err(halt) => return Err(halt),
+            Err(abort) => return Err(abort),
         };
         let what = format!(
             "an earlier run sent the first write to {object}: before it, HEAD returned {before}; now it returns {what}"
@@ -605,32 +611,32 @@ impl RequestSender {
         &self,
         check: &ServerCheck,
         scope: &TrustScope,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         asked_before: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
         if !check.is_sample(scope) {
-            return self.send_write(visit, step, asked_before).await;
+            return self.send_write(context, step, asked_before).await;
         }
-        let before = match self.probe_once(visit).await? {
+        let before = match self.probe_once(context).await? {
             Some(ContentProbe::Present { mark, .. }) if mark.etag.is_some() => mark,
-            Some(ContentProbe::Missing(fault)) if !self.subresource_readable(visit, step).await? => {
-                return Err(self.missing_object(check, visit, step, *fault).await);
+            Some(ContentProbe::Missing(fault)) if !self.subresource_readable(context, step).await? => {
+                return Err(self.missing_object(check, context, step, *fault).await);
             }
             // The object exists although HEAD says that it does not: this is not the object's fault.
             Some(ContentProbe::Missing(_)) => {
                 check.revoke_proof(scope).await?;
-                return Box::pin(self.write_checked(visit, step, asked_before)).await;
+                return Box::pin(self.write_checked(context, step, asked_before)).await;
             }
             // For example, an object that only its owner may read.
             _ if check.record_failed_sample(scope).await? => {
-                return Box::pin(self.write_checked(visit, step, asked_before)).await;
+                return Box::pin(self.write_checked(context, step, asked_before)).await;
             }
-            _ => return self.send_write(visit, step, asked_before).await,
+            _ => return self.send_write(context, step, asked_before).await,
         };
-        let reply = self.send_write(visit, step, asked_before).await?;
-        let asked = self.store.request_line(visit.object, &step.call);
-        let (found, is_servers_doing) = match self.probe_once(visit).await? {
+        let reply = self.send_write(context, step, asked_before).await?;
+        let asked = self.store.request_line(context.object, &step.call);
+        let (found, is_servers_doing) = match self.probe_once(context).await? {
             Some(ContentProbe::Present { mark, .. }) if mark.is_same_content(&before) => {
                 check.failed_samples.store(0, Ordering::Relaxed);
                 return Ok(reply);
@@ -647,9 +653,9 @@ impl RequestSender {
         let what = format!("before {asked}, HEAD returned {before}; after it, {found}");
         if is_servers_doing {
             let refusal = (ServerCheckFailureKind::AppliedToObject, what);
-            return self.fail_check_after_write(check, visit, step, Some(reply.status), refusal).await;
+            return self.fail_check_after_write(check, context, step, Some(reply.status), refusal).await;
         }
-        self.fail_changed_object(check, scope, visit, step, (reply.status, what)).await
+        self.fail_changed_object(check, scope, context, step, (reply.status, what)).await
     }
 
     /// Fails an object whose content has changed during its write for an unknown reason. A second one before the
@@ -658,7 +664,7 @@ impl RequestSender {
         &self,
         check: &ServerCheck,
         scope: &TrustScope,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
         (status, what): (u16, String),
     ) -> Result<T, RequestAbort> {
@@ -666,22 +672,22 @@ impl RequestSender {
             return self
                 .fail_check_after_write(
                     check,
-                    visit,
+                    context,
                     step,
                     Some(status),
                     (ServerCheckFailureKind::AppliedToObject, what),
                 )
                 .await;
         }
-        let url = self.store.request_line(visit.object, &step.call);
+        let url = self.store.request_line(context.object, &step.call);
         let fault = StoreError::without_response(FaultClass::Rejected, CONTENT_CHANGED, &what, url);
         Err(failed(&step.operation, StoreError { status: Some(status), ..fault }))
     }
 
     /// Sends HEAD once without a retry, since other objects are written meanwhile. Returns `None` if it shows
     /// nothing.
-    async fn probe_once(&self, visit: &ObjectContext<'_>) -> Result<Option<ContentProbe>, RequestAbort> {
-        match self.attempt(visit, &ObjectRequest::Head, false).await? {
+    async fn probe_once(&self, context: &ObjectContext<'_>) -> Result<Option<ContentProbe>, RequestAbort> {
+        match self.attempt(context, &ObjectRequest::Head, false).await? {
             Ok(ObjectResponse { data: ResponseData::Head { content: mark, .. }, headers, .. }) => {
                 Ok(Some(ContentProbe::Present { mark, restore: headers.contains(ObjectHeader::Restore) }))
             }
@@ -698,14 +704,14 @@ impl RequestSender {
     /// Returns whether the object's tags or ACL can be read, which means that the object exists, whatever HEAD says.
     async fn subresource_readable(
         &self,
-        visit: &ObjectContext<'_>,
+        context: &ObjectContext<'_>,
         step: &OperationStep,
     ) -> Result<bool, RequestAbort> {
         let Some(call) = aspect_of(step).read_request() else { return Ok(false) };
-        match self.send(visit, &OperationStep { call, operation: step.operation.clone() }).await {
+        match self.send(context, &OperationStep { call, operation: step.operation.clone() }).await {
             Ok(_) => Ok(true),
             Err(RequestAbort::Failed(_)) => Ok(false),
-            Err(halt) => Err(halt),
+            Err(abort) => Err(abort),
         }
     }
 
