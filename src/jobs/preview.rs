@@ -226,7 +226,7 @@ impl Previewer<'_> {
             _ => None,
         };
         let rows = frozen.rows();
-        let PreviewTotals { tally, examples: shown, from_manifest: told, name_bytes, .. } = totals;
+        let PreviewTotals { tally, examples, from_manifest, name_bytes, .. } = totals;
         let mut warnings = all_warnings(self.plan, &buckets, &class_stats, rows, &tally, busiest.as_ref());
         warnings.extend(unchecked_server_warning(self.plan, server).map(str::to_owned));
         Ok(Preview {
@@ -235,9 +235,9 @@ impl Previewer<'_> {
             refusal,
             server_check: server,
             tally,
-            examples: shown,
+            examples,
             options: self.options,
-            from_manifest: FactsFromManifest { as_of: since, ..told },
+            from_manifest: FactsFromManifest { as_of: since, ..from_manifest },
             digest: sample_result.digest,
             read_at: at,
             frozen,
@@ -348,9 +348,9 @@ async fn read_objects(
     let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop);
     let wants_class = previewer.needs_storage_class(predictor);
     let look = async |sampled: Result<SampledObject, ManifestError>| {
-        let SampledObject { object, metadata: mut told } = sampled?;
-        told.state = predictor.relevant_state(&told.state);
-        let reads = predictor.required_reads(&told.state, wants_class);
+        let SampledObject { object, mut metadata } = sampled?;
+        metadata.state = predictor.relevant_state(&metadata.state);
+        let reads = predictor.required_reads(&metadata.state, wants_class);
         let (seen, read_failure) = match worker.read_object(&object, &reads).await {
             ObjectReadOutcome::Complete(seen) => (seen, None),
             ObjectReadOutcome::Failed { seen, call, fault }
@@ -368,11 +368,11 @@ async fn read_objects(
         let takes_acl = buckets.takes_acl(&object.bucket);
         let prediction = predictor.predict(
             object,
-            predictor.relevant_state(&merge_state(&told, seen)),
+            predictor.relevant_state(&merge_state(&metadata, seen)),
             read_failure.as_ref(),
             takes_acl,
         );
-        Ok((prediction, told))
+        Ok((prediction, metadata))
     };
     let objects: BoxStream<'_, _> = match source {
         PreviewObjects::Sample(sample) => stream::iter(sample).map(Ok).boxed(),
@@ -380,8 +380,8 @@ async fn read_objects(
     };
     let mut looked = std::pin::pin!(objects.map(look).buffered(concurrency as usize));
     while let Some(one) = looked.next().await {
-        let (prediction, told) = one?;
-        record(totals, &prediction, &told);
+        let (prediction, metadata) = one?;
+        record(totals, &prediction, &metadata);
         observer.on_object_read(&prediction, totals.total)?;
     }
     totals.examples.finish();
@@ -402,25 +402,26 @@ fn with_error_code(fault: StoreError, object: &ObjectId, no_bucket: bool) -> Sto
 }
 
 /// Combines what was read from an object with what its source says about the rest.
-fn merge_state(told: &SourceMetadata, seen: ObjectState) -> ObjectState {
+fn merge_state(metadata: &SourceMetadata, seen: ObjectState) -> ObjectState {
     let mut merged = seen;
     for rules in ObjectAspect::ALL.map(ObjectAspect::rules) {
         if !rules.is_known(&merged) {
-            rules.copy(&told.state, &mut merged);
+            rules.copy(&metadata.state, &mut merged);
         }
     }
     if merged.class.known().is_none() {
-        merged.class = told.state.class.clone();
+        merged.class = metadata.state.class.clone();
     }
     merged
 }
 
-fn record(totals: &mut PreviewTotals, prediction: &Prediction, told: &SourceMetadata) {
-    totals.tally.add(prediction, told.size);
+fn record(totals: &mut PreviewTotals, prediction: &Prediction, metadata: &SourceMetadata) {
+    totals.tally.add(prediction, metadata.size);
     totals.examples.add(prediction);
     totals.name_bytes += name_bytes(&prediction.object);
-    totals.from_manifest.acls += u64::from(told.state.acl.known().is_some() && prediction.before.acl == told.state.acl);
-    totals.from_manifest.classes += u64::from(told.state.class.known().is_some());
+    totals.from_manifest.acls +=
+        u64::from(metadata.state.acl.known().is_some() && prediction.before.acl == metadata.state.acl);
+    totals.from_manifest.classes += u64::from(metadata.state.class.known().is_some());
 }
 
 /// Streams every row of a manifest with what its source says about it. A thread reads a few batches ahead.
@@ -433,10 +434,10 @@ fn all_objects(
     tokio::task::spawn_blocking(move || {
         for batch in tasks {
             let batch = batch.and_then(|tasks| {
-                let told = |task: batchplan_store::task::Task| {
+                let with_metadata = |task: batchplan_store::task::Task| {
                     Ok(SampledObject { object: task.object, metadata: facts.next_row()? })
                 };
-                tasks.into_iter().map(told).collect()
+                tasks.into_iter().map(with_metadata).collect()
             });
             let last = batch.is_err();
             if to.blocking_send(batch).is_err() || last {
