@@ -2,7 +2,7 @@
 
 /// Reads the integer of `width` bits, at most 64, that starts at bit `bit`, with the least significant bit first, as
 /// Parquet packs integers. Returns `None` if the bytes end too early.
-pub(super) fn read_lsb_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
+pub(crate) fn read_lsb_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
     if width == 0 {
         return Some(0);
     }
@@ -19,7 +19,7 @@ pub(super) fn read_lsb_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64
 
 /// Reads the integer of `width` bits, at most 64, that starts at bit `bit`, with the most significant bit first, as
 /// ORC packs integers. Returns `None` if the bytes end too early.
-pub(super) fn read_msb_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
+pub(crate) fn read_msb_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
     if width == 0 {
         return Some(0);
     }
@@ -35,13 +35,13 @@ fn mask(width: u32) -> u128 {
 }
 
 /// Decodes a zigzag-encoded signed integer.
-pub(super) fn decode_zigzag(number: u64) -> i64 {
+pub(crate) fn decode_zigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
 }
 
 /// Reads a variable-length integer at offset `at`: groups of seven bits, the least significant group first. Returns
 /// the integer and the offset after it, or `None` if the bytes end too early. Bits beyond the 64th are dropped.
-pub(super) fn read_varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
+pub(crate) fn read_varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     let mut number = 0;
     for shift in (0..70).step_by(7) {
         let byte = *bytes.get(at)?;

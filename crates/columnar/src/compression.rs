@@ -4,11 +4,11 @@ use std::io::Read as _;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 
-use super::{ColumnarError, ColumnarResult, damaged};
+use crate::value::{ColumnarError, ColumnarResult, damaged};
 
 /// How a block is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BlockCompression {
+pub(crate) enum BlockCompression {
     None,
     /// Raw deflate, without a header.
     Deflate,
@@ -17,7 +17,7 @@ pub(super) enum BlockCompression {
 }
 
 /// Decompresses a block into `into`. Returns an error if it is larger than `limit` bytes.
-pub(super) fn decompress(
+pub(crate) fn decompress(
     packing: BlockCompression,
     packed: &[u8],
     limit: usize,

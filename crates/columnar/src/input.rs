@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 
-use super::{ColumnarError, ColumnarResult, damaged, unsupported};
+use crate::value::{ColumnarError, ColumnarResult, damaged, unsupported};
 
 /// The limit, in bytes, on the pages and dictionaries of all columns together. Writers make them 1 MiB large, and a
 /// row of an inventory needs at most twelve columns.
@@ -15,25 +15,25 @@ const MAX_HELD_BYTES: usize = 160 << 20;
 const MAX_ROWS_PER_BYTE: u64 = 1024;
 
 /// A file with random access, which counts the memory that its readers hold.
-pub(super) struct RandomAccessFile {
+pub(crate) struct RandomAccessFile {
     file: File,
     size: u64,
     held_bytes: Cell<usize>,
 }
 
 impl RandomAccessFile {
-    pub(super) fn new(file: File) -> ColumnarResult<Self> {
+    pub(crate) fn new(file: File) -> ColumnarResult<Self> {
         let size = file.metadata().map_err(ColumnarError::Io)?.len();
         Ok(Self { file, size, held_bytes: Cell::new(0) })
     }
 
     /// The size of the file in bytes.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
     /// Returns an error if the file claims more rows than its size allows.
-    pub(super) fn check_row_count(&self, rows: impl Iterator<Item = u64>) -> ColumnarResult<()> {
+    pub(crate) fn check_row_count(&self, rows: impl Iterator<Item = u64>) -> ColumnarResult<()> {
         let rows = rows.fold(0, u64::saturating_add);
         if rows > self.size.saturating_mul(MAX_ROWS_PER_BYTE) {
             return damaged(format!("it claims to hold {rows} rows in {} bytes", self.size));
@@ -42,7 +42,7 @@ impl RandomAccessFile {
     }
 
     /// Reads `bytes` bytes at offset `at`. The caller must limit the number of bytes.
-    pub(super) fn read_at(&self, at: u64, bytes: usize, into: &mut Vec<u8>) -> ColumnarResult<()> {
+    pub(crate) fn read_at(&self, at: u64, bytes: usize, into: &mut Vec<u8>) -> ColumnarResult<()> {
         let end = u64::try_from(bytes).ok().and_then(|bytes| at.checked_add(bytes));
         if end.is_none_or(|end| end > self.size) {
             return damaged(format!("it points to {bytes} bytes at offset {at}, but has only {} bytes", self.size));
@@ -55,7 +55,7 @@ impl RandomAccessFile {
 
     /// Counts the `now` bytes that a column holds, instead of the `before` bytes that it held. Returns an error if
     /// all columns together hold more than `MAX_HELD_BYTES` bytes.
-    pub(super) fn update_held_bytes(&self, before: &mut usize, now: usize) -> ColumnarResult<()> {
+    pub(crate) fn update_held_bytes(&self, before: &mut usize, now: usize) -> ColumnarResult<()> {
         let held = self.held_bytes.get().saturating_sub(*before).saturating_add(now);
         if held > MAX_HELD_BYTES {
             return unsupported(format!(
