@@ -5,7 +5,6 @@
 //! hold at least the rows that it records. A checkpoint that is damaged, or that belongs to another source or filter,
 //! is ignored.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -16,16 +15,16 @@ use batchplan_store::object::{ObjectKey, VersionId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::cursor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
 use super::error::{ManifestError, ManifestWarning};
-use super::freeze_config::FreezeConfig;
-use super::frozen::{KeyRangesJson, ManifestWarningJson, index_exists, remove_index};
-use super::part::{ManifestPart, WrittenParts, assemble_parts, is_intact, part_path, remove_other_parts};
-use super::partition::{PartitionCheckpoint, PartitionWriter};
+use super::frozen::{KeyRangesJson, ManifestWarningJson};
+use super::part::ManifestPart;
+use super::partition::PartitionCheckpoint;
+use super::partition::WrittenParts;
 use super::row_visitor::FreezeProgress;
+use super::row_visitor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
 use super::source_metadata::StorageClassStatsJson;
 use super::spec::{InventorySelector, Manifest, ManifestSource};
-use crate::files::{create_folder, open_regular, write_atomic};
+use crate::files::{open_regular, write_atomic};
 
 const NAME: &str = "progress.json";
 
@@ -323,100 +322,6 @@ fn part_to_pair(part: &ManifestPart) -> (u32, u64) {
 
 fn part_from_pair((rows, bytes): (u32, u64)) -> ManifestPart {
     ManifestPart { rows, bytes }
-}
-
-/// The state that a freeze starts from.
-pub(super) struct FreezeStart {
-    pub(super) home: PathBuf,
-    /// `None` if the source is always read from its beginning.
-    pub(super) checkpoints: Option<FreezeCheckpointStore>,
-    /// The partitions with the rows they already have; empty without a checkpoint.
-    pub(super) partitions: Vec<PartitionWriter>,
-    /// The checkpoint that the freeze resumes from.
-    pub(super) checkpoint: Option<FreezeCheckpoint>,
-    pub(super) config: FreezeConfig,
-}
-
-impl FreezeStart {
-    /// Loads the checkpoint in this folder. Empties the folder if there is none that can be used.
-    pub(super) fn load(
-        home: PathBuf,
-        fingerprint: Option<String>,
-        config: FreezeConfig,
-    ) -> Result<Self, ManifestError> {
-        let checkpoints = fingerprint.map(|fingerprint| FreezeCheckpointStore::new(&home, fingerprint));
-        if let Some((checkpoint, partitions)) = load_checkpoint(&home, checkpoints.as_ref(), config)? {
-            return Ok(Self { home, checkpoints, partitions, checkpoint: Some(checkpoint), config });
-        }
-        clear_folder(&home)?;
-        Ok(Self { home, checkpoints, partitions: Vec::new(), checkpoint: None, config })
-    }
-}
-
-/// Loads the checkpoint and the partitions of an earlier attempt, if all their files are intact. Returns `None` if the
-/// manifest is complete: to freeze again is to ask for a new manifest.
-fn load_checkpoint(
-    home: &Path,
-    checkpoints: Option<&FreezeCheckpointStore>,
-    config: FreezeConfig,
-) -> Result<Option<(FreezeCheckpoint, Vec<PartitionWriter>)>, ManifestError> {
-    let Some(checkpoints) = checkpoints.filter(|_| !index_exists(home)) else { return Ok(None) };
-    let Some(checkpoint) = checkpoints.load()? else { return Ok(None) };
-    let numbered = || (0_u32..).map(PartitionId).zip(&checkpoint.partitions);
-    if let Some(order) = finished_order(&checkpoint) {
-        // A crash may have interrupted `assemble_parts`: some parts may already have their final names.
-        let partitions: Vec<PartitionWriter> =
-            numbered().map(|(id, saved)| PartitionWriter::restore(id, saved)).collect();
-        let parts = parts_in_order(&partitions, &order);
-        let whole = assemble_parts(home, &parts)? && parts_are_intact(home, &parts)?;
-        return Ok(whole.then_some((checkpoint, partitions)));
-    }
-    let mut partitions = Vec::new();
-    for (id, saved) in numbered() {
-        let Some(partition) = PartitionWriter::resume(home, id, config, saved)? else { return Ok(None) };
-        partitions.push(partition);
-    }
-    remove_other_parts(home, &partitions.iter().flat_map(|it| it.files(home)).collect())?;
-    Ok(Some((checkpoint, partitions)))
-}
-
-/// Returns whether parts that have their final names match what was written.
-fn parts_are_intact(home: &Path, partitions: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
-    for (place, part) in (0_u32..).zip(partitions.iter().flat_map(|(_, parts)| parts)) {
-        if !is_intact(&part_path(home, place), place, *part, true)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The partitions in the order of their rows, if every range has been listed to its end.
-fn finished_order(checkpoint: &FreezeCheckpoint) -> Option<Vec<PartitionId>> {
-    let SourceCursor::Listing(ranges) = &checkpoint.cursor else { return None };
-    ranges.iter().map(|range| (range.position == RangePosition::Finished).then_some(range.partition)).collect()
-}
-
-/// Returns the parts of the partitions, in this order.
-pub(super) fn parts_in_order(
-    partitions: &[PartitionWriter],
-    order: &[PartitionId],
-) -> Vec<(PartitionId, Vec<ManifestPart>)> {
-    let find = |id: &PartitionId| partitions.iter().find(|it| it.id() == *id);
-    order.iter().filter_map(find).map(|it| (it.id(), it.parts().to_vec())).collect()
-}
-
-/// Cleans up after an error: keeps the files that the next attempt can resume from, and removes everything else.
-pub(super) fn clean_up_after(home: &Path, error: &ManifestError) -> Result<(), ManifestError> {
-    if error.is_retryable() && exists(home) { Ok(()) } else { clear_folder(home) }
-}
-
-/// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
-pub(super) fn clear_folder(home: &Path) -> Result<(), ManifestError> {
-    create_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
-    // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
-    remove(home)?;
-    remove_index(home)?;
-    remove_other_parts(home, &HashSet::new())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! Freezes a source: turns it into a frozen manifest.
+//! Freezes a source: writes its rows to the parts of a frozen manifest, and checkpoints of how far it got. Resumes from
+//! the checkpoint of an earlier attempt.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -8,18 +10,25 @@ use batchplan_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::checkpoint::{self, FreezeStart};
+use super::checkpoint::{self, FreezeCheckpoint, FreezeCheckpointStore};
 use super::error::ManifestError;
-use super::freeze_config::FreezeConfig;
-use super::frozen::{self, FrozenManifest};
+use super::filter::{Filter, ManifestRow};
+use super::frozen::{self, FreezeOutput, FrozenManifest, index_exists, remove_index};
 use super::input::run_blocking;
-use super::manifest_writer::ManifestWriter;
+use super::key_ranges::KeyRangeTracker;
+use super::part::{ManifestPart, is_intact, part_path};
+use super::partition::{FreezeConfig, PartTotals, PartitionWriter, assemble_parts, remove_other_parts};
 use super::prefix::ListingConcurrency;
 use super::retrying_store::RetryingStore;
-use super::row_visitor::FreezeProgress;
+use super::row_visitor::{
+    FreezeProgress, PartitionId, RangePosition, ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace,
+    SourceCursor,
+};
 use super::sampling::{SampleOptions, SampleResult, SamplingPass, SamplingTee};
+use super::source_metadata::StorageClassStats;
 use super::sources::read_source;
 use super::spec::{Manifest, ManifestSource};
+use crate::files::create_folder;
 
 /// The limits of a freeze.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,7 +150,7 @@ async fn run_freeze(
             // Files that cannot be removed have no index, so they are not taken for a manifest. Report the first error.
             let left = home.clone();
             run_blocking(move || {
-                let _ = checkpoint::clean_up_after(&left, &error);
+                let _ = clean_up_after(&left, &error);
                 Err(error)
             })
             .await
@@ -179,6 +188,299 @@ async fn write_manifest(
         Ok((frozen, sampled))
     })
     .await
+}
+
+/// Writes rows to one partition at a time. There is a single partition unless the source adds others.
+pub(super) struct ManifestWriter {
+    intake: RowIntake,
+    partitions: Vec<PartitionWriter>,
+    /// The index of the partition that rows go to now.
+    current: usize,
+    /// The order of the partitions in the manifest.
+    order: Vec<PartitionId>,
+    checkpoints: Option<FreezeCheckpointStore>,
+    home: PathBuf,
+    config: FreezeConfig,
+    /// The cursor of the checkpoint that was loaded, for the source to resume from.
+    cursor: Option<SourceCursor>,
+    /// The size of a temporary file beside the parts, in bytes.
+    temporary_bytes: u64,
+}
+
+impl ManifestWriter {
+    /// Creates a writer that starts from `start`.
+    pub(super) fn new(
+        filter: Filter,
+        store: Arc<dyn Store>,
+        start: FreezeStart,
+        progress: watch::Sender<FreezeProgress>,
+        stop: CancellationToken,
+    ) -> Self {
+        let FreezeStart { home, checkpoints, mut partitions, checkpoint, config } = start;
+        let (warnings, cursor) = checkpoint.map_or((Vec::new(), None), |it| (it.warnings, Some(it.cursor)));
+        if partitions.is_empty() {
+            partitions.push(PartitionWriter::new(&home, PartitionId(0), config));
+        }
+        let mut total = FreezeProgress::default();
+        for progress in partitions.iter().map(PartitionWriter::progress) {
+            total.rows_read += progress.rows_read;
+            total.rows_included += progress.rows_included;
+        }
+        let mut intake = RowIntake::new(filter, store, progress, stop);
+        intake.resume(total, warnings);
+        let order = partitions.iter().map(PartitionWriter::id).collect();
+        Self { intake, partitions, current: 0, order, checkpoints, home, config, cursor, temporary_bytes: 0 }
+    }
+
+    /// Seals the partitions and puts them in order. The parts are on disk when this returns.
+    fn finish(mut self) -> Result<FreezeOutput, ManifestError> {
+        let (mut key_ranges, mut class_stats) = (KeyRangeTracker::new(), StorageClassStats::default());
+        for partition in &mut self.partitions {
+            partition.seal()?;
+            key_ranges.merge(&partition.key_ranges());
+            class_stats.merge(&partition.class_stats());
+        }
+        let partitions = parts_in_order(&self.partitions, &self.order);
+        if !assemble_parts(&self.home, &partitions)? {
+            return Err(ManifestError::Missing { file: self.home });
+        }
+        self.intake.report_progress();
+        Ok(FreezeOutput {
+            parts: partitions.into_iter().flat_map(|(_, parts)| parts).collect(),
+            rows_read: self.intake.rows_read(),
+            key_ranges: key_ranges.key_ranges(),
+            class_stats,
+            warnings: self.intake.into_warnings(),
+        })
+    }
+}
+
+impl RowVisitor for ManifestWriter {
+    fn intake(&self) -> &RowIntake {
+        &self.intake
+    }
+
+    fn intake_mut(&mut self) -> &mut RowIntake {
+        &mut self.intake
+    }
+
+    fn count_row(&mut self) -> Result<RowFlow, ManifestError> {
+        self.partitions[self.current].count_row();
+        self.intake.count_row()?;
+        Ok(RowFlow::Continue)
+    }
+
+    fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
+        if let Some(limit) = self.config.max_objects.filter(|limit| self.intake.rows_included() >= *limit) {
+            return Err(ManifestError::TooManyObjects { limit, found: None });
+        }
+        self.intake.count_included();
+        self.partitions[self.current].push(row)?;
+        Ok(RowFlow::Continue)
+    }
+
+    fn set_listed_prefix(&mut self, bucket: &str, prefix: &[u8]) {
+        if self.intake.rows_included() > 0 {
+            self.partitions[self.current].extend_key_range(bucket, prefix);
+        }
+    }
+
+    fn set_rows_read(&mut self, rows: u64) {
+        self.intake.set_rows_read(rows);
+        self.partitions[self.current].set_rows_read(rows);
+    }
+
+    fn scratch(&self) -> ScratchSpace {
+        let FreezeConfig { sort_budget, max_disk, .. } = self.config;
+        ScratchSpace { folder: Some(self.home.clone()), sort_budget, max_disk }
+    }
+
+    fn reserve_temporary(&mut self, place: &str, bytes: u64) -> Result<(), ManifestError> {
+        self.temporary_bytes = bytes;
+        let partition = &mut self.partitions[self.current];
+        partition.set_other_totals(PartTotals { rows: 0, bytes });
+        let used = partition.totals().bytes;
+        match self.config.max_disk {
+            Some(limit) if bytes > 0 && used.saturating_add(bytes) > limit => {
+                Err(ManifestError::NoRoomForDataFile { place: place.to_owned(), size: bytes, used, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn blame_temporary(&self, error: ManifestError, place: &str) -> ManifestError {
+        match error {
+            ManifestError::TooLarge { used, limit, .. } if self.temporary_bytes > 0 => {
+                let (size, used) = (self.temporary_bytes, used.saturating_sub(self.temporary_bytes));
+                ManifestError::NoRoomForDataFile { place: place.to_owned(), size, used, limit }
+            }
+            other => other,
+        }
+    }
+
+    fn reject_too_large(&self, place: &str, estimate: u64) -> Result<(), ManifestError> {
+        match self.config.max_disk {
+            Some(limit) if estimate > limit && self.intake.filter().accepts_everything() => {
+                Err(ManifestError::ProbablyTooLarge { place: place.to_owned(), estimate, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl ResumableReading for ManifestWriter {
+    fn take_cursor(&mut self) -> Option<SourceCursor> {
+        self.cursor.take()
+    }
+
+    fn restart(&mut self) -> Result<(), ManifestError> {
+        clear_folder(&self.home)?;
+        self.partitions = vec![PartitionWriter::new(&self.home, PartitionId(0), self.config)];
+        self.current = 0;
+        self.order = vec![PartitionId(0)];
+        self.intake.restart();
+        Ok(())
+    }
+
+    fn add_partition(&mut self) -> PartitionId {
+        let id = PartitionId(u32::try_from(self.partitions.len()).unwrap_or(u32::MAX));
+        self.partitions.push(PartitionWriter::new(&self.home, id, self.config));
+        id
+    }
+
+    fn select_partition(&mut self, partition: PartitionId) {
+        let Some(found) = self.partitions.iter().position(|it| it.id() == partition) else { return };
+        self.current = found;
+        let mut others = PartTotals::default();
+        for (index, other) in self.partitions.iter().enumerate().filter(|_| self.config.max_disk.is_some()) {
+            if index != found {
+                let totals = other.totals();
+                others.rows += totals.rows;
+                others.bytes += totals.bytes;
+            }
+        }
+        self.partitions[found].set_other_totals(others);
+    }
+
+    fn set_partition_order(&mut self, order: Vec<PartitionId>) {
+        self.order = order;
+    }
+
+    fn seal_partition(&mut self) -> Result<(), ManifestError> {
+        self.partitions[self.current].seal()
+    }
+
+    fn save_due(&mut self) -> bool {
+        self.partitions[self.current].checkpoint_due(self.config.checkpoint_policy)
+    }
+
+    fn unsaved_partitions(&self) -> Vec<PartitionId> {
+        self.partitions.iter().filter(|it| it.has_unsaved()).map(PartitionWriter::id).collect()
+    }
+
+    fn sync_partition(&mut self) -> Result<(), ManifestError> {
+        if self.checkpoints.is_some() { self.partitions[self.current].sync() } else { Ok(()) }
+    }
+
+    fn save_cursor(&mut self, cursor: SourceCursor) -> Result<(), ManifestError> {
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        let partitions = self.partitions.iter().map(|it| it.saved().clone()).collect();
+        checkpoints.save(&FreezeCheckpoint { partitions, warnings: self.intake.warnings().to_vec(), cursor })
+    }
+}
+
+/// The state that a freeze starts from.
+pub(super) struct FreezeStart {
+    pub(super) home: PathBuf,
+    /// `None` if the source is always read from its beginning.
+    pub(super) checkpoints: Option<FreezeCheckpointStore>,
+    /// The partitions with the rows they already have; empty without a checkpoint.
+    pub(super) partitions: Vec<PartitionWriter>,
+    /// The checkpoint that the freeze resumes from.
+    pub(super) checkpoint: Option<FreezeCheckpoint>,
+    pub(super) config: FreezeConfig,
+}
+
+impl FreezeStart {
+    /// Loads the checkpoint in this folder. Empties the folder if there is none that can be used.
+    pub(super) fn load(
+        home: PathBuf,
+        fingerprint: Option<String>,
+        config: FreezeConfig,
+    ) -> Result<Self, ManifestError> {
+        let checkpoints = fingerprint.map(|fingerprint| FreezeCheckpointStore::new(&home, fingerprint));
+        if let Some((checkpoint, partitions)) = load_checkpoint(&home, checkpoints.as_ref(), config)? {
+            return Ok(Self { home, checkpoints, partitions, checkpoint: Some(checkpoint), config });
+        }
+        clear_folder(&home)?;
+        Ok(Self { home, checkpoints, partitions: Vec::new(), checkpoint: None, config })
+    }
+}
+
+/// Loads the checkpoint and the partitions of an earlier attempt, if all their files are intact. Returns `None` if the
+/// manifest is complete: to freeze again is to ask for a new manifest.
+fn load_checkpoint(
+    home: &Path,
+    checkpoints: Option<&FreezeCheckpointStore>,
+    config: FreezeConfig,
+) -> Result<Option<(FreezeCheckpoint, Vec<PartitionWriter>)>, ManifestError> {
+    let Some(checkpoints) = checkpoints.filter(|_| !index_exists(home)) else { return Ok(None) };
+    let Some(checkpoint) = checkpoints.load()? else { return Ok(None) };
+    let numbered = || (0_u32..).map(PartitionId).zip(&checkpoint.partitions);
+    if let Some(order) = finished_order(&checkpoint) {
+        // A crash may have interrupted `assemble_parts`: some parts may already have their final names.
+        let partitions: Vec<PartitionWriter> =
+            numbered().map(|(id, saved)| PartitionWriter::restore(id, saved)).collect();
+        let parts = parts_in_order(&partitions, &order);
+        let whole = assemble_parts(home, &parts)? && parts_are_intact(home, &parts)?;
+        return Ok(whole.then_some((checkpoint, partitions)));
+    }
+    let mut partitions = Vec::new();
+    for (id, saved) in numbered() {
+        let Some(partition) = PartitionWriter::resume(home, id, config, saved)? else { return Ok(None) };
+        partitions.push(partition);
+    }
+    remove_other_parts(home, &partitions.iter().flat_map(|it| it.files(home)).collect())?;
+    Ok(Some((checkpoint, partitions)))
+}
+
+/// Returns whether parts that have their final names match what was written.
+fn parts_are_intact(home: &Path, partitions: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
+    for (place, part) in (0_u32..).zip(partitions.iter().flat_map(|(_, parts)| parts)) {
+        if !is_intact(&part_path(home, place), place, *part, true)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The partitions in the order of their rows, if every range has been listed to its end.
+fn finished_order(checkpoint: &FreezeCheckpoint) -> Option<Vec<PartitionId>> {
+    let SourceCursor::Listing(ranges) = &checkpoint.cursor else { return None };
+    ranges.iter().map(|range| (range.position == RangePosition::Finished).then_some(range.partition)).collect()
+}
+
+/// Returns the parts of the partitions, in this order.
+pub(super) fn parts_in_order(
+    partitions: &[PartitionWriter],
+    order: &[PartitionId],
+) -> Vec<(PartitionId, Vec<ManifestPart>)> {
+    let find = |id: &PartitionId| partitions.iter().find(|it| it.id() == *id);
+    order.iter().filter_map(find).map(|it| (it.id(), it.parts().to_vec())).collect()
+}
+
+/// Cleans up after an error: keeps the files that the next attempt can resume from, and removes everything else.
+pub(super) fn clean_up_after(home: &Path, error: &ManifestError) -> Result<(), ManifestError> {
+    if error.is_retryable() && checkpoint::exists(home) { Ok(()) } else { clear_folder(home) }
+}
+
+/// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
+pub(super) fn clear_folder(home: &Path) -> Result<(), ManifestError> {
+    create_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
+    // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
+    checkpoint::remove(home)?;
+    remove_index(home)?;
+    remove_other_parts(home, &HashSet::new())
 }
 
 #[cfg(test)]

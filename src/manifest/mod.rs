@@ -10,45 +10,36 @@
 //! | file | what it does |
 //! |---|---|
 //! | `spec` | the manifest section of a plan, checked |
-//! | `freeze`, `freeze_config` | turns a source into a frozen manifest |
-//! | `sources` | reads whichever source a manifest has |
+//! | `sources` | reads whichever source a manifest has, to its end or only its first objects |
 //! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources; inventories in CSV, Parquet and ORC |
 //! | `changes` | the objects that are new or changed since an earlier inventory; a visitor sorts the rows of both |
-//! | `row_visitor`, `filter` | what a source passes its rows to, and which rows are included |
-//! | `manifest_writer`, `partition` | the visitor that writes the rows to the parts of a frozen manifest |
-//! | `peek` | the visitor that reads only the first objects |
-//! | `csv_records` | CSV records |
+//! | `row_visitor`, `filter` | what a source passes its rows to, where it resumes, and which rows are included |
 //! | `input`, `retrying_store` | bytes and listings from the store or the disk, with retries |
-//! | `part`, `block`, `varint`, `frozen` | the files of a frozen manifest |
-//! | `interleaving` | the order in which the rows of a frozen manifest are processed |
-//! | `checkpoint`, `cursor` | checkpoints of an unfinished freeze, and how it resumes |
+//! | `pins` | checks that a source has not changed |
+//! | `freeze` | turns a source into a frozen manifest: the visitor that writes its rows |
+//! | `partition` | the rows of a source or of one range of a listing, written to parts |
+//! | `checkpoint` | checkpoints of an unfinished freeze, and how it resumes |
+//! | `frozen` | a frozen manifest, and the order in which its rows are processed |
+//! | `part`, `varint` | the files of a frozen manifest |
 //! | `key_ranges` | the key ranges that the rows cover |
 //! | `sampling` | the visitor that samples and digests the rows that another visitor includes |
 //! | `source_metadata` | counts per storage class, and the metadata of each object |
 //! | `compare`, `sort` | compares two frozen manifests, sorted for it in bounded memory |
-//! | `pins` | checks that a source has not changed |
 //! | `error` | errors and warnings |
 
-mod block;
 mod changes;
 mod checkpoint;
 mod compare;
 mod csv;
-mod csv_records;
-mod cursor;
 mod error;
 mod filter;
 mod freeze;
-mod freeze_config;
 mod frozen;
 mod input;
-mod interleaving;
 mod inventory;
 mod key_ranges;
-mod manifest_writer;
 mod part;
 mod partition;
-mod peek;
 mod pins;
 mod prefix;
 mod report;
@@ -64,20 +55,19 @@ mod spec;
 mod testing;
 mod varint;
 
+pub use self::sources::FirstObjects;
 pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;
-pub use error::{BadRow, ManifestError, ManifestWarning};
+pub use error::{ManifestError, ManifestWarning};
 pub use filter::{Filter, KeyGlobs};
 pub use freeze::{FreezeLimits, freeze, freeze_and_sample};
-pub use frozen::{FrozenManifest, ManifestTasks};
+pub use frozen::FrozenManifest;
 pub use inventory::newest_inventory;
 pub use key_ranges::{KeyRange, KeyRanges};
-pub use part::ManifestPart;
-pub use peek::FirstObjects;
-pub use pins::{FileStamp, SourceChangedError, SourcePin, check_pin};
+pub use pins::{SourceChangedError, SourcePin, check_pin};
 pub use row_visitor::FreezeProgress;
 pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, sample_frozen};
-pub use source_metadata::{ClassTotals, MetadataReader, SourceMetadata, StorageClassStats};
+pub use source_metadata::{ClassTotals, SourceMetadata, StorageClassStats};
 pub use spec::{
     CsvField, FailedRowsFile, FileLocation, InventoryChanges, InventoryDialect, InventorySelector, ListedVersions,
     Manifest, ManifestSource, ReportRowFilter, UnfinishedRows,

@@ -1,4 +1,5 @@
-//! Frozen manifest parts: object names on disk, compressed, checksummed, and readable from any row.
+//! Frozen manifest parts: object names on disk, compressed, checksummed, and readable from any row. Their blocks encode
+//! rows as columns.
 //!
 //! # The format, version 1
 //!
@@ -34,21 +35,16 @@
 //!
 //! Before the first row of a block, the bucket, key and version are empty.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use batchplan_store::object::ObjectId;
+use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::block::{
-    BlockCompressor, BlockDecompressor, BlockHeader, HEADER_BYTES, MAX_BLOCK_ROWS, RowBlockReader, RowBlockWriter,
-    check_file_header, file_header,
-};
-use super::cursor::PartitionId;
 use super::error::ManifestError;
-use crate::failpoint;
-use crate::files::{create_replacing, open_regular};
+use super::varint;
+use crate::files::open_regular;
 
 /// One part of a frozen manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,484 +232,486 @@ impl PartReader {
     }
 }
 
-/// The maximum number of rows in blocks and parts; smaller in tests.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PartLimits {
-    /// Per block, at most 65,536.
-    pub(super) block_rows: usize,
-    /// Per part, at most `u32::MAX`.
-    pub(super) part_rows: u32,
-}
-
-impl Default for PartLimits {
-    fn default() -> Self {
-        Self { block_rows: MAX_BLOCK_ROWS, part_rows: 4 << 20 }
-    }
-}
-
-/// The parts that survive a crash: when writing resumes, the open part is truncated to the recorded length.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct WrittenParts {
-    /// The parts that have their end mark.
-    pub(super) sealed: Vec<ManifestPart>,
-    /// The part after them, as of the last checkpoint.
-    pub(super) open: Option<ManifestPart>,
-}
-
-/// Returns the path of a part of a partition. The parts of partitions other than 0 have temporary names until
-/// [`assemble_parts`] gives them their final ones.
-pub(super) fn partition_path(folder: &Path, partition: PartitionId, number: u32) -> PathBuf {
-    match partition.0 {
-        0 => part_path(folder, number),
-        lane => folder.join(format!("lane-{lane:05}-{number:05}.bpm")),
-    }
-}
-
-/// Writes the rows of one partition into as many parts as necessary.
-pub(super) struct PartitionPartsWriter {
-    folder: PathBuf,
-    partition: PartitionId,
-    limits: PartLimits,
-    block: RowBlockWriter,
-    compressor: BlockCompressor,
-    raw: Vec<u8>,
-    packed: Vec<u8>,
-    open: Option<OpenPart>,
-    sealed: Vec<ManifestPart>,
-    /// The maximum size of the parts of all partitions, in bytes.
-    max_disk: Option<u64>,
-    /// The totals of the other partitions.
-    other_totals: PartTotals,
-}
-
-/// The total number of rows and bytes of some parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PartTotals {
-    pub(super) rows: u64,
-    /// Includes end marks that are not written yet.
-    pub(super) bytes: u64,
-}
-
-struct OpenPart {
-    path: PathBuf,
-    file: File,
-    rows: u32,
-    bytes: u64,
-}
-
-impl PartitionPartsWriter {
-    /// Creates a writer for partition 0.
-    #[cfg(test)]
-    pub(super) fn new(folder: &Path, limits: PartLimits) -> Self {
-        Self::for_partition(folder, PartitionId(0), limits)
-    }
-
-    /// Creates a writer for a partition that has no parts yet.
-    pub(super) fn for_partition(folder: &Path, partition: PartitionId, limits: PartLimits) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            partition,
-            limits,
-            block: RowBlockWriter::default(),
-            compressor: BlockCompressor::new(),
-            raw: Vec::new(),
-            packed: Vec::new(),
-            open: None,
-            sealed: Vec::new(),
-            max_disk: None,
-            other_totals: PartTotals::default(),
-        }
-    }
-
-    /// Sets the maximum size of all parts, in bytes.
-    pub(super) fn with_max_disk(self, max_disk: Option<u64>) -> Self {
-        Self { max_disk, ..self }
-    }
-
-    /// Sets the totals of the other partitions, which count towards the maximum size.
-    pub(super) fn set_other_totals(&mut self, elsewhere: PartTotals) {
-        self.other_totals = elsewhere;
-    }
-
-    /// Returns the total number of rows and bytes.
-    pub(super) fn totals(&self) -> PartTotals {
-        let mut tally = PartTotals::default();
-        for part in self.sealed.iter().copied().chain(self.open.as_ref().map(OpenPart::recorded)) {
-            tally.rows += u64::from(part.rows);
-            tally.bytes += part.bytes;
-        }
-        let mark = if self.open.is_some() { HEADER_BYTES } else { 0 };
-        tally.bytes += u64::try_from(mark).unwrap_or(u64::MAX);
-        tally
-    }
-
-    /// Resumes after the recorded parts, and truncates what was written later. Returns `None` if the recorded parts are
-    /// not all intact. Parts that were started later remain until [`remove_other_parts`] removes them.
-    pub(super) fn resume(
-        folder: &Path,
-        lane: PartitionId,
-        limits: PartLimits,
-        written: WrittenParts,
-    ) -> Result<Option<Self>, ManifestError> {
-        for (number, part) in (0_u32..).zip(&written.sealed) {
-            let path = partition_path(folder, lane, number);
-            if file_size(&path)? != Some(part.bytes) || !is_intact(&path, number, *part, true)? {
-                return Ok(None);
-            }
-        }
-        let open = match written.open {
-            None => None,
-            Some(part) => {
-                match OpenPart::reopen(
-                    partition_path(folder, lane, part_count(&written.sealed)),
-                    part_count(&written.sealed),
-                    part,
-                )? {
-                    None => return Ok(None),
-                    open => open,
-                }
-            }
-        };
-        Ok(Some(Self { open, sealed: written.sealed, ..Self::for_partition(folder, lane, limits) }))
-    }
-
-    /// Returns the paths of the files that it has written.
-    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
-        (0..part_count(&self.sealed) + u32::from(self.open.is_some()))
-            .map(|number| partition_path(&self.folder, self.partition, number))
-    }
-
-    /// Syncs all rows so far to disk, and returns the parts to record.
-    pub(super) fn checkpoint(&mut self) -> Result<WrittenParts, ManifestError> {
-        self.end_block()?;
-        let open = self.open.as_ref().map(OpenPart::flush).transpose()?;
-        Ok(WrittenParts { sealed: self.sealed.clone(), open })
-    }
-
-    /// Adds a row. The caller must have checked that no field is too long.
-    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) -> Result<(), ManifestError> {
-        self.block.push(bucket, key, version);
-        let written = self.open.as_ref().map_or(0, |part| part.rows);
-        let in_part = written.saturating_add(u32::try_from(self.block.rows()).unwrap_or(u32::MAX));
-        let part_is_full = in_part >= self.limits.part_rows;
-        if part_is_full || self.block.rows() >= self.limits.block_rows || !self.block.has_room() {
-            self.end_block()?;
-        }
-        if part_is_full { self.end_part() } else { Ok(()) }
-    }
-
-    /// Writes the remaining rows and the end mark. The parts are on disk when this returns.
-    pub(super) fn seal(&mut self) -> Result<Vec<ManifestPart>, ManifestError> {
-        self.end_block()?;
-        self.end_part()?;
-        Ok(self.sealed.clone())
-    }
-
-    /// Seals a writer in a test.
-    #[cfg(test)]
-    pub(super) fn finish(mut self) -> Result<Vec<ManifestPart>, ManifestError> {
-        self.seal()
-    }
-
-    fn end_block(&mut self) -> Result<(), ManifestError> {
-        let rows = self.block.rows();
-        if rows == 0 {
-            return Ok(());
-        }
-        self.block.drain_into(&mut self.raw);
-        self.packed.clear();
-        let number = part_count(&self.sealed);
-        let path = partition_path(&self.folder, self.partition, number);
-        self.compressor
-            .compress(rows, &self.raw, &mut self.packed)
-            .map_err(|why| ManifestError::disk("write", &path, io::Error::other(why)))?;
-        self.check_room()?;
-        if self.open.is_none() {
-            self.open = Some(OpenPart::create(path, number)?);
-        }
-        match &mut self.open {
-            Some(part) => part.append(&self.packed, u32::try_from(rows).unwrap_or(u32::MAX)),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns an error if the packed block with the file header and end mark would exceed the limit, before any of it
-    /// is written.
-    fn check_room(&self) -> Result<(), ManifestError> {
-        let Some(limit) = self.max_disk else { return Ok(()) };
-        let (ours, others) = (self.totals(), self.other_totals);
-        let used = ours.bytes.saturating_add(others.bytes);
-        // The end mark of an open part is already counted.
-        let around = if self.open.is_some() { 0 } else { 2 * HEADER_BYTES };
-        let more = u64::try_from(self.packed.len() + around).unwrap_or(u64::MAX);
-        if used.saturating_add(more) <= limit {
-            return Ok(());
-        }
-        Err(ManifestError::TooLarge { used, limit, rows: ours.rows.saturating_add(others.rows) })
-    }
-
-    fn end_part(&mut self) -> Result<(), ManifestError> {
-        if let Some(part) = self.open.take() {
-            self.sealed.push(part.close()?);
-            failpoint::hit("part-sealed");
-        }
-        Ok(())
-    }
-}
-
-impl OpenPart {
-    fn create(path: PathBuf, number: u32) -> Result<Self, ManifestError> {
-        let file = create_replacing(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
-        let mut part = Self { path, file, rows: 0, bytes: 0 };
-        part.append(&file_header(number), 0)?;
-        Ok(part)
-    }
-
-    /// Opens a part without end mark, and truncates it to its recorded length. Returns `None` if it is shorter or
-    /// damaged.
-    fn reopen(path: PathBuf, number: u32, part: ManifestPart) -> Result<Option<Self>, ManifestError> {
-        if file_size(&path)?.is_none_or(|found| found < part.bytes) || !is_intact(&path, number, part, false)? {
-            return Ok(None);
-        }
-        let cut = || {
-            let mut file = open_regular(&path, File::options().write(true))?;
-            file.set_len(part.bytes)?;
-            file.seek(SeekFrom::End(0))?;
-            Ok(file)
-        };
-        let file = cut().map_err(|cause| ManifestError::disk("open", &path, cause))?;
-        Ok(Some(Self { path, file, rows: part.rows, bytes: part.bytes }))
-    }
-
-    fn recorded(&self) -> ManifestPart {
-        ManifestPart { rows: self.rows, bytes: self.bytes }
-    }
-
-    fn flush(&self) -> Result<ManifestPart, ManifestError> {
-        self.file.sync_all().map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
-        Ok(self.recorded())
-    }
-
-    fn append(&mut self, bytes: &[u8], rows: u32) -> Result<(), ManifestError> {
-        self.file.write_all(bytes).map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
-        self.rows = self.rows.saturating_add(rows);
-        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        Ok(())
-    }
-
-    fn close(mut self) -> Result<ManifestPart, ManifestError> {
-        let end = BlockHeader::End { rows: self.rows };
-        self.append(&end.to_bytes(), 0)?;
-        self.flush()
-    }
-}
-
-/// Gives the sealed parts of several partitions their final names and numbers, in the order given. Can be repeated if
-/// it was interrupted. Returns `false` if a part exists under neither name.
-pub(super) fn assemble_parts(folder: &Path, lanes: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
-    let mut kept = HashSet::new();
-    let mut moves = Vec::new();
-    for (lane, parts) in lanes {
-        for (number, part) in (0_u32..).zip(parts) {
-            let (from, place) = (partition_path(folder, *lane, number), u32::try_from(kept.len()).unwrap_or(u32::MAX));
-            let to = part_path(folder, place);
-            // Check the old name first: another part may still have the new name.
-            if file_size(&from)? == Some(part.bytes) {
-                if from != to {
-                    moves.push((from, to.clone(), place));
-                }
-            } else if file_size(&to)? != Some(part.bytes) {
-                return Ok(false);
-            }
-            kept.insert(to);
-        }
-    }
-    for (from, to, place) in moves {
-        let renumber = || {
-            let mut file = open_regular(&from, File::options().write(true))?;
-            file.write_all(&file_header(place))?;
-            file.sync_all()?;
-            fs::rename(&from, &to)
-        };
-        renumber().map_err(|cause| ManifestError::disk("rename", &from, cause))?;
-        failpoint::hit("part-settled");
-    }
-    remove_other_parts(folder, &kept)?;
-    Ok(true)
-}
-
-fn part_count(parts: &[ManifestPart]) -> u32 {
-    u32::try_from(parts.len()).unwrap_or(u32::MAX)
-}
-
-/// Returns the size of a file. Returns `None` if there is no file.
-fn file_size(path: &Path) -> Result<Option<u64>, ManifestError> {
-    match fs::metadata(path) {
-        Ok(found) => Ok(Some(found.len())),
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(ManifestError::disk("open", path, cause)),
-    }
-}
-
 /// Returns the path of a part.
 pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
     home.join(format!("part-{part:05}.bpm"))
 }
 
-/// Removes all parts except these files.
-pub(super) fn remove_other_parts(home: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
-    let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
-    for entry in fs::read_dir(home).map_err(|cause| failed(home, cause))? {
-        let path = entry.map_err(|cause| failed(home, cause))?.path();
-        if path.extension().is_some_and(|extension| extension == "bpm") && !kept.contains(&path) {
-            fs::remove_file(&path).map_err(|cause| failed(&path, cause))?;
+/// The maximum length of a version id, in bytes.
+pub(super) const MAX_VERSION_BYTES: usize = 1024;
+
+/// The maximum length of a bucket name, in bytes: the limit of AWS in its first years.
+pub(super) const MAX_BUCKET_BYTES: usize = 255;
+
+/// The maximum number of rows in a block.
+pub(super) const MAX_BLOCK_ROWS: usize = 65_536;
+
+/// The maximum uncompressed size of a block, in bytes.
+const MAX_BLOCK_BYTES: usize = 1 << 20;
+
+/// The maximum compressed size of a block, in bytes: deflate can make incompressible data longer, but never by this
+/// much.
+const MAX_PACKED_BYTES: usize = MAX_BLOCK_BYTES + MAX_BLOCK_BYTES / 4;
+
+/// The size of the file header and of a block header, in bytes.
+pub(super) const HEADER_BYTES: usize = 20;
+
+/// The first bytes of a part.
+const MAGIC: [u8; 8] = *b"\x89BPM\r\n\x1a\n";
+
+const VERSION: u32 = 1;
+
+/// Flag: the bucket differs from the previous row.
+const NEW_BUCKET: u8 = 0b001;
+
+/// The bit position of the version kind in the flags.
+const VERSION_SHIFT: u32 = 1;
+
+const NO_VERSION: u8 = 0;
+
+/// Version kind: the last version named in this block.
+const SAME_VERSION: u8 = 1;
+
+/// Version kind: another version, encoded by the prefix that it shares with the last one.
+const NEW_VERSION: u8 = 2;
+
+/// Collects the rows of a block.
+#[derive(Default)]
+pub(super) struct RowBlockWriter {
+    flags: Vec<u8>,
+    lengths: Vec<u8>,
+    text: Vec<u8>,
+    bucket: Vec<u8>,
+    key: Vec<u8>,
+    version: Vec<u8>,
+}
+
+impl RowBlockWriter {
+    pub(super) fn rows(&self) -> usize {
+        self.flags.len()
+    }
+
+    /// Returns whether another row of any size still fits.
+    pub(super) fn has_room(&self) -> bool {
+        // Five lengths of at most three bytes each, and the flags.
+        const LONGEST_ROW: usize = MAX_BUCKET_BYTES + MAX_KEY_BYTES + MAX_VERSION_BYTES + 16;
+        let bytes = self.flags.len() + self.lengths.len() + self.text.len() + size_of::<u32>();
+        self.rows() < MAX_BLOCK_ROWS && bytes + LONGEST_ROW <= MAX_BLOCK_BYTES
+    }
+
+    /// Adds a row. The caller must have checked that it fits and that no field is too long.
+    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) {
+        let mut flags = 0;
+        if self.bucket != bucket.as_bytes() {
+            flags |= NEW_BUCKET;
+            varint::put(&mut self.lengths, bucket.len());
+            self.text.extend_from_slice(bucket.as_bytes());
+            self.bucket.clear();
+            self.bucket.extend_from_slice(bucket.as_bytes());
         }
+        front_code(&mut self.key, key, &mut self.lengths, &mut self.text);
+        let kind = match version {
+            None => NO_VERSION,
+            Some(id) if self.version == id.as_bytes() => SAME_VERSION,
+            Some(id) => {
+                front_code(&mut self.version, id.as_bytes(), &mut self.lengths, &mut self.text);
+                NEW_VERSION
+            }
+        };
+        self.flags.push(flags | kind << VERSION_SHIFT);
+    }
+
+    /// Writes the columns to `out`, and starts the next block.
+    pub(super) fn drain_into(&mut self, out: &mut Vec<u8>) {
+        out.clear();
+        let lengths = u32::try_from(self.lengths.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&lengths.to_le_bytes());
+        for column in [&mut self.flags, &mut self.lengths, &mut self.text] {
+            out.append(column);
+        }
+        self.bucket.clear();
+        self.key.clear();
+        self.version.clear();
+    }
+}
+
+/// Appends the part of a value that differs from the previous one, and replaces the previous one.
+fn front_code(before: &mut Vec<u8>, value: &[u8], lengths: &mut Vec<u8>, text: &mut Vec<u8>) {
+    let shared = before.iter().zip(value).take_while(|(a, b)| a == b).count();
+    let rest = &value[shared..];
+    varint::put(lengths, shared);
+    varint::put(lengths, rest.len());
+    text.extend_from_slice(rest);
+    before.truncate(shared);
+    before.extend_from_slice(rest);
+}
+
+/// A message that says how a block is damaged.
+type BlockDamage = &'static str;
+
+/// Decodes the rows of a block one by one.
+struct RowBlockReader {
+    raw: Vec<u8>,
+    rows: usize,
+    row: usize,
+    lengths_at: usize,
+    lengths_end: usize,
+    text_at: usize,
+    bucket: BucketName,
+    key: Vec<u8>,
+    version: Vec<u8>,
+    has_version: bool,
+}
+
+impl RowBlockReader {
+    fn new(raw: Vec<u8>, rows: usize) -> Result<Self, BlockDamage> {
+        let (head, columns) = raw.split_first_chunk::<4>().ok_or("a block is too short for its columns")?;
+        let lengths = usize::try_from(u32::from_le_bytes(*head)).map_err(|_| "a column is too long")?;
+        let lengths_end = rows.checked_add(lengths).filter(|end| *end <= columns.len());
+        let lengths_end = lengths_end.ok_or("a column is longer than its block")? + head.len();
+        Ok(Self {
+            lengths_at: head.len() + rows,
+            lengths_end,
+            text_at: lengths_end,
+            raw,
+            rows,
+            row: 0,
+            bucket: BucketName::new(""),
+            key: Vec::new(),
+            version: Vec::new(),
+            has_version: false,
+        })
+    }
+
+    /// Advances to the next row. Returns `false` at the end.
+    fn advance(&mut self) -> Result<bool, BlockDamage> {
+        if self.row == self.rows {
+            if self.lengths_at != self.lengths_end || self.text_at != self.raw.len() {
+                return Err("a block has data after its last row");
+            }
+            return Ok(false);
+        }
+        let flags = self.raw[size_of::<u32>() + self.row];
+        self.row += 1;
+        if flags & NEW_BUCKET != 0 {
+            let length = self.next_length()?;
+            let text = take_text(&self.raw, &mut self.text_at, length)?;
+            self.bucket = BucketName::new(std::str::from_utf8(text).map_err(|_| "a bucket's name is not UTF-8")?);
+        }
+        let (shared, rest) = (self.next_length()?, self.next_length()?);
+        apply_front_coding(&mut self.key, shared, take_text(&self.raw, &mut self.text_at, rest)?, MAX_KEY_BYTES)?;
+        match flags >> VERSION_SHIFT {
+            NO_VERSION => self.has_version = false,
+            SAME_VERSION => self.has_version = true,
+            NEW_VERSION => {
+                let (shared, rest) = (self.next_length()?, self.next_length()?);
+                let rest = take_text(&self.raw, &mut self.text_at, rest)?;
+                apply_front_coding(&mut self.version, shared, rest, MAX_VERSION_BYTES)?;
+                self.has_version = true;
+            }
+            _ => return Err("a row has invalid flags"),
+        }
+        Ok(true)
+    }
+
+    /// Returns the current row.
+    fn object(&self) -> Result<ObjectId, BlockDamage> {
+        let version = if self.has_version {
+            Some(VersionId::new(std::str::from_utf8(&self.version).map_err(|_| "a version id is not UTF-8")?))
+        } else {
+            None
+        };
+        Ok(ObjectId { bucket: self.bucket.clone(), key: ObjectKey::new(self.key.as_slice()), version })
+    }
+
+    /// Returns the buffer for reuse.
+    fn into_buffer(self) -> Vec<u8> {
+        self.raw
+    }
+
+    fn next_length(&mut self) -> Result<usize, BlockDamage> {
+        varint::take(&self.raw[..self.lengths_end], &mut self.lengths_at).ok_or("a row has no lengths")
+    }
+}
+
+fn take_text<'a>(raw: &'a [u8], at: &mut usize, length: usize) -> Result<&'a [u8], BlockDamage> {
+    let end = at.checked_add(length).ok_or("a row is too long")?;
+    let text = raw.get(*at..end).ok_or("a row is longer than its block")?;
+    *at = end;
+    Ok(text)
+}
+
+fn apply_front_coding(value: &mut Vec<u8>, shared: usize, rest: &[u8], limit: usize) -> Result<(), BlockDamage> {
+    if shared > value.len() {
+        return Err("a row shares more bytes with the previous row than that row has");
+    }
+    // Without this limit, a few bytes per row could make a key longer by the length of a block, row after row.
+    if shared + rest.len() > limit {
+        return Err("a key or version id is too long");
+    }
+    value.truncate(shared);
+    value.extend_from_slice(rest);
+    Ok(())
+}
+
+/// The compression level. Level 6 makes the whole freeze 50 % slower, and the parts only 4 % smaller.
+const LEVEL: u32 = 3;
+
+/// A block header, or the end mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BlockHeader {
+    Block {
+        /// The number of rows.
+        rows: usize,
+        /// The uncompressed size in bytes.
+        raw: usize,
+        /// The compressed size in bytes.
+        packed: usize,
+        /// The CRC-32 of the compressed bytes.
+        crc: u32,
+    },
+    /// The end mark.
+    End {
+        /// The number of rows of all blocks.
+        rows: u32,
+    },
+}
+
+impl BlockHeader {
+    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let four = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        match self {
+            Self::Block { rows, raw, packed, crc } => with_checksum([four(rows), four(raw), four(packed), crc]),
+            Self::End { rows } => with_checksum([0, rows, 0, 0]),
+        }
+    }
+
+    /// Parses a header. Rejects lengths that no writer produces, before anything is allocated for them.
+    fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, &'static str> {
+        let [rows, raw, packed, crc] = verify_checksum(bytes).ok_or("a block's header fails its checksum")?;
+        if rows == 0 {
+            return if packed == 0 && crc == 0 { Ok(Self::End { rows: raw }) } else { Err("a block has no rows") };
+        }
+        let bounded = |value: u32, limit: usize| usize::try_from(value).ok().filter(|value| *value <= limit);
+        let rows = bounded(rows, MAX_BLOCK_ROWS).ok_or("a block has too many rows")?;
+        let raw = bounded(raw, MAX_BLOCK_BYTES).ok_or("a block is too long")?;
+        let packed = bounded(packed, MAX_PACKED_BYTES).ok_or("a compressed block is too long")?;
+        Ok(Self::Block { rows, raw, packed, crc })
+    }
+}
+
+/// Returns the file header of a part.
+pub(super) fn file_header(part: u32) -> [u8; HEADER_BYTES] {
+    let [a, b] = [&MAGIC[..4], &MAGIC[4..]].map(|half| u32::from_le_bytes([half[0], half[1], half[2], half[3]]));
+    with_checksum([a, b, VERSION, part])
+}
+
+/// Checks the file header of a part.
+fn check_file_header(bytes: &[u8; HEADER_BYTES], part: u32) -> Result<(), String> {
+    if !bytes.starts_with(&MAGIC) {
+        return Err("it is not a manifest part".to_owned());
+    }
+    let [_, _, version, number] = verify_checksum(bytes).ok_or("its header fails its checksum")?;
+    if version != VERSION {
+        return Err(format!("its format version is {version}, but this version of batchplan reads only {VERSION}"));
+    }
+    if number != part {
+        return Err(format!("its header says part {number}, not part {part}"));
     }
     Ok(())
 }
 
+fn with_checksum(words: [u32; 4]) -> [u8; HEADER_BYTES] {
+    let mut bytes = [0; HEADER_BYTES];
+    for (word, place) in words.iter().zip(bytes.chunks_exact_mut(4)) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    let crc = crc32fast::hash(&bytes[..16]);
+    bytes[16..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn verify_checksum(bytes: &[u8; HEADER_BYTES]) -> Option<[u32; 4]> {
+    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    (crc32fast::hash(&bytes[..16]) == word(16)).then(|| [word(0), word(4), word(8), word(12)])
+}
+
+/// Compresses blocks, reusing its state.
+pub(super) struct BlockCompressor(Compress);
+
+impl BlockCompressor {
+    pub(super) fn new() -> Self {
+        Self(Compress::new(Compression::new(LEVEL), false))
+    }
+
+    /// Appends a whole block to `out`, including its header.
+    pub(super) fn compress(&mut self, rows: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_BYTES]);
+        out.reserve(MAX_PACKED_BYTES.min(raw.len() + raw.len() / 4 + 64));
+        self.0.reset();
+        match self.0.compress_vec(raw, out, FlushCompress::Finish) {
+            Ok(Status::StreamEnd) => {}
+            Ok(_) | Err(_) => return Err("compression did not finish"),
+        }
+        let packed = &out[start + HEADER_BYTES..];
+        let header = BlockHeader::Block { rows, raw: raw.len(), packed: packed.len(), crc: crc32fast::hash(packed) };
+        out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        Ok(())
+    }
+}
+
+/// Decompresses blocks, reusing its state.
+struct BlockDecompressor(Decompress);
+
+impl BlockDecompressor {
+    fn new() -> Self {
+        Self(Decompress::new(false))
+    }
+
+    /// Decompresses a block to `length` bytes, the length in its header, and never more.
+    fn decompress(&mut self, packed: &[u8], crc: u32, length: usize, raw: &mut Vec<u8>) -> Result<(), &'static str> {
+        if crc32fast::hash(packed) != crc {
+            return Err("a block fails its checksum");
+        }
+        self.0.reset(false);
+        raw.clear();
+        raw.resize(length, 0);
+        let end = self.0.decompress(packed, raw, FlushDecompress::Finish);
+        let whole = self.0.total_out() == as_u64(length) && self.0.total_in() == as_u64(packed.len());
+        match end {
+            Ok(Status::StreamEnd) if whole => Ok(()),
+            Ok(_) | Err(_) => Err("a block does not decompress to its recorded length"),
+        }
+    }
+}
+
+fn as_u64(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    const SMALL: PartLimits = PartLimits { block_rows: 3, part_rows: 7 };
+    type Name = (String, Vec<u8>, Option<String>);
 
-    fn push(writer: &mut PartitionPartsWriter, rows: std::ops::Range<u32>) {
-        for row in rows {
-            writer.push("b", format!("k{row:03}").as_bytes(), None).unwrap();
-        }
+    fn name() -> impl Strategy<Value = Name> {
+        let bucket = prop_oneof![Just("alpha".to_owned()), "[a-z.-]{0,20}"];
+        let key = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40),
+            "dir/[ab]{1,9}".prop_map(String::into_bytes),
+            Just(vec![b'k'; MAX_KEY_BYTES]),
+        ];
+        let version = prop_oneof![Just(None), Just(Some("null".to_owned())), "\\PC{0,20}".prop_map(Some)];
+        (bucket, key, version)
     }
 
-    fn going_on(folder: &Path, written: WrittenParts) -> Option<PartitionPartsWriter> {
-        let writer = PartitionPartsWriter::resume(folder, PartitionId(0), SMALL, written).unwrap()?;
-        remove_other_parts(folder, &writer.files().collect()).unwrap();
-        Some(writer)
-    }
-
-    fn files(folder: &Path) -> Vec<Vec<u8>> {
-        let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        paths.iter().map(|path| fs::read(path).unwrap()).collect()
-    }
-
-    #[test]
-    fn resume_truncates_data_after_the_checkpoint() {
-        for (before, after) in [(0, 5), (4, 2), (5, 12), (7, 7), (9, 0), (20, 30)] {
-            let folder = tempfile::tempdir().unwrap();
-            let mut writer = PartitionPartsWriter::new(folder.path(), SMALL);
-            push(&mut writer, 0..before);
-            let written = writer.checkpoint().unwrap();
-            let there = files(folder.path());
-            push(&mut writer, before..before + after);
-            drop(writer);
-            let mut again = going_on(folder.path(), written.clone()).unwrap();
-            assert_eq!(files(folder.path()), there, "{before} and {after}");
-            assert_eq!(again.checkpoint().unwrap(), written);
-            push(&mut again, before..before + 3);
-            let rows: u32 = again.finish().unwrap().iter().map(|part| part.rows).sum();
-            assert_eq!(rows, before + 3);
-        }
-    }
-
-    #[test]
-    fn resume_rejects_an_incomplete_part() {
-        for (part, bytes) in [(0, None), (0, Some(30)), (1, None), (1, Some(30))] {
-            let folder = tempfile::tempdir().unwrap();
-            let mut writer = PartitionPartsWriter::new(folder.path(), SMALL);
-            push(&mut writer, 0..9);
-            let written = writer.checkpoint().unwrap();
-            assert_eq!((written.sealed.len(), written.open.map(|open| open.rows)), (1, Some(2)));
-            let path = part_path(folder.path(), part);
-            match bytes {
-                None => fs::remove_file(&path).unwrap(),
-                Some(bytes) => File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap(),
+    proptest! {
+        #[test]
+        fn rows_round_trip(names in proptest::collection::vec(name(), 0..60)) {
+            let mut writer = RowBlockWriter::default();
+            for (bucket, key, version) in &names {
+                prop_assert!(writer.has_room());
+                writer.push(bucket, key, version.as_deref());
             }
-            assert!(going_on(folder.path(), written).is_none(), "{part} {bytes:?}");
-        }
-    }
-
-    #[test]
-    fn ordering_partitions_survives_interruptions() {
-        let lanes = |folder: &Path| {
-            let lane = |number, rows| {
-                let mut writer = PartitionPartsWriter::for_partition(folder, PartitionId(number), SMALL);
-                push(&mut writer, rows);
-                (PartitionId(number), writer.finish().unwrap())
-            };
-            // Partition 3 has no rows.
-            [lane(0, 0..9), lane(2, 9..30), lane(3, 30..30), lane(1, 30..31)]
-        };
-        let whole = tempfile::tempdir().unwrap();
-        let made = lanes(whole.path());
-        assert!(assemble_parts(whole.path(), &made).unwrap());
-        let read = |folder: &Path| {
-            let parts = made.iter().flat_map(|(_, parts)| parts);
-            let rows = (0..).zip(parts).flat_map(|(number, part)| {
-                let path = part_path(folder, number);
-                let mut reader = PartReader::open(path, number, part.rows, 0).unwrap();
-                std::iter::from_fn(move || reader.next_row().unwrap()).map(|(_, object)| object.key.to_string())
-            });
-            rows.collect::<Vec<_>>()
-        };
-        assert_eq!(read(whole.path()), (0..31).map(|row| format!("k{row:03}")).collect::<Vec<_>>());
-        for moved in 0..=4_u32 {
-            let folder = tempfile::tempdir().unwrap();
-            assert_eq!(lanes(folder.path()), made);
-            for (place, (lane, number)) in (2_u32..).zip([(2, 0), (2, 1), (2, 2), (1, 0)]) {
-                let from = partition_path(folder.path(), PartitionId(lane), number);
-                if place - 2 < moved {
-                    fs::copy(part_path(whole.path(), place), part_path(folder.path(), place)).unwrap();
-                    fs::remove_file(from).unwrap();
-                } else if place - 2 == moved {
-                    // Its header was being written.
-                    let mut file = File::options().write(true).open(from).unwrap();
-                    file.write_all(&file_header(place)[..13]).unwrap();
-                }
+            let mut raw = Vec::new();
+            writer.drain_into(&mut raw);
+            let mut reader = RowBlockReader::new(raw, names.len()).unwrap();
+            for (bucket, key, version) in &names {
+                prop_assert!(reader.advance().unwrap());
+                let object = reader.object().unwrap();
+                prop_assert_eq!(object.bucket.as_str(), bucket);
+                prop_assert_eq!(object.key.as_bytes(), key.as_slice());
+                prop_assert_eq!(object.version.as_ref().map(VersionId::as_str), version.as_deref());
             }
-            assert!(assemble_parts(folder.path(), &made).unwrap(), "{moved}");
-            assert_eq!(files(folder.path()), files(whole.path()), "{moved}");
-            fs::remove_file(part_path(folder.path(), 3)).unwrap();
-            assert!(!assemble_parts(folder.path(), &made).unwrap());
+            prop_assert!(!reader.advance().unwrap());
         }
-    }
 
-    #[test]
-    fn no_more_is_written_than_allowed() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut free = PartitionPartsWriter::new(folder.path(), SMALL);
-        push(&mut free, 0..30);
-        let whole: u64 = free.finish().unwrap().iter().map(|part| part.bytes).sum();
-        for limit in (0..whole - 30).step_by(11).chain(whole - 30..whole + 3) {
-            remove_other_parts(folder.path(), &HashSet::new()).unwrap();
-            let mut writer = PartitionPartsWriter::new(folder.path(), SMALL).with_max_disk(Some(limit));
-            let mut rows = (0..30).map(|row| writer.push("b", format!("k{row:03}").as_bytes(), None));
-            let pushed = rows.find_map(Result::err);
-            let error = pushed.or_else(|| writer.checkpoint().err());
-            let there: u64 = files(folder.path()).iter().map(|file| file.len() as u64).sum();
-            match error {
-                None => assert!(limit >= whole, "{limit}"),
-                Some(ManifestError::TooLarge { used, limit: told, rows }) => {
-                    assert!(told == limit && used <= limit && limit < whole && rows < 30, "{limit}: {used}, {rows}");
-                    assert_eq!(used == 0, rows == 0);
-                }
-                Some(other) => panic!("{other}"),
+        #[test]
+        fn junk_is_an_error_and_no_panic(raw in proptest::collection::vec(any::<u8>(), 0..200), rows in 0_usize..80) {
+            let Ok(mut reader) = RowBlockReader::new(raw, rows) else { return Ok(()) };
+            while let Ok(true) = reader.advance() {
+                let _ = reader.object();
             }
-            assert!(there <= limit, "{there} bytes, and {limit} are allowed");
+        }
+    }
+
+    /// The columns of format version 1, byte by byte.
+    #[test]
+    fn the_columns_are_pinned() {
+        let mut writer = RowBlockWriter::default();
+        writer.push("alpha", b"a/1", None);
+        writer.push("alpha", b"a/2", Some("v1"));
+        writer.push("beta", b"a/2\xff", Some("v1"));
+        writer.push("beta", b"", Some("v2"));
+        let mut raw = Vec::new();
+        writer.drain_into(&mut raw);
+        let lengths = [5, 0, 3, 2, 1, 0, 2, 4, 3, 1, 0, 0, 1, 1];
+        let expected = [&[14, 0, 0, 0, 0b001, 0b100, 0b011, 0b100][..], &lengths, b"alphaa/12v1beta\xff2"].concat();
+        assert_eq!(raw, expected);
+    }
+
+    #[test]
+    fn a_key_cannot_grow_without_bound() {
+        let mut writer = RowBlockWriter::default();
+        let long = vec![b'k'; MAX_KEY_BYTES + 1];
+        writer.push("b", &long, None);
+        let mut raw = Vec::new();
+        writer.drain_into(&mut raw);
+        let mut reader = RowBlockReader::new(raw, 1).unwrap();
+        assert_eq!(reader.advance(), Err("a key or version id is too long"));
+    }
+
+    #[test]
+    fn a_block_is_bounded_in_bytes() {
+        let mut writer = RowBlockWriter::default();
+        let mut row = 0_u32;
+        while writer.has_room() {
+            let mut key = vec![b'k'; MAX_KEY_BYTES];
+            key[..4].copy_from_slice(&row.to_be_bytes());
+            writer.push("b", &key, Some(&format!("{row:0>1024}")));
+            row = row.wrapping_add(0x0101_0101);
+        }
+        let mut raw = Vec::new();
+        writer.drain_into(&mut raw);
+        assert!(raw.len() <= MAX_BLOCK_BYTES && raw.len() > MAX_BLOCK_BYTES / 2, "{}", raw.len());
+    }
+
+    #[test]
+    fn headers_come_back() {
+        for header in [BlockHeader::Block { rows: 1, raw: 2, packed: 3, crc: 4 }, BlockHeader::End { rows: 9 }] {
+            assert_eq!(BlockHeader::parse(&header.to_bytes()), Ok(header));
         }
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn full_disk_error_names_the_file() {
-        // Every write to this device fails like on a full disk.
-        let file = File::options().write(true).open("/dev/full").unwrap();
-        let mut part = OpenPart { path: part_path(Path::new("folder"), 0), file, rows: 0, bytes: 0 };
-        let error = part.append(&file_header(0), 0).unwrap_err();
-        let told = error.to_string();
-        assert!(
-            told.starts_with("no space left on the disk: cannot write ") && told.contains("part-00000.bpm"),
-            "{told}"
-        );
-        assert!(error.help().unwrap().contains("preparing resumes"), "{error:?}");
+    fn wild_lengths_are_refused_before_anything_is_allocated() {
+        let limit = u32::try_from(MAX_BLOCK_BYTES).unwrap();
+        assert_eq!(BlockHeader::parse(&with_checksum([65_537, 1, 1, 0])), Err("a block has too many rows"));
+        assert_eq!(BlockHeader::parse(&with_checksum([1, limit + 1, 1, 0])), Err("a block is too long"));
+        assert_eq!(BlockHeader::parse(&with_checksum([1, 1, u32::MAX, 0])), Err("a compressed block is too long"));
+        assert_eq!(BlockHeader::parse(&with_checksum([0, 1, 1, 0])), Err("a block has no rows"));
+        let mut torn = with_checksum([1, 1, 1, 0]);
+        torn[0] ^= 1;
+        assert_eq!(BlockHeader::parse(&torn), Err("a block's header fails its checksum"));
+    }
+
+    #[test]
+    fn a_block_inflates_to_its_length_or_not_at_all() {
+        let raw = b"abcabcabcabcabcabc";
+        let mut out = Vec::new();
+        BlockCompressor::new().compress(1, raw, &mut out).unwrap();
+        let packed = &out[HEADER_BYTES..];
+        let crc = crc32fast::hash(packed);
+        let (mut unpacker, mut back) = (BlockDecompressor::new(), Vec::new());
+        assert_eq!(unpacker.decompress(packed, crc, raw.len(), &mut back), Ok(()));
+        assert_eq!(back, raw);
+        for length in [0, raw.len() - 1, raw.len() + 1] {
+            assert!(unpacker.decompress(packed, crc, length, &mut back).is_err(), "{length}");
+        }
+        assert_eq!(unpacker.decompress(packed, crc ^ 1, raw.len(), &mut back), Err("a block fails its checksum"));
     }
 }

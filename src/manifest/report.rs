@@ -15,7 +15,7 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::csv_records::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
+use super::csv::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
 use super::error::{ManifestError, counted, object_path};
 use super::filter::{ManifestRow, RowMetadata};
 use super::input::{self, BoxedReader, UnreadBytes};

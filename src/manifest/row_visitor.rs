@@ -1,20 +1,20 @@
 //! What sources feed with rows: a visitor receives one row after the other and says whether reading continues.
 //!
 //! A source knows nothing of what becomes of its rows. They may be frozen, sorted for a comparison, or shown as the
-//! first objects of the manifest.
+//! first objects of the manifest. A visitor that saves how far a source was read receives the partitions of its rows and
+//! the positions where reading resumes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use batchplan_store::Store;
 use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
+use batchplan_store::{ListPosition, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::block::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
-use super::cursor::{PartitionId, SourceCursor};
 use super::error::{BadRow, MAX_BAD_ROWS, MAX_SHOWN_ROWS, ManifestError, ManifestWarning};
 use super::filter::{Filter, FilterDecision, ManifestRow};
+use super::part::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
 use super::sort::SortBudget;
 
 /// The number of rows between two checks of the stop token, which are also the progress reports.
@@ -401,10 +401,71 @@ pub(super) fn check_bucket(bucket: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The number of a partition: the rows of a source that is read sequentially, or of one range of a listing. Partition 0
+/// has the first rows of the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PartitionId(pub(super) u32);
+
+/// The position in the source where an unfinished freeze resumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SourceCursor {
+    /// After a page of each range of a listing. In key order, the ranges cover the prefix without gaps.
+    Listing(Vec<RangeCursor>),
+    /// After a data file of an inventory.
+    Inventory {
+        /// The key of its `manifest.json`.
+        key: ObjectKey,
+        /// The `ETag` of the `manifest.json`, without quotes.
+        etag: String,
+        /// The number of data files that have been read.
+        files: usize,
+        /// The first row with a raw `+`, and the number of such rows.
+        raw_plus: Option<(String, u64)>,
+    },
+}
+
+/// The progress in one range of a listing: the keys after `after`, up to and including `until`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RangeCursor {
+    /// The partition that holds its rows.
+    pub(super) partition: PartitionId,
+    /// `None` is the beginning of the prefix.
+    pub(super) after: Option<ObjectKey>,
+    /// `None` is the end of the prefix.
+    pub(super) until: Option<ObjectKey>,
+    /// The last key that was listed.
+    pub(super) last: Option<ObjectKey>,
+    /// The next request for the range.
+    pub(super) position: RangePosition,
+}
+
+/// Where the listing of a range continues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RangePosition {
+    /// List from here; `None` is the beginning of the prefix.
+    ListFrom(Option<ListPosition>),
+    /// The range has been listed to its end.
+    Finished,
+}
+
+impl RangeCursor {
+    /// Returns the position of a listing that has not started.
+    pub(super) fn unstarted() -> Self {
+        Self {
+            partition: PartitionId(0),
+            after: None,
+            until: None,
+            last: None,
+            position: RangePosition::ListFrom(None),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::manifest::filter::RowMetadata;
+
+    use super::*;
 
     #[test]
     fn names_are_checked_whatever_the_store() {

@@ -13,11 +13,11 @@ use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::cursor::{PartitionId, SourceCursor};
 use super::error::ManifestError;
 use super::filter::{ManifestRow, RowMetadata};
 use super::frozen::FrozenManifest;
 use super::input::run_blocking;
+use super::row_visitor::{PartitionId, SourceCursor};
 use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
 use super::source_metadata::{MetadataWriter, SourceMetadata};
 

@@ -12,10 +12,10 @@ use sha2::Digest;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::manifest::pins::FileStamp;
 use crate::manifest::testing::{MemoryStore, csv_fields, csv_source, etag, freeze_until, gzip, keys, objects, refusal};
 use crate::manifest::{
-    FileStamp, Filter, FreezeLimits, FreezeProgress, FrozenManifest, KeyGlobs, Manifest, ManifestSource,
-    ManifestWarning, freeze,
+    Filter, FreezeLimits, FreezeProgress, FrozenManifest, KeyGlobs, Manifest, ManifestSource, ManifestWarning, freeze,
 };
 
 const WITH_VERSION: [CsvField; 3] = [CsvField::Bucket, CsvField::Key, CsvField::VersionId];

@@ -13,7 +13,7 @@ use globset::Glob;
 use super::*;
 use crate::manifest::SourcePin;
 use crate::manifest::filter::Filter;
-use crate::manifest::freeze_config::FreezeCheckpointPolicy;
+use crate::manifest::partition::FreezeCheckpointPolicy;
 use crate::manifest::spec::ListedVersions;
 use crate::manifest::testing::{MemoryStore, StartAfterSupport, csv_source, etag, fault, listed};
 use crate::manifest::{KeyGlobs, KeyRanges};

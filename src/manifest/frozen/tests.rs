@@ -2,9 +2,9 @@ use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::checkpoint::clear_folder;
-pub(in crate::manifest) use crate::manifest::part::PartLimits;
-use crate::manifest::part::PartitionPartsWriter;
+use crate::manifest::freeze::clear_folder;
+pub(in crate::manifest) use crate::manifest::partition::PartLimits;
+use crate::manifest::partition::PartitionPartsWriter;
 
 /// Writes rows into parts, in the folder of a new job.
 pub(in crate::manifest) fn freeze(

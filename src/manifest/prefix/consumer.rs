@@ -5,10 +5,10 @@ use batchplan_store::object::{BucketName, ObjectKey, VersionId};
 use batchplan_store::{ListPosition, ListedObject};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::manifest::cursor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
 use crate::manifest::error::ManifestError;
 use crate::manifest::filter::{ManifestRow, RowMetadata};
 use crate::manifest::row_visitor::{BadRows, RowFlow, RowVisitor};
+use crate::manifest::row_visitor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
 
 /// The input of the thread, processed in order.
 pub(super) enum ListingMessage {

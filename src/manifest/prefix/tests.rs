@@ -3,8 +3,8 @@ use batchplan_store::task::FaultClass;
 use globset::Glob;
 use jiff::Timestamp;
 
-use super::ranges::{ListingValidator, MAX_EMPTY_PAGES};
 use super::*;
+use super::{ListingValidator, MAX_EMPTY_PAGES};
 use crate::manifest::testing::{MemoryStore, fault, keys, listed, objects, refusal};
 use crate::manifest::{Filter, KeyGlobs, ManifestSource, SourcePin};
 

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{manifest_key, source};
 use crate::manifest::freeze::{freeze_and_sample, freeze_with_config};
-use crate::manifest::freeze_config::FreezeConfig;
-use crate::manifest::part::PartLimits;
+use crate::manifest::partition::FreezeConfig;
+use crate::manifest::partition::PartLimits;
 use crate::manifest::spec::InventorySelector;
 use crate::manifest::testing::{MemoryStore, etag, freeze_in, freeze_until, keys, objects, refusal};
 use crate::manifest::{

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::manifest::freeze::freeze_with_config;
-use crate::manifest::freeze_config::FreezeCheckpointPolicy;
-use crate::manifest::freeze_config::FreezeConfig;
 use crate::manifest::frozen::{self, FrozenManifest};
-use crate::manifest::part::PartLimits;
+use crate::manifest::partition::FreezeCheckpointPolicy;
+use crate::manifest::partition::FreezeConfig;
+use crate::manifest::partition::PartLimits;
 use crate::manifest::row_visitor::FreezeProgress;
 use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::Manifest;

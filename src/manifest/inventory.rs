@@ -1,8 +1,25 @@
-//! Reads an inventory: first its description, then each data file.
+//! The manifest source `inventory`: a bucket inventory of OSS or AWS, which consists of a `manifest.json` and the
+//! data files that it lists.
+//!
+//! Data files are CSV on OSS, and CSV, Parquet or ORC on AWS. Rows mean the same in every format: delete markers and
+//! older versions without a version ID are skipped, and objects have the same facts. Two things differ. CSV
+//! percent-encodes keys, and the other formats do not. The columns of CSV are named in `fileSchema`, and the other
+//! files name their own.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `manifest_json` | parses `manifest.json`, and finds the newest one |
+//! | `columns` | interprets columns, and decodes CSV rows and ACLs |
 //!
 //! CSV files are read as they stream. The metadata of Parquet and ORC files is at their end, so each is downloaded
 //! first, into a file without a name. The system frees its disk space when the file is closed, even if the process was
 //! killed.
+//!
+//! The formats are documented in the AWS S3 User Guide ("Locating your inventory list") and in OSS's "Bucket
+//! inventory".
+
+mod columns;
+mod manifest_json;
 
 use std::fs::File;
 use std::io::{BufRead, Seek as _, Write as _};
@@ -14,26 +31,26 @@ use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
 use md5::Md5;
 
-use super::columns::{ColumnSpelling, InventoryColumns, InventoryCsvDecoder, InventoryRow, RowFields};
-use super::latest;
-use super::manifest_json::{
-    FetchedInventoryManifest, InventoryDataFile, InventoryFormat, InventoryManifest, MAX_MANIFEST_BYTES,
+use self::columns::{ColumnSpelling, InventoryColumns, InventoryCsvDecoder, InventoryRow, RowFields};
+use self::manifest_json::{
+    FetchedInventoryManifest, InventoryDataFile, InventoryFormat, InventoryManifest, MAX_MANIFEST_BYTES, find_newest,
 };
-use crate::manifest::csv_records::{CsvItem, CsvLineEnds, CsvRecords};
-use crate::manifest::cursor::SourceCursor;
-use crate::manifest::error::{ManifestError, object_path};
-use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
-use crate::manifest::pins::SourcePin;
-use crate::manifest::retrying_store::{RetryingStore, bare_etag};
-use crate::manifest::row_visitor::{BadRows, RowFlow, RowVisitor};
-use crate::manifest::spec::{InventoryDialect, InventorySelector};
+use super::csv::{CsvItem, CsvLineEnds, CsvRecords};
+use super::error::{ManifestError, object_path};
+use super::input::{self, BoxedReader, ReadDigest, UnreadBytes};
+use super::pins::SourcePin;
+use super::retrying_store::{RetryingStore, bare_etag};
+use super::row_visitor::{BadRows, RowFlow, RowVisitor, SourceCursor};
+use super::spec::{InventoryDialect, InventorySelector};
+
+pub use self::manifest_json::newest_inventory;
 
 /// The number of bytes copied at once.
 const COPY_SIZE: usize = 128 << 10;
 
 /// Passes the rows of an inventory's data files to the visitor, one file after another. Resumes after the files that an earlier
 /// attempt has read, if there was one.
-pub(in crate::manifest) async fn read_inventory<V: RowVisitor>(
+pub(super) async fn read_inventory<V: RowVisitor>(
     bucket: &BucketName,
     object: &InventorySelector,
     dialect: InventoryDialect,
@@ -125,7 +142,7 @@ async fn resume_or_find<V: RowVisitor>(
     let found = match object {
         InventorySelector::Exact { key, etag } => fetch_manifest(bucket, key, etag.as_deref(), retrying).await?,
         InventorySelector::Latest { prefix } => {
-            let (found, warnings) = latest::find_newest(bucket, prefix, retrying).await?;
+            let (found, warnings) = find_newest(bucket, prefix, retrying).await?;
             visitor.intake_mut().add_warnings(warnings);
             found
         }
@@ -428,3 +445,6 @@ fn columnar_error(broken: ColumnarError, form: ColumnarFormat, name: &str, row: 
         ColumnarError::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
     }
 }
+
+#[cfg(test)]
+mod tests;
