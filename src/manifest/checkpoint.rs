@@ -17,12 +17,12 @@ use sha2::{Digest, Sha256};
 
 use super::error::{ManifestError, ManifestWarning};
 use super::frozen::{KeyRangesJson, ManifestWarningJson};
+use super::key_ranges::KeyRanges;
 use super::part::ManifestPart;
-use super::partition::PartitionCheckpoint;
-use super::partition::WrittenParts;
+use super::part::WrittenParts;
 use super::row_visitor::FreezeProgress;
 use super::row_visitor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
-use super::source_metadata::StorageClassStatsJson;
+use super::source_metadata::{StorageClassStats, StorageClassStatsJson};
 use super::spec::{InventorySelector, Manifest, ManifestSource};
 use crate::files::{open_regular, write_atomic};
 
@@ -36,6 +36,15 @@ const VERSION: u32 = 3;
 
 /// The maximum size of the file in bytes, derived like that of the index.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// The rows of a partition that survive a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PartitionCheckpoint {
+    pub(super) progress: FreezeProgress,
+    pub(super) parts: WrittenParts,
+    pub(super) key_ranges: KeyRanges,
+    pub(super) class_stats: StorageClassStats,
+}
 
 /// The checkpoint of an unfinished freeze.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! Freezes a source: writes its rows to the parts of a frozen manifest, and checkpoints of how far it got. Resumes from
 //! the checkpoint of an earlier attempt.
+//!
+//! The rows of each partition, which is all of a source that is read sequentially or one range of a listing, go into
+//! parts of their own. In the end the partitions are put in order.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,14 +13,16 @@ use batchplan_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::checkpoint::{self, FreezeCheckpoint, FreezeCheckpointStore};
+use super::checkpoint::{self, FreezeCheckpoint, FreezeCheckpointStore, PartitionCheckpoint};
 use super::error::ManifestError;
 use super::filter::{Filter, ManifestRow};
 use super::frozen::{self, FreezeOutput, FrozenManifest, index_exists, remove_index};
 use super::input::run_blocking;
-use super::key_ranges::KeyRangeTracker;
-use super::part::{ManifestPart, is_intact, part_path};
-use super::partition::{FreezeConfig, PartTotals, PartitionWriter, assemble_parts, remove_other_parts};
+use super::key_ranges::{KeyRangeTracker, KeyRanges};
+use super::part::{
+    ManifestPart, PartLimits, PartTotals, PartitionPartsWriter, WrittenParts, assemble_parts, is_intact, part_path,
+    partition_path, remove_other_parts,
+};
 use super::prefix::ListingConcurrency;
 use super::retrying_store::RetryingStore;
 use super::row_visitor::{
@@ -25,7 +30,8 @@ use super::row_visitor::{
     SourceCursor,
 };
 use super::sampling::{SampleOptions, SampleResult, SamplingPass, SamplingTee};
-use super::source_metadata::StorageClassStats;
+use super::sort::SortBudget;
+use super::source_metadata::{ClassCounter, StorageClassStats};
 use super::sources::read_source;
 use super::spec::{Manifest, ManifestSource};
 use crate::files::create_folder;
@@ -391,14 +397,14 @@ impl ResumableReading for ManifestWriter {
 
 /// The state that a freeze starts from.
 pub(super) struct FreezeStart {
-    pub(super) home: PathBuf,
+    home: PathBuf,
     /// `None` if the source is always read from its beginning.
-    pub(super) checkpoints: Option<FreezeCheckpointStore>,
+    checkpoints: Option<FreezeCheckpointStore>,
     /// The partitions with the rows they already have; empty without a checkpoint.
-    pub(super) partitions: Vec<PartitionWriter>,
+    partitions: Vec<PartitionWriter>,
     /// The checkpoint that the freeze resumes from.
-    pub(super) checkpoint: Option<FreezeCheckpoint>,
-    pub(super) config: FreezeConfig,
+    checkpoint: Option<FreezeCheckpoint>,
+    config: FreezeConfig,
 }
 
 impl FreezeStart {
@@ -461,16 +467,13 @@ fn finished_order(checkpoint: &FreezeCheckpoint) -> Option<Vec<PartitionId>> {
 }
 
 /// Returns the parts of the partitions, in this order.
-pub(super) fn parts_in_order(
-    partitions: &[PartitionWriter],
-    order: &[PartitionId],
-) -> Vec<(PartitionId, Vec<ManifestPart>)> {
+fn parts_in_order(partitions: &[PartitionWriter], order: &[PartitionId]) -> Vec<(PartitionId, Vec<ManifestPart>)> {
     let find = |id: &PartitionId| partitions.iter().find(|it| it.id() == *id);
     order.iter().filter_map(find).map(|it| (it.id(), it.parts().to_vec())).collect()
 }
 
 /// Cleans up after an error: keeps the files that the next attempt can resume from, and removes everything else.
-pub(super) fn clean_up_after(home: &Path, error: &ManifestError) -> Result<(), ManifestError> {
+fn clean_up_after(home: &Path, error: &ManifestError) -> Result<(), ManifestError> {
     if error.is_retryable() && checkpoint::exists(home) { Ok(()) } else { clear_folder(home) }
 }
 
@@ -481,6 +484,237 @@ pub(super) fn clear_folder(home: &Path) -> Result<(), ManifestError> {
     checkpoint::remove(home)?;
     remove_index(home)?;
     remove_other_parts(home, &HashSet::new())
+}
+
+/// The number of rows in a block of every partition except the first. With this, sixteen partitions need no more memory
+/// than five full blocks. Deflate, with its window of 32 KiB, loses almost nothing.
+const PARTITION_BLOCK_ROWS: usize = 8192;
+
+/// The rows of one partition so far.
+struct PartitionWriter {
+    id: PartitionId,
+    progress: FreezeProgress,
+    key_ranges: KeyRangeTracker,
+    class_counter: ClassCounter,
+    rows: PartitionRows,
+    /// The state at the last checkpoint.
+    saved: PartitionCheckpoint,
+    /// The number of pages or data files since that checkpoint.
+    steps: u32,
+}
+
+enum PartitionRows {
+    /// More rows may follow.
+    Open(Box<PartitionPartsWriter>),
+    /// The partition is complete.
+    Sealed(Vec<ManifestPart>),
+}
+
+impl PartitionWriter {
+    /// Creates an empty partition.
+    fn new(home: &Path, id: PartitionId, config: FreezeConfig) -> Self {
+        let writer = PartitionPartsWriter::for_partition(home, id, partition_limits(id, config.part_limits))
+            .with_max_disk(config.max_disk);
+        let nothing = FreezeProgress::default();
+        let key_ranges = KeyRanges::Known(Vec::new());
+        Self {
+            id,
+            progress: nothing,
+            key_ranges: KeyRangeTracker::new(),
+            class_counter: ClassCounter::default(),
+            rows: PartitionRows::Open(Box::new(writer)),
+            saved: PartitionCheckpoint {
+                progress: nothing,
+                parts: WrittenParts::default(),
+                key_ranges,
+                class_stats: StorageClassStats::default(),
+            },
+            steps: 0,
+        }
+    }
+
+    /// Resumes from a checkpoint. Returns `None` if the files are not all intact.
+    fn resume(
+        home: &Path,
+        id: PartitionId,
+        config: FreezeConfig,
+        checkpoint: &PartitionCheckpoint,
+    ) -> Result<Option<Self>, ManifestError> {
+        let Some(writer) =
+            PartitionPartsWriter::resume(home, id, partition_limits(id, config.part_limits), checkpoint.parts.clone())?
+        else {
+            return Ok(None);
+        };
+        let rows = PartitionRows::Open(Box::new(writer.with_max_disk(config.max_disk)));
+        Ok(Some(Self { rows, ..Self::restore(id, checkpoint) }))
+    }
+
+    /// Restores a complete partition from a checkpoint, wherever its files are now.
+    fn restore(id: PartitionId, checkpoint: &PartitionCheckpoint) -> Self {
+        Self {
+            id,
+            progress: checkpoint.progress,
+            key_ranges: KeyRangeTracker::from_ranges(checkpoint.key_ranges.clone()),
+            class_counter: ClassCounter::from_stats(&checkpoint.class_stats),
+            rows: PartitionRows::Sealed(checkpoint.parts.sealed.clone()),
+            saved: checkpoint.clone(),
+            steps: 0,
+        }
+    }
+
+    fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// Returns the paths of its files.
+    fn files(&self, home: &Path) -> Vec<PathBuf> {
+        match &self.rows {
+            PartitionRows::Open(writer) => writer.files().collect(),
+            PartitionRows::Sealed(parts) => {
+                (0_u32..).zip(parts).map(|(number, _)| partition_path(home, self.id, number)).collect()
+            }
+        }
+    }
+
+    /// Returns the total number of rows and bytes of its parts.
+    fn totals(&self) -> PartTotals {
+        match &self.rows {
+            PartitionRows::Open(writer) => writer.totals(),
+            PartitionRows::Sealed(parts) => parts.iter().fold(PartTotals::default(), |sum, part| PartTotals {
+                rows: sum.rows + u64::from(part.rows),
+                bytes: sum.bytes + part.bytes,
+            }),
+        }
+    }
+
+    /// Sets the totals of the other partitions.
+    fn set_other_totals(&mut self, others: PartTotals) {
+        if let PartitionRows::Open(writer) = &mut self.rows {
+            writer.set_other_totals(others);
+        }
+    }
+
+    fn progress(&self) -> FreezeProgress {
+        self.progress
+    }
+
+    fn count_row(&mut self) {
+        self.progress.rows_read += 1;
+    }
+
+    fn set_rows_read(&mut self, rows: u64) {
+        self.progress.rows_read = rows;
+    }
+
+    /// Extends the key ranges to a key that need not be in a row.
+    fn extend_key_range(&mut self, bucket: &str, key: &[u8]) {
+        self.key_ranges.record(bucket, key);
+    }
+
+    fn key_ranges(&self) -> KeyRanges {
+        self.key_ranges.key_ranges()
+    }
+
+    fn class_stats(&self) -> StorageClassStats {
+        self.class_counter.stats()
+    }
+
+    fn push(&mut self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
+        let ManifestRow { bucket, key, version, metadata: facts } = row;
+        self.progress.rows_included += 1;
+        self.key_ranges.record(bucket, key);
+        self.class_counter.count(facts, version.is_some());
+        match &mut self.rows {
+            PartitionRows::Open(writer) => writer.push(bucket, key, *version),
+            PartitionRows::Sealed(_) => Ok(()),
+        }
+    }
+
+    /// Records the end of a page or data file. Returns whether a checkpoint is due.
+    fn checkpoint_due(&mut self, policy: FreezeCheckpointPolicy) -> bool {
+        self.steps += 1;
+        self.steps >= policy.steps || self.progress.rows_read - self.saved.progress.rows_read >= policy.rows
+    }
+
+    /// Returns whether there are pages or data files since the last checkpoint.
+    fn has_unsaved(&self) -> bool {
+        self.steps > 0
+    }
+
+    /// Syncs all rows to disk, and records this state as the checkpoint.
+    fn sync(&mut self) -> Result<(), ManifestError> {
+        let written = match &mut self.rows {
+            PartitionRows::Open(writer) => writer.checkpoint()?,
+            PartitionRows::Sealed(parts) => WrittenParts { sealed: parts.clone(), open: None },
+        };
+        let (key_ranges, class_stats) = (self.key_ranges(), self.class_stats());
+        self.saved = PartitionCheckpoint { progress: self.progress, parts: written, key_ranges, class_stats };
+        self.steps = 0;
+        Ok(())
+    }
+
+    /// Returns the state at the last checkpoint.
+    fn saved(&self) -> &PartitionCheckpoint {
+        &self.saved
+    }
+
+    /// Ends the last part. The parts are on disk when this returns.
+    fn seal(&mut self) -> Result<(), ManifestError> {
+        if let PartitionRows::Open(writer) = &mut self.rows {
+            self.rows = PartitionRows::Sealed(writer.seal()?);
+        }
+        Ok(())
+    }
+
+    /// Returns the parts of a sealed partition.
+    fn parts(&self) -> &[ManifestPart] {
+        match &self.rows {
+            PartitionRows::Open(_) => &[],
+            PartitionRows::Sealed(parts) => parts,
+        }
+    }
+}
+
+fn partition_limits(id: PartitionId, limits: PartLimits) -> PartLimits {
+    if id == PartitionId(0) {
+        limits
+    } else {
+        PartLimits { block_rows: limits.block_rows.min(PARTITION_BLOCK_ROWS), ..limits }
+    }
+}
+
+/// The limits and buffer sizes of a freeze; smaller in tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FreezeConfig {
+    pub(super) part_limits: PartLimits,
+    pub(super) checkpoint_policy: FreezeCheckpointPolicy,
+    pub(super) listing: ListingConcurrency,
+    /// The maximum size of the parts on disk, in bytes.
+    pub(super) max_disk: Option<u64>,
+    /// The memory and the number of runs that a sort may use.
+    pub(super) sort_budget: SortBudget,
+    /// The maximum number of objects in the manifest.
+    pub(super) max_objects: Option<u64>,
+}
+
+/// The distance between two checkpoints: whichever limit is reached first.
+///
+/// Counted and not timed, so that a run can be reproduced. A checkpoint costs a few disk flushes, some tens of
+/// milliseconds at worst; 64 pages of a listing take seconds, which is the time that a crash may cost. It ends the
+/// current block, which would be full after as many rows anyway, so the parts do not become larger. It does not end the
+/// part: the checkpoint records the length of the part, and ten billion rows need some 2,400 parts instead of 150,000.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FreezeCheckpointPolicy {
+    /// Pages of a listing, or data files of an inventory.
+    pub(super) steps: u32,
+    /// Rows read, whether included or not.
+    pub(super) rows: u64,
+}
+
+impl Default for FreezeCheckpointPolicy {
+    fn default() -> Self {
+        Self { steps: 64, rows: 65_536 }
+    }
 }
 
 #[cfg(test)]

@@ -172,13 +172,24 @@ impl FrozenManifest {
     /// The iterator reads files and decompresses: use it on a thread that may block.
     #[must_use]
     pub fn tasks(&self, from: TaskId, batch: usize) -> ManifestTasks {
-        self.tasks_of_parts(from, u32::MAX, batch)
-    }
-
-    /// Like [`tasks`](Self::tasks), but ends with the part of `from`: for a reader that has several parts open.
-    #[must_use]
-    pub fn part_tasks(&self, from: TaskId, batch: usize) -> ManifestTasks {
-        self.tasks_of_parts(from, from.part, batch)
+        let parts = (0_u32..).zip(&self.parts).filter(|(part, _)| *part >= from.part);
+        let spans: Vec<PartSpan> = parts
+            .map(|(part, info)| PartSpan {
+                path: part_path(&self.folder, part),
+                part,
+                rows: info.rows,
+                from: if part == from.part { from.row } else { 0 },
+            })
+            .collect();
+        let batch = batch.clamp(1, MAX_BATCH);
+        ManifestTasks {
+            spans: spans.into_iter(),
+            open: None,
+            batch,
+            finished: RowFrontier::default(),
+            interleaving: None,
+            rows_seen: 0,
+        }
     }
 
     /// Returns the rows that `frontier` does not contain, in processing order: a large manifest is read from several
@@ -207,7 +218,7 @@ impl FrozenManifest {
     /// that a retried job never finished. With a single segment, starts each part at its low mark and does not open
     /// parts that are finished.
     #[must_use]
-    pub fn unfinished_tasks(&self, frontier: &RowFrontier, batch: usize) -> ManifestTasks {
+    pub(super) fn unfinished_tasks(&self, frontier: &RowFrontier, batch: usize) -> ManifestTasks {
         let mut tasks = self.tasks(TaskId { part: 0, row: 0 }, batch);
         if self.segments > 1 {
             tasks.interleaving = Some(self.interleaving());
@@ -224,27 +235,6 @@ impl FrozenManifest {
 
     fn interleaving(&self) -> Interleaving {
         Interleaving::new(self.rows(), self.segments)
-    }
-
-    fn tasks_of_parts(&self, from: TaskId, last: u32, batch: usize) -> ManifestTasks {
-        let parts = (0_u32..).zip(&self.parts).filter(|(part, _)| (from.part..=last).contains(part));
-        let spans: Vec<PartSpan> = parts
-            .map(|(part, info)| PartSpan {
-                path: part_path(&self.folder, part),
-                part,
-                rows: info.rows,
-                from: if part == from.part { from.row } else { 0 },
-            })
-            .collect();
-        let batch = batch.clamp(1, MAX_BATCH);
-        ManifestTasks {
-            spans: spans.into_iter(),
-            open: None,
-            batch,
-            finished: RowFrontier::default(),
-            interleaving: None,
-            rows_seen: 0,
-        }
     }
 }
 

@@ -48,8 +48,8 @@ pub use self::manifest_json::newest_inventory;
 /// The number of bytes copied at once.
 const COPY_SIZE: usize = 128 << 10;
 
-/// Passes the rows of an inventory's data files to the visitor, one file after another. Resumes after the files that an earlier
-/// attempt has read, if there was one.
+/// Passes the rows of an inventory's data files to the visitor, one file after another. Resumes after the files that an
+/// earlier attempt has read, if there was one.
 pub(super) async fn read_inventory<V: RowVisitor>(
     bucket: &BucketName,
     object: &InventorySelector,

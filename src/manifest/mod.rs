@@ -16,9 +16,8 @@
 //! | `row_visitor`, `filter` | what a source passes its rows to, where it resumes, and which rows are included |
 //! | `input`, `retrying_store` | bytes and listings from the store or the disk, with retries |
 //! | `pins` | checks that a source has not changed |
-//! | `freeze` | turns a source into a frozen manifest: the visitor that writes its rows |
-//! | `partition` | the rows of a source or of one range of a listing, written to parts |
-//! | `checkpoint` | checkpoints of an unfinished freeze, and how it resumes |
+//! | `freeze` | turns a source into a frozen manifest: the visitor that writes the rows of each partition to parts |
+//! | `checkpoint` | the file that an interrupted freeze resumes from |
 //! | `frozen` | a frozen manifest, and the order in which its rows are processed |
 //! | `part`, `varint` | the files of a frozen manifest |
 //! | `key_ranges` | the key ranges that the rows cover |
@@ -39,7 +38,6 @@ mod input;
 mod inventory;
 mod key_ranges;
 mod part;
-mod partition;
 mod pins;
 mod prefix;
 mod report;
@@ -55,7 +53,6 @@ mod spec;
 mod testing;
 mod varint;
 
-pub use self::sources::FirstObjects;
 pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;
 pub use error::{ManifestError, ManifestWarning};

@@ -35,16 +35,19 @@
 //!
 //! Before the first row of a block, the bucket, key and version are empty.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::error::ManifestError;
+use super::row_visitor::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES, PartitionId};
 use super::varint;
-use crate::files::open_regular;
+use crate::failpoint;
+use crate::files::{create_replacing, open_regular};
 
 /// One part of a frozen manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,18 +236,12 @@ impl PartReader {
 }
 
 /// Returns the path of a part.
-pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
-    home.join(format!("part-{part:05}.bpm"))
+pub(super) fn part_path(folder: &Path, part: u32) -> PathBuf {
+    folder.join(format!("part-{part:05}.bpm"))
 }
 
-/// The maximum length of a version id, in bytes.
-pub(super) const MAX_VERSION_BYTES: usize = 1024;
-
-/// The maximum length of a bucket name, in bytes: the limit of AWS in its first years.
-pub(super) const MAX_BUCKET_BYTES: usize = 255;
-
 /// The maximum number of rows in a block.
-pub(super) const MAX_BLOCK_ROWS: usize = 65_536;
+const MAX_BLOCK_ROWS: usize = 65_536;
 
 /// The maximum uncompressed size of a block, in bytes.
 const MAX_BLOCK_BYTES: usize = 1 << 20;
@@ -254,7 +251,7 @@ const MAX_BLOCK_BYTES: usize = 1 << 20;
 const MAX_PACKED_BYTES: usize = MAX_BLOCK_BYTES + MAX_BLOCK_BYTES / 4;
 
 /// The size of the file header and of a block header, in bytes.
-pub(super) const HEADER_BYTES: usize = 20;
+const HEADER_BYTES: usize = 20;
 
 /// The first bytes of a part.
 const MAGIC: [u8; 8] = *b"\x89BPM\r\n\x1a\n";
@@ -277,7 +274,7 @@ const NEW_VERSION: u8 = 2;
 
 /// Collects the rows of a block.
 #[derive(Default)]
-pub(super) struct RowBlockWriter {
+struct RowBlockWriter {
     flags: Vec<u8>,
     lengths: Vec<u8>,
     text: Vec<u8>,
@@ -287,12 +284,12 @@ pub(super) struct RowBlockWriter {
 }
 
 impl RowBlockWriter {
-    pub(super) fn rows(&self) -> usize {
+    fn rows(&self) -> usize {
         self.flags.len()
     }
 
     /// Returns whether another row of any size still fits.
-    pub(super) fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         // Five lengths of at most three bytes each, and the flags.
         const LONGEST_ROW: usize = MAX_BUCKET_BYTES + MAX_KEY_BYTES + MAX_VERSION_BYTES + 16;
         let bytes = self.flags.len() + self.lengths.len() + self.text.len() + size_of::<u32>();
@@ -300,7 +297,7 @@ impl RowBlockWriter {
     }
 
     /// Adds a row. The caller must have checked that it fits and that no field is too long.
-    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) {
+    fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) {
         let mut flags = 0;
         if self.bucket != bucket.as_bytes() {
             flags |= NEW_BUCKET;
@@ -322,7 +319,7 @@ impl RowBlockWriter {
     }
 
     /// Writes the columns to `out`, and starts the next block.
-    pub(super) fn drain_into(&mut self, out: &mut Vec<u8>) {
+    fn drain_into(&mut self, out: &mut Vec<u8>) {
         out.clear();
         let lengths = u32::try_from(self.lengths.len()).unwrap_or(u32::MAX);
         out.extend_from_slice(&lengths.to_le_bytes());
@@ -365,12 +362,12 @@ struct RowBlockReader {
 
 impl RowBlockReader {
     fn new(raw: Vec<u8>, rows: usize) -> Result<Self, BlockDamage> {
-        let (head, columns) = raw.split_first_chunk::<4>().ok_or("a block is too short for its columns")?;
-        let lengths = usize::try_from(u32::from_le_bytes(*head)).map_err(|_| "a column is too long")?;
+        let (size, columns) = raw.split_first_chunk::<4>().ok_or("a block is too short for its columns")?;
+        let lengths = usize::try_from(u32::from_le_bytes(*size)).map_err(|_| "a column is too long")?;
         let lengths_end = rows.checked_add(lengths).filter(|end| *end <= columns.len());
-        let lengths_end = lengths_end.ok_or("a column is longer than its block")? + head.len();
+        let lengths_end = lengths_end.ok_or("a column is longer than its block")? + size.len();
         Ok(Self {
-            lengths_at: head.len() + rows,
+            lengths_at: size.len() + rows,
             lengths_end,
             text_at: lengths_end,
             raw,
@@ -459,7 +456,7 @@ const LEVEL: u32 = 3;
 
 /// A block header, or the end mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BlockHeader {
+enum BlockHeader {
     Block {
         /// The number of rows.
         rows: usize,
@@ -478,7 +475,7 @@ pub(super) enum BlockHeader {
 }
 
 impl BlockHeader {
-    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+    fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let four = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         match self {
             Self::Block { rows, raw, packed, crc } => with_checksum([four(rows), four(raw), four(packed), crc]),
@@ -501,7 +498,7 @@ impl BlockHeader {
 }
 
 /// Returns the file header of a part.
-pub(super) fn file_header(part: u32) -> [u8; HEADER_BYTES] {
+fn file_header(part: u32) -> [u8; HEADER_BYTES] {
     let [a, b] = [&MAGIC[..4], &MAGIC[4..]].map(|half| u32::from_le_bytes([half[0], half[1], half[2], half[3]]));
     with_checksum([a, b, VERSION, part])
 }
@@ -537,15 +534,15 @@ fn verify_checksum(bytes: &[u8; HEADER_BYTES]) -> Option<[u32; 4]> {
 }
 
 /// Compresses blocks, reusing its state.
-pub(super) struct BlockCompressor(Compress);
+struct BlockCompressor(Compress);
 
 impl BlockCompressor {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self(Compress::new(Compression::new(LEVEL), false))
     }
 
     /// Appends a whole block to `out`, including its header.
-    pub(super) fn compress(&mut self, rows: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    fn compress(&mut self, rows: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_BYTES]);
         out.reserve(MAX_PACKED_BYTES.min(raw.len() + raw.len() / 4 + 64));
@@ -590,128 +587,342 @@ fn as_u64(value: usize) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// The maximum number of rows in blocks and parts; smaller in tests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartLimits {
+    /// Per block, at most 65,536.
+    pub(super) block_rows: usize,
+    /// Per part, at most `u32::MAX`.
+    pub(super) part_rows: u32,
+}
 
-    use super::*;
-
-    type Name = (String, Vec<u8>, Option<String>);
-
-    fn name() -> impl Strategy<Value = Name> {
-        let bucket = prop_oneof![Just("alpha".to_owned()), "[a-z.-]{0,20}"];
-        let key = prop_oneof![
-            proptest::collection::vec(any::<u8>(), 0..40),
-            "dir/[ab]{1,9}".prop_map(String::into_bytes),
-            Just(vec![b'k'; MAX_KEY_BYTES]),
-        ];
-        let version = prop_oneof![Just(None), Just(Some("null".to_owned())), "\\PC{0,20}".prop_map(Some)];
-        (bucket, key, version)
-    }
-
-    proptest! {
-        #[test]
-        fn rows_round_trip(names in proptest::collection::vec(name(), 0..60)) {
-            let mut writer = RowBlockWriter::default();
-            for (bucket, key, version) in &names {
-                prop_assert!(writer.has_room());
-                writer.push(bucket, key, version.as_deref());
-            }
-            let mut raw = Vec::new();
-            writer.drain_into(&mut raw);
-            let mut reader = RowBlockReader::new(raw, names.len()).unwrap();
-            for (bucket, key, version) in &names {
-                prop_assert!(reader.advance().unwrap());
-                let object = reader.object().unwrap();
-                prop_assert_eq!(object.bucket.as_str(), bucket);
-                prop_assert_eq!(object.key.as_bytes(), key.as_slice());
-                prop_assert_eq!(object.version.as_ref().map(VersionId::as_str), version.as_deref());
-            }
-            prop_assert!(!reader.advance().unwrap());
-        }
-
-        #[test]
-        fn junk_is_an_error_and_no_panic(raw in proptest::collection::vec(any::<u8>(), 0..200), rows in 0_usize..80) {
-            let Ok(mut reader) = RowBlockReader::new(raw, rows) else { return Ok(()) };
-            while let Ok(true) = reader.advance() {
-                let _ = reader.object();
-            }
-        }
-    }
-
-    /// The columns of format version 1, byte by byte.
-    #[test]
-    fn the_columns_are_pinned() {
-        let mut writer = RowBlockWriter::default();
-        writer.push("alpha", b"a/1", None);
-        writer.push("alpha", b"a/2", Some("v1"));
-        writer.push("beta", b"a/2\xff", Some("v1"));
-        writer.push("beta", b"", Some("v2"));
-        let mut raw = Vec::new();
-        writer.drain_into(&mut raw);
-        let lengths = [5, 0, 3, 2, 1, 0, 2, 4, 3, 1, 0, 0, 1, 1];
-        let expected = [&[14, 0, 0, 0, 0b001, 0b100, 0b011, 0b100][..], &lengths, b"alphaa/12v1beta\xff2"].concat();
-        assert_eq!(raw, expected);
-    }
-
-    #[test]
-    fn a_key_cannot_grow_without_bound() {
-        let mut writer = RowBlockWriter::default();
-        let long = vec![b'k'; MAX_KEY_BYTES + 1];
-        writer.push("b", &long, None);
-        let mut raw = Vec::new();
-        writer.drain_into(&mut raw);
-        let mut reader = RowBlockReader::new(raw, 1).unwrap();
-        assert_eq!(reader.advance(), Err("a key or version id is too long"));
-    }
-
-    #[test]
-    fn a_block_is_bounded_in_bytes() {
-        let mut writer = RowBlockWriter::default();
-        let mut row = 0_u32;
-        while writer.has_room() {
-            let mut key = vec![b'k'; MAX_KEY_BYTES];
-            key[..4].copy_from_slice(&row.to_be_bytes());
-            writer.push("b", &key, Some(&format!("{row:0>1024}")));
-            row = row.wrapping_add(0x0101_0101);
-        }
-        let mut raw = Vec::new();
-        writer.drain_into(&mut raw);
-        assert!(raw.len() <= MAX_BLOCK_BYTES && raw.len() > MAX_BLOCK_BYTES / 2, "{}", raw.len());
-    }
-
-    #[test]
-    fn headers_come_back() {
-        for header in [BlockHeader::Block { rows: 1, raw: 2, packed: 3, crc: 4 }, BlockHeader::End { rows: 9 }] {
-            assert_eq!(BlockHeader::parse(&header.to_bytes()), Ok(header));
-        }
-    }
-
-    #[test]
-    fn wild_lengths_are_refused_before_anything_is_allocated() {
-        let limit = u32::try_from(MAX_BLOCK_BYTES).unwrap();
-        assert_eq!(BlockHeader::parse(&with_checksum([65_537, 1, 1, 0])), Err("a block has too many rows"));
-        assert_eq!(BlockHeader::parse(&with_checksum([1, limit + 1, 1, 0])), Err("a block is too long"));
-        assert_eq!(BlockHeader::parse(&with_checksum([1, 1, u32::MAX, 0])), Err("a compressed block is too long"));
-        assert_eq!(BlockHeader::parse(&with_checksum([0, 1, 1, 0])), Err("a block has no rows"));
-        let mut torn = with_checksum([1, 1, 1, 0]);
-        torn[0] ^= 1;
-        assert_eq!(BlockHeader::parse(&torn), Err("a block's header fails its checksum"));
-    }
-
-    #[test]
-    fn a_block_inflates_to_its_length_or_not_at_all() {
-        let raw = b"abcabcabcabcabcabc";
-        let mut out = Vec::new();
-        BlockCompressor::new().compress(1, raw, &mut out).unwrap();
-        let packed = &out[HEADER_BYTES..];
-        let crc = crc32fast::hash(packed);
-        let (mut unpacker, mut back) = (BlockDecompressor::new(), Vec::new());
-        assert_eq!(unpacker.decompress(packed, crc, raw.len(), &mut back), Ok(()));
-        assert_eq!(back, raw);
-        for length in [0, raw.len() - 1, raw.len() + 1] {
-            assert!(unpacker.decompress(packed, crc, length, &mut back).is_err(), "{length}");
-        }
-        assert_eq!(unpacker.decompress(packed, crc ^ 1, raw.len(), &mut back), Err("a block fails its checksum"));
+impl Default for PartLimits {
+    fn default() -> Self {
+        Self { block_rows: MAX_BLOCK_ROWS, part_rows: 4 << 20 }
     }
 }
+
+/// The parts that survive a crash: when writing resumes, the open part is truncated to the recorded length.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct WrittenParts {
+    /// The parts that have their end mark.
+    pub(super) sealed: Vec<ManifestPart>,
+    /// The part after them, as of the last checkpoint.
+    pub(super) open: Option<ManifestPart>,
+}
+
+/// Returns the path of a part of a partition. The parts of partitions other than 0 have temporary names until
+/// [`assemble_parts`] gives them their final ones.
+pub(super) fn partition_path(folder: &Path, partition: PartitionId, number: u32) -> PathBuf {
+    match partition.0 {
+        0 => part_path(folder, number),
+        partition => folder.join(format!("lane-{partition:05}-{number:05}.bpm")),
+    }
+}
+
+/// Writes the rows of one partition into as many parts as necessary.
+pub(super) struct PartitionPartsWriter {
+    folder: PathBuf,
+    partition: PartitionId,
+    limits: PartLimits,
+    block: RowBlockWriter,
+    compressor: BlockCompressor,
+    raw: Vec<u8>,
+    packed: Vec<u8>,
+    open: Option<OpenPart>,
+    sealed: Vec<ManifestPart>,
+    /// The maximum size of the parts of all partitions, in bytes.
+    max_disk: Option<u64>,
+    /// The totals of the other partitions.
+    other_totals: PartTotals,
+}
+
+/// The total number of rows and bytes of some parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PartTotals {
+    pub(super) rows: u64,
+    /// Includes end marks that are not written yet.
+    pub(super) bytes: u64,
+}
+
+struct OpenPart {
+    path: PathBuf,
+    file: File,
+    rows: u32,
+    bytes: u64,
+}
+
+impl PartitionPartsWriter {
+    /// Creates a writer for partition 0.
+    #[cfg(test)]
+    pub(super) fn new(folder: &Path, limits: PartLimits) -> Self {
+        Self::for_partition(folder, PartitionId(0), limits)
+    }
+
+    /// Creates a writer for a partition that has no parts yet.
+    pub(super) fn for_partition(folder: &Path, partition: PartitionId, limits: PartLimits) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            partition,
+            limits,
+            block: RowBlockWriter::default(),
+            compressor: BlockCompressor::new(),
+            raw: Vec::new(),
+            packed: Vec::new(),
+            open: None,
+            sealed: Vec::new(),
+            max_disk: None,
+            other_totals: PartTotals::default(),
+        }
+    }
+
+    /// Sets the maximum size of all parts, in bytes.
+    pub(super) fn with_max_disk(self, max_disk: Option<u64>) -> Self {
+        Self { max_disk, ..self }
+    }
+
+    /// Sets the totals of the other partitions, which count towards the maximum size.
+    pub(super) fn set_other_totals(&mut self, others: PartTotals) {
+        self.other_totals = others;
+    }
+
+    /// Returns the total number of rows and bytes.
+    pub(super) fn totals(&self) -> PartTotals {
+        let mut tally = PartTotals::default();
+        for part in self.sealed.iter().copied().chain(self.open.as_ref().map(OpenPart::recorded)) {
+            tally.rows += u64::from(part.rows);
+            tally.bytes += part.bytes;
+        }
+        let mark = if self.open.is_some() { HEADER_BYTES } else { 0 };
+        tally.bytes += u64::try_from(mark).unwrap_or(u64::MAX);
+        tally
+    }
+
+    /// Resumes after the recorded parts, and truncates what was written later. Returns `None` if the recorded parts are
+    /// not all intact. Parts that were started later remain until [`remove_other_parts`] removes them.
+    pub(super) fn resume(
+        folder: &Path,
+        partition: PartitionId,
+        limits: PartLimits,
+        written: WrittenParts,
+    ) -> Result<Option<Self>, ManifestError> {
+        for (number, part) in (0_u32..).zip(&written.sealed) {
+            let path = partition_path(folder, partition, number);
+            if file_size(&path)? != Some(part.bytes) || !is_intact(&path, number, *part, true)? {
+                return Ok(None);
+            }
+        }
+        let open = match written.open {
+            None => None,
+            Some(part) => {
+                match OpenPart::reopen(
+                    partition_path(folder, partition, part_count(&written.sealed)),
+                    part_count(&written.sealed),
+                    part,
+                )? {
+                    None => return Ok(None),
+                    open => open,
+                }
+            }
+        };
+        Ok(Some(Self { open, sealed: written.sealed, ..Self::for_partition(folder, partition, limits) }))
+    }
+
+    /// Returns the paths of the files that it has written.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        (0..part_count(&self.sealed) + u32::from(self.open.is_some()))
+            .map(|number| partition_path(&self.folder, self.partition, number))
+    }
+
+    /// Syncs all rows so far to disk, and returns the parts to record.
+    pub(super) fn checkpoint(&mut self) -> Result<WrittenParts, ManifestError> {
+        self.end_block()?;
+        let open = self.open.as_ref().map(OpenPart::flush).transpose()?;
+        Ok(WrittenParts { sealed: self.sealed.clone(), open })
+    }
+
+    /// Adds a row. The caller must have checked that no field is too long.
+    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) -> Result<(), ManifestError> {
+        self.block.push(bucket, key, version);
+        let written = self.open.as_ref().map_or(0, |part| part.rows);
+        let in_part = written.saturating_add(u32::try_from(self.block.rows()).unwrap_or(u32::MAX));
+        let part_is_full = in_part >= self.limits.part_rows;
+        if part_is_full || self.block.rows() >= self.limits.block_rows || !self.block.has_room() {
+            self.end_block()?;
+        }
+        if part_is_full { self.end_part() } else { Ok(()) }
+    }
+
+    /// Writes the remaining rows and the end mark. The parts are on disk when this returns.
+    pub(super) fn seal(&mut self) -> Result<Vec<ManifestPart>, ManifestError> {
+        self.end_block()?;
+        self.end_part()?;
+        Ok(self.sealed.clone())
+    }
+
+    /// Seals a writer in a test.
+    #[cfg(test)]
+    pub(super) fn finish(mut self) -> Result<Vec<ManifestPart>, ManifestError> {
+        self.seal()
+    }
+
+    fn end_block(&mut self) -> Result<(), ManifestError> {
+        let rows = self.block.rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        self.block.drain_into(&mut self.raw);
+        self.packed.clear();
+        let number = part_count(&self.sealed);
+        let path = partition_path(&self.folder, self.partition, number);
+        self.compressor
+            .compress(rows, &self.raw, &mut self.packed)
+            .map_err(|why| ManifestError::disk("write", &path, io::Error::other(why)))?;
+        self.check_room()?;
+        if self.open.is_none() {
+            self.open = Some(OpenPart::create(path, number)?);
+        }
+        match &mut self.open {
+            Some(part) => part.append(&self.packed, u32::try_from(rows).unwrap_or(u32::MAX)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns an error if the packed block with the file header and end mark would exceed the limit, before any of it
+    /// is written.
+    fn check_room(&self) -> Result<(), ManifestError> {
+        let Some(limit) = self.max_disk else { return Ok(()) };
+        let (ours, others) = (self.totals(), self.other_totals);
+        let used = ours.bytes.saturating_add(others.bytes);
+        // The end mark of an open part is already counted.
+        let around = if self.open.is_some() { 0 } else { 2 * HEADER_BYTES };
+        let more = u64::try_from(self.packed.len() + around).unwrap_or(u64::MAX);
+        if used.saturating_add(more) <= limit {
+            return Ok(());
+        }
+        Err(ManifestError::TooLarge { used, limit, rows: ours.rows.saturating_add(others.rows) })
+    }
+
+    fn end_part(&mut self) -> Result<(), ManifestError> {
+        if let Some(part) = self.open.take() {
+            self.sealed.push(part.close()?);
+            failpoint::hit("part-sealed");
+        }
+        Ok(())
+    }
+}
+
+impl OpenPart {
+    fn create(path: PathBuf, number: u32) -> Result<Self, ManifestError> {
+        let file = create_replacing(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
+        let mut part = Self { path, file, rows: 0, bytes: 0 };
+        part.append(&file_header(number), 0)?;
+        Ok(part)
+    }
+
+    /// Opens a part without end mark, and truncates it to its recorded length. Returns `None` if it is shorter or
+    /// damaged.
+    fn reopen(path: PathBuf, number: u32, part: ManifestPart) -> Result<Option<Self>, ManifestError> {
+        if file_size(&path)?.is_none_or(|found| found < part.bytes) || !is_intact(&path, number, part, false)? {
+            return Ok(None);
+        }
+        let cut = || {
+            let mut file = open_regular(&path, File::options().write(true))?;
+            file.set_len(part.bytes)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        let file = cut().map_err(|cause| ManifestError::disk("open", &path, cause))?;
+        Ok(Some(Self { path, file, rows: part.rows, bytes: part.bytes }))
+    }
+
+    fn recorded(&self) -> ManifestPart {
+        ManifestPart { rows: self.rows, bytes: self.bytes }
+    }
+
+    fn flush(&self) -> Result<ManifestPart, ManifestError> {
+        self.file.sync_all().map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
+        Ok(self.recorded())
+    }
+
+    fn append(&mut self, bytes: &[u8], rows: u32) -> Result<(), ManifestError> {
+        self.file.write_all(bytes).map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
+        self.rows = self.rows.saturating_add(rows);
+        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    fn close(mut self) -> Result<ManifestPart, ManifestError> {
+        let end = BlockHeader::End { rows: self.rows };
+        self.append(&end.to_bytes(), 0)?;
+        self.flush()
+    }
+}
+
+/// Gives the sealed parts of several partitions their final names and numbers, in the order given. Can be repeated if
+/// it was interrupted. Returns `false` if a part exists under neither name.
+pub(super) fn assemble_parts(
+    folder: &Path,
+    partitions: &[(PartitionId, Vec<ManifestPart>)],
+) -> Result<bool, ManifestError> {
+    let mut kept = HashSet::new();
+    let mut moves = Vec::new();
+    for (partition, parts) in partitions {
+        for (number, part) in (0_u32..).zip(parts) {
+            let (from, place) =
+                (partition_path(folder, *partition, number), u32::try_from(kept.len()).unwrap_or(u32::MAX));
+            let to = part_path(folder, place);
+            // Check the old name first: another part may still have the new name.
+            if file_size(&from)? == Some(part.bytes) {
+                if from != to {
+                    moves.push((from, to.clone(), place));
+                }
+            } else if file_size(&to)? != Some(part.bytes) {
+                return Ok(false);
+            }
+            kept.insert(to);
+        }
+    }
+    for (from, to, place) in moves {
+        let renumber = || {
+            let mut file = open_regular(&from, File::options().write(true))?;
+            file.write_all(&file_header(place))?;
+            file.sync_all()?;
+            fs::rename(&from, &to)
+        };
+        renumber().map_err(|cause| ManifestError::disk("rename", &from, cause))?;
+        failpoint::hit("part-settled");
+    }
+    remove_other_parts(folder, &kept)?;
+    Ok(true)
+}
+
+fn part_count(parts: &[ManifestPart]) -> u32 {
+    u32::try_from(parts.len()).unwrap_or(u32::MAX)
+}
+
+/// Returns the size of a file. Returns `None` if there is no file.
+fn file_size(path: &Path) -> Result<Option<u64>, ManifestError> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found.len())),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(ManifestError::disk("open", path, cause)),
+    }
+}
+
+/// Removes all parts except these files.
+pub(super) fn remove_other_parts(folder: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
+    let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
+    for entry in fs::read_dir(folder).map_err(|cause| failed(folder, cause))? {
+        let path = entry.map_err(|cause| failed(folder, cause))?.path();
+        if path.extension().is_some_and(|extension| extension == "bpm") && !kept.contains(&path) {
+            fs::remove_file(&path).map_err(|cause| failed(&path, cause))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod block_tests;
+#[cfg(test)]
+mod tests;

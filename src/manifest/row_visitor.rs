@@ -1,8 +1,8 @@
 //! What sources feed with rows: a visitor receives one row after the other and says whether reading continues.
 //!
 //! A source knows nothing of what becomes of its rows. They may be frozen, sorted for a comparison, or shown as the
-//! first objects of the manifest. A visitor that saves how far a source was read receives the partitions of its rows and
-//! the positions where reading resumes.
+//! first objects of the manifest. A visitor that saves how far a source was read receives the partitions of its rows
+//! and the positions where reading resumes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{BadRow, MAX_BAD_ROWS, MAX_SHOWN_ROWS, ManifestError, ManifestWarning};
 use super::filter::{Filter, FilterDecision, ManifestRow};
-use super::part::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
 use super::sort::SortBudget;
+
+/// The maximum length of a version id, in bytes.
+pub(super) const MAX_VERSION_BYTES: usize = 1024;
+
+/// The maximum length of a bucket name, in bytes: the limit of AWS in its first years.
+pub(super) const MAX_BUCKET_BYTES: usize = 255;
 
 /// The number of rows between two checks of the stop token, which are also the progress reports.
 const STOP_CHECK_INTERVAL: u64 = 4096;

@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
 use super::filter::Filter;
+use super::freeze::FreezeCheckpointPolicy;
+use super::freeze::FreezeConfig;
 use super::freeze::freeze_with_config;
 use super::frozen::FrozenManifest;
-use super::partition::FreezeCheckpointPolicy;
-use super::partition::FreezeConfig;
-use super::partition::PartLimits;
+use super::part::PartLimits;
 use super::prefix::ListingConcurrency;
 use super::sort::SortBudget;
 use super::spec::{CsvField, FileLocation, Manifest, ManifestSource};

@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
+use crate::manifest::freeze::FreezeConfig;
 use crate::manifest::freeze::FreezeStart;
 use crate::manifest::freeze::ManifestWriter;
 use crate::manifest::freeze::freeze_with_config;
-use crate::manifest::partition::FreezeConfig;
 use crate::manifest::testing::{
     MemoryStore, add_inventory, csv_source, data_key, etag, fault, freeze_in, freeze_until, keys, objects, refusal,
 };

@@ -10,10 +10,10 @@ use batchplan_store::task::FaultClass;
 use batchplan_store::{ListPage, ListPosition};
 use globset::Glob;
 
+use super::FreezeCheckpointPolicy;
 use super::*;
 use crate::manifest::SourcePin;
 use crate::manifest::filter::Filter;
-use crate::manifest::partition::FreezeCheckpointPolicy;
 use crate::manifest::spec::ListedVersions;
 use crate::manifest::testing::{MemoryStore, StartAfterSupport, csv_source, etag, fault, listed};
 use crate::manifest::{KeyGlobs, KeyRanges};

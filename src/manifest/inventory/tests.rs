@@ -8,13 +8,12 @@ use batchplan_store::task::FaultClass;
 use batchplan_store::{ListPage, ListPosition, Store};
 use tokio_util::sync::CancellationToken;
 
+use crate::manifest::sources::FirstObjects;
 use crate::manifest::spec::{InventoryDialect, InventorySelector};
 use crate::manifest::testing::{
     MemoryStore, add_inventory as add, data_key, etag, fault, gzip, keys, objects, refusal,
 };
-use crate::manifest::{
-    Filter, FirstObjects, FrozenManifest, KeyGlobs, Manifest, ManifestError, ManifestSource, SourcePin,
-};
+use crate::manifest::{Filter, FrozenManifest, KeyGlobs, Manifest, ManifestError, ManifestSource, SourcePin};
 
 const FOLDER: &str = "inv/b/daily/2026-01-31T00-00Z/";
 

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::codec::{OperationNaming, ReportRowEncoder, report_manifest_json};
 use crate::completion::ReportFormat;
+use crate::manifest::sources::FirstObjects;
 use crate::manifest::testing::{MemoryStore, etag, freeze_until, keys, objects, refusal};
-use crate::manifest::{Filter, FirstObjects, FrozenManifest, KeyGlobs, Manifest, ManifestSource};
+use crate::manifest::{Filter, FrozenManifest, KeyGlobs, Manifest, ManifestSource};
 
 const OSS_FAILED: &str = concat!(
     "media,a%2F1%20x,,403,\"Error returned by Service. {\"\"Error Code\"\":\"\"AccessDenied\"\"}\"\n",

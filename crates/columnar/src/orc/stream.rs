@@ -1,5 +1,5 @@
-//! Reads a stream of a stripe: decompresses it block by block, and decodes the runs of integers, bytes and booleans that
-//! it contains.
+//! Reads a stream of a stripe: decompresses it block by block, and decodes the runs of integers, bytes and booleans
+//! that it contains.
 
 use crate::bits::{decode_zigzag, read_msb_first};
 use crate::compression::{BlockCompression, decompress};

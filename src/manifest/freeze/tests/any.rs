@@ -12,9 +12,9 @@ use super::breaking::{
     Breaking, End, attempt, exact, inventory_of, latest, listing, part_files, rows, same_as_fresh, whole,
 };
 use crate::manifest::filter::Filter;
-use crate::manifest::partition::FreezeCheckpointPolicy;
-use crate::manifest::partition::FreezeConfig;
-use crate::manifest::partition::PartLimits;
+use crate::manifest::freeze::FreezeCheckpointPolicy;
+use crate::manifest::freeze::FreezeConfig;
+use crate::manifest::part::PartLimits;
 use crate::manifest::prefix::ListingConcurrency;
 use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::{ListedVersions, Manifest};

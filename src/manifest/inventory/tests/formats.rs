@@ -14,14 +14,15 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::{manifest_key, source};
+use crate::manifest::freeze::FreezeConfig;
 use crate::manifest::freeze::{freeze_and_sample, freeze_with_config};
-use crate::manifest::partition::FreezeConfig;
-use crate::manifest::partition::PartLimits;
+use crate::manifest::part::PartLimits;
+use crate::manifest::sources::FirstObjects;
 use crate::manifest::spec::InventorySelector;
 use crate::manifest::testing::{MemoryStore, etag, freeze_in, freeze_until, keys, objects, refusal};
 use crate::manifest::{
-    Filter, FirstObjects, FreezeLimits, FrozenManifest, Manifest, ManifestError, ManifestSource, SampleOptions,
-    SourceMetadata, StorageClassStats,
+    Filter, FreezeLimits, FrozenManifest, Manifest, ManifestError, ManifestSource, SampleOptions, SourceMetadata,
+    StorageClassStats,
 };
 use written::{Format, Layout, Row, write};
 

@@ -11,11 +11,11 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::manifest::freeze::FreezeCheckpointPolicy;
+use crate::manifest::freeze::FreezeConfig;
 use crate::manifest::freeze::freeze_with_config;
 use crate::manifest::frozen::{self, FrozenManifest};
-use crate::manifest::partition::FreezeCheckpointPolicy;
-use crate::manifest::partition::FreezeConfig;
-use crate::manifest::partition::PartLimits;
+use crate::manifest::part::PartLimits;
 use crate::manifest::row_visitor::FreezeProgress;
 use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::Manifest;

@@ -1,5 +1,4 @@
 use super::*;
-use crate::manifest::part::*;
 
 const SMALL: PartLimits = PartLimits { block_rows: 3, part_rows: 7 };
 
