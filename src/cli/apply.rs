@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::exit::{CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::job_session::{ConfirmationMode, JobSession, job_result_json};
 use super::journal_handle::JournalHandle;
@@ -12,7 +13,7 @@ use super::recurring::{self, RecurringDecision};
 use super::state_location::{JobRunArgs, StateLocationArgs};
 use super::summary::format_outcomes;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, notifications, shell};
+use super::{notifications, shell};
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobFolder, JobRecord, JobSource};
 

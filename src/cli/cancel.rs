@@ -5,13 +5,14 @@ use std::sync::Arc;
 use batchplan_store::{Store, UnreachableStore};
 use tokio_util::sync::CancellationToken;
 
+use super::exit::{CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::job_warnings::unpublished_report_error;
 use super::journal_handle::JournalHandle;
+use super::signals;
 use super::state_location::{JobRunArgs, JournalAccess};
-use super::store_connection::connect_store;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, signals};
+use crate::connect::connect;
 use crate::job::JobStatus;
 use crate::jobs::{
     self, CommandOutcome, DEFAULT_SLOTS, FinishOutcome, JobLease, JobRunner, RequestBudget, stored_plan,
@@ -96,7 +97,7 @@ async fn finish_cancelled_job(
     held: JobLease,
 ) -> Result<ExitStatus, CommandError> {
     let plan = stored_plan(&job)?;
-    let connection = connect_store(&plan.store).await;
+    let connection = connect(&plan.store).await.map_err(CommandError::from);
     let store: Arc<dyn Store> = match &connection {
         Ok(connection) => Arc::clone(connection.store()),
         Err(error) => Arc::new(UnreachableStore::new(error.message.clone())),

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use serde_json::json;
 
+use super::exit::{CommandError, ExitStatus};
 use super::policy::parse_bucket;
-use super::store_connection::connect_store;
-use super::terminal::escape_line;
-use super::{CommandError, ExitStatus, Terminal, notifications, plan_file, shell};
+use super::terminal::{Terminal, escape_line};
+use super::{notifications, plan_file, shell};
+use crate::connect::connect;
 use crate::jobs::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 use crate::manifest::{ListedVersions, ManifestSource};
 use crate::plan::{Plan, WebhookConfig};
@@ -72,7 +73,7 @@ pub(super) fn run(args: &CheckArgs, terminal: Terminal) -> Result<ExitStatus, Co
     let mut printed = Ok(());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
-        let connection = connect_store(&plan.store).await?;
+        let connection = connect(&plan.store).await?;
         let store = connection.store();
         if let Some(why) = probes.write.as_ref().and_then(|object| store.unsupported_key_reason(&object.key)) {
             return Err(CommandError::new(ExitStatus::Invalid, format!("--write-probe: {why}")));

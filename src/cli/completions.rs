@@ -3,7 +3,9 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Cli, CommandError, ExitStatus, Terminal};
+use super::Cli;
+use super::exit::{CommandError, ExitStatus};
+use super::terminal::Terminal;
 
 /// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]

@@ -1,9 +1,9 @@
 //! `batchplan confirm`: confirms a job, so that it can run.
 
+use super::exit::{CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::state_location::JournalAccess;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus};
 use crate::jobs;
 
 /// Confirm a suspended job, so that it can run.

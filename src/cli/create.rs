@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::exit::{CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobSession};
 use super::journal_handle::JournalHandle;
+use super::notifications;
 use super::plan_file::{self, LoadedPlan};
 use super::recurring::{self, RecurringDecision};
 use super::state_location::{JobRunArgs, StateLocationArgs};
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, notifications};
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::JobSource;
 

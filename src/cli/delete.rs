@@ -3,12 +3,12 @@
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::exit::{CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::journal_handle::JournalHandle;
 use super::prompt::{self, PromptAnswer};
 use super::state_location::JournalAccess;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus};
 use crate::jobs::{check_deletable, delete_job, deletion_cost, is_only_evidence};
 use crate::journal::JobRecord;
 

@@ -1,10 +1,16 @@
-//! The exit codes: a public, stable interface. Scripts and workflows branch on them.
+//! How commands end: the exit codes, which are a public, stable interface, and which code and help each error gets.
 
-use super::CommandError;
+use batchplan_sandbox::{SandboxError, SandboxServerError};
+use batchplan_store::StoreConnectError;
+
+use crate::connect::ConnectError;
+use crate::descriptors;
 use crate::job::JobStatus;
-use crate::jobs::JobError;
+use crate::jobs::{JobError, PreviewError, SavedPlanError};
 use crate::journal::{JobRecord, JournalError, LeaseError, PauseCause};
 use crate::manifest::ManifestError;
+use crate::provider::ProviderRules;
+use crate::remote::RemoteError;
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +51,7 @@ impl ExitStatus {
     }
 
     /// Returns the exit code for a journal error.
-    pub(super) fn of_journal_error(error: &JournalError) -> Self {
+    fn of_journal_error(error: &JournalError) -> Self {
         match error {
             JournalError::Locked { .. }
             | JournalError::NewerFormat { .. }
@@ -60,6 +66,38 @@ impl ExitStatus {
 impl From<ExitStatus> for std::process::ExitCode {
     fn from(exit: ExitStatus) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed, and what the user can do about it.
+#[derive(Debug)]
+pub(super) struct CommandError {
+    pub(super) exit: ExitStatus,
+    pub(super) message: String,
+    pub(super) help: Option<String>,
+}
+
+impl CommandError {
+    pub(super) fn new(exit: ExitStatus, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), help: None }
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl From<JournalError> for CommandError {
+    fn from(error: JournalError) -> Self {
+        Self { exit: ExitStatus::of_journal_error(&error), message: error.to_string(), help: error.help() }
+    }
+}
+
+impl From<std::io::Error> for CommandError {
+    fn from(error: std::io::Error) -> Self {
+        let help = descriptors::is_exhausted(&error).then(|| descriptors::HELP.to_owned());
+        Self { help, ..Self::new(ExitStatus::ToolFailed, error.to_string()) }
     }
 }
 
@@ -93,5 +131,134 @@ impl From<JobError> for CommandError {
             | JobError::Io(_) => ExitStatus::ToolFailed,
         };
         Self { exit, message: error.to_string(), help: error.help() }
+    }
+}
+
+impl From<SavedPlanError> for CommandError {
+    fn from(error: SavedPlanError) -> Self {
+        let exit = match &error {
+            SavedPlanError::Io(_) => ExitStatus::ToolFailed,
+            SavedPlanError::Damaged { .. } | SavedPlanError::OtherVersion { .. } | SavedPlanError::OtherPlan { .. } => {
+                ExitStatus::Refused
+            }
+        };
+        Self { exit, message: error.to_string(), help: error.help() }
+    }
+}
+
+impl From<PreviewError> for CommandError {
+    fn from(error: PreviewError) -> Self {
+        let exit = match &error {
+            PreviewError::Manifest(ManifestError::TooManyObjects { .. }) => ExitStatus::Refused,
+            PreviewError::Stopped => ExitStatus::Interrupted,
+            PreviewError::Manifest(_) | PreviewError::CredentialsRejected(_) | PreviewError::Io(_) => {
+                ExitStatus::ToolFailed
+            }
+        };
+        Self { exit, message: error.to_string(), help: error.help() }
+    }
+}
+
+impl From<RemoteError> for CommandError {
+    fn from(error: RemoteError) -> Self {
+        let exit = match &error {
+            RemoteError::HeldBy(_)
+            | RemoteError::LockChanged
+            | RemoteError::ConcurrentPush
+            | RemoteError::CacheInUse(_)
+            | RemoteError::ConditionIgnored(_)
+            | RemoteError::Diverged(_)
+            | RemoteError::FolderNotEmpty(_)
+            | RemoteError::NewerVersion(_) => ExitStatus::Refused,
+            RemoteError::NoState => ExitStatus::Invalid,
+            RemoteError::Journal(error) => ExitStatus::of_journal_error(error),
+            _ => ExitStatus::ToolFailed,
+        };
+        match error {
+            RemoteError::Connect(error) => {
+                let error = Self::from(error);
+                Self { message: format!("cannot reach the state: {}", error.message), ..error }
+            }
+            error => Self { exit, message: error.to_string(), help: error.help() },
+        }
+    }
+}
+
+impl From<ConnectError> for CommandError {
+    fn from(error: ConnectError) -> Self {
+        let message = error.to_string();
+        match error {
+            ConnectError::Store(error) => Self::from(error),
+            ConnectError::Sandbox(SandboxError::InUse(_)) => Self::new(ExitStatus::Refused, message)
+                .help("wait for the other apply or sandbox to end, or choose another data folder in [store]"),
+            ConnectError::Sandbox(error) => Self { message, ..Self::from(error) },
+            ConnectError::Server(error) => Self { message, ..Self::from(error) },
+            ConnectError::NoSandboxFolder => Self::new(ExitStatus::ToolFailed, message),
+        }
+    }
+}
+
+impl From<StoreConnectError> for CommandError {
+    fn from(error: StoreConnectError) -> Self {
+        let message = error.to_string();
+        let (exit, help) = match error {
+            _ if error.has_invalid_credentials() => (
+                ExitStatus::ToolFailed,
+                Some("correct that value: it may have been copied with a line break or a space"),
+            ),
+            StoreConnectError::NoCredentials { provider, .. } => {
+                (ExitStatus::ToolFailed, Some(ProviderRules::of(provider).credentials_help))
+            }
+            StoreConnectError::RoleNotAssumed(_) => (
+                ExitStatus::ToolFailed,
+                Some(
+                    "check `role_arn` in [store]: the role's trust policy must name your identity, which must be allowed \
+                     sts:AssumeRole",
+                ),
+            ),
+            StoreConnectError::NoRegion => {
+                (ExitStatus::ToolFailed, Some("add region = \"...\" to [store], or set AWS_REGION"))
+            }
+            StoreConnectError::NoEndpoint => {
+                (ExitStatus::ToolFailed, Some("add endpoint = \"https://...\" to [store]"))
+            }
+            StoreConnectError::NoCertificates(_) => (
+                ExitStatus::ToolFailed,
+                Some("install the system's CA certificates, or name a bundle in SSL_CERT_FILE"),
+            ),
+        };
+        Self { exit, message, help: help.map(str::to_owned) }
+    }
+}
+
+impl From<SandboxError> for CommandError {
+    fn from(error: SandboxError) -> Self {
+        let (exit, help) = match &error {
+            SandboxError::InUse(_) => {
+                (ExitStatus::Refused, "stop the other process, or choose another folder with --data")
+            }
+            SandboxError::Seed { .. } => (ExitStatus::Invalid, "fix the row; nothing was filled"),
+            SandboxError::Damaged { .. } => {
+                (ExitStatus::ToolFailed, "move the folder away to start over; nothing in it was changed")
+            }
+            SandboxError::Io { .. } => {
+                (ExitStatus::ToolFailed, "check that the file exists and that you may access it")
+            }
+        };
+        Self::new(exit, error.to_string()).help(help)
+    }
+}
+
+impl From<SandboxServerError> for CommandError {
+    fn from(error: SandboxServerError) -> Self {
+        let message = error.to_string();
+        match error {
+            SandboxServerError::NotLoopback(_) => Self::new(ExitStatus::Refused, message)
+                .help("listen on 127.0.0.1, or use --allow-remote with keys of your own"),
+            SandboxServerError::Listen { .. } => {
+                Self::new(ExitStatus::ToolFailed, message).help("port 0 picks a free port")
+            }
+            SandboxServerError::Start(_) => Self::new(ExitStatus::ToolFailed, message),
+        }
     }
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use uuid::Uuid;
 
-use super::{CommandError, ExitStatus, Terminal, plan_file, problems, shell};
+use super::exit::{CommandError, ExitStatus};
+use super::terminal::Terminal;
+use super::{plan_file, problems, shell};
 use crate::diagnostics::FileProblems;
 use crate::plan::Plan;
 use crate::plan::interchange::{self, ExportOptions, ExportedRequests as Exported};

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::exit::{CommandError, ExitStatus};
 use super::export::{write_error, write_new};
-use super::terminal::escape_controls;
-use super::{CommandError, ExitStatus, Terminal, problems, shell};
+use super::terminal::{Terminal, escape_controls};
+use super::{problems, shell};
 use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
 
 /// Convert a job request of the cloud's own batch service to a plan.

@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 use batchplan_store::StoreProvider;
 use clap::builder::PossibleValue;
 
-use super::{CommandError, ExitStatus, Terminal, shell};
+use super::exit::{CommandError, ExitStatus};
+use super::shell;
+use super::terminal::Terminal;
 use crate::provider::ProviderRules;
 
 /// The text before and after the part that depends on the provider.

@@ -1,6 +1,6 @@
 //! The common arguments and the result of commands that change an existing job.
 
-use super::CommandError;
+use super::exit::CommandError;
 use super::job_session::job_result_json;
 use super::journal_handle::JournalHandle;
 use super::next_command::next_command;

@@ -6,18 +6,18 @@ use std::time::Duration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::github::ReportedJob;
+use super::exit::{CommandError, ExitStatus};
+use super::github::{self, ReportedJob};
 use super::job_warnings::{damaged_content_warning, unpublished_report_error, untrusted_server_error};
 use super::journal_handle::JournalHandle;
 use super::plan::{EstimateSummary, load_rates};
 use super::progress::ProgressView;
 use super::prompt::{self, PromptAnswer};
-use super::store_connection::connect_store;
 use super::summary::{describe_doubt, format_objects, format_outcomes, one_line, relative_path, summary};
 use super::terminal::{Terminal, bar_lines};
-use super::{CommandError, ExitStatus, github, notifications, recurring, shell, signals};
+use super::{notifications, recurring, shell, signals};
 use crate::codec::TaskStatus;
-use crate::connect::StoreConnection;
+use crate::connect::{StoreConnection, connect};
 use crate::engine::ProgressSnapshot;
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
@@ -101,7 +101,7 @@ impl JobSession<'_> {
     /// Connects to the plan's store. If that fails, a New job is withdrawn: it would only wait until its plan is
     /// applied again.
     async fn connect(&self, held: &JobLease) -> Result<StoreConnection, CommandError> {
-        let connection = connect_store(&self.plan.store).await;
+        let connection = connect(&self.plan.store).await.map_err(CommandError::from);
         if connection.is_err()
             && self.job.status == JobStatus::New
             && self.journal.remove_unstarted(&self.job.id).is_ok()

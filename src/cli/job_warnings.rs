@@ -1,7 +1,7 @@
 //! Errors and warnings to report after a job has run.
 
+use super::exit::{CommandError, ExitStatus};
 use super::summary::format_objects;
-use super::{CommandError, ExitStatus};
 use crate::engine::{CONTENT_CHANGED, SERVER_CHECK_FAILED};
 use crate::job::JobStatus;
 use crate::jobs::{PublishOutcome, describe, untrusted_pause_hint};

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::exit::{CommandError, ExitStatus};
 use super::state_location::StateLocationArgs;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, notifications, signals};
+use super::{notifications, signals};
 use crate::job::JobId;
 use crate::jobs::JobPresence;
 use crate::journal::{FileLease, Journal};
@@ -173,31 +174,6 @@ impl Drop for JournalHandle {
     fn drop(&mut self) {
         if let (Err(error), Some(terminal)) = (self.release(), self.terminal) {
             terminal.eprint(format_args!("warning: {error}"));
-        }
-    }
-}
-
-impl From<RemoteError> for CommandError {
-    fn from(error: RemoteError) -> Self {
-        let exit = match &error {
-            RemoteError::HeldBy(_)
-            | RemoteError::LockChanged
-            | RemoteError::ConcurrentPush
-            | RemoteError::CacheInUse(_)
-            | RemoteError::ConditionIgnored(_)
-            | RemoteError::Diverged(_)
-            | RemoteError::FolderNotEmpty(_)
-            | RemoteError::NewerVersion(_) => ExitStatus::Refused,
-            RemoteError::NoState => ExitStatus::Invalid,
-            RemoteError::Journal(error) => ExitStatus::of_journal_error(error),
-            _ => ExitStatus::ToolFailed,
-        };
-        match error {
-            RemoteError::Connect(error) => {
-                let error = Self::from(error);
-                Self { message: format!("cannot reach the state: {}", error.message), ..error }
-            }
-            error => Self { exit, message: error.to_string(), help: error.help() },
         }
     }
 }

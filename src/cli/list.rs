@@ -6,10 +6,11 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
+use super::exit::{CommandError, ExitStatus};
 use super::journal_handle::JournalHandle;
 use super::state_location::{JournalAccess, StateLocationArgs};
 use super::terminal::{Terminal, escape_line};
-use super::{CommandError, ExitStatus, timestamps};
+use super::timestamps;
 use crate::job::{JobId, JobStatus};
 use crate::jobs::{JobPresence, find_presence, xml};
 use crate::journal::{JobQuery, JobRecord};

@@ -43,7 +43,6 @@ mod show;
 mod signals;
 mod state_command;
 mod state_location;
-mod store_connection;
 mod summary;
 mod terminal;
 mod timestamps;
@@ -55,10 +54,10 @@ use batchplan_store::printable::affects_terminal;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::descriptors;
-use crate::journal::JournalError;
+use exit::CommandError;
 pub use exit::ExitStatus;
 use state_location::StateLocationArgs;
-use terminal::{Terminal, bar_lines, escape_controls};
+use terminal::{Terminal, bar_lines, escape_controls, is_github_actions};
 
 /// Declarative batch plans for object storage.
 #[derive(Debug, Parser)]
@@ -97,38 +96,6 @@ enum Command {
     Sandbox(sandbox::SandboxArgs),
 }
 
-/// Why a command failed, and what the user can do about it.
-#[derive(Debug)]
-struct CommandError {
-    exit: ExitStatus,
-    message: String,
-    help: Option<String>,
-}
-
-impl CommandError {
-    fn new(exit: ExitStatus, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None }
-    }
-
-    fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-}
-
-impl From<JournalError> for CommandError {
-    fn from(error: JournalError) -> Self {
-        Self { exit: ExitStatus::of_journal_error(&error), message: error.to_string(), help: error.help() }
-    }
-}
-
-impl From<std::io::Error> for CommandError {
-    fn from(error: std::io::Error) -> Self {
-        let help = descriptors::is_exhausted(&error).then(|| descriptors::HELP.to_owned());
-        Self { help, ..Self::new(ExitStatus::ToolFailed, error.to_string()) }
-    }
-}
-
 /// Parses the process's arguments, runs the command, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -143,7 +110,7 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would
         // drive a terminal or a workflow runner.
-        Err(error) if error.use_stderr() && (github::is_github_actions() || !is_plain(&error)) => {
+        Err(error) if error.use_stderr() && (is_github_actions() || !is_plain(&error)) => {
             terminal.eprint(escape_controls(error.render().to_string().trim_end()));
             return ExitStatus::Invalid.into();
         }

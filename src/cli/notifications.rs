@@ -3,8 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::exit::{CommandError, ExitStatus};
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, github, signals, state_location};
+use super::{github, signals, state_location};
 use crate::job::JobStatus;
 use crate::jobs::{JobError, StopTimeouts, stored_plan};
 use crate::journal::{JobQuery, JobRecord, Journal, PauseCause};

@@ -1,10 +1,10 @@
 //! `batchplan pause`: pauses a job, so that it can be resumed later.
 
+use super::exit::{CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::journal_handle::JournalHandle;
 use super::state_location::JournalAccess;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus};
 use crate::job::JobStatus;
 use crate::jobs::{self, CommandOutcome};
 use crate::journal::JobRecord;

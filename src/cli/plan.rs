@@ -15,16 +15,15 @@ use batchplan_store::ReadOnlyStore;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
-use super::github;
+use super::exit::{CommandError, ExitStatus};
 use super::plan_file::{self, LoadedPlan};
-use super::plan_input;
 use super::progress::ProgressView;
 use super::recurring::{self, PlanToPreview, lists_inventory_changes};
 use super::state_location::StateLocationArgs;
-use super::store_connection::connect_store;
 use super::summary::relative_path;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, problems, shell, signals};
+use super::{github, plan_input, problems, shell, signals};
+use crate::connect::connect;
 use crate::diff::Prediction;
 use crate::estimate::{
     CostEstimate, PriceBookError, RunTimeEstimate, StorePrices, check_cost_limit, estimate, estimate_run_time,
@@ -35,7 +34,7 @@ use crate::jobs::{
     Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
     manifest_fingerprint, random_key, untrusted_error,
 };
-use crate::manifest::{FreezeProgress, ManifestError};
+use crate::manifest::FreezeProgress;
 use crate::plan::Plan;
 pub(super) use estimate_summary::EstimateSummary;
 use previous_job::PreviousJobDiff;
@@ -160,7 +159,7 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<ExitStatus, Com
     let last =
         if lists_inventory_changes(&plan.manifest) { None } else { previous_job::find(plan, &args.state, terminal)? };
     let preview = runtime.block_on(async {
-        let connection = connect_store(&plan.store).await?;
+        let connection = connect(&plan.store).await?;
         signals::listen(terminal, stop.clone(), None)?;
         let digest = args.out.as_ref().map(|_| random_key());
         let closeness =
@@ -324,18 +323,5 @@ impl PreviewObserver for PlanProgressView<'_> {
             self.stop.cancel();
         }
         Ok(())
-    }
-}
-
-impl From<PreviewError> for CommandError {
-    fn from(error: PreviewError) -> Self {
-        let exit = match &error {
-            PreviewError::Manifest(ManifestError::TooManyObjects { .. }) => ExitStatus::Refused,
-            PreviewError::Stopped => ExitStatus::Interrupted,
-            PreviewError::Manifest(_) | PreviewError::CredentialsRejected(_) | PreviewError::Io(_) => {
-                ExitStatus::ToolFailed
-            }
-        };
-        Self { exit, message: error.to_string(), help: error.help() }
     }
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::terminal::escape_controls;
-use super::{CommandError, ExitStatus, Terminal, github, problems};
+use super::exit::{CommandError, ExitStatus};
+use super::terminal::{Terminal, escape_controls};
+use super::{github, problems};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::jobs::SavedPlan;
 use crate::plan::{self, MAX_PLAN_BYTES, Plan};

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::exit::{CommandError, ExitStatus};
 use super::plan_file::{self, LoadedPlan};
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus};
-use crate::jobs::{SavedPlan, SavedPlanError};
+use crate::jobs::SavedPlan;
 use crate::journal::ManifestFingerprint;
 use crate::plan::Plan;
 
@@ -57,16 +57,4 @@ pub(super) fn is_saved_plan(path: &Path) -> bool {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(PREFIX_BYTES).read_to_end(&mut bytes));
     read.is_ok() && SavedPlan::is_saved_plan(&bytes)
-}
-
-impl From<SavedPlanError> for CommandError {
-    fn from(error: SavedPlanError) -> Self {
-        let exit = match &error {
-            SavedPlanError::Io(_) => ExitStatus::ToolFailed,
-            SavedPlanError::Damaged { .. } | SavedPlanError::OtherVersion { .. } | SavedPlanError::OtherPlan { .. } => {
-                ExitStatus::Refused
-            }
-        };
-        Self { exit, message: error.to_string(), help: error.help() }
-    }
 }

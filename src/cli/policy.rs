@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use batchplan_store::object::BucketName;
 use clap::ValueEnum;
 
-use super::{CommandError, ExitStatus, Terminal, plan_file};
+use super::exit::{CommandError, ExitStatus};
+use super::plan_file;
+use super::terminal::Terminal;
 use crate::plan::policy;
 use crate::provider::{PolicyLanguage, ProviderRules};
 

@@ -1,10 +1,10 @@
 //! `batchplan priority`: sets a job's priority.
 
+use super::exit::{CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::journal_handle::JournalHandle;
 use super::state_location::JournalAccess;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus};
 use crate::job::JobId;
 use crate::jobs;
 use crate::journal::JobFolder;

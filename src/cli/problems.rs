@@ -3,7 +3,7 @@
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::{Value as Json, json};
 
-use super::Terminal;
+use super::terminal::Terminal;
 use crate::diagnostics::{FileProblem, FileProblems};
 
 /// The maximum size of an excerpt in bytes. Longer ones are left out: they would fill the screen and show nothing.

@@ -1,11 +1,11 @@
 //! `batchplan publish`: publishes a job's report again if that failed at the job's end.
 
+use super::exit::{CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::journal_handle::JournalHandle;
 use super::state_location::{JournalAccess, StateLocationArgs};
-use super::store_connection::connect_store;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus};
+use crate::connect::connect;
 use crate::jobs::{object_url, stored_plan};
 use crate::journal::{JobFolder, JobRecord, ReportDelivery};
 use crate::report::{FinishedReport, publish};
@@ -52,7 +52,7 @@ fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let connection = connect_store(&plan.store).await?;
+        let connection = connect(&plan.store).await?;
         publish(&**connection.store(), &folder, &report).await.map_err(|error| {
             CommandError::new(ExitStatus::ToolFailed, format!("the report could not be published: {error}"))
         })?;

@@ -3,11 +3,12 @@
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
+use super::exit::{CommandError, ExitStatus};
 use super::journal_handle::JournalHandle;
 use super::state_location::{JournalAccess, StateLocationArgs};
-use super::store_connection::connect_store;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, github, timestamps};
+use super::{github, timestamps};
+use crate::connect::connect;
 use crate::jobs::{DueWork, JobError, due_work, find_newest, record_interrupted, recurring_source, whole_inventory};
 use crate::journal::{DeltaScope, JobRecord, Journal, PinnedInventory, RecurringScope};
 use crate::manifest::{InventorySelector, Manifest, ManifestSource, ManifestWarning};
@@ -140,7 +141,7 @@ fn find_newest_inventory(plan: &Plan) -> Result<Option<(PinnedInventory, Vec<Man
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
-        let connection = connect_store(&plan.store).await?;
+        let connection = connect(&plan.store).await?;
         Ok(find_newest(plan, connection.store(), &CancellationToken::new()).await.map_err(JobError::from)?)
     });
     runtime.shutdown_background();

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use super::exit::{CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobSession};
 use super::journal_handle::JournalHandle;
+use super::notifications;
 use super::plan_file::read_up_to;
 use super::state_location::{JobRunArgs, JournalAccess, StateLocationArgs};
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, notifications};
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_resume, stored_plan};
 use crate::journal::JobRecord;

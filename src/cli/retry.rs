@@ -6,14 +6,14 @@ use batchplan_store::StoreProvider;
 use batchplan_store::object::ObjectKey;
 use jiff::Timestamp;
 
+use super::exit::{CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobSession};
 use super::job_warnings::count_damaged_objects;
 use super::journal_handle::JournalHandle;
-use super::plan_file;
 use super::state_location::{JobRunArgs, JournalAccess, StateLocationArgs};
 use super::summary::format_objects;
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus, notifications, shell};
+use super::{notifications, plan_file, shell};
 use crate::job::JobStatus;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};

@@ -6,6 +6,7 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
+use super::exit::{CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::job_session::job_result_json;
 use super::job_warnings::{unpublished_report_error, untrusted_server_error};
@@ -14,7 +15,7 @@ use super::progress::ProgressView;
 use super::state_location::{JobRunArgs, StateLocationArgs};
 use super::summary::{format_objects, format_outcomes, one_line};
 use super::terminal::{Terminal, bar_lines};
-use super::{CommandError, ExitStatus, notifications, signals};
+use super::{notifications, signals};
 use crate::engine::ProgressSnapshot;
 use crate::job::JobStatus;
 use crate::jobs::{FinishOutcome, JobError, JobQueue, ProgressObserver, QueueObserver, RunOutcome, WaitReason};

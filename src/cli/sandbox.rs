@@ -6,13 +6,12 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use batchplan_sandbox::{
-    ACCESS_KEY, DEFAULT_TIME_SCALE, REGION, SECRET_KEY, Sandbox, SandboxError, SandboxOptions, SandboxServer,
-    SandboxServerError,
+    ACCESS_KEY, DEFAULT_TIME_SCALE, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer, SandboxServerError,
 };
 use clap::Args;
 
+use super::exit::{CommandError, ExitStatus};
 use super::terminal::Terminal;
-use super::{CommandError, ExitStatus};
 
 /// Serve the built-in object store, to rehearse plans.
 ///
@@ -91,38 +90,6 @@ pub(super) fn run(args: SandboxArgs, terminal: Terminal) -> Result<ExitStatus, C
         server.stop();
         Ok(ExitStatus::Success)
     })
-}
-
-impl From<SandboxError> for CommandError {
-    fn from(error: SandboxError) -> Self {
-        let (exit, help) = match &error {
-            SandboxError::InUse(_) => {
-                (ExitStatus::Refused, "stop the other process, or choose another folder with --data")
-            }
-            SandboxError::Seed { .. } => (ExitStatus::Invalid, "fix the row; nothing was filled"),
-            SandboxError::Damaged { .. } => {
-                (ExitStatus::ToolFailed, "move the folder away to start over; nothing in it was changed")
-            }
-            SandboxError::Io { .. } => {
-                (ExitStatus::ToolFailed, "check that the file exists and that you may access it")
-            }
-        };
-        Self::new(exit, error.to_string()).help(help)
-    }
-}
-
-impl From<SandboxServerError> for CommandError {
-    fn from(error: SandboxServerError) -> Self {
-        let message = error.to_string();
-        match error {
-            SandboxServerError::NotLoopback(_) => Self::new(ExitStatus::Refused, message)
-                .help("listen on 127.0.0.1, or use --allow-remote with keys of your own"),
-            SandboxServerError::Listen { .. } => {
-                Self::new(ExitStatus::ToolFailed, message).help("port 0 picks a free port")
-            }
-            SandboxServerError::Start(_) => Self::new(ExitStatus::ToolFailed, message),
-        }
-    }
 }
 
 /// The signals that stop the server.

@@ -12,7 +12,9 @@ use batchplan_store::printable::affects_terminal;
 use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
-use super::{CommandError, ExitStatus, Terminal, plan_file, problems};
+use super::exit::{CommandError, ExitStatus};
+use super::terminal::Terminal;
+use super::{plan_file, problems};
 use crate::diagnostics::FileProblems;
 use crate::plan::{StateUrl, mask_for_excerpts};
 use cron::CronExpression;

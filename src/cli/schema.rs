@@ -1,6 +1,7 @@
 //! `batchplan schema`: prints the JSON Schema of plan files.
 
-use super::{CommandError, ExitStatus, Terminal};
+use super::exit::{CommandError, ExitStatus};
+use super::terminal::Terminal;
 use crate::plan;
 
 /// Print the JSON Schema of plan files, for editors.

@@ -4,10 +4,10 @@ mod json;
 mod page;
 mod watch;
 
+use super::exit::{CommandError, ExitStatus};
 use super::list::JobFormat;
 use super::state_location::{JournalAccess, StateLocationArgs};
 use super::terminal::{Terminal, escape_controls};
-use super::{CommandError, ExitStatus};
 use crate::jobs::xml::{self, JobXmlError};
 use crate::jobs::{JobDescription, describe};
 

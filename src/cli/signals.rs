@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::ExitStatus;
+use super::exit::ExitStatus;
 use super::terminal::Terminal;
 
 /// The signal for a write beyond the file size limit. A process that listens for it gets an I/O error instead of being

@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::exit::{CommandError, ExitStatus};
+use super::plan_file;
 use super::prompt::{self, PromptAnswer};
 use super::state_location::StateLocationArgs;
 use super::terminal::{Terminal, escape_line};
-use super::{CommandError, ExitStatus, plan_file};
 use crate::remote::{self, LockStatus, RemoteError, RemoteStateConfig, StateOverview};
 
 /// Show, copy or unlock a state: jobs that are kept in a bucket.

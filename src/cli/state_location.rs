@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, CommandFactory as _};
 use jiff::Timestamp;
 
+use super::exit::{CommandError, ExitStatus};
 use super::journal_handle::JournalHandle;
 use super::terminal::Terminal;
-use super::{Cli, CommandError, ExitStatus, github, notifications, shell};
+use super::{Cli, github, notifications, shell};
 use crate::engine::CheckpointPolicy;
 use crate::failpoint;
 use crate::files::{reject_symlink, with_path};

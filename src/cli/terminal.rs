@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use batchplan_store::printable::affects_terminal;
 
-use super::github;
 use crate::diagnostics::escape_for_terminal;
 
 /// Whether the reader of standard output has closed it, as `head` does once it has its lines.
@@ -33,7 +32,7 @@ impl Terminal {
         let interactive = io::stderr().is_terminal() && io::stdin().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let shows_progress = io::stderr().is_terminal();
-        let runner_obeys_messages = github::is_github_actions();
+        let runner_obeys_messages = is_github_actions();
         let to_file = std::fs::metadata("/dev/stdout").is_ok_and(|stream| stream.is_file());
         Self {
             interactive,
@@ -141,6 +140,11 @@ impl Terminal {
     pub(super) fn runner_command(self, line: impl fmt::Display) {
         write_stderr(line);
     }
+}
+
+/// Returns whether this process runs in a GitHub workflow.
+pub(super) fn is_github_actions() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
 }
 
 /// Writes a line to standard error at once, so that neither another process nor the end of this one splits it.

@@ -1,12 +1,13 @@
 //! `batchplan validate`: reports every problem of plan files, and changes nothing.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde_json::{Value as Json, json};
 
-use super::{CommandError, ExitStatus, Terminal, github, plan_file, problems};
+use super::exit::{CommandError, ExitStatus};
+use super::terminal::Terminal;
+use super::{github, plan_file, problems};
 use crate::diagnostics::FileProblems;
 
 /// Check plan files for mistakes.

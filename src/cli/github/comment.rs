@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::annotations::warning;
 use crate::cli::markdown::truncate_markdown;
-use crate::cli::terminal::Terminal;
+use crate::cli::terminal::{Terminal, is_github_actions};
 
 /// The maximum length of a comment in UTF-16 code units. GitHub's own count is not stricter.
 const MAX_COMMENT_UNITS: usize = 65_535;
@@ -69,7 +69,7 @@ impl CommentSubject<'_> {
 /// Creates or updates the comment, if the step asks for one.
 pub(super) fn update_comment(subject: &CommentSubject<'_>, markdown: &str, terminal: Terminal) {
     let wanted = std::env::var_os("BATCHPLAN_COMMENT").is_some_and(|wanted| wanted == "true");
-    if !wanted || !super::is_github_actions() {
+    if !wanted || !is_github_actions() {
         return;
     }
     // The caller may be inside a runtime, where blocking on another runtime is not allowed.

@@ -9,7 +9,7 @@ use super::{append_summary, set_outputs, workspace_name};
 use crate::cli::markdown::{FoldedBlock, block_line, code};
 use crate::cli::next_command::next_command;
 use crate::cli::summary::{describe_doubt, describe_operation, describe_store, format_objects};
-use crate::cli::terminal::{Terminal, escape_line};
+use crate::cli::terminal::{Terminal, escape_line, is_github_actions};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{JobPresence, hint, stored_plan};
 use crate::journal::{FailureCode, FailureGroup, JobFolder, JobRecord, JobSource, Journal, PauseCause, ReportDelivery};
@@ -33,7 +33,7 @@ pub(in crate::cli) struct ReportedJob<'a> {
 
 /// Reports the results of jobs to the workflow. `flag` is the ` --state` flag that shown commands need, or empty.
 pub(in crate::cli) fn report_jobs(journal: &Journal, outcomes: &[ReportedJob<'_>], flag: &str, terminal: Terminal) {
-    if !super::is_github_actions() || outcomes.is_empty() {
+    if !is_github_actions() || outcomes.is_empty() {
         return;
     }
     set_outputs(&outputs(outcomes), terminal);

@@ -17,7 +17,7 @@ use std::path::Path;
 use batchplan_store::web::HttpUrl;
 
 use super::markdown::{code, truncate_markdown};
-use super::terminal::Terminal;
+use super::terminal::{Terminal, is_github_actions};
 use crate::diagnostics::FileProblems;
 use crate::files::with_path;
 use annotations::{annotations, workspace_path};
@@ -59,11 +59,6 @@ pub(super) fn report_plan(
 fn workspace_name(file: &str) -> String {
     let workspace = std::env::var_os("GITHUB_WORKSPACE");
     workspace_path(workspace.as_deref().map(Path::new), file)
-}
-
-/// Returns whether this process runs in a GitHub workflow.
-pub(super) fn is_github_actions() -> bool {
-    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
 }
 
 /// Returns the URL of the current workflow run, if the runner's environment yields a usable one.

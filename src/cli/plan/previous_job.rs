@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::CommandError;
+use crate::cli::exit::CommandError;
 use crate::cli::state_location::{JournalAccess, StateLocationArgs};
 use crate::cli::terminal::Terminal;
 use crate::diff::unified_diff;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{ShowOptions, json, page};
+use crate::cli::exit::{CommandError, ExitStatus};
 use crate::cli::terminal::{Terminal, escape_controls, escape_line};
-use crate::cli::{CommandError, ExitStatus};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::{JobDescription, JobPresence, describe};
 use crate::journal::Journal;
