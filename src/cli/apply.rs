@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::job_session::{ConfirmationMode, JobSession, job_result_json};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json};
 use super::journal_handle::JournalHandle;
+use super::notifications;
 use super::plan_input::{self, PlanInput};
 use super::recurring::{self, RecurringDecision};
-use super::state_location::{JobRunArgs, StateLocationArgs};
+use super::shown_command::quote_path;
+use super::state_location::StateLocationArgs;
 use super::summary::format_outcomes;
 use super::terminal::Terminal;
-use super::{notifications, shell};
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobFolder, JobRecord, JobSource};
 
@@ -63,22 +64,24 @@ pub(super) struct ApplyArgs {
     state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &ApplyArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let given = plan_input::read(&args.given, args.plan.as_deref(), terminal)?;
-    let plan = &given.plan;
-    notifications::require_ready(plan)?;
-    let asks = plan.job.confirmation_required && !args.auto_approve;
-    if asks && !terminal.is_interactive() {
-        let command = format!("batchplan apply {} --auto-approve{}", shell::quote_path(&args.given), args.state.flag());
-        return Err(CommandError::new(
-            ExitStatus::Refused,
-            "this plan needs confirmation, but there is no terminal to ask on",
-        )
-        .help(format!("review it, then run: {command}")));
+impl CliCommand for ApplyArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let given = plan_input::read(&self.given, self.plan.as_deref(), terminal)?;
+        let plan = &given.plan;
+        notifications::require_ready(plan)?;
+        let asks = plan.job.confirmation_required && !self.auto_approve;
+        if asks && !terminal.is_interactive() {
+            let command = format!("batchplan apply {} --auto-approve{}", quote_path(&self.given), self.state.flag());
+            return Err(CommandError::new(
+                ExitStatus::Refused,
+                "this plan needs confirmation, but there is no terminal to ask on",
+            )
+            .help(format!("review it, then run: {command}")));
+        }
+        let kept = self.state.open_journal(Some(plan), terminal)?;
+        let ended = create_and_run(self, &given, asks, &kept, terminal);
+        kept.close(ended)
     }
-    let kept = args.state.open_journal(Some(plan), terminal)?;
-    let ended = create_and_run(args, &given, asks, &kept, terminal);
-    kept.close(ended)
 }
 
 fn create_and_run(

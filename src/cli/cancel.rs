@@ -5,12 +5,13 @@ use std::sync::Arc;
 use batchplan_store::{Store, UnreachableStore};
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
+use super::job_session::JobRunArgs;
 use super::job_warnings::unpublished_report_error;
 use super::journal_handle::JournalHandle;
 use super::signals;
-use super::state_location::{JobRunArgs, JournalAccess};
+use super::state_location::JournalAccess;
 use super::terminal::Terminal;
 use crate::connect::connect;
 use crate::job::JobStatus;
@@ -50,11 +51,13 @@ fn parse_reason(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn run(args: &CancelArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let order = &args.order;
-    let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
-    let ended = cancel(args, &kept, &job, terminal);
-    kept.close(ended)
+impl CliCommand for CancelArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let order = &self.order;
+        let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
+        let ended = cancel(self, &kept, &job, terminal);
+        kept.close(ended)
+    }
 }
 
 fn cancel(

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use serde_json::json;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::policy::parse_bucket;
+use super::shown_command::{quote, quote_path};
 use super::terminal::{Terminal, escape_line};
-use super::{notifications, plan_file, shell};
+use super::{notifications, plan_file};
 use crate::connect::connect;
 use crate::jobs::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 use crate::manifest::{ListedVersions, ManifestSource};
@@ -58,41 +59,43 @@ pub(super) struct CheckArgs {
     json: bool,
 }
 
-pub(super) fn run(args: &CheckArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let plan = plan_file::require(&args.plan, terminal)?.plan;
-    let write = args.write_probe.as_deref().map(|key| probe_target(args, &plan, key)).transpose()?;
-    if args.report_probe && plan.report.location.is_none() {
-        return Err(CommandError::new(
-            ExitStatus::Invalid,
-            "the plan does not publish a report, so there is nothing to probe",
-        )
-        .help("remove --report-probe, or add a bucket to [report]"));
-    }
-    let probes = WriteProbes { write, report: args.report_probe };
-    let mut findings = Vec::new();
-    let mut printed = Ok(());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let found = runtime.block_on(async {
-        let connection = connect(&plan.store).await?;
-        let store = connection.store();
-        if let Some(why) = probes.write.as_ref().and_then(|object| store.unsupported_key_reason(&object.key)) {
-            return Err(CommandError::new(ExitStatus::Invalid, format!("--write-probe: {why}")));
+impl CliCommand for CheckArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let plan = plan_file::require(&self.plan, terminal)?.plan;
+        let write = self.write_probe.as_deref().map(|key| probe_target(self, &plan, key)).transpose()?;
+        if self.report_probe && plan.report.location.is_none() {
+            return Err(CommandError::new(
+                ExitStatus::Invalid,
+                "the plan does not publish a report, so there is nothing to probe",
+            )
+            .help("remove --report-probe, or add a bucket to [report]"));
         }
-        let mut tell = |finding: &PermissionFinding| {
-            if !args.json && printed.is_ok() {
-                printed = terminal.print(FindingLine(finding));
+        let probes = WriteProbes { write, report: self.report_probe };
+        let mut findings = Vec::new();
+        let mut printed = Ok(());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let found = runtime.block_on(async {
+            let connection = connect(&plan.store).await?;
+            let store = connection.store();
+            if let Some(why) = probes.write.as_ref().and_then(|object| store.unsupported_key_reason(&object.key)) {
+                return Err(CommandError::new(ExitStatus::Invalid, format!("--write-probe: {why}")));
             }
-            findings.push(finding.clone());
-        };
-        let found = check(&plan, store, &probes, &mut tell).await;
-        plan.notify.iter().map(check_webhook).for_each(|finding| tell(&finding));
-        Ok::<_, CommandError>(found)
-    })?;
-    printed?;
-    if args.json {
-        terminal.print(format_args!("{:#}", as_json(&findings)))?;
+            let mut tell = |finding: &PermissionFinding| {
+                if !self.json && printed.is_ok() {
+                    printed = terminal.print(FindingLine(finding));
+                }
+                findings.push(finding.clone());
+            };
+            let found = check(&plan, store, &probes, &mut tell).await;
+            plan.notify.iter().map(check_webhook).for_each(|finding| tell(&finding));
+            Ok::<_, CommandError>(found)
+        })?;
+        printed?;
+        if self.json {
+            terminal.print(format_args!("{:#}", as_json(&findings)))?;
+        }
+        Ok(print_conclusion(self, &plan, &findings, found.as_ref(), terminal))
     }
-    Ok(print_conclusion(args, &plan, &findings, found.as_ref(), terminal))
 }
 
 /// Checks whether a webhook has what it needs to be notified. Sends nothing.
@@ -187,15 +190,15 @@ fn print_conclusion(
     terminal: Terminal,
 ) -> ExitStatus {
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
-    let file = shell::quote_path(&args.plan);
+    let file = quote_path(&args.plan);
     let missing = denied_actions(findings);
     if !missing.is_empty() {
         let permissions = if missing.len() == 1 { "permission" } else { "permissions" };
         terminal.eprint(format_args!("missing {permissions}: {}", missing.join(", ")));
         let named = match (&plan.manifest.source, found, args.bucket.as_deref()) {
             (ManifestSource::Prefix { .. }, ..) => String::new(),
-            (_, _, Some(bucket)) => format!(" --bucket {}", shell::quote(bucket)),
-            (_, Some(bucket), _) => format!(" --bucket {}", shell::quote(bucket.as_str())),
+            (_, _, Some(bucket)) => format!(" --bucket {}", quote(bucket)),
+            (_, Some(bucket), _) => format!(" --bucket {}", quote(bucket.as_str())),
             (_, None, None) => " --bucket NAME".to_owned(),
         };
         terminal.eprint(format_args!(

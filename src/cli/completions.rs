@@ -1,9 +1,7 @@
 //! `batchplan completions`: prints a completion script for a shell.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::Cli;
 use super::exit::{CommandError, ExitStatus};
 use super::terminal::Terminal;
 
@@ -18,9 +16,14 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(super) fn run(args: &CompletionsArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+/// Prints the script for the whole program.
+pub(super) fn run(
+    args: &CompletionsArgs,
+    program: &mut clap::Command,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "batchplan", &mut script);
+    clap_complete::generate(args.shell, program, "batchplan", &mut script);
     terminal.print(String::from_utf8_lossy(&script).trim_end())?;
     Ok(ExitStatus::Success)
 }

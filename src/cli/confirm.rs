@@ -1,6 +1,6 @@
 //! `batchplan confirm`: confirms a job, so that it can run.
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::state_location::JournalAccess;
 use super::terminal::Terminal;
@@ -23,9 +23,11 @@ pub(super) struct ConfirmArgs {
     order: JobCommandArgs,
 }
 
-pub(super) fn run(args: &ConfirmArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let (kept, job) = args.order.state.open_job(&args.order.job, JournalAccess::Request, terminal)?;
-    let confirmed = jobs::confirm(&kept, &job.id).map_err(CommandError::from);
-    let ended = confirmed.and_then(|job| args.order.print_status(terminal, &kept, job));
-    kept.close(ended.map(|()| ExitStatus::Success))
+impl CliCommand for ConfirmArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let (kept, job) = self.order.state.open_job(&self.order.job, JournalAccess::Request, terminal)?;
+        let confirmed = jobs::confirm(&kept, &job.id).map_err(CommandError::from);
+        let ended = confirmed.and_then(|job| self.order.print_status(terminal, &kept, job));
+        kept.close(ended.map(|()| ExitStatus::Success))
+    }
 }

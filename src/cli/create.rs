@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::exit::{CommandError, ExitStatus};
-use super::job_session::{ConfirmationMode, JobSession};
+use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::journal_handle::JournalHandle;
 use super::notifications;
 use super::plan_file::{self, LoadedPlan};
 use super::recurring::{self, RecurringDecision};
-use super::state_location::{JobRunArgs, StateLocationArgs};
+use super::state_location::StateLocationArgs;
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::JobSource;
@@ -40,12 +40,14 @@ pub(super) struct CreateArgs {
     state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &CreateArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let file = plan_file::require(&args.plan, terminal)?;
-    notifications::require_ready(&file.plan)?;
-    let kept = args.state.open_journal(Some(&file.plan), terminal)?;
-    let ended = create(args, &file, &kept, terminal);
-    kept.close(ended)
+impl CliCommand for CreateArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let file = plan_file::require(&self.plan, terminal)?;
+        notifications::require_ready(&file.plan)?;
+        let kept = self.state.open_journal(Some(&file.plan), terminal)?;
+        let ended = create(self, &file, &kept, terminal);
+        kept.close(ended)
+    }
 }
 
 fn create(

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::journal_handle::JournalHandle;
 use super::prompt::{self, PromptAnswer};
@@ -35,11 +35,13 @@ pub(super) struct DeleteArgs {
     auto_approve: bool,
 }
 
-pub(super) fn run(args: &DeleteArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let order = &args.order;
-    let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
-    let ended = delete(args, &kept, &job, terminal);
-    kept.close(ended)
+impl CliCommand for DeleteArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let order = &self.order;
+        let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
+        let ended = delete(self, &kept, &job, terminal);
+        kept.close(ended)
+    }
 }
 
 fn delete(

@@ -1,8 +1,10 @@
-//! How commands end: the exit codes, which are a public, stable interface, and which code and help each error gets.
+//! What a command is, and how it ends: the exit codes, which are a public, stable interface, and the code and help of
+//! each error.
 
 use batchplan_sandbox::{SandboxError, SandboxServerError};
 use batchplan_store::StoreConnectError;
 
+use super::terminal::Terminal;
 use crate::connect::ConnectError;
 use crate::descriptors;
 use crate::job::JobStatus;
@@ -11,6 +13,15 @@ use crate::journal::{JobRecord, JournalError, LeaseError, PauseCause};
 use crate::manifest::ManifestError;
 use crate::provider::ProviderRules;
 use crate::remote::RemoteError;
+
+/// A command of the program: its arguments, which clap parses.
+pub(super) trait CliCommand {
+    /// Runs the command, and returns its exit code.
+    ///
+    /// # Errors
+    /// Returns why the command failed.
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError>;
+}
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

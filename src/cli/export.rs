@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use uuid::Uuid;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::shown_command::quote;
 use super::terminal::Terminal;
-use super::{plan_file, problems, shell};
+use super::{plan_file, problems};
 use crate::diagnostics::FileProblems;
 use crate::plan::Plan;
 use crate::plan::interchange::{self, ExportOptions, ExportedRequests as Exported};
@@ -61,33 +62,35 @@ enum ExportFormat {
     AwsJson,
 }
 
-pub(super) fn run(args: &ExportArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let plan = plan_file::require(&args.plan, terminal)?.plan;
-    let service = service(args.format, &plan)?;
-    if plan.operations.len() > 1 && args.out.is_none() {
-        let message = format!("the plan has {} operations, but a request has only one", plan.operations.len());
-        return Err(CommandError::new(ExitStatus::Invalid, message)
-            .help("write one request for each operation to a folder with --out DIR"));
-    }
-    let beside = ExportOptions {
-        role_arn: args.role_arn.clone(),
-        account_id: args.account_id.clone(),
-        etag: args.etag.clone(),
-        fresh_token: Uuid::new_v4().to_string(),
-    };
-    let exported = interchange::export(&plan, service, &beside).map_err(|found| {
-        let mut refused = FileProblems::new(&args.plan.display().to_string(), "");
-        for problem in found {
-            refused.push(problem);
+impl CliCommand for ExportArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let plan = plan_file::require(&self.plan, terminal)?.plan;
+        let service = service(self.format, &plan)?;
+        if plan.operations.len() > 1 && self.out.is_none() {
+            let message = format!("the plan has {} operations, but a request has only one", plan.operations.len());
+            return Err(CommandError::new(ExitStatus::Invalid, message)
+                .help("write one request for each operation to a folder with --out DIR"));
         }
-        problems::show(&refused, terminal);
-        CommandError::new(ExitStatus::Invalid, format!("{} cannot be exported", args.plan.display()))
-            .help("each reason is shown above; nothing was written")
-    })?;
-    let files = write(&exported, service, args, terminal)?;
-    print_notes(&plan, &exported, terminal);
-    print_next_commands(&plan, service, &files, terminal);
-    Ok(ExitStatus::Success)
+        let beside = ExportOptions {
+            role_arn: self.role_arn.clone(),
+            account_id: self.account_id.clone(),
+            etag: self.etag.clone(),
+            fresh_token: Uuid::new_v4().to_string(),
+        };
+        let exported = interchange::export(&plan, service, &beside).map_err(|found| {
+            let mut refused = FileProblems::new(&self.plan.display().to_string(), "");
+            for problem in found {
+                refused.push(problem);
+            }
+            problems::show(&refused, terminal);
+            CommandError::new(ExitStatus::Invalid, format!("{} cannot be exported", self.plan.display()))
+                .help("each reason is shown above; nothing was written")
+        })?;
+        let files = write(&exported, service, self, terminal)?;
+        print_notes(&plan, &exported, terminal);
+        print_next_commands(&plan, service, &files, terminal);
+        Ok(ExitStatus::Success)
+    }
 }
 
 fn service(format: Option<ExportFormat>, plan: &Plan) -> Result<BatchService, CommandError> {
@@ -160,19 +163,19 @@ fn print_next_commands(plan: &Plan, service: BatchService, files: &[PathBuf], te
     let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let names = if names.is_empty() { vec![format!("FILE.{}", service.extension())] } else { names };
     for name in names {
-        let file = shell::quote(&format!("file://{name}"));
+        let file = quote(&format!("file://{name}"));
         let command = match service {
             BatchService::Oss => {
                 let endpoint = plan.store.endpoint.as_deref().unwrap_or_default();
                 let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
-                let endpoint = shell::quote(host);
+                let endpoint = quote(host);
                 format!(
                     "ossutil api invoke-operation --op-name create-job --method POST --parameters batchJob --body {file} \
                      --endpoint {endpoint}"
                 )
             }
             BatchService::Aws => {
-                let region = plan.store.region.as_deref().map(|region| format!(" --region {}", shell::quote(region)));
+                let region = plan.store.region.as_deref().map(|region| format!(" --region {}", quote(region)));
                 format!("aws s3control create-job --cli-input-json {file}{}", region.unwrap_or_default())
             }
         };

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::export::{write_error, write_new};
+use super::problems;
+use super::shown_command::quote_path;
 use super::terminal::{Terminal, escape_controls};
-use super::{problems, shell};
 use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
 
 /// Convert a job request of the cloud's own batch service to a plan.
@@ -45,27 +46,30 @@ pub(super) struct ImportArgs {
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &ImportArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let name = escape_controls(&args.file.display().to_string());
-    let bytes = read_request(&args.file)
-        .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {name}: {error}")))?;
-    let given = ImportOptions { name: args.name.clone(), endpoint: args.endpoint.clone(), region: args.region.clone() };
-    let (plan, found) = interchange::import(&name, &bytes, &given, Timestamp::now());
-    problems::show(&found, terminal);
-    let Some(plan) = plan else {
-        return Err(CommandError::new(ExitStatus::Invalid, format!("{name} cannot be imported"))
-            .help("each reason is shown above; nothing was written"));
-    };
-    let word = if let Some(path) = &args.out {
-        write_new(path, &plan).map_err(|error| write_error(path, &error))?;
-        terminal.eprint(format_args!("wrote {}", path.display()));
-        shell::quote_path(path)
-    } else {
-        terminal.print(plan.trim_end())?;
-        "PLAN".to_owned()
-    };
-    terminal.eprint(format_args!("next: batchplan apply {word}     # shows what it will do, then asks"));
-    Ok(ExitStatus::Success)
+impl CliCommand for ImportArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let name = escape_controls(&self.file.display().to_string());
+        let bytes = read_request(&self.file)
+            .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {name}: {error}")))?;
+        let given =
+            ImportOptions { name: self.name.clone(), endpoint: self.endpoint.clone(), region: self.region.clone() };
+        let (plan, found) = interchange::import(&name, &bytes, &given, Timestamp::now());
+        problems::show(&found, terminal);
+        let Some(plan) = plan else {
+            return Err(CommandError::new(ExitStatus::Invalid, format!("{name} cannot be imported"))
+                .help("each reason is shown above; nothing was written"));
+        };
+        let word = if let Some(path) = &self.out {
+            write_new(path, &plan).map_err(|error| write_error(path, &error))?;
+            terminal.eprint(format_args!("wrote {}", path.display()));
+            quote_path(path)
+        } else {
+            terminal.print(plan.trim_end())?;
+            "PLAN".to_owned()
+        };
+        terminal.eprint(format_args!("next: batchplan apply {word}     # shows what it will do, then asks"));
+        Ok(ExitStatus::Success)
+    }
 }
 
 /// Reads at most one byte more than a request may have, so that a longer file is detected without reading all of it.

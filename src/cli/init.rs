@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use batchplan_store::StoreProvider;
 use clap::builder::PossibleValue;
 
-use super::exit::{CommandError, ExitStatus};
-use super::shell;
+use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::shown_command::quote_path;
 use super::terminal::Terminal;
 use crate::provider::ProviderRules;
 
@@ -55,16 +55,18 @@ impl clap::ValueEnum for ProviderArg {
     }
 }
 
-pub(super) fn run(args: &InitArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let text = [HEAD, ProviderRules::of(args.provider.0).template, TAIL].concat();
-    if args.path == Path::new("-") {
-        terminal.print(text.trim_end())?;
-        return Ok(ExitStatus::Success);
+impl CliCommand for InitArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let text = [HEAD, ProviderRules::of(self.provider.0).template, TAIL].concat();
+        if self.path == Path::new("-") {
+            terminal.print(text.trim_end())?;
+            return Ok(ExitStatus::Success);
+        }
+        write(&self.path, &text, self.force).map_err(|error| write_error(&self.path, &error))?;
+        let (path, word) = (self.path.display(), quote_path(&self.path));
+        terminal.eprint(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
+        Ok(ExitStatus::Success)
     }
-    write(&args.path, &text, args.force).map_err(|error| write_error(&args.path, &error))?;
-    let (path, word) = (args.path.display(), shell::quote_path(&args.path));
-    terminal.eprint(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
-    Ok(ExitStatus::Success)
 }
 
 /// Writes the file. Without `force` it must be new, which the file system enforces.

@@ -3,7 +3,7 @@
 use super::exit::CommandError;
 use super::job_session::job_result_json;
 use super::journal_handle::JournalHandle;
-use super::next_command::next_command;
+use super::shown_command::next_command;
 use super::state_location::StateLocationArgs;
 use super::terminal::{Terminal, escape_line};
 use crate::jobs::find_presence;

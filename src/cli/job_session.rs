@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -13,17 +14,18 @@ use super::journal_handle::JournalHandle;
 use super::plan::{EstimateSummary, load_rates};
 use super::progress::ProgressView;
 use super::prompt::{self, PromptAnswer};
+use super::shown_command::quote_path;
 use super::summary::{describe_doubt, format_objects, format_outcomes, one_line, relative_path, summary};
 use super::terminal::{Terminal, bar_lines};
-use super::{notifications, recurring, shell, signals};
+use super::{notifications, recurring, signals};
 use crate::codec::TaskStatus;
 use crate::connect::{StoreConnection, connect};
-use crate::engine::ProgressSnapshot;
+use crate::engine::{CheckpointPolicy, ProgressSnapshot};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
-    ConfirmationDecision, FinishOutcome, JobLease, JobRunner, PrepareOutcome, ProgressObserver, PublishOutcome,
-    RequestBudget, RunOutcome, RunSettings, WaitReason, cautions, job_manifest, preview_sample,
-    server_check_off_warning, untrusted_error,
+    ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobLease, JobRunner, PrepareOutcome, ProgressObserver,
+    PublishOutcome, RequestBudget, RunOutcome, RunSettings, ScheduleRules, StopTimeouts, WaitReason, cautions,
+    job_manifest, preview_sample, server_check_off_warning, untrusted_error,
 };
 use crate::journal::{JobRecord, PauseCause};
 use crate::manifest::{FreezeProgress, FrozenManifest};
@@ -397,7 +399,7 @@ impl JobSession<'_> {
             let done = report.segments().iter().find(|segment| segment.status == TaskStatus::Succeeded);
             done.map(|segment| segment.path(folder)).filter(|path| path.exists())
         });
-        format!("cat {}", shell::quote_path(&file.unwrap_or_else(|| folder.join(MANIFEST_NAME))))
+        format!("cat {}", quote_path(&file.unwrap_or_else(|| folder.join(MANIFEST_NAME))))
     }
 
     fn print_resume_command(&self, runner: &JobRunner<'_>) {
@@ -525,4 +527,54 @@ impl ProgressObserver for SessionView {
             view.set_progress(snapshot.progress);
         }
     }
+}
+
+/// The number of rows that may be processed between two pushes of a state: half a minute at more than 30,000 rows a
+/// second.
+const MAX_ROWS_BETWEEN_PUSHES: u64 = 1 << 20;
+
+/// How jobs are run by this command.
+#[derive(Debug, Args)]
+pub(super) struct JobRunArgs {
+    /// Do not wait for jobs that may change the same objects
+    #[arg(long)]
+    pub(super) allow_overlap: bool,
+    /// How many jobs may run at once, over all processes
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_SLOTS, value_parser = parse_slots)]
+    pub(super) slots: usize,
+}
+
+fn parse_slots(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|slots| (1..=1000).contains(slots)).ok_or_else(|| "must be from 1 to 1000".to_owned())
+}
+
+impl JobRunArgs {
+    /// Converts the options to settings.
+    pub(super) fn settings(&self, frozen_manifest: bool, kept: &JournalHandle) -> RunSettings {
+        let pushes_in_ci = std::env::var_os("CI").is_some() && kept.is_remote();
+        let patience = if pushes_in_ci { StopTimeouts::CI_WITH_PUSH } else { signals::stop_timeouts() };
+        let rhythm = checkpoint_policy();
+        RunSettings {
+            timeouts: patience,
+            // If the machine is lost, everything since the last push may be lost, which is up to this many rows.
+            checkpoint_policy: if kept.is_remote() {
+                CheckpointPolicy { max_unrecorded_rows: MAX_ROWS_BETWEEN_PUSHES, ..rhythm }
+            } else {
+                rhythm
+            },
+            rules: ScheduleRules { slots: self.slots, allow_overlap: self.allow_overlap },
+            frozen_manifest,
+        }
+    }
+}
+
+/// Returns the checkpoint policy. In debug builds, tests can set the number of rows between checkpoints.
+fn checkpoint_policy() -> CheckpointPolicy {
+    let mut rhythm = CheckpointPolicy::default();
+    if cfg!(debug_assertions)
+        && let Some(most) = std::env::var("BATCHPLAN_CHECKPOINT_EVERY").ok().and_then(|text| text.parse().ok())
+    {
+        (rhythm.max_started_rows, rhythm.max_unrecorded_rows) = (most, most);
+    }
+    rhythm
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CommandError, ExitStatus};
-use super::state_location::StateLocationArgs;
+use super::shown_command::add_state_flag;
 use super::terminal::Terminal;
 use super::{notifications, signals};
 use crate::job::JobId;
@@ -120,10 +120,8 @@ impl JournalHandle {
     pub(super) fn close(mut self, ended: Result<ExitStatus, CommandError>) -> Result<ExitStatus, CommandError> {
         let closed = self.release();
         let flag = std::mem::take(&mut self.flag);
-        let named = |error: CommandError| CommandError {
-            help: error.help.map(|help| StateLocationArgs::add_flag_to_commands(&help, &flag)),
-            ..error
-        };
+        let named =
+            |error: CommandError| CommandError { help: error.help.map(|help| add_state_flag(&help, &flag)), ..error };
         match (ended, closed) {
             (ended, Ok(())) => ended.map_err(named),
             (Ok(_), Err(error)) => Err(named(error.into())),

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::journal_handle::JournalHandle;
 use super::state_location::{JournalAccess, StateLocationArgs};
 use super::terminal::{Terminal, escape_line};
@@ -76,26 +76,28 @@ fn parse_status(text: &str) -> Result<JobStatus, String> {
     text.trim().parse().ok().filter(shown).ok_or_else(|| crate::job::ParseJobStatusError.to_string())
 }
 
-pub(super) fn run(args: &ListArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let kept = args.state.open_existing(None, JournalAccess::Read, terminal)?;
-    let page = match &kept {
-        Some(kept) => load_page(args, kept)?,
-        None => JobListPage::default(),
-    };
-    if args.json {
-        terminal.print(format_args!("{:#}", to_json(&page)))?;
-    } else if let Some(JobFormat::Xml) = args.format {
-        let jobs: Vec<_> = page.jobs.into_iter().map(|(job, _)| job).collect();
-        terminal.print(xml::list_jobs(&jobs, page.next.as_ref())?)?;
-    } else if page.jobs.is_empty() {
-        terminal.eprint("no jobs");
-    } else {
-        terminal.print(format_table(&page).trim_end())?;
-        if let Some(next) = &page.next {
-            terminal.eprint(format_args!("for more jobs: {}", next_page_command(args, next)));
+impl CliCommand for ListArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let kept = self.state.open_existing(None, JournalAccess::Read, terminal)?;
+        let page = match &kept {
+            Some(kept) => load_page(self, kept)?,
+            None => JobListPage::default(),
+        };
+        if self.json {
+            terminal.print(format_args!("{:#}", to_json(&page)))?;
+        } else if let Some(JobFormat::Xml) = self.format {
+            let jobs: Vec<_> = page.jobs.into_iter().map(|(job, _)| job).collect();
+            terminal.print(xml::list_jobs(&jobs, page.next.as_ref())?)?;
+        } else if page.jobs.is_empty() {
+            terminal.eprint("no jobs");
+        } else {
+            terminal.print(format_table(&page).trim_end())?;
+            if let Some(next) = &page.next {
+                terminal.eprint(format_args!("for more jobs: {}", next_page_command(self, next)));
+            }
         }
+        Ok(ExitStatus::Success)
     }
-    Ok(ExitStatus::Success)
 }
 
 fn load_page(args: &ListArgs, journal: &JournalHandle) -> Result<JobListPage, CommandError> {

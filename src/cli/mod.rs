@@ -19,7 +19,6 @@ mod journal_handle;
 mod list;
 mod long_waits;
 mod markdown;
-mod next_command;
 mod notifications;
 mod pause;
 mod plan;
@@ -31,6 +30,7 @@ mod problems;
 mod progress;
 mod prompt;
 mod publish;
+mod pull_request_comment;
 mod recurring;
 mod resume;
 mod retry;
@@ -38,8 +38,8 @@ mod run;
 mod sandbox;
 mod schedule;
 mod schema;
-mod shell;
 mod show;
+mod shown_command;
 mod signals;
 mod state_command;
 mod state_location;
@@ -54,8 +54,9 @@ use batchplan_store::printable::affects_terminal;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::descriptors;
-use exit::CommandError;
 pub use exit::ExitStatus;
+use exit::{CliCommand, CommandError};
+use shown_command::add_state_flag;
 use state_location::StateLocationArgs;
 use terminal::{Terminal, bar_lines, escape_controls, is_github_actions};
 
@@ -96,6 +97,39 @@ enum Command {
     Sandbox(sandbox::SandboxArgs),
 }
 
+impl Command {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let command: &dyn CliCommand = match self {
+            Self::Init(args) => args,
+            Self::Validate(args) => args,
+            Self::Plan(args) => args,
+            Self::Check(args) => args,
+            Self::Apply(args) => args,
+            Self::Create(args) => args,
+            Self::Confirm(args) => args,
+            Self::List(args) => args,
+            Self::Show(args) => args,
+            Self::Run(args) => args,
+            Self::Pause(args) => args,
+            Self::Resume(args) => args,
+            Self::Retry(args) => args,
+            Self::Cancel(args) => args,
+            Self::Priority(args) => args,
+            Self::Delete(args) => args,
+            Self::Publish(args) => args,
+            Self::State(args) => args,
+            Self::Policy(args) => args,
+            Self::Export(args) => args,
+            Self::Import(args) => args,
+            Self::Schedule(args) => args,
+            Self::Schema(args) => args,
+            Self::Sandbox(args) => args,
+            Self::Completions(args) => return completions::run(args, &mut Cli::command(), terminal),
+        };
+        command.run(terminal)
+    }
+}
+
 /// Parses the process's arguments, runs the command, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -117,14 +151,14 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let ready = check_descriptors().and_then(|()| signals::survive_file_size_signal().map_err(CommandError::from));
-    let exit = match ready.and_then(|()| dispatch(cli.command, terminal)) {
+    let exit = match ready.and_then(|()| cli.command.run(terminal)) {
         Ok(exit) => exit,
         Err(error) => {
             terminal.eprint(format_args!("error: {}", bar_lines(&error.message)));
             if let Some(help) = &error.help {
                 terminal.eprint(format_args!(
                     "  help: {}",
-                    StateLocationArgs::add_flag_to_commands(help, &StateLocationArgs::flag_from_matches(&matches))
+                    add_state_flag(help, &StateLocationArgs::flag_from_matches(&matches))
                 ));
             }
             error.exit
@@ -154,32 +188,25 @@ fn check_descriptors() -> Result<(), CommandError> {
     }
 }
 
-fn dispatch(command: Command, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    match command {
-        Command::Init(args) => init::run(&args, terminal),
-        Command::Validate(args) => validate::run(&args, terminal),
-        Command::Plan(args) => plan::run(&args, terminal),
-        Command::Check(args) => check::run(&args, terminal),
-        Command::Apply(args) => apply::run(&args, terminal),
-        Command::Create(args) => create::run(&args, terminal),
-        Command::Confirm(args) => confirm::run(&args, terminal),
-        Command::List(args) => list::run(&args, terminal),
-        Command::Show(args) => show::run(&args, terminal),
-        Command::Pause(args) => pause::run(&args, terminal),
-        Command::Cancel(args) => cancel::run(&args, terminal),
-        Command::Priority(args) => priority::run(&args, terminal),
-        Command::State(args) => state_command::run(&args, terminal),
-        Command::Policy(args) => policy::run(&args, terminal),
-        Command::Export(args) => export::run(&args, terminal),
-        Command::Import(args) => import::run(&args, terminal),
-        Command::Schedule(args) => schedule::run(&args, terminal),
-        Command::Delete(args) => delete::run(&args, terminal),
-        Command::Resume(args) => resume::run(&args, terminal),
-        Command::Run(args) => run::run(&args, terminal),
-        Command::Retry(args) => retry::run(&args, terminal),
-        Command::Publish(args) => publish::run(&args, terminal),
-        Command::Schema(args) => schema::run(&args, terminal),
-        Command::Completions(args) => completions::run(&args, terminal),
-        Command::Sandbox(args) => sandbox::run(args, terminal),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the names of all commands below one that accept `--state`.
+    fn with_state(command: &clap::Command, name: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for command in command.get_subcommands() {
+            let name = format!("{name} {}", command.get_name()).trim_start().to_owned();
+            found.extend(with_state(command, &name));
+            if command.get_arguments().any(|arg| arg.get_id() == "state") {
+                found.push(name);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn commands_with_a_state_flag_are_listed() {
+        assert_eq!(with_state(&Cli::command(), ""), shown_command::COMMANDS_WITH_STATE);
     }
 }

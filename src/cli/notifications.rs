@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::exit::{CommandError, ExitStatus};
 use super::terminal::Terminal;
-use super::{github, signals, state_location};
+use super::{github, signals};
 use crate::job::JobStatus;
 use crate::jobs::{JobError, StopTimeouts, stored_plan};
 use crate::journal::{JobQuery, JobRecord, Journal, PauseCause};
@@ -28,7 +28,7 @@ impl NotifierHost for CliNotifyContext {
     }
 
     fn env_var(&self, name: &str) -> Option<String> {
-        variable(name)
+        std::env::var(name).ok()
     }
 
     fn report_unusable_webhook(&self, job: &JobRecord, why: &WebhookError) {
@@ -39,10 +39,6 @@ impl NotifierHost for CliNotifyContext {
     fn report_undelivered(&self, what: &UndeliveredMessage) {
         self.0.eprint(format_args!("warning: {what}"));
     }
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var_os(name)?.into_string().ok()
 }
 
 /// Subscribes the notifier to a journal, so that the webhooks of jobs are notified of what it records.
@@ -93,7 +89,7 @@ pub(super) fn require_all_ready(journal: &Journal) -> Result<(), CommandError> {
 /// # Errors
 /// Returns what is missing.
 pub(super) fn webhook_receiver(hook: &WebhookConfig) -> Result<WebhookEndpoint, WebhookError> {
-    WebhookEndpoint::new(hook, variable)
+    WebhookEndpoint::new(hook, |name| std::env::var(name).ok())
 }
 
 /// From here on, this process confirms jobs without asking. Suspended is then only reported for jobs that stay so.
@@ -128,11 +124,8 @@ fn describe_undelivered(AbandonedMessages { count, last_failure }: &AbandonedMes
 }
 
 async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
-    let allowed = if signals::stop_requested() {
-        state_location::stop_timeouts().notify
-    } else {
-        StopTimeouts::INTERACTIVE.notify
-    };
+    let allowed =
+        if signals::stop_requested() { signals::stop_timeouts().notify } else { StopTimeouts::INTERACTIVE.notify };
     let impatient = async {
         tokio::time::sleep(ANNOUNCE_AFTER).await;
         terminal.eprint("delivering notifications. Press Ctrl-C to quit now.");

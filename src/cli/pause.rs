@@ -1,6 +1,6 @@
 //! `batchplan pause`: pauses a job, so that it can be resumed later.
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::journal_handle::JournalHandle;
 use super::state_location::JournalAccess;
@@ -25,11 +25,13 @@ pub(super) struct PauseArgs {
     order: JobCommandArgs,
 }
 
-pub(super) fn run(args: &PauseArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let order = &args.order;
-    let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
-    let ended = pause(order, &kept, &job, terminal);
-    kept.close(ended)
+impl CliCommand for PauseArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let order = &self.order;
+        let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
+        let ended = pause(order, &kept, &job, terminal);
+        kept.close(ended)
+    }
 }
 
 fn pause(

@@ -15,14 +15,15 @@ use batchplan_store::ReadOnlyStore;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_file::{self, LoadedPlan};
 use super::progress::ProgressView;
 use super::recurring::{self, PlanToPreview, lists_inventory_changes};
+use super::shown_command::quote_path;
 use super::state_location::StateLocationArgs;
 use super::summary::relative_path;
 use super::terminal::Terminal;
-use super::{github, plan_input, problems, shell, signals};
+use super::{github, plan_input, problems, signals};
 use crate::connect::connect;
 use crate::diff::Prediction;
 use crate::estimate::{
@@ -136,88 +137,97 @@ struct PreviewView<'a> {
     saved_to: Option<String>,
 }
 
-pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let file = plan_file::require(&args.plan, terminal)?;
-    if let Some(out) = &args.out {
-        refuse_to_overwrite(out)?;
-    }
-    let ahead = recurring::plan_to_preview(&file.plan, &args.state, terminal)?;
-    let plan = match &ahead {
-        PlanToPreview::Unchanged => &file.plan,
-        PlanToPreview::Resolved(plan) => &**plan,
-        PlanToPreview::NothingNew(nothing) => {
-            let (name, path) = (file.plan.name.clone(), relative_path(&args.plan).display().to_string());
-            return nothing.report_for_plan((&name, &path), args.json, terminal);
+impl CliCommand for PlanArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let file = plan_file::require(&self.plan, terminal)?;
+        if let Some(out) = &self.out {
+            refuse_to_overwrite(out)?;
         }
-    };
-    let rates = load_rates(plan, args.prices.as_deref(), terminal)?;
-    let scratch = tempfile::tempdir()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = CancellationToken::new();
-    let view = Mutex::new(ProgressView::counting(terminal));
-    let mut onlooker = PlanProgressView { terminal, args, view, objects_read: 0, stop: stop.clone() };
-    let last =
-        if lists_inventory_changes(&plan.manifest) { None } else { previous_job::find(plan, &args.state, terminal)? };
-    let preview = runtime.block_on(async {
-        let connection = connect(&plan.store).await?;
-        signals::listen(terminal, stop.clone(), None)?;
-        let digest = args.out.as_ref().map(|_| random_key());
-        let closeness =
-            PreviewOptions { sample: args.sample, seed: args.seed, full: args.full || args.all, digest_key: digest };
-        let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
-        let previewer = Previewer { plan, store, folder: scratch.path(), options: closeness, stop: &stop };
-        let preview = previewer.preview(&mut onlooker).await;
-        onlooker.clear();
-        let preview = preview?;
-        let earlier = match last {
-            Some(last) => last.compare_with(&file.bytes, &preview.frozen, scratch.path(), &stop).await,
-            None => None,
+        let ahead = recurring::plan_to_preview(&file.plan, &self.state, terminal)?;
+        let plan = match &ahead {
+            PlanToPreview::Unchanged => &file.plan,
+            PlanToPreview::Resolved(plan) => &**plan,
+            PlanToPreview::NothingNew(nothing) => {
+                let (name, path) = (file.plan.name.clone(), relative_path(&self.plan).display().to_string());
+                return nothing.report_for_plan((&name, &path), self.json, terminal);
+            }
         };
-        if stop.is_cancelled() { Err(CommandError::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
-    });
-    // A thread that is blocked on a read that never returns must not keep the process alive.
-    runtime.shutdown_background();
-    if terminal.is_stdout_closed() && args.out.is_none() {
-        return Ok(ExitStatus::Success);
+        let rates = load_rates(plan, self.prices.as_deref(), terminal)?;
+        let scratch = tempfile::tempdir()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stop = CancellationToken::new();
+        let view = Mutex::new(ProgressView::counting(terminal));
+        let mut onlooker = PlanProgressView { terminal, args: self, view, objects_read: 0, stop: stop.clone() };
+        let last = if lists_inventory_changes(&plan.manifest) {
+            None
+        } else {
+            previous_job::find(plan, &self.state, terminal)?
+        };
+        let preview = runtime.block_on(async {
+            let connection = connect(&plan.store).await?;
+            signals::listen(terminal, stop.clone(), None)?;
+            let digest = self.out.as_ref().map(|_| random_key());
+            let closeness = PreviewOptions {
+                sample: self.sample,
+                seed: self.seed,
+                full: self.full || self.all,
+                digest_key: digest,
+            };
+            let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
+            let previewer = Previewer { plan, store, folder: scratch.path(), options: closeness, stop: &stop };
+            let preview = previewer.preview(&mut onlooker).await;
+            onlooker.clear();
+            let preview = preview?;
+            let earlier = match last {
+                Some(last) => last.compare_with(&file.bytes, &preview.frozen, scratch.path(), &stop).await,
+                None => None,
+            };
+            if stop.is_cancelled() { Err(CommandError::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
+        });
+        // A thread that is blocked on a read that never returns must not keep the process alive.
+        runtime.shutdown_background();
+        if terminal.is_stdout_closed() && self.out.is_none() {
+            return Ok(ExitStatus::Success);
+        }
+        let (preview, earlier) = preview?;
+        let estimate = estimate(&preview.workload, &rates);
+        let hours = estimate_run_time(&preview.workload, &plan.limits, &rates);
+        let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
+        let out = self.out.as_ref().filter(|_| refusal.is_none() && preview.refusal.is_none());
+        let view = PreviewView {
+            plan,
+            file: relative_path(&self.plan).display().to_string(),
+            preview: &preview,
+            estimate: &estimate,
+            duration: &hours,
+            previous: earlier.as_ref(),
+            colour: terminal.colours_data(),
+            next_command: format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
+            saved_to: out.map(|out| out.display().to_string()),
+        };
+        if let Some(out) = out {
+            save(self, &file, &view, out)?;
+        }
+        let printed = if self.json {
+            json::render(&view).to_string()
+        } else if self.format == Some(PlanFormat::Markdown) {
+            markdown::render(&view)
+        } else {
+            text::render(&view)
+        };
+        terminal.print(printed.trim_end_matches('\n'))?;
+        let told = (plan.name.as_str(), self.plan.to_string_lossy());
+        github::report_plan((told.0, &told.1), &step_outputs(&view), || markdown::render(&view), terminal);
+        if let Some(refusal) = &preview.refusal {
+            return Err(untrusted_error(plan, refusal).into());
+        }
+        if let Some(refusal) = refusal {
+            return Err(CommandError::new(ExitStatus::Refused, refusal.to_string()).help(refusal.help()));
+        }
+        // If nothing in a sample changes, objects outside it still may.
+        let nothing = numbers::is_exact(&view) && !preview.tally.has_changes();
+        Ok(if self.detailed_exitcode && !nothing { ExitStatus::Changes } else { ExitStatus::Success })
     }
-    let (preview, earlier) = preview?;
-    let estimate = estimate(&preview.workload, &rates);
-    let hours = estimate_run_time(&preview.workload, &plan.limits, &rates);
-    let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
-    let out = args.out.as_ref().filter(|_| refusal.is_none() && preview.refusal.is_none());
-    let view = PreviewView {
-        plan,
-        file: relative_path(&args.plan).display().to_string(),
-        preview: &preview,
-        estimate: &estimate,
-        duration: &hours,
-        previous: earlier.as_ref(),
-        colour: terminal.colours_data(),
-        next_command: format!("batchplan apply {}{}", shell::quote_path(out.unwrap_or(&args.plan)), args.state.flag()),
-        saved_to: out.map(|out| out.display().to_string()),
-    };
-    if let Some(out) = out {
-        save(args, &file, &view, out)?;
-    }
-    let printed = if args.json {
-        json::render(&view).to_string()
-    } else if args.format == Some(PlanFormat::Markdown) {
-        markdown::render(&view)
-    } else {
-        text::render(&view)
-    };
-    terminal.print(printed.trim_end_matches('\n'))?;
-    let told = (plan.name.as_str(), args.plan.to_string_lossy());
-    github::report_plan((told.0, &told.1), &step_outputs(&view), || markdown::render(&view), terminal);
-    if let Some(refusal) = &preview.refusal {
-        return Err(untrusted_error(plan, refusal).into());
-    }
-    if let Some(refusal) = refusal {
-        return Err(CommandError::new(ExitStatus::Refused, refusal.to_string()).help(refusal.help()));
-    }
-    // If nothing in a sample changes, objects outside it still may.
-    let nothing = numbers::is_exact(&view) && !preview.tally.has_changes();
-    Ok(if args.detailed_exitcode && !nothing { ExitStatus::Changes } else { ExitStatus::Success })
 }
 
 /// Returns the step outputs for later steps of a workflow.

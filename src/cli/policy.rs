@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use batchplan_store::object::BucketName;
 use clap::ValueEnum;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_file;
 use super::terminal::Terminal;
 use crate::plan::policy;
@@ -46,23 +46,25 @@ enum PolicyLanguageArg {
     Iam,
 }
 
-pub(super) fn run(args: &PolicyArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let plan = plan_file::require(&args.plan, terminal)?.plan;
-    let language = match args.language {
-        Some(PolicyLanguageArg::Ram) => PolicyLanguage::Ram,
-        Some(PolicyLanguageArg::Iam) => PolicyLanguage::Iam,
-        None => ProviderRules::of(plan.store.provider).policy_language,
-    };
-    let document = if args.trust {
-        policy::trust_policy(language, args.principal.as_deref())
-    } else {
-        let buckets = args.buckets.iter().map(|name| parse_bucket(name)).collect::<Result<Vec<_>, _>>()?;
-        policy::permission_policy(&plan, language, &buckets).map_err(|unknown| {
-            CommandError::new(ExitStatus::Invalid, unknown.to_string()).help("name each of them with --bucket NAME")
-        })?
-    };
-    terminal.print(format_args!("{document:#}"))?;
-    Ok(ExitStatus::Success)
+impl CliCommand for PolicyArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let plan = plan_file::require(&self.plan, terminal)?.plan;
+        let language = match self.language {
+            Some(PolicyLanguageArg::Ram) => PolicyLanguage::Ram,
+            Some(PolicyLanguageArg::Iam) => PolicyLanguage::Iam,
+            None => ProviderRules::of(plan.store.provider).policy_language,
+        };
+        let document = if self.trust {
+            policy::trust_policy(language, self.principal.as_deref())
+        } else {
+            let buckets = self.buckets.iter().map(|name| parse_bucket(name)).collect::<Result<Vec<_>, _>>()?;
+            policy::permission_policy(&plan, language, &buckets).map_err(|unknown| {
+                CommandError::new(ExitStatus::Invalid, unknown.to_string()).help("name each of them with --bucket NAME")
+            })?
+        };
+        terminal.print(format_args!("{document:#}"))?;
+        Ok(ExitStatus::Success)
+    }
 }
 
 /// Parses a bucket's name. Anything else might match more than one bucket, or lead elsewhere.

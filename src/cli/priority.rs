@@ -1,6 +1,6 @@
 //! `batchplan priority`: sets a job's priority.
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_command::JobCommandArgs;
 use super::journal_handle::JournalHandle;
 use super::state_location::JournalAccess;
@@ -28,11 +28,13 @@ pub(super) struct PriorityArgs {
     priority: u32,
 }
 
-pub(super) fn run(args: &PriorityArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let order = &args.order;
-    let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
-    let ended = prioritise(args, &kept, &job.id, terminal);
-    kept.close(ended)
+impl CliCommand for PriorityArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let order = &self.order;
+        let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
+        let ended = prioritise(self, &kept, &job.id, terminal);
+        kept.close(ended)
+    }
 }
 
 fn prioritise(

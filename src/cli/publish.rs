@@ -1,6 +1,6 @@
 //! `batchplan publish`: publishes a job's report again if that failed at the job's end.
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::journal_handle::JournalHandle;
 use super::state_location::{JournalAccess, StateLocationArgs};
@@ -28,10 +28,12 @@ pub(super) struct PublishArgs {
     state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &PublishArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let (kept, job) = args.state.open_job(&args.job, JournalAccess::Run, terminal)?;
-    let ended = publish_again(&kept, &job, terminal);
-    kept.close(ended)
+impl CliCommand for PublishArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let (kept, job) = self.state.open_job(&self.job, JournalAccess::Run, terminal)?;
+        let ended = publish_again(&kept, &job, terminal);
+        kept.close(ended)
+    }
 }
 
 fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -> Result<ExitStatus, CommandError> {

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use super::exit::{CommandError, ExitStatus};
-use super::job_session::{ConfirmationMode, JobSession};
+use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::journal_handle::JournalHandle;
 use super::notifications;
 use super::plan_file::read_up_to;
-use super::state_location::{JobRunArgs, JournalAccess, StateLocationArgs};
+use super::state_location::{JournalAccess, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_resume, stored_plan};
@@ -48,10 +48,12 @@ pub(super) struct ResumeArgs {
     state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &ResumeArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let (kept, job) = args.state.open_job(&args.job, JournalAccess::Run, terminal)?;
-    let ended = resume(args, &kept, job, terminal);
-    kept.close(ended)
+impl CliCommand for ResumeArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let (kept, job) = self.state.open_job(&self.job, JournalAccess::Run, terminal)?;
+        let ended = resume(self, &kept, job, terminal);
+        kept.close(ended)
+    }
 }
 
 fn resume(

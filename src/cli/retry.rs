@@ -6,14 +6,15 @@ use batchplan_store::StoreProvider;
 use batchplan_store::object::ObjectKey;
 use jiff::Timestamp;
 
-use super::exit::{CommandError, ExitStatus};
-use super::job_session::{ConfirmationMode, JobSession};
+use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::job_warnings::count_damaged_objects;
 use super::journal_handle::JournalHandle;
-use super::state_location::{JobRunArgs, JournalAccess, StateLocationArgs};
+use super::shown_command::quote_path;
+use super::state_location::{JournalAccess, StateLocationArgs};
 use super::summary::format_objects;
 use super::terminal::Terminal;
-use super::{notifications, plan_file, shell};
+use super::{notifications, plan_file};
 use crate::job::JobStatus;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
@@ -63,12 +64,14 @@ pub(super) struct RetryArgs {
     state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &RetryArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    match (&args.job, &args.report, &args.plan) {
-        (Some(job), _, _) => retry_job(args, job, terminal),
-        (None, Some(report), Some(plan)) => retry_report(args, report, plan, terminal),
-        (None, _, _) => Err(CommandError::new(ExitStatus::Invalid, "there is nothing to retry")
-            .help("name a job, or --report and --plan")),
+impl CliCommand for RetryArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        match (&self.job, &self.report, &self.plan) {
+            (Some(job), _, _) => retry_job(self, job, terminal),
+            (None, Some(report), Some(plan)) => retry_report(self, report, plan, terminal),
+            (None, _, _) => Err(CommandError::new(ExitStatus::Invalid, "there is nothing to retry")
+                .help("name a job, or --report and --plan")),
+        }
     }
 }
 
@@ -93,7 +96,7 @@ fn retry_failed_objects(
     }
     if first.scope.is_none() {
         return Err(CommandError::new(ExitStatus::Refused, format!("job {} has no resolved manifest", first.id))
-            .help(format!("apply its plan again: batchplan apply {}", shell::quote_path(&first.plan_file))));
+            .help(format!("apply its plan again: batchplan apply {}", quote_path(&first.plan_file))));
     }
     let unattempted = first.status != JobStatus::Complete && !args.failed_only;
     if first.progress.failed == 0 && !(unattempted && first.progress.remaining() > 0) {

@@ -6,13 +6,14 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::job_session::job_result_json;
+use super::job_session::{JobRunArgs, job_result_json};
 use super::job_warnings::{unpublished_report_error, untrusted_server_error};
 use super::journal_handle::JournalHandle;
 use super::progress::ProgressView;
-use super::state_location::{JobRunArgs, StateLocationArgs};
+use super::shown_command::add_state_flag;
+use super::state_location::StateLocationArgs;
 use super::summary::{format_objects, format_outcomes, one_line};
 use super::terminal::{Terminal, bar_lines};
 use super::{notifications, signals};
@@ -46,10 +47,12 @@ pub(super) struct RunArgs {
     state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &RunArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let kept = args.state.open_journal(None, terminal)?;
-    let ended = run_queue(args, &kept, terminal);
-    kept.close(ended)
+impl CliCommand for RunArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let kept = self.state.open_journal(None, terminal)?;
+        let ended = run_queue(self, &kept, terminal);
+        kept.close(ended)
+    }
 }
 
 fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Result<ExitStatus, CommandError> {
@@ -159,10 +162,7 @@ impl QueueObserver for QueueView<'_> {
                 told["error"] = json!(error.to_string());
                 self.print_for_job(job, format_args!("error: {}", bar_lines(&error.to_string())));
                 if let Some(help) = error.help() {
-                    self.print_for_job(
-                        job,
-                        format_args!("help: {}", StateLocationArgs::add_flag_to_commands(&help, &self.state_flag)),
-                    );
+                    self.print_for_job(job, format_args!("help: {}", add_state_flag(&help, &self.state_flag)));
                 }
                 self.record_exit(match &error {
                     JobError::TooExpensive(_) | JobError::SavedPlanOutdated(_) | JobError::Untrusted { .. } => {
@@ -182,10 +182,7 @@ impl QueueObserver for QueueView<'_> {
             }
             (Ok(_), None) => {
                 if let Some(CommandError { help: Some(help), .. }) = untrusted_server_error(self.journal, job) {
-                    self.print_for_job(
-                        job,
-                        format_args!("help: {}", StateLocationArgs::add_flag_to_commands(&help, &self.state_flag)),
-                    );
+                    self.print_for_job(job, format_args!("help: {}", add_state_flag(&help, &self.state_flag)));
                 }
                 self.record_exit(ExitStatus::of(job));
             }

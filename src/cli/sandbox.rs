@@ -10,7 +10,7 @@ use batchplan_sandbox::{
 };
 use clap::Args;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
 
 /// Serve the built-in object store, to rehearse plans.
@@ -61,35 +61,37 @@ pub(super) struct SandboxArgs {
     allow_remote: bool,
 }
 
-pub(super) fn run(args: SandboxArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let options = SandboxOptions {
-        access_key: args.access_key,
-        secret_key: args.secret_key,
-        time_scale: args.time_scale,
-        max_requests_per_second: args.max_requests_per_second,
-        ..SandboxOptions::default()
-    };
-    if !args.allow_remote && !args.listen.ip().is_loopback() {
-        return Err(SandboxServerError::NotLoopback(args.listen).into());
+impl CliCommand for SandboxArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let options = SandboxOptions {
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.clone(),
+            time_scale: self.time_scale,
+            max_requests_per_second: self.max_requests_per_second,
+            ..SandboxOptions::default()
+        };
+        if !self.allow_remote && !self.listen.ip().is_loopback() {
+            return Err(SandboxServerError::NotLoopback(self.listen).into());
+        }
+        let sandbox = Sandbox::open(&self.data, self.fill.as_deref(), options.clone())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            // Listen before the endpoint is printed: a program that reads it may send the signal at once.
+            let stop = StopSignal::listen()?;
+            let server = SandboxServer::start(sandbox, self.listen, self.allow_remote)?;
+            let endpoint = server.endpoint();
+            terminal.eprint("The sandbox is listening. To try it:");
+            terminal.eprint("");
+            terminal.eprint(format_args!("  export AWS_ACCESS_KEY_ID={}", options.access_key));
+            terminal.eprint(format_args!("  export AWS_SECRET_ACCESS_KEY={}", options.secret_key));
+            terminal.eprint(format_args!("  aws --endpoint-url {endpoint} --region {REGION} s3 ls"));
+            terminal.eprint("");
+            terminal.print(&endpoint)?;
+            stop.wait().await;
+            server.stop();
+            Ok(ExitStatus::Success)
+        })
     }
-    let sandbox = Sandbox::open(&args.data, args.fill.as_deref(), options.clone())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        // Listen before the endpoint is printed: a program that reads it may send the signal at once.
-        let stop = StopSignal::listen()?;
-        let server = SandboxServer::start(sandbox, args.listen, args.allow_remote)?;
-        let endpoint = server.endpoint();
-        terminal.eprint("The sandbox is listening. To try it:");
-        terminal.eprint("");
-        terminal.eprint(format_args!("  export AWS_ACCESS_KEY_ID={}", options.access_key));
-        terminal.eprint(format_args!("  export AWS_SECRET_ACCESS_KEY={}", options.secret_key));
-        terminal.eprint(format_args!("  aws --endpoint-url {endpoint} --region {REGION} s3 ls"));
-        terminal.eprint("");
-        terminal.print(&endpoint)?;
-        stop.wait().await;
-        server.stop();
-        Ok(ExitStatus::Success)
-    })
 }
 
 /// The signals that stop the server.

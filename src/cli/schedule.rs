@@ -12,7 +12,7 @@ use batchplan_store::printable::affects_terminal;
 use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
 use super::{plan_file, problems};
 use crate::diagnostics::FileProblems;
@@ -79,47 +79,49 @@ impl ScheduledCommand<'_> {
     }
 }
 
-pub(super) fn run(args: &ScheduleArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let mut mistakes = FileProblems::new("--cron", &mask_for_excerpts(&args.cron, &[]));
-    let cron = cron::parse(&args.cron, &mut mistakes);
-    problems::show(&mistakes, terminal);
-    let plan = plan_file::require(&args.plan, terminal)?.plan;
-    let Some(cron) = cron else {
-        return Err(CommandError::new(ExitStatus::Invalid, "the cron expression is not valid")
-            .help("fix the problems shown above; an example: --cron \"17 3 * * *\""));
-    };
-    let local = args.form != ScheduleFormat::Github;
-    let folder = std::env::current_dir()?;
-    let path = if local { std::path::absolute(&args.plan)? } else { checkout_path(&args.plan, &folder)? };
-    let job = ScheduledCommand {
-        name: &plan.name,
-        slug: slug(&plan.name, &plan.identity()),
-        plan: path_on_one_line(&path)?,
-        state: args.state.as_deref().map(|state| state_argument(state, local)).transpose()?,
-        plan_has_state: plan.state.is_some(),
-    };
-    let printed = match args.form {
-        ScheduleFormat::Github => github::workflow(&job, &cron, plan.store.provider),
-        ScheduleFormat::Systemd | ScheduleFormat::Crontab => {
-            let program = std::env::current_exe()?;
-            path_on_one_line(&program)?;
-            path_on_one_line(&folder)?;
-            if args.form == ScheduleFormat::Systemd {
-                systemd::units(&job, &cron, &cron.normalized(), &program, &folder)
-            } else {
-                crontab::line(&job, &cron, &program, &folder)
+impl CliCommand for ScheduleArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let mut mistakes = FileProblems::new("--cron", &mask_for_excerpts(&self.cron, &[]));
+        let cron = cron::parse(&self.cron, &mut mistakes);
+        problems::show(&mistakes, terminal);
+        let plan = plan_file::require(&self.plan, terminal)?.plan;
+        let Some(cron) = cron else {
+            return Err(CommandError::new(ExitStatus::Invalid, "the cron expression is not valid")
+                .help("fix the problems shown above; an example: --cron \"17 3 * * *\""));
+        };
+        let local = self.form != ScheduleFormat::Github;
+        let folder = std::env::current_dir()?;
+        let path = if local { std::path::absolute(&self.plan)? } else { checkout_path(&self.plan, &folder)? };
+        let job = ScheduledCommand {
+            name: &plan.name,
+            slug: slug(&plan.name, &plan.identity()),
+            plan: path_on_one_line(&path)?,
+            state: self.state.as_deref().map(|state| state_argument(state, local)).transpose()?,
+            plan_has_state: plan.state.is_some(),
+        };
+        let printed = match self.form {
+            ScheduleFormat::Github => github::workflow(&job, &cron, plan.store.provider),
+            ScheduleFormat::Systemd | ScheduleFormat::Crontab => {
+                let program = std::env::current_exe()?;
+                path_on_one_line(&program)?;
+                path_on_one_line(&folder)?;
+                if self.form == ScheduleFormat::Systemd {
+                    systemd::units(&job, &cron, &cron.normalized(), &program, &folder)
+                } else {
+                    crontab::line(&job, &cron, &program, &folder)
+                }
             }
+        };
+        terminal.print(printed)?;
+        if plan.recurring.is_none() {
+            terminal.eprint("the plan has no [recurring]: each run covers all objects of its manifest, new or not");
         }
-    };
-    terminal.print(printed)?;
-    if plan.recurring.is_none() {
-        terminal.eprint("the plan has no [recurring]: each run covers all objects of its manifest, new or not");
+        if self.form == ScheduleFormat::Github && cron.min_interval_minutes() < 5 {
+            terminal.eprint("GitHub runs a workflow at most every 5 minutes, and skips runs that are due in between");
+        }
+        terminal.eprint(format_args!("next: {}", next_step(self.form, &job.slug)));
+        Ok(ExitStatus::Success)
     }
-    if args.form == ScheduleFormat::Github && cron.min_interval_minutes() < 5 {
-        terminal.eprint("GitHub runs a workflow at most every 5 minutes, and skips runs that are due in between");
-    }
-    terminal.eprint(format_args!("next: {}", next_step(args.form, &job.slug)));
-    Ok(ExitStatus::Success)
 }
 
 /// Returns what to do with the printed text.

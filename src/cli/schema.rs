@@ -1,6 +1,6 @@
 //! `batchplan schema`: prints the JSON Schema of plan files.
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
 use crate::plan;
 
@@ -16,7 +16,9 @@ The schema lists exactly the keys that this version supports. Only `batchplan
 validate` checks the rules between keys and the rules of a provider.")]
 pub(super) struct SchemaArgs {}
 
-pub(super) fn run(SchemaArgs {}: &SchemaArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    terminal.print(format_args!("{:#}", plan::schema()))?;
-    Ok(ExitStatus::Success)
+impl CliCommand for SchemaArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        terminal.print(format_args!("{:#}", plan::schema()))?;
+        Ok(ExitStatus::Success)
+    }
 }

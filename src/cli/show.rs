@@ -4,7 +4,7 @@ mod json;
 mod page;
 mod watch;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::list::JobFormat;
 use super::state_location::{JournalAccess, StateLocationArgs};
 use super::terminal::{Terminal, escape_controls};
@@ -51,29 +51,31 @@ pub(super) struct ShowArgs {
     state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &ShowArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let (kept, job) = args.state.open_job(&args.job, JournalAccess::Read, terminal)?;
-    let style = ShowOptions { examples: if args.examples { usize::MAX } else { 1 }, state_flag: kept.flag() };
-    if let Some(by) = kept.remote_holder().filter(|_| args.watch) {
-        return Err(CommandError::new(
-            ExitStatus::Refused,
-            format!("job {} cannot be watched from here: the state is held by {by}", job.id),
-        )
-        .help(format!("to see what was pushed last: batchplan show {}{}", job.id, kept.flag())));
+impl CliCommand for ShowArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let (kept, job) = self.state.open_job(&self.job, JournalAccess::Read, terminal)?;
+        let style = ShowOptions { examples: if self.examples { usize::MAX } else { 1 }, state_flag: kept.flag() };
+        if let Some(by) = kept.remote_holder().filter(|_| self.watch) {
+            return Err(CommandError::new(
+                ExitStatus::Refused,
+                format!("job {} cannot be watched from here: the state is held by {by}", job.id),
+            )
+            .help(format!("to see what was pushed last: batchplan show {}{}", job.id, kept.flag())));
+        }
+        if self.watch {
+            return watch::watch(&kept, &job.id, terminal, &style, self.json);
+        }
+        let mut description = describe(&kept, &job.id)?;
+        description.presence = kept.adjust_presence(description.presence);
+        if self.json {
+            terminal.print(format_args!("{:#}", json::render(&description, &style)))?;
+        } else if let Some(JobFormat::Xml) = self.format {
+            terminal.print(job_xml(&description)?)?;
+        } else {
+            terminal.print(escape_controls(&page::render(&description, &style)))?;
+        }
+        Ok(ExitStatus::Success)
     }
-    if args.watch {
-        return watch::watch(&kept, &job.id, terminal, &style, args.json);
-    }
-    let mut description = describe(&kept, &job.id)?;
-    description.presence = kept.adjust_presence(description.presence);
-    if args.json {
-        terminal.print(format_args!("{:#}", json::render(&description, &style)))?;
-    } else if let Some(JobFormat::Xml) = args.format {
-        terminal.print(job_xml(&description)?)?;
-    } else {
-        terminal.print(escape_controls(&page::render(&description, &style)))?;
-    }
-    Ok(ExitStatus::Success)
 }
 
 /// How much of a job to show.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::ExitStatus;
 use super::terminal::Terminal;
+use crate::jobs::StopTimeouts;
 
 /// The signal for a write beyond the file size limit. A process that listens for it gets an I/O error instead of being
 /// killed, and a job survives a report that cannot be written.
@@ -94,4 +95,9 @@ pub(super) fn listen(terminal: Terminal, stop: CancellationToken, drain: Option<
         std::process::exit(ExitStatus::Interrupted as i32);
     });
     Ok(())
+}
+
+/// Returns the time limits of a stop, which are shorter in CI.
+pub(super) fn stop_timeouts() -> StopTimeouts {
+    if std::env::var_os("CI").is_some() { StopTimeouts::CI } else { StopTimeouts::INTERACTIVE }
 }

@@ -7,9 +7,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_file;
 use super::prompt::{self, PromptAnswer};
+use super::shown_command::quote_path;
 use super::state_location::StateLocationArgs;
 use super::terminal::{Terminal, escape_line};
 use crate::remote::{self, LockStatus, RemoteError, RemoteStateConfig, StateOverview};
@@ -106,12 +107,14 @@ impl BucketStateArgs {
     }
 }
 
-pub(super) fn run(args: &StateArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    match &args.what {
-        StateCommand::Show(args) => show(args, terminal),
-        StateCommand::Pull(args) => pull(args, terminal),
-        StateCommand::Push(args) => push(args, terminal),
-        StateCommand::Unlock(args) => unlock(args, terminal),
+impl CliCommand for StateArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        match &self.what {
+            StateCommand::Show(command) => show(command, terminal),
+            StateCommand::Pull(command) => pull(command, terminal),
+            StateCommand::Push(command) => push(command, terminal),
+            StateCommand::Unlock(command) => unlock(command, terminal),
+        }
     }
 }
 
@@ -189,7 +192,7 @@ fn pull(args: &StatePullArgs, terminal: Terminal) -> Result<ExitStatus, CommandE
     block_on(remote::pull_to_folder(&opening, args.force))?;
     let folder = opening.folder.display();
     terminal.eprint(format_args!("pulled to {folder}"));
-    terminal.eprint(format_args!("next: batchplan list --state {}", super::shell::quote_path(&opening.folder)));
+    terminal.eprint(format_args!("next: batchplan list --state {}", quote_path(&opening.folder)));
     Ok(ExitStatus::Success)
 }
 

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, CommandFactory as _};
+use clap::{ArgMatches, Args};
 use jiff::Timestamp;
 
 use super::exit::{CommandError, ExitStatus};
 use super::journal_handle::JournalHandle;
+use super::shown_command::{add_state_flag, quote_path};
 use super::terminal::Terminal;
-use super::{Cli, github, notifications, shell};
-use crate::engine::CheckpointPolicy;
+use super::{github, notifications};
 use crate::failpoint;
 use crate::files::{reject_symlink, with_path};
 use crate::job::JobId;
-use crate::jobs::{DEFAULT_SLOTS, RunSettings, ScheduleRules, StopTimeouts, apply_retention, expire_suspended};
+use crate::jobs::{apply_retention, expire_suspended};
 use crate::journal::{
     ClockLeap, FileLease, JOURNAL_NAME, JobFolder, JobRecord, Journal, JournalError, LeaseError, MAX_CLOCK_STEP,
 };
@@ -24,13 +24,6 @@ use crate::remote::{self, LeaseConfig, LockHolder, RemoteError, RemoteState, Rem
 
 /// The default folder for jobs.
 const DEFAULT_FOLDER: &str = ".batchplan";
-
-/// The number of rows that may be processed between two pushes of a state: half a minute at more than 30,000 rows a
-/// second.
-const MAX_ROWS_BETWEEN_PUSHES: u64 = 1 << 20;
-
-/// The text that every shown command starts with.
-const COMMAND_PREFIX: &str = "batchplan ";
 
 /// Where all jobs are kept.
 #[derive(Debug, Args)]
@@ -66,7 +59,7 @@ impl StateLocationArgs {
     /// Returns the flag that a shown command needs to find the same jobs, or an empty string for the default folder.
     pub(super) fn flag(&self) -> String {
         match &self.state {
-            Some(state) if state != Path::new(DEFAULT_FOLDER) => format!(" --state {}", shell::quote_path(state)),
+            Some(state) if state != Path::new(DEFAULT_FOLDER) => format!(" --state {}", quote_path(state)),
             _ => String::new(),
         }
     }
@@ -75,38 +68,6 @@ impl StateLocationArgs {
     pub(super) fn flag_from_matches(given: &ArgMatches) -> String {
         let state = given.subcommand().and_then(|(_, args)| args.try_get_one::<PathBuf>("state").ok().flatten());
         state.map_or_else(String::new, |state| Self { state: Some(state.clone()), lock_timeout: None }.flag())
-    }
-
-    /// Inserts `flag` after each command in `text` that accepts it. Messages from outside `cli` know no flags and
-    /// omit it. A text that already contains the flag is returned unchanged.
-    pub(super) fn add_flag_to_commands(text: &str, flag: &str) -> String {
-        if flag.is_empty() || text.contains(flag) {
-            return text.to_owned();
-        }
-        let program = Cli::command();
-        // The length of the command name at the start of a text, such as `state unlock`, if that command has `--state`.
-        let words = |text: &str| {
-            let mut command = &program;
-            let mut end = 0;
-            while let Some(next) = command.get_subcommands().find(|next| {
-                let rest = &text[end..];
-                let rest = rest.strip_prefix(' ').filter(|_| end > 0).unwrap_or(rest);
-                rest.strip_prefix(next.get_name())
-                    .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
-            }) {
-                end += next.get_name().len() + usize::from(end > 0);
-                command = next;
-            }
-            command.get_arguments().any(|arg| arg.get_id() == "state").then_some(end)
-        };
-        let mut pieces = text.split(COMMAND_PREFIX);
-        let mut out = pieces.next().unwrap_or_default().to_owned();
-        for piece in pieces {
-            let (name, rest) = piece.split_at(words(piece).unwrap_or(0));
-            let flag = if name.is_empty() { "" } else { flag };
-            out.extend([COMMAND_PREFIX, name, flag, rest]);
-        }
-        out
     }
 
     /// Returns the given folder, or the default.
@@ -342,12 +303,12 @@ fn expire_jobs(journal: &JournalHandle, access: JournalAccess, terminal: Termina
 /// Converts an error, and adds `flag` to the commands in its help so that they find the same state.
 fn error_with_flag(error: RemoteError, flag: &str) -> CommandError {
     let error = CommandError::from(error);
-    CommandError { help: error.help.map(|help| StateLocationArgs::add_flag_to_commands(&help, flag)), ..error }
+    CommandError { help: error.help.map(|help| add_state_flag(&help, flag)), ..error }
 }
 
 /// Warns on a GitHub-hosted runner, which is discarded after the run with everything stored on it.
 fn warn_of_discarded_state(terminal: Terminal) {
-    if variable("RUNNER_ENVIRONMENT").is_some_and(|kind| kind == "github-hosted") {
+    if std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|kind| kind == "github-hosted") {
         terminal.eprint(
             "warning: jobs are kept in a folder of this runner, which is discarded: no later run can resume them, and a \
              recurring plan starts over each time\n  help: keep them in a bucket with --state, with [state] in the plan, or \
@@ -358,7 +319,7 @@ fn warn_of_discarded_state(terminal: Terminal) {
 
 /// Returns the `--state` flag for a state in a bucket.
 fn flag_of_url(url: &StateUrl) -> String {
-    format!(" --state {}", shell::quote_path(Path::new(&url.to_string())))
+    format!(" --state {}", quote_path(Path::new(&url.to_string())))
 }
 
 fn update_local_copy(opening: &RemoteStateConfig, job: Option<&JobId>) -> Result<Option<LockHolder>, RemoteError> {
@@ -371,12 +332,13 @@ fn update_local_copy(opening: &RemoteStateConfig, job: Option<&JobId>) -> Result
 /// Describes this process to others that find the state locked.
 fn describe_this_process() -> String {
     if let Some(run) = github::run_url() {
-        let attempt = variable("GITHUB_RUN_ATTEMPT").unwrap_or_else(|| "1".to_owned());
+        let attempt = std::env::var("GITHUB_RUN_ATTEMPT").ok().unwrap_or_else(|| "1".to_owned());
         return format!("{run} (attempt {attempt})");
     }
-    let user = variable("USER").or_else(|| variable("USERNAME")).unwrap_or_else(|| "unknown".to_owned());
+    let user =
+        std::env::var("USER").ok().or_else(|| std::env::var("USERNAME").ok()).unwrap_or_else(|| "unknown".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let host = host.or_else(|| variable("HOSTNAME")).or_else(|| variable("COMPUTERNAME"));
+    let host = host.or_else(|| std::env::var("HOSTNAME").ok()).or_else(|| std::env::var("COMPUTERNAME").ok());
     format!("{user}@{} (process {})", host.as_deref().unwrap_or("this machine").trim(), std::process::id())
 }
 
@@ -384,94 +346,16 @@ fn describe_this_process() -> String {
 fn lock_intervals() -> LeaseConfig {
     let mut tempo = LeaseConfig::default();
     if cfg!(debug_assertions) {
-        let milliseconds = |name: &str| variable(name)?.parse().ok().map(Duration::from_millis);
+        let milliseconds = |name: &str| std::env::var(name).ok()?.parse().ok().map(Duration::from_millis);
         tempo.lease = milliseconds("BATCHPLAN_LEASE_MS").unwrap_or(tempo.lease);
         tempo.push_interval = milliseconds("BATCHPLAN_PUSH_MS").unwrap_or(tempo.push_interval);
     }
     tempo
 }
 
-/// How jobs are run by this command.
-#[derive(Debug, Args)]
-pub(super) struct JobRunArgs {
-    /// Do not wait for jobs that may change the same objects
-    #[arg(long)]
-    pub(super) allow_overlap: bool,
-    /// How many jobs may run at once, over all processes
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_SLOTS, value_parser = parse_slots)]
-    pub(super) slots: usize,
-}
-
-fn parse_slots(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|slots| (1..=1000).contains(slots)).ok_or_else(|| "must be from 1 to 1000".to_owned())
-}
-
-impl JobRunArgs {
-    /// Converts the options to settings.
-    pub(super) fn settings(&self, frozen_manifest: bool, kept: &JournalHandle) -> RunSettings {
-        let pushes_in_ci = std::env::var_os("CI").is_some() && kept.is_remote();
-        let patience = if pushes_in_ci { StopTimeouts::CI_WITH_PUSH } else { stop_timeouts() };
-        let rhythm = checkpoint_policy();
-        RunSettings {
-            timeouts: patience,
-            // If the machine is lost, everything since the last push may be lost, which is up to this many rows.
-            checkpoint_policy: if kept.is_remote() {
-                CheckpointPolicy { max_unrecorded_rows: MAX_ROWS_BETWEEN_PUSHES, ..rhythm }
-            } else {
-                rhythm
-            },
-            rules: ScheduleRules { slots: self.slots, allow_overlap: self.allow_overlap },
-            frozen_manifest,
-        }
-    }
-}
-
-/// Returns the time limits of a stop, which are shorter in CI.
-pub(super) fn stop_timeouts() -> StopTimeouts {
-    if std::env::var_os("CI").is_some() { StopTimeouts::CI } else { StopTimeouts::INTERACTIVE }
-}
-
-/// Returns the checkpoint policy. In debug builds, tests can set the number of rows between checkpoints.
-fn checkpoint_policy() -> CheckpointPolicy {
-    let mut rhythm = CheckpointPolicy::default();
-    if cfg!(debug_assertions)
-        && let Some(most) = variable("BATCHPLAN_CHECKPOINT_EVERY").and_then(|text| text.parse().ok())
-    {
-        (rhythm.max_started_rows, rhythm.max_unrecorded_rows) = (most, most);
-    }
-    rhythm
-}
-
 /// Arms the failpoint at which a test has the process killed.
 fn arm_failpoint() {
-    if let Some(setting) = variable("BATCHPLAN_FAILPOINT") {
+    if let Ok(setting) = std::env::var("BATCHPLAN_FAILPOINT") {
         failpoint::arm(&setting);
-    }
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var_os(name)?.into_string().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shown_commands_get_the_state_flag() {
-        let named = |text: &str| StateLocationArgs::add_flag_to_commands(text, " --state 'my dir'");
-        assert_eq!(
-            named("batchplan show A; or batchplan run"),
-            "batchplan show --state 'my dir' A; or batchplan run --state 'my dir'"
-        );
-        assert_eq!(
-            named("if so: batchplan state unlock --auto-approve"),
-            "if so: batchplan state unlock --state 'my dir' --auto-approve"
-        );
-        let without = "use batchplan validate plan.toml, or the batchplan that made it";
-        assert_eq!(named(without), without);
-        let has_it = "batchplan publish A --state 'my dir'";
-        assert_eq!(named(has_it), has_it);
-        assert_eq!(StateLocationArgs::add_flag_to_commands("batchplan show A", ""), "batchplan show A");
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use serde_json::{Value as Json, json};
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
 use super::{github, plan_file, problems};
 use crate::diagnostics::FileProblems;
@@ -37,22 +37,24 @@ struct ValidatedPlan {
     problems: FileProblems,
 }
 
-pub(super) fn run(args: &ValidateArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let mut files = Vec::new();
-    for path in &args.plans {
-        collect_files(path, &mut files)?;
-    }
-    let verdicts: Vec<_> = files.into_iter().map(check_file).collect();
-    github::annotate(verdicts.iter().map(|verdict| &verdict.problems), terminal);
-    if args.json {
-        terminal.print(format_args!("{:#}", to_json(&verdicts)))?;
-    } else {
-        for verdict in &verdicts {
-            problems::show(&verdict.problems, terminal);
+impl CliCommand for ValidateArgs {
+    fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let mut files = Vec::new();
+        for path in &self.plans {
+            collect_files(path, &mut files)?;
         }
-        terminal.print(summary(&verdicts))?;
+        let verdicts: Vec<_> = files.into_iter().map(check_file).collect();
+        github::annotate(verdicts.iter().map(|verdict| &verdict.problems), terminal);
+        if self.json {
+            terminal.print(format_args!("{:#}", to_json(&verdicts)))?;
+        } else {
+            for verdict in &verdicts {
+                problems::show(&verdict.problems, terminal);
+            }
+            terminal.print(summary(&verdicts))?;
+        }
+        Ok(if verdicts.iter().all(|verdict| verdict.valid) { ExitStatus::Success } else { ExitStatus::Invalid })
     }
-    Ok(if verdicts.iter().all(|verdict| verdict.valid) { ExitStatus::Success } else { ExitStatus::Invalid })
 }
 
 fn check_file(file: PathBuf) -> ValidatedPlan {

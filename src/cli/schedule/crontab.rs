@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::ScheduledCommand;
 use super::cron::CronExpression;
-use crate::cli::shell::{quote, quote_path};
+use crate::cli::shown_command::{quote, quote_path};
 
 pub(super) fn line(job: &ScheduledCommand<'_>, cron: &CronExpression, program: &Path, folder: &Path) -> String {
     let arguments: Vec<_> = job.arguments().map(|it| quote(&it)).collect();

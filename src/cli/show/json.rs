@@ -4,7 +4,7 @@ use batchplan_store::object::VersionId;
 use serde_json::{Value as Json, json};
 
 use super::ShowOptions;
-use crate::cli::next_command::next_command;
+use crate::cli::shown_command::next_command;
 use crate::cli::summary;
 use crate::jobs::{JobDescription, JobPresence, ReportState, hint};
 use crate::journal::{FailureCode, FailureExample, FailureGroup, JobSource};

@@ -5,8 +5,8 @@ use std::fmt::{Display, Write as _};
 use indicatif::HumanCount;
 
 use super::ShowOptions;
-use crate::cli::next_command::next_command;
 use crate::cli::recurring::describe_job_scope;
+use crate::cli::shown_command::next_command;
 use crate::cli::summary;
 use crate::cli::timestamps::format_instant;
 use crate::jobs::{JobDescription, JobPresence, ReportState, hint};

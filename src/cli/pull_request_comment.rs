@@ -18,9 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
-use super::annotations::warning;
-use crate::cli::markdown::truncate_markdown;
-use crate::cli::terminal::{Terminal, is_github_actions};
+use super::markdown::truncate_markdown;
 
 /// The maximum length of a comment in UTF-16 code units. GitHub's own count is not stricter.
 const MAX_COMMENT_UNITS: usize = 65_535;
@@ -49,13 +47,13 @@ const APP_LOGIN_SUFFIX: &str = "[bot]";
 const RATE_LIMIT: &str = "rate limit exceeded";
 
 /// What a comment is about. A new comment replaces the earlier one with the same subject.
-pub(in crate::cli) struct CommentSubject<'a> {
+pub(super) struct CommentSubject<'a> {
     /// `plan`, `job` or `run`.
-    pub(in crate::cli) kind: &'static str,
+    pub(super) kind: &'static str,
     /// The plan's name.
-    pub(in crate::cli) name: &'a str,
+    pub(super) name: &'a str,
     /// The plan file, as GitHub names it.
-    pub(in crate::cli) file: &'a str,
+    pub(super) file: &'a str,
 }
 
 impl CommentSubject<'_> {
@@ -66,21 +64,15 @@ impl CommentSubject<'_> {
     }
 }
 
-/// Creates or updates the comment, if the step asks for one.
-pub(super) fn update_comment(subject: &CommentSubject<'_>, markdown: &str, terminal: Terminal) {
-    let wanted = std::env::var_os("BATCHPLAN_COMMENT").is_some_and(|wanted| wanted == "true");
-    if !wanted || !is_github_actions() {
-        return;
-    }
-    // The caller may be inside a runtime, where blocking on another runtime is not allowed.
-    let kept = std::thread::scope(|scope| scope.spawn(|| create_or_update(subject, markdown)).join());
-    match kept.unwrap_or_else(|_| Err("internal error".to_owned())) {
-        Ok(url) => terminal.eprint(format_args!("comment: {url}")),
-        Err(why) => terminal.runner_command(warning(&format!("pull request comment not written: {why}"))),
-    }
-}
-
-fn create_or_update(subject: &CommentSubject<'_>, markdown: &str) -> Result<String, String> {
+/// Creates or updates the comment, and returns its URL. `run` is the URL of the workflow run, if there is one.
+///
+/// # Errors
+/// Returns why the comment could not be written.
+pub(super) fn create_or_update(
+    subject: &CommentSubject<'_>,
+    markdown: &str,
+    run: Option<&str>,
+) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let kept = runtime.block_on(async {
@@ -88,7 +80,7 @@ fn create_or_update(subject: &CommentSubject<'_>, markdown: &str) -> Result<Stri
             let api = GithubApi::from_env()?;
             let number = api.pull_request_number().await?;
             let marker = subject.marker();
-            let text = body(&marker, markdown, super::run_url().as_deref());
+            let text = body(&marker, markdown, run);
             api.write_comment(number, &marker, &text).await
         };
         timeouts::with_time_limit(scaled(TIME_LIMIT), "GitHub", || "the comment is not written yet".to_owned(), keeping)
