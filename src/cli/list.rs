@@ -9,11 +9,12 @@ use serde_json::{Value as Json, json};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::journal_handle::JournalHandle;
 use super::state_location::{JournalAccess, StateLocationArgs};
+use super::summary::format_instant;
 use super::terminal::{Terminal, escape_line};
-use super::timestamps;
 use crate::job::{JobId, JobStatus};
 use crate::jobs::{JobPresence, find_presence, xml};
 use crate::journal::{JobQuery, JobRecord};
+use crate::plan::{parse_age, parse_timestamp};
 
 /// The minimum number of characters of an id to show.
 const MIN_ID_LENGTH: usize = 8;
@@ -34,10 +35,10 @@ pub(super) struct ListArgs {
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = parse_status)]
     status: Vec<JobStatus>,
     /// Only jobs created at or after this time: a date, an RFC 3339 time, or an age such as 7d
-    #[arg(long, value_name = "WHEN", value_parser = timestamps::parse_instant)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_instant)]
     since: Option<Timestamp>,
     /// Only jobs created before this time, in the same formats
-    #[arg(long, value_name = "WHEN", value_parser = timestamps::parse_instant)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_instant)]
     until: Option<Timestamp>,
     /// At most N jobs, up to 1000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -74,6 +75,24 @@ struct JobListPage {
 fn parse_status(text: &str) -> Result<JobStatus, String> {
     let shown = |status: &JobStatus| !matches!(status, JobStatus::Cleaning | JobStatus::Cleaned);
     text.trim().parse().ok().filter(shown).ok_or_else(|| crate::job::ParseJobStatusError.to_string())
+}
+
+/// Parses a time: a day, which starts at midnight UTC, an RFC 3339 instant, or an age, counted back from now.
+///
+/// # Errors
+/// Returns a message for the user if the text is none of these.
+fn parse_instant(text: &str) -> Result<Timestamp, String> {
+    parse_relative_to(Timestamp::now(), text)
+}
+
+fn parse_relative_to(now: Timestamp, text: &str) -> Result<Timestamp, String> {
+    if let Some(age) = parse_age(text) {
+        return now.checked_sub(age).map_err(|_| "that is too long ago".to_owned());
+    }
+    parse_timestamp(text).ok_or_else(|| {
+        "must be a date such as 2024-01-31, a time such as 2024-01-31T08:00:00Z, or an age such as 7d, 12h or 4w"
+            .to_owned()
+    })
 }
 
 impl CliCommand for ListArgs {
@@ -150,7 +169,7 @@ fn format_table(page: &JobListPage) -> String {
         [
             short.clone(),
             format!("{}{interrupted}", job.status),
-            timestamps::format_instant(job.created),
+            format_instant(job.created),
             escape_line(&job.name),
             job.priority.to_string(),
             format!("{}/{}/{}", job.progress.succeeded, job.progress.failed, job.progress.total),
@@ -187,4 +206,26 @@ fn next_page_command(args: &ListArgs, next: &JobId) -> String {
         let _ = write!(command, " --limit {}", args.limit);
     }
     format!("{command} --after {next}{}", args.state.flag())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_instants_and_ages() {
+        let now: Timestamp = "2024-03-10T12:00:00Z".parse().expect("an instant");
+        for (text, expected) in [
+            ("2024-01-31", "2024-01-31T00:00:00Z"),
+            ("2024-01-31T08:00:00.5+02:00", "2024-01-31T06:00:00Z"),
+            ("7d", "2024-03-03T12:00:00Z"),
+            ("12 h", "2024-03-10T00:00:00Z"),
+            ("1w", "2024-03-03T12:00:00Z"),
+        ] {
+            assert_eq!(parse_relative_to(now, text).map(format_instant).as_deref(), Ok(expected), "{text}");
+        }
+        for text in ["", "yesterday", "2024-02-30", "7", "-7d", "2024-01-31T08:00:00", "4000000000d"] {
+            assert!(parse_relative_to(now, text).is_err(), "{text}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod confirm;
 mod create;
+mod cron;
 mod delete;
 mod exit;
 mod export;
@@ -45,7 +46,6 @@ mod state_command;
 mod state_location;
 mod summary;
 mod terminal;
-mod timestamps;
 mod validate;
 
 use std::process::ExitCode;

@@ -1,11 +1,8 @@
 //! `batchplan plan`: shows what a plan would change and cost before it is applied.
 
-mod estimate_summary;
 mod json;
 mod markdown;
-mod numbers;
-mod previous_job;
-mod text;
+mod view;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,8 +24,7 @@ use super::{github, plan_input, problems, signals};
 use crate::connect::connect;
 use crate::diff::Prediction;
 use crate::estimate::{
-    CostEstimate, PriceBookError, RunTimeEstimate, StorePrices, check_cost_limit, estimate, estimate_run_time,
-    select_prices,
+    CostLimitError, PriceBookError, StorePrices, check_cost_limit, estimate, estimate_run_time, select_prices,
 };
 use crate::job::Progress;
 use crate::jobs::{
@@ -37,8 +33,7 @@ use crate::jobs::{
 };
 use crate::manifest::FreezeProgress;
 use crate::plan::Plan;
-pub(super) use estimate_summary::EstimateSummary;
-use previous_job::PreviousJobDiff;
+use view::PreviewView;
 
 /// Show what a plan would change and cost, without changing anything.
 ///
@@ -121,22 +116,6 @@ enum PlanFormat {
     Markdown,
 }
 
-/// Everything that is shown of a plan.
-struct PreviewView<'a> {
-    plan: &'a Plan,
-    file: String,
-    preview: &'a Preview,
-    estimate: &'a CostEstimate,
-    duration: &'a RunTimeEstimate,
-    previous: Option<&'a PreviousJobDiff>,
-    /// Whether to use colours.
-    colour: bool,
-    /// The command to suggest.
-    next_command: String,
-    /// The file that the plan was saved to, if it was.
-    saved_to: Option<String>,
-}
-
 impl CliCommand for PlanArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let file = plan_file::require(&self.plan, terminal)?;
@@ -161,7 +140,7 @@ impl CliCommand for PlanArgs {
         let last = if lists_inventory_changes(&plan.manifest) {
             None
         } else {
-            previous_job::find(plan, &self.state, terminal)?
+            view::find_previous_job(plan, &self.state, terminal)?
         };
         let preview = runtime.block_on(async {
             let connection = connect(&plan.store).await?;
@@ -213,7 +192,7 @@ impl CliCommand for PlanArgs {
         } else if self.format == Some(PlanFormat::Markdown) {
             markdown::render(&view)
         } else {
-            text::render(&view)
+            view::render_text(&view)
         };
         terminal.print(printed.trim_end_matches('\n'))?;
         let told = (plan.name.as_str(), self.plan.to_string_lossy());
@@ -225,14 +204,14 @@ impl CliCommand for PlanArgs {
             return Err(CommandError::new(ExitStatus::Refused, refusal.to_string()).help(refusal.help()));
         }
         // If nothing in a sample changes, objects outside it still may.
-        let nothing = numbers::is_exact(&view) && !preview.tally.has_changes();
+        let nothing = view::is_exact(&view) && !preview.tally.has_changes();
         Ok(if self.detailed_exitcode && !nothing { ExitStatus::Changes } else { ExitStatus::Success })
     }
 }
 
 /// Returns the step outputs for later steps of a workflow.
 fn step_outputs(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
-    let changes = numbers::extrapolate(view, view.preview.tally.changes).likely;
+    let changes = view::extrapolate(view, view.preview.tally.changes).likely;
     let cost = if view.estimate.total.is_complete() { view.estimate.total.known } else { None };
     vec![
         ("total", view.preview.frozen.rows().to_string()),
@@ -258,7 +237,7 @@ fn save(args: &PlanArgs, file: &LoadedPlan, view: &PreviewView<'_>, out: &Path) 
     else {
         return Err(CommandError::new(ExitStatus::ToolFailed, "there is no digest to save the plan with"));
     };
-    let likely = |found| numbers::extrapolate(view, found).likely;
+    let likely = |found| view::extrapolate(view, found).likely;
     let tally = &view.preview.tally;
     let saved = SavedPlan {
         plan_file: std::path::absolute(&args.plan)?,
@@ -267,7 +246,7 @@ fn save(args: &PlanArgs, file: &LoadedPlan, view: &PreviewView<'_>, out: &Path) 
         hash: view.plan.hash(),
         pledge: manifest_fingerprint(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
         counts: SavedCounts {
-            exact: numbers::is_exact(view),
+            exact: view::is_exact(view),
             change: likely(tally.changes),
             unchanged: likely(tally.unchanged),
             fail: likely(tally.fails),
@@ -285,6 +264,34 @@ pub(super) fn load_rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal)
         }
         CommandError::new(ExitStatus::Invalid, error.to_string()).help(error.help())
     })
+}
+
+/// The expected results and cost of a job whose objects are known.
+pub(super) struct EstimateSummary {
+    pub(super) text: String,
+    /// Why the job is refused because of its cost, if it is.
+    pub(super) refusal: Option<CostLimitError>,
+}
+
+impl EstimateSummary {
+    /// Estimates a plan from the preview of its objects and the prices.
+    pub(super) fn of(plan: &Plan, preview: &Preview, rates: &StorePrices) -> Self {
+        let estimate = estimate(&preview.workload, rates);
+        let hours = estimate_run_time(&preview.workload, &plan.limits, rates);
+        let view = PreviewView {
+            plan,
+            file: String::new(),
+            preview,
+            estimate: &estimate,
+            duration: &hours,
+            previous: None,
+            colour: false,
+            next_command: String::new(),
+            saved_to: None,
+        };
+        let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
+        Self { text: view::render_brief(&view), refusal }
+    }
 }
 
 /// Shows the progress of the preview and, with `--all`, every object.
@@ -325,7 +332,7 @@ impl PreviewObserver for PlanProgressView<'_> {
         let shown = if self.args.json {
             format!("{}\n", json::object(prospect))
         } else {
-            text::object(prospect, self.terminal.colours_data())
+            view::object_text(prospect, self.terminal.colours_data())
         };
         self.terminal.print_text(&shown)?;
         // With `--out`, the preview continues, because the plan must still be saved.

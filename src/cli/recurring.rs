@@ -4,10 +4,11 @@ use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CommandError, ExitStatus};
+use super::github;
 use super::journal_handle::JournalHandle;
 use super::state_location::{JournalAccess, StateLocationArgs};
+use super::summary::format_instant;
 use super::terminal::Terminal;
-use super::{github, timestamps};
 use crate::connect::connect;
 use crate::jobs::{DueWork, JobError, due_work, find_newest, record_interrupted, recurring_source, whole_inventory};
 use crate::journal::{DeltaScope, JobRecord, Journal, PinnedInventory, RecurringScope};
@@ -217,8 +218,7 @@ fn inventory_json(inventory: &PinnedInventory) -> Json {
 }
 
 fn describe_inventory(inventory: &PinnedInventory) -> String {
-    let begun =
-        inventory.created.map_or_else(String::new, |at| format!(" (created {})", timestamps::format_instant(at)));
+    let begun = inventory.created.map_or_else(String::new, |at| format!(" (created {})", format_instant(at)));
     format!("{}{begun}", inventory.folder())
 }
 
@@ -250,7 +250,7 @@ impl NothingNew {
     }
 
     fn print(&self, json: bool, terminal: Terminal) -> Result<(), CommandError> {
-        let ended = self.ended.map_or_else(String::new, |at| format!(", ended {}", timestamps::format_instant(at)));
+        let ended = self.ended.map_or_else(String::new, |at| format!(", ended {}", format_instant(at)));
         terminal.eprint(format_args!("nothing new since {} (job {}{ended})", self.inventory.folder(), self.job));
         if let Some(older) = &self.older {
             terminal.eprint(format_args!("the newest inventory now is an older one: {}", older.folder()));

@@ -1,23 +1,23 @@
 //! `batchplan schedule`: prints a workflow, a timer or a crontab line that applies a plan at given times.
 
-mod cron;
-mod crontab;
-mod github;
-mod systemd;
-
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use batchplan_store::StoreProvider;
 use batchplan_store::hex::hex;
 use batchplan_store::printable::affects_terminal;
 use clap::ValueEnum;
+use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
+use super::cron::{self, CronExpression, calendar_events, describe_times};
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::shown_command::{quote, quote_path};
 use super::terminal::Terminal;
 use super::{plan_file, problems};
 use crate::diagnostics::FileProblems;
 use crate::plan::{StateUrl, mask_for_excerpts};
-use cron::CronExpression;
+use crate::provider::{ProviderRules, WorkflowCredentials};
 
 /// Print a workflow, timer or crontab line that applies a plan on a schedule.
 ///
@@ -100,15 +100,15 @@ impl CliCommand for ScheduleArgs {
             plan_has_state: plan.state.is_some(),
         };
         let printed = match self.form {
-            ScheduleFormat::Github => github::workflow(&job, &cron, plan.store.provider),
+            ScheduleFormat::Github => workflow(&job, &cron, plan.store.provider),
             ScheduleFormat::Systemd | ScheduleFormat::Crontab => {
                 let program = std::env::current_exe()?;
                 path_on_one_line(&program)?;
                 path_on_one_line(&folder)?;
                 if self.form == ScheduleFormat::Systemd {
-                    systemd::units(&job, &cron, &cron.normalized(), &program, &folder)
+                    systemd_units(&job, &cron, &cron.normalized(), &program, &folder)
                 } else {
-                    crontab::line(&job, &cron, &program, &folder)
+                    crontab_line(&job, &cron, &program, &folder)
                 }
             }
         };
@@ -196,25 +196,202 @@ fn slug(name: &str, identity: &str) -> String {
     if short.is_empty() { format!("plan-{}", &digest[..8]) } else { format!("{short}-{}", &digest[..8]) }
 }
 
-/// Describes when an expression runs.
-fn describe_times(cron: &CronExpression) -> String {
-    let two = |value: Option<&u8>| format!("{:02}", value.copied().unwrap_or_default());
-    let single = |field: &cron::CronField| field.values.len() == 1;
-    let every_day = cron.day.all && cron.month.all && cron.weekday.all;
-    match (single(&cron.minute), single(&cron.hour)) {
-        (true, true) => {
-            let days = if every_day { "every day" } else { "on the given days" };
-            format!("{days} at {}:{}", two(cron.hour.values.first()), two(cron.minute.values.first()))
-        }
-        (true, false) if cron.hour.all && every_day => {
-            format!("every hour at minute {}", two(cron.minute.values.first()))
-        }
-        _ => "at the given times".to_owned(),
+/// Returns a GitHub workflow as YAML.
+fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provider: StoreProvider) -> String {
+    let credentials = ProviderRules::of(provider).workflow;
+    // A workflow's name must not contain expressions.
+    let name = quote_yaml(&job.name.replace("${{", "$ {{"));
+    let (slug, plan) = (&job.slug, quote_yaml(&job.plan));
+    let state = match &job.state {
+        Some(state) => Some(quote_yaml(state)),
+        None if job.plan_has_state => None,
+        None => Some("${{ vars.BATCHPLAN_STATE }}".to_owned()),
+    };
+    let mut out = format!(
+        "# .github/workflows/batchplan-{slug}.yml\n\
+         #\n\
+         # To use this workflow, save it there and replace OWNER below with the owner of the batchplan repository.\n\
+         # In the repository's settings, create the environment `batchplan` for the default branch only, without reviewers.\n"
+    );
+    if job.state.is_none() && !job.plan_has_state {
+        out.push_str(
+            "# Also create the variable BATCHPLAN_STATE (where jobs are kept between runs: s3://BUCKET/PREFIX).\n",
+        );
     }
+    match credentials {
+        WorkflowCredentials::AwsRole => {
+            let note = "# Also create the variables AWS_REGION and AWS_ROLE (a role that trusts this environment).\n";
+            out.push_str(note);
+        }
+        WorkflowCredentials::Secrets([key, secret]) => {
+            let _ = writeln!(out, "# In this environment, create the secrets {key} and {secret}.");
+        }
+        WorkflowCredentials::NotNeeded => {}
+    }
+    let _ = write!(
+        out,
+        "name: {name}\n\
+         \n\
+         on:\n\
+         \x20 schedule:\n\
+         \x20   # {when}, UTC\n\
+         \x20   - cron: {expression}\n\
+         \x20 workflow_dispatch: {{}}\n\
+         \n\
+         permissions:\n\
+         \x20 contents: read\n",
+        when = describe_times(cron),
+        expression = Json::from(cron.normalized()),
+    );
+    if credentials == WorkflowCredentials::AwsRole {
+        out.push_str("  id-token: write # for the role\n");
+    }
+    let _ = write!(
+        out,
+        "\n\
+         # One run at a time. GitHub keeps only the newest waiting run, which resumes an unfinished job.\n\
+         concurrency:\n\
+         \x20 group: batchplan-{slug}\n\
+         \x20 cancel-in-progress: false\n\
+         \n\
+         jobs:\n\
+         \x20 apply:\n\
+         \x20   runs-on: ubuntu-latest\n\
+         \x20   environment: batchplan\n\
+         \x20   steps:\n\
+         \x20     - uses: actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2\n\
+         \x20       with:\n\
+         \x20         persist-credentials: false\n"
+    );
+    if credentials == WorkflowCredentials::AwsRole {
+        out.push_str(
+            "      - uses: aws-actions/configure-aws-credentials@8df5847569e6427dd6c4fb1cf565c83acfa8afa7 # v6.0.0\n\
+             \x20       with:\n\
+             \x20         role-to-assume: ${{ vars.AWS_ROLE }}\n\
+             \x20         aws-region: ${{ vars.AWS_REGION }}\n\
+             \x20         role-duration-seconds: 21600 # as long as a job may run; the role must allow sessions of that length\n",
+        );
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let _ = writeln!(out, "      - uses: OWNER/batchplan@v{version}");
+    if let WorkflowCredentials::Secrets(secrets) = credentials {
+        out.push_str("        env:\n");
+        for secret in secrets {
+            let _ = writeln!(out, "          {secret}: ${{{{ secrets.{secret} }}}}");
+        }
+    }
+    let _ = write!(
+        out,
+        "        with:\n\
+         \x20         command: apply\n\
+         \x20         plan: {plan}\n\
+         \x20         args: --auto-approve --lock-timeout 1h"
+    );
+    if let Some(state) = state {
+        let _ = write!(out, "\n          state: {state}");
+    }
+    out
+}
+
+/// Quotes a text as a YAML string in which GitHub evaluates no expression.
+fn quote_yaml(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.replace("${{", "${{ '${{' }}").chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            c if c.is_alphanumeric() && c != '\u{feff}' => out.push(c),
+            c => {
+                let _ = write!(out, "\\U{:08x}", u32::from(c));
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Returns a systemd service and its timer, each after a comment with its file name.
+fn systemd_units(
+    job: &ScheduledCommand<'_>,
+    cron: &CronExpression,
+    text: &str,
+    program: &Path,
+    folder: &Path,
+) -> String {
+    let name = &job.slug;
+    let command = [program.display().to_string()].into_iter().chain(job.arguments()).map(|word| quote_argument(&word));
+    let command = command.collect::<Vec<_>>().join(" ");
+    let mut out = format!(
+        "# ~/.config/systemd/user/batchplan-{name}.service\n\
+         [Unit]\n\
+         Description=Apply the batchplan plan {title}\n\
+         Wants=network-online.target\n\
+         After=network-online.target\n\
+         \n\
+         [Service]\n\
+         Type=oneshot\n\
+         WorkingDirectory={folder}\n\
+         # Credentials, as NAME=value lines in a file that only you can read:\n\
+         # EnvironmentFile=%h/.config/batchplan/{name}.env\n\
+         ExecStart={command}\n\
+         # The next run resumes an interrupted job.\n\
+         KillSignal=SIGINT\n\
+         TimeoutStartSec=infinity\n\
+         TimeoutStopSec=60\n\
+         \n\
+         # ~/.config/systemd/user/batchplan-{name}.timer\n\
+         [Unit]\n\
+         Description=Schedule of the batchplan plan {title}\n\
+         \n\
+         [Timer]\n\
+         # {when}, in this machine's time zone (cron: {text})\n",
+        title = escape_specifiers(job.name),
+        folder = escape_specifiers(&folder.display().to_string()),
+        when = describe_times(cron),
+    );
+    for event in calendar_events(cron) {
+        let _ = writeln!(out, "OnCalendar={event}");
+    }
+    out.push_str("# Catch up on a missed run.\nPersistent=true\n\n[Install]\nWantedBy=timers.target");
+    out
+}
+
+/// Escapes the specifiers of systemd in a text.
+fn escape_specifiers(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+/// Quotes a word of a systemd command line.
+fn quote_argument(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@+,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let mut out = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '%' | '$' => out.extend([c, c]),
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Returns a line of a crontab.
+fn crontab_line(job: &ScheduledCommand<'_>, cron: &CronExpression, program: &Path, folder: &Path) -> String {
+    let arguments: Vec<_> = job.arguments().map(|it| quote(&it)).collect();
+    let command = format!("cd {} && {} {}", quote_path(folder), quote_path(program), arguments.join(" "));
+    // cron treats a percent sign as the end of the line, anywhere in the command.
+    format!("{} {}", cron.normalized(), command.replace('%', "\\%"))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use yaml_rust2::YamlLoader;
+
     use super::*;
 
     #[test]
@@ -242,5 +419,45 @@ mod tests {
         for text in ["a\nb", "a\u{7f}", "a\\", "a\u{202e}"] {
             assert!(check_one_line(text).is_err(), "{text:?}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_string_to_yaml(wanted: String) {
+            let read = YamlLoader::load_from_str(&format!("a: {}\nb: 1\n", quote_yaml(&wanted))).expect("YAML");
+            let kept = wanted.replace("${{", "${{ '${{' }}");
+            prop_assert_eq!(read[0]["a"].as_str(), Some(kept.as_str()));
+            prop_assert_eq!(read[0]["b"].as_i64(), Some(1));
+        }
+    }
+
+    #[test]
+    fn escapes_workflow_expressions() {
+        assert_eq!(quote_yaml("x ${{ secrets.KEY }}"), r#""x ${{ '${{' }} secrets.KEY }}""#);
+    }
+
+    #[test]
+    fn quotes_arguments_for_systemd() {
+        assert_eq!(quote_argument("plans/tag.toml"), "plans/tag.toml");
+        assert_eq!(quote_argument("my \"plan\" 100% $HOME \\.toml"), r#""my \"plan\" 100%% $$HOME \\.toml""#);
+        assert_eq!(quote_argument(";"), "\";\"");
+        assert_eq!(quote_argument(""), "\"\"");
+    }
+
+    #[test]
+    fn escapes_percent_signs() {
+        let text = "0  3 * * 7";
+        let cron = cron::parse(text, &mut FileProblems::new("--cron", text)).expect("an expression");
+        let job = ScheduledCommand {
+            name: "n",
+            slug: "n".to_owned(),
+            plan: "/p/100% it's.toml".to_owned(),
+            state: None,
+            plan_has_state: false,
+        };
+        assert_eq!(
+            crontab_line(&job, &cron, Path::new("/usr/bin/batchplan"), Path::new("/my plans")),
+            r"0 3 * * 0 cd '/my plans' && /usr/bin/batchplan apply '/p/100\% it'\''s.toml' --auto-approve"
+        );
     }
 }

@@ -1,15 +1,33 @@
-//! `batchplan show`: shows everything that is known of a job.
+//! `batchplan show`: shows everything that is known of a job, as text or JSON, once or at each change.
 
-mod json;
-mod page;
-mod watch;
+use std::fmt::{Display, Write as _};
+use std::thread;
+use std::time::Duration;
+
+use batchplan_store::object::VersionId;
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value as Json, json};
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::list::JobFormat;
+use super::recurring::describe_job_scope;
+use super::shown_command::next_command;
 use super::state_location::{JournalAccess, StateLocationArgs};
-use super::terminal::{Terminal, escape_controls};
+use super::summary::{self, format_instant};
+use super::terminal::{Terminal, escape_controls, escape_line};
+use crate::job::{JobId, JobStatus};
 use crate::jobs::xml::{self, JobXmlError};
-use crate::jobs::{JobDescription, describe};
+use crate::jobs::{JobDescription, JobPresence, ReportState, describe, hint};
+use crate::journal::{FailureCode, FailureExample, FailureGroup, JobRecord, JobSource, Journal};
+
+/// The interval at which the job is read.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many times in a row a job must be seen without a process. A job that was just created has none yet.
+const INTERRUPTED_POLLS: u32 = 3;
+
+/// The width of the label column.
+const LABEL_WIDTH: usize = 15;
 
 /// Show the details of a job.
 #[derive(Debug, clap::Args)]
@@ -63,16 +81,16 @@ impl CliCommand for ShowArgs {
             .help(format!("to see what was pushed last: batchplan show {}{}", job.id, kept.flag())));
         }
         if self.watch {
-            return watch::watch(&kept, &job.id, terminal, &style, self.json);
+            return watch(&kept, &job.id, terminal, &style, self.json);
         }
         let mut description = describe(&kept, &job.id)?;
         description.presence = kept.adjust_presence(description.presence);
         if self.json {
-            terminal.print(format_args!("{:#}", json::render(&description, &style)))?;
+            terminal.print(format_args!("{:#}", to_json(&description, &style)))?;
         } else if let Some(JobFormat::Xml) = self.format {
             terminal.print(job_xml(&description)?)?;
         } else {
-            terminal.print(escape_controls(&page::render(&description, &style)))?;
+            terminal.print(escape_controls(&to_page(&description, &style)))?;
         }
         Ok(ExitStatus::Success)
     }
@@ -93,4 +111,343 @@ fn job_xml(description: &JobDescription) -> Result<String, CommandError> {
         }
         JobXmlError::Io(cause) => CommandError::from(cause),
     })
+}
+
+/// Shows the job whenever it has changed, until it is over or stops. Signals are not handled here: the first one ends the
+/// process, which leaves nothing half done.
+fn watch(
+    journal: &Journal,
+    job: &JobId,
+    terminal: Terminal,
+    style: &ShowOptions,
+    json: bool,
+) -> Result<ExitStatus, CommandError> {
+    let view = if json { WatchView::Objects } else { WatchView::for_terminal(terminal) };
+    let mut last = String::new();
+    let mut interrupted = 0;
+    loop {
+        let description = describe(journal, job)?;
+        let text = view.render(&description, style);
+        if text != last {
+            view.show(&text, terminal)?;
+            last = text;
+        }
+        if terminal.is_stdout_closed() {
+            return Ok(ExitStatus::Success);
+        }
+        interrupted = if description.presence == JobPresence::Interrupted { interrupted + 1 } else { 0 };
+        if is_settled(&description) || interrupted >= INTERRUPTED_POLLS {
+            view.finish(&last, terminal)?;
+            return Ok(ExitStatus::Success);
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Returns whether the job will not change by itself.
+fn is_settled(description: &JobDescription) -> bool {
+    let status = description.job.status;
+    let waits = matches!(status, JobStatus::Paused | JobStatus::Suspended);
+    status.is_over() || (waits && description.presence == JobPresence::Unattended)
+}
+
+/// Where the job is shown.
+enum WatchView {
+    /// In place, on a terminal's screen.
+    Screen(ProgressBar),
+    /// As a line for each change.
+    Lines,
+    /// As a JSON object on a line of its own for each change.
+    Objects,
+}
+
+impl WatchView {
+    fn for_terminal(terminal: Terminal) -> Self {
+        if !terminal.stdout_is_terminal() {
+            return Self::Lines;
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
+        }
+        Self::Screen(bar)
+    }
+
+    fn render(&self, description: &JobDescription, style: &ShowOptions) -> String {
+        match self {
+            Self::Screen(_) => escape_controls(&to_page(description, style)),
+            Self::Lines => status_line(description),
+            Self::Objects => to_json(description, style).to_string(),
+        }
+    }
+
+    fn show(&self, text: &str, terminal: Terminal) -> Result<(), CommandError> {
+        match self {
+            Self::Screen(bar) => bar.set_message(text.to_owned()),
+            Self::Lines | Self::Objects => terminal.print(text)?,
+        }
+        Ok(())
+    }
+
+    /// Prints what stays on the screen when watching ends.
+    fn finish(&self, text: &str, terminal: Terminal) -> Result<(), CommandError> {
+        if let Self::Screen(bar) = self {
+            bar.finish_and_clear();
+            terminal.print(text)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns a line such as `Active: 20 of 100 objects, 1 failed`.
+fn status_line(description: &JobDescription) -> String {
+    let job = &description.job;
+    let interrupted = if description.presence == JobPresence::Interrupted { " (interrupted)" } else { "" };
+    let (settled, total) = (HumanCount(job.progress.finished()), HumanCount(job.progress.total));
+    let failed = HumanCount(job.progress.failed);
+    escape_line(&format!("{}{interrupted}: {settled} of {total} objects, {failed} failed", job.status))
+}
+
+/// Returns a job as text for a terminal, without a line break at its end. The caller must escape it before printing.
+fn to_page(description: &JobDescription, style: &ShowOptions) -> String {
+    let mut page = JobPage(format!("job {} is {}", description.job.id, status_text(description)));
+    status_rows(&mut page, description);
+    plan_rows(&mut page, description);
+    result_rows(&mut page, description);
+    failure_rows(&mut page, &description.failures, style.examples);
+    if let Some(next) = next_command(&description.job, &description.presence, &description.folder, &style.state_flag) {
+        let _ = write!(page.0, "\nnext: {next}");
+    }
+    page.0
+}
+
+/// Lines that consist of a label and a value.
+struct JobPage(String);
+
+impl JobPage {
+    /// Adds a value on one line, so that no part of it can pass for another row.
+    fn row(&mut self, label: &str, value: impl Display) {
+        let value = value.to_string().replace('\n', "\\n");
+        let _ = write!(self.0, "\n  {label:LABEL_WIDTH$}{value}");
+    }
+
+    /// Adds a text. The lines of a longer text start with a bar, so that none of them can pass for another row.
+    fn text_if(&mut self, label: &str, text: Option<&str>) {
+        let mut lines = text.iter().flat_map(|text| text.trim_end().lines()).peekable();
+        let Some(first) = lines.next() else { return };
+        let bar = if lines.peek().is_some() { "| " } else { "" };
+        self.row(label, format_args!("{bar}{first}"));
+        for line in lines {
+            self.row("", format_args!("{bar}{line}"));
+        }
+    }
+
+    fn row_if(&mut self, label: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.row(label, value);
+        }
+    }
+}
+
+/// Returns the status, such as `Active` or `Active (interrupted: its process died)`.
+fn status_text(description: &JobDescription) -> String {
+    let interrupted = " (interrupted: its process died)";
+    let more = if description.presence == JobPresence::Interrupted { interrupted } else { "" };
+    format!("{}{more}", description.job.status)
+}
+
+fn status_rows(page: &mut JobPage, description: &JobDescription) {
+    let JobDescription { job, presence, plan, .. } = description;
+    page.row("name", &job.name);
+    page.text_if("description", job.description.as_deref());
+    page.text_if("reason", job.reason.as_deref());
+    if let JobPresence::HeldBy(holder) = presence {
+        page.row("held by", holder);
+    }
+    let required = plan.as_ref().is_ok_and(|plan| plan.job.confirmation_required);
+    page.row(
+        "confirmation",
+        match (required, job.confirmed) {
+            (false, true) => "not required",
+            (true, true) => "required, given",
+            (_, false) => "required, not given",
+        },
+    );
+    page.row("priority", job.priority);
+    page.row_if("token", job.token.as_ref());
+    page.row("created", format_instant(job.created));
+    page.row("changed", format_instant(job.changed));
+    page.row_if("ended", job.ended.map(format_instant));
+}
+
+fn plan_rows(page: &mut JobPage, description: &JobDescription) {
+    let JobDescription { job, plan, manifest, .. } = description;
+    page.row("plan", job.plan_file.display());
+    page.row("plan hash", &job.plan_hash);
+    page.row_if("plan error", plan.as_ref().err());
+    page.text_if("manifest error", manifest.as_ref().err().map(ToString::to_string).as_deref());
+    if let Ok(plan) = plan {
+        page.row("store", summary::describe_store(&plan.store));
+        page.row_if("manifest", description.source().ok().flatten().as_ref().map(summary::describe_source));
+        for operation in &plan.operations {
+            page.row("operation", summary::describe_operation(operation));
+        }
+    }
+    match &job.source {
+        JobSource::Plan => page.row_if("recurring", describe_job_scope(job)),
+        JobSource::Retry { of, unattempted: false } => page.row("retry of", format!("failed objects of {of}")),
+        JobSource::Retry { of, unattempted: true } => {
+            page.row("retry of", format!("failed and unattempted objects of {of}"));
+        }
+        JobSource::Report(report) => {
+            page.row("retry of", format!("failed objects in the report {}", report.location()));
+        }
+    }
+    for retry in &description.retried_by {
+        page.row("retried by", retry);
+    }
+}
+
+fn result_rows(page: &mut JobPage, description: &JobDescription) {
+    let JobRecord { progress, in_doubt, active_time: active, .. } = &description.job;
+    page.row("objects", HumanCount(progress.total));
+    page.row("succeeded", HumanCount(progress.succeeded));
+    page.row("failed", HumanCount(progress.failed));
+    page.row("not attempted", HumanCount(description.job.not_attempted()));
+    if *in_doubt > 0 {
+        let doubt = "each may have been changed without being in the report";
+        page.row("in doubt", format!("{}: {doubt}", HumanCount(*in_doubt)));
+    }
+    if description.was_active() {
+        let rate = description.objects_per_second().map_or_else(String::new, |rate| format!(", {rate:.1} objects/s"));
+        page.row("active", format!("{:.1} s{rate}", active.as_secs_f64()));
+    }
+    if let Some(place) = description.report_location() {
+        let state = match description.report_state() {
+            ReportState::Absent => "",
+            ReportState::Open => " (incomplete: the job has not ended)",
+            ReportState::Local => " (local only)",
+            ReportState::Unpublished => " (not published yet)",
+            ReportState::Published => " (published)",
+        };
+        page.row("report", format!("{place}{state}"));
+    }
+    page.row("folder", description.folder.path().display());
+    for kept in &description.files {
+        let files = match kept.files {
+            _ if !kept.name.ends_with('/') => String::new(),
+            1 => "1 file, ".to_owned(),
+            files => format!("{} files, ", HumanCount(files)),
+        };
+        page.row("", format!("{}  {files}{} bytes", kept.name, HumanCount(kept.bytes)));
+    }
+}
+
+fn failure_rows(page: &mut JobPage, failures: &[(FailureCode, FailureGroup)], most: usize) {
+    for (FailureCode { code, http }, FailureGroup { count, examples }) in failures {
+        let status = if *http == 0 { String::new() } else { format!("{http} ") };
+        let objects = if *count == 1 { "object" } else { "objects" };
+        page.row("failure", format!("{} {objects}: {status}{code}", HumanCount(*count)));
+        page.row_if("  hint", hint(code, *http));
+        for example in examples.iter().take(most) {
+            let object = &example.object;
+            let version =
+                object.version.as_ref().map_or_else(String::new, |version| format!(" ({})", version.as_str()));
+            page.row("  example", format!("{}/{}{version}: {}", object.bucket, object.key, example.message));
+        }
+    }
+}
+
+/// Returns a job as JSON. The help of `batchplan show` documents the format.
+fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
+    let JobDescription { job, presence, plan, .. } = description;
+    let holder = match presence {
+        JobPresence::HeldBy(holder) => Some(holder),
+        JobPresence::Unattended | JobPresence::Interrupted => None,
+    };
+    let (origin, retry_of) = origin(&job.source);
+    let failures: Vec<_> = description.failures.iter().map(|failure| failure_json(failure, style.examples)).collect();
+    let files: Vec<_> = description
+        .files
+        .iter()
+        .map(|kept| json!({ "name": kept.name, "files": kept.files, "bytes": kept.bytes }))
+        .collect();
+    json!({
+        "job_id": job.id.as_str(),
+        "name": job.name,
+        "description": job.description,
+        "status": job.status,
+        "reason": job.reason,
+        "cause": job.pause_cause,
+        "interrupted": *presence == JobPresence::Interrupted,
+        "holder": holder,
+        "confirmation_required": plan.as_ref().ok().map(|plan| plan.job.confirmation_required),
+        "confirmed": job.confirmed,
+        "priority": job.priority,
+        "token": job.token,
+        "created": job.created,
+        "changed": job.changed,
+        "ended": job.ended,
+        "plan_file": job.plan_file.display().to_string(),
+        "plan_hash": job.plan_hash,
+        "plan_error": plan.as_ref().err().map(ToString::to_string),
+        "store": plan.as_ref().ok().map(|plan| summary::describe_store(&plan.store)),
+        "manifest": description.source().ok().flatten().as_ref().map(summary::describe_source),
+        "operations": plan.as_ref().ok().map(|plan| plan.operations.iter().map(summary::describe_operation).collect::<Vec<_>>()),
+        "origin": origin,
+        "retry_of": retry_of,
+        "retried_by": description.retried_by,
+        "total": job.progress.total,
+        "succeeded": job.progress.succeeded,
+        "failed": job.progress.failed,
+        "not_attempted": job.not_attempted(),
+        "in_doubt": job.in_doubt,
+        "active_seconds": description.was_active().then_some(job.active_time.as_secs_f64()),
+        "objects_per_second": description.objects_per_second(),
+        "failures": failures,
+        "report": description.report_location(),
+        "report_state": report_state_name(description.report_state()),
+        "report_folder": description.folder.report_folder(),
+        "folder": description.folder.path().display().to_string(),
+        "files": files,
+        "next": next_command(job, presence, &description.folder, &style.state_flag),
+    })
+}
+
+fn origin(origin: &JobSource) -> (&'static str, Option<String>) {
+    match origin {
+        JobSource::Plan => ("plan", None),
+        JobSource::Retry { of, .. } => ("retry", Some(of.to_string())),
+        JobSource::Report(report) => ("report", Some(report.location())),
+    }
+}
+
+fn failure_json((code, reason): &(FailureCode, FailureGroup), most: usize) -> Json {
+    let examples: Vec<_> = reason.examples.iter().take(most).map(example_json).collect();
+    json!({
+        "code": code.code,
+        "http": code.http,
+        "count": reason.count,
+        "advice": hint(&code.code, code.http),
+        "examples": examples,
+    })
+}
+
+fn example_json(example: &FailureExample) -> Json {
+    json!({
+        "bucket": example.object.bucket.as_str(),
+        "key": example.object.key.encoded(),
+        "version": example.object.version.as_ref().map(VersionId::as_str),
+        "message": example.message,
+    })
+}
+
+fn report_state_name(state: ReportState) -> &'static str {
+    match state {
+        ReportState::Absent => "absent",
+        ReportState::Open => "open",
+        ReportState::Local => "kept",
+        ReportState::Unpublished => "due",
+        ReportState::Published => "published",
+    }
 }

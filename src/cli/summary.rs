@@ -5,6 +5,7 @@ use std::path::Path;
 
 use batchplan_store::StoreConfig;
 use indicatif::HumanCount;
+use jiff::Timestamp;
 
 use crate::completion::{ReportFormat, ReportScope};
 use crate::job::Progress;
@@ -37,6 +38,11 @@ pub(super) fn one_line(value: &str) -> String {
 /// Formats a number of objects, such as `1 object` or `1,204 objects`.
 pub(super) fn format_objects(count: u64) -> String {
     format!("{} object{}", HumanCount(count), if count == 1 { "" } else { "s" })
+}
+
+/// Formats an instant in UTC, to the second.
+pub(super) fn format_instant(instant: Timestamp) -> String {
+    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Formats the outcomes of a job, such as `1,203 succeeded, 1 failed`.

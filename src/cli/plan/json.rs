@@ -4,9 +4,7 @@
 use batchplan_store::object::{ObjectId, ObjectState, StorageClass, VersionId};
 use serde_json::{Value as Json, json};
 
-use super::PreviewView;
-use super::numbers;
-use super::previous_job::ObjectListDiff;
+use super::view::{ObjectListDiff, PreviewView, extrapolate, is_exact, predicted_counts};
 use crate::diff::{ConfidenceInterval, Effect, Prediction, ReasonGroup};
 use crate::estimate::{BilledQuantity, CostCategory, CostLine};
 use crate::jobs::{describe_untrusted_server, hint};
@@ -18,12 +16,12 @@ const VERSION: u32 = 1;
 /// Returns the whole preview.
 pub(super) fn render(view: &PreviewView<'_>) -> Json {
     let preview = view.preview;
-    let exact = numbers::is_exact(view);
+    let exact = is_exact(view);
     let counts = |found| {
-        let ConfidenceInterval { low, likely, high } = numbers::extrapolate(view, found);
+        let ConfidenceInterval { low, likely, high } = extrapolate(view, found);
         json!({ "likely": likely, "low": low, "high": high })
     };
-    let [changes, stays, fails, open] = numbers::predicted_counts(view).map(|(_, found)| counts(found));
+    let [changes, stays, fails, open] = predicted_counts(view).map(|(_, found)| counts(found));
     let sample = (!exact).then(|| json!({ "looked": preview.tally.total(), "seed": preview.options.seed }));
     let shown = preview.examples.changed.iter().chain(&preview.examples.unchanged).chain(&preview.examples.unknown);
     json!({

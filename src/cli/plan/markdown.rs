@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use indicatif::HumanCount;
 
-use super::PreviewView;
-use super::numbers;
-use super::previous_job::ObjectListDiff;
-use super::text::{inventory_facts, object_name};
+use super::view::{
+    ObjectListDiff, PreviewView, confidence, cost_line, currency, durations, headline, inventory_facts, is_exact,
+    nothing_to_do, object_name, price_book_name,
+};
 use crate::cli::markdown::{FoldedBlock, block_line, code, truncate_markdown};
 use crate::cli::summary::{describe_operation, describe_source, describe_store, format_objects, one_line};
 use crate::diff::{Effect, compare_states};
@@ -25,8 +25,8 @@ const DIFF_LANGUAGE: &str = "diff";
 pub(super) fn render(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "### batchplan: {}\n", code(&view.plan.name));
-    let _ = writeln!(text, "**{}**\n", numbers::headline(view));
-    if let Some(certainty) = numbers::confidence(view) {
+    let _ = writeln!(text, "**{}**\n", headline(view));
+    if let Some(certainty) = confidence(view) {
         let _ = writeln!(text, "_{certainty}_\n");
     }
     let facts = inventory_facts(view);
@@ -37,7 +37,7 @@ pub(super) fn render(view: &PreviewView<'_>) -> String {
     text.push_str(&failures(view));
     text.push_str(&cost(view));
     text.push_str(&warnings(view));
-    let end = match numbers::nothing_to_do(view) {
+    let end = match nothing_to_do(view) {
         Some(nothing) => format!("\n{nothing}\n"),
         None if view.preview.refusal.is_some() => String::new(),
         None => format!("\nnext: {}\n", code(&view.next_command)),
@@ -71,7 +71,7 @@ fn failures(view: &PreviewView<'_>) -> String {
         return String::new();
     }
     let mut text = String::from("| would fail | why | what to do |\n|---:|---|---|\n");
-    let of = if numbers::is_exact(view) { "" } else { " of the sample" };
+    let of = if is_exact(view) { "" } else { " of the sample" };
     for ((error, http, operation), group) in &tally.failure_reasons {
         let status = if *http == 0 { String::new() } else { format!("{http} ") };
         let why = code(&format!("{status}{error} ({operation})"));
@@ -87,9 +87,9 @@ fn failures(view: &PreviewView<'_>) -> String {
 
 fn cost(view: &PreviewView<'_>) -> String {
     let estimate = view.estimate;
-    let currency = numbers::currency(estimate);
+    let currency = currency(estimate);
     let mut text = String::new();
-    match numbers::price_book_name(estimate) {
+    match price_book_name(estimate) {
         Ok(book) => {
             let _ = writeln!(text, "Estimated cost (prices: {}): **{}**", code(&book), estimate.total);
             if let Some(managed) = &estimate.managed_service {
@@ -102,11 +102,11 @@ fn cost(view: &PreviewView<'_>) -> String {
     }
     text.push_str("\n| requests | | price | |\n|---|---:|---|---:|\n");
     for it in &estimate.lines {
-        let [what, quantity, price, amount] = numbers::cost_line(it, currency);
+        let [what, quantity, price, amount] = cost_line(it, currency);
         let _ = writeln!(text, "| {} | {quantity} | {price} | {amount} |", code(&what));
     }
     text.push('\n');
-    for (what, how_long) in numbers::durations(view) {
+    for (what, how_long) in durations(view) {
         let _ = writeln!(text, "- {what}: {how_long}");
     }
     text

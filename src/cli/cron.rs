@@ -1,4 +1,5 @@
-//! A cron expression: five fields, with the syntax that both crontab(5) and GitHub's workflows accept.
+//! A cron expression: five fields, with the syntax that both crontab(5) and GitHub's workflows accept, and the same times
+//! in words and as calendar events of systemd.
 
 use std::ops::Range;
 
@@ -9,6 +10,9 @@ const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AU
 
 /// The names of days, from Sunday.
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+
+/// The names of days in calendar events, from Sunday.
+const CALENDAR_DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
 /// The number of days of each month, in a leap year.
 const MONTH_LENGTHS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
@@ -26,24 +30,24 @@ const SHORTHANDS: [(&str, &str); 7] = [
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CronExpression {
-    pub(super) minute: CronField,
-    pub(super) hour: CronField,
+    minute: CronField,
+    hour: CronField,
     /// The day of the month.
-    pub(super) day: CronField,
-    pub(super) month: CronField,
+    day: CronField,
+    month: CronField,
     /// From 0 (Sunday) to 6.
-    pub(super) weekday: CronField,
+    weekday: CronField,
 }
 
 /// One field of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CronField {
+struct CronField {
     /// The field as it is written.
-    pub(super) text: String,
+    text: String,
     /// The values that the field allows, in ascending order.
-    pub(super) values: Vec<u8>,
+    values: Vec<u8>,
     /// Whether the field allows every value.
-    pub(super) all: bool,
+    all: bool,
 }
 
 /// What is allowed in a field.
@@ -237,7 +241,7 @@ impl CronExpression {
     }
 
     /// Returns whether a day matches if either of its two fields does. Otherwise only one of them is restricted.
-    pub(super) fn matches_either_day(&self) -> bool {
+    fn matches_either_day(&self) -> bool {
         self.day.text != "*" && self.weekday.text != "*"
     }
 
@@ -264,6 +268,66 @@ impl CronExpression {
         };
         within.min(over)
     }
+}
+
+/// Describes when an expression runs.
+pub(super) fn describe_times(cron: &CronExpression) -> String {
+    let two = |value: Option<&u8>| format!("{:02}", value.copied().unwrap_or_default());
+    let single = |field: &CronField| field.values.len() == 1;
+    let every_day = cron.day.all && cron.month.all && cron.weekday.all;
+    match (single(&cron.minute), single(&cron.hour)) {
+        (true, true) => {
+            let days = if every_day { "every day" } else { "on the given days" };
+            format!("{days} at {}:{}", two(cron.hour.values.first()), two(cron.minute.values.first()))
+        }
+        (true, false) if cron.hour.all && every_day => {
+            format!("every hour at minute {}", two(cron.minute.values.first()))
+        }
+        _ => "at the given times".to_owned(),
+    }
+}
+
+/// Returns the calendar events of systemd of an expression. There are two if either of the two day fields may match.
+pub(super) fn calendar_events(cron: &CronExpression) -> Vec<String> {
+    let CronExpression { minute, hour, day, month, weekday } = cron;
+    let event = |day: Option<&CronField>, weekday: Option<&CronField>| {
+        let two = |value: u8| format!("{value:02}");
+        let days = weekday.filter(|it| !it.all).map_or_else(String::new, |it| format!("{} ", weekday_names(it)));
+        let day = day.map_or_else(|| "*".to_owned(), |day| format_field(day, two));
+        format!(
+            "{days}*-{}-{day} {}:{}:00",
+            format_field(month, two),
+            format_field(hour, two),
+            format_field(minute, two)
+        )
+    };
+    if cron.matches_either_day() {
+        return vec![event(Some(day), None), event(None, Some(weekday))];
+    }
+    vec![event(Some(day), Some(weekday))]
+}
+
+fn weekday_names(weekday: &CronField) -> String {
+    // A week starts on Monday here, so Sunday comes last.
+    let mut days: Vec<u8> = weekday.values.iter().map(|day| if *day == 0 { 7 } else { *day }).collect();
+    days.sort_unstable();
+    format_ranges(&days, |day| CALENDAR_DAYS[usize::from(day % 7)].to_owned())
+}
+
+fn format_field(field: &CronField, show: impl Fn(u8) -> String) -> String {
+    if field.all { "*".to_owned() } else { format_ranges(&field.values, show) }
+}
+
+/// Formats values as a comma-separated list. Three or more consecutive values become a range.
+fn format_ranges(values: &[u8], show: impl Fn(u8) -> String) -> String {
+    let mut parts = Vec::new();
+    for run in values.chunk_by(|one, next| one + 1 == *next) {
+        match run {
+            [first, _, .., last] => parts.push(format!("{}..{}", show(*first), show(*last))),
+            short => parts.extend(short.iter().map(|value| show(*value))),
+        }
+    }
+    parts.join(",")
 }
 
 #[cfg(test)]
@@ -371,5 +435,21 @@ mod tests {
             prop_assert_eq!(cron.hour.values.iter().copied().collect::<std::collections::BTreeSet<_>>(), hours);
             prop_assert_eq!(cron.weekday.values.iter().copied().collect::<std::collections::BTreeSet<_>>(), weekdays);
         }
+    }
+
+    fn events(text: &str) -> Vec<String> {
+        let mut problems = FileProblems::new("--cron", text);
+        calendar_events(&parse(text, &mut problems).expect("an expression"))
+    }
+
+    #[test]
+    fn an_expression_becomes_calendar_events() {
+        assert_eq!(events("17 3 * * *"), ["*-*-* 03:17:00"]);
+        assert_eq!(events("*/15 * * * *"), ["*-*-* *:00,15,30,45:00"]);
+        assert_eq!(events("0 9-17 * * MON-FRI"), ["Mon..Fri *-*-* 09..17:00:00"]);
+        assert_eq!(events("0 0 * 1,6-8 SUN,sat,3"), ["Wed,Sat,Sun *-01,06..08-* 00:00:00"]);
+        assert_eq!(events("0 0 * * 5-7"), ["Fri..Sun *-*-* 00:00:00"]);
+        assert_eq!(events("0 0 1,15 * 1"), ["*-*-01,15 00:00:00", "Mon *-*-* 00:00:00"], "one of both");
+        assert_eq!(events("* * * * *"), ["*-*-* *:*:00"]);
     }
 }
