@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json};
-use super::journal_handle::JournalHandle;
+use super::job_result::job_result_json;
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::notifications;
 use super::plan_input::{self, PlanInput};
 use super::recurring::{self, RecurringDecision};
 use super::shown_command::quote_path;
-use super::state_location::StateLocationArgs;
+use super::state_location::{JournalHandle, StateLocationArgs};
 use super::summary::format_outcomes;
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};

@@ -6,12 +6,10 @@ use batchplan_store::{Store, UnreachableStore};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_command::JobCommandArgs;
+use super::job_result::{JobCommandArgs, unpublished_report_error};
 use super::job_session::JobRunArgs;
-use super::job_warnings::unpublished_report_error;
-use super::journal_handle::JournalHandle;
 use super::signals;
-use super::state_location::JournalAccess;
+use super::state_location::{JournalAccess, JournalHandle};
 use super::terminal::Terminal;
 use crate::connect::connect;
 use crate::job::JobStatus;

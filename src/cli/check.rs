@@ -10,7 +10,7 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::policy::parse_bucket;
 use super::shown_command::{quote, quote_path};
 use super::terminal::{Terminal, escape_line};
-use super::{notifications, plan_file};
+use super::{notifications, plan_input};
 use crate::connect::connect;
 use crate::jobs::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 use crate::manifest::{ListedVersions, ManifestSource};
@@ -61,7 +61,7 @@ pub(super) struct CheckArgs {
 
 impl CliCommand for CheckArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let plan = plan_file::require(&self.plan, terminal)?.plan;
+        let plan = plan_input::require(&self.plan, terminal)?.plan;
         let write = self.write_probe.as_deref().map(|key| probe_target(self, &plan, key)).transpose()?;
         if self.report_probe && plan.report.location.is_none() {
             return Err(CommandError::new(

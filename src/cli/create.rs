@@ -6,11 +6,10 @@ use jiff::Timestamp;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
-use super::journal_handle::JournalHandle;
 use super::notifications;
-use super::plan_file::{self, LoadedPlan};
+use super::plan_input::{self, LoadedPlan};
 use super::recurring::{self, RecurringDecision};
-use super::state_location::StateLocationArgs;
+use super::state_location::{JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::JobSource;
@@ -42,7 +41,7 @@ pub(super) struct CreateArgs {
 
 impl CliCommand for CreateArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let file = plan_file::require(&self.plan, terminal)?;
+        let file = plan_input::require(&self.plan, terminal)?;
         notifications::require_ready(&file.plan)?;
         let kept = self.state.open_journal(Some(&file.plan), terminal)?;
         let ended = create(self, &file, &kept, terminal);

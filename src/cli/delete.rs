@@ -4,11 +4,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_command::JobCommandArgs;
-use super::journal_handle::JournalHandle;
-use super::prompt::{self, PromptAnswer};
-use super::state_location::JournalAccess;
-use super::terminal::Terminal;
+use super::job_result::JobCommandArgs;
+use super::state_location::{JournalAccess, JournalHandle};
+use super::terminal::{PromptAnswer, Terminal, ask};
 use crate::jobs::{check_deletable, delete_job, deletion_cost, is_only_evidence};
 use crate::journal::JobRecord;
 
@@ -71,7 +69,7 @@ fn delete(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let question = super::terminal::escape_line(&question);
         // Never cancelled: a signal ends the process, and nothing was changed.
-        if runtime.block_on(prompt::ask(&question, &CancellationToken::new()))? != PromptAnswer::Yes {
+        if runtime.block_on(ask(&question, &CancellationToken::new()))? != PromptAnswer::Yes {
             terminal.eprint("nothing was deleted");
             return Ok(ExitStatus::Cancelled);
         }

@@ -8,9 +8,9 @@ use clap::ValueEnum;
 use uuid::Uuid;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::plan_input::{self, show_problems};
 use super::shown_command::quote;
 use super::terminal::Terminal;
-use super::{plan_file, problems};
 use crate::diagnostics::FileProblems;
 use crate::plan::Plan;
 use crate::plan::interchange::{self, ExportOptions, ExportedRequests as Exported};
@@ -64,7 +64,7 @@ enum ExportFormat {
 
 impl CliCommand for ExportArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let plan = plan_file::require(&self.plan, terminal)?.plan;
+        let plan = plan_input::require(&self.plan, terminal)?.plan;
         let service = service(self.format, &plan)?;
         if plan.operations.len() > 1 && self.out.is_none() {
             let message = format!("the plan has {} operations, but a request has only one", plan.operations.len());
@@ -82,7 +82,7 @@ impl CliCommand for ExportArgs {
             for problem in found {
                 refused.push(problem);
             }
-            problems::show(&refused, terminal);
+            show_problems(&refused, terminal);
             CommandError::new(ExitStatus::Invalid, format!("{} cannot be exported", self.plan.display()))
                 .help("each reason is shown above; nothing was written")
         })?;

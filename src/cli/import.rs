@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::export::{write_error, write_new};
-use super::problems;
+use super::plan_input::show_problems;
 use super::shown_command::quote_path;
 use super::terminal::{Terminal, escape_controls};
 use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
@@ -54,7 +54,7 @@ impl CliCommand for ImportArgs {
         let given =
             ImportOptions { name: self.name.clone(), endpoint: self.endpoint.clone(), region: self.region.clone() };
         let (plan, found) = interchange::import(&name, &bytes, &given, Timestamp::now());
-        problems::show(&found, terminal);
+        show_problems(&found, terminal);
         let Some(plan) = plan else {
             return Err(CommandError::new(ExitStatus::Invalid, format!("{name} cannot be imported"))
                 .help("each reason is shown above; nothing was written"));

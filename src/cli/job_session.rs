@@ -9,20 +9,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::job_warnings::{damaged_content_warning, unpublished_report_error, untrusted_server_error};
-use super::journal_handle::JournalHandle;
-use super::plan::EstimateSummary;
-use super::plan::load_rates;
-use super::progress::ProgressView;
-use super::prompt::{self, PromptAnswer};
+use super::job_result::{damaged_content_warning, job_result_json, unpublished_report_error, untrusted_server_error};
+use super::plan::{EstimateSummary, load_rates};
 use super::shown_command::quote_path;
+use super::state_location::JournalHandle;
 use super::summary::{describe_doubt, format_objects, format_outcomes, one_line, relative_path, summary};
-use super::terminal::{Terminal, bar_lines};
-use super::{notifications, recurring, signals};
+use super::terminal::{ProgressView, PromptAnswer, Terminal, ask, bar_lines};
+use super::{notifications, signals};
 use crate::codec::TaskStatus;
 use crate::connect::{StoreConnection, connect};
 use crate::engine::{CheckpointPolicy, ProgressSnapshot};
-use crate::job::{JobStatus, Progress};
+use crate::job::JobStatus;
 use crate::jobs::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobLease, JobRunner, PrepareOutcome, ProgressObserver,
     PublishOutcome, RequestBudget, RunOutcome, RunSettings, ScheduleRules, StopTimeouts, WaitReason, cautions,
@@ -259,7 +256,7 @@ impl JobSession<'_> {
                 let question = format!("Apply this to {}?", format_objects(frozen.rows()));
                 let answer = tokio::select! {
                     biased;
-                    answer = prompt::ask(&question, stop) => answer?,
+                    answer = ask(&question, stop) => answer?,
                     decided = runner.wait_for_decision() => {
                         self.terminal.eprint("");
                         match decided {
@@ -438,31 +435,6 @@ impl JobSession<'_> {
         }
         Ok(self.terminal.print(job_result_json(job, folder, Some(took)))?)
     }
-}
-
-/// Returns a job's result as JSON.
-pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Duration>) -> serde_json::Value {
-    let Progress { total, succeeded, failed } = job.progress;
-    let mut told = json!({
-        "job_id": job.id.as_str(),
-        "name": job.name,
-        "status": job.status,
-        "reason": job.reason,
-        "cause": job.pause_cause,
-        "priority": job.priority,
-        "total": total,
-        "succeeded": succeeded,
-        "failed": failed,
-        "not_attempted": job.not_attempted(),
-        "in_doubt": job.in_doubt,
-        "report": job.report_location,
-        "report_folder": folder,
-        "elapsed_seconds": took.map(|took| took.as_secs_f64()),
-    });
-    if let Some(inventory) = recurring::job_json(job) {
-        told["inventory"] = inventory;
-    }
-    told
 }
 
 /// Shows the progress of one job on the terminal.

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::journal_handle::JournalHandle;
-use super::state_location::{JournalAccess, StateLocationArgs};
+use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::summary::format_instant;
 use super::terminal::{Terminal, escape_line};
 use crate::job::{JobId, JobStatus};

@@ -13,23 +13,16 @@ mod export;
 mod github;
 mod import;
 mod init;
-mod job_command;
+mod job_result;
 mod job_session;
-mod job_warnings;
-mod journal_handle;
 mod list;
-mod long_waits;
 mod markdown;
 mod notifications;
 mod pause;
 mod plan;
-mod plan_file;
 mod plan_input;
 mod policy;
 mod priority;
-mod problems;
-mod progress;
-mod prompt;
 mod publish;
 mod pull_request_comment;
 mod recurring;
@@ -58,7 +51,7 @@ pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
 use shown_command::add_state_flag;
 use state_location::StateLocationArgs;
-use terminal::{Terminal, bar_lines, escape_controls, is_github_actions};
+use terminal::{Terminal, announce_long_waits, bar_lines, escape_controls, is_github_actions};
 
 /// Declarative batch plans for object storage.
 #[derive(Debug, Parser)]
@@ -135,7 +128,7 @@ impl Command {
 pub fn main() -> ExitCode {
     descriptors::raise_limit();
     let terminal = Terminal::from_process();
-    long_waits::announce(terminal);
+    announce_long_waits(terminal);
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
         Ok((matches, cli))

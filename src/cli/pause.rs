@@ -1,9 +1,8 @@
 //! `batchplan pause`: pauses a job, so that it can be resumed later.
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_command::JobCommandArgs;
-use super::journal_handle::JournalHandle;
-use super::state_location::JournalAccess;
+use super::job_result::JobCommandArgs;
+use super::state_location::{JournalAccess, JournalHandle};
 use super::terminal::Terminal;
 use crate::job::JobStatus;
 use crate::jobs::{self, CommandOutcome};

@@ -13,14 +13,13 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::plan_file::{self, LoadedPlan};
-use super::progress::ProgressView;
+use super::plan_input::{self, LoadedPlan, show_problems};
 use super::recurring::{self, PlanToPreview, lists_inventory_changes};
 use super::shown_command::quote_path;
 use super::state_location::StateLocationArgs;
 use super::summary::relative_path;
-use super::terminal::Terminal;
-use super::{github, plan_input, problems, signals};
+use super::terminal::{ProgressView, Terminal};
+use super::{github, signals};
 use crate::connect::connect;
 use crate::diff::Prediction;
 use crate::estimate::{
@@ -118,7 +117,7 @@ enum PlanFormat {
 
 impl CliCommand for PlanArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let file = plan_file::require(&self.plan, terminal)?;
+        let file = plan_input::require(&self.plan, terminal)?;
         if let Some(out) = &self.out {
             refuse_to_overwrite(out)?;
         }
@@ -260,7 +259,7 @@ fn save(args: &PlanArgs, file: &LoadedPlan, view: &PreviewView<'_>, out: &Path) 
 pub(super) fn load_rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
     select_prices(plan, prices).map_err(|error| {
         if let PriceBookError::Invalid(problems) = &error {
-            problems::show(problems, terminal);
+            show_problems(problems, terminal);
         }
         CommandError::new(ExitStatus::Invalid, error.to_string()).help(error.help())
     })

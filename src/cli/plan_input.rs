@@ -1,18 +1,118 @@
-//! The plan that a command is given: a plan file or a saved plan.
+//! The plan that a command is given: a plan file or a saved plan, read with a size limit and checked; and the problems of
+//! such a file, formatted for people or as JSON.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use serde_json::{Value as Json, json};
+
 use super::exit::{CommandError, ExitStatus};
-use super::plan_file::{self, LoadedPlan};
-use super::terminal::Terminal;
+use super::github;
+use super::terminal::{Terminal, escape_controls};
+use crate::diagnostics::{FileProblem, FileProblems};
 use crate::jobs::SavedPlan;
 use crate::journal::ManifestFingerprint;
-use crate::plan::Plan;
+use crate::plan::{self, MAX_PLAN_BYTES, Plan};
 
 /// The number of bytes that tell a saved plan from a plan file.
 const PREFIX_BYTES: u64 = 64;
+
+/// The maximum size of an excerpt in bytes. Longer ones are left out: they would fill the screen and show nothing.
+const MAX_EXCERPT_BYTES: usize = 4000;
+
+/// A valid plan, and the bytes it was read from.
+pub(super) struct LoadedPlan {
+    pub(super) plan: Plan,
+    /// The contents of the file.
+    pub(super) bytes: Vec<u8>,
+    /// When the file was read. Ages in the plan count back from this time.
+    pub(super) read_at: Timestamp,
+}
+
+/// Reads and checks a plan file. A file that cannot be read is a problem like any other.
+pub(super) fn load(path: &Path) -> (Option<LoadedPlan>, FileProblems) {
+    load_in(path, path.parent().unwrap_or(Path::new("")))
+}
+
+/// Like [`load`], with relative paths in the plan resolved against `folder`.
+fn load_in(path: &Path, folder: &Path) -> (Option<LoadedPlan>, FileProblems) {
+    check(path, folder, read_up_to(path, MAX_PLAN_BYTES as u64))
+}
+
+/// Checks the contents of a plan file.
+fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FileProblems) {
+    let name = escape_controls(&path.display().to_string());
+    match bytes {
+        Ok(bytes) if SavedPlan::is_saved_plan(&bytes) => {
+            let mut problems = FileProblems::new(&name, "");
+            let what = format!("{name} is a saved plan, but this command needs a plan file");
+            problems.push(
+                FileProblem::new(what).help("use the plan file that is named in it; `batchplan apply` takes both"),
+            );
+            (None, problems)
+        }
+        Ok(bytes) => {
+            let read_at = Timestamp::now();
+            let (plan, problems) = plan::read_bytes(&name, &bytes, folder, read_at);
+            (plan.map(|plan| LoadedPlan { plan, bytes, read_at }), problems)
+        }
+        Err(error) => {
+            let mut problems = FileProblems::new(&name, "");
+            problems.push(
+                FileProblem::new(format!("cannot read {name}: {error}"))
+                    .help("`batchplan init` writes a plan to start from"),
+            );
+            (None, problems)
+        }
+    }
+}
+
+/// Reads a plan for a command that cannot continue without one. Prints its problems, including warnings.
+///
+/// # Errors
+/// Returns an error if there is no valid plan.
+pub(super) fn require(path: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
+    require_in(path, path.parent().unwrap_or(Path::new("")), terminal)
+}
+
+/// Like [`require`], with relative paths in the plan resolved against `folder`.
+///
+/// # Errors
+/// Returns an error if there is no valid plan.
+fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
+    report_and_require(path, load_in(path, folder), terminal)
+}
+
+/// Like [`require`], for a file that was already read.
+///
+/// # Errors
+/// Returns an error if there is no valid plan.
+fn require_bytes(path: &Path, bytes: io::Result<Vec<u8>>, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
+    report_and_require(path, check(path, path.parent().unwrap_or(Path::new("")), bytes), terminal)
+}
+
+fn report_and_require(
+    path: &Path,
+    (plan, problems): (Option<LoadedPlan>, FileProblems),
+    terminal: Terminal,
+) -> Result<LoadedPlan, CommandError> {
+    show_problems(&problems, terminal);
+    github::annotate([&problems], terminal);
+    plan.ok_or_else(|| {
+        CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan", path.display()))
+            .help("fix the problems shown above; nothing was sent")
+    })
+}
+
+/// Reads at most one byte more than `most`, so that a longer file is detected without reading all of it.
+pub(super) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// A plan to create a job from.
 pub(super) struct PlanInput {
@@ -29,19 +129,18 @@ pub(super) struct PlanInput {
 /// # Errors
 /// Returns an error if there is no valid plan. Problems of a plan file are printed.
 pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result<PlanInput, CommandError> {
-    let bytes = plan_file::read_up_to(path, SavedPlan::MAX_BYTES);
+    let bytes = read_up_to(path, SavedPlan::MAX_BYTES);
     if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_saved_plan(bytes)) {
         if of.is_some() {
             return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", path.display()))
                 .help("remove --plan, or save the plan first: batchplan plan PLAN --out FILE"));
         }
-        let LoadedPlan { plan, bytes, .. } = plan_file::require_bytes(path, bytes, terminal)?;
+        let LoadedPlan { plan, bytes, .. } = require_bytes(path, bytes, terminal)?;
         return Ok(PlanInput { plan, text: bytes, file: std::path::absolute(path)?, fingerprint: None });
     }
     let saved = SavedPlan::parse(path, &bytes?)?;
-    let named = of
-        .map(|file| Ok::<_, CommandError>((std::path::absolute(file)?, plan_file::require(file, terminal)?)))
-        .transpose()?;
+    let named =
+        of.map(|file| Ok::<_, CommandError>((std::path::absolute(file)?, require(file, terminal)?))).transpose()?;
     let named = named.as_ref().map(|(file, now)| (file.as_path(), &now.plan));
     let plan = saved.plan(path, named)?;
     let file = named.map_or_else(|| saved.plan_file.clone(), |(file, _)| file.to_owned());
@@ -57,4 +156,73 @@ pub(super) fn is_saved_plan(path: &Path) -> bool {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(PREFIX_BYTES).read_to_end(&mut bytes));
     read.is_ok() && SavedPlan::is_saved_plan(&bytes)
+}
+
+/// Prints all problems for people.
+pub(super) fn show_problems(problems: &FileProblems, terminal: Terminal) {
+    for problem in problems.iter() {
+        terminal.eprint_unescaped(render_problem(problem, problems, terminal).trim_end());
+        terminal.eprint_unescaped("");
+    }
+}
+
+fn render_problem(problem: &FileProblem, problems: &FileProblems, terminal: Terminal) -> String {
+    let mut drawn = String::new();
+    let too_long = problem.label_spans().iter().any(|(span, _)| problems.excerpt_bytes(span) > MAX_EXCERPT_BYTES);
+    if too_long || report_handler(terminal).render_report(&mut drawn, problem).is_err() {
+        return render_plain(problem, problems);
+    }
+    drawn
+}
+
+/// Returns the renderer: colours and line drawing on a terminal, plain ASCII elsewhere.
+fn report_handler(terminal: Terminal) -> GraphicalReportHandler {
+    let theme = match (terminal.stderr_is_terminal(), terminal.colours_messages()) {
+        (true, true) => GraphicalTheme::unicode(),
+        (true, false) => GraphicalTheme::unicode_nocolor(),
+        (false, _) => GraphicalTheme::none(),
+    };
+    GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(1).with_wrap_lines(false)
+}
+
+/// Formats a problem in a few lines, without an excerpt.
+fn render_plain(problem: &FileProblem, problems: &FileProblems) -> String {
+    let mut lines = vec![format!("{}: {}", severity(problem), problem.title())];
+    for (span, label) in problem.label_spans() {
+        let (line, column) = problems.position(span.start);
+        lines.push(format!("  {}:{line}:{column}: {label}", problems.file_name()));
+    }
+    lines.extend(problem.hint().map(|help| format!("  help: {help}")));
+    lines.join("\n")
+}
+
+fn severity(problem: &FileProblem) -> &'static str {
+    if problem.is_warning() { "warning" } else { "error" }
+}
+
+/// Returns all problems as JSON. Lines and columns count from 1, and columns are in characters.
+pub(super) fn problems_json(problems: &FileProblems) -> Json {
+    problems
+        .iter()
+        .map(|problem| {
+            json!({
+                "severity": severity(problem),
+                "message": problem.title(),
+                "help": problem.hint(),
+                "labels": labels(problem, problems),
+            })
+        })
+        .collect()
+}
+
+fn labels(problem: &FileProblem, problems: &FileProblems) -> Json {
+    problem
+        .label_spans()
+        .iter()
+        .map(|(span, text)| {
+            let (line, column) = problems.position(span.start);
+            let (end_line, end_column) = problems.position(span.end);
+            json!({ "line": line, "column": column, "end_line": end_line, "end_column": end_column, "text": text })
+        })
+        .collect()
 }

@@ -6,7 +6,7 @@ use batchplan_store::object::BucketName;
 use clap::ValueEnum;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::plan_file;
+use super::plan_input;
 use super::terminal::Terminal;
 use crate::plan::policy;
 use crate::provider::{PolicyLanguage, ProviderRules};
@@ -48,7 +48,7 @@ enum PolicyLanguageArg {
 
 impl CliCommand for PolicyArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let plan = plan_file::require(&self.plan, terminal)?.plan;
+        let plan = plan_input::require(&self.plan, terminal)?.plan;
         let language = match self.language {
             Some(PolicyLanguageArg::Ram) => PolicyLanguage::Ram,
             Some(PolicyLanguageArg::Iam) => PolicyLanguage::Iam,

@@ -1,9 +1,8 @@
 //! `batchplan priority`: sets a job's priority.
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_command::JobCommandArgs;
-use super::journal_handle::JournalHandle;
-use super::state_location::JournalAccess;
+use super::job_result::JobCommandArgs;
+use super::state_location::{JournalAccess, JournalHandle};
 use super::terminal::Terminal;
 use crate::job::JobId;
 use crate::jobs;

@@ -2,8 +2,7 @@
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::journal_handle::JournalHandle;
-use super::state_location::{JournalAccess, StateLocationArgs};
+use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::connect::connect;
 use crate::jobs::{object_url, stored_plan};

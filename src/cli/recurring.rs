@@ -5,8 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{CommandError, ExitStatus};
 use super::github;
-use super::journal_handle::JournalHandle;
-use super::state_location::{JournalAccess, StateLocationArgs};
+use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::summary::format_instant;
 use super::terminal::Terminal;
 use crate::connect::connect;

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
-use super::journal_handle::JournalHandle;
 use super::notifications;
-use super::plan_file::read_up_to;
-use super::state_location::{JournalAccess, StateLocationArgs};
+use super::plan_input::read_up_to;
+use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_resume, stored_plan};

@@ -7,14 +7,13 @@ use batchplan_store::object::ObjectKey;
 use jiff::Timestamp;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::job_result::count_damaged_objects;
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
-use super::job_warnings::count_damaged_objects;
-use super::journal_handle::JournalHandle;
 use super::shown_command::quote_path;
-use super::state_location::{JournalAccess, StateLocationArgs};
+use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::summary::format_objects;
 use super::terminal::Terminal;
-use super::{notifications, plan_file};
+use super::{notifications, plan_input};
 use crate::job::JobStatus;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
@@ -143,7 +142,7 @@ fn retry_report(
     plan_path: &Path,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
-    let file = plan_file::require(plan_path, terminal)?;
+    let file = plan_input::require(plan_path, terminal)?;
     let origin = JobSource::Report(parse_report_origin(report, args)?);
     let path = std::path::absolute(plan_path)?;
     let submission = JobRequest {

@@ -8,14 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::job_session::{JobRunArgs, job_result_json};
-use super::job_warnings::{unpublished_report_error, untrusted_server_error};
-use super::journal_handle::JournalHandle;
-use super::progress::ProgressView;
+use super::job_result::{job_result_json, unpublished_report_error, untrusted_server_error};
+use super::job_session::JobRunArgs;
 use super::shown_command::add_state_flag;
-use super::state_location::StateLocationArgs;
+use super::state_location::{JournalHandle, StateLocationArgs};
 use super::summary::{format_objects, format_outcomes, one_line};
-use super::terminal::{Terminal, bar_lines};
+use super::terminal::{ProgressView, Terminal, bar_lines};
 use super::{notifications, signals};
 use crate::engine::ProgressSnapshot;
 use crate::job::JobStatus;

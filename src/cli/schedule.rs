@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 
 use super::cron::{self, CronExpression, calendar_events, describe_times};
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::plan_input::{self, show_problems};
 use super::shown_command::{quote, quote_path};
 use super::terminal::Terminal;
-use super::{plan_file, problems};
 use crate::diagnostics::FileProblems;
 use crate::plan::{StateUrl, mask_for_excerpts};
 use crate::provider::{ProviderRules, WorkflowCredentials};
@@ -83,8 +83,8 @@ impl CliCommand for ScheduleArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let mut mistakes = FileProblems::new("--cron", &mask_for_excerpts(&self.cron, &[]));
         let cron = cron::parse(&self.cron, &mut mistakes);
-        problems::show(&mistakes, terminal);
-        let plan = plan_file::require(&self.plan, terminal)?.plan;
+        show_problems(&mistakes, terminal);
+        let plan = plan_input::require(&self.plan, terminal)?.plan;
         let Some(cron) = cron else {
             return Err(CommandError::new(ExitStatus::Invalid, "the cron expression is not valid")
                 .help("fix the problems shown above; an example: --cron \"17 3 * * *\""));

@@ -8,11 +8,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::plan_file;
-use super::prompt::{self, PromptAnswer};
+use super::plan_input;
 use super::shown_command::quote_path;
 use super::state_location::StateLocationArgs;
-use super::terminal::{Terminal, escape_line};
+use super::terminal::{PromptAnswer, Terminal, ask, escape_line};
 use crate::remote::{self, LockStatus, RemoteError, RemoteStateConfig, StateOverview};
 
 /// Show, copy or unlock a state: jobs that are kept in a bucket.
@@ -98,7 +97,7 @@ struct StateUnlockArgs {
 
 impl BucketStateArgs {
     fn remote_options(&self, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
-        let file = self.plan.as_deref().map(|path| plan_file::require(path, terminal)).transpose()?;
+        let file = self.plan.as_deref().map(|path| plan_input::require(path, terminal)).transpose()?;
         let url = self.state.url(file.as_ref().map(|file| &file.plan))?.ok_or_else(|| {
             CommandError::new(ExitStatus::Invalid, "no state in a bucket was given")
                 .help("use --state s3://BUCKET/PREFIX (or oss://), or --plan with a plan that has [state]")
@@ -245,7 +244,7 @@ fn unlock(args: &StateUnlockArgs, terminal: Terminal) -> Result<ExitStatus, Comm
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Never cancelled: a signal ends the process, and nothing was changed.
-        if runtime.block_on(prompt::ask("Take the lock?", &CancellationToken::new()))? != PromptAnswer::Yes {
+        if runtime.block_on(ask("Take the lock?", &CancellationToken::new()))? != PromptAnswer::Yes {
             terminal.eprint("nothing was changed");
             return Ok(ExitStatus::Cancelled);
         }

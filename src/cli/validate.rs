@@ -6,8 +6,9 @@ use std::{fs, io};
 use serde_json::{Value as Json, json};
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::github;
+use super::plan_input::{self, problems_json, show_problems};
 use super::terminal::Terminal;
-use super::{github, plan_file, problems};
 use crate::diagnostics::FileProblems;
 
 /// Check plan files for mistakes.
@@ -49,7 +50,7 @@ impl CliCommand for ValidateArgs {
             terminal.print(format_args!("{:#}", to_json(&verdicts)))?;
         } else {
             for verdict in &verdicts {
-                problems::show(&verdict.problems, terminal);
+                show_problems(&verdict.problems, terminal);
             }
             terminal.print(summary(&verdicts))?;
         }
@@ -58,7 +59,7 @@ impl CliCommand for ValidateArgs {
 }
 
 fn check_file(file: PathBuf) -> ValidatedPlan {
-    let (plan, problems) = plan_file::load(&file);
+    let (plan, problems) = plan_input::load(&file);
     ValidatedPlan { file, valid: plan.is_some(), problems }
 }
 
@@ -123,7 +124,7 @@ fn to_json(verdicts: &[ValidatedPlan]) -> Json {
             json!({
                 "file": verdict.file.display().to_string(),
                 "valid": verdict.valid,
-                "problems": problems::to_json(&verdict.problems),
+                "problems": problems_json(&verdict.problems),
             })
         })
         .collect();

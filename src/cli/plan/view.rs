@@ -31,7 +31,23 @@ use crate::plan::{MAX_CONCURRENCY, Plan};
 /// The minimum run time for which a higher concurrency is suggested.
 const LONG_RUN_TIME: Duration = Duration::from_secs(10);
 
-/// Returns the whole preview.
+/// Everything that is shown of a plan.
+pub(super) struct PreviewView<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) file: String,
+    pub(super) preview: &'a Preview,
+    pub(super) estimate: &'a CostEstimate,
+    pub(super) duration: &'a RunTimeEstimate,
+    pub(super) previous: Option<&'a PreviousJobDiff>,
+    /// Whether to use colours.
+    pub(super) colour: bool,
+    /// The command to suggest.
+    pub(super) next_command: String,
+    /// The file that the plan was saved to, if it was.
+    pub(super) saved_to: Option<String>,
+}
+
+/// Returns the whole preview as text for a terminal.
 pub(super) fn render_text(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     let rows = view.preview.frozen.rows();
@@ -330,22 +346,6 @@ impl AnsiColours {
             LineChange::Unchanged => text,
         }
     }
-}
-
-/// Everything that is shown of a plan.
-pub(super) struct PreviewView<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) file: String,
-    pub(super) preview: &'a Preview,
-    pub(super) estimate: &'a CostEstimate,
-    pub(super) duration: &'a RunTimeEstimate,
-    pub(super) previous: Option<&'a PreviousJobDiff>,
-    /// Whether to use colours.
-    pub(super) colour: bool,
-    /// The command to suggest.
-    pub(super) next_command: String,
-    /// The file that the plan was saved to, if it was.
-    pub(super) saved_to: Option<String>,
 }
 
 /// The plan's last job, compared with the plan as it is now.
