@@ -119,17 +119,16 @@ fn create_and_run(
     };
     // Evaluate ages as of job creation.
     let plan = &stored_plan(&job)?;
-    JobSession {
-        terminal,
-        journal: kept,
+    JobSession::new(
+        kept,
         job,
         plan,
-        settings: args.running.settings(false, kept),
-        confirmation: if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
-        expected_count: args.expect_count,
-        json: args.json,
-        state_flag: kept.flag(),
-    }
+        args.running.settings(false, kept),
+        if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
+        terminal,
+    )
+    .expect_count(args.expect_count)
+    .json(args.json)
     .run()
 }
 

@@ -9,13 +9,11 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_result::{JobCommandArgs, unpublished_report_error};
 use super::job_session::JobRunArgs;
 use super::signals;
-use super::state_location::{JournalAccess, JournalHandle};
+use super::state_location::JournalHandle;
 use super::terminal::Terminal;
 use crate::connect::connect;
 use crate::job::JobStatus;
-use crate::jobs::{
-    self, CommandOutcome, DEFAULT_SLOTS, FinishOutcome, JobLease, JobRunner, RequestBudget, stored_plan,
-};
+use crate::jobs::{self, CommandOutcome, FinishOutcome, JobLease, JobRunner, RequestBudget, stored_plan};
 use crate::journal::{JobFolder, JobRecord};
 
 /// Cancel a job.
@@ -52,7 +50,7 @@ fn parse_reason(text: &str) -> Result<String, String> {
 impl CliCommand for CancelArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let order = &self.order;
-        let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
+        let (kept, job) = order.open_job(terminal)?;
         let ended = cancel(self, &kept, &job, terminal);
         kept.close(ended)
     }
@@ -106,7 +104,7 @@ async fn finish_cancelled_job(
     let stop = CancellationToken::new();
     signals::listen(terminal, stop.clone(), None)?;
     journal.watch_for_stop(&stop);
-    let settings = JobRunArgs { allow_overlap: false, slots: DEFAULT_SLOTS }.settings(true, journal);
+    let settings = JobRunArgs::default().settings(true, journal);
     let budget = RequestBudget::default();
     let id = job.id.clone();
     let mut runner = JobRunner::new(journal, held, job, &plan, &store, (&settings, &budget), stop);

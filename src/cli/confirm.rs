@@ -2,7 +2,6 @@
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_result::JobCommandArgs;
-use super::state_location::JournalAccess;
 use super::terminal::Terminal;
 use crate::jobs;
 
@@ -25,7 +24,7 @@ pub(super) struct ConfirmArgs {
 
 impl CliCommand for ConfirmArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let (kept, job) = self.order.state.open_job(&self.order.job, JournalAccess::Request, terminal)?;
+        let (kept, job) = self.order.open_job(terminal)?;
         let confirmed = jobs::confirm(&kept, &job.id).map_err(CommandError::from);
         let ended = confirmed.and_then(|job| self.order.print_status(terminal, &kept, job));
         kept.close(ended.map(|()| ExitStatus::Success))

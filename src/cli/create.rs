@@ -80,16 +80,7 @@ fn create(
         CreateOutcome::Unfinished(job) | CreateOutcome::Over(job) => job,
     };
     let plan = &stored_plan(&job)?;
-    JobSession {
-        terminal,
-        journal: kept,
-        job,
-        plan,
-        settings: JobRunArgs { allow_overlap: false, slots: crate::jobs::DEFAULT_SLOTS }.settings(false, kept),
-        confirmation: ConfirmationMode::Defer,
-        expected_count: None,
-        json: args.json,
-        state_flag: kept.flag(),
-    }
-    .run()
+    JobSession::new(kept, job, plan, JobRunArgs::default().settings(false, kept), ConfirmationMode::Defer, terminal)
+        .json(args.json)
+        .run()
 }

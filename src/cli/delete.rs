@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_result::JobCommandArgs;
-use super::state_location::{JournalAccess, JournalHandle};
+use super::state_location::JournalHandle;
 use super::terminal::{PromptAnswer, Terminal, ask};
 use crate::jobs::{check_deletable, delete_job, deletion_cost, is_only_evidence};
 use crate::journal::JobRecord;
@@ -36,7 +36,7 @@ pub(super) struct DeleteArgs {
 impl CliCommand for DeleteArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let order = &self.order;
-        let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
+        let (kept, job) = order.open_job(terminal)?;
         let ended = delete(self, &kept, &job, terminal);
         kept.close(ended)
     }

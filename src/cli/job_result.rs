@@ -9,7 +9,7 @@ use serde_json::json;
 use super::exit::{CommandError, ExitStatus};
 use super::recurring;
 use super::shown_command::next_command;
-use super::state_location::{JournalHandle, StateLocationArgs};
+use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::summary::format_objects;
 use super::terminal::{Terminal, escape_line};
 use crate::engine::{CONTENT_CHANGED, SERVER_CHECK_FAILED};
@@ -21,15 +21,23 @@ use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, Ser
 #[derive(Debug, clap::Args)]
 pub(super) struct JobCommandArgs {
     /// The job's id, or a unique prefix of it
-    pub(super) job: String,
+    job: String,
     /// Print the job as JSON on standard output
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
-    pub(super) state: StateLocationArgs,
+    state: StateLocationArgs,
 }
 
 impl JobCommandArgs {
+    /// Opens the journal to send a request to the process that runs the job, and finds the job.
+    ///
+    /// # Errors
+    /// Returns an error if no job matches, or if several do.
+    pub(super) fn open_job(&self, terminal: Terminal) -> Result<(JournalHandle, JobRecord), CommandError> {
+        self.state.open_job(&self.job, JournalAccess::Request, terminal)
+    }
+
     /// Prints the job's status and the next command.
     ///
     /// # Errors

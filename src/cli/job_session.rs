@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::job_result::{damaged_content_warning, job_result_json, unpublished_report_error, untrusted_server_error};
-use super::plan::{EstimateSummary, load_rates};
+use super::preview::{EstimateSummary, load_rates};
 use super::shown_command::quote_path;
 use super::state_location::JournalHandle;
 use super::summary::{describe_doubt, format_objects, format_outcomes, one_line, relative_path, summary};
@@ -32,18 +32,18 @@ use crate::report::{FinishedReport, MANIFEST_NAME};
 
 /// One job, and how to run it.
 pub(super) struct JobSession<'a> {
-    pub(super) terminal: Terminal,
-    pub(super) journal: &'a JournalHandle,
-    pub(super) job: JobRecord,
-    pub(super) plan: &'a Plan,
-    pub(super) settings: RunSettings,
-    pub(super) confirmation: ConfirmationMode,
+    terminal: Terminal,
+    journal: &'a JournalHandle,
+    job: JobRecord,
+    plan: &'a Plan,
+    settings: RunSettings,
+    confirmation: ConfirmationMode,
     /// The number of objects that the manifest must name, if `--expect-count` was given.
-    pub(super) expected_count: Option<u64>,
+    expected_count: Option<u64>,
     /// Whether to print the result as JSON.
-    pub(super) json: bool,
+    json: bool,
     /// ` --state DIR|URL` if shown commands need it, otherwise empty.
-    pub(super) state_flag: String,
+    state_flag: String,
 }
 
 /// What to do with a job that is not confirmed yet.
@@ -66,7 +66,30 @@ enum SessionOutcome {
     Error(CommandError),
 }
 
-impl JobSession<'_> {
+impl<'a> JobSession<'a> {
+    /// Prepares to run a job. Nothing is expected of its number of objects, and its result is not printed as JSON.
+    pub(super) fn new(
+        journal: &'a JournalHandle,
+        job: JobRecord,
+        plan: &'a Plan,
+        settings: RunSettings,
+        confirmation: ConfirmationMode,
+        terminal: Terminal,
+    ) -> Self {
+        let state_flag = journal.flag();
+        Self { terminal, journal, job, plan, settings, confirmation, expected_count: None, json: false, state_flag }
+    }
+
+    /// Refuses the job unless its manifest names this number of objects, if one is given.
+    pub(super) fn expect_count(self, expected_count: Option<u64>) -> Self {
+        Self { expected_count, ..self }
+    }
+
+    /// Sets whether to print the result as JSON.
+    pub(super) fn json(self, json: bool) -> Self {
+        Self { json, ..self }
+    }
+
     /// Runs the job on a runtime of its own.
     ///
     /// # Errors
@@ -511,10 +534,16 @@ const MAX_ROWS_BETWEEN_PUSHES: u64 = 1 << 20;
 pub(super) struct JobRunArgs {
     /// Do not wait for jobs that may change the same objects
     #[arg(long)]
-    pub(super) allow_overlap: bool,
+    allow_overlap: bool,
     /// How many jobs may run at once, over all processes
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SLOTS, value_parser = parse_slots)]
-    pub(super) slots: usize,
+    slots: usize,
+}
+
+impl Default for JobRunArgs {
+    fn default() -> Self {
+        Self { allow_overlap: false, slots: DEFAULT_SLOTS }
+    }
 }
 
 fn parse_slots(text: &str) -> Result<usize, String> {

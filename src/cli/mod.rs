@@ -22,6 +22,7 @@ mod pause;
 mod plan;
 mod plan_input;
 mod policy;
+mod preview;
 mod priority;
 mod publish;
 mod pull_request_comment;

@@ -2,7 +2,7 @@
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_result::JobCommandArgs;
-use super::state_location::{JournalAccess, JournalHandle};
+use super::state_location::JournalHandle;
 use super::terminal::Terminal;
 use crate::job::JobStatus;
 use crate::jobs::{self, CommandOutcome};
@@ -27,7 +27,7 @@ pub(super) struct PauseArgs {
 impl CliCommand for PauseArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let order = &self.order;
-        let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
+        let (kept, job) = order.open_job(terminal)?;
         let ended = pause(order, &kept, &job, terminal);
         kept.close(ended)
     }

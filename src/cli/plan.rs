@@ -1,9 +1,5 @@
 //! `batchplan plan`: shows what a plan would change and cost before it is applied.
 
-mod json;
-mod markdown;
-mod view;
-
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +9,11 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::plan_input::{self, LoadedPlan, show_problems};
+use super::plan_input::{self, LoadedPlan};
+use super::preview::{
+    PreviewView, find_previous_job, json, load_rates, markdown, nothing_to_do, object_text, render_text, saved_counts,
+    step_outputs,
+};
 use super::recurring::{self, PlanToPreview, lists_inventory_changes};
 use super::shown_command::quote_path;
 use super::state_location::StateLocationArgs;
@@ -22,9 +22,7 @@ use super::terminal::{ProgressView, Terminal};
 use super::{github, signals};
 use crate::connect::connect;
 use crate::diff::Prediction;
-use crate::estimate::{
-    CostLimitError, PriceBookError, StorePrices, check_cost_limit, estimate, estimate_run_time, select_prices,
-};
+use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
 use crate::job::Progress;
 use crate::jobs::{
     Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
@@ -32,7 +30,6 @@ use crate::jobs::{
 };
 use crate::manifest::FreezeProgress;
 use crate::plan::Plan;
-use view::PreviewView;
 
 /// Show what a plan would change and cost, without changing anything.
 ///
@@ -139,7 +136,7 @@ impl CliCommand for PlanArgs {
         let last = if lists_inventory_changes(&plan.manifest) {
             None
         } else {
-            view::find_previous_job(plan, &self.state, terminal)?
+            find_previous_job(plan, &self.state, terminal)?
         };
         let preview = runtime.block_on(async {
             let connection = connect(&plan.store).await?;
@@ -172,26 +169,23 @@ impl CliCommand for PlanArgs {
         let hours = estimate_run_time(&preview.workload, &plan.limits, &rates);
         let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
         let out = self.out.as_ref().filter(|_| refusal.is_none() && preview.refusal.is_none());
-        let view = PreviewView {
-            plan,
-            file: relative_path(&self.plan).display().to_string(),
-            preview: &preview,
-            estimate: &estimate,
-            duration: &hours,
-            previous: earlier.as_ref(),
-            colour: terminal.colours_data(),
-            next_command: format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
-            saved_to: out.map(|out| out.display().to_string()),
-        };
+        let view = PreviewView::new(plan, &preview, &estimate, &hours)
+            .of_file(
+                relative_path(&self.plan).display().to_string(),
+                format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
+                out.map(|out| out.display().to_string()),
+            )
+            .with_previous(earlier.as_ref())
+            .with_colour(terminal.colours_data());
         if let Some(out) = out {
-            save(self, &file, &view, out)?;
+            save(self, &file, plan, &preview, saved_counts(&view), out)?;
         }
         let printed = if self.json {
             json::render(&view).to_string()
         } else if self.format == Some(PlanFormat::Markdown) {
             markdown::render(&view)
         } else {
-            view::render_text(&view)
+            render_text(&view)
         };
         terminal.print(printed.trim_end_matches('\n'))?;
         let told = (plan.name.as_str(), self.plan.to_string_lossy());
@@ -203,21 +197,9 @@ impl CliCommand for PlanArgs {
             return Err(CommandError::new(ExitStatus::Refused, refusal.to_string()).help(refusal.help()));
         }
         // If nothing in a sample changes, objects outside it still may.
-        let nothing = view::is_exact(&view) && !preview.tally.has_changes();
+        let nothing = nothing_to_do(&view).is_some();
         Ok(if self.detailed_exitcode && !nothing { ExitStatus::Changes } else { ExitStatus::Success })
     }
-}
-
-/// Returns the step outputs for later steps of a workflow.
-fn step_outputs(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
-    let changes = view::extrapolate(view, view.preview.tally.changes).likely;
-    let cost = if view.estimate.total.is_complete() { view.estimate.total.known } else { None };
-    vec![
-        ("total", view.preview.frozen.rows().to_string()),
-        ("changes", changes.to_string()),
-        ("estimated-cost", cost.map_or_else(String::new, |cost| cost.to_string())),
-        ("saved-plan", view.saved_to.clone().unwrap_or_default()),
-    ]
 }
 
 /// Returns an error if `--out` names an existing file that is not a saved plan.
@@ -230,67 +212,27 @@ fn refuse_to_overwrite(out: &Path) -> Result<(), CommandError> {
 }
 
 /// Saves the plan together with the fingerprint of its manifest.
-fn save(args: &PlanArgs, file: &LoadedPlan, view: &PreviewView<'_>, out: &Path) -> Result<(), CommandError> {
-    let Preview { frozen, digest: Some(digest), options: PreviewOptions { digest_key: Some(key), .. }, .. } =
-        view.preview
+fn save(
+    args: &PlanArgs,
+    file: &LoadedPlan,
+    plan: &Plan,
+    preview: &Preview,
+    counts: SavedCounts,
+    out: &Path,
+) -> Result<(), CommandError> {
+    let Preview { frozen, digest: Some(digest), options: PreviewOptions { digest_key: Some(key), .. }, .. } = preview
     else {
         return Err(CommandError::new(ExitStatus::ToolFailed, "there is no digest to save the plan with"));
     };
-    let likely = |found| view::extrapolate(view, found).likely;
-    let tally = &view.preview.tally;
     let saved = SavedPlan {
         plan_file: std::path::absolute(&args.plan)?,
         // An accepted plan is UTF-8.
         plan: String::from_utf8_lossy(&file.bytes).into_owned(),
-        hash: view.plan.hash(),
+        hash: plan.hash(),
         pledge: manifest_fingerprint(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
-        counts: SavedCounts {
-            exact: view::is_exact(view),
-            change: likely(tally.changes),
-            unchanged: likely(tally.unchanged),
-            fail: likely(tally.fails),
-            unknown: likely(tally.unknown),
-        },
+        counts,
     };
     Ok(saved.write(out)?)
-}
-
-/// Returns the prices that apply to the plan.
-pub(super) fn load_rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
-    select_prices(plan, prices).map_err(|error| {
-        if let PriceBookError::Invalid(problems) = &error {
-            show_problems(problems, terminal);
-        }
-        CommandError::new(ExitStatus::Invalid, error.to_string()).help(error.help())
-    })
-}
-
-/// The expected results and cost of a job whose objects are known.
-pub(super) struct EstimateSummary {
-    pub(super) text: String,
-    /// Why the job is refused because of its cost, if it is.
-    pub(super) refusal: Option<CostLimitError>,
-}
-
-impl EstimateSummary {
-    /// Estimates a plan from the preview of its objects and the prices.
-    pub(super) fn of(plan: &Plan, preview: &Preview, rates: &StorePrices) -> Self {
-        let estimate = estimate(&preview.workload, rates);
-        let hours = estimate_run_time(&preview.workload, &plan.limits, rates);
-        let view = PreviewView {
-            plan,
-            file: String::new(),
-            preview,
-            estimate: &estimate,
-            duration: &hours,
-            previous: None,
-            colour: false,
-            next_command: String::new(),
-            saved_to: None,
-        };
-        let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
-        Self { text: view::render_brief(&view), refusal }
-    }
 }
 
 /// Shows the progress of the preview and, with `--all`, every object.
@@ -331,7 +273,7 @@ impl PreviewObserver for PlanProgressView<'_> {
         let shown = if self.args.json {
             format!("{}\n", json::object(prospect))
         } else {
-            view::object_text(prospect, self.terminal.colours_data())
+            object_text(prospect, self.terminal.colours_data())
         };
         self.terminal.print_text(&shown)?;
         // With `--out`, the preview continues, because the plan must still be saved.

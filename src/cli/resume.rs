@@ -84,17 +84,15 @@ fn resume(
         )
         .help(format!("batchplan confirm {id}, or batchplan resume {id} --auto-approve", id = job.id)));
     }
-    JobSession {
-        terminal,
-        journal: kept,
+    JobSession::new(
+        kept,
         job,
-        plan: &plan,
-        settings: args.running.settings(args.frozen_manifest, kept),
-        confirmation: if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
-        expected_count: None,
-        json: args.json,
-        state_flag: kept.flag(),
-    }
+        &plan,
+        args.running.settings(args.frozen_manifest, kept),
+        if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
+        terminal,
+    )
+    .json(args.json)
     .run()
 }
 

@@ -205,16 +205,14 @@ fn create_and_run(
         }
     };
     let plan = &stored_plan(&job)?;
-    JobSession {
-        terminal,
-        journal: kept,
+    JobSession::new(
+        kept,
         job,
         plan,
-        settings: args.running.settings(false, kept),
-        confirmation: if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
-        expected_count: None,
-        json: args.json,
-        state_flag: kept.flag(),
-    }
+        args.running.settings(false, kept),
+        if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
+        terminal,
+    )
+    .json(args.json)
     .run()
 }

@@ -4,7 +4,7 @@
 use batchplan_store::object::{ObjectId, ObjectState, StorageClass, VersionId};
 use serde_json::{Value as Json, json};
 
-use super::view::{ObjectListDiff, PreviewView, extrapolate, is_exact, predicted_counts};
+use super::{ObjectListDiff, PreviewView, extrapolate, is_exact, predicted_counts};
 use crate::diff::{ConfidenceInterval, Effect, Prediction, ReasonGroup};
 use crate::estimate::{BilledQuantity, CostCategory, CostLine};
 use crate::jobs::{describe_untrusted_server, hint};
@@ -14,7 +14,7 @@ use crate::operation::ObjectAspect;
 const VERSION: u32 = 1;
 
 /// Returns the whole preview.
-pub(super) fn render(view: &PreviewView<'_>) -> Json {
+pub(crate) fn render(view: &PreviewView<'_>) -> Json {
     let preview = view.preview;
     let exact = is_exact(view);
     let counts = |found| {
@@ -61,7 +61,7 @@ pub(super) fn render(view: &PreviewView<'_>) -> Json {
 }
 
 /// Returns one object and its predicted result.
-pub(super) fn object(prospect: &Prediction) -> Json {
+pub(crate) fn object(prospect: &Prediction) -> Json {
     let mut object = object_name(&prospect.object);
     object["before"] = object_state(&prospect.before);
     match &prospect.effect {

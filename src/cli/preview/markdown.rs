@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use indicatif::HumanCount;
 
-use super::view::{
+use super::{
     ObjectListDiff, PreviewView, confidence, cost_line, currency, durations, headline, inventory_facts, is_exact,
     nothing_to_do, object_name, price_book_name,
 };
@@ -22,7 +22,7 @@ const MAX_CHARS: usize = 60_000;
 const DIFF_LANGUAGE: &str = "diff";
 
 /// Returns the whole preview, as far as there is room.
-pub(super) fn render(view: &PreviewView<'_>) -> String {
+pub(crate) fn render(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "### batchplan: {}\n", code(&view.plan.name));
     let _ = writeln!(text, "**{}**\n", headline(view));

@@ -1,5 +1,13 @@
-//! What is shown of a plan before it is applied: its predicted results, cost and time in numbers and as text for a
-//! terminal, and what has changed since its last job.
+//! The preview of a plan: its predicted results, cost and time in numbers and as text for a terminal, and what has changed
+//! since the plan's last job.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `json` | the preview as JSON |
+//! | `markdown` | the preview for a pull request |
+
+pub(super) mod json;
+pub(super) mod markdown;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,19 +18,21 @@ use indicatif::HumanCount;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::exit::CommandError;
-use crate::cli::state_location::{JournalAccess, StateLocationArgs};
-use crate::cli::summary::{format_objects, summary};
-use crate::cli::terminal::{Terminal, escape_controls, escape_line};
+use super::exit::{CommandError, ExitStatus};
+use super::plan_input::show_problems;
+use super::state_location::{JournalAccess, StateLocationArgs};
+use super::summary::{format_objects, summary};
+use super::terminal::{Terminal, escape_controls, escape_line};
 use crate::diff::{
     ConfidenceInterval, Effect, LineChange, Prediction, ReasonGroup, SampleShare, StateLine, compare_states,
     unified_diff,
 };
 use crate::estimate::{
-    ASSUMED_LATENCY, BilledQuantity, CostEstimate, CostLine, RateBottleneck, RunTimeEstimate, StorePrices, UnitPrice,
+    ASSUMED_LATENCY, BilledQuantity, CostEstimate, CostLimitError, CostLine, PriceBookError, RateBottleneck,
+    RunTimeEstimate, StorePrices, UnitPrice, check_cost_limit, estimate, estimate_run_time, select_prices,
 };
 use crate::job::{JobId, JobStatus};
-use crate::jobs::{Preview, hint};
+use crate::jobs::{Preview, SavedCounts, hint};
 use crate::journal::{JobFolder, JobRecord};
 use crate::manifest::{FrozenManifest, ManifestDifference, ManifestError, compare_manifests};
 use crate::money::Currency;
@@ -33,18 +43,68 @@ const LONG_RUN_TIME: Duration = Duration::from_secs(10);
 
 /// Everything that is shown of a plan.
 pub(super) struct PreviewView<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) file: String,
-    pub(super) preview: &'a Preview,
-    pub(super) estimate: &'a CostEstimate,
-    pub(super) duration: &'a RunTimeEstimate,
-    pub(super) previous: Option<&'a PreviousJobDiff>,
+    plan: &'a Plan,
+    file: String,
+    preview: &'a Preview,
+    estimate: &'a CostEstimate,
+    duration: &'a RunTimeEstimate,
+    previous: Option<&'a PreviousJobDiff>,
     /// Whether to use colours.
-    pub(super) colour: bool,
+    colour: bool,
     /// The command to suggest.
-    pub(super) next_command: String,
+    next_command: String,
     /// The file that the plan was saved to, if it was.
-    pub(super) saved_to: Option<String>,
+    saved_to: Option<String>,
+}
+
+impl<'a> PreviewView<'a> {
+    /// Shows a preview with its estimate, and nothing that needs a plan file.
+    pub(super) fn new(
+        plan: &'a Plan,
+        preview: &'a Preview,
+        estimate: &'a CostEstimate,
+        duration: &'a RunTimeEstimate,
+    ) -> Self {
+        Self {
+            plan,
+            file: String::new(),
+            preview,
+            estimate,
+            duration,
+            previous: None,
+            colour: false,
+            next_command: String::new(),
+            saved_to: None,
+        }
+    }
+
+    /// Sets the plan file, the command to suggest, and the file that the plan was saved to, if it was.
+    pub(super) fn of_file(self, file: String, next_command: String, saved_to: Option<String>) -> Self {
+        Self { file, next_command, saved_to, ..self }
+    }
+
+    /// Compares the plan with its last job.
+    pub(super) fn with_previous(self, previous: Option<&'a PreviousJobDiff>) -> Self {
+        Self { previous, ..self }
+    }
+
+    /// Sets whether to use colours.
+    pub(super) fn with_colour(self, colour: bool) -> Self {
+        Self { colour, ..self }
+    }
+}
+
+/// Returns the counts that are saved with a plan.
+pub(super) fn saved_counts(view: &PreviewView<'_>) -> SavedCounts {
+    let likely = |found| extrapolate(view, found).likely;
+    let tally = &view.preview.tally;
+    SavedCounts {
+        exact: is_exact(view),
+        change: likely(tally.changes),
+        unchanged: likely(tally.unchanged),
+        fail: likely(tally.fails),
+        unknown: likely(tally.unknown),
+    }
 }
 
 /// Returns the whole preview as text for a terminal.
@@ -74,7 +134,7 @@ pub(super) fn render_text(view: &PreviewView<'_>) -> String {
 }
 
 /// Returns a short version, shown before asking for confirmation.
-pub(super) fn render_brief(view: &PreviewView<'_>) -> String {
+fn render_brief(view: &PreviewView<'_>) -> String {
     let mut text = failures(view) + &unknowns(view);
     let _ = writeln!(text, "{}", AnsiColours(view.colour).bold(&headline(view)));
     if let Some(certainty) = confidence(view) {
@@ -115,7 +175,7 @@ pub(super) fn object_text(prospect: &Prediction, colour: bool) -> String {
 }
 
 /// Formats an object as `bucket/key (version)`.
-pub(super) fn object_name(object: &ObjectId) -> String {
+fn object_name(object: &ObjectId) -> String {
     let version =
         object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", escape_line(id.as_str())));
     format!("{}/{}{version}", object.bucket, object.key)
@@ -238,7 +298,7 @@ fn push_examples(text: &mut String, group: &ReasonGroup) {
 }
 
 /// Returns which facts were taken from the inventory instead of the store.
-pub(super) fn inventory_facts(view: &PreviewView<'_>) -> String {
+fn inventory_facts(view: &PreviewView<'_>) -> String {
     let told = view.preview.from_manifest;
     let Some(since) = told.as_of else { return String::new() };
     let age = format_duration(std::time::Duration::from_secs(
@@ -303,7 +363,7 @@ fn warnings(view: &PreviewView<'_>) -> String {
 }
 
 /// Aligns columns: the first to the left, quantities to the right. Lines have no trailing spaces.
-pub(super) fn table(rows: &[[String; 4]]) -> String {
+fn table(rows: &[[String; 4]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (first, second, third) = (width(0), width(1), width(2));
     let mut text = String::new();
@@ -312,6 +372,46 @@ pub(super) fn table(rows: &[[String; 4]]) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+/// Returns the prices that apply to the plan.
+pub(super) fn load_rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
+    select_prices(plan, prices).map_err(|error| {
+        if let PriceBookError::Invalid(problems) = &error {
+            show_problems(problems, terminal);
+        }
+        CommandError::new(ExitStatus::Invalid, error.to_string()).help(error.help())
+    })
+}
+
+/// The expected results and cost of a job whose objects are known.
+pub(super) struct EstimateSummary {
+    pub(super) text: String,
+    /// Why the job is refused because of its cost, if it is.
+    pub(super) refusal: Option<CostLimitError>,
+}
+
+impl EstimateSummary {
+    /// Estimates a plan from the preview of its objects and the prices.
+    pub(super) fn of(plan: &Plan, preview: &Preview, rates: &StorePrices) -> Self {
+        let estimate = estimate(&preview.workload, rates);
+        let hours = estimate_run_time(&preview.workload, &plan.limits, rates);
+        let view = PreviewView::new(plan, preview, &estimate, &hours);
+        let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
+        Self { text: render_brief(&view), refusal }
+    }
+}
+
+/// Returns the step outputs for later steps of a workflow.
+pub(super) fn step_outputs(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
+    let changes = extrapolate(view, view.preview.tally.changes).likely;
+    let cost = if view.estimate.total.is_complete() { view.estimate.total.known } else { None };
+    vec![
+        ("total", view.preview.frozen.rows().to_string()),
+        ("changes", changes.to_string()),
+        ("estimated-cost", cost.map_or_else(String::new, |cost| cost.to_string())),
+        ("saved-plan", view.saved_to.clone().unwrap_or_default()),
+    ]
 }
 
 /// Adds ANSI colours, if enabled.
@@ -350,17 +450,17 @@ impl AnsiColours {
 
 /// The plan's last job, compared with the plan as it is now.
 pub(super) struct PreviousJobDiff {
-    pub(super) job: JobId,
-    pub(super) status: JobStatus,
+    job: JobId,
+    status: JobStatus,
     /// When the job was created.
-    pub(super) created: Timestamp,
+    created: Timestamp,
     /// A unified diff of the plan files, empty if they are equal.
-    pub(super) plan_diff: String,
-    pub(super) objects: ObjectListDiff,
+    plan_diff: String,
+    objects: ObjectListDiff,
 }
 
 /// How the objects that the two manifests name differ.
-pub(super) enum ObjectListDiff {
+enum ObjectListDiff {
     Known(ManifestDifference),
     /// The earlier manifest no longer exists or cannot be read. Contains the reason.
     Unknown(String),
@@ -417,7 +517,7 @@ impl PreviousJob {
 }
 
 /// Returns each predicted result and the number of objects in the sample that have it.
-pub(super) fn predicted_counts(view: &PreviewView<'_>) -> [(&'static str, u64); 4] {
+fn predicted_counts(view: &PreviewView<'_>) -> [(&'static str, u64); 4] {
     let tally = &view.preview.tally;
     [
         ("to change", tally.changes),
@@ -428,21 +528,21 @@ pub(super) fn predicted_counts(view: &PreviewView<'_>) -> [(&'static str, u64); 
 }
 
 /// Extrapolates a count in the sample to all objects.
-pub(super) fn extrapolate(view: &PreviewView<'_>, found: u64) -> ConfidenceInterval {
+fn extrapolate(view: &PreviewView<'_>, found: u64) -> ConfidenceInterval {
     share(view, found).estimate()
 }
 
-pub(super) fn share(view: &PreviewView<'_>, found: u64) -> SampleShare {
+fn share(view: &PreviewView<'_>, found: u64) -> SampleShare {
     view.preview.tally.share(found, view.preview.frozen.rows())
 }
 
 /// Returns whether every object was read.
-pub(super) fn is_exact(view: &PreviewView<'_>) -> bool {
+fn is_exact(view: &PreviewView<'_>) -> bool {
     share(view, 0).is_exact()
 }
 
 /// Returns the headline, such as `1,204,331 objects: 1,180,002 to change, 23,900 unchanged, 429 would fail`.
-pub(super) fn headline(view: &PreviewView<'_>) -> String {
+fn headline(view: &PreviewView<'_>) -> String {
     let about = if is_exact(view) { "" } else { "about " };
     let parts: Vec<_> = predicted_counts(view)
         .into_iter()
@@ -459,7 +559,7 @@ pub(super) fn nothing_to_do(view: &PreviewView<'_>) -> Option<&'static str> {
 }
 
 /// Returns the confidence intervals of a sample, or `None` if every object was read.
-pub(super) fn confidence(view: &PreviewView<'_>) -> Option<String> {
+fn confidence(view: &PreviewView<'_>) -> Option<String> {
     if is_exact(view) {
         return None;
     }
@@ -479,7 +579,7 @@ pub(super) fn confidence(view: &PreviewView<'_>) -> Option<String> {
     ))
 }
 
-pub(super) fn format_quantity(quantity: BilledQuantity) -> String {
+fn format_quantity(quantity: BilledQuantity) -> String {
     match quantity {
         BilledQuantity::Requests(count) | BilledQuantity::Objects(count) | BilledQuantity::Jobs(count) => {
             HumanCount(count).to_string()
@@ -503,7 +603,7 @@ fn format_gigabytes(bytes: u128) -> String {
 }
 
 /// Formats a price, such as `0.005 USD per 1,000`.
-pub(super) fn format_price(price: &UnitPrice, currency: Currency) -> String {
+fn format_price(price: &UnitPrice, currency: Currency) -> String {
     let unit = match price.unit() {
         crate::estimate::PriceUnit::Each(1) => "each".to_owned(),
         crate::estimate::PriceUnit::Each(count) => format!("per {}", HumanCount(u64::from(count))),
@@ -513,7 +613,7 @@ pub(super) fn format_price(price: &UnitPrice, currency: Currency) -> String {
 }
 
 /// Returns the columns of an estimate line: what, quantity, unit price, and the amount or why it is not known.
-pub(super) fn cost_line(line: &CostLine, currency: Option<Currency>) -> [String; 4] {
+fn cost_line(line: &CostLine, currency: Option<Currency>) -> [String; 4] {
     let unit = match (&line.price, currency) {
         (Some(it), Some(currency)) if it.amount(currency).is_zero() => "free".to_owned(),
         (Some(it), Some(currency)) => format_price(it, currency),
@@ -527,19 +627,19 @@ pub(super) fn cost_line(line: &CostLine, currency: Option<Currency>) -> [String;
 }
 
 /// Returns the name and date of the price book. If there are no prices, returns why and what to do about it.
-pub(super) fn price_book_name(estimate: &CostEstimate) -> Result<String, (String, String)> {
+fn price_book_name(estimate: &CostEstimate) -> Result<String, (String, String)> {
     match &estimate.prices {
         StorePrices::Known(entry) => Ok(format!("{}, {}", entry.name, entry.dated)),
         StorePrices::Unknown(why) => Err((why.to_string(), why.help())),
     }
 }
 
-pub(super) fn currency(estimate: &CostEstimate) -> Option<Currency> {
+fn currency(estimate: &CostEstimate) -> Option<Currency> {
     estimate.prices.entry().map(|entry| entry.currency)
 }
 
 /// Returns the duration at the plan's rate and, if the provider's limits are known, at those limits.
-pub(super) fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
+fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
     let hours = view.duration;
     let limit = match hours.bottleneck {
         RateBottleneck::RateLimit => "`[limits] requests_per_second`".to_owned(),
@@ -565,7 +665,7 @@ pub(super) fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
 }
 
 /// Formats a duration, such as `2 h 5 min` or `40 s`.
-pub(super) fn format_duration(duration: Duration) -> String {
+fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes, seconds % 60) {
