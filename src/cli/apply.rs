@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::descriptions::format_outcomes;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::job_result::job_result_json;
@@ -13,7 +14,6 @@ use super::plan_input::{self, PlanInput};
 use super::recurring::{self, RecurringDecision};
 use super::shown_command::quote_path;
 use super::state_location::{JournalHandle, StateLocationArgs};
-use super::summary::format_outcomes;
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobFolder, JobRecord, JobSource};
@@ -141,7 +141,7 @@ fn report_finished_job(
 ) -> Result<ExitStatus, CommandError> {
     terminal.eprint(format_args!("job {} with this token is already {}: nothing to do", job.id, job.status));
     terminal.eprint(format_outcomes(job.progress));
-    github::report_jobs(journal, &[ReportedJob { job, error: None }], &journal.flag(), terminal);
+    github::report_jobs(journal, &[ReportedJob::new(job, None)], &journal.flag(), terminal);
     if json {
         terminal.print(job_result_json(job, &JobFolder::of(journal.state_folder(), &job.id).report_folder(), None))?;
     }

@@ -128,20 +128,23 @@ fn write(
         return Err(write_error(there, &io::ErrorKind::AlreadyExists.into()));
     }
     for (file, document) in files.iter().zip(&exported.documents) {
-        write_new(file, document).map_err(|error| write_error(file, &error))?;
+        write_new(file, document)?;
         terminal.eprint(format_args!("wrote {}", file.display()));
     }
     Ok(files)
 }
 
-/// Writes a new file that ends with a line break. Fails if the file exists.
-pub(super) fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    writeln!(file, "{}", text.trim_end())
+/// Writes a new file that ends with a line break.
+///
+/// # Errors
+/// Returns an error if the file exists or cannot be written.
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    file.and_then(|mut file| writeln!(file, "{}", text.trim_end())).map_err(|error| write_error(path, &error))
 }
 
 /// Returns the error for a new file that could not be written.
-pub(super) fn write_error(path: &Path, error: &io::Error) -> CommandError {
+fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return CommandError::new(ExitStatus::Invalid, format!("{} already exists", path.display()))
             .help("choose another name, or remove the file: nothing was overwritten");

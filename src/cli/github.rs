@@ -9,10 +9,10 @@ use std::path::Path;
 use batchplan_store::web::HttpUrl;
 use indicatif::HumanCount;
 
+use super::descriptions::{describe_doubt, describe_operation, describe_store, format_objects};
 use super::markdown::{FoldedBlock, block_line, code, truncate_markdown};
 use super::pull_request_comment::{CommentSubject, create_or_update};
 use super::shown_command::next_command;
-use super::summary::{describe_doubt, describe_operation, describe_store, format_objects};
 use super::terminal::{Terminal, escape_line, is_github_actions};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::files::with_path;
@@ -61,7 +61,7 @@ pub(super) fn report_plan(
     let markdown = markdown();
     append_summary(&markdown, terminal);
     let file = workspace_name(file);
-    update_comment(&CommentSubject { kind: "plan", name, file: &file }, &markdown, terminal);
+    update_comment(&CommentSubject::new("plan", name, &file), &markdown, terminal);
 }
 
 /// Returns a file's path as GitHub names it.
@@ -204,9 +204,15 @@ fn escape_property(text: &str) -> String {
 /// A job, and the error that it ended with if it could not be run.
 pub(super) struct ReportedJob<'a> {
     /// The job's current record.
-    pub(super) job: &'a JobRecord,
+    job: &'a JobRecord,
     /// Why the job could not be run.
-    pub(super) error: Option<&'a str>,
+    error: Option<&'a str>,
+}
+
+impl<'a> ReportedJob<'a> {
+    pub(super) fn new(job: &'a JobRecord, error: Option<&'a str>) -> Self {
+        Self { job, error }
+    }
 }
 
 /// Reports the results of jobs to the workflow. `flag` is the ` --state` flag that shown commands need, or empty.
@@ -225,9 +231,9 @@ pub(super) fn report_jobs(journal: &Journal, outcomes: &[ReportedJob<'_>], flag:
     let subject = match outcomes {
         [ReportedJob { job, .. }] => {
             file = workspace_name(&job.plan_file.to_string_lossy());
-            CommentSubject { kind: "job", name: &job.name, file: &file }
+            CommentSubject::new("job", &job.name, &file)
         }
-        _ => CommentSubject { kind: "run", name: "", file: "" },
+        _ => CommentSubject::new("run", "", ""),
     };
     update_comment(&subject, &markdown, terminal);
 }
@@ -274,11 +280,7 @@ fn job_section(outcome: &ReportedJob<'_>, failures: &[(FailureCode, FailureGroup
     }
     text.push_str(&facts_table(job));
     text.push_str(&failure_table(failures));
-    let examples = FoldedBlock {
-        heading: "examples of failed objects".to_owned(),
-        language: "",
-        lines: failed_examples(failures),
-    };
+    let examples = FoldedBlock::new("examples of failed objects", "", failed_examples(failures));
     text.push_str(&examples.render(MAX_EXAMPLE_CHARS));
     if let Some(next) = next {
         let _ = writeln!(text, "\nnext: {}", code(next));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::export::{write_error, write_new};
+use super::export::write_new;
 use super::plan_input::show_problems;
 use super::shown_command::quote_path;
 use super::terminal::{Terminal, escape_controls};
@@ -60,7 +60,7 @@ impl CliCommand for ImportArgs {
                 .help("each reason is shown above; nothing was written"));
         };
         let word = if let Some(path) = &self.out {
-            write_new(path, &plan).map_err(|error| write_error(path, &error))?;
+            write_new(path, &plan)?;
             terminal.eprint(format_args!("wrote {}", path.display()));
             quote_path(path)
         } else {

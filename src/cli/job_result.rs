@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::descriptions::format_objects;
 use super::exit::{CommandError, ExitStatus};
 use super::recurring;
 use super::shown_command::next_command;
 use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
-use super::summary::format_objects;
 use super::terminal::{Terminal, escape_line};
 use crate::engine::{CONTENT_CHANGED, SERVER_CHECK_FAILED};
 use crate::job::{JobStatus, Progress};

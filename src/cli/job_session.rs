@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::descriptions::{describe_doubt, format_objects, format_outcomes, one_line, relative_path, summary};
 use super::exit::{CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::job_result::{damaged_content_warning, job_result_json, unpublished_report_error, untrusted_server_error};
 use super::preview::{EstimateSummary, load_rates};
 use super::shown_command::quote_path;
 use super::state_location::JournalHandle;
-use super::summary::{describe_doubt, format_objects, format_outcomes, one_line, relative_path, summary};
 use super::terminal::{ProgressView, PromptAnswer, Terminal, ask, bar_lines};
 use super::{notifications, signals};
 use crate::codec::TaskStatus;
@@ -430,7 +430,7 @@ impl<'a> JobSession<'a> {
     /// Reports a job that could not be run: prints its current record with the error, and returns the error to show.
     fn report_failure(&self, runner: &JobRunner<'_>, error: CommandError) -> Result<CommandError, CommandError> {
         let Ok(job) = self.journal.find(runner.job.id.as_str()) else { return Ok(error) };
-        let outcome = ReportedJob { job: &job, error: Some(&error.message) };
+        let outcome = ReportedJob::new(&job, Some(&error.message));
         github::report_jobs(self.journal, &[outcome], &self.state_flag, self.terminal);
         if self.json {
             let mut result = job_result_json(&job, &runner.folder().report_folder(), None);
@@ -452,7 +452,7 @@ impl<'a> JobSession<'a> {
     }
 
     fn print_result(&self, job: &JobRecord, folder: &Path, took: Duration) -> Result<(), CommandError> {
-        github::report_jobs(self.journal, &[ReportedJob { job, error: None }], &self.state_flag, self.terminal);
+        github::report_jobs(self.journal, &[ReportedJob::new(job, None)], &self.state_flag, self.terminal);
         if !self.json {
             return Ok(());
         }

@@ -25,14 +25,18 @@ pub(super) fn block_line(text: &str) -> String {
 /// A section that is folded away: its heading, and the lines of a fenced block.
 pub(super) struct FoldedBlock {
     /// The visible heading. It must not contain untrusted text.
-    pub(super) heading: String,
+    heading: String,
     /// The language that the block is highlighted as, empty for plain text.
-    pub(super) language: &'static str,
+    language: &'static str,
     /// The lines of the block, each made by [`block_line`].
-    pub(super) lines: Vec<String>,
+    lines: Vec<String>,
 }
 
 impl FoldedBlock {
+    pub(super) fn new(heading: impl Into<String>, language: &'static str, lines: Vec<String>) -> Self {
+        Self { heading: heading.into(), language, lines }
+    }
+
     /// Returns the section with as many lines as fit in `room` characters. Returns an empty string if there are no
     /// lines or there is too little room.
     pub(super) fn render(&self, room: usize) -> String {

@@ -8,6 +8,7 @@ mod confirm;
 mod create;
 mod cron;
 mod delete;
+mod descriptions;
 mod exit;
 mod export;
 mod github;
@@ -38,7 +39,6 @@ mod shown_command;
 mod signals;
 mod state_command;
 mod state_location;
-mod summary;
 mod terminal;
 mod validate;
 

@@ -124,8 +124,11 @@ fn describe_undelivered(AbandonedMessages { count, last_failure }: &AbandonedMes
 }
 
 async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
-    let allowed =
-        if signals::stop_requested() { signals::stop_timeouts().notify } else { StopTimeouts::INTERACTIVE.notify };
+    let allowed = if signals::time_since_stop().is_some() {
+        signals::stop_timeouts().notify
+    } else {
+        StopTimeouts::INTERACTIVE.notify
+    };
     let impatient = async {
         tokio::time::sleep(ANNOUNCE_AFTER).await;
         terminal.eprint("delivering notifications. Press Ctrl-C to quit now.");

@@ -8,6 +8,7 @@ use batchplan_store::ReadOnlyStore;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
+use super::descriptions::relative_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input::{self, LoadedPlan};
 use super::preview::{
@@ -17,7 +18,6 @@ use super::preview::{
 use super::recurring::{self, PlanToPreview, lists_inventory_changes};
 use super::shown_command::quote_path;
 use super::state_location::StateLocationArgs;
-use super::summary::relative_path;
 use super::terminal::{ProgressView, Terminal};
 use super::{github, signals};
 use crate::connect::connect;

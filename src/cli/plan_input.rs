@@ -34,17 +34,13 @@ pub(super) struct LoadedPlan {
 
 /// Reads and checks a plan file. A file that cannot be read is a problem like any other.
 pub(super) fn load(path: &Path) -> (Option<LoadedPlan>, FileProblems) {
-    load_in(path, path.parent().unwrap_or(Path::new("")))
-}
-
-/// Like [`load`], with relative paths in the plan resolved against `folder`.
-fn load_in(path: &Path, folder: &Path) -> (Option<LoadedPlan>, FileProblems) {
-    check(path, folder, read_up_to(path, MAX_PLAN_BYTES as u64))
+    check(path, read_up_to(path, MAX_PLAN_BYTES as u64))
 }
 
 /// Checks the contents of a plan file.
-fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FileProblems) {
+fn check(path: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FileProblems) {
     let name = escape_controls(&path.display().to_string());
+    let folder = path.parent().unwrap_or(Path::new(""));
     match bytes {
         Ok(bytes) if SavedPlan::is_saved_plan(&bytes) => {
             let mut problems = FileProblems::new(&name, "");
@@ -75,23 +71,7 @@ fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<Load
 /// # Errors
 /// Returns an error if there is no valid plan.
 pub(super) fn require(path: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
-    require_in(path, path.parent().unwrap_or(Path::new("")), terminal)
-}
-
-/// Like [`require`], with relative paths in the plan resolved against `folder`.
-///
-/// # Errors
-/// Returns an error if there is no valid plan.
-fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
-    report_and_require(path, load_in(path, folder), terminal)
-}
-
-/// Like [`require`], for a file that was already read.
-///
-/// # Errors
-/// Returns an error if there is no valid plan.
-fn require_bytes(path: &Path, bytes: io::Result<Vec<u8>>, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
-    report_and_require(path, check(path, path.parent().unwrap_or(Path::new("")), bytes), terminal)
+    report_and_require(path, load(path), terminal)
 }
 
 fn report_and_require(
@@ -135,7 +115,7 @@ pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
             return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", path.display()))
                 .help("remove --plan, or save the plan first: batchplan plan PLAN --out FILE"));
         }
-        let LoadedPlan { plan, bytes, .. } = require_bytes(path, bytes, terminal)?;
+        let LoadedPlan { plan, bytes, .. } = report_and_require(path, check(path, bytes), terminal)?;
         return Ok(PlanInput { plan, text: bytes, file: std::path::absolute(path)?, fingerprint: None });
     }
     let saved = SavedPlan::parse(path, &bytes?)?;

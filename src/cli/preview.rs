@@ -18,10 +18,10 @@ use indicatif::HumanCount;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::descriptions::{format_objects, summary};
 use super::exit::{CommandError, ExitStatus};
 use super::plan_input::show_problems;
 use super::state_location::{JournalAccess, StateLocationArgs};
-use super::summary::{format_objects, summary};
 use super::terminal::{Terminal, escape_controls, escape_line};
 use crate::diff::{
     ConfidenceInterval, Effect, LineChange, Prediction, ReasonGroup, SampleShare, StateLine, compare_states,

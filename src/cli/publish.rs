@@ -66,6 +66,6 @@ fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -
     journal.set_report_delivery(&job.id, ReportDelivery::Done, None)?;
     terminal.eprint(format_args!("report: {}", object_url(plan.store.provider, &bucket, &key)));
     let job = journal.find(job.id.as_str())?;
-    github::report_jobs(journal, &[ReportedJob { job: &job, error: None }], &journal.flag(), terminal);
+    github::report_jobs(journal, &[ReportedJob::new(&job, None)], &journal.flag(), terminal);
     Ok(ExitStatus::Success)
 }

@@ -49,14 +49,18 @@ const RATE_LIMIT: &str = "rate limit exceeded";
 /// What a comment is about. A new comment replaces the earlier one with the same subject.
 pub(super) struct CommentSubject<'a> {
     /// `plan`, `job` or `run`.
-    pub(super) kind: &'static str,
+    kind: &'static str,
     /// The plan's name.
-    pub(super) name: &'a str,
+    name: &'a str,
     /// The plan file, as GitHub names it.
-    pub(super) file: &'a str,
+    file: &'a str,
 }
 
-impl CommentSubject<'_> {
+impl<'a> CommentSubject<'a> {
+    pub(super) fn new(kind: &'static str, name: &'a str, file: &'a str) -> Self {
+        Self { kind, name, file }
+    }
+
     /// Returns the text that the comment starts with. Names are hashed, so that no plan's name can end the marker.
     fn marker(&self) -> String {
         let digest = Sha256::digest(json!([self.name, self.file]).to_string());
@@ -419,7 +423,7 @@ mod tests {
     use super::*;
 
     fn subject<'a>(name: &'a str, file: &'a str) -> CommentSubject<'a> {
-        CommentSubject { kind: "plan", name, file }
+        CommentSubject::new("plan", name, file)
     }
 
     #[test]

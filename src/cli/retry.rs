@@ -6,12 +6,12 @@ use batchplan_store::StoreProvider;
 use batchplan_store::object::ObjectKey;
 use jiff::Timestamp;
 
+use super::descriptions::format_objects;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_result::count_damaged_objects;
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::shown_command::quote_path;
 use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
-use super::summary::format_objects;
 use super::terminal::Terminal;
 use super::{notifications, plan_input};
 use crate::job::JobStatus;

@@ -6,13 +6,13 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
+use super::descriptions::{format_objects, format_outcomes, one_line};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::job_result::{job_result_json, unpublished_report_error, untrusted_server_error};
 use super::job_session::JobRunArgs;
 use super::shown_command::add_state_flag;
 use super::state_location::{JournalHandle, StateLocationArgs};
-use super::summary::{format_objects, format_outcomes, one_line};
 use super::terminal::{ProgressView, Terminal, bar_lines};
 use super::{notifications, signals};
 use crate::engine::ProgressSnapshot;
@@ -84,7 +84,7 @@ fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Res
     runtime.shutdown_background();
     let QueueView { results, exit, ended_jobs: ended, state_flag, .. } = view;
     let (results, ended) = (results.into_inner(), ended.into_inner());
-    let outcomes: Vec<_> = ended.iter().map(|(job, error)| ReportedJob { job, error: error.as_deref() }).collect();
+    let outcomes: Vec<_> = ended.iter().map(|(job, error)| ReportedJob::new(job, error.as_deref())).collect();
     github::report_jobs(journal, &outcomes, &state_flag, terminal);
     if results.is_empty() {
         terminal.eprint("no jobs are ready");

@@ -8,12 +8,12 @@ use batchplan_store::object::VersionId;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
+use super::descriptions::{describe_operation, describe_source, describe_store, format_instant};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::list::JobFormat;
 use super::recurring::describe_job_scope;
 use super::shown_command::next_command;
 use super::state_location::{JournalAccess, StateLocationArgs};
-use super::summary::{self, format_instant};
 use super::terminal::{Terminal, escape_controls, escape_line};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::xml::{self, JobXmlError};
@@ -287,10 +287,10 @@ fn plan_rows(page: &mut JobPage, description: &JobDescription) {
     page.row_if("plan error", plan.as_ref().err());
     page.text_if("manifest error", manifest.as_ref().err().map(ToString::to_string).as_deref());
     if let Ok(plan) = plan {
-        page.row("store", summary::describe_store(&plan.store));
-        page.row_if("manifest", description.source().ok().flatten().as_ref().map(summary::describe_source));
+        page.row("store", describe_store(&plan.store));
+        page.row_if("manifest", description.source().ok().flatten().as_ref().map(describe_source));
         for operation in &plan.operations {
-            page.row("operation", summary::describe_operation(operation));
+            page.row("operation", describe_operation(operation));
         }
     }
     match &job.source {
@@ -391,9 +391,9 @@ fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
         "plan_file": job.plan_file.display().to_string(),
         "plan_hash": job.plan_hash,
         "plan_error": plan.as_ref().err().map(ToString::to_string),
-        "store": plan.as_ref().ok().map(|plan| summary::describe_store(&plan.store)),
-        "manifest": description.source().ok().flatten().as_ref().map(summary::describe_source),
-        "operations": plan.as_ref().ok().map(|plan| plan.operations.iter().map(summary::describe_operation).collect::<Vec<_>>()),
+        "store": plan.as_ref().ok().map(|plan| describe_store(&plan.store)),
+        "manifest": description.source().ok().flatten().as_ref().map(describe_source),
+        "operations": plan.as_ref().ok().map(|plan| plan.operations.iter().map(describe_operation).collect::<Vec<_>>()),
         "origin": origin,
         "retry_of": retry_of,
         "retried_by": description.retried_by,

@@ -28,11 +28,6 @@ pub(super) fn survive_file_size_signal() -> std::io::Result<()> {
 /// When a signal first asked this process to stop.
 static STOP_REQUESTED_AT: OnceLock<Instant> = OnceLock::new();
 
-/// Returns whether a signal has asked this process to stop.
-pub(super) fn stop_requested() -> bool {
-    STOP_REQUESTED_AT.get().is_some()
-}
-
 /// Returns the time since the first signal, if there was one.
 pub(super) fn time_since_stop() -> Option<Duration> {
     STOP_REQUESTED_AT.get().map(Instant::elapsed)

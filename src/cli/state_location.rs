@@ -52,10 +52,10 @@ pub(super) struct StateLocationArgs {
     /// Where jobs are kept: a folder for the journal, the frozen manifests and the reports, or `s3://BUCKET/PREFIX`
     /// or `oss://BUCKET/PREFIX` [default: what the plan says, or .batchplan]
     #[arg(long, value_name = "DIR|URL", env = "BATCHPLAN_STATE")]
-    pub(super) state: Option<PathBuf>,
+    state: Option<PathBuf>,
     /// How long to wait for the lock of a state in a bucket, such as 30s or 10m [default: do not wait]
     #[arg(long, value_name = "TIME", value_parser = parse_lock_timeout)]
-    pub(super) lock_timeout: Option<Duration>,
+    lock_timeout: Option<Duration>,
 }
 
 /// How a command uses jobs.

@@ -10,8 +10,8 @@ use super::{
     ObjectListDiff, PreviewView, confidence, cost_line, currency, durations, headline, inventory_facts, is_exact,
     nothing_to_do, object_name, price_book_name,
 };
+use crate::cli::descriptions::{describe_operation, describe_source, describe_store, format_objects, one_line};
 use crate::cli::markdown::{FoldedBlock, block_line, code, truncate_markdown};
-use crate::cli::summary::{describe_operation, describe_source, describe_store, format_objects, one_line};
 use crate::diff::{Effect, compare_states};
 use crate::jobs::{describe_untrusted_server, hint};
 
@@ -125,7 +125,7 @@ fn warnings(view: &PreviewView<'_>) -> String {
 /// Returns what has changed since the plan was last applied.
 fn changes_since(view: &PreviewView<'_>) -> FoldedBlock {
     let Some(earlier) = view.previous else {
-        return FoldedBlock { heading: String::new(), language: DIFF_LANGUAGE, lines: Vec::new() };
+        return FoldedBlock::new("", DIFF_LANGUAGE, Vec::new());
     };
     let mut lines: Vec<_> = earlier.plan_diff.lines().map(block_line).collect();
     if let ObjectListDiff::Known(difference) = &earlier.objects {
@@ -141,7 +141,7 @@ fn changes_since(view: &PreviewView<'_>) -> FoldedBlock {
             }
         }
     }
-    FoldedBlock { heading: format!("changes since job {}", earlier.job), language: DIFF_LANGUAGE, lines }
+    FoldedBlock::new(format!("changes since job {}", earlier.job), DIFF_LANGUAGE, lines)
 }
 
 /// Returns some objects and how they change.
@@ -156,5 +156,5 @@ fn diff(view: &PreviewView<'_>) -> FoldedBlock {
             found.extend(signed.map(|line| block_line(&format!("{}   {}", line.change.sign(), line.text))));
         }
     }
-    FoldedBlock { heading: "example objects".to_owned(), language: DIFF_LANGUAGE, lines: found }
+    FoldedBlock::new("example objects", DIFF_LANGUAGE, found)
 }

@@ -1,4 +1,4 @@
-//! Describes what `apply` is about to do, before it asks for confirmation.
+//! Plans, jobs and amounts in words: the summary that `apply` shows before it asks for confirmation, and its parts.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -
     let _ = writeln!(text, "  store      {}", one_line(&describe_store(&plan.store)));
     let _ = writeln!(text, "  manifest   {} {}", format_objects(rows), one_line(&describe_source(&manifest.source)));
     for operation in &plan.operations {
-        let _ = writeln!(text, "  operation  {}", one_line(&self::describe_operation(operation)));
+        let _ = writeln!(text, "  operation  {}", one_line(&describe_operation(operation)));
     }
     let _ = write!(text, "  report     {}", one_line(&describe_report(plan)));
     text
