@@ -1,4 +1,25 @@
-//! The command line interface, with one file per command. Nothing here is useful to a library user.
+//! The command line interface. Each command is one file, named after it (`state` is in `state_command`). Nothing here is
+//! useful to a library user.
+//!
+//! This file holds the table of commands. What several commands share is below them:
+//!
+//! | file | contents |
+//! |---|---|
+//! | `exit` | what a command is, the exit codes, and the code and help of each error |
+//! | `terminal` | output, progress bars and questions |
+//! | `signals` | stopping, and how long that may take |
+//! | `descriptions` | plans, jobs and amounts in words |
+//! | `shown_command` | the commands that are shown to the user, with `--state` where they need it |
+//! | `state_location` | `--state`, and the journal that is kept there |
+//! | `plan_input` | the plan that a command is given, and the problems of its file |
+//! | `recurring` | whether there is anything new for a recurring plan |
+//! | `preview` | what a plan would change, cost and take |
+//! | `job_session` | running one job, and the options of commands that run jobs |
+//! | `job_result` | what a command says of a job |
+//! | `notifications` | webhooks |
+//! | `github`, `pull_request_comment` | annotations, outputs, summaries and comments in a workflow |
+//! | `markdown` | untrusted text in Markdown |
+//! | `cron` | the expressions of `schedule` |
 
 mod apply;
 mod cancel;

@@ -12,8 +12,8 @@ use super::descriptions::relative_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input::{self, LoadedPlan};
 use super::preview::{
-    PreviewView, find_previous_job, json, load_rates, markdown, nothing_to_do, object_text, render_text, saved_counts,
-    step_outputs,
+    PreviewView, PreviousJobDiff, find_previous_job, json, load_rates, markdown, nothing_to_do, object_text,
+    render_text, saved_counts, step_outputs,
 };
 use super::recurring::{self, PlanToPreview, lists_inventory_changes};
 use super::shown_command::quote_path;
@@ -129,42 +129,9 @@ impl CliCommand for PlanArgs {
         };
         let rates = load_rates(plan, self.prices.as_deref(), terminal)?;
         let scratch = tempfile::tempdir()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stop = CancellationToken::new();
-        let view = Mutex::new(ProgressView::counting(terminal));
-        let mut onlooker = PlanProgressView { terminal, args: self, view, objects_read: 0, stop: stop.clone() };
-        let last = if lists_inventory_changes(&plan.manifest) {
-            None
-        } else {
-            find_previous_job(plan, &self.state, terminal)?
-        };
-        let preview = runtime.block_on(async {
-            let connection = connect(&plan.store).await?;
-            signals::listen(terminal, stop.clone(), None)?;
-            let digest = self.out.as_ref().map(|_| random_key());
-            let closeness = PreviewOptions {
-                sample: self.sample,
-                seed: self.seed,
-                full: self.full || self.all,
-                digest_key: digest,
-            };
-            let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
-            let previewer = Previewer { plan, store, folder: scratch.path(), options: closeness, stop: &stop };
-            let preview = previewer.preview(&mut onlooker).await;
-            onlooker.clear();
-            let preview = preview?;
-            let earlier = match last {
-                Some(last) => last.compare_with(&file.bytes, &preview.frozen, scratch.path(), &stop).await,
-                None => None,
-            };
-            if stop.is_cancelled() { Err(CommandError::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
-        });
-        // A thread that is blocked on a read that never returns must not keep the process alive.
-        runtime.shutdown_background();
-        if terminal.is_stdout_closed() && self.out.is_none() {
+        let Some((preview, earlier)) = preview_objects(self, &file, plan, scratch.path(), terminal)? else {
             return Ok(ExitStatus::Success);
-        }
-        let (preview, earlier) = preview?;
+        };
         let estimate = estimate(&preview.workload, &rates);
         let hours = estimate_run_time(&preview.workload, &plan.limits, &rates);
         let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
@@ -180,16 +147,7 @@ impl CliCommand for PlanArgs {
         if let Some(out) = out {
             save(self, &file, plan, &preview, saved_counts(&view), out)?;
         }
-        let printed = if self.json {
-            json::render(&view).to_string()
-        } else if self.format == Some(PlanFormat::Markdown) {
-            markdown::render(&view)
-        } else {
-            render_text(&view)
-        };
-        terminal.print(printed.trim_end_matches('\n'))?;
-        let told = (plan.name.as_str(), self.plan.to_string_lossy());
-        github::report_plan((told.0, &told.1), &step_outputs(&view), || markdown::render(&view), terminal);
+        print_view(self, &view, &plan.name, terminal)?;
         if let Some(refusal) = &preview.refusal {
             return Err(untrusted_error(plan, refusal).into());
         }
@@ -200,6 +158,59 @@ impl CliCommand for PlanArgs {
         let nothing = nothing_to_do(&view).is_some();
         Ok(if self.detailed_exitcode && !nothing { ExitStatus::Changes } else { ExitStatus::Success })
     }
+}
+
+/// Previews the objects of a plan, and compares it with its last job. Returns `None` if the output is no longer read.
+fn preview_objects(
+    args: &PlanArgs,
+    file: &LoadedPlan,
+    plan: &Plan,
+    scratch: &Path,
+    terminal: Terminal,
+) -> Result<Option<(Preview, Option<PreviousJobDiff>)>, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = CancellationToken::new();
+    let view = Mutex::new(ProgressView::counting(terminal));
+    let mut onlooker = PlanProgressView { terminal, args, view, objects_read: 0, stop: stop.clone() };
+    let last =
+        if lists_inventory_changes(&plan.manifest) { None } else { find_previous_job(plan, &args.state, terminal)? };
+    let preview = runtime.block_on(async {
+        let connection = connect(&plan.store).await?;
+        signals::listen(terminal, stop.clone(), None)?;
+        let digest = args.out.as_ref().map(|_| random_key());
+        let closeness =
+            PreviewOptions { sample: args.sample, seed: args.seed, full: args.full || args.all, digest_key: digest };
+        let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
+        let previewer = Previewer { plan, store, folder: scratch, options: closeness, stop: &stop };
+        let preview = previewer.preview(&mut onlooker).await;
+        onlooker.clear();
+        let preview = preview?;
+        let earlier = match last {
+            Some(last) => last.compare_with(&file.bytes, &preview.frozen, scratch, &stop).await,
+            None => None,
+        };
+        if stop.is_cancelled() { Err(CommandError::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
+    });
+    // A thread that is blocked on a read that never returns must not keep the process alive.
+    runtime.shutdown_background();
+    if terminal.is_stdout_closed() && args.out.is_none() {
+        return Ok(None);
+    }
+    preview.map(Some)
+}
+
+/// Prints a preview in the requested format, and reports it to GitHub.
+fn print_view(args: &PlanArgs, view: &PreviewView<'_>, name: &str, terminal: Terminal) -> Result<(), CommandError> {
+    let printed = if args.json {
+        json::render(view).to_string()
+    } else if args.format == Some(PlanFormat::Markdown) {
+        markdown::render(view)
+    } else {
+        render_text(view)
+    };
+    terminal.print(printed.trim_end_matches('\n'))?;
+    github::report_plan((name, &args.plan.to_string_lossy()), &step_outputs(view), || markdown::render(view), terminal);
+    Ok(())
 }
 
 /// Returns an error if `--out` names an existing file that is not a saved plan.

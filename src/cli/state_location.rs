@@ -43,7 +43,6 @@ const PUSH_LIMIT_ON_STOP: Duration = Duration::from_mins(1);
 /// The time limit of the last push in CI, counted from the stop request. A CI runner sends its second signal 7.5
 /// seconds after the first, and everything must be finished by then. The push gets at least `MIN_PUSH_TIME_IN_CI`.
 const PUSH_LIMIT_IN_CI: Duration = Duration::from_millis(6500);
-
 const MIN_PUSH_TIME_IN_CI: Duration = Duration::from_millis(1500);
 
 /// Where all jobs are kept.
