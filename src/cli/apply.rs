@@ -78,9 +78,9 @@ impl CliCommand for ApplyArgs {
             )
             .help(format!("review it, then run: {command}")));
         }
-        let kept = self.state.open_journal(Some(plan), terminal)?;
-        let ended = create_and_run(self, &given, asks, &kept, terminal);
-        kept.close(ended)
+        let journal = self.state.open_journal(Some(plan), terminal)?;
+        let ended = create_and_run(self, &given, asks, &journal, terminal);
+        journal.close(ended)
     }
 }
 
@@ -88,25 +88,25 @@ fn create_and_run(
     args: &ApplyArgs,
     given: &PlanInput,
     asks: bool,
-    kept: &JournalHandle,
+    journal: &JournalHandle,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
-    let PlanInput { plan, text, file, fingerprint: pledge } = given;
-    let recurrence = match recurring::decide(plan, kept, args.new, terminal)? {
+    let PlanInput { plan, text, file, fingerprint } = given;
+    let recurrence = match recurring::decide(plan, journal, args.new, terminal)? {
         RecurringDecision::CreateJob(recurrence) => recurrence,
         RecurringDecision::NothingNew(nothing) => return nothing.report(args.json, terminal),
     };
-    let submission = JobRequest {
+    let request = JobRequest {
         plan,
         text,
         file,
         origin: JobSource::Plan,
         force_new: args.new,
         confirmed: false,
-        fingerprint: pledge.as_ref(),
+        fingerprint: fingerprint.as_ref(),
         recurrence,
     };
-    let job = match submission.find_or_create(kept, Timestamp::now())? {
+    let job = match request.find_or_create(journal, Timestamp::now())? {
         CreateOutcome::Created(job) => {
             recurring::print_job_scope(&job, terminal);
             job
@@ -115,15 +115,15 @@ fn create_and_run(
             terminal.eprint(format_args!("resuming job {} ({})", job.id, job.status));
             job
         }
-        CreateOutcome::Over(job) => return report_finished_job(kept, &job, args.json, terminal),
+        CreateOutcome::Over(job) => return report_finished_job(journal, &job, args.json, terminal),
     };
     // Evaluate ages as of job creation.
     let plan = &stored_plan(&job)?;
     JobSession::new(
-        kept,
+        journal,
         job,
         plan,
-        args.running.settings(false, kept),
+        args.running.settings(false, journal),
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )

@@ -50,9 +50,9 @@ fn parse_reason(text: &str) -> Result<String, String> {
 impl CliCommand for CancelArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let order = &self.order;
-        let (kept, job) = order.open_job(terminal)?;
-        let ended = cancel(self, &kept, &job, terminal);
-        kept.close(ended)
+        let (journal, job) = order.open_job(terminal)?;
+        let ended = cancel(self, &journal, &job, terminal);
+        journal.close(ended)
     }
 }
 

@@ -24,9 +24,9 @@ pub(super) struct ConfirmArgs {
 
 impl CliCommand for ConfirmArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let (kept, job) = self.order.open_job(terminal)?;
-        let confirmed = jobs::confirm(&kept, &job.id).map_err(CommandError::from);
-        let ended = confirmed.and_then(|job| self.order.print_status(terminal, &kept, job));
-        kept.close(ended.map(|()| ExitStatus::Success))
+        let (journal, job) = self.order.open_job(terminal)?;
+        let confirmed = jobs::confirm(&journal, &job.id).map_err(CommandError::from);
+        let ended = confirmed.and_then(|job| self.order.print_status(terminal, &journal, job));
+        journal.close(ended.map(|()| ExitStatus::Success))
     }
 }

@@ -43,26 +43,26 @@ impl CliCommand for CreateArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let file = plan_input::require(&self.plan, terminal)?;
         notifications::require_ready(&file.plan)?;
-        let kept = self.state.open_journal(Some(&file.plan), terminal)?;
-        let ended = create(self, &file, &kept, terminal);
-        kept.close(ended)
+        let journal = self.state.open_journal(Some(&file.plan), terminal)?;
+        let ended = create(self, &file, &journal, terminal);
+        journal.close(ended)
     }
 }
 
 fn create(
     args: &CreateArgs,
     file: &LoadedPlan,
-    kept: &JournalHandle,
+    journal: &JournalHandle,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     let LoadedPlan { plan, bytes, .. } = file;
     let path = std::path::absolute(&args.plan)?;
     let confirmed = !plan.job.confirmation_required;
-    let recurrence = match recurring::decide(plan, kept, args.new, terminal)? {
+    let recurrence = match recurring::decide(plan, journal, args.new, terminal)? {
         RecurringDecision::CreateJob(recurrence) => recurrence,
         RecurringDecision::NothingNew(nothing) => return nothing.report(args.json, terminal),
     };
-    let submission = JobRequest {
+    let request = JobRequest {
         plan,
         text: bytes,
         file: &path,
@@ -72,7 +72,7 @@ fn create(
         fingerprint: None,
         recurrence,
     };
-    let job = match submission.find_or_create(kept, Timestamp::now())? {
+    let job = match request.find_or_create(journal, Timestamp::now())? {
         CreateOutcome::Created(job) => {
             recurring::print_job_scope(&job, terminal);
             job
@@ -80,7 +80,14 @@ fn create(
         CreateOutcome::Unfinished(job) | CreateOutcome::Over(job) => job,
     };
     let plan = &stored_plan(&job)?;
-    JobSession::new(kept, job, plan, JobRunArgs::default().settings(false, kept), ConfirmationMode::Defer, terminal)
-        .json(args.json)
-        .run()
+    JobSession::new(
+        journal,
+        job,
+        plan,
+        JobRunArgs::default().settings(false, journal),
+        ConfirmationMode::Defer,
+        terminal,
+    )
+    .json(args.json)
+    .run()
 }

@@ -36,29 +36,29 @@ pub(super) struct DeleteArgs {
 impl CliCommand for DeleteArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let order = &self.order;
-        let (kept, job) = order.open_job(terminal)?;
-        let ended = delete(self, &kept, &job, terminal);
-        kept.close(ended)
+        let (journal, job) = order.open_job(terminal)?;
+        let ended = delete(self, &journal, &job, terminal);
+        journal.close(ended)
     }
 }
 
 fn delete(
     args: &DeleteArgs,
-    kept: &JournalHandle,
+    journal: &JournalHandle,
     job: &JobRecord,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     let order = &args.order;
     let id = &job.id;
-    check_deletable(kept, job, args.force)?;
-    let evidence = is_only_evidence(kept, job)?;
-    if let Some(cost) = deletion_cost(kept, job)? {
+    check_deletable(journal, job, args.force)?;
+    let evidence = is_only_evidence(journal, job)?;
+    if let Some(cost) = deletion_cost(journal, job)? {
         terminal.eprint(format_args!("warning: job {id} is the last one that its plan completed: without it, {cost}"));
     }
     if !args.auto_approve {
         if !terminal.is_interactive() {
             let force = if args.force { " --force" } else { "" };
-            let command = format!("batchplan delete {id}{force} --auto-approve{}", kept.flag());
+            let command = format!("batchplan delete {id}{force} --auto-approve{}", journal.flag());
             return Err(CommandError::new(
                 ExitStatus::Refused,
                 "deleting a job needs confirmation, but there is no terminal to ask on",
@@ -74,7 +74,7 @@ fn delete(
             return Ok(ExitStatus::Cancelled);
         }
     }
-    delete_job(kept, id, args.force)?;
+    delete_job(journal, id, args.force)?;
     terminal.eprint(format_args!("job {id} is deleted"));
     if evidence {
         terminal.eprint(

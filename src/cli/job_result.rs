@@ -78,7 +78,7 @@ impl JobCommandArgs {
 /// Returns a job's result as JSON.
 pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Duration>) -> serde_json::Value {
     let Progress { total, succeeded, failed } = job.progress;
-    let mut told = json!({
+    let mut result = json!({
         "job_id": job.id.as_str(),
         "name": job.name,
         "status": job.status,
@@ -95,9 +95,9 @@ pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Durat
         "elapsed_seconds": took.map(|took| took.as_secs_f64()),
     });
     if let Some(inventory) = recurring::job_json(job) {
-        told["inventory"] = inventory;
+        result["inventory"] = inventory;
     }
-    told
+    result
 }
 
 /// Returns the error to report for a job that is paused because its server is not trusted.

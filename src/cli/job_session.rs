@@ -166,9 +166,9 @@ impl<'a> JobSession<'a> {
         }
         loop {
             let before = runner.job.status;
-            let gone = runner.run(view).await.map_err(CommandError::from)?;
+            let outcome = runner.run(view).await.map_err(CommandError::from)?;
             view.clear();
-            match gone {
+            match outcome {
                 RunOutcome::Suspended(frozen) => {
                     self.check_count(runner, frozen.rows())?;
                     if before != JobStatus::Suspended || self.confirmation != ConfirmationMode::NotNeeded {
@@ -219,9 +219,9 @@ impl<'a> JobSession<'a> {
         }
         let rates = load_rates(self.plan, None, self.terminal)?;
         let preview = preview_sample(self.plan, frozen, runner.store, stop).await.map_err(CommandError::from)?;
-        let foresight = EstimateSummary::of(self.plan, &preview, &rates);
+        let estimate = EstimateSummary::of(self.plan, &preview, &rates);
         if asks {
-            self.terminal.eprint(format_args!("\n{}", foresight.text.trim_end()));
+            self.terminal.eprint(format_args!("\n{}", estimate.text.trim_end()));
         }
         if let Some(refusal) = &preview.refusal {
             let (error, id, status) =
@@ -232,7 +232,7 @@ impl<'a> JobSession<'a> {
                 ..error
             });
         }
-        let Some(refusal) = foresight.refusal else {
+        let Some(refusal) = estimate.refusal else {
             runner.cost_checked = true;
             return Ok(());
         };
@@ -552,17 +552,17 @@ fn parse_slots(text: &str) -> Result<usize, String> {
 
 impl JobRunArgs {
     /// Converts the options to settings.
-    pub(super) fn settings(&self, frozen_manifest: bool, kept: &JournalHandle) -> RunSettings {
-        let pushes_in_ci = std::env::var_os("CI").is_some() && kept.is_remote();
-        let patience = if pushes_in_ci { StopTimeouts::CI_WITH_PUSH } else { signals::stop_timeouts() };
-        let rhythm = checkpoint_policy();
+    pub(super) fn settings(&self, frozen_manifest: bool, journal: &JournalHandle) -> RunSettings {
+        let pushes_in_ci = std::env::var_os("CI").is_some() && journal.is_remote();
+        let timeouts = if pushes_in_ci { StopTimeouts::CI_WITH_PUSH } else { signals::stop_timeouts() };
+        let policy = checkpoint_policy();
         RunSettings {
-            timeouts: patience,
+            timeouts,
             // If the machine is lost, everything since the last push may be lost, which is up to this many rows.
-            checkpoint_policy: if kept.is_remote() {
-                CheckpointPolicy { max_unrecorded_rows: MAX_ROWS_BETWEEN_PUSHES, ..rhythm }
+            checkpoint_policy: if journal.is_remote() {
+                CheckpointPolicy { max_unrecorded_rows: MAX_ROWS_BETWEEN_PUSHES, ..policy }
             } else {
-                rhythm
+                policy
             },
             rules: ScheduleRules { slots: self.slots, allow_overlap: self.allow_overlap },
             frozen_manifest,
@@ -572,11 +572,11 @@ impl JobRunArgs {
 
 /// Returns the checkpoint policy. In debug builds, tests can set the number of rows between checkpoints.
 fn checkpoint_policy() -> CheckpointPolicy {
-    let mut rhythm = CheckpointPolicy::default();
+    let mut policy = CheckpointPolicy::default();
     if cfg!(debug_assertions)
         && let Some(most) = std::env::var("BATCHPLAN_CHECKPOINT_EVERY").ok().and_then(|text| text.parse().ok())
     {
-        (rhythm.max_started_rows, rhythm.max_unrecorded_rows) = (most, most);
+        (policy.max_started_rows, policy.max_unrecorded_rows) = (most, most);
     }
-    rhythm
+    policy
 }

@@ -96,9 +96,9 @@ fn parse_relative_to(now: Timestamp, text: &str) -> Result<Timestamp, String> {
 
 impl CliCommand for ListArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let kept = self.state.open_existing(None, JournalAccess::Read, terminal)?;
-        let page = match &kept {
-            Some(kept) => load_page(self, kept)?,
+        let journal = self.state.open_existing(None, JournalAccess::Read, terminal)?;
+        let page = match &journal {
+            Some(journal) => load_page(self, journal)?,
             None => JobListPage::default(),
         };
         if self.json {

@@ -129,7 +129,7 @@ async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
     } else {
         StopTimeouts::INTERACTIVE.notify
     };
-    let impatient = async {
+    let announce = async {
         tokio::time::sleep(ANNOUNCE_AFTER).await;
         terminal.eprint("delivering notifications. Press Ctrl-C to quit now.");
         std::future::pending::<()>().await;
@@ -139,6 +139,6 @@ async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
         () = notifier.wait_until_empty() => {}
         () = tokio::time::sleep(allowed) => {}
         () = signals::next_signal() => {}
-        () = impatient => {}
+        () = announce => {}
     }
 }

@@ -27,23 +27,23 @@ pub(super) struct PauseArgs {
 impl CliCommand for PauseArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let order = &self.order;
-        let (kept, job) = order.open_job(terminal)?;
-        let ended = pause(order, &kept, &job, terminal);
-        kept.close(ended)
+        let (journal, job) = order.open_job(terminal)?;
+        let ended = pause(order, &journal, &job, terminal);
+        journal.close(ended)
     }
 }
 
 fn pause(
     order: &JobCommandArgs,
-    kept: &JournalHandle,
+    journal: &JournalHandle,
     job: &JobRecord,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(jobs::pause(kept, &job.id))? {
+    match runtime.block_on(jobs::pause(journal, &job.id))? {
         CommandOutcome::Done(job) | CommandOutcome::MustFinish(job, _) => {
             let paused = job.status == JobStatus::Paused;
-            order.print_status(terminal, kept, job)?;
+            order.print_status(terminal, journal, job)?;
             if paused {
                 return Ok(ExitStatus::Success);
             }
@@ -52,7 +52,7 @@ fn pause(
         }
         CommandOutcome::InProgress(job) => {
             terminal.eprint("pausing: requests in flight are still finishing");
-            order.print_status(terminal, kept, job)?;
+            order.print_status(terminal, journal, job)?;
             Ok(ExitStatus::Success)
         }
     }

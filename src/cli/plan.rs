@@ -171,19 +171,19 @@ fn preview_objects(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = CancellationToken::new();
     let view = Mutex::new(ProgressView::counting(terminal));
-    let mut onlooker = PlanProgressView { terminal, args, view, objects_read: 0, stop: stop.clone() };
+    let mut progress = PlanProgressView { terminal, args, view, objects_read: 0, stop: stop.clone() };
     let last =
         if lists_inventory_changes(&plan.manifest) { None } else { find_previous_job(plan, &args.state, terminal)? };
     let preview = runtime.block_on(async {
         let connection = connect(&plan.store).await?;
         signals::listen(terminal, stop.clone(), None)?;
         let digest = args.out.as_ref().map(|_| random_key());
-        let closeness =
+        let options =
             PreviewOptions { sample: args.sample, seed: args.seed, full: args.full || args.all, digest_key: digest };
         let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
-        let previewer = Previewer { plan, store, folder: scratch, options: closeness, stop: &stop };
-        let preview = previewer.preview(&mut onlooker).await;
-        onlooker.clear();
+        let previewer = Previewer { plan, store, folder: scratch, options, stop: &stop };
+        let preview = previewer.preview(&mut progress).await;
+        progress.clear();
         let preview = preview?;
         let earlier = match last {
             Some(last) => last.compare_with(&file.bytes, &preview.frozen, scratch, &stop).await,

@@ -30,20 +30,20 @@ pub(super) struct PriorityArgs {
 impl CliCommand for PriorityArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let order = &self.order;
-        let (kept, job) = order.open_job(terminal)?;
-        let ended = prioritise(self, &kept, &job.id, terminal);
-        kept.close(ended)
+        let (journal, job) = order.open_job(terminal)?;
+        let ended = prioritise(self, &journal, &job.id, terminal);
+        journal.close(ended)
     }
 }
 
 fn prioritise(
     args: &PriorityArgs,
-    kept: &JournalHandle,
+    journal: &JournalHandle,
     id: &JobId,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
-    let job = jobs::prioritise(kept, id, args.priority)?;
+    let job = jobs::prioritise(journal, id, args.priority)?;
     terminal.eprint(format_args!("job {} has priority {}", job.id, job.priority));
-    args.order.print_json(terminal, &job, &JobFolder::of(kept.state_folder(), &job.id))?;
+    args.order.print_json(terminal, &job, &JobFolder::of(journal.state_folder(), &job.id))?;
     Ok(ExitStatus::Success)
 }

@@ -29,9 +29,9 @@ pub(super) struct PublishArgs {
 
 impl CliCommand for PublishArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let (kept, job) = self.state.open_job(&self.job, JournalAccess::Run, terminal)?;
-        let ended = publish_again(&kept, &job, terminal);
-        kept.close(ended)
+        let (journal, job) = self.state.open_job(&self.job, JournalAccess::Run, terminal)?;
+        let ended = publish_again(&journal, &job, terminal);
+        journal.close(ended)
     }
 }
 

@@ -49,15 +49,15 @@ pub(super) struct ResumeArgs {
 
 impl CliCommand for ResumeArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let (kept, job) = self.state.open_job(&self.job, JournalAccess::Run, terminal)?;
-        let ended = resume(self, &kept, job, terminal);
-        kept.close(ended)
+        let (journal, job) = self.state.open_job(&self.job, JournalAccess::Run, terminal)?;
+        let ended = resume(self, &journal, job, terminal);
+        journal.close(ended)
     }
 }
 
 fn resume(
     args: &ResumeArgs,
-    kept: &JournalHandle,
+    journal: &JournalHandle,
     job: JobRecord,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
@@ -71,7 +71,7 @@ fn resume(
     let plan = if args.stored_plan {
         stored_plan(&job)?
     } else {
-        plan_to_resume(kept, &job, read_plan_file(&job.plan_file).as_deref())?
+        plan_to_resume(journal, &job, read_plan_file(&job.plan_file).as_deref())?
     };
     notifications::require_ready(&plan)?;
     let unconfirmed =
@@ -85,10 +85,10 @@ fn resume(
         .help(format!("batchplan confirm {id}, or batchplan resume {id} --auto-approve", id = job.id)));
     }
     JobSession::new(
-        kept,
+        journal,
         job,
         &plan,
-        args.running.settings(args.frozen_manifest, kept),
+        args.running.settings(args.frozen_manifest, journal),
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )

@@ -75,14 +75,14 @@ impl CliCommand for RetryArgs {
 }
 
 fn retry_job(args: &RetryArgs, job: &str, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let (kept, first) = args.state.open_job(job, JournalAccess::Run, terminal)?;
-    let ended = retry_failed_objects(args, &kept, &first, terminal);
-    kept.close(ended)
+    let (journal, first) = args.state.open_job(job, JournalAccess::Run, terminal)?;
+    let ended = retry_failed_objects(args, &journal, &first, terminal);
+    journal.close(ended)
 }
 
 fn retry_failed_objects(
     args: &RetryArgs,
-    kept: &JournalHandle,
+    journal: &JournalHandle,
     first: &JobRecord,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
@@ -102,10 +102,10 @@ fn retry_failed_objects(
         terminal.eprint(format_args!("job {} has nothing to retry", first.id));
         return Ok(ExitStatus::Success);
     }
-    warn_of_damage(kept, first, terminal)?;
+    warn_of_damage(journal, first, terminal)?;
     let plan = stored_plan(first)?;
     let origin = JobSource::Retry { of: first.id.clone(), unattempted };
-    let submission = JobRequest {
+    let request = JobRequest {
         plan: &plan,
         text: &first.plan_text,
         file: &first.plan_file,
@@ -115,12 +115,12 @@ fn retry_failed_objects(
         fingerprint: None,
         recurrence: None,
     };
-    create_and_run(args, &submission, kept, terminal)
+    create_and_run(args, &request, journal, terminal)
 }
 
 /// Warns if the server may have changed the contents of objects that are about to be retried.
-fn warn_of_damage(kept: &JournalHandle, first: &JobRecord, terminal: Terminal) -> Result<(), CommandError> {
-    let harmed = count_damaged_objects(kept, first)?;
+fn warn_of_damage(journal: &JournalHandle, first: &JobRecord, terminal: Terminal) -> Result<(), CommandError> {
+    let harmed = count_damaged_objects(journal, first)?;
     if harmed > 0 {
         let (contents, them) = if harmed == 1 { ("its content", "it") } else { ("their contents", "them") };
         terminal.eprint(format_args!(
@@ -130,7 +130,7 @@ fn warn_of_damage(kept: &JournalHandle, first: &JobRecord, terminal: Terminal) -
         terminal.eprint(format_args!(
             "  help: batchplan show {}{} shows the first, the report lists all",
             first.id,
-            kept.flag()
+            journal.flag()
         ));
     }
     Ok(())
@@ -145,7 +145,7 @@ fn retry_report(
     let file = plan_input::require(plan_path, terminal)?;
     let origin = JobSource::Report(parse_report_origin(report, args)?);
     let path = std::path::absolute(plan_path)?;
-    let submission = JobRequest {
+    let request = JobRequest {
         plan: &file.plan,
         text: &file.bytes,
         file: &path,
@@ -155,9 +155,9 @@ fn retry_report(
         fingerprint: None,
         recurrence: None,
     };
-    let kept = args.state.open_journal(Some(&file.plan), terminal)?;
-    let ended = create_and_run(args, &submission, &kept, terminal);
-    kept.close(ended)
+    let journal = args.state.open_journal(Some(&file.plan), terminal)?;
+    let ended = create_and_run(args, &request, &journal, terminal);
+    journal.close(ended)
 }
 
 fn parse_report_origin(report: &str, args: &RetryArgs) -> Result<ReportSource, CommandError> {
@@ -183,11 +183,11 @@ fn parse_report_origin(report: &str, args: &RetryArgs) -> Result<ReportSource, C
 
 fn create_and_run(
     args: &RetryArgs,
-    submission: &JobRequest<'_>,
-    kept: &JournalHandle,
+    request: &JobRequest<'_>,
+    journal: &JournalHandle,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
-    let plan: &Plan = submission.plan;
+    let plan: &Plan = request.plan;
     notifications::require_ready(plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
     if asks && !terminal.is_interactive() {
@@ -197,7 +197,7 @@ fn create_and_run(
         )
         .help("add --auto-approve to retry without asking"));
     }
-    let job = match submission.find_or_create(kept, Timestamp::now())? {
+    let job = match request.find_or_create(journal, Timestamp::now())? {
         CreateOutcome::Created(job) | CreateOutcome::Over(job) => job,
         CreateOutcome::Unfinished(job) => {
             terminal.eprint(format_args!("resuming job {} ({})", job.id, job.status));
@@ -206,10 +206,10 @@ fn create_and_run(
     };
     let plan = &stored_plan(&job)?;
     JobSession::new(
-        kept,
+        journal,
         job,
         plan,
-        args.running.settings(false, kept),
+        args.running.settings(false, journal),
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )

@@ -47,9 +47,9 @@ pub(super) struct RunArgs {
 
 impl CliCommand for RunArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let kept = self.state.open_journal(None, terminal)?;
-        let ended = run_queue(self, &kept, terminal);
-        kept.close(ended)
+        let journal = self.state.open_journal(None, terminal)?;
+        let ended = run_queue(self, &journal, terminal);
+        journal.close(ended)
     }
 }
 
@@ -144,20 +144,20 @@ impl QueueObserver for QueueView<'_> {
         Box::new(QueuedJobView { terminal: self.terminal, bars: self.bars.clone(), shown: None })
     }
 
-    fn on_job_stopped(&self, job: &JobRecord, gone: &Result<RunOutcome, JobError>) {
+    fn on_job_stopped(&self, job: &JobRecord, outcome: &Result<RunOutcome, JobError>) {
         let folder = JobFolder::of(self.journal.state_folder(), &job.id).report_folder();
-        let mut told = job_result_json(job, &folder, None);
+        let mut result = job_result_json(job, &folder, None);
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", one_line(reason)));
         self.print_for_job(job, format_args!("{}{reason}: {}", job.status, format_outcomes(job.progress)));
-        let unpublished = match gone {
+        let unpublished = match outcome {
             Ok(RunOutcome::Finished(FinishOutcome::Over(delivered))) => {
                 unpublished_report_error(delivered, job, &self.state_flag)
             }
             _ => None,
         };
-        match (gone, unpublished) {
+        match (outcome, unpublished) {
             (Err(error), _) => {
-                told["error"] = json!(error.to_string());
+                result["error"] = json!(error.to_string());
                 self.print_for_job(job, format_args!("error: {}", bar_lines(&error.to_string())));
                 if let Some(help) = error.help() {
                     self.print_for_job(job, format_args!("help: {}", add_state_flag(&help, &self.state_flag)));
@@ -185,9 +185,9 @@ impl QueueObserver for QueueView<'_> {
                 self.record_exit(ExitStatus::of(job));
             }
         }
-        let error = told["error"].as_str().map(str::to_owned);
+        let error = result["error"].as_str().map(str::to_owned);
         self.ended_jobs.borrow_mut().push((job.clone(), error));
-        self.results.borrow_mut().push(told);
+        self.results.borrow_mut().push(result);
     }
 }
 
