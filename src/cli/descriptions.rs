@@ -15,7 +15,7 @@ use crate::operation::Operation;
 use crate::plan::Plan;
 
 /// Returns the summary, with one line for each part of the plan.
-pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -> String {
+pub(crate) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -> String {
     let mut text = format!("{} ({})\n", plan.name, one_line(file));
     if let Some(description) = &plan.description {
         // Further lines start with a bar, so that none of them can pass for a line of the summary.
@@ -31,33 +31,33 @@ pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -
 }
 
 /// Returns a value on one line, so that no part of it can pass for a line of the summary.
-pub(super) fn one_line(value: &str) -> String {
+pub(crate) fn one_line(value: &str) -> String {
     value.replace('\n', "\\n")
 }
 
 /// Formats a number of objects, such as `1 object` or `1,204 objects`.
-pub(super) fn format_objects(count: u64) -> String {
+pub(crate) fn format_objects(count: u64) -> String {
     format!("{} object{}", HumanCount(count), if count == 1 { "" } else { "s" })
 }
 
 /// Formats an instant in UTC, to the second.
-pub(super) fn format_instant(instant: Timestamp) -> String {
+pub(crate) fn format_instant(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Formats the outcomes of a job, such as `1,203 succeeded, 1 failed`.
-pub(super) fn format_outcomes(progress: Progress) -> String {
+pub(crate) fn format_outcomes(progress: Progress) -> String {
     format!("{} succeeded, {} failed", HumanCount(progress.succeeded), HumanCount(progress.failed))
 }
 
 /// Returns a path relative to the current folder if it is below it.
-pub(super) fn relative_path(path: &Path) -> &Path {
+pub(crate) fn relative_path(path: &Path) -> &Path {
     let here = std::env::current_dir().ok();
     here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
 }
 
 /// Describes a store.
-pub(super) fn describe_store(store: &StoreConfig) -> String {
+pub(crate) fn describe_store(store: &StoreConfig) -> String {
     let place = match (&store.endpoint, &store.data, &store.region) {
         (Some(endpoint), _, _) => endpoint.clone(),
         (None, Some(data), _) => relative_path(data).display().to_string(),
@@ -69,13 +69,13 @@ pub(super) fn describe_store(store: &StoreConfig) -> String {
 }
 
 /// Describes how many objects of a job are in doubt, if any.
-pub(super) fn describe_doubt(job: &JobRecord) -> Option<String> {
+pub(crate) fn describe_doubt(job: &JobRecord) -> Option<String> {
     let may = "may have been changed without being in the report";
     (job.in_doubt > 0).then(|| format!("{} {may}", format_objects(job.in_doubt)))
 }
 
 /// Describes where objects come from, in words that follow their number.
-pub(super) fn describe_source(source: &ManifestSource) -> String {
+pub(crate) fn describe_source(source: &ManifestSource) -> String {
     match source {
         ManifestSource::Prefix { bucket, prefix, versions } => {
             let versions = if *versions == ListedVersions::All { ", all versions" } else { "" };
@@ -122,7 +122,7 @@ fn describe_narrowing(narrowing: &ReportRowFilter) -> String {
 }
 
 /// Describes an operation.
-pub(super) fn describe_operation(operation: &Operation) -> String {
+pub(crate) fn describe_operation(operation: &Operation) -> String {
     format!("{}  {}", operation.name(), operation.details().summary)
 }
 

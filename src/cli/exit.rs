@@ -15,7 +15,7 @@ use crate::provider::ProviderRules;
 use crate::remote::RemoteError;
 
 /// A command of the program: its arguments, which clap parses.
-pub(super) trait CliCommand {
+pub(crate) trait CliCommand {
     /// Runs the command, and returns its exit code.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ pub enum ExitStatus {
 
 impl ExitStatus {
     /// Returns the exit code for the status of a job.
-    pub(super) fn of(job: &JobRecord) -> Self {
+    pub(crate) fn of(job: &JobRecord) -> Self {
         match (job.status, job.progress.failed) {
             (JobStatus::Failed, _) => Self::JobFailed,
             (JobStatus::Cancelled, _) => Self::Cancelled,
@@ -82,18 +82,18 @@ impl From<ExitStatus> for std::process::ExitCode {
 
 /// Why a command failed, and what the user can do about it.
 #[derive(Debug)]
-pub(super) struct CommandError {
-    pub(super) exit: ExitStatus,
-    pub(super) message: String,
-    pub(super) help: Option<String>,
+pub(crate) struct CommandError {
+    pub(crate) exit: ExitStatus,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
 }
 
 impl CommandError {
-    pub(super) fn new(exit: ExitStatus, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: ExitStatus, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), help: None }
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }

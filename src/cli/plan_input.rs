@@ -24,16 +24,16 @@ const PREFIX_BYTES: u64 = 64;
 const MAX_EXCERPT_BYTES: usize = 4000;
 
 /// A valid plan, and the bytes it was read from.
-pub(super) struct LoadedPlan {
-    pub(super) plan: Plan,
+pub(crate) struct LoadedPlan {
+    pub(crate) plan: Plan,
     /// The contents of the file.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// When the file was read. Ages in the plan count back from this time.
-    pub(super) read_at: Timestamp,
+    pub(crate) read_at: Timestamp,
 }
 
 /// Reads and checks a plan file. A file that cannot be read is a problem like any other.
-pub(super) fn load(path: &Path) -> (Option<LoadedPlan>, FileProblems) {
+pub(crate) fn load(path: &Path) -> (Option<LoadedPlan>, FileProblems) {
     check(path, read_up_to(path, MAX_PLAN_BYTES as u64))
 }
 
@@ -70,7 +70,7 @@ fn check(path: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FilePr
 ///
 /// # Errors
 /// Returns an error if there is no valid plan.
-pub(super) fn require(path: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
+pub(crate) fn require(path: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
     report_and_require(path, load(path), terminal)
 }
 
@@ -88,27 +88,27 @@ fn report_and_require(
 }
 
 /// Reads at most one byte more than `most`, so that a longer file is detected without reading all of it.
-pub(super) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// A plan to create a job from.
-pub(super) struct PlanInput {
-    pub(super) plan: Plan,
-    pub(super) text: Vec<u8>,
+pub(crate) struct PlanInput {
+    pub(crate) plan: Plan,
+    pub(crate) text: Vec<u8>,
     /// The absolute path of the plan file. For a saved plan, the file that it was saved from.
-    pub(super) file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The manifest fingerprint that the job must match, for a saved plan.
-    pub(super) fingerprint: Option<ManifestFingerprint>,
+    pub(crate) fingerprint: Option<ManifestFingerprint>,
 }
 
 /// Reads the plan in a file. `of` is the plan file that a saved plan must come from, if given.
 ///
 /// # Errors
 /// Returns an error if there is no valid plan. Problems of a plan file are printed.
-pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result<PlanInput, CommandError> {
+pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result<PlanInput, CommandError> {
     let bytes = read_up_to(path, SavedPlan::MAX_BYTES);
     if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_saved_plan(bytes)) {
         if of.is_some() {
@@ -128,7 +128,7 @@ pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
 }
 
 /// Returns whether a regular file contains a saved plan.
-pub(super) fn is_saved_plan(path: &Path) -> bool {
+pub(crate) fn is_saved_plan(path: &Path) -> bool {
     // Reading anything but a regular file may block forever.
     if !path.is_file() {
         return false;
@@ -139,7 +139,7 @@ pub(super) fn is_saved_plan(path: &Path) -> bool {
 }
 
 /// Prints all problems for people.
-pub(super) fn show_problems(problems: &FileProblems, terminal: Terminal) {
+pub(crate) fn show_problems(problems: &FileProblems, terminal: Terminal) {
     for problem in problems.iter() {
         terminal.eprint_unescaped(render_problem(problem, problems, terminal).trim_end());
         terminal.eprint_unescaped("");
@@ -181,7 +181,7 @@ fn severity(problem: &FileProblem) -> &'static str {
 }
 
 /// Returns all problems as JSON. Lines and columns count from 1, and columns are in characters.
-pub(super) fn problems_json(problems: &FileProblems) -> Json {
+pub(crate) fn problems_json(problems: &FileProblems) -> Json {
     problems
         .iter()
         .map(|problem| {

@@ -10,7 +10,7 @@ use crate::journal::{JobFolder, JobRecord, PauseCause, ReportDelivery};
 use crate::report::MANIFEST_NAME;
 
 /// Quotes a word for the shell if it contains a character that the shell would interpret.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./=:@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
@@ -19,13 +19,13 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// Quotes a path for the shell.
-pub(super) fn quote_path(path: &Path) -> String {
+pub(crate) fn quote_path(path: &Path) -> String {
     quote(&path.display().to_string())
 }
 
 /// Returns the next command for a job, or `None` if nothing is left to do. `flag` is the ` --state` flag it
 /// needs, or empty.
-pub(super) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &JobFolder, flag: &str) -> Option<String> {
+pub(crate) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &JobFolder, flag: &str) -> Option<String> {
     use JobStatus::{
         Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
         Ready, Suspended,
@@ -59,7 +59,7 @@ pub(super) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &Job
 const COMMAND_PREFIX: &str = "batchplan ";
 
 /// The commands that accept `--state`.
-pub(super) const COMMANDS_WITH_STATE: &[&str] = &[
+pub(crate) const COMMANDS_WITH_STATE: &[&str] = &[
     "plan",
     "apply",
     "create",
@@ -83,7 +83,7 @@ pub(super) const COMMANDS_WITH_STATE: &[&str] = &[
 
 /// Inserts `flag` after each command in `text` that accepts it. Messages from outside `cli` know no flags and omit it. A
 /// text that already contains the flag is returned unchanged.
-pub(super) fn add_state_flag(text: &str, flag: &str) -> String {
+pub(crate) fn add_state_flag(text: &str, flag: &str) -> String {
     if flag.is_empty() || text.contains(flag) {
         return text.to_owned();
     }

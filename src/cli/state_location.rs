@@ -47,7 +47,7 @@ const MIN_PUSH_TIME_IN_CI: Duration = Duration::from_millis(1500);
 
 /// Where all jobs are kept.
 #[derive(Debug, Args)]
-pub(super) struct StateLocationArgs {
+pub(crate) struct StateLocationArgs {
     /// Where jobs are kept: a folder for the journal, the frozen manifests and the reports, or `s3://BUCKET/PREFIX`
     /// or `oss://BUCKET/PREFIX` [default: what the plan says, or .batchplan]
     #[arg(long, value_name = "DIR|URL", env = "BATCHPLAN_STATE")]
@@ -59,7 +59,7 @@ pub(super) struct StateLocationArgs {
 
 /// How a command uses jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JournalAccess {
+pub(crate) enum JournalAccess {
     /// Reads earlier jobs. Changes nothing and sends no notifications.
     ReadHistory,
     /// Reads jobs.
@@ -77,7 +77,7 @@ fn parse_lock_timeout(text: &str) -> Result<Duration, String> {
 
 impl StateLocationArgs {
     /// Returns the flag that a shown command needs to find the same jobs, or an empty string for the default folder.
-    pub(super) fn flag(&self) -> String {
+    pub(crate) fn flag(&self) -> String {
         match &self.state {
             Some(state) if state != Path::new(DEFAULT_FOLDER) => format!(" --state {}", quote_path(state)),
             _ => String::new(),
@@ -85,7 +85,7 @@ impl StateLocationArgs {
     }
 
     /// Returns the same flag for parsed arguments, or an empty string if the command has no `--state`.
-    pub(super) fn flag_from_matches(given: &ArgMatches) -> String {
+    pub(crate) fn flag_from_matches(given: &ArgMatches) -> String {
         let state = given.subcommand().and_then(|(_, args)| args.try_get_one::<PathBuf>("state").ok().flatten());
         state.map_or_else(String::new, |state| Self { state: Some(state.clone()), lock_timeout: None }.flag())
     }
@@ -99,7 +99,7 @@ impl StateLocationArgs {
     ///
     /// # Errors
     /// Returns an error if `--state` has the form of a URL but is not a valid one.
-    pub(super) fn url(&self, plan: Option<&Plan>) -> Result<Option<StateUrl>, CommandError> {
+    pub(crate) fn url(&self, plan: Option<&Plan>) -> Result<Option<StateUrl>, CommandError> {
         let beside = plan.map(|plan| &plan.store);
         let Some(state) = &self.state else {
             return Ok(plan.and_then(|plan| plan.state.clone()).map(|url| url.completed_from(beside)));
@@ -115,7 +115,7 @@ impl StateLocationArgs {
     ///
     /// # Errors
     /// Returns an error if the URL is incomplete, such as an `oss://` URL without a region.
-    pub(super) fn remote_options(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
+    pub(crate) fn remote_options(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
         let store = url.store_config().map_err(|refused| {
             CommandError::new(ExitStatus::Invalid, format!("cannot use the state at {url}: {}", refused.message))
                 .help(refused.help)
@@ -146,7 +146,7 @@ impl StateLocationArgs {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be used.
-    pub(super) fn open_journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<JournalHandle, CommandError> {
+    pub(crate) fn open_journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<JournalHandle, CommandError> {
         arm_failpoint();
         let kept = match self.url(plan)? {
             None => {
@@ -169,7 +169,7 @@ impl StateLocationArgs {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be used.
-    pub(super) fn open_existing(
+    pub(crate) fn open_existing(
         &self,
         plan: Option<&Plan>,
         access: JournalAccess,
@@ -183,7 +183,7 @@ impl StateLocationArgs {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be used.
-    pub(super) fn open_existing_with_job(
+    pub(crate) fn open_existing_with_job(
         &self,
         plan: Option<&Plan>,
         access: JournalAccess,
@@ -245,7 +245,7 @@ impl StateLocationArgs {
     ///
     /// # Errors
     /// Returns an error if no job matches, or if several do.
-    pub(super) fn open_job(
+    pub(crate) fn open_job(
         &self,
         id: &str,
         access: JournalAccess,
@@ -381,7 +381,7 @@ fn arm_failpoint() {
 }
 
 /// An open journal, for as long as a command needs it.
-pub(super) struct JournalHandle {
+pub(crate) struct JournalHandle {
     journal: Journal,
     remote: Option<RemoteState>,
     flag: String,
@@ -413,12 +413,12 @@ impl JournalHandle {
     }
 
     /// Returns the description of the process that holds the state on another machine, if any.
-    pub(super) fn remote_holder(&self) -> Option<&str> {
+    pub(crate) fn remote_holder(&self) -> Option<&str> {
         self.remote_holder.as_deref()
     }
 
     /// Returns who works on a job as seen from this machine: a job is not interrupted if the state is held elsewhere.
-    pub(super) fn adjust_presence(&self, presence: JobPresence) -> JobPresence {
+    pub(crate) fn adjust_presence(&self, presence: JobPresence) -> JobPresence {
         match (&self.remote_holder, presence) {
             (Some(by), JobPresence::Interrupted) => JobPresence::HeldBy(by.clone()),
             (_, presence) => presence,
@@ -432,12 +432,12 @@ impl JournalHandle {
     }
 
     /// Returns the flag that shown commands need to find the same jobs: ` --state ...`, or an empty string.
-    pub(super) fn flag(&self) -> String {
+    pub(crate) fn flag(&self) -> String {
         self.flag.clone()
     }
 
     /// Returns whether the state is kept in a bucket.
-    pub(super) fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         self.remote.is_some()
     }
 
@@ -445,13 +445,13 @@ impl JournalHandle {
     ///
     /// # Errors
     /// Returns an error if they cannot be fetched.
-    pub(super) fn fetch(&self, job: &JobId) -> Result<(), CommandError> {
+    pub(crate) fn fetch(&self, job: &JobId) -> Result<(), CommandError> {
         self.remote.as_ref().map_or(Ok(()), |remote| remote.fetch_job(job)).map_err(CommandError::from)
     }
 
     /// Stops the work if the state is lost, and pushes the state if the work is asked to stop. Must run inside a
     /// runtime.
-    pub(super) fn watch_for_stop(&self, stop: &CancellationToken) {
+    pub(crate) fn watch_for_stop(&self, stop: &CancellationToken) {
         let Some(remote) = &self.remote else { return };
         let (lost, stop) = (remote.lost().clone(), stop.clone());
         let push = remote.push_requester();
@@ -467,7 +467,7 @@ impl JournalHandle {
     ///
     /// # Errors
     /// Returns the command's own error, or an error if what was done could not be pushed.
-    pub(super) fn close(mut self, ended: Result<ExitStatus, CommandError>) -> Result<ExitStatus, CommandError> {
+    pub(crate) fn close(mut self, ended: Result<ExitStatus, CommandError>) -> Result<ExitStatus, CommandError> {
         let closed = self.release();
         let flag = std::mem::take(&mut self.flag);
         let named =

@@ -31,7 +31,7 @@ static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 /// The output streams, and what kind of reader each has.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a stream")]
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     interactive: bool,
     shows_progress: bool,
     /// Whether colours are allowed: `NO_COLOR` is not set.
@@ -44,7 +44,7 @@ pub(super) struct Terminal {
 
 impl Terminal {
     /// Inspects the streams of this process. Colours are for terminals only, and `NO_COLOR` disables them.
-    pub(super) fn from_process() -> Self {
+    pub(crate) fn from_process() -> Self {
         let interactive = io::stderr().is_terminal() && io::stdin().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let shows_progress = io::stderr().is_terminal();
@@ -60,28 +60,28 @@ impl Terminal {
     }
 
     /// Returns whether the user can be asked a question.
-    pub(super) fn is_interactive(self) -> bool {
+    pub(crate) fn is_interactive(self) -> bool {
         self.interactive
     }
 
     /// Returns whether messages may contain more than ASCII, such as progress bars.
-    pub(super) fn stderr_is_terminal(self) -> bool {
+    pub(crate) fn stderr_is_terminal(self) -> bool {
         self.shows_progress
     }
 
     /// Returns whether data goes to a screen that can be redrawn.
     #[expect(clippy::unused_self, reason = "what the streams are is the terminal's to know")]
-    pub(super) fn stdout_is_terminal(self) -> bool {
+    pub(crate) fn stdout_is_terminal(self) -> bool {
         io::stdout().is_terminal()
     }
 
     /// Returns whether messages may be coloured.
-    pub(super) fn colours_messages(self) -> bool {
+    pub(crate) fn colours_messages(self) -> bool {
         self.shows_progress && self.colours_allowed
     }
 
     /// Returns whether data may be coloured.
-    pub(super) fn colours_data(self) -> bool {
+    pub(crate) fn colours_data(self) -> bool {
         self.colours_allowed && self.stdout_is_terminal()
     }
 
@@ -90,7 +90,7 @@ impl Terminal {
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written for another reason.
-    pub(super) fn print(self, line: impl fmt::Display) -> io::Result<()> {
+    pub(crate) fn print(self, line: impl fmt::Display) -> io::Result<()> {
         self.print_text(&format!("{line}\n"))
     }
 
@@ -98,7 +98,7 @@ impl Terminal {
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written for a reason other than a closed pipe.
-    pub(super) fn print_text(self, text: &str) -> io::Result<()> {
+    pub(crate) fn print_text(self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match out.write_all(self.escape_data(text).as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -112,7 +112,7 @@ impl Terminal {
 
     /// Returns whether the reader of the data has closed it.
     #[expect(clippy::unused_self, reason = "what became of the streams is the terminal's to know")]
-    pub(super) fn is_stdout_closed(self) -> bool {
+    pub(crate) fn is_stdout_closed(self) -> bool {
         STDOUT_CLOSED.load(Ordering::Relaxed)
     }
 
@@ -131,7 +131,7 @@ impl Terminal {
     /// Prints a message to people. Failures are ignored: an unread message is no reason to stop work.
     ///
     /// The message may contain text of servers, files and names, so everything that drives a terminal is escaped.
-    pub(super) fn eprint(self, line: impl fmt::Display) {
+    pub(crate) fn eprint(self, line: impl fmt::Display) {
         self.eprint_unescaped(escape_controls(&line.to_string()));
     }
 
@@ -142,7 +142,7 @@ impl Terminal {
     }
 
     /// Like [`eprint`](Self::eprint), for text with colours. It must not contain untrusted text.
-    pub(super) fn eprint_unescaped(self, line: impl fmt::Display) {
+    pub(crate) fn eprint_unescaped(self, line: impl fmt::Display) {
         let line = line.to_string();
         write_stderr(if self.runner_obeys_messages {
             escape_runner_commands(&line)
@@ -153,13 +153,13 @@ impl Terminal {
 
     /// Prints a command to a workflow's runner. Untrusted text in it must be escaped as GitHub requires.
     #[expect(clippy::unused_self, reason = "speaking is the terminal's, whichever stream it takes")]
-    pub(super) fn runner_command(self, line: impl fmt::Display) {
+    pub(crate) fn runner_command(self, line: impl fmt::Display) {
         write_stderr(line);
     }
 }
 
 /// Returns whether this process runs in a GitHub workflow.
-pub(super) fn is_github_actions() -> bool {
+pub(crate) fn is_github_actions() -> bool {
     std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
 }
 
@@ -227,23 +227,23 @@ fn leading_colour(text: &str) -> &str {
 }
 
 /// Makes characters visible that would move the cursor, colour the screen or change the reading direction.
-pub(super) fn escape_controls(text: &str) -> String {
+pub(crate) fn escape_controls(text: &str) -> String {
     escape_for_terminal(text)
 }
 
 /// Puts a bar before each line after the first, so that a server's text cannot pass for one of our lines.
-pub(super) fn bar_lines(text: &str) -> String {
+pub(crate) fn bar_lines(text: &str) -> String {
     text.trim_end_matches('\n').replace('\n', "\n  | ")
 }
 
 /// Escapes a text so that it fits on one line of output.
-pub(super) fn escape_line(text: &str) -> String {
+pub(crate) fn escape_line(text: &str) -> String {
     escape_controls(text).replace('\n', "\\n")
 }
 
 /// Prints a line for every long wait. In debug builds, tests can set how many milliseconds a minute of each limit
 /// lasts.
-pub(super) fn announce_long_waits(terminal: Terminal) {
+pub(crate) fn announce_long_waits(terminal: Terminal) {
     timeouts::set_wait_listener(Box::new(move |sentence| terminal.eprint_over_bar(sentence)));
     if cfg!(debug_assertions)
         && let Some(minute) = std::env::var("BATCHPLAN_MINUTE_MS").ok().and_then(|text| text.parse().ok())
@@ -255,7 +255,7 @@ pub(super) fn announce_long_waits(terminal: Terminal) {
 /// The user's answer.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PromptAnswer {
+pub(crate) enum PromptAnswer {
     /// The word `yes`, and nothing else.
     Yes,
     /// Anything else, including the end of the input.
@@ -268,7 +268,7 @@ pub(super) enum PromptAnswer {
 ///
 /// # Errors
 /// Returns an error if the terminal cannot be read or written.
-pub(super) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<PromptAnswer> {
+pub(crate) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<PromptAnswer> {
     let mut err = io::stderr();
     write!(err, "\n{question} Only \"yes\" is accepted: ")?;
     err.flush()?;
@@ -291,7 +291,7 @@ pub(super) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<
 }
 
 /// Shows the progress of one phase.
-pub(super) struct ProgressView {
+pub(crate) struct ProgressView {
     terminal: Terminal,
     bar: ProgressBar,
     last_line: Instant,
@@ -303,19 +303,19 @@ pub(super) struct ProgressView {
 
 impl ProgressView {
     /// Shows rows being read, whose number is not known yet.
-    pub(super) fn counting(terminal: Terminal) -> Self {
+    pub(crate) fn counting(terminal: Terminal) -> Self {
         Self::new(terminal, "{spinner} preparing: {human_pos} objects found {msg}")
     }
 
     /// Shows objects being processed.
-    pub(super) fn working(terminal: Terminal, total: u64) -> Self {
+    pub(crate) fn working(terminal: Terminal, total: u64) -> Self {
         let view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len}  {msg}");
         view.bar.set_length(total);
         view
     }
 
     /// Shows objects being read for a preview.
-    pub(super) fn previewing(terminal: Terminal, total: u64) -> Self {
+    pub(crate) fn previewing(terminal: Terminal, total: u64) -> Self {
         let mut view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len} read  {msg}");
         view.shows_failures = false;
         view.bar.set_length(total);
@@ -323,7 +323,7 @@ impl ProgressView {
     }
 
     /// Moves the bar below those of other jobs.
-    pub(super) fn add_to(mut self, others: &MultiProgress) -> Self {
+    pub(crate) fn add_to(mut self, others: &MultiProgress) -> Self {
         self.bar = others.add(self.bar);
         self
     }
@@ -340,7 +340,7 @@ impl ProgressView {
     }
 
     /// Updates the number of rows found so far.
-    pub(super) fn set_found(&mut self, rows: u64) {
+    pub(crate) fn set_found(&mut self, rows: u64) {
         self.update_rate(rows);
         self.bar.set_position(rows);
         self.bar.set_message(format!("({}/s)", per_second(self.rate)));
@@ -348,7 +348,7 @@ impl ProgressView {
     }
 
     /// Updates the number of objects that have succeeded or failed so far.
-    pub(super) fn set_progress(&mut self, progress: Progress) {
+    pub(crate) fn set_progress(&mut self, progress: Progress) {
         self.update_rate(progress.finished());
         self.bar.set_position(progress.finished());
         let message = self.message(progress);
@@ -359,7 +359,7 @@ impl ProgressView {
     }
 
     /// Removes the bar.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 
