@@ -7,7 +7,7 @@ use std::sync::Arc;
 use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::object_request::{ObjectRequest, ResponseData};
-use batchplan_store::{AddressingStyle, S3Store, Store as _, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, HttpStore, Store as _, StoreConfig, StoreProvider};
 
 use crate::folders;
 use crate::machine::root;
@@ -68,7 +68,7 @@ impl Cloud {
         let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
         let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let store = Arc::new(S3Store::new(&config, "us-east-1", provider).expect("a store"));
+        let store = Arc::new(HttpStore::s3(&config, "us-east-1", provider).expect("a store"));
         let id = ObjectId { bucket: BucketName::new("acme-archive"), key: ObjectKey::from(key), version: None };
         let learned = runtime
             .block_on(store.send_request(&id, &ObjectRequest::GetTags))

@@ -7,7 +7,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreState, TagSet};
 use batchplan_store::object_request::{ObjectRequest, ResponseData};
-use batchplan_store::{AddressingStyle, ObjectContent, OssStore, Store};
+use batchplan_store::{AddressingStyle, HttpStore, ObjectContent, Store};
 use bytes::Bytes;
 
 use crate::world::{Ran, World};
@@ -16,7 +16,7 @@ use crate::world::{Ran, World};
 struct Oss {
     world: World,
     server: SandboxServer,
-    store: OssStore,
+    store: HttpStore,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -29,7 +29,8 @@ impl Oss {
         let server = SandboxServer::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
         let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
         let provider = SharedCredentialsProvider::new(credentials);
-        let store = OssStore::new(&server.endpoint(), AddressingStyle::Path, "cn-hangzhou", provider).expect("a store");
+        let store =
+            HttpStore::oss(&server.endpoint(), AddressingStyle::Path, "cn-hangzhou", provider).expect("a store");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { world, server, store, runtime }
     }

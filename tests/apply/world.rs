@@ -152,7 +152,7 @@ impl World {
         };
         let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, "sandboxsecret", None, None, "tests");
         let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
-        let store = Arc::new(batchplan_store::S3Store::new(&config, "us-east-1", provider).expect("a store"));
+        let store = Arc::new(batchplan_store::HttpStore::s3(&config, "us-east-1", provider).expect("a store"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Objects { runtime, store, _server: server }
     }
@@ -181,7 +181,7 @@ pub(crate) fn report_rows(folder: &Path) -> Vec<Vec<String>> {
 /// A look at the sandbox through the store port.
 pub(crate) struct Objects {
     runtime: tokio::runtime::Runtime,
-    store: Arc<batchplan_store::S3Store>,
+    store: Arc<batchplan_store::HttpStore>,
     _server: SandboxServer,
 }
 

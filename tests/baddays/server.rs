@@ -9,7 +9,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
 use batchplan_store::task::StoreError;
-use batchplan_store::{AddressingStyle, OssStore, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, HttpStore, Store, StoreConfig, StoreProvider};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -177,11 +177,11 @@ pub(crate) fn credentials(key: &str) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new(key, "hushhush", None, None, "tests"))
 }
 
-pub(crate) fn s3(endpoint: &str) -> S3Store {
+pub(crate) fn s3(endpoint: &str) -> HttpStore {
     s3_as(endpoint, credentials("AKID"))
 }
 
-pub(crate) fn s3_as(endpoint: &str, credentials: SharedCredentialsProvider) -> S3Store {
+pub(crate) fn s3_as(endpoint: &str, credentials: SharedCredentialsProvider) -> HttpStore {
     let config = StoreConfig {
         provider: StoreProvider::S3,
         endpoint: Some(endpoint.to_owned()),
@@ -191,11 +191,11 @@ pub(crate) fn s3_as(endpoint: &str, credentials: SharedCredentialsProvider) -> S
         data: None,
         fill: None,
     };
-    S3Store::new(&config, "us-east-1", credentials).expect("a store")
+    HttpStore::s3(&config, "us-east-1", credentials).expect("a store")
 }
 
-pub(crate) fn oss(endpoint: &str) -> OssStore {
-    OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", credentials("AKID")).expect("a store")
+pub(crate) fn oss(endpoint: &str) -> HttpStore {
+    HttpStore::oss(endpoint, AddressingStyle::Path, "cn-hangzhou", credentials("AKID")).expect("a store")
 }
 
 pub(crate) fn object() -> ObjectId {

@@ -3,7 +3,7 @@
 use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey};
 use batchplan_store::object_request::{ObjectRequest, ResponseData};
-use batchplan_store::{AddressingStyle, OssStore, Store as _};
+use batchplan_store::{AddressingStyle, HttpStore, Store as _};
 
 use crate::gate::{Act, Rule, denied, refused};
 use crate::scene::{PREFIX, Scene, TABLE};
@@ -20,7 +20,7 @@ fn plan(rest: &str) -> String {
 fn ask(endpoint: &str, key: &str, calls: &[ObjectRequest]) -> Vec<ResponseData> {
     let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
     let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
-    let store = OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", provider).expect("a store");
+    let store = HttpStore::oss(endpoint, AddressingStyle::Path, "cn-hangzhou", provider).expect("a store");
     let object = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from(key), version: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     calls.iter().map(|call| runtime.block_on(store.send_request(&object, call)).expect("an answer").data).collect()

@@ -15,7 +15,7 @@ use batchplan::journal::{JobQuery, JobRecord, Journal};
 use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::object_request::{ObjectRequest, ResponseData};
-use batchplan_store::{AddressingStyle, ListRequest, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, HttpStore, ListRequest, Store, StoreConfig, StoreProvider};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -193,7 +193,7 @@ fn serve(fill: &Path, address: SocketAddr) -> SandboxServer {
     }
 }
 
-fn store(endpoint: &str) -> (Arc<S3Store>, tokio::runtime::Runtime) {
+fn store(endpoint: &str) -> (Arc<HttpStore>, tokio::runtime::Runtime) {
     let config = StoreConfig {
         provider: StoreProvider::S3,
         endpoint: Some(endpoint.to_owned()),
@@ -204,7 +204,7 @@ fn store(endpoint: &str) -> (Arc<S3Store>, tokio::runtime::Runtime) {
         fill: None,
     };
     let credentials = SharedCredentialsProvider::new(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"));
-    let store = S3Store::new(&config, "us-east-1", credentials).expect("a store");
+    let store = HttpStore::s3(&config, "us-east-1", credentials).expect("a store");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     (Arc::new(store), runtime)
 }

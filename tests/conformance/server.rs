@@ -15,7 +15,7 @@ use aws_sdk_s3::types::{
 };
 use batchplan_sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use batchplan_store::{AddressingStyle, OssStore, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, HttpStore, Store, StoreConfig, StoreProvider};
 
 /// A server, and buckets of this run's own on it.
 pub(crate) struct Fixture {
@@ -47,7 +47,9 @@ pub(crate) async fn sandbox_in_oss() -> (Fixture, SandboxServer) {
     let (fixture, server) = sandbox().await;
     let store = |secret: &str| -> Arc<dyn Store> {
         let credentials = credentials(ACCESS_KEY, secret);
-        Arc::new(OssStore::new(&server.endpoint(), AddressingStyle::Path, "cn-hangzhou", credentials).expect("a store"))
+        Arc::new(
+            HttpStore::oss(&server.endpoint(), AddressingStyle::Path, "cn-hangzhou", credentials).expect("a store"),
+        )
     };
     let (store, impostor) = (store(SECRET_KEY), store("not-the-secret"));
     (Fixture { store, impostor, ..fixture }, server)
@@ -139,7 +141,7 @@ fn store(access: &Access, secret: &str) -> Arc<dyn Store> {
         data: None,
         fill: None,
     };
-    Arc::new(S3Store::new(&config, &access.region, credentials(&access.key, secret)).expect("a store"))
+    Arc::new(HttpStore::s3(&config, &access.region, credentials(&access.key, secret)).expect("a store"))
 }
 
 fn credentials(key: &str, secret: &str) -> SharedCredentialsProvider {

@@ -9,7 +9,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreRequest, RestoreState, TagSet};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError};
-use batchplan_store::{AddressingStyle, ListRequest, ObjectContent, S3Store, Store as _, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, HttpStore, ListRequest, ObjectContent, Store as _, StoreConfig, StoreProvider};
 use tokio::io::AsyncReadExt as _;
 
 use crate::bucket::{BucketServer, Count, Faults, Kind, Moment, Object};
@@ -19,7 +19,7 @@ const ODD_KEYS: &[&str] =
     &["a+b", "a%2Fb", "a b", "?x#y", "//", "/lead", "../x", "é", "日本", "\t", "q\"c,", "&<>", "%"];
 
 /// A server with the bucket `b`, pages of four keys, and a client for it.
-fn served(faults: Faults, seed: u64) -> (BucketServer, S3Store) {
+fn served(faults: Faults, seed: u64) -> (BucketServer, HttpStore) {
     let server = BucketServer::start(&["b"], 4, faults, seed);
     let config = StoreConfig {
         provider: StoreProvider::S3,
@@ -31,7 +31,7 @@ fn served(faults: Faults, seed: u64) -> (BucketServer, S3Store) {
         fill: None,
     };
     let provider = SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "tests"));
-    let store = S3Store::new(&config, "us-east-1", provider).expect("a store");
+    let store = HttpStore::s3(&config, "us-east-1", provider).expect("a store");
     (server, store)
 }
 
@@ -43,11 +43,11 @@ fn put_tags(pairs: &[(&str, &str)]) -> ObjectRequest {
     ObjectRequest::PutTags(pairs.iter().copied().collect::<TagSet>())
 }
 
-async fn learned(store: &S3Store, key: &str, call: ObjectRequest) -> ResponseData {
+async fn learned(store: &HttpStore, key: &str, call: ObjectRequest) -> ResponseData {
     store.send_request(&id(key), &call).await.unwrap_or_else(|fault| panic!("{key:?}: {fault}")).data
 }
 
-async fn refused(store: &S3Store, key: &str, call: ObjectRequest) -> (Option<u16>, String) {
+async fn refused(store: &HttpStore, key: &str, call: ObjectRequest) -> (Option<u16>, String) {
     let fault = store.send_request(&id(key), &call).await.expect_err("a refusal");
     (fault.status, fault.code)
 }

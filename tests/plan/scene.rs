@@ -13,7 +13,7 @@ use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions};
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::object_request::{ObjectRequest, ResponseData};
 use batchplan_store::task::StoreError;
-use batchplan_store::{AddressingStyle, OssStore, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, HttpStore, Store, StoreConfig, StoreProvider};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest, Md5};
@@ -129,7 +129,7 @@ pub(crate) fn real_time() -> SandboxOptions {
 pub(crate) fn store(dialect: Dialect, endpoint: &str) -> Box<dyn Store> {
     let provider = SharedCredentialsProvider::new(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"));
     if dialect == Dialect::Oss {
-        return Box::new(OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", provider).expect("a store"));
+        return Box::new(HttpStore::oss(endpoint, AddressingStyle::Path, "cn-hangzhou", provider).expect("a store"));
     }
     let config = StoreConfig {
         provider: StoreProvider::S3,
@@ -140,7 +140,7 @@ pub(crate) fn store(dialect: Dialect, endpoint: &str) -> Box<dyn Store> {
         data: None,
         fill: None,
     };
-    Box::new(S3Store::new(&config, "us-east-1", provider).expect("a store"))
+    Box::new(HttpStore::s3(&config, "us-east-1", provider).expect("a store"))
 }
 
 /// The S3 client of a server.

@@ -13,7 +13,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
 use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use batchplan_store::object::{BucketName, ObjectKey};
-use batchplan_store::{AddressingStyle, ListRequest, ObjectContent, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, HttpStore, ListRequest, ObjectContent, Store, StoreConfig, StoreProvider};
 use md5::Digest as _;
 use serde_json::Value as Json;
 use tokio::io::AsyncReadExt as _;
@@ -175,7 +175,7 @@ impl Place {
         };
         let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
         let provider = SharedCredentialsProvider::new(credentials);
-        let store = Arc::new(S3Store::new(&config, "us-east-1", provider).expect("a store"));
+        let store = Arc::new(HttpStore::s3(&config, "us-east-1", provider).expect("a store"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Chest { runtime, store }
     }
@@ -184,7 +184,7 @@ impl Place {
 /// What the state is made of.
 pub(crate) struct Chest {
     runtime: tokio::runtime::Runtime,
-    store: Arc<S3Store>,
+    store: Arc<HttpStore>,
 }
 
 impl Chest {

@@ -9,7 +9,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::FaultClass;
-use batchplan_store::{AddressingStyle, ObjectContent, OssStore, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan_store::{AddressingStyle, HttpStore, ObjectContent, Store, StoreConfig, StoreProvider};
 use bytes::Bytes;
 use md5::Digest as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,8 +27,8 @@ fn stores(endpoint: &str) -> [(&'static str, Box<dyn Store>); 2] {
         data: None,
         fill: None,
     };
-    let s3 = S3Store::new(&config, "us-east-1", keys()).expect("a store");
-    let oss = OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", keys()).expect("a store");
+    let s3 = HttpStore::s3(&config, "us-east-1", keys()).expect("a store");
+    let oss = HttpStore::oss(endpoint, AddressingStyle::Path, "cn-hangzhou", keys()).expect("a store");
     [("s3", Box::new(s3)), ("oss", Box::new(oss))]
 }
 

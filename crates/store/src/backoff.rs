@@ -1,5 +1,4 @@
-//! Retry policy and backoff: how many times a request is sent, and how long to wait between attempts. Used by every
-//! client of a store.
+//! Retry policy and backoff: how many times a request is sent, and how long to wait between attempts.
 
 use std::time::Duration;
 
@@ -61,6 +60,38 @@ impl Backoff {
     }
 }
 
+/// Why [`retry`] gave up.
+#[derive(Debug)]
+pub struct RetryError<E> {
+    /// The error of the last attempt.
+    pub error: E,
+    /// The number of attempts made.
+    pub attempts: u32,
+}
+
+/// Makes attempts until one succeeds, and waits between them. Gives up when the policy allows no more attempts, or after
+/// an error that `is_retryable` does not accept.
+///
+/// # Errors
+/// Returns the error of the last attempt.
+pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
+    policy: RetryPolicy,
+    is_retryable: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, RetryError<E>> {
+    let mut backoff = Backoff::new(policy);
+    loop {
+        let error = match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        match backoff.next_delay().filter(|_| is_retryable(&error)) {
+            Some(delay) => tokio::time::sleep(delay).await,
+            None => return Err(RetryError { error, attempts: backoff.failures() }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +104,30 @@ mod tests {
             let waits: Vec<_> = std::iter::from_fn(|| backoff.next_delay()).collect();
             assert_eq!(waits.len(), policy.max_attempts as usize - 1);
             assert!(waits.iter().all(|wait| (policy.base_delay..=policy.max_delay).contains(wait)), "{waits:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_end_with_a_success_a_final_error_or_the_policy() {
+        let policy = RetryPolicy { max_attempts: 4, ..RetryPolicy::default() };
+        for (answers, expected) in [
+            (vec![Err(1), Err(1), Ok("done")], Ok(("done", 3))),
+            (vec![Err(1), Err(2)], Err((2, 2))),
+            (vec![Err(1); 9], Err((1, 4))),
+        ] {
+            let mut made = 0;
+            let result = retry(
+                policy,
+                |error| *error == 1,
+                || {
+                    made += 1;
+                    std::future::ready(answers[made - 1])
+                },
+            );
+            let result = result.await;
+            let made = u32::try_from(made).expect("a small number");
+            let found = result.map(|value| (value, made)).map_err(|failed| (failed.error, failed.attempts));
+            assert_eq!(found, expected);
         }
     }
 }

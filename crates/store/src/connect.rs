@@ -9,12 +9,11 @@ use aws_credential_types::provider::error::CredentialsError;
 use crate::credentials;
 use crate::fault::{FaultClass, StoreError};
 use crate::http_client::StoreDialect;
+use crate::http_store::HttpStore;
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ObjectRequest, ObjectResponse};
-use crate::oss::OssStore;
 use crate::provider::{EndpointSource, StoreConfig, StoreProvider};
-use crate::s3::S3Store;
 use crate::store::{BucketSetting, BucketSettingValue, ObjectContent, OpenedObject, Store};
 use crate::web::{WebConnector, root_cause};
 
@@ -79,7 +78,7 @@ async fn connect_s3(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnect
     let region = config.region.clone().or(identity.region).ok_or(StoreConnectError::NoRegion)?;
     let provider = credentials::assume_aws_role(config, &region, identity.provider, &http).await;
     let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
-    let store = S3Store::new(config, &region, provider).map_err(StoreConnectError::NoCertificates)?;
+    let store = HttpStore::s3(config, &region, provider).map_err(StoreConnectError::NoCertificates)?;
     Ok(Arc::new(store))
 }
 
@@ -91,7 +90,7 @@ async fn connect_oss(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnec
     let provider = credentials::assume_oss_role(config, region, credentials).await;
     let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
     let store =
-        OssStore::new(endpoint, config.addressing, region, provider).map_err(StoreConnectError::NoCertificates)?;
+        HttpStore::oss(endpoint, config.addressing, region, provider).map_err(StoreConnectError::NoCertificates)?;
     Ok(Arc::new(store))
 }
 
@@ -106,7 +105,7 @@ pub fn connect_with_keys(
 ) -> Result<Arc<dyn Store>, StoreConnectError> {
     let region = config.region.as_deref().ok_or(StoreConnectError::NoRegion)?;
     let credentials = credentials::from_keys(access_key, secret_key);
-    let store = S3Store::new(config, region, credentials).map_err(StoreConnectError::NoCertificates)?;
+    let store = HttpStore::s3(config, region, credentials).map_err(StoreConnectError::NoCertificates)?;
     Ok(Arc::new(store))
 }
 

@@ -64,6 +64,12 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// Returns whether the same request may succeed later: see [`FaultClass::is_retryable`].
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.class.is_retryable()
+    }
+
     /// Creates the error of a request that got no response or was never sent.
     #[must_use]
     pub fn without_response(class: FaultClass, code: &str, message: &str, endpoint: String) -> Self {

@@ -12,15 +12,15 @@
 //! | `listing` | the pages of a listing, and where it continues after each |
 //! | [`task`] | one object on its way through a job: its row, and its outcome |
 //! | [`backoff`], [`timeouts`] | when a request is sent again, and how long a server may take |
-//! | `s3`, `oss` | the two implementations |
-//! | [`http_client`] | the HTTP client that both send their requests with |
+//! | `http_store` | the implementation for S3 and OSS |
+//! | [`http_client`] | the HTTP client that it sends its requests with |
 //! | `credentials` | where credentials come from, and how they are checked |
 //! | `fault` | errors, classified by what the caller must do |
 //! | `redact` | removes secrets from the texts of servers |
 //! | `provider` | what the client knows about each provider, and the configuration of a store |
 //! | `endpoint`, `connect` | where a store is, connecting to it, and a stand-in if that fails |
 //! | `read_only` | a wrapper that refuses writes |
-//! | [`web`] | requests to other servers: webhooks, GitHub |
+//! | [`web`] | requests to other servers: STS, webhooks, GitHub |
 //! | [`hex`], [`printable`], `xml` | encodings, safe text, XML |
 //!
 //! The macro [`enum_with_all!`] defines an enum with a list of all its variants.
@@ -32,15 +32,14 @@ mod endpoint;
 mod fault;
 pub mod hex;
 pub mod http_client;
+mod http_store;
 mod listing;
 pub mod object;
 pub mod object_request;
-mod oss;
 pub mod printable;
 mod provider;
 mod read_only;
 mod redact;
-mod s3;
 mod store;
 pub mod task;
 pub mod timeouts;
@@ -49,11 +48,10 @@ mod xml;
 
 pub use connect::{StoreConnectError, UnreachableStore, connect, connect_with_keys};
 pub use endpoint::AddressingStyle;
+pub use http_store::HttpStore;
 pub use listing::{ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
-pub use oss::OssStore;
 pub use provider::{EndpointSource, ProviderProfile, RegionSource, StoreConfig, StoreProvider};
 pub use read_only::ReadOnlyStore;
-pub use s3::S3Store;
 pub use store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ConditionalPutOutcome, ObjectContent, OpenedObject,
     OwnershipSetting, Store, TagLifecycleRule,

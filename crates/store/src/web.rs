@@ -117,7 +117,7 @@ impl HttpUrl {
     }
 
     /// Returns host and port, as in the `Host` header.
-    fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
 
@@ -196,7 +196,7 @@ pub async fn closes_or_sends_early(connection: impl Future + Unpin) -> bool {
 pub type ConnectionStream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// Opens connections.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum WebConnector {
     /// Connects without TLS.
     Plain(HttpConnector),
@@ -257,7 +257,7 @@ const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("batchpla
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Sends requests. Cheap to create: the CA certificates are loaded with the first https request.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct WebClient {
     tls_connector: OnceLock<WebConnector>,
 }
@@ -375,7 +375,7 @@ impl WebClient {
         message: WebRequest<'_>,
         bounds: WebRequestLimits,
     ) -> Result<WebResponse, WebRequestError> {
-        let host = message.url.origin();
+        let (host, method) = (message.url.origin(), message.method.clone());
         let sending = self.exchange(message, async |head: Parts, body: Incoming| {
             let whole = Limited::new(body, bounds.max_body_bytes).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
@@ -390,7 +390,7 @@ impl WebClient {
             })?;
             Ok(WebResponse { status: head.status, headers: head.headers, body: whole.to_bytes() })
         });
-        with_deadline(sending, bounds.max_time, &host).await
+        with_deadline(sending, bounds.max_time, &host, &method).await
     }
 
     /// Sends a request once and reads only the head of the response. Use it for notifications, where the body of the
@@ -403,11 +403,11 @@ impl WebClient {
         message: WebRequest<'_>,
         time: Duration,
     ) -> Result<WebResponseHead, WebRequestError> {
-        let host = message.url.origin();
+        let (host, method) = (message.url.origin(), message.method.clone());
         let sending = self.exchange(message, async |head: Parts, _| {
             Ok(WebResponseHead { status: head.status, headers: head.headers })
         });
-        with_deadline(sending, time, &host).await
+        with_deadline(sending, time, &host, &method).await
     }
 
     /// Sends a request and passes the response to the callback, while it drives the connection.
@@ -471,8 +471,10 @@ async fn with_deadline<T>(
     sending: impl Future<Output = Result<T, WebRequestError>>,
     within: Duration,
     host: &str,
+    method: &Method,
 ) -> Result<T, WebRequestError> {
-    let sent = timeouts::with_time_limit(within, host, || "no response".to_owned(), Box::pin(sending)).await;
+    let waiting_for = || format!("no response to {method}");
+    let sent = timeouts::with_time_limit(within, host, waiting_for, Box::pin(sending)).await;
     sent.unwrap_or_else(|_| Err(WebRequestError::TimedOut { host: host.to_owned(), within }))
 }
 

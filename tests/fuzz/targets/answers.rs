@@ -8,9 +8,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::object_request::ObjectRequest;
-use batchplan_store::{
-    AddressingStyle, BucketSetting, ListRequest, OssStore, S3Store, Store, StoreConfig, StoreProvider,
-};
+use batchplan_store::{AddressingStyle, BucketSetting, HttpStore, ListRequest, Store, StoreConfig, StoreProvider};
 
 use super::choice;
 
@@ -96,8 +94,8 @@ fn stores() -> [Box<dyn Store>; 2] {
         data: None,
         fill: None,
     };
-    let s3 = S3Store::new(&config, "us-east-1", credentials()).expect("a store");
-    let oss = OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", credentials()).expect("a store");
+    let s3 = HttpStore::s3(&config, "us-east-1", credentials()).expect("a store");
+    let oss = HttpStore::oss(endpoint, AddressingStyle::Path, "cn-hangzhou", credentials()).expect("a store");
     [Box::new(s3), Box::new(oss)]
 }
 

@@ -28,8 +28,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::response::Parts;
-use http::{HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -37,14 +36,16 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::validation::{PrefetchedProvider, check_credentials};
-use crate::backoff::{Backoff, RetryPolicy};
+use crate::backoff::{RetryPolicy, retry};
 use crate::fault::truncate;
 use crate::hex::hex;
-use crate::http_client::{SigningClock, StsClient, redact_credentials};
+use crate::http_client::{SigningClock, redact_credentials};
 use crate::printable::affects_terminal;
 use crate::provider::StoreConfig;
 use crate::timeouts::{self, TimeLimitError, scaled};
-use crate::web::{CONNECT_TIMEOUT, root_cause};
+use crate::web::{
+    CONNECT_TIMEOUT, HttpUrl, WebClient, WebRequest, WebRequestError, WebRequestLimits, WebResponse, root_cause,
+};
 use crate::xml;
 
 /// The name of the session in the logs of the STS.
@@ -121,8 +122,7 @@ pub(crate) async fn assume_oss_role(
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
     let sts = sts_endpoint(config.endpoint.as_deref().unwrap_or_default(), region);
-    PrefetchedProvider::prefetch(OssRoleProvider::new(arn, &sts, caller).map_err(AssumeRoleError::NoCertificates)?)
-        .await
+    PrefetchedProvider::prefetch(OssRoleProvider::new(arn, &sts, caller)?).await
 }
 
 /// Provides the credentials of a role at AWS, or at a server with AWS's STS API.
@@ -234,6 +234,9 @@ const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 /// RFC 3986: everything except letters, digits and these four characters.
 const PERCENT_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// The maximum size of a response of the STS, in bytes.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
+
 /// Three attempts within a few seconds, because a request may be waiting for the credentials.
 const RETRY_POLICY: RetryPolicy =
     RetryPolicy { base_delay: Duration::from_millis(300), max_delay: Duration::from_secs(3), max_attempts: 3 };
@@ -242,7 +245,8 @@ const RETRY_POLICY: RetryPolicy =
 /// <https://www.alibabacloud.com/help/en/ram/developer-reference/api-sts-2015-04-01-assumerole>
 #[derive(Debug)]
 struct OssRoleProvider {
-    sts: StsClient,
+    client: WebClient,
+    url: HttpUrl,
     query: String,
     caller: SharedCredentialsProvider,
     clock: SigningClock,
@@ -293,61 +297,65 @@ impl OssRoleProvider {
     /// Creates a provider for the role with this ARN, at the STS with this URL.
     ///
     /// # Errors
-    /// Returns an error if the system has no CA certificates to verify the STS with.
-    fn new(arn: &str, sts: &str, caller: SharedCredentialsProvider) -> io::Result<Self> {
+    /// Returns an error if the URL is not valid.
+    fn new(arn: &str, sts: &str, caller: SharedCredentialsProvider) -> Result<Self, AssumeRoleError> {
         let arn = utf8_percent_encode(arn, PERCENT_ENCODED);
         let query = format!("DurationSeconds={DURATION}&RoleArn={arn}&RoleSessionName={SESSION}");
-        Ok(Self { sts: StsClient::new(sts)?, query, caller, clock: SigningClock::default() })
+        let url = HttpUrl::parse(&format!("{sts}/?{query}"))
+            .map_err(|error| AssumeRoleError::NoValidResponse(format!("the URL of the STS {error}")))?;
+        Ok(Self { client: WebClient::new(), url, query, caller, clock: SigningClock::default() })
     }
 
     async fn assume(&self) -> Result<Credentials, CredentialsError> {
         let caller = self.caller.provide_credentials().await?;
-        let asking = async {
-            let mut backoff = Backoff::new(RETRY_POLICY);
-            loop {
-                let AssumeRoleAttemptError { why, is_retryable: may_pass } = match self.send_assume_role(&caller).await
-                {
-                    Ok(granted) => return Ok(granted),
-                    Err(failure) => failure,
-                };
-                match backoff.next_delay().filter(|_| may_pass) {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => return Err(why),
-                }
-            }
-        };
-        let host = self.sts.authority();
-        let asked =
-            timeouts::with_time_limit(scaled(STS_TIMEOUT), host, || "no response to AssumeRole".to_owned(), asking)
-                .await;
-        Ok(asked.unwrap_or_else(|late| Err(AssumeRoleError::NoValidResponse(format!("{host}: {late}"))))?)
+        let asking = retry(
+            RETRY_POLICY,
+            |failed: &AssumeRoleAttemptError| failed.is_retryable,
+            || self.send_assume_role(&caller),
+        );
+        let granted = tokio::time::timeout(scaled(STS_TIMEOUT), asking).await.map_err(|_| {
+            let why = format!("{}: {}", self.url.origin(), TimeLimitError(scaled(STS_TIMEOUT)));
+            AssumeRoleError::NoValidResponse(why)
+        })?;
+        Ok(granted.map_err(|exhausted| exhausted.error.why)?)
     }
 
     async fn send_assume_role(&self, caller: &Credentials) -> Result<Credentials, AssumeRoleAttemptError> {
-        let unbuilt = |error: http::Error| AssumeRoleAttemptError {
-            why: AssumeRoleError::NoValidResponse(error.to_string()),
-            is_retryable: false,
+        let headers = self.headers(caller);
+        let request = WebRequest {
+            method: Method::POST,
+            url: &self.url,
+            headers: &headers,
+            body: Bytes::new(),
+            // The STS is chosen by the plan, which has to allow http.
+            allow_http: true,
         };
-        let request = self.build_request(caller).map_err(unbuilt)?;
-        let (head, body) = self.sts.send(request).await.map_err(|error| {
-            let why = format!("{}: {error}", self.sts.authority());
-            AssumeRoleAttemptError { why: AssumeRoleError::NoValidResponse(sanitize(&why, caller)), is_retryable: true }
+        let limits = WebRequestLimits { max_time: scaled(STS_TIMEOUT), max_body_bytes: MAX_RESPONSE_BYTES };
+        let response = self.client.send(request, limits).await.map_err(|error| match error {
+            WebRequestError::NoCertificates(error) => {
+                AssumeRoleAttemptError { why: AssumeRoleError::NoCertificates(error), is_retryable: false }
+            }
+            error => {
+                let why = AssumeRoleError::NoValidResponse(sanitize(&error.to_string(), caller));
+                AssumeRoleAttemptError { why, is_retryable: true }
+            }
         })?;
-        let date = server_time(&head);
-        if !head.status.is_success() {
-            return Err(self.classify_error(&head, &body, date, caller));
+        let date = server_time(&response.headers);
+        if !response.status.is_success() {
+            return Err(self.classify_error(&response, date, caller));
         }
-        parse_credentials(&body, date).ok_or_else(|| {
-            let why = format!("{}: the response contains no valid credentials", self.sts.authority());
+        parse_credentials(&response.body, date).ok_or_else(|| {
+            let why = format!("{}: the response contains no valid credentials", self.url.origin());
             AssumeRoleAttemptError { why: AssumeRoleError::NoValidResponse(why), is_retryable: false }
         })
     }
 
-    fn build_request(&self, caller: &Credentials) -> http::Result<Request<Bytes>> {
+    /// Returns the headers of a request, including its signature.
+    fn headers(&self, caller: &Credentials) -> Vec<(HeaderName, HeaderValue)> {
         let key = caller.access_key_id();
         let mut headers = vec![
             ("accept", "application/json".to_owned()),
-            ("host", self.sts.authority().to_owned()),
+            ("host", self.url.authority().to_owned()),
             ("x-acs-action", "AssumeRole".to_owned()),
             ("x-acs-content-sha256", EMPTY_SHA256.to_owned()),
             ("x-acs-date", self.clock.now().to_string()),
@@ -361,30 +369,29 @@ impl OssRoleProvider {
         headers.sort_unstable_by_key(|(name, _)| *name);
         let unsigned = Acs3Request { method: "POST", query: &self.query, headers: &headers, body_sha256: EMPTY_SHA256 };
         let authorization = unsigned.authorization(key, caller.secret_access_key());
-        let mut request = Request::post(format!("/?{}", self.query));
-        for (name, value) in
-            headers.iter().map(|(name, value)| (*name, value)).chain([("authorization", &authorization)])
-        {
-            let mut value = HeaderValue::from_str(value)?;
+        headers.push(("authorization", authorization));
+        let header = |(name, value): (&'static str, String)| {
+            let mut value = HeaderValue::try_from(value).ok()?;
             value.set_sensitive(matches!(name, "x-acs-security-token" | "authorization"));
-            request = request.header(name, value);
-        }
-        request.header("content-length", 0).body(Bytes::new())
+            Some((HeaderName::from_static(name), value))
+        };
+        // Credentials are checked when they are loaded, so every value is valid in a header.
+        headers.into_iter().filter_map(header).collect()
     }
 
     /// Converts an error response of the STS. If the STS rejected the time, the clock is corrected for the next
     /// attempt.
     fn classify_error(
         &self,
-        head: &Parts,
-        body: &[u8],
+        response: &WebResponse,
         date: Option<Timestamp>,
         caller: &Credentials,
     ) -> AssumeRoleAttemptError {
-        let StsErrorResponse { code, message } = serde_json::from_slice(body).unwrap_or_default();
+        let StsErrorResponse { code, message } = serde_json::from_slice(&response.body).unwrap_or_default();
         let put_right = code.starts_with("InvalidTimeStamp") && date.is_some_and(|date| self.clock.sync_to(date));
-        let busy = head.status.is_server_error() || head.status.as_u16() == 429 || code.starts_with("Throttling");
-        let code = if code.is_empty() { format!("HTTP {}", head.status.as_u16()) } else { code };
+        let busy =
+            response.status.is_server_error() || response.status.as_u16() == 429 || code.starts_with("Throttling");
+        let code = if code.is_empty() { format!("HTTP {}", response.status.as_u16()) } else { code };
         AssumeRoleAttemptError {
             why: AssumeRoleError::rejected(&code, &message, caller),
             is_retryable: put_right || busy,
@@ -393,8 +400,8 @@ impl OssRoleProvider {
 }
 
 /// Returns the server's time, from the `Date` header.
-fn server_time(head: &Parts) -> Option<Timestamp> {
-    let date = head.headers.get(http::header::DATE)?.to_str().ok()?;
+fn server_time(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = headers.get(http::header::DATE)?.to_str().ok()?;
     rfc2822::parse(date).ok().map(|date| date.timestamp())
 }
 

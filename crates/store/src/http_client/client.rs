@@ -127,6 +127,10 @@ impl StoreHttpClient {
     }
 
     /// Returns the endpoint of the store.
+    pub(crate) fn dialect(&self) -> StoreDialect {
+        self.dialect
+    }
+
     pub(crate) fn endpoint(&self) -> &StoreEndpoint {
         &self.endpoint
     }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName};
 use jiff::fmt::rfc2822;
 
-use crate::object::{ObjectAcl, RestoreRequest, RestoreState, StorageClass, TagSet};
+use crate::object::{MAX_KEY_BYTES, ObjectAcl, ObjectKey, RestoreRequest, RestoreState, StorageClass, TagSet};
 use crate::xml::{self, XmlReadError};
 
 /// The API that a server speaks.
@@ -41,6 +41,10 @@ static OSS_HEADERS: DialectHeaders = DialectHeaders {
     restore: "x-oss-restore",
 };
 
+/// The maximum length of a key in OSS, in bytes.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
+const MAX_OSS_KEY_BYTES: usize = 1023;
+
 /// The group that contains everyone, in S3's grants.
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 
@@ -59,6 +63,31 @@ impl StoreDialect {
         match self {
             Self::S3 => &S3_HEADERS,
             Self::Oss => &OSS_HEADERS,
+        }
+    }
+
+    /// Returns why the API cannot address a key, or `None` if it can.
+    pub(crate) fn unsupported_key_reason(self, key: &ObjectKey) -> Option<&'static str> {
+        let (max_bytes, too_long, not_utf8) = match self {
+            Self::S3 => (MAX_KEY_BYTES, "the key is longer than 1024 bytes", "the key is not UTF-8, which S3 requires"),
+            Self::Oss => {
+                (MAX_OSS_KEY_BYTES, "the key is longer than 1023 bytes", "the key is not UTF-8, which OSS requires")
+            }
+        };
+        match key.as_bytes().len() {
+            0 => Some("the key is empty"),
+            length if length > max_bytes => Some(too_long),
+            _ => key.as_str().is_err().then_some(not_utf8),
+        }
+    }
+
+    /// Returns the storage class that has only one restore speed and no tier. In OSS, a restore of the class Archive
+    /// takes about a minute, and `JobParameters` are only for colder classes.
+    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
+    pub(crate) fn untiered_class(self) -> Option<&'static str> {
+        match self {
+            Self::S3 => None,
+            Self::Oss => Some("Archive"),
         }
     }
 

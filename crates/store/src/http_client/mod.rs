@@ -13,8 +13,8 @@
 //! | `response` | responses: read with limits, classified once |
 //! | `object_requests` | requests for one object: its tags, ACL, restore and HEAD, and its content |
 //! | `listing` | the pages of a listing |
+//! | `multipart_upload` | whole objects in parts, for OSS |
 //! | `bucket_setting` | bucket settings |
-//! | `sts_client` | requests to a host that is not a store |
 
 mod bucket_setting;
 mod client;
@@ -23,19 +23,16 @@ mod connection;
 mod credential_cache;
 mod dialect;
 mod listing;
+mod multipart_upload;
 mod object_requests;
 mod payload;
 mod response;
 mod sign;
-mod sts_client;
 
-pub(crate) use client::{StoreHttpClient, StoreRequest};
+pub(crate) use client::StoreHttpClient;
 pub use clock::{SigningClock, SigningTimestamp};
 pub(crate) use credential_cache::redact_credentials;
 pub use credential_cache::{CredentialCache, NoCredentialsError, SigningCredentials};
 pub(crate) use dialect::StoreDialect;
 pub(crate) use object_requests::object_query;
-pub(crate) use payload::RequestPayload;
-pub(crate) use response::{ResponseLimit, StoreResponse};
 pub use sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, UnsignedRequest};
-pub(crate) use sts_client::StsClient;

@@ -1,7 +1,10 @@
-//! AWS S3 and S3-compatible servers.
+//! The stores that batchplan works on: AWS S3 and S3-compatible servers, and Alibaba Cloud OSS through its native API.
+//!
+//! OSS's S3-compatible API has no tagging, no restore and no `default` ACL. The two APIs differ in the names and
+//! documents of [`StoreDialect`], and in how an object is written.
 //!
 //! The plan decides which endpoint is used. The environment can only supply a missing region, never an endpoint, so
-//! it cannot redirect a plan's requests or its credentials to a host outside AWS.
+//! it cannot redirect a plan's requests or its credentials to another host.
 
 use std::io;
 use std::sync::Arc;
@@ -10,45 +13,61 @@ use async_trait::async_trait;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 
-use crate::endpoint::StoreEndpoint;
+use crate::endpoint::{AddressingStyle, StoreEndpoint};
 use crate::fault::StoreError;
 use crate::http_client::{SigningClock, StoreDialect, StoreHttpClient, object_query};
 use crate::listing::{ListPage, ListRequest};
-use crate::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey};
+use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::provider::StoreConfig;
 use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
 
-/// A store with an S3 API.
-pub struct S3Store {
+/// A store with the API of S3 or of OSS.
+pub struct HttpStore {
     client: StoreHttpClient,
 }
 
-impl S3Store {
-    /// Creates a store at the configured endpoint, or at AWS's endpoint for the region, that signs with these
-    /// credentials.
+impl HttpStore {
+    /// Creates a store with the API of S3 at the configured endpoint, or at AWS's endpoint for the region, that signs
+    /// with these credentials.
     ///
     /// # Errors
     /// Returns an error if the system has no CA certificates to verify the server with.
-    pub fn new(config: &StoreConfig, region: &str, credentials: SharedCredentialsProvider) -> io::Result<Self> {
+    pub fn s3(config: &StoreConfig, region: &str, credentials: SharedCredentialsProvider) -> io::Result<Self> {
         let endpoint = match &config.endpoint {
             Some(endpoint) => StoreEndpoint::new(endpoint, config.addressing),
             None => StoreEndpoint::for_aws_region(region, config.addressing),
         };
-        Ok(Self {
-            client: StoreHttpClient::new(
-                endpoint,
-                StoreDialect::S3,
-                region,
-                credentials,
-                Arc::new(SigningClock::default()),
-            )?,
-        })
+        Self::new(endpoint, StoreDialect::S3, region, credentials)
+    }
+
+    /// Creates a store with the API of OSS at an endpoint: Alibaba Cloud OSS in one region (`cn-hangzhou`), or another
+    /// server. It signs with these credentials.
+    ///
+    /// # Errors
+    /// Returns an error if the system has no CA certificates to verify the server with.
+    pub fn oss(
+        endpoint: &str,
+        addressing: AddressingStyle,
+        region: &str,
+        credentials: SharedCredentialsProvider,
+    ) -> io::Result<Self> {
+        Self::new(StoreEndpoint::new(endpoint, addressing), StoreDialect::Oss, region, credentials)
+    }
+
+    fn new(
+        endpoint: StoreEndpoint,
+        dialect: StoreDialect,
+        region: &str,
+        credentials: SharedCredentialsProvider,
+    ) -> io::Result<Self> {
+        let clock = Arc::new(SigningClock::default());
+        Ok(Self { client: StoreHttpClient::new(endpoint, dialect, region, credentials, clock)? })
     }
 }
 
 #[async_trait]
-impl Store for S3Store {
+impl Store for HttpStore {
     async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         self.client.send_object_request(object, call).await
     }
@@ -91,7 +110,10 @@ impl Store for S3Store {
         content: ObjectContent,
         md5: &str,
     ) -> Result<(), StoreError> {
-        self.client.write(bucket, key, content, md5).await
+        match self.client.dialect() {
+            StoreDialect::S3 => self.client.write(bucket, key, content, md5).await,
+            StoreDialect::Oss => self.client.write_in_parts(bucket, key, content, md5).await,
+        }
     }
 
     fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
@@ -105,15 +127,11 @@ impl Store for S3Store {
     }
 
     fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
-        if key.as_bytes().is_empty() {
-            Some("the key is empty")
-        } else if key.as_bytes().len() > MAX_KEY_BYTES {
-            Some("the key is longer than 1024 bytes")
-        } else if key.as_str().is_err() {
-            Some("the key is not UTF-8, which S3 requires")
-        } else {
-            None
-        }
+        self.client.dialect().unsupported_key_reason(key)
+    }
+
+    fn untiered_class(&self) -> Option<&'static str> {
+        self.client.dialect().untiered_class()
     }
 
     async fn put_if_absent(

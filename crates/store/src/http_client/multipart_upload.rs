@@ -1,13 +1,8 @@
-//! Alibaba Cloud OSS through its native API. OSS's S3-compatible API has no tagging, no restore and no `default` ACL.
-//!
-//! Whole objects are uploaded in parts if they are large. Reports are published this way.
+//! Writes whole objects through OSS's API, in parts if they are large. Reports are published this way.
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
-use async_trait::async_trait;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -15,134 +10,15 @@ use md5::{Digest as _, Md5};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 
-use crate::backoff::{Backoff, RetryPolicy};
-use crate::endpoint::{AddressingStyle, StoreEndpoint};
+use super::client::{StoreHttpClient, StoreRequest};
+use super::dialect::StoreDialect;
+use super::payload::RequestPayload;
+use super::response::{ResponseLimit, StoreResponse};
+use crate::backoff::{RetryPolicy, retry};
 use crate::fault::{FaultClass, StoreError};
-use crate::http_client::{
-    RequestPayload, ResponseLimit, SigningClock, StoreDialect, StoreHttpClient, StoreRequest, StoreResponse,
-    object_query,
-};
-use crate::listing::{ListPage, ListRequest};
-use crate::object::{BucketName, ObjectId, ObjectKey};
-use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
-use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
+use crate::object::{BucketName, ObjectKey};
+use crate::store::ObjectContent;
 use crate::xml;
-
-/// The maximum length of a key, in bytes.
-/// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
-const MAX_KEY_BYTES: usize = 1023;
-
-/// Alibaba Cloud OSS in one region, or another server with its API.
-pub struct OssStore {
-    client: StoreHttpClient,
-}
-
-impl OssStore {
-    /// Creates the store at an endpoint, signing for a region (`cn-hangzhou`) with these credentials.
-    ///
-    /// # Errors
-    /// Returns an error if the system has no CA certificates to verify the server with.
-    pub fn new(
-        endpoint: &str,
-        addressing: AddressingStyle,
-        region: &str,
-        credentials: SharedCredentialsProvider,
-    ) -> io::Result<Self> {
-        let endpoint = StoreEndpoint::new(endpoint, addressing);
-        let client =
-            StoreHttpClient::new(endpoint, StoreDialect::Oss, region, credentials, Arc::new(SigningClock::default()))?;
-        Ok(Self { client })
-    }
-}
-
-#[async_trait]
-impl Store for OssStore {
-    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
-        self.client.send_object_request(object, call).await
-    }
-
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
-        self.client.list_page(request).await
-    }
-
-    async fn bucket_setting(
-        &self,
-        bucket: &BucketName,
-        question: BucketSetting,
-    ) -> Result<BucketSettingValue, StoreError> {
-        self.client.bucket_setting(bucket, question).await
-    }
-
-    async fn read(
-        &self,
-        bucket: &BucketName,
-        key: &ObjectKey,
-        if_match: Option<&str>,
-    ) -> Result<OpenedObject, StoreError> {
-        self.client.read(bucket, key, if_match).await
-    }
-
-    async fn resume_read(
-        &self,
-        bucket: &BucketName,
-        key: &ObjectKey,
-        etag: &str,
-        from: u64,
-    ) -> Result<OpenedObject, StoreError> {
-        self.client.resume_read(bucket, key, etag, from).await
-    }
-
-    async fn write(
-        &self,
-        bucket: &BucketName,
-        key: &ObjectKey,
-        content: ObjectContent,
-        md5: &str,
-    ) -> Result<(), StoreError> {
-        self.upload(bucket, key, content, md5).await
-    }
-
-    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
-        let (method, resource) = call.method_and_subresource();
-        let query = object_query(resource, object.version.as_ref());
-        self.client.endpoint().request_line(method, &object.bucket, &object.key, &query)
-    }
-
-    fn body_identity(&self, call: &ObjectRequest) -> ContentIdentity {
-        self.client.body_identity(call)
-    }
-
-    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
-        if key.as_bytes().is_empty() {
-            Some("the key is empty")
-        } else if key.as_bytes().len() > MAX_KEY_BYTES {
-            Some("the key is longer than 1023 bytes")
-        } else if key.as_str().is_err() {
-            Some("the key is not UTF-8, which OSS requires")
-        } else {
-            None
-        }
-    }
-
-    /// A restore of the class Archive takes about a minute. `JobParameters` are only for colder classes.
-    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
-    fn untiered_class(&self) -> Option<&'static str> {
-        Some("Archive")
-    }
-
-    async fn put_if_absent(
-        &self,
-        bucket: &BucketName,
-        key: &ObjectKey,
-        content: Bytes,
-    ) -> Result<ConditionalPutOutcome, StoreError> {
-        self.client.put_if_absent(bucket, key, content).await
-    }
-
-    async fn delete(&self, bucket: &BucketName, key: &ObjectKey) -> Result<(), StoreError> {
-        self.client.delete(bucket, key).await
-    }
-}
 
 /// The part size in bytes. Larger objects are uploaded in parts. OSS allows 10,000 parts, which makes 80 GB.
 const PART_SIZE: usize = 8 << 20;
@@ -157,8 +33,9 @@ struct UploadTarget<'a> {
     key: &'a ObjectKey,
 }
 
-impl OssStore {
-    async fn upload(
+impl StoreHttpClient {
+    /// Writes a whole object, in parts if it is large. `md5` is the MD5 of the content in base64.
+    pub(crate) async fn write_in_parts(
         &self,
         bucket: &BucketName,
         key: &ObjectKey,
@@ -251,27 +128,19 @@ impl OssStore {
         let UploadRequest { method, target: UploadTarget { bucket, key }, query, payload } = request;
         let (method, payload) = (*method, payload.clone());
         let store_request = StoreRequest { method, bucket, key: Some(key), query, headers: Vec::new(), payload };
-        self.client.execute_with_timeout(store_request, ResponseLimit::Small).await
+        self.execute_with_timeout(store_request, ResponseLimit::Small).await
     }
 
     /// Sends a request with retries, so that one failed part does not fail the whole upload. Only for requests that
     /// can be repeated.
     async fn send_with_retries(&self, request: &UploadRequest<'_>) -> Result<StoreResponse, StoreError> {
-        let mut backoff = Backoff::new(RetryPolicy { max_attempts: MAX_ATTEMPTS, ..RetryPolicy::default() });
-        loop {
-            let fault = match self.send_upload_request(request).await {
-                Ok(whole) => return Ok(whole),
-                Err(fault) => fault,
-            };
-            match backoff.next_delay().filter(|_| fault.class.is_retryable()) {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(fault),
-            }
-        }
+        let policy = RetryPolicy { max_attempts: MAX_ATTEMPTS, ..RetryPolicy::default() };
+        let sent = retry(policy, StoreError::is_retryable, || self.send_upload_request(request)).await;
+        sent.map_err(|exhausted| exhausted.error)
     }
 
     fn describe(&self, request: &UploadRequest<'_>) -> String {
-        self.client.endpoint().request_line(request.method, request.target.bucket, request.target.key, &request.query)
+        self.endpoint().request_line(request.method, request.target.bucket, request.target.key, &request.query)
     }
 
     async fn open_file(&self, target: UploadTarget<'_>, path: &Path) -> Result<UploadSource, StoreError> {
@@ -284,7 +153,7 @@ impl OssStore {
     }
 
     fn file_error(&self, target: UploadTarget<'_>, why: &str) -> StoreError {
-        let request_line = self.client.endpoint().request_line("PUT", target.bucket, target.key, "");
+        let request_line = self.endpoint().request_line("PUT", target.bucket, target.key, "");
         StoreError::without_response(FaultClass::Rejected, "FileNotReadable", why, request_line)
     }
 }
