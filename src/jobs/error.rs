@@ -2,6 +2,7 @@
 
 use std::io;
 
+use batchplan_store::error_code::credentials_expired;
 use batchplan_store::task::StoreError;
 
 use super::hints::hint;
@@ -130,7 +131,7 @@ impl JobError {
     pub(super) fn is_fixable_here(&self) -> bool {
         match self {
             // Expired credentials can be replaced.
-            Self::Manifest(error) if error.fault().is_some_and(credentials_expired) => true,
+            Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired(&fault.code)) => true,
             Self::Manifest(error) => matches!(
                 error,
                 ManifestError::Disk { .. }
@@ -182,7 +183,9 @@ impl JobError {
                  (batchplan cancel {job}) and apply the plan again"
             ),
             // What was read is kept. The caller names the command that resumes the job.
-            Self::Manifest(error) if error.fault().is_some_and(credentials_expired) => return None,
+            Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired(&fault.code)) => {
+                return None;
+            }
             Self::Manifest(error) => return error.help(),
             Self::Report(_) => {
                 "restore the job's folder from a backup, or delete the job with its report (batchplan cancel, then \
@@ -221,12 +224,4 @@ impl From<ManifestError> for JobError {
     fn from(error: ManifestError) -> Self {
         Self::Manifest(error)
     }
-}
-
-/// Returns whether the credentials have expired or are no longer available. Work that used them can be resumed with
-/// others.
-fn credentials_expired(fault: &StoreError) -> bool {
-    let codes =
-        ["NoCredentials", "ExpiredToken", "ExpiredTokenException", "SecurityTokenExpired", "TokenRefreshRequired"];
-    codes.contains(&fault.code.as_str())
 }

@@ -1,5 +1,6 @@
 //! Hints on what to do about failed objects and untrusted servers, by error code.
 
+use batchplan_store::error_code::{self, SIGNATURE_HINT, is_about_signature};
 use batchplan_store::object::ObjectId;
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
@@ -12,120 +13,21 @@ use crate::job::JobId;
 use crate::plan::Plan;
 use crate::provider::ProviderRules;
 
-/// Hints for the error codes that jobs commonly meet.
-const HINTS: &[(&[&str], &str)] = &[
+/// Hints for the error codes of the checks that the server means what was sent. Other codes are the store's.
+const HINTS: &[(&str, &str)] = &[
     (
-        &["AccessDenied", "AllAccessDisabled", "AccountProblem"],
-        "the credentials are not allowed to do this: check their role or policy, the bucket policy, and who owns the \
-         objects",
-    ),
-    (
-        &["NoSuchKey", "NotFound", "NoSuchVersion"],
-        "the objects do not exist, or no longer exist: check keys, version ids and URL encoding in the manifest, or \
-         use a newer listing",
-    ),
-    (
-        &["NoSuchBucket"],
-        "the bucket does not exist here: check its name in the manifest, and the endpoint and region in [store]",
-    ),
-    (
-        &["InvalidArgument", "InvalidRequest", "BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"],
-        "the server rejected the request: check that this store and the objects' storage class allow these tags, ACL, \
-         days and tier",
-    ),
-    (
-        &["InvalidObjectState", "ObjectNotAppendable", "OperationNotSupported", "MethodNotAllowed"],
-        "the objects' state or storage class does not allow this: filter the manifest by storage_class, or restore \
-         them from the archive first",
-    ),
-    (
-        &["TooManyTags", "BadTagSet"],
-        "an object can have at most 10 tags: delete some in the same plan (delete_object_tagging with keys), or \
-         replace them all (put_object_tagging)",
-    ),
-    (
-        &["RestoreAlreadyInProgress"],
-        "a restore of these objects is already in progress, perhaps from an earlier job: retry when it is done",
-    ),
-    (
-        &["ObjectAlreadyInActiveTierError", "ObjectRestoreNotNeeded"],
-        "the objects are already readable: no restore is needed",
-    ),
-    (
-        &["GlacierExpeditedRetrievalNotAvailable"],
-        "the service has no capacity for expedited restores now: retry later, or use the tier Standard or Bulk",
-    ),
-    (
-        &[
-            "SlowDown",
-            "Throttling",
-            "ThrottlingException",
-            "RequestLimitExceeded",
-            "TooManyRequests",
-            "ServiceUnavailable",
-            "QpsLimitExceeded",
-        ],
-        "the service throttled all 10 attempts: lower requests_per_second or concurrency in [limits], then retry",
-    ),
-    (
-        &["RequestTimeout", "ConnectionError", "ClientError", "UnreadableAnswer"],
-        "none of 10 attempts got a usable response: check the network and the server, lower concurrency, then retry; \
-         the request may have taken effect",
-    ),
-    (
-        &["UnexpectedDocument"],
-        "the server sent an unexpected response: check that the endpoint is the store's own, and that it supports the \
-         operation",
-    ),
-    (
-        &[SERVER_CHECK_FAILED],
+        SERVER_CHECK_FAILED,
         "the server applied the request to the object itself: check this object, and recover it from a copy or an \
          older version if needed",
     ),
     (
-        &[WRITE_NOT_KEPT],
+        WRITE_NOT_KEPT,
         "the server reported success, but a different value reads back; the object's content is unchanged",
     ),
     (
-        &[CONTENT_CHANGED],
+        CONTENT_CHANGED,
         "the objects' contents changed during the request: another process wrote them at the same time, or the server \
          applied the request to the object itself; check each object, and recover it if needed",
-    ),
-    (&["InternalError"], "the server failed in all 10 attempts: retry later; the request may have taken effect"),
-    (
-        &[
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "InvalidToken",
-            "TokenRefreshRequired",
-            "SecurityTokenExpired",
-            "InvalidSecurityToken",
-            "NoCredentials",
-        ],
-        "the credentials have expired or cannot be obtained: renew them, then resume the job",
-    ),
-    (
-        &[
-            "InvalidAccessKeyId",
-            "SignatureDoesNotMatch",
-            "InvalidSecurity",
-            "NotSignedUp",
-            "UnrecognizedClientException",
-        ],
-        "the server does not accept the credentials: check the access key, its secret and the region in [store]",
-    ),
-    (&["RequestTimeTooSkewed"], "this machine's clock differs too much from the server's: correct it"),
-    (
-        &["AccessControlListNotSupported"],
-        "the bucket has ACLs disabled: enable them in its ownership controls, or use a bucket policy instead",
-    ),
-    (&["NotImplemented"], "this server does not support the operation: use another server"),
-    (&["OperationAborted", "Conflict"], "another request was changing the objects at the same time: retry"),
-    (&["RequestNotSent"], "the request could not be built: the message says what is wrong with the object"),
-    (&["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError"], SIGNATURE_HINT),
-    (
-        &["UnexpectedRedirect", "PermanentRedirect", "TemporaryRedirect"],
-        "the bucket is at another endpoint: check the endpoint and the region in [store]",
     ),
 ];
 
@@ -133,20 +35,9 @@ const HINTS: &[(&[&str], &str)] = &[
 /// response arrived; it decides for unknown codes.
 #[must_use]
 pub fn hint(code: &str, http: u16) -> Option<&'static str> {
-    let of = |code: &str| HINTS.iter().find(|(codes, _)| codes.contains(&code)).map(|(_, advice)| *advice);
-    of(code).or_else(|| match http {
-        401 | 403 => of("AccessDenied"),
-        404 => of("NotFound"),
-        400 => of("BadRequest"),
-        429 | 503 => of("SlowDown"),
-        500..=599 => of("InternalError"),
-        _ => None,
-    })
+    let own = HINTS.iter().find(|(own, _)| *own == code).map(|(_, hint)| *hint);
+    own.or_else(|| error_code::hint(code, http))
 }
-
-/// The hint for a rejected signature. Services also report this with general codes such as `InvalidArgument`.
-const SIGNATURE_HINT: &str = "the region in [store] or the environment is not the bucket's, or the credentials are for \
-                              another service: check both";
 
 /// Describes why a job pauses when its credentials are rejected, and what to do about it.
 pub(super) fn describe_rejected_credentials(fault: &StoreError) -> String {
@@ -155,9 +46,7 @@ pub(super) fn describe_rejected_credentials(fault: &StoreError) -> String {
             let todo = hint("NoCredentials", 0).unwrap_or_default();
             return format!("no usable credentials: {} ({todo})", fault.message);
         }
-        "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" | "InvalidArgument" | "InvalidRequest" => {
-            ("the signature of the requests", Some(SIGNATURE_HINT))
-        }
+        code if is_about_signature(code) => ("the signature of the requests", Some(SIGNATURE_HINT)),
         code => ("the credentials", hint(code, fault.status.unwrap_or_default())),
     };
     let todo = todo.map(|todo| format!(" ({todo})"));
@@ -258,8 +147,6 @@ pub(super) fn untrusted_server_hint(refusal: &ServerCheckFailure) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -277,36 +164,5 @@ mod tests {
         }
         let (earlier, now) = ("this server does not keep what it is sent", format!("this server {WRITE_NOT_STORED}"));
         assert_eq!(untrusted_pause_hint(&id, true, earlier), untrusted_pause_hint(&id, true, &now));
-    }
-
-    #[test]
-    fn every_code_of_the_managed_service_and_of_ours_has_advice_of_its_own() {
-        let codes = [
-            "AccessDenied",
-            "NoSuchKey",
-            "InvalidArgument",
-            "InvalidObjectState",
-            "TooManyTags",
-            "RestoreAlreadyInProgress",
-            "SlowDown",
-            "RequestTimeout",
-            "ExpiredToken",
-        ];
-        let found: BTreeSet<_> = codes.iter().map(|code| hint(code, 0).expect("advice")).collect();
-        assert_eq!(found.len(), codes.len());
-    }
-
-    #[test]
-    fn codes_are_unique() {
-        let codes: Vec<_> = HINTS.iter().flat_map(|(codes, _)| *codes).collect();
-        assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len());
-    }
-
-    #[test]
-    fn unknown_codes_get_the_hint_of_their_http_status() {
-        assert_eq!(hint("Whatever", 403), hint("AccessDenied", 403));
-        assert_eq!(hint("Whatever", 502), hint("InternalError", 500));
-        assert_eq!(hint("Whatever", 418), None);
-        assert_eq!(hint("", 0), None);
     }
 }

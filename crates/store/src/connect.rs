@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use aws_credential_types::provider::error::CredentialsError;
 
 use crate::credentials;
-use crate::fault::{FaultClass, StoreError};
+use crate::error_code::FaultClass;
+use crate::fault::StoreError;
 use crate::http_client::StoreDialect;
 use crate::http_store::HttpStore;
 use crate::listing::{ListPage, ListRequest};

@@ -5,37 +5,8 @@ use std::num::NonZeroU16;
 
 use jiff::Timestamp;
 
+use crate::error_code::{FaultClass, classify, code_for_status};
 use crate::object_request::ObjectHeaderSet;
-
-/// What the caller must do after a failed request. The store that sees the error decides this, once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultClass {
-    /// The server asks for fewer requests: wait, then retry.
-    Throttled,
-    /// The server or the network had a brief failure and the request was not executed: retry.
-    Transient,
-    /// There was no response, so the request may have been executed. Check the state before repeating a request that
-    /// is not repeatable.
-    Ambiguous,
-    /// The current state of the object does not allow the request (409): check the state once.
-    Conflict,
-    /// Final for this object: not found, access denied, or an invalid request.
-    Rejected,
-    /// The credentials are expired or were rejected. Every request fails until they are renewed.
-    Credentials,
-}
-
-impl FaultClass {
-    /// Returns whether the same request may succeed later. The caller must take into account that an ambiguous
-    /// request may already have been executed.
-    #[must_use]
-    pub fn is_retryable(self) -> bool {
-        match self {
-            Self::Throttled | Self::Transient | Self::Ambiguous => true,
-            Self::Conflict | Self::Rejected | Self::Credentials => false,
-        }
-    }
-}
 
 /// A request that failed, with the server's own code and message if it sent any.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,70 +142,6 @@ fn parse_retry_after(header: &str) -> Option<NonZeroU16> {
     NonZeroU16::new(u16::try_from(seconds).unwrap_or(u16::MAX))
 }
 
-/// Returns what a caller must do after this error response.
-fn classify(status: u16, code: &str) -> FaultClass {
-    match code {
-        "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests"
-        // OSS's codes, by the limit that was exceeded.
-        | "TotalQpsLimitExceeded"
-        | "MetaOperationQpsLimitExceeded"
-        | "ActiveRequestLimitExceeded"
-        | "CpuLimitExceeded"
-        | "DownloadTrafficRateLimitExceeded"
-        | "UploadTrafficRateLimitExceeded" => return FaultClass::Throttled,
-        "RequestTimeout" | "OperationAborted" => return FaultClass::Transient,
-        // Also sent after a 200 that started before the request was executed.
-        "InternalError" => return FaultClass::Ambiguous,
-        // These concern the credentials, not the object: every further request fails as well.
-        "ExpiredToken"
-        | "ExpiredTokenException"
-        | "InvalidAccessKeyId"
-        | "InvalidToken"
-        | "InvalidSecurity"
-        | "SignatureDoesNotMatch"
-        | "AuthorizationHeaderMalformed"
-        | "AuthorizationQueryParametersError"
-        | "TokenRefreshRequired"
-        | "RequestTimeTooSkewed"
-        | "NotSignedUp"
-        | "SecurityTokenExpired"
-        | "InvalidSecurityToken"
-        | "UnrecognizedClientException" => return FaultClass::Credentials,
-        // Expedited capacity stays short for hours, not seconds. The object fails, and a retry of the report picks it
-        // up.
-        "GlacierExpeditedRetrievalNotAvailable" => return FaultClass::Rejected,
-        _ => {}
-    }
-    match status {
-        401 => FaultClass::Credentials,
-        408 => FaultClass::Transient,
-        429 | 503 => FaultClass::Throttled,
-        // The server failed while it processed the request, perhaps after the change was made.
-        500 | 502 | 504 => FaultClass::Ambiguous,
-        409 => FaultClass::Conflict,
-        _ => FaultClass::Rejected,
-    }
-}
-
-/// Returns an error code for a response without a body, such as every response to HEAD.
-fn code_for_status(status: u16) -> &'static str {
-    match status {
-        400 => "BadRequest",
-        401 | 403 => "AccessDenied",
-        404 => "NotFound",
-        405 => "MethodNotAllowed",
-        408 => "RequestTimeout",
-        409 => "Conflict",
-        412 => "PreconditionFailed",
-        429 => "TooManyRequests",
-        501 => "NotImplemented",
-        503 => "ServiceUnavailable",
-        500..=599 => "InternalError",
-        300..=399 => "UnexpectedRedirect",
-        _ => "UnexpectedStatus",
-    }
-}
-
 /// Truncates a text to [`MAX_MESSAGE_BYTES`] bytes, at a character boundary.
 pub(crate) fn truncate(text: &str) -> String {
     let mut end = text.len().min(MAX_MESSAGE_BYTES);
@@ -250,33 +157,6 @@ mod tests {
 
     fn refused(status: u16, code: Option<&str>, message: Option<&str>) -> StoreError {
         ErrorResponse { status, code, message, ..ErrorResponse::default() }.into_error(String::new())
-    }
-
-    #[test]
-    fn answers_are_classified_by_what_to_do() {
-        let cases = [
-            (403, "AccessDenied", FaultClass::Rejected),
-            (404, "NoSuchKey", FaultClass::Rejected),
-            (400, "InvalidArgument", FaultClass::Rejected),
-            (409, "RestoreAlreadyInProgress", FaultClass::Conflict),
-            (409, "OperationAborted", FaultClass::Transient),
-            (400, "RequestTimeout", FaultClass::Transient),
-            (408, "", FaultClass::Transient),
-            (503, "SlowDown", FaultClass::Throttled),
-            (503, "ServiceUnavailable", FaultClass::Throttled),
-            (429, "", FaultClass::Throttled),
-            (503, "GlacierExpeditedRetrievalNotAvailable", FaultClass::Rejected),
-            (500, "InternalError", FaultClass::Ambiguous),
-            (200, "InternalError", FaultClass::Ambiguous),
-            (200, "SlowDown", FaultClass::Throttled),
-            (503, "TotalQpsLimitExceeded", FaultClass::Throttled),
-            (403, "MetaOperationQpsLimitExceeded", FaultClass::Throttled),
-            (502, "", FaultClass::Ambiguous),
-            (501, "NotImplemented", FaultClass::Rejected),
-        ];
-        for (status, code, class) in cases {
-            assert_eq!(classify(status, code), class, "{status} {code}");
-        }
     }
 
     #[test]

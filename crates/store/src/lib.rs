@@ -15,6 +15,7 @@
 //! | `http_store` | the implementation for S3 and OSS |
 //! | [`http_client`] | the HTTP client that it sends its requests with |
 //! | `credentials` | where credentials come from, and how they are checked |
+//! | [`error_code`] | what each error code means, and a hint for it |
 //! | `fault` | errors, classified by what the caller must do |
 //! | `redact` | removes secrets from the texts of servers |
 //! | `provider` | what the client knows about each provider, and the configuration of a store |
@@ -29,6 +30,7 @@ pub mod backoff;
 mod connect;
 mod credentials;
 mod endpoint;
+pub mod error_code;
 mod fault;
 pub mod hex;
 pub mod http_client;

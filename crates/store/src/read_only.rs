@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
-use crate::fault::{FaultClass, StoreError};
+use crate::error_code::FaultClass;
+use crate::fault::StoreError;
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};

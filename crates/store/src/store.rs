@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
-use crate::fault::{FaultClass, StoreError};
+use crate::error_code::FaultClass;
+use crate::fault::StoreError;
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};

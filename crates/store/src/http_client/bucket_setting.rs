@@ -156,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fault::FaultClass;
+    use crate::error_code::FaultClass;
 
     fn rules(inner: &str) -> Vec<(String, Vec<String>)> {
         let document = format!("<LifecycleConfiguration xmlns=\"x\">{inner}</LifecycleConfiguration>");

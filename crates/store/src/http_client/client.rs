@@ -19,12 +19,11 @@ use super::connection::{ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRI
 use super::credential_cache::CredentialCache;
 use super::dialect::StoreDialect;
 use super::payload::{DocumentCache, RequestPayload};
-use super::response::{
-    RejectedResponse, ResponseLimit, SigningContext, StoreResponse, StreamedResponse, is_signing_code,
-};
+use super::response::{RejectedResponse, ResponseLimit, SigningContext, StoreResponse, StreamedResponse};
 use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, UnsignedRequest};
 use crate::endpoint::StoreEndpoint;
-use crate::fault::{FaultClass, StoreError, truncate};
+use crate::error_code::{FaultClass, is_about_signature, is_renewable};
+use crate::fault::{StoreError, truncate};
 use crate::object::{BucketName, ObjectKey};
 use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
 use crate::web::{WebConnector, root_cause};
@@ -365,14 +364,14 @@ impl StoreHttpClient {
                 }
             }
         }
-        if fault.class == FaultClass::Credentials && is_signing_code(&fault.code) {
+        if fault.class == FaultClass::Credentials && is_about_signature(&fault.code) {
             let region = &self.region;
             fault.message = truncate(&format!("{}; requests are signed for the region {region}", fault.message));
         }
         // A response to HEAD has no error code here either. The credentials are the reason if they are known to be
         // expired or rejected.
         let codeless = !has_code && matches!(fault.status, Some(400 | 401 | 403));
-        if is_renewable_code(&fault.code) || (codeless && self.credentials.is_unusable(&signed.credentials)) {
+        if is_renewable(&fault.code) || (codeless && self.credentials.is_unusable(&signed.credentials)) {
             let renewed = self.credentials.renew(&signed.credentials, &fault.code).await;
             fault.class = if renewed { FaultClass::Transient } else { FaultClass::Credentials };
         }
@@ -407,20 +406,6 @@ impl StoreHttpClient {
         routes.by_bucket.insert(bucket.clone(), Arc::clone(&route));
         Ok(route)
     }
-}
-
-/// Returns whether other credentials may be accepted after this error code.
-fn is_renewable_code(code: &str) -> bool {
-    matches!(
-        code,
-        "ExpiredToken"
-            | "ExpiredTokenException"
-            | "InvalidToken"
-            | "TokenRefreshRequired"
-            | "InvalidAccessKeyId"
-            | "SecurityTokenExpired"
-            | "InvalidSecurityToken"
-    )
 }
 
 fn timeout_error(late: TimeLimitError, host: &str, request_line: String) -> StoreError {

@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use super::connection::ResponseBody;
 use super::credential_cache::SigningCredentials;
 use super::dialect::StoreDialect;
-use crate::fault::{ErrorResponse, FaultClass, StoreError, truncate};
+use crate::error_code::{FaultClass, is_about_signature};
+use crate::fault::{ErrorResponse, StoreError, truncate};
 use crate::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet};
 use crate::timeouts::scaled;
 use crate::web::root_cause;
@@ -364,7 +365,7 @@ impl ErrorDocument {
 
     /// Returns the message, with the location of the bucket if the server reports that it is elsewhere.
     fn message_with_location(&self, status: u16) -> String {
-        if is_signing_code(&self.code) && !self.region.is_empty() {
+        if is_about_signature(&self.code) && !self.region.is_empty() {
             let said = format!("{} (the server expects the region {})", self.message, self.region);
             return said.trim_start().to_owned();
         }
@@ -394,13 +395,6 @@ fn is_error_document(body: &[u8]) -> bool {
     }
     let root = rest.strip_prefix(b"<Error").and_then(<[u8]>::first);
     root.is_some_and(|next| *next == b'>' || next.is_ascii_whitespace())
-}
-
-/// Returns whether this error code for rejected credentials refers to the signature or its region.
-pub(super) fn is_signing_code(code: &str) -> bool {
-    let codes =
-        ["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "InvalidArgument", "InvalidRequest"];
-    codes.contains(&code)
 }
 
 #[cfg(test)]

@@ -1,0 +1,372 @@
+//! The error codes of S3 and OSS and of the client itself, in one table: what the caller must do, what a code means for
+//! the credentials, and a hint for the user.
+
+/// What the caller must do after a failed request. The store that sees the error decides this, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultClass {
+    /// The server asks for fewer requests: wait, then retry.
+    Throttled,
+    /// The server or the network had a brief failure and the request was not executed: retry.
+    Transient,
+    /// There was no response, so the request may have been executed. Check the state before repeating a request that
+    /// is not repeatable.
+    Ambiguous,
+    /// The current state of the object does not allow the request (409): check the state once.
+    Conflict,
+    /// Final for this object: not found, access denied, or an invalid request.
+    Rejected,
+    /// The credentials are expired or were rejected. Every request fails until they are renewed.
+    Credentials,
+}
+
+impl FaultClass {
+    /// Returns whether the same request may succeed later. The caller must take into account that an ambiguous
+    /// request may already have been executed.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Throttled | Self::Transient | Self::Ambiguous => true,
+            Self::Conflict | Self::Rejected | Self::Credentials => false,
+        }
+    }
+}
+
+/// What is known about error codes with the same meaning.
+struct ErrorCodeGroup {
+    codes: &'static [&'static str],
+    /// `None` if the HTTP status decides.
+    class: Option<FaultClass>,
+    /// `None` if the credentials are not the reason.
+    credentials: Option<CredentialsProblem>,
+    hint: &'static str,
+}
+
+/// What is wrong with the credentials of a request, or with its signature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CredentialsProblem {
+    /// There are none to sign with. The client's own code.
+    Missing,
+    /// They have expired. Other ones may be accepted.
+    Expired,
+    /// They are not valid, or no longer. Other ones may be accepted.
+    Invalid,
+    /// They are not accepted, and renewing them does not help.
+    Refused,
+    /// The signature or its region may be wrong. Some of these codes also refer to the document.
+    Signature,
+}
+
+const fn by_status(codes: &'static [&'static str], hint: &'static str) -> ErrorCodeGroup {
+    ErrorCodeGroup { codes, class: None, credentials: None, hint }
+}
+
+const fn of_class(class: FaultClass, codes: &'static [&'static str], hint: &'static str) -> ErrorCodeGroup {
+    ErrorCodeGroup { codes, class: Some(class), credentials: None, hint }
+}
+
+/// Codes that concern the credentials, not the object: every further request fails as well.
+const fn about_credentials(
+    problem: CredentialsProblem,
+    codes: &'static [&'static str],
+    hint: &'static str,
+) -> ErrorCodeGroup {
+    ErrorCodeGroup { codes, class: Some(FaultClass::Credentials), credentials: Some(problem), hint }
+}
+
+const REJECTED_HINT: &str = "the server rejected the request: check that this store and the objects' storage class \
+                             allow these tags, ACL, days and tier";
+
+const THROTTLED_HINT: &str = "the service throttled all 10 attempts: lower requests_per_second or concurrency in \
+                              [limits], then retry";
+
+const NO_RESPONSE_HINT: &str = "none of 10 attempts got a usable response: check the network and the server, lower \
+                                concurrency, then retry; the request may have taken effect";
+
+const CONFLICT_HINT: &str = "another request was changing the objects at the same time: retry";
+
+const EXPIRED_HINT: &str = "the credentials have expired or cannot be obtained: renew them, then resume the job";
+
+const REFUSED_HINT: &str = "the server does not accept the credentials: check the access key, its secret and the \
+                            region in [store]";
+
+/// The hint for a rejected signature. Services also report this with general codes such as `InvalidArgument`.
+pub const SIGNATURE_HINT: &str = "the region in [store] or the environment is not the bucket's, or the credentials \
+                                  are for another service: check both";
+
+/// Every code is in one group.
+const ERROR_CODES: &[ErrorCodeGroup] = &[
+    by_status(
+        &["AccessDenied", "AllAccessDisabled", "AccountProblem"],
+        "the credentials are not allowed to do this: check their role or policy, the bucket policy, and who owns the \
+         objects",
+    ),
+    by_status(
+        &["NoSuchKey", "NotFound", "NoSuchVersion"],
+        "the objects do not exist, or no longer exist: check keys, version ids and URL encoding in the manifest, or \
+         use a newer listing",
+    ),
+    by_status(
+        &["NoSuchBucket"],
+        "the bucket does not exist here: check its name in the manifest, and the endpoint and region in [store]",
+    ),
+    by_status(&["BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"], REJECTED_HINT),
+    // With a code of OSS or with words about the authorization, these refer to the signature.
+    ErrorCodeGroup {
+        codes: &["InvalidArgument", "InvalidRequest"],
+        class: None,
+        credentials: Some(CredentialsProblem::Signature),
+        hint: REJECTED_HINT,
+    },
+    by_status(
+        &["InvalidObjectState", "ObjectNotAppendable", "OperationNotSupported", "MethodNotAllowed"],
+        "the objects' state or storage class does not allow this: filter the manifest by storage_class, or restore \
+         them from the archive first",
+    ),
+    by_status(
+        &["TooManyTags", "BadTagSet"],
+        "an object can have at most 10 tags: delete some in the same plan (delete_object_tagging with keys), or \
+         replace them all (put_object_tagging)",
+    ),
+    by_status(
+        &["RestoreAlreadyInProgress"],
+        "a restore of these objects is already in progress, perhaps from an earlier job: retry when it is done",
+    ),
+    by_status(
+        &["ObjectAlreadyInActiveTierError", "ObjectRestoreNotNeeded"],
+        "the objects are already readable: no restore is needed",
+    ),
+    // Expedited capacity stays short for hours, not seconds. The object fails, and a retry of the report picks it up.
+    of_class(
+        FaultClass::Rejected,
+        &["GlacierExpeditedRetrievalNotAvailable"],
+        "the service has no capacity for expedited restores now: retry later, or use the tier Standard or Bulk",
+    ),
+    of_class(
+        FaultClass::Throttled,
+        &["SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"],
+        THROTTLED_HINT,
+    ),
+    // OSS's codes, by the limit that was exceeded.
+    of_class(
+        FaultClass::Throttled,
+        &[
+            "TotalQpsLimitExceeded",
+            "MetaOperationQpsLimitExceeded",
+            "ActiveRequestLimitExceeded",
+            "CpuLimitExceeded",
+            "DownloadTrafficRateLimitExceeded",
+            "UploadTrafficRateLimitExceeded",
+        ],
+        THROTTLED_HINT,
+    ),
+    by_status(&["ServiceUnavailable", "QpsLimitExceeded"], THROTTLED_HINT),
+    of_class(FaultClass::Transient, &["RequestTimeout"], NO_RESPONSE_HINT),
+    by_status(&["ConnectionError", "ClientError", "UnreadableAnswer"], NO_RESPONSE_HINT),
+    by_status(
+        &["UnexpectedDocument"],
+        "the server sent an unexpected response: check that the endpoint is the store's own, and that it supports the \
+         operation",
+    ),
+    // Also sent after a 200 that started before the request was executed.
+    of_class(
+        FaultClass::Ambiguous,
+        &["InternalError"],
+        "the server failed in all 10 attempts: retry later; the request may have taken effect",
+    ),
+    about_credentials(CredentialsProblem::Missing, &["NoCredentials"], EXPIRED_HINT),
+    about_credentials(
+        CredentialsProblem::Expired,
+        &["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "SecurityTokenExpired"],
+        EXPIRED_HINT,
+    ),
+    about_credentials(CredentialsProblem::Invalid, &["InvalidToken", "InvalidSecurityToken"], EXPIRED_HINT),
+    about_credentials(CredentialsProblem::Invalid, &["InvalidAccessKeyId"], REFUSED_HINT),
+    about_credentials(
+        CredentialsProblem::Refused,
+        &["SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp", "UnrecognizedClientException"],
+        REFUSED_HINT,
+    ),
+    about_credentials(
+        CredentialsProblem::Refused,
+        &["RequestTimeTooSkewed"],
+        "this machine's clock differs too much from the server's: correct it",
+    ),
+    about_credentials(
+        CredentialsProblem::Signature,
+        &["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError"],
+        SIGNATURE_HINT,
+    ),
+    by_status(
+        &["AccessControlListNotSupported"],
+        "the bucket has ACLs disabled: enable them in its ownership controls, or use a bucket policy instead",
+    ),
+    by_status(&["NotImplemented"], "this server does not support the operation: use another server"),
+    of_class(FaultClass::Transient, &["OperationAborted"], CONFLICT_HINT),
+    by_status(&["Conflict"], CONFLICT_HINT),
+    by_status(&["RequestNotSent"], "the request could not be built: the message says what is wrong with the object"),
+    by_status(
+        &["UnexpectedRedirect", "PermanentRedirect", "TemporaryRedirect"],
+        "the bucket is at another endpoint: check the endpoint and the region in [store]",
+    ),
+];
+
+fn find(code: &str) -> Option<&'static ErrorCodeGroup> {
+    ERROR_CODES.iter().find(|group| group.codes.contains(&code))
+}
+
+fn credentials_problem(code: &str) -> Option<CredentialsProblem> {
+    find(code)?.credentials
+}
+
+/// Returns what a caller must do after this error response.
+pub(crate) fn classify(status: u16, code: &str) -> FaultClass {
+    if let Some(class) = find(code).and_then(|group| group.class) {
+        return class;
+    }
+    match status {
+        401 => FaultClass::Credentials,
+        408 => FaultClass::Transient,
+        429 | 503 => FaultClass::Throttled,
+        // The server failed while it processed the request, perhaps after the change was made.
+        500 | 502 | 504 => FaultClass::Ambiguous,
+        409 => FaultClass::Conflict,
+        _ => FaultClass::Rejected,
+    }
+}
+
+/// Returns an error code for a response without a body, such as every response to HEAD.
+pub(crate) fn code_for_status(status: u16) -> &'static str {
+    match status {
+        400 => "BadRequest",
+        401 | 403 => "AccessDenied",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        408 => "RequestTimeout",
+        409 => "Conflict",
+        412 => "PreconditionFailed",
+        429 => "TooManyRequests",
+        501 => "NotImplemented",
+        503 => "ServiceUnavailable",
+        500..=599 => "InternalError",
+        300..=399 => "UnexpectedRedirect",
+        _ => "UnexpectedStatus",
+    }
+}
+
+/// Returns a hint for requests that failed with this error code, if one is known. `status` is the HTTP status, or 0 if no
+/// response arrived; it decides for unknown codes.
+#[must_use]
+pub fn hint(code: &str, status: u16) -> Option<&'static str> {
+    let known = find(code).or_else(|| {
+        find(match status {
+            401 | 403 => "AccessDenied",
+            404 => "NotFound",
+            400 => "BadRequest",
+            429 | 503 => "SlowDown",
+            500..=599 => "InternalError",
+            _ => return None,
+        })
+    });
+    known.map(|group| group.hint)
+}
+
+/// Returns whether the credentials have expired or cannot be obtained. Work that used them can be resumed with others.
+#[must_use]
+pub fn credentials_expired(code: &str) -> bool {
+    matches!(credentials_problem(code), Some(CredentialsProblem::Missing | CredentialsProblem::Expired))
+}
+
+/// Returns whether other credentials may be accepted after this error code.
+pub(crate) fn is_renewable(code: &str) -> bool {
+    matches!(credentials_problem(code), Some(CredentialsProblem::Expired | CredentialsProblem::Invalid))
+}
+
+/// Returns whether this error code, if the credentials were rejected, refers to the signature or its region.
+#[must_use]
+pub fn is_about_signature(code: &str) -> bool {
+    credentials_problem(code) == Some(CredentialsProblem::Signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_classified_by_what_to_do() {
+        let cases = [
+            (403, "AccessDenied", FaultClass::Rejected),
+            (404, "NoSuchKey", FaultClass::Rejected),
+            (400, "InvalidArgument", FaultClass::Rejected),
+            (409, "RestoreAlreadyInProgress", FaultClass::Conflict),
+            (409, "OperationAborted", FaultClass::Transient),
+            (400, "RequestTimeout", FaultClass::Transient),
+            (408, "", FaultClass::Transient),
+            (503, "SlowDown", FaultClass::Throttled),
+            (503, "ServiceUnavailable", FaultClass::Throttled),
+            (429, "", FaultClass::Throttled),
+            (503, "GlacierExpeditedRetrievalNotAvailable", FaultClass::Rejected),
+            (500, "InternalError", FaultClass::Ambiguous),
+            (200, "InternalError", FaultClass::Ambiguous),
+            (200, "SlowDown", FaultClass::Throttled),
+            (503, "TotalQpsLimitExceeded", FaultClass::Throttled),
+            (403, "MetaOperationQpsLimitExceeded", FaultClass::Throttled),
+            (502, "", FaultClass::Ambiguous),
+            (501, "NotImplemented", FaultClass::Rejected),
+        ];
+        for (status, code, class) in cases {
+            assert_eq!(classify(status, code), class, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn every_code_of_the_managed_service_and_of_ours_has_advice_of_its_own() {
+        let codes = [
+            "AccessDenied",
+            "NoSuchKey",
+            "InvalidArgument",
+            "InvalidObjectState",
+            "TooManyTags",
+            "RestoreAlreadyInProgress",
+            "SlowDown",
+            "RequestTimeout",
+            "ExpiredToken",
+        ];
+        let found: BTreeSet<_> = codes.iter().map(|code| hint(code, 0).expect("advice")).collect();
+        assert_eq!(found.len(), codes.len());
+    }
+
+    #[test]
+    fn codes_are_unique() {
+        let codes: Vec<_> = ERROR_CODES.iter().flat_map(|group| group.codes).collect();
+        assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len());
+    }
+
+    #[test]
+    fn unknown_codes_get_the_hint_of_their_http_status() {
+        assert_eq!(hint("Whatever", 403), hint("AccessDenied", 403));
+        assert_eq!(hint("Whatever", 502), hint("InternalError", 500));
+        assert_eq!(hint("Whatever", 418), None);
+        assert_eq!(hint("", 0), None);
+    }
+
+    #[test]
+    fn credentials_are_renewed_or_reported_by_what_is_wrong_with_them() {
+        for code in ["ExpiredToken", "SecurityTokenExpired", "InvalidToken", "InvalidAccessKeyId"] {
+            assert!(is_renewable(code), "{code}");
+        }
+        for code in ["NoCredentials", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AccessDenied", ""] {
+            assert!(!is_renewable(code), "{code}");
+        }
+        assert!(credentials_expired("NoCredentials") && credentials_expired("TokenRefreshRequired"));
+        assert!(!credentials_expired("InvalidToken") && !credentials_expired("AccessDenied"));
+        assert!(is_about_signature("InvalidArgument") && is_about_signature("AuthorizationHeaderMalformed"));
+        assert!(!is_about_signature("SignatureDoesNotMatch"));
+    }
+
+    #[test]
+    fn a_limit_of_oss_has_the_hint_of_throttling_with_any_status() {
+        assert_eq!(hint("MetaOperationQpsLimitExceeded", 403), hint("SlowDown", 503));
+    }
+}
