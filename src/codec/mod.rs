@@ -5,10 +5,9 @@
 //! them reads what the other writes. It only converts between values and bytes: it opens no files and sends no
 //! requests.
 
-mod decode;
-mod encode;
 pub mod escape;
 mod report_manifest;
+mod row;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,9 +15,8 @@ use serde::{Deserialize, Serialize};
 use batchplan_store::enum_with_all;
 use batchplan_store::task::TaskOutcome;
 
-pub use decode::{ReportRow, ReportRowDecoder, column_count, format_for_column_count};
-pub use encode::{OperationNaming, ReportRowEncoder};
 pub use report_manifest::{ReportManifest, ReportManifestEntry, parse_report_manifest, report_manifest_json};
+pub use row::{OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, column_count, format_for_column_count};
 
 enum_with_all! {
     /// Whether a row, or a whole report file, is about success or failure. A file never mixes the two.
