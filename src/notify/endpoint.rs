@@ -1,18 +1,21 @@
-//! A webhook endpoint, with the values that its plan takes from the environment.
+//! A webhook endpoint: its URL, the events that it receives, and the key that signs its messages. The values come from
+//! the plan and the environment.
 
 use std::fmt;
 use std::time::Duration;
 
+use batchplan_store::hex::hex;
 use batchplan_store::web::{HttpUrl, HttpUrlError};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
-use super::signature::WebhookSigner;
 use crate::plan::{ExactShare, WebhookConfig, WebhookEvent, WebhookTarget};
 
 /// A webhook: its URL, and the events to send to it.
 #[derive(Clone)]
 pub struct WebhookEndpoint {
     pub(super) url: HttpUrl,
-    pub(super) signer: Option<WebhookSigner>,
+    signer: Option<WebhookSigner>,
     pub(super) allow_http: bool,
     pub(super) events: Vec<WebhookEvent>,
     pub(super) failure_rate: Option<ExactShare>,
@@ -108,6 +111,17 @@ impl WebhookEndpoint {
             run_time: hook.run_time,
         })
     }
+
+    /// An endpoint without a secret, for tests.
+    #[cfg(test)]
+    pub(super) fn unsigned(url: HttpUrl, events: Vec<WebhookEvent>) -> Self {
+        Self { url, signer: None, allow_http: false, events, failure_rate: None, run_time: None }
+    }
+
+    /// Returns the signature of a body that is sent at this time, in seconds since 1970, if the endpoint has a secret.
+    pub(super) fn sign(&self, timestamp: i64, body: &[u8]) -> Option<String> {
+        self.signer.as_ref().map(|signer| signer.sign(timestamp, body))
+    }
 }
 
 /// Shows the origin of the URL, without the parts that may be secret.
@@ -120,6 +134,32 @@ impl fmt::Display for WebhookEndpoint {
 impl fmt::Debug for WebhookEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookEndpoint").field("url", &self.url).field("on", &self.events).finish_non_exhaustive()
+    }
+}
+
+/// A key that signs messages.
+#[derive(Clone)]
+struct WebhookSigner(Hmac<Sha256>);
+
+impl WebhookSigner {
+    fn new(secret: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(secret).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length")))
+    }
+
+    /// Signs a body that is sent at this time, in seconds since 1970. Returns `v1=` and the HMAC-SHA256 in hexadecimal
+    /// of the timestamp, a dot, and the body.
+    fn sign(&self, timestamp: i64, body: &[u8]) -> String {
+        let mut mac = self.0.clone();
+        mac.update(timestamp.to_string().as_bytes());
+        mac.update(b".");
+        mac.update(body);
+        format!("v1={}", hex(&mac.finalize().into_bytes()))
+    }
+}
+
+impl fmt::Debug for WebhookSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSigner(...)")
     }
 }
 
@@ -176,5 +216,15 @@ mod tests {
             assert_eq!(error.to_string(), said);
             assert!(!format!("{error:?} {}", error.help()).contains("s3cret"));
         }
+    }
+
+    #[test]
+    fn time_and_body_are_signed_together() {
+        // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac s3cret
+        let expected = "v1=1698a50bc74d1ff1db85c4e0a5297c2ad9fdba245d5737cdb789e4cc6e098940";
+        assert_eq!(WebhookSigner::new(b"s3cret").sign(1_700_000_000, b"{\"a\":1}"), expected);
+        assert_ne!(WebhookSigner::new(b"s3cret").sign(1_700_000_001, b"{\"a\":1}"), expected);
+        assert_ne!(WebhookSigner::new(b"s3cret").sign(1_700_000_000, b"{\"a\":2}"), expected);
+        assert_ne!(WebhookSigner::new(b"other").sign(1_700_000_000, b"{\"a\":1}"), expected);
     }
 }

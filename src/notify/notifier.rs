@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::endpoint::{WebhookEndpoint, WebhookError};
 use super::message::{MessageOrigin, WebhookMessage, WebhookPayload};
-use super::queue::AbandonedMessages;
-use super::sender::{MessageSender, UndeliveredMessage};
+use super::queue::{AbandonedMessages, MessageSender, UndeliveredMessage};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::{FailureCode, JobRecord, Journal, JournalListener};
 use crate::plan::{FailureThreshold, WebhookConfig, WebhookEvent};

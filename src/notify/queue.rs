@@ -1,25 +1,38 @@
-//! The queue of messages: in which order and when they are sent.
+//! The queue of messages: in which order and when they are sent, the thread that sends them, and what an endpoint's
+//! response means.
 //!
-//! Messages to one endpoint are sent one at a time. A message that is not accepted is sent again before the next one to
-//! the same endpoint, until the process ends. Then the last status of each job is sent first.
+//! Messages to one endpoint are sent one at a time, messages to several endpoints concurrently. A message that is not
+//! accepted is sent again before the next one to the same endpoint, until the process ends. Then the last status of
+//! each job is sent first.
+//!
+//! The thread is a separate one, because some commands have their own runtimes and others have none, and because a job
+//! and a slow endpoint must not wait for each other.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fmt, thread};
 
 use batchplan_store::backoff::{Backoff, RetryPolicy};
 use batchplan_store::timeouts::scaled;
+use batchplan_store::web::{WebClient, WebRequest, WebRequestError};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::DeliveryError;
 use super::endpoint::WebhookEndpoint;
 use super::message::WebhookMessage;
 use crate::plan::WebhookEvent;
 
 /// The maximum number of waiting messages. A job has a handful. More of them means that an endpoint is down while many
 /// jobs run.
-pub(super) const MAX_WAITING: usize = 256;
+const MAX_WAITING: usize = 256;
 
 /// The maximum number of messages in flight.
 const MAX_IN_FLIGHT: usize = 16;
@@ -36,7 +49,7 @@ const MESSAGE_RETRY_POLICY: RetryPolicy =
 
 /// The messages that are not delivered yet.
 #[derive(Default)]
-pub(super) struct MessageQueue {
+struct MessageQueue {
     /// In the order in which they were posted.
     waiting: VecDeque<QueuedMessage>,
     /// By the receiver's whole URL.
@@ -55,9 +68,9 @@ pub(super) struct MessageQueue {
 }
 
 /// A message that waits to be sent.
-pub(super) struct QueuedMessage {
-    pub(super) endpoint: Arc<WebhookEndpoint>,
-    pub(super) message: WebhookMessage,
+struct QueuedMessage {
+    endpoint: Arc<WebhookEndpoint>,
+    message: WebhookMessage,
     /// The position of the message among all posted messages.
     sequence: u64,
     /// Whether a later status of the same job waits for the same receiver, or was sent before this one.
@@ -90,7 +103,7 @@ pub struct AbandonedMessages {
     pub last_failure: Option<String>,
 }
 
-pub(super) enum QueueAction {
+enum QueueAction {
     /// Send this message, with a time limit for the attempt.
     Send(Box<QueuedMessage>, Duration, CancellationToken),
     /// Give up this message, for this reason.
@@ -108,7 +121,7 @@ impl QueuedMessage {
 
 impl MessageQueue {
     /// Adds a message. If too many messages wait, removes the oldest one and returns it.
-    pub(super) fn push(&mut self, receiver: &Arc<WebhookEndpoint>, letter: WebhookMessage) -> Option<QueuedMessage> {
+    fn push(&mut self, receiver: &Arc<WebhookEndpoint>, letter: WebhookMessage) -> Option<QueuedMessage> {
         let dropped = if self.waiting.len() >= MAX_WAITING { self.waiting.pop_front() } else { None };
         if is_status_event(letter.event) {
             let url = receiver.url.full_url();
@@ -137,28 +150,28 @@ impl MessageQueue {
     }
 
     /// Returns the number of messages, including those in flight.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.waiting.len() + self.in_flight.len() + self.unreported
     }
 
     #[cfg(test)]
-    pub(super) fn is_sending(&self) -> bool {
+    fn is_sending(&self) -> bool {
         !self.in_flight.is_empty()
     }
 
     /// Records that a given-up message was reported.
-    pub(super) fn mark_reported(&mut self) {
+    fn mark_reported(&mut self) {
         self.unreported = self.unreported.saturating_sub(1);
     }
 
     /// From now on, the last status of each job is sent first.
-    pub(super) fn begin_shutdown(&mut self) {
+    fn begin_shutdown(&mut self) {
         self.shutting_down = true;
         self.cancel_blocking_attempts();
     }
 
     /// Gives up the waiting messages. Messages in flight are not cancelled.
-    pub(super) fn close(&mut self) -> AbandonedMessages {
+    fn close(&mut self) -> AbandonedMessages {
         self.closed = true;
         let count = self.len();
         let under_way = self.in_flight.values().map(|it| it.last_failure.clone());
@@ -167,17 +180,17 @@ impl MessageQueue {
     }
 
     /// Returns whether undelivered messages are no longer reported.
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Removes and returns all waiting messages.
-    pub(super) fn drain_waiting(&mut self) -> VecDeque<QueuedMessage> {
+    fn drain_waiting(&mut self) -> VecDeque<QueuedMessage> {
         std::mem::take(&mut self.waiting)
     }
 
     /// Returns what to do now.
-    pub(super) fn next_action(&mut self, now: Instant) -> QueueAction {
+    fn next_action(&mut self, now: Instant) -> QueueAction {
         self.paused_until.retain(|_, until| *until > now);
         if self.in_flight.len() >= MAX_IN_FLIGHT {
             return QueueAction::Wait(None);
@@ -254,7 +267,7 @@ impl MessageQueue {
     }
 
     /// Records the result of an attempt, which is `None` if it was cancelled. Returns the message if it is given up.
-    pub(super) fn finish_attempt(
+    fn finish_attempt(
         &mut self,
         mut posted: QueuedMessage,
         became: Option<Result<(), DeliveryError>>,
@@ -299,12 +312,281 @@ fn is_status_event(event: WebhookEvent) -> bool {
     !matches!(event, WebhookEvent::FailureRate | WebhookEvent::RunTime)
 }
 
+/// How long to send nothing to an endpoint that answers 429 without a `Retry-After` header.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The maximum pause that an endpoint can request.
+const MAX_PAUSE: Duration = Duration::from_hours(24);
+
+const EVENT: HeaderName = HeaderName::from_static("x-batchplan-event");
+const DELIVERY: HeaderName = HeaderName::from_static("x-batchplan-delivery");
+const TIMESTAMP: HeaderName = HeaderName::from_static("x-batchplan-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("x-batchplan-signature");
+
+/// Why a message was not accepted, as a sentence. Of the endpoint's URL it names only the origin.
+#[derive(Debug)]
+enum DeliveryError {
+    /// The message can be sent again later.
+    Retryable {
+        reason: String,
+        /// How long the endpoint asks to receive no messages at all.
+        pause: Option<Duration>,
+    },
+    /// The message must not be sent again.
+    Permanent(String),
+}
+
+/// Sends a message once, within this time.
+///
+/// # Errors
+/// Returns an error if the message is not accepted.
+async fn send_once(
+    client: &WebClient,
+    receiver: &WebhookEndpoint,
+    letter: &WebhookMessage,
+    time: Duration,
+) -> Result<(), DeliveryError> {
+    let now = Timestamp::now().as_second();
+    let headers = headers(receiver, letter, now).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
+    let (url, body, allow_http) = (&receiver.url, letter.body.clone(), receiver.allow_http);
+    let message = WebRequest { method: Method::POST, url, headers: &headers, body, allow_http };
+    match client.send_for_head(message, time).await {
+        Ok(head) => classify_response(receiver, head.status, &head.headers),
+        Err(error @ (WebRequestError::NotEncrypted(_) | WebRequestError::NoCertificates(_))) => {
+            Err(DeliveryError::Permanent(error.to_string()))
+        }
+        Err(error) => Err(DeliveryError::Retryable { reason: error.to_string(), pause: None }),
+    }
+}
+
+fn headers(
+    receiver: &WebhookEndpoint,
+    letter: &WebhookMessage,
+    now: i64,
+) -> Result<Vec<(HeaderName, HeaderValue)>, http::header::InvalidHeaderValue> {
+    let mut headers = vec![
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (EVENT, HeaderValue::from_static(letter.event.as_str())),
+        (DELIVERY, HeaderValue::from_str(&letter.id)?),
+        (TIMESTAMP, HeaderValue::from(now)),
+    ];
+    if let Some(signature) = receiver.sign(now, &letter.body) {
+        headers.push((SIGNATURE, HeaderValue::from_str(&signature)?));
+    }
+    Ok(headers)
+}
+
+fn classify_response(receiver: &WebhookEndpoint, status: StatusCode, headers: &HeaderMap) -> Result<(), DeliveryError> {
+    let answered = format!("{receiver} answered {}", status.as_u16());
+    match status.as_u16() {
+        200..=299 => Ok(()),
+        300..=399 => Err(DeliveryError::Permanent(format!("{answered}; redirects are not followed"))),
+        code @ (408 | 429 | 500..=599) => {
+            let asked = retry_after(headers, Timestamp::now()).map(|pause| pause.min(MAX_PAUSE));
+            Err(DeliveryError::Retryable { reason: answered, pause: asked.or((code == 429).then_some(DEFAULT_PAUSE)) })
+        }
+        _ => Err(DeliveryError::Permanent(answered)),
+    }
+}
+
+/// Reads `Retry-After`, which is a number of seconds or a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Duration::try_from(then.duration_since(now)).ok()
+}
+
+/// How long to wait for the response when an attempt is cancelled.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
+/// A message that was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndeliveredMessage {
+    /// The name of the event that the message is about.
+    pub event: &'static str,
+    /// The ID of the job that the message is about.
+    pub job: String,
+    /// Why the message was not delivered.
+    pub reason: String,
+}
+
+impl fmt::Display for UndeliveredMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short: String = self.job.chars().take(8).collect();
+        write!(f, "webhook not delivered for job {short} (`{}`): {}", self.event, self.reason)
+    }
+}
+
+/// Receives the messages that were not delivered.
+type UndeliveredCallback = Box<dyn Fn(UndeliveredMessage) + Send + Sync>;
+
+/// The messages of one process.
+pub(super) struct MessageSender {
+    shared: Arc<SenderShared>,
+}
+
+struct SenderShared {
+    queue: Mutex<MessageQueue>,
+    /// Whether the thread is running.
+    started: AtomicBool,
+    /// Signals that a message was posted, or that the order may have changed.
+    queue_changed: Notify,
+    /// Signals that a message was delivered or given up, or that an attempt ended.
+    message_finished: Notify,
+    on_undelivered: UndeliveredCallback,
+}
+
+impl MessageSender {
+    pub(super) fn new(tell: UndeliveredCallback) -> Self {
+        let (posted, left) = (Notify::new(), Notify::new());
+        let (queue, started) = (Mutex::default(), AtomicBool::new(false));
+        Self {
+            shared: Arc::new(SenderShared {
+                queue,
+                started,
+                queue_changed: posted,
+                message_finished: left,
+                on_undelivered: tell,
+            }),
+        }
+    }
+
+    /// Queues a message. If too many messages wait, drops and reports the oldest one.
+    pub(super) fn enqueue(&self, receiver: &Arc<WebhookEndpoint>, letter: WebhookMessage) {
+        let dropped = self.shared.queue().push(receiver, letter);
+        if let Some(QueuedMessage { endpoint: receiver, message: letter, .. }) = dropped {
+            let why = format!("{MAX_WAITING} messages are waiting for {receiver} and others");
+            (self.shared.on_undelivered)(undelivered(&letter, why));
+        }
+        if !self.shared.started.swap(true, Ordering::Relaxed)
+            && let Err(why) = self.start_thread()
+        {
+            self.shared.started.store(false, Ordering::Relaxed);
+            let unsent = self.shared.queue().drain_waiting();
+            for QueuedMessage { message: letter, .. } in unsent {
+                (self.shared.on_undelivered)(undelivered(&letter, why.to_string()));
+            }
+        }
+        self.shared.queue_changed.notify_one();
+    }
+
+    fn start_thread(&self) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let deliver = move || runtime.block_on(deliver(&shared));
+        thread::Builder::new().name("notifications".to_owned()).spawn(deliver).map(drop)
+    }
+
+    /// Announces that the process is ending and will not wait for long. The last status of each job is sent first,
+    /// before earlier messages, and even before one that is in flight.
+    pub(super) fn begin_shutdown(&self) {
+        self.shared.queue().begin_shutdown();
+        self.shared.queue_changed.notify_one();
+    }
+
+    /// Returns the number of messages that are not delivered yet.
+    pub(super) fn pending_count(&self) -> usize {
+        self.shared.queue().len()
+    }
+
+    /// Waits until every message is delivered or given up.
+    pub(super) async fn wait_until_empty(&self) {
+        loop {
+            let left = self.shared.message_finished.notified();
+            if self.pending_count() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Gives up all messages that are not delivered.
+    pub(super) fn close(&self) -> AbandonedMessages {
+        self.shared.queue().close()
+    }
+}
+
+impl SenderShared {
+    fn queue(&self) -> MutexGuard<'_, MessageQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the result of an attempt, which is `None` if it was cancelled.
+    fn finish_attempt(&self, posted: QueuedMessage, became: Option<Result<(), DeliveryError>>) {
+        let given_up = self.queue().finish_attempt(posted, became, Instant::now());
+        if let Some((letter, why)) = given_up {
+            self.report_given_up(&letter, why);
+        }
+        self.message_finished.notify_waiters();
+    }
+
+    /// Reports a message that is given up, unless nothing waits for it any more.
+    fn report_given_up(&self, letter: &WebhookMessage, why: String) {
+        if !self.queue().is_closed() {
+            (self.on_undelivered)(undelivered(letter, why));
+        }
+        self.queue().mark_reported();
+    }
+}
+
+fn undelivered(letter: &WebhookMessage, why: String) -> UndeliveredMessage {
+    UndeliveredMessage { event: letter.event.as_str(), job: letter.job.clone(), reason: why }
+}
+
+async fn deliver(shared: &SenderShared) {
+    let client = WebClient::new();
+    let client = &client;
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let until = loop {
+            let next = shared.queue().next_action(Instant::now());
+            match next {
+                QueueAction::Send(posted, time, recall) => under_way.push(async move {
+                    let called_back = async {
+                        recall.cancelled().await;
+                        // The response may arrive at any moment, and it keeps the messages in order.
+                        tokio::time::sleep(CANCEL_GRACE).await;
+                    };
+                    let became = tokio::select! {
+                        biased;
+                        became = send_once(client, &posted.endpoint, &posted.message, time) => Some(became),
+                        () = called_back => None,
+                    };
+                    (*posted, became)
+                }),
+                QueueAction::GiveUp(letter, why) => {
+                    shared.report_given_up(&letter, why);
+                    shared.message_finished.notify_waiters();
+                }
+                QueueAction::Wait(until) => break until,
+            }
+        };
+        let due = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some((posted, became)) = under_way.next(), if !under_way.is_empty() => shared.finish_attempt(posted, became),
+            () = shared.queue_changed.notified() => {}
+            () = due => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use batchplan_store::web::HttpUrl;
     use bytes::Bytes;
 
     use super::*;
-    use batchplan_store::web::HttpUrl;
+    use crate::plan::WebhookEvent;
 
     fn message(job: usize, event: WebhookEvent) -> WebhookMessage {
         WebhookMessage { id: "id".to_owned(), event, job: job.to_string(), body: Bytes::from_static(b"{}") }
@@ -325,9 +607,7 @@ mod tests {
     /// Returns a queue with these messages to one receiver.
     fn still(letters: &[(usize, WebhookEvent)]) -> MessageQueue {
         let url = HttpUrl::parse("http://127.0.0.1:1/hook").expect("a URL");
-        let on = vec![WebhookEvent::Failed];
-        let receiver =
-            WebhookEndpoint { url, signer: None, allow_http: false, events: on, failure_rate: None, run_time: None };
+        let receiver = WebhookEndpoint::unsigned(url, vec![WebhookEvent::Failed]);
         let (receiver, mut queue) = (Arc::new(receiver), MessageQueue::default());
         for (job, event) in letters {
             assert!(queue.push(&receiver, message(*job, *event)).is_none());
@@ -428,5 +708,81 @@ mod tests {
         state.mark_reported();
         state.mark_reported();
         assert_eq!(state.len(), 0);
+    }
+
+    #[test]
+    fn reads_retry_after_as_seconds_or_date() {
+        let asked = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            retry_after(&headers, "2024-01-01T00:00:00Z".parse().expect("a time"))
+        };
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("Mon, 01 Jan 2024 00:00:09 GMT"), Some(Duration::from_secs(9)));
+        for text in ["Sun, 31 Dec 2023 00:00:00 GMT", "soon", "-1", ""] {
+            assert_eq!(asked(text), None, "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), Timestamp::UNIX_EPOCH), None);
+    }
+
+    fn receiver(url: &str) -> Arc<WebhookEndpoint> {
+        let url = HttpUrl::parse(url).expect("a URL");
+        Arc::new(WebhookEndpoint::unsigned(url, vec![WebhookEvent::Failed]))
+    }
+
+    fn letter(job: usize) -> WebhookMessage {
+        WebhookMessage {
+            id: "id".to_owned(),
+            event: WebhookEvent::Failed,
+            job: job.to_string(),
+            body: Bytes::from_static(b"{}"),
+        }
+    }
+
+    fn outbox() -> (MessageSender, Arc<Mutex<Vec<UndeliveredMessage>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&told);
+        (MessageSender::new(Box::new(move |what| noted.lock().expect("sound").push(what))), told)
+    }
+
+    #[test]
+    fn drops_and_reports_the_oldest_messages_if_too_many_wait() {
+        // It listens, but accepts no connections.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let silent = receiver(&format!("http://{}/hook", listener.local_addr().expect("an address")));
+        let (outbox, told) = outbox();
+        outbox.enqueue(&silent, letter(0));
+        while !outbox.shared.queue().is_sending() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        for job in 1..=MAX_WAITING + 2 {
+            outbox.enqueue(&silent, letter(job));
+        }
+        let dropped: Vec<_> = told.lock().expect("sound").iter().map(|what| what.job.clone()).collect();
+        assert_eq!(dropped, ["1", "2"]);
+        assert_eq!(outbox.pending_count(), MAX_WAITING + 1);
+        assert_eq!(outbox.close(), AbandonedMessages { count: MAX_WAITING + 1, last_failure: None });
+        assert_eq!(outbox.pending_count(), 1, "what is under way is left to itself");
+        let said = told.lock().expect("sound")[0].to_string();
+        assert!(
+            said.starts_with("webhook not delivered for job 1 (`failed`): 256 messages are waiting for http://127"),
+            "{said}"
+        );
+    }
+
+    #[tokio::test]
+    async fn is_empty_after_all_messages_are_given_up() {
+        // Nothing listens on this port. A port that was free a moment ago may belong to another test by now.
+        let closed_port = "127.0.0.1:1";
+        let elsewhere = receiver("http://192.0.2.1/hook");
+        let (outbox, told) = outbox();
+        outbox.wait_until_empty().await;
+        for job in 0..3 {
+            outbox.enqueue(&elsewhere, letter(job));
+        }
+        tokio::time::timeout(Duration::from_secs(30), outbox.wait_until_empty()).await.expect("refused at once");
+        let why: Vec<_> = told.lock().expect("sound").iter().map(|what| what.reason.clone()).collect();
+        assert_eq!(why, ["http://192.0.2.1 is not encrypted, and not on this machine"; 3]);
+        outbox.enqueue(&receiver(&format!("http://{closed_port}/")), letter(4));
+        assert_eq!(outbox.pending_count(), 1, "it is tried again");
     }
 }
