@@ -1,28 +1,27 @@
-//! A finished report in the job's folder. The folder alone is enough to publish the report later.
+//! A finished report in the job's folder, the format of its `segments.json`, and where the report is published. The
+//! folder alone is enough to publish the report later.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use crate::codec::{ReportManifestEntry, report_manifest_json};
+use crate::codec::{ReportManifestEntry, TaskStatus, report_manifest_json};
 use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
-use crate::files::{create_folder, read_regular, with_path, write_atomic};
+use crate::files::{create_folder, json_digest, read_regular, with_path, write_atomic};
 use crate::job::JobId;
-use crate::report::destination::ReportDestination;
-use crate::report::digest::Md5Digest;
 use crate::report::layout;
-use crate::report::segment::{ReportSegment, remove_local_file};
-use crate::report::sidecar::ReportSidecar;
+use crate::report::segment::{Md5Digest, ReportSegment, remove_local_file};
 
 /// A finished report: its files, and where they are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FinishedReport {
-    pub(super) job: JobId,
-    pub(super) format: ReportFormat,
-    pub(super) location: Option<ReportLocation>,
-    pub(super) created: Timestamp,
+    job: JobId,
+    format: ReportFormat,
+    location: Option<ReportLocation>,
+    created: Timestamp,
     pub(super) segments: Vec<ReportSegment>,
 }
 
@@ -169,6 +168,172 @@ pub(super) fn verify_segment(folder: &Path, segment: &ReportSegment) -> Result<(
         return Err(ReportLoadError::Changed { path, why });
     }
     Ok(())
+}
+
+/// Where a job's report is published. It determines all keys of the report, and is known before the first row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportDestination {
+    format: ReportFormat,
+    location: ReportLocation,
+    job: JobId,
+}
+
+impl ReportDestination {
+    /// Returns the destination of the report of `job`, or `None` for a local report.
+    #[must_use]
+    pub fn of(spec: &ReportSpec, job: &JobId) -> Option<Self> {
+        Self::new(spec.format, spec.location.as_ref(), job)
+    }
+
+    fn new(format: ReportFormat, place: Option<&ReportLocation>, job: &JobId) -> Option<Self> {
+        Some(Self { format, location: place?.clone(), job: job.clone() })
+    }
+
+    /// Returns the bucket that the files are published to.
+    #[must_use]
+    pub fn bucket(&self) -> &BucketName {
+        &self.location.bucket
+    }
+
+    /// Returns the key of one of the report's files.
+    #[must_use]
+    pub fn segment_key(&self, segment: &ReportSegment) -> ObjectKey {
+        self.key_for(&segment.name)
+    }
+
+    /// Returns the key of the report's `manifest.json`.
+    #[must_use]
+    pub fn manifest_key(&self) -> ObjectKey {
+        self.key_for(layout::MANIFEST_NAME)
+    }
+
+    fn key_for(&self, name: &str) -> ObjectKey {
+        layout::remote_key(self.format, &self.location.prefix, &self.job, name)
+    }
+}
+
+/// The version that is written. A program that knows only version 1 would take a freed file for a lost one, so it
+/// must refuse this version.
+const VERSION: u32 = 2;
+
+/// The oldest version that can be read.
+const OLDEST_VERSION: u32 = 1;
+
+/// The content of `segments.json`. The prefix is percent-encoded, because a key may be any bytes.
+#[derive(Serialize, Deserialize)]
+struct ReportSidecar {
+    version: u32,
+    job: JobId,
+    format: ReportSidecarFormat,
+    place: Option<ReportSidecarLocation>,
+    created: String,
+    segments: Vec<ReportSidecarSegment>,
+    /// The digest of all other members. Earlier builds wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReportSidecarLocation {
+    bucket: String,
+    prefix: String,
+}
+
+/// Version 1 has neither `number` nor `published`: it lists all files in order, and all of them are in the folder.
+#[derive(Serialize, Deserialize)]
+struct ReportSidecarSegment {
+    number: Option<u32>,
+    status: TaskStatus,
+    name: String,
+    bytes: u64,
+    rows: u64,
+    md5: Md5Digest,
+    #[serde(default)]
+    published: bool,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReportSidecarFormat {
+    Oss,
+    Aws,
+}
+
+impl From<&FinishedReport> for ReportSidecar {
+    fn from(report: &FinishedReport) -> Self {
+        let place = report.location.as_ref().map(|place| ReportSidecarLocation {
+            bucket: place.bucket.to_string(),
+            prefix: place.prefix.encoded_keeping_slashes(),
+        });
+        Self {
+            version: VERSION,
+            job: report.job.clone(),
+            format: report.format.into(),
+            place,
+            created: report.created.to_string(),
+            segments: report.segments.iter().map(ReportSidecarSegment::from).collect(),
+            sha256: None,
+        }
+    }
+}
+
+impl ReportSidecar {
+    /// Returns the JSON text, with its checksum.
+    fn into_text(mut self) -> serde_json::Result<String> {
+        self.sha256 = Some(json_digest(&self)?);
+        serde_json::to_string_pretty(&self)
+    }
+
+    /// Validates the content and converts it to a report.
+    fn into_report(mut self) -> Result<FinishedReport, String> {
+        if !(OLDEST_VERSION..=VERSION).contains(&self.version) {
+            return Err(format!("version {} is not supported by this version of batchplan", self.version));
+        }
+        if let Some(recorded) = self.sha256.take()
+            && json_digest(&self).map_err(|error| error.to_string())? != recorded
+        {
+            return Err("damaged since the job wrote it: it fails its checksum".to_owned());
+        }
+        let place = self.place.map(|place| ReportLocation {
+            bucket: BucketName::new(&place.bucket),
+            prefix: ObjectKey::decode(place.prefix.as_bytes()),
+        });
+        let created = self.created.parse().map_err(|error: jiff::Error| error.to_string())?;
+        let segments = (0..).zip(self.segments).map(|(place, segment)| segment.into_segment(place)).collect();
+        Ok(FinishedReport { job: self.job, format: self.format.into(), location: place, created, segments })
+    }
+}
+
+impl From<&ReportSegment> for ReportSidecarSegment {
+    fn from(segment: &ReportSegment) -> Self {
+        let ReportSegment { number, status, name, bytes, rows, md5, published } = segment.clone();
+        Self { number: Some(number), status, name, bytes, rows, md5, published }
+    }
+}
+
+impl ReportSidecarSegment {
+    fn into_segment(self, place: u32) -> ReportSegment {
+        let Self { number, status, name, bytes, rows, md5, published } = self;
+        ReportSegment { number: number.unwrap_or(place), status, name, bytes, rows, md5, published }
+    }
+}
+
+impl From<ReportFormat> for ReportSidecarFormat {
+    fn from(format: ReportFormat) -> Self {
+        match format {
+            ReportFormat::Oss => Self::Oss,
+            ReportFormat::Aws => Self::Aws,
+        }
+    }
+}
+
+impl From<ReportSidecarFormat> for ReportFormat {
+    fn from(format: ReportSidecarFormat) -> Self {
+        match format {
+            ReportSidecarFormat::Oss => Self::Oss,
+            ReportSidecarFormat::Aws => Self::Aws,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,25 +19,18 @@
 //!
 //! `segments.json` is specific to batchplan and is never sent. It stores what [`FinishedReport::load`] needs.
 
-mod destination;
-mod digest;
 mod finished;
 #[cfg(test)]
 mod fixtures;
 mod layout;
-mod position;
 mod publish;
-mod resume;
 mod segment;
-mod sidecar;
 mod writer;
 
-pub use destination::ReportDestination;
-pub use digest::{InvalidMd5Error, Md5Digest};
-pub use finished::{FinishedReport, ReportLoadError};
+pub use finished::{FinishedReport, ReportDestination, ReportLoadError};
 pub use layout::MANIFEST_NAME;
-pub use position::{OpenReportFile, RecordedReport, ReportPosition, UnsyncedReportPosition};
 pub use publish::{PublishedReport, ReportPublishError, check_report_location, publish, send_segment};
-pub use resume::ReportResumeError;
-pub use segment::{ReportSegment, remove_local_file};
-pub use writer::{ROTATE_AT, ReportWriter};
+pub use segment::{InvalidMd5Error, Md5Digest, ReportSegment, remove_local_file};
+pub use writer::{
+    OpenReportFile, ROTATE_AT, RecordedReport, ReportPosition, ReportResumeError, ReportWriter, UnsyncedReportPosition,
+};

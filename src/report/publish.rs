@@ -14,11 +14,9 @@ use md5::{Digest as _, Md5};
 
 use crate::completion::ReportLocation;
 use crate::failpoint;
-use crate::report::destination::ReportDestination;
-use crate::report::digest::Md5Digest;
-use crate::report::finished::{FinishedReport, ReportLoadError, verify_segment};
+use crate::report::finished::{FinishedReport, ReportDestination, ReportLoadError, verify_segment};
 use crate::report::layout::{self, MANIFEST_NAME};
-use crate::report::segment::ReportSegment;
+use crate::report::segment::{Md5Digest, ReportSegment};
 
 /// How often one file is sent before its report is left for later. All pauses together take well under a minute.
 const POLICY: RetryPolicy =

@@ -1,22 +1,19 @@
-//! One file of a report: open while rows are added, sealed when it is full or the job ends.
+//! A sealed file of a report, which does not change any more, and the MD5 of its content: hex in manifests, Base64 in
+//! requests.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use batchplan_store::hex::hex;
 use md5::{Digest as _, Md5};
+use serde::{Deserialize, Serialize};
 
 use crate::codec::TaskStatus;
 use crate::files::{open_regular, with_path};
-use crate::report::digest::{self, Md5Digest};
 use crate::report::layout;
-use crate::report::position::OpenReportFile;
-use crate::report::resume::ReportResumeError;
-
-/// The most bytes of rows that are kept in memory before they are written.
-const BUFFER: usize = 64 * 1024;
 
 /// A sealed file of a report, which does not change any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,186 +62,82 @@ pub fn remove_local_file(folder: &Path, segment: &ReportSegment) -> io::Result<(
     }
 }
 
-/// An open report file, shared by its writer and the thread that syncs it.
-#[derive(Debug)]
-pub(super) struct ReportFileHandle {
-    file: File,
-    path: PathBuf,
-    /// Whether a sync has failed before. The operating system then discards the data that it could not write, and
-    /// reports success the next time.
-    sync_failed: AtomicBool,
-}
+/// An MD5 digest. It protects against accidental damage, as in the services themselves, not against forgery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Md5Digest([u8; 16]);
 
-impl ReportFileHandle {
-    fn new(file: File, path: PathBuf) -> Arc<Self> {
-        Arc::new(Self { file, path, sync_failed: AtomicBool::new(false) })
+impl Md5Digest {
+    /// Returns the digest of the data so far. The computation can continue.
+    pub(super) fn of(md5: &Md5) -> Self {
+        Self(md5.clone().finalize().into())
     }
 
-    /// Waits until the content of the file is on disk, so that it survives a crash of the machine.
-    ///
-    /// Once this has failed, it always fails: only data that an earlier call synced is safe.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        if self.sync_failed.load(Ordering::Acquire) {
-            let why = format!("{}: a part of it was not written to disk", self.path.display());
-            return Err(io::Error::other(why));
-        }
-        self.file.sync_data().map_err(|error| {
-            self.sync_failed.store(true, Ordering::Release);
-            with_path(&self.path)(error)
-        })
+    /// Returns the length in bytes and the MD5 of a file.
+    pub(super) fn of_file(path: &Path) -> io::Result<(u64, Self)> {
+        let (bytes, md5) = open_regular(path, File::options().read(true))
+            .and_then(|mut file| digest_all(&mut file))
+            .map_err(with_path(path))?;
+        Ok((bytes, Self::of(&md5)))
+    }
+
+    /// Returns lowercase hex, as in `manifest.json`.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+
+    /// Returns Base64, as in `Content-MD5`.
+    #[must_use]
+    pub fn base64(&self) -> String {
+        STANDARD.encode(self.0)
     }
 }
 
-/// A file that rows are added to.
-#[derive(Debug)]
-pub(super) struct OpenReportSegment {
-    number: u32,
-    status: TaskStatus,
-    name: String,
-    handle: Arc<ReportFileHandle>,
-    md5: Md5,
-    /// The number of bytes handed to the operating system. They are included in `md5`.
-    written: u64,
-    rows: u64,
-    buffer: Vec<u8>,
+impl From<Md5Digest> for String {
+    fn from(digest: Md5Digest) -> Self {
+        digest.hex()
+    }
 }
 
-impl OpenReportSegment {
-    /// Creates a file. Never overwrites an existing one, which may be all that is left of a job.
-    pub(super) fn create(folder: &Path, number: u32, name: String, status: TaskStatus) -> io::Result<Self> {
-        let path = layout::local_path(folder, &name);
-        let file = File::create_new(&path).map_err(with_path(&path))?;
-        let handle = ReportFileHandle::new(file, path);
-        let buffer = Vec::with_capacity(BUFFER);
-        Ok(Self { number, status, name, handle, md5: Md5::new(), written: 0, rows: 0, buffer })
-    }
-
-    /// Opens a file to continue at its recorded length, and reads the content before that once. Does not change the
-    /// file yet.
-    ///
-    /// # Errors
-    /// Returns an error if the file is missing, is shorter than recorded, or has different content.
-    pub(super) fn resume(folder: &Path, recorded: &OpenReportFile) -> Result<Self, ReportResumeError> {
-        let path = layout::local_path(folder, &recorded.name);
-        let bytes = recorded.bytes;
-        let mut file = match open_regular(&path, File::options().read(true).write(true)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ReportResumeError::Missing { path, bytes });
+/// Reads `content` to its end. Returns its length in bytes, and its MD5 as a computation that can continue.
+pub(super) fn digest_all(content: &mut impl Read) -> io::Result<(u64, Md5)> {
+    let mut md5 = Md5::new();
+    let mut block = vec![0; 64 * 1024];
+    let mut bytes = 0;
+    loop {
+        match content.read(&mut block) {
+            Ok(0) => return Ok((bytes, md5)),
+            Ok(count) => {
+                md5.update(&block[..count]);
+                bytes += count as u64;
             }
-            opened => opened.map_err(with_path(&path))?,
-        };
-        let (found, md5) = digest::digest_all(&mut (&mut file).take(bytes)).map_err(with_path(&path))?;
-        if found != bytes {
-            return Err(ReportResumeError::Changed { path, found, bytes });
-        }
-        if let Some(recorded) = recorded.md5.filter(|recorded| *recorded != Md5Digest::of(&md5)) {
-            return Err(ReportResumeError::Damaged { path, found: Md5Digest::of(&md5), recorded });
-        }
-        Ok(Self {
-            number: recorded.number,
-            status: recorded.status,
-            name: recorded.name.clone(),
-            handle: ReportFileHandle::new(file, path),
-            md5,
-            written: bytes,
-            rows: recorded.rows,
-            buffer: Vec::with_capacity(BUFFER),
-        })
-    }
-
-    /// Truncates the file to the recorded length.
-    pub(super) fn truncate(&self) -> io::Result<()> {
-        self.handle.file.set_len(self.written).map_err(with_path(&self.handle.path))
-    }
-
-    /// Returns the length in bytes, including rows in memory.
-    pub(super) fn len(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    /// Adds one row. After an error, the row is not part of the file and can be added again.
-    pub(super) fn push_row(&mut self, row: &[u8]) -> io::Result<()> {
-        if self.buffer.len() + row.len() > BUFFER {
-            self.write_buffer()?;
-        }
-        self.buffer.extend_from_slice(row);
-        self.rows += 1;
-        Ok(())
-    }
-
-    /// Writes all rows in memory to the file, without syncing it.
-    ///
-    /// After an error, everything written before is intact, and the next call writes everything that is missing.
-    pub(super) fn write_buffer(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let mut file = &self.handle.file;
-        // A write that failed halfway (a full disk) has left part of the block: start again at the same offset.
-        file.seek(SeekFrom::Start(self.written))
-            .and_then(|_| file.write_all(&self.buffer))
-            .map_err(with_path(&self.handle.path))?;
-        self.md5.update(&self.buffer);
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    /// Returns what a checkpoint records about the file, right after [`write_buffer`](Self::write_buffer).
-    pub(super) fn to_open_file(&self) -> OpenReportFile {
-        OpenReportFile {
-            number: self.number,
-            status: self.status,
-            name: self.name.clone(),
-            bytes: self.written,
-            rows: self.rows,
-            md5: Some(Md5Digest::of(&self.md5)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+}
 
-    /// Returns the sealed file, if nothing was added since the last [`write_buffer`](Self::write_buffer).
-    pub(super) fn to_segment(&self) -> ReportSegment {
-        ReportSegment {
-            number: self.number,
-            status: self.status,
-            name: self.name.clone(),
-            bytes: self.written,
-            rows: self.rows,
-            md5: Md5Digest::of(&self.md5),
-            published: false,
+/// The error for text that is not an MD5 in hex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an MD5 is 32 hexadecimal digits")]
+pub struct InvalidMd5Error;
+
+impl TryFrom<String> for Md5Digest {
+    type Error = InvalidMd5Error;
+
+    fn try_from(text: String) -> Result<Self, InvalidMd5Error> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidMd5Error);
         }
-    }
-
-    /// Returns the file handle, for syncing.
-    pub(super) fn handle(&self) -> Arc<ReportFileHandle> {
-        Arc::clone(&self.handle)
-    }
-
-    /// Replaces the file, to test write errors.
-    #[cfg(test)]
-    pub(super) fn replace_file(&mut self, file: File) -> File {
-        let other = ReportFileHandle::new(file, self.handle.path.clone());
-        Arc::try_unwrap(std::mem::replace(&mut self.handle, other)).unwrap().file
+        let value = u128::from_str_radix(&text, 16).map_err(|_| InvalidMd5Error)?;
+        Ok(Self(value.to_be_bytes()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// `/dev/null` accepts every byte and cannot be synced.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn sync_fails_forever_after_one_failure() {
-        let folder = tempfile::tempdir().unwrap();
-        let good = File::create(folder.path().join("f")).unwrap();
-        let mut handle = ReportFileHandle { file: good, path: PathBuf::from("f"), sync_failed: AtomicBool::new(false) };
-        handle.sync().unwrap();
-        let good = std::mem::replace(&mut handle.file, File::options().write(true).open("/dev/null").unwrap());
-        assert!(handle.sync().unwrap_err().to_string().starts_with("f: "));
-        handle.file = good;
-        assert_eq!(handle.sync().unwrap_err().to_string(), "f: a part of it was not written to disk");
-    }
 
     #[test]
     fn only_a_published_file_is_freed() {
@@ -267,6 +160,21 @@ mod tests {
         for _ in 0..2 {
             remove_local_file(folder.path(), &segment).unwrap();
             assert!(!segment.path(folder.path()).exists());
+        }
+    }
+
+    #[test]
+    fn the_same_digest_reads_two_ways() {
+        let digest = Md5Digest::of(&Md5::new_with_prefix("abc"));
+        assert_eq!(digest.hex(), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(digest.base64(), "kAFQmDzST7DWlj99KOF/cg==");
+        assert_eq!(Md5Digest::try_from(digest.hex()), Ok(digest));
+    }
+
+    #[test]
+    fn other_text_is_no_digest() {
+        for text in ["", "abc", "+0150983cd24fb0d6963f7d28e17f72ab", &"g".repeat(32)] {
+            assert_eq!(Md5Digest::try_from(text.to_owned()), Err(InvalidMd5Error), "{text}");
         }
     }
 }
