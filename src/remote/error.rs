@@ -1,11 +1,11 @@
 //! Errors of keeping a state in a bucket.
 
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use batchplan_store::task::StoreError;
+use jiff::Timestamp;
 
-use super::lock::LockHolder;
 use crate::connect::ConnectError;
 use crate::journal::{JournalError, LeaseError};
 
@@ -152,5 +152,23 @@ impl RemoteError {
             }
             Self::Connect(_) | Self::Io(_) => None,
         }
+    }
+}
+
+/// The holder of a state, for display.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockHolder {
+    /// The name that the holder gave itself, such as `user@host (process 7)`.
+    pub name: String,
+    /// When it acquired the lock, by its own clock.
+    pub since: Timestamp,
+    /// When it last renewed the lock, by its own clock.
+    pub renewed: Timestamp,
+}
+
+impl fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ");
+        write!(f, "{} since {} (last renewed at {})", self.name, second(self.since), second(self.renewed))
     }
 }

@@ -2,25 +2,17 @@
 //! holder.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::background::RemoteStateConfig;
-use super::error::RemoteError;
-use super::lease::StateLoss;
-use super::local_cache::LocalCache;
-use super::lock::{self, LockHolder};
-use super::open::{DivergencePolicy, OpenedState, check_not_older, lease_cache, release_lock, set_aside_changes};
-use super::prefix_store::PrefixStore;
-use super::pull::{fetch_job, pull};
-use super::push::job_sizes;
-use super::snapshot::StateSnapshot;
-use crate::connect::{StoreConnection, connect};
+use super::config::RemoteStateConfig;
+use super::error::{LockHolder, RemoteError};
+use super::local_cache::{LocalCache, lease_cache, update_from_bucket};
+use super::lock;
+use super::push::journal_digest;
+use super::snapshot::{ChunkedFile, SnapshotFiles, StateSnapshot};
 use crate::job::JobId;
-
-/// How often a state is read again if it is pushed meanwhile.
-const MAX_ATTEMPTS: u32 = 5;
+use crate::journal::Journal;
 
 /// A summary of a state.
 #[derive(Clone, Debug)]
@@ -69,18 +61,12 @@ pub struct LastPush {
     pub jobs: BTreeMap<JobId, u64>,
 }
 
-async fn connect_prefix(opening: &RemoteStateConfig) -> Result<(PrefixStore, StoreConnection), RemoteError> {
-    let connection = connect(&opening.store).await?;
-    let door = PrefixStore::new(Arc::clone(connection.store()), opening.bucket.clone(), opening.prefix.clone());
-    Ok((door, connection))
-}
-
 /// Returns a summary of the state.
 ///
 /// # Errors
 /// Returns an error if the state cannot be reached or read.
 pub async fn overview(opening: &RemoteStateConfig) -> Result<StateOverview, RemoteError> {
-    let (door, _connection) = connect_prefix(opening).await?;
+    let (door, _connection) = opening.connect().await?;
     // A lock that cannot be read still exists.
     let lock = match lock::read_newest_holder(&door).await {
         Err(RemoteError::Damaged { name, what }) => match lock::parse_generation(&name) {
@@ -113,53 +99,11 @@ pub async fn update_cache(
         Err(RemoteError::CacheInUse(_)) => return Ok(None),
         lease => lease?,
     };
-    let (door, _connection) = connect_prefix(opening).await?;
+    let (door, _connection) = opening.connect().await?;
     update_from_bucket(opening, &door, &job, false).await?;
     // A lock that cannot be read matters only to a process that needs the lock.
     let held = lock::read_newest_holder(&door).await.ok().flatten();
     Ok(held.filter(|(_, _, released)| !released).map(|(_, holder, _)| holder))
-}
-
-async fn update_from_bucket(
-    opening: &RemoteStateConfig,
-    door: &PrefixStore,
-    job: &impl Fn(&JobId) -> bool,
-    replace: bool,
-) -> Result<(), RemoteError> {
-    let mut mirror = LocalCache::open(&opening.folder, &opening.location)?;
-    let mut last = None;
-    for _ in 0..MAX_ATTEMPTS {
-        let head = StateSnapshot::read_newest(door).await?.ok_or(RemoteError::NoState)?;
-        match apply_snapshot(opening, door, &mut mirror, head, job, replace).await {
-            // The holder of the state has pushed, and removed what it no longer needs.
-            Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
-            brought => return brought,
-        }
-    }
-    Err(last.unwrap_or(RemoteError::FilesKeepChanging))
-}
-
-async fn apply_snapshot(
-    opening: &RemoteStateConfig,
-    door: &PrefixStore,
-    mirror: &mut LocalCache,
-    head: StateSnapshot,
-    job: &impl Fn(&JobId) -> bool,
-    replace: bool,
-) -> Result<(), RemoteError> {
-    let jobs: Vec<JobId> = head.jobs.keys().filter(|id| job(id)).cloned().collect();
-    if replace {
-        mirror.record.here.clear();
-        pull(door, mirror, head).await?;
-    } else if !mirror.is_based_on(Some(&head)) {
-        check_not_older(mirror, &head)?;
-        set_aside_changes(mirror, opening)?;
-        pull(door, mirror, head).await?;
-    }
-    for job in jobs {
-        fetch_job(door, mirror, &job).await?;
-    }
-    Ok(())
 }
 
 /// Pulls a state with the files of all jobs into the folder. Without `replace`, only if nothing is lost.
@@ -167,7 +111,7 @@ async fn apply_snapshot(
 /// # Errors
 /// As for [`overview`]. Also returns an error if the folder contains something that is not a copy of this state.
 pub async fn pull_to_folder(opening: &RemoteStateConfig, replace: bool) -> Result<(), RemoteError> {
-    let (door, _connection) = connect_prefix(opening).await?;
+    let (door, _connection) = opening.connect().await?;
     let head = StateSnapshot::read_newest(&door).await?.ok_or(RemoteError::NoState)?;
     let occupied = || Err(RemoteError::FolderNotEmpty(opening.folder.clone()));
     let strange = || {
@@ -180,29 +124,10 @@ pub async fn pull_to_folder(opening: &RemoteStateConfig, replace: bool) -> Resul
     let _lease = lease_cache(&opening.create_folder()?)?;
     // Check again: another process of this machine may have written to the folder meanwhile.
     let mirror = LocalCache::open(&opening.folder, &opening.location)?;
-    if strange()? || (!replace && !mirror.is_based_on(Some(&head)) && mirror.has_changed().await?) {
+    if strange()? || (!replace && !mirror.is_based_on(Some(&head)) && has_changed(&mirror).await?) {
         return occupied();
     }
     update_from_bucket(opening, &door, &|_: &JobId| true, replace).await
-}
-
-/// Pushes the folder if it is based on the state in the bucket, or if there is none; with `replace`, in any case.
-/// Returns whether anything was new.
-///
-/// # Errors
-/// Returns an error if another process holds the state, or if the state in the bucket is newer.
-pub async fn push_folder(opening: &RemoteStateConfig, replace: bool) -> Result<bool, RemoteError> {
-    let base = if replace { DivergencePolicy::Overwrite } else { DivergencePolicy::Fail };
-    let lost = StateLoss::default();
-    let OpenedState { mut pusher, lease_keeper: tenure, cache_lease: _lease, connection: _connection } =
-        OpenedState::open(opening, base, &lost).await?;
-    let pushed = pusher.push().await;
-    if let Some(tenure) = &tenure {
-        tenure.renew(opening.lease_config.lease / 3).await;
-    }
-    pusher.mirror.record.open = pushed.is_err() || lost.is_lock_lost();
-    release_lock(&mut pusher.mirror, tenure, opening.lease_config.lease / 3).await?;
-    lost.take_reason().map_or(pushed, Err)
 }
 
 /// Takes the lock of this generation from its holder.
@@ -210,6 +135,20 @@ pub async fn push_folder(opening: &RemoteStateConfig, replace: bool) -> Result<b
 /// # Errors
 /// Returns an error if the store cannot be reached, or if another lock is the newest by now.
 pub async fn unlock(opening: &RemoteStateConfig, generation: u64) -> Result<u64, RemoteError> {
-    let (door, _connection) = connect_prefix(opening).await?;
+    let (door, _connection) = opening.connect().await?;
     lock::take_by_force(&door, &opening.process_name, generation).await
+}
+
+/// Returns whether the journal differs from that of the last snapshot, which means that something was done here
+/// since.
+async fn has_changed(mirror: &LocalCache) -> Result<bool, RemoteError> {
+    let Some(head) = mirror.snapshot() else { return Ok(false) };
+    let Some(journal) = Journal::open_existing(&mirror.folder)? else { return Ok(false) };
+    Ok(mirror.may_have_unpushed_changes() || journal_digest(&journal).await? != head.journal_sha256)
+}
+
+/// Returns the jobs of a snapshot, and the size of their files in bytes.
+fn job_sizes(head: &StateSnapshot) -> BTreeMap<JobId, u64> {
+    let bytes = |files: &SnapshotFiles| files.values().map(ChunkedFile::bytes).sum();
+    head.jobs.iter().map(|(job, files)| (job.clone(), bytes(files))).collect()
 }

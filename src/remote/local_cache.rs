@@ -1,24 +1,34 @@
-//! The local cache of a state in a bucket, and the record of what it contains.
+//! The local cache of a state in a bucket, the record of what it contains, and how it is updated from the bucket. Every
+//! chunk is checked against its digest, and no file is put in place before it is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use batchplan_store::hex::hex;
+use flate2::read::GzDecoder;
+use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::capture::{MissingFilePolicy, capture};
+use super::RemoteStateConfig;
 use super::error::RemoteError;
 use super::lock::LeaseToken;
-use super::snapshot::{SnapshotChunk, SnapshotFiles, StateSnapshot};
-use crate::files::{read_regular, with_path, write_atomic};
-use crate::job::JobId;
-use crate::journal::{JOURNAL_NAME, Journal};
+use super::prefix_store::PrefixStore;
+use super::snapshot::{
+    ChunkedFile, JournalDigest, MAX_CHUNK_BYTES, SnapshotChunk, SnapshotFiles, StateSnapshot, job_file_path,
+};
+use crate::files::{create_replacing, read_regular, sync_folder, with_path, write_atomic};
+use crate::job::{JobId, JobStatus};
+use crate::journal::{DeltaScope, FileLease, JOURNAL_NAME, JobFolder, JobQuery, Journal, LeaseError, list_job_folders};
 
 /// The file that says what the folder is a copy of.
 const RECORD_NAME: &str = "remote.json";
+
+/// How often a state that changes meanwhile is read again.
+const MAX_ATTEMPTS: u32 = 5;
 
 /// The version of its format. A file of another version is ignored, and everything is pulled again.
 const FORMAT_VERSION: u32 = 1;
@@ -32,7 +42,7 @@ pub fn cache_folder(folder: &Path, place: &str) -> PathBuf {
 
 /// Identifies a local cache, so that a copy of it, or of the machine's disk, is recognized as a different one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CacheIdentity {
+struct CacheIdentity {
     folder: PathBuf,
     /// The device and the inode of the folder. `boot` is the random id that the machine drew when it started.
     inode: (u64, u64),
@@ -60,31 +70,31 @@ fn inode(_: &fs::Metadata) -> (u64, u64) {
 
 /// What a local cache contains.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct CacheRecord {
+struct CacheRecord {
     version: u32,
     /// The location of the state, for display.
     place: String,
     /// The snapshot that was last pulled or pushed.
-    pub(super) head: Option<StateSnapshot>,
+    head: Option<StateSnapshot>,
     /// The id of a snapshot that may have been pushed, and the jobs of it whose files are here. The outcome of that
     /// push is unknown.
-    pub(super) pending: Option<(String, BTreeSet<JobId>)>,
+    pending: Option<(String, BTreeSet<JobId>)>,
     /// The lock that was held last, unless it was released, and the cache that held it.
-    pub(super) claim: Option<(LeaseToken, CacheIdentity)>,
+    claim: Option<(LeaseToken, CacheIdentity)>,
     /// Whether there may be changes here that were not pushed.
-    pub(super) open: bool,
+    open: bool,
     /// Whether a pull is in progress.
     #[serde(default)]
-    pub(super) pulling: bool,
+    pulling: bool,
     /// The jobs of that snapshot whose files are here.
-    pub(super) here: BTreeSet<JobId>,
+    here: BTreeSet<JobId>,
 }
 
 /// The local cache of a state.
 #[derive(Clone, Debug)]
 pub(super) struct LocalCache {
     pub(super) folder: PathBuf,
-    pub(super) record: CacheRecord,
+    record: CacheRecord,
 }
 
 impl LocalCache {
@@ -152,10 +162,7 @@ impl LocalCache {
 
     /// Returns the files of the jobs that are known to this cache but not stored in it, if they are still in the
     /// bucket.
-    pub(super) fn remote_only_files(
-        &self,
-        there: Option<&StateSnapshot>,
-    ) -> Result<BTreeMap<JobId, SnapshotFiles>, RemoteError> {
+    fn remote_only_files(&self, there: Option<&StateSnapshot>) -> Result<BTreeMap<JobId, SnapshotFiles>, RemoteError> {
         let Some(here) = &self.record.head else { return Ok(BTreeMap::new()) };
         let kept = there.map(StateSnapshot::chunk_names).unwrap_or_default();
         let mut jobs = BTreeMap::new();
@@ -171,7 +178,7 @@ impl LocalCache {
     }
 
     /// Returns whether the snapshot in the bucket is older than what this cache has seen.
-    pub(super) fn is_ahead_of(&self, there: &StateSnapshot) -> bool {
+    fn is_ahead_of(&self, there: &StateSnapshot) -> bool {
         self.record
             .head
             .as_ref()
@@ -192,17 +199,8 @@ impl LocalCache {
         entries.filter(|entry| !ours(&entry.file_name())).count() > 0 && !known
     }
 
-    /// Returns whether the journal differs from that of the last snapshot, which means that something was done here
-    /// since.
-    pub(super) async fn has_changed(&self) -> Result<bool, RemoteError> {
-        let Some(head) = &self.record.head else { return Ok(false) };
-        let Some(journal) = Journal::open_existing(&self.folder)? else { return Ok(false) };
-        Ok(self.record.open
-            || capture(&journal, MissingFilePolicy::Skip, |_| false).await?.journal_sha256 != head.journal_sha256)
-    }
-
     /// Moves the contents aside if some of them may not have been pushed. Returns the new location.
-    pub(super) fn set_aside(&self) -> Result<Option<PathBuf>, RemoteError> {
+    fn set_aside(&self) -> Result<Option<PathBuf>, RemoteError> {
         if !self.record.open || !self.folder.join(JOURNAL_NAME).exists() {
             return Ok(None);
         }
@@ -219,7 +217,7 @@ impl LocalCache {
     }
 
     /// Describes how the cache is not based on the snapshot in the bucket.
-    pub(super) fn describe_divergence(&self, there: Option<&StateSnapshot>) -> String {
+    fn describe_divergence(&self, there: Option<&StateSnapshot>) -> String {
         let folder = self.folder.display();
         let shown = |head: &StateSnapshot| {
             let (at, by) = (head.at.strftime("%Y-%m-%dT%H:%M:%SZ"), super::lock::printable_name(&head.by));
@@ -238,6 +236,39 @@ impl LocalCache {
         }
     }
 
+    /// Returns the snapshot that was last pulled or pushed.
+    pub(super) fn snapshot(&self) -> Option<&StateSnapshot> {
+        self.record.head.as_ref()
+    }
+
+    /// Returns whether there may be changes here that were not pushed.
+    pub(super) fn may_have_unpushed_changes(&self) -> bool {
+        self.record.open
+    }
+
+    /// Notes whether there may be changes here that were not pushed. The next [`save`](Self::save) records it.
+    pub(super) fn set_unpushed_changes(&mut self, open: bool) {
+        self.record.open = open;
+    }
+
+    /// Records that this snapshot is about to be pushed, with the files of these jobs.
+    pub(super) fn record_pending_push(
+        &mut self,
+        head: &StateSnapshot,
+        here: BTreeSet<JobId>,
+    ) -> Result<(), RemoteError> {
+        self.record.pending = Some((head.id.clone(), here));
+        self.save()
+    }
+
+    /// Records that this snapshot was pushed, with the files of these jobs.
+    pub(super) fn record_push(&mut self, head: StateSnapshot, here: BTreeSet<JobId>) -> Result<(), RemoteError> {
+        self.record.here = here;
+        self.record.head = Some(head);
+        self.record.pending = None;
+        self.save()
+    }
+
     /// Writes the record.
     pub(super) fn save(&self) -> Result<(), RemoteError> {
         let text = serde_json::to_vec(&self.record).map_err(io::Error::from)?;
@@ -249,5 +280,318 @@ impl LocalCache {
     pub(super) fn has_job_files(&self, job: &JobId) -> bool {
         let known = self.record.head.as_ref().is_some_and(|head| head.jobs.contains_key(job));
         !known || self.record.here.contains(job)
+    }
+}
+
+/// What to do with a local cache that is not based on the state in the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DivergencePolicy {
+    /// Replace the cache with the state in the bucket.
+    Pull,
+    /// Return an error.
+    Fail,
+    /// Replace the state in the bucket with the cache.
+    Overwrite,
+}
+
+/// Keeps other processes of this machine out of a local cache and its jobs.
+pub(super) fn lease_cache(folder: &Path) -> Result<FileLease, RemoteError> {
+    let taken = FileLease::acquire(folder);
+    // The folder may also be used without a bucket. It is then shared, and its jobs are leased one by one.
+    for job in list_job_folders(folder)? {
+        if let Some(holder) = FileLease::holder(JobFolder::of(folder, &job).path())? {
+            return Err(RemoteError::CacheInUse(LeaseError::Held(format!("{holder}, job {job}"))));
+        }
+    }
+    taken.map_err(|error| match error {
+        LeaseError::Io(error) => RemoteError::Io(error),
+        held @ LeaseError::Held(_) => RemoteError::CacheInUse(held),
+    })
+}
+
+/// Makes the local cache match the bucket, unless the cache is newer and must be pushed. Returns the journal of the
+/// cache. The state in the bucket must belong to an earlier generation than the next push.
+pub(super) async fn sync_cache(
+    door: &PrefixStore,
+    mirror: &mut LocalCache,
+    opening: &RemoteStateConfig,
+    base: DivergencePolicy,
+    generation: u64,
+) -> Result<Journal, RemoteError> {
+    let mut last = None;
+    for _ in 0..MAX_ATTEMPTS {
+        match sync_cache_once(door, mirror, opening, base).await {
+            // The previous holder may have pushed once more, and removed what that push no longer needs.
+            Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
+            Err(error) => return Err(error),
+            Ok(journal) => {
+                if mirror.record.head.as_ref().is_some_and(|head| head.generation >= generation) {
+                    return Err(RemoteError::ConcurrentPush);
+                }
+                mirror.record.open = true;
+                mirror.save()?;
+                return Ok(journal);
+            }
+        }
+    }
+    Err(last.unwrap_or(RemoteError::FilesKeepChanging))
+}
+
+async fn sync_cache_once(
+    door: &PrefixStore,
+    mirror: &mut LocalCache,
+    opening: &RemoteStateConfig,
+    base: DivergencePolicy,
+) -> Result<Journal, RemoteError> {
+    let head = StateSnapshot::read_newest(door).await?;
+    match (mirror.is_based_on(head.as_ref()), head, base) {
+        (true, head, _) => {
+            if let Some((_, here)) =
+                mirror.record.pending.take().filter(|(id, _)| head.as_ref().is_some_and(|it| it.id == *id))
+            {
+                mirror.record.here = here;
+            }
+            mirror.record.head = head;
+        }
+        (false, Some(head), DivergencePolicy::Pull) => {
+            check_not_older(mirror, &head)?;
+            set_aside_changes(mirror, opening)?;
+            pull(door, mirror, head).await?;
+        }
+        (false, None, DivergencePolicy::Pull) => {
+            let what = "the state no longer exists in its bucket, but this machine has a copy of it";
+            return Err(RemoteError::Diverged(what.to_owned()));
+        }
+        (false, head, DivergencePolicy::Fail) => {
+            return Err(RemoteError::Diverged(mirror.describe_divergence(head.as_ref())));
+        }
+        (false, head, DivergencePolicy::Overwrite) => {
+            let kept = mirror.remote_only_files(head.as_ref())?;
+            mirror.record.head = head.map(|head| head.with_jobs(kept));
+            mirror.record.here.clear();
+        }
+    }
+    mirror.record.pending = None;
+    let journal = Journal::open(&opening.folder)?;
+    let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over()).collect();
+    let unfinished = JobQuery { statuses, created_from: None, created_until: None, older_than: None, limit: u32::MAX };
+    for job in journal.list(unfinished)? {
+        // The job that this one is compared with is fetched too.
+        for job in [Some(&job.id), job.delta_scope.as_ref().and_then(DeltaScope::base_job)].into_iter().flatten() {
+            fetch_job(door, mirror, job).await?;
+        }
+    }
+    Ok(journal)
+}
+
+/// Refuses a bucket whose state is older than what this machine has already seen there.
+fn check_not_older(mirror: &LocalCache, there: &StateSnapshot) -> Result<(), RemoteError> {
+    if mirror.is_ahead_of(there) {
+        return Err(RemoteError::Diverged(format!(
+            "the state in the bucket is older than before: {}",
+            mirror.describe_divergence(Some(there))
+        )));
+    }
+    Ok(())
+}
+
+/// Sets aside local changes that may not have been pushed, and will not be.
+fn set_aside_changes(mirror: &LocalCache, opening: &RemoteStateConfig) -> Result<(), RemoteError> {
+    if let Some(aside) = mirror.set_aside()? {
+        (opening.notify)(&format!(
+            "warning: the state has changed since this machine last used it; changes that were not pushed are kept in \
+             {}",
+            aside.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Makes the local cache match the bucket, with the files of the jobs that `job` selects. With `replace`, whatever the
+/// cache contains.
+pub(super) async fn update_from_bucket(
+    opening: &RemoteStateConfig,
+    door: &PrefixStore,
+    job: &impl Fn(&JobId) -> bool,
+    replace: bool,
+) -> Result<(), RemoteError> {
+    let mut mirror = LocalCache::open(&opening.folder, &opening.location)?;
+    let mut last = None;
+    for _ in 0..MAX_ATTEMPTS {
+        let head = StateSnapshot::read_newest(door).await?.ok_or(RemoteError::NoState)?;
+        match apply_snapshot(opening, door, &mut mirror, head, job, replace).await {
+            // The holder of the state has pushed, and removed what it no longer needs.
+            Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
+            brought => return brought,
+        }
+    }
+    Err(last.unwrap_or(RemoteError::FilesKeepChanging))
+}
+
+async fn apply_snapshot(
+    opening: &RemoteStateConfig,
+    door: &PrefixStore,
+    mirror: &mut LocalCache,
+    head: StateSnapshot,
+    job: &impl Fn(&JobId) -> bool,
+    replace: bool,
+) -> Result<(), RemoteError> {
+    let jobs: Vec<JobId> = head.jobs.keys().filter(|id| job(id)).cloned().collect();
+    if replace {
+        mirror.record.here.clear();
+        pull(door, mirror, head).await?;
+    } else if !mirror.is_based_on(Some(&head)) {
+        check_not_older(mirror, &head)?;
+        set_aside_changes(mirror, opening)?;
+        pull(door, mirror, head).await?;
+    }
+    for job in jobs {
+        fetch_job(door, mirror, &job).await?;
+    }
+    Ok(())
+}
+
+/// Runs a blocking operation on a thread of its own.
+pub(super) async fn run_blocking<T: Send + 'static>(
+    errand: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
+) -> Result<T, RemoteError> {
+    tokio::task::spawn_blocking(errand).await.map_err(io::Error::other)?
+}
+
+/// The maximum size of the uncompressed journal, in bytes. Our journals stay below 64 MiB.
+const MAX_JOURNAL_BYTES: u64 = 1 << 30;
+
+/// The number of chunks to download at once.
+const CONCURRENT_DOWNLOADS: usize = 4;
+
+/// Puts the journal of a snapshot into the local cache, in place of what is there. The files of its jobs are fetched
+/// later, when they are needed.
+pub(super) async fn pull(door: &PrefixStore, mirror: &mut LocalCache, head: StateSnapshot) -> Result<(), RemoteError> {
+    let same = unchanged_jobs(mirror, &head);
+    // An incomplete pull must not be mistaken for a complete one.
+    mirror.record.head = None;
+    mirror.record.here.clear();
+    mirror.record.pulling = true;
+    mirror.save()?;
+    let folder = mirror.folder.clone();
+    let packed = folder.join("journal.packed.draft");
+    download_file(door, &head.journal, packed.clone()).await?;
+    let (at, expected, keep) = (folder.clone(), head.journal_sha256.clone(), same.clone());
+    run_blocking(move || {
+        let unpacked = unpack(&packed, &at.join("journal.draft"), &expected);
+        let _ = fs::remove_file(&packed);
+        unpacked?;
+        replace_journal(&at, &keep)
+    })
+    .await?;
+    mirror.record.head = Some(head);
+    mirror.record.here = same;
+    (mirror.record.open, mirror.record.pulling) = (false, false);
+    mirror.save()
+}
+
+/// Returns the jobs whose files are here, and are the same in a newer snapshot.
+fn unchanged_jobs(mirror: &LocalCache, newer: &StateSnapshot) -> BTreeSet<JobId> {
+    let Some(here) = mirror.record.head.as_ref().filter(|head| head.lineage == newer.lineage && !mirror.record.open)
+    else {
+        return BTreeSet::new();
+    };
+    let same = |job: &&JobId| here.jobs.get(*job).is_some_and(|files| newer.jobs.get(*job) == Some(files));
+    mirror.record.here.iter().filter(same).cloned().collect()
+}
+
+/// Fetches the files of a job, unless they are here.
+pub(super) async fn fetch_job(door: &PrefixStore, mirror: &mut LocalCache, job: &JobId) -> Result<(), RemoteError> {
+    if mirror.has_job_files(job) {
+        return Ok(());
+    }
+    let Some(files) = mirror.record.head.as_ref().and_then(|head| head.jobs.get(job)).cloned() else { return Ok(()) };
+    let home = JobFolder::of(&mirror.folder, job).path().to_owned();
+    let draft = mirror.folder.join("job.draft");
+    remove_all(&draft)?;
+    fs::create_dir_all(&draft).map_err(with_path(&draft))?;
+    for (name, filed) in &files {
+        let path = job_file_path(&draft, name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(with_path(parent))?;
+        }
+        download_file(door, filed, path).await?;
+    }
+    remove_all(&home)?;
+    if let Some(parent) = home.parent() {
+        fs::create_dir_all(parent).map_err(with_path(parent))?;
+    }
+    fs::rename(&draft, &home).map_err(with_path(&home))?;
+    mirror.record.here.insert(job.clone());
+    mirror.save()
+}
+
+/// Writes a file from its chunks.
+async fn download_file(door: &PrefixStore, filed: &ChunkedFile, path: PathBuf) -> Result<(), RemoteError> {
+    let mut file = create_replacing(&path).map_err(with_path(&path))?;
+    let mut pieces = stream::iter(&filed.pieces).map(|piece| read_chunk(door, piece)).buffered(CONCURRENT_DOWNLOADS);
+    while let Some(content) = pieces.next().await {
+        file.write_all(&content?).map_err(with_path(&path))?;
+    }
+    run_blocking(move || Ok(file.sync_all().map_err(with_path(&path))?)).await
+}
+
+async fn read_chunk(door: &PrefixStore, piece: &SnapshotChunk) -> Result<Vec<u8>, RemoteError> {
+    let damaged = |what: &str| RemoteError::Damaged { name: piece.name.clone(), what: what.to_owned() };
+    let content = door.get(&piece.name, MAX_CHUNK_BYTES).await?.ok_or_else(|| damaged("it does not exist"))?;
+    if content.len() as u64 != piece.bytes || hex(&Sha256::digest(&content)) != piece.sha256 {
+        return Err(damaged("it does not match its checksum"));
+    }
+    Ok(content)
+}
+
+fn unpack(packed: &Path, to: &Path, expected: &str) -> Result<(), RemoteError> {
+    let damaged = |what: &str| RemoteError::Damaged { name: "the journal".to_owned(), what: what.to_owned() };
+    let mut unpacked = GzDecoder::new(File::open(packed).map_err(with_path(packed))?).take(MAX_JOURNAL_BYTES + 1);
+    let mut file = create_replacing(to).map_err(with_path(to))?;
+    let (mut digest, mut bytes) = (JournalDigest::default(), 0);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = match unpacked.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(damaged(&error.to_string())),
+        };
+        bytes += read as u64;
+        file.write_all(&buffer[..read]).map_err(with_path(to))?;
+        digest.update(&mut buffer[..read]);
+    }
+    if bytes > MAX_JOURNAL_BYTES {
+        return Err(damaged("it is too large"));
+    }
+    if digest.hex() != expected {
+        return Err(damaged("it does not match its checksum"));
+    }
+    Ok(file.sync_all().map_err(with_path(to))?)
+}
+
+/// Puts the unpacked journal in place of the previous one, and removes everything that belonged to that.
+fn replace_journal(folder: &Path, keep: &BTreeSet<JobId>) -> Result<(), RemoteError> {
+    for job in list_job_folders(folder)?.iter().filter(|job| !keep.contains(*job)) {
+        remove_all(JobFolder::of(folder, job).path())?;
+    }
+    for behind in ["-wal", "-shm"] {
+        let path = folder.join(format!("{JOURNAL_NAME}{behind}"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(with_path(&path)(error).into()),
+            _ => {}
+        }
+    }
+    let journal = folder.join(JOURNAL_NAME);
+    fs::rename(folder.join("journal.draft"), &journal).map_err(with_path(&journal))?;
+    sync_folder(folder).map_err(with_path(folder))?;
+    Ok(())
+}
+
+fn remove_all(path: &Path) -> Result<(), RemoteError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(with_path(path)(error).into()),
+        _ => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! The lock of a state: a lease for which each holder creates a new object.
+//! The lock of a state: a lease for which each holder creates a new object, and which a task renews from the moment it
+//! is acquired, whatever else happens.
 //!
 //! To hold the state, a process creates `lock/N+1`, on the condition that it does not exist, once `lock/N` was released
 //! or its lease has expired; `acquire` decides that. A lease has expired if the store's own clock shows that, for both
@@ -6,21 +7,29 @@
 //! A holder counts its lease from before it sent the renewal, and gives the lock up at half of it, whether or not a
 //! response arrives later: it is gone before another process starts. `N+1` is after every lock and every snapshot of
 //! the listings that decided, so that a lock that was removed does not let an older generation start again.
+//!
+//! A process may also push without a lock, if something else ensures that only one process works at a time. It yields
+//! to one that holds the lock: it checks before and after each push.
 
-use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{io, thread};
 
 use batchplan_store::ConditionalPutOutcome;
 use batchplan_store::printable::affects_terminal;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::acquire::{
-    AcquireOutcome, AcquireStep, LockAcquisition, LockFacts, LockTakeover, is_superseded, newest_of, removable_locks,
+    AcquireOutcome, AcquireStep, LockAcquisition, LockFacts, LockTakeover, is_superseded, newest_of, next_generation,
+    removable_locks,
 };
-use super::error::RemoteError;
+use super::error::{LockHolder, RemoteError};
 use super::prefix_store::PrefixStore;
 use super::snapshot;
 
@@ -37,7 +46,7 @@ const LISTING_RESOLUTION: Duration = Duration::from_secs(2);
 const MAX_LEASE: Duration = Duration::from_mins(10);
 
 /// How many times another process may be faster, or the store busy with a lock's name, while no newer lock is seen.
-pub(super) const MAX_LOST_RACES: u32 = 20;
+const MAX_LOST_RACES: u32 = 20;
 
 /// The mean pause before another attempt, after another process was faster.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -56,7 +65,7 @@ impl MonotonicInstant {
     }
 
     /// Returns the time since this instant.
-    pub(super) fn elapsed(self) -> Duration {
+    fn elapsed(self) -> Duration {
         let up = uptime().zip(self.uptime).map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then));
         self.instant.elapsed().max(up)
     }
@@ -71,24 +80,6 @@ impl MonotonicInstant {
 fn uptime() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/uptime").ok()?;
     text.split_whitespace().next()?.parse().ok().and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok())
-}
-
-/// The holder of a state, for display.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockHolder {
-    /// The name that the holder gave itself, such as `user@host (process 7)`.
-    pub name: String,
-    /// When it acquired the lock, by its own clock.
-    pub since: Timestamp,
-    /// When it last renewed the lock, by its own clock.
-    pub renewed: Timestamp,
-}
-
-impl fmt::Display for LockHolder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ");
-        write!(f, "{} since {} (last renewed at {})", self.name, second(self.since), second(self.renewed))
-    }
 }
 
 /// A lock as it is stored.
@@ -146,7 +137,7 @@ pub(super) struct StateLock {
     pub(super) generation: u64,
     document: LockDocument,
     /// The start of the lease: just before the last successful renewal was sent.
-    pub(super) lease_start: MonotonicInstant,
+    lease_start: MonotonicInstant,
 }
 
 /// The lease token that a local cache remembers. A process that uses this cache, and not a copy of it, need not wait
@@ -379,7 +370,7 @@ impl StateLock {
         Ok(())
     }
 
-    pub(super) async fn release(&mut self, door: &PrefixStore) -> Result<(), RemoteError> {
+    async fn release(&mut self, door: &PrefixStore) -> Result<(), RemoteError> {
         self.document.released = true;
         self.document.renewed = Timestamp::now();
         door.put(&lock_name(self.generation), self.document.to_bytes()?).await
@@ -405,12 +396,12 @@ async fn age_in_store(door: &PrefixStore, generation: u64) -> Result<Option<Dura
 }
 
 /// Waits for a short random time, so that processes do not retry in step.
-pub(super) async fn wait_before_retry() {
+async fn wait_before_retry() {
     tokio::time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
 }
 
 /// Returns the error for an impossible response: the store cannot be trusted.
-pub(super) fn inconsistent_store_error() -> RemoteError {
+fn inconsistent_store_error() -> RemoteError {
     RemoteError::Damaged {
         name: "lock/".to_owned(),
         what: "the store refuses to create a lock, but lists none".to_owned(),
@@ -418,7 +409,7 @@ pub(super) fn inconsistent_store_error() -> RemoteError {
 }
 
 /// Describes the holder of the newest lock, as far as the lock can be read.
-pub(super) async fn describe_newest_holder(door: &PrefixStore) -> String {
+async fn describe_newest_holder(door: &PrefixStore) -> String {
     let by = read_newest(door).await.ok().flatten();
     by.map_or_else(|| "another process".to_owned(), |(_, lock)| lock.holder().to_string())
 }
@@ -436,7 +427,7 @@ async fn read_newest(door: &PrefixStore) -> Result<Option<(u64, LockDocument)>, 
     Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, but does not exist".to_owned() })
 }
 
-pub(super) async fn list_generations(door: &PrefixStore) -> Result<Vec<u64>, RemoteError> {
+async fn list_generations(door: &PrefixStore) -> Result<Vec<u64>, RemoteError> {
     Ok(door.list("lock/").await?.iter().filter_map(|(name, _)| parse_generation(name)).collect())
 }
 
@@ -458,14 +449,11 @@ pub(super) async fn find_removable(door: &PrefixStore, generation: u64) -> Resul
 }
 
 /// Returns the holder of the lock of this generation, and whether it was released; `None` if the lock is gone.
-pub(super) async fn read_holder(
-    door: &PrefixStore,
-    generation: u64,
-) -> Result<Option<(LockHolder, bool)>, RemoteError> {
+async fn read_holder(door: &PrefixStore, generation: u64) -> Result<Option<(LockHolder, bool)>, RemoteError> {
     Ok(read_lock(door, generation).await?.map(|lock| (lock.holder(), lock.released)))
 }
 
-/// Removes locks that [`outlived`] returned.
+/// Removes locks that [`find_removable`] returned.
 pub(super) async fn remove_locks(door: &PrefixStore, outlived: Vec<u64>) -> Result<(), RemoteError> {
     for generation in outlived {
         door.remove(&lock_name(generation)).await?;
@@ -501,6 +489,250 @@ fn translate_condition_error(error: RemoteError) -> RemoteError {
             RemoteError::ConditionIgnored(fault.to_string())
         }
         _ => error,
+    }
+}
+
+/// Whether work with a state must stop, and why.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StateLoss {
+    pub(super) token: CancellationToken,
+    reason: Arc<Mutex<Option<RemoteError>>>,
+    lock_lost: Arc<AtomicBool>,
+}
+
+impl StateLoss {
+    pub(super) fn record(&self, why: RemoteError) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.token.cancel();
+    }
+
+    /// Records that another process has the lock, or will have it soon.
+    pub(super) fn record_lock_loss(&self, why: RemoteError) {
+        self.lock_lost.store(true, Ordering::Release);
+        self.record(why);
+    }
+
+    /// Returns whether pushes no longer count.
+    pub(super) fn is_lock_lost(&self) -> bool {
+        self.lock_lost.load(Ordering::Acquire)
+    }
+
+    /// Returns the reason as text.
+    fn reason_text(&self) -> String {
+        let why = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        why.as_ref().map_or_else(|| "the state is lost".to_owned(), ToString::to_string)
+    }
+
+    pub(super) fn take_reason(&self) -> Option<RemoteError> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+enum LeaseCommand {
+    /// Renew the lock now.
+    Renew(oneshot::Sender<()>),
+    /// Release the lock.
+    Release(oneshot::Sender<()>),
+}
+
+/// Ends the process, and is called with the reason.
+type ExitHandler = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// A lock that this process holds.
+pub(super) struct LeaseKeeper {
+    pub(super) generation: u64,
+    commands: mpsc::Sender<LeaseCommand>,
+    last_renewal: watch::Receiver<MonotonicInstant>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for LeaseKeeper {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+impl LeaseKeeper {
+    /// Starts to renew a lock. `exit` is called if the work has not ended before another process may start.
+    ///
+    /// # Errors
+    /// Returns an error if the thread that watches the lease cannot be started.
+    pub(super) fn start(
+        door: PrefixStore,
+        lock: StateLock,
+        lease: Duration,
+        exit: ExitHandler,
+        lost: StateLoss,
+    ) -> io::Result<Self> {
+        let generation = lock.generation;
+        let (asks, inbox) = mpsc::channel(4);
+        let (tell, verified) = watch::channel(lock.lease_start);
+        let over = Arc::new(AtomicBool::new(false));
+        let watched = (verified.clone(), Arc::clone(&over), lost.clone(), Arc::clone(&exit));
+        thread::Builder::new().name("lease".to_owned()).spawn(move || run_watchdog(lease, &watched))?;
+        tokio::spawn(keep_renewing(LeaseRenewal { door, lock, lease, exit, lost, renewed: tell }, inbox));
+        Ok(Self { generation, commands: asks, last_renewal: verified, ended: over })
+    }
+
+    /// Returns when the last successful renewal was sent. It found no other holder.
+    pub(super) fn last_renewal(&self) -> MonotonicInstant {
+        *self.last_renewal.borrow()
+    }
+
+    /// Renews the lock now, within a time limit. If the lock is lost, that is recorded in `StateLoss`.
+    pub(super) async fn renew(&self, within: Duration) {
+        self.send(LeaseCommand::Renew, within).await;
+    }
+
+    /// Releases the lock within a time limit. Returns whether that succeeded; if not, the lock expires.
+    pub(super) async fn release(self, within: Duration) -> bool {
+        self.send(LeaseCommand::Release, within).await
+    }
+
+    async fn send(&self, ask: fn(oneshot::Sender<()>) -> LeaseCommand, within: Duration) -> bool {
+        let (reply, told) = oneshot::channel();
+        let asked = async { self.commands.send(ask(reply)).await.is_ok() && told.await.is_ok() };
+        tokio::time::timeout(within, asked).await.unwrap_or(false)
+    }
+}
+
+/// Watches a lease independently of the tasks, which may wait for a disk. At half of the lease, it stops the work;
+/// before the lease expires, it ends the process.
+fn run_watchdog(
+    lease: Duration,
+    (verified, over, lost, exit): &(watch::Receiver<MonotonicInstant>, Arc<AtomicBool>, StateLoss, ExitHandler),
+) {
+    let pause = (lease / 20).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    while !over.load(Ordering::Acquire) {
+        let age = verified.borrow().elapsed();
+        if age > lease / 2 {
+            lost.record_lock_loss(RemoteError::NotRenewed(format!("it was not renewed for {} ms", age.as_millis())));
+        }
+        if age > lease * 5 / 6 {
+            exit(&lost.reason_text());
+        }
+        thread::sleep(pause);
+    }
+}
+
+struct LeaseRenewal {
+    door: PrefixStore,
+    lock: StateLock,
+    lease: Duration,
+    exit: ExitHandler,
+    lost: StateLoss,
+    renewed: watch::Sender<MonotonicInstant>,
+}
+
+async fn keep_renewing(mut holding: LeaseRenewal, mut inbox: mpsc::Receiver<LeaseCommand>) {
+    let mut pause = holding.lease / 6;
+    loop {
+        let ask = tokio::select! {
+            ask = inbox.recv() => ask,
+            () = tokio::time::sleep(pause) => {
+                match holding.renew().await {
+                    Some(next) => pause = next,
+                    None => return holding.exit_in_time(&mut inbox).await,
+                }
+                continue;
+            }
+        };
+        match ask {
+            Some(LeaseCommand::Renew(reply)) => {
+                let held = holding.renew().await;
+                let _ = reply.send(());
+                match held {
+                    Some(next) => pause = next,
+                    None => return holding.exit_in_time(&mut inbox).await,
+                }
+            }
+            Some(LeaseCommand::Release(reply)) => {
+                if holding.lock.release(&holding.door).await.is_ok() {
+                    let _ = reply.send(());
+                }
+                return;
+            }
+            // The owner is gone without releasing the lock, which expires.
+            None => return,
+        }
+    }
+}
+
+impl LeaseRenewal {
+    /// Renews the lock, and returns when to renew it next; `None` if it is lost. A request that hangs is repeated on
+    /// another connection. A lock that was not renewed for half of its lease is given up.
+    async fn renew(&mut self) -> Option<Duration> {
+        let Self { door, lock, lease, lost, renewed: tell, .. } = self;
+        let renewed = tokio::time::timeout(*lease / 9, lock.renew(door, *lease)).await;
+        let late = || RemoteError::NotRenewed(format!("no response within {} ms", (*lease / 9).as_millis()));
+        match renewed.unwrap_or_else(|_| Err(late())) {
+            Ok(()) => {
+                tell.send_replace(lock.lease_start);
+                Some((*lease / 6).saturating_sub(lock.lease_start.elapsed()))
+            }
+            Err(error @ RemoteError::TakenOver(_)) => {
+                lost.record_lock_loss(error);
+                None
+            }
+            Err(error) if lock.lease_start.elapsed() >= *lease / 2 => {
+                lost.record_lock_loss(match error {
+                    late @ RemoteError::NotRenewed(_) => late,
+                    error => RemoteError::NotRenewed(error.to_string()),
+                });
+                None
+            }
+            Err(_) => Some(*lease / 60),
+        }
+    }
+
+    /// Ends the process before the lock expires, unless the work has ended by then.
+    async fn exit_in_time(self, inbox: &mut mpsc::Receiver<LeaseCommand>) {
+        let left = (self.lease * 5 / 6).saturating_sub(self.lock.lease_start.elapsed());
+        // If the lock was taken by force, another process may start at any time.
+        let pause = left.min(self.lease / 6).max(Duration::from_millis(50));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => (self.exit)(&self.lost.reason_text()),
+            _ = inbox.recv() => {}
+        }
+    }
+}
+
+/// The right to push without a lock, for a process that is promised to be the only one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LocklessPush {
+    /// The generation under which it pushes: after everything that existed.
+    pub(super) generation: u64,
+    /// The newest lock that existed, 0 if there was none.
+    newest: u64,
+}
+
+impl LocklessPush {
+    /// Refuses a state that another process holds or may hold. As for a lock, the number follows from the listings that
+    /// decide.
+    pub(super) async fn start(door: &PrefixStore) -> Result<Self, RemoteError> {
+        for _ in 0..MAX_LOST_RACES {
+            let head = snapshot::newest_generation(door).await?;
+            let locks = list_generations(door).await?;
+            let (newest, generation) = (newest_of(&locks), next_generation(head, &locks));
+            if newest == 0 {
+                return Ok(Self { generation, newest });
+            }
+            match read_holder(door, newest).await? {
+                Some((_, true)) => return Ok(Self { generation, newest }),
+                Some((holder, false)) => return Err(RemoteError::HeldBy(holder)),
+                // A newer lock exists, so this one was removed.
+                None => wait_before_retry().await,
+            }
+        }
+        Err(inconsistent_store_error())
+    }
+
+    /// Checks whether another process has acquired the lock since.
+    pub(super) async fn verify(&self, door: &PrefixStore) -> Result<(), RemoteError> {
+        if is_superseded(self.newest, &list_generations(door).await?) {
+            return Err(RemoteError::TakenOver(describe_newest_holder(door).await));
+        }
+        Ok(())
     }
 }
 

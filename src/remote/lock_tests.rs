@@ -2,8 +2,8 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::journal::FileLease;
-use crate::remote::lockless::LocklessPush;
-use crate::remote::open::lease_cache;
+use crate::remote::local_cache::lease_cache;
+use crate::remote::lock::LocklessPush;
 use crate::remote::testing::place;
 
 /// A long lease: longer than anything in these tests takes.

@@ -22,38 +22,32 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `config` | which state to open, and how |
 //! | `prefix_store` | objects below the prefix, with retries |
 //! | `acquire` | how the lock is acquired, as decisions without I/O |
-//! | `lock`, `lease` | the lock, and its renewal |
-//! | `lockless` | pushing without a lock |
+//! | `lock` | the lock, its lease and renewal, and pushing without a lock |
 //! | `snapshot` | the snapshot document; a reader trusts nothing in it |
-//! | `local_cache` | the local cache, and what it contains |
-//! | `capture` | selects which bytes of which files are pushed |
-//! | `push`, `pull` | copy changes to the bucket, and back |
-//! | `open` | opens a state |
-//! | `background` | the background thread that renews and pushes while other threads work |
-//! | `inspect` | what can be done without running jobs |
+//! | `local_cache` | the local cache, what it contains, and how it is updated from the bucket |
+//! | `push` | selects which bytes of which files are pushed, and copies them to the bucket |
+//! | `state` | opens a state, and holds it on a background thread while other threads work |
+//! | `inspect` | what can be done without holding a state |
 //! | `error` | errors of keeping a state in a bucket |
 
 mod acquire;
-mod background;
-mod capture;
+mod config;
 mod error;
 mod inspect;
-mod lease;
 mod local_cache;
 mod lock;
-mod lockless;
-mod open;
 mod prefix_store;
-mod pull;
 mod push;
 mod snapshot;
+mod state;
 #[cfg(test)]
 mod testing;
 
-pub use background::{LeaseConfig, RemoteState, RemoteStateConfig, ShutdownOptions};
-pub use error::RemoteError;
-pub use inspect::{LockStatus, StateOverview, overview, pull_to_folder, push_folder, unlock, update_cache};
+pub use config::{LeaseConfig, RemoteStateConfig};
+pub use error::{LockHolder, RemoteError};
+pub use inspect::{LockStatus, StateOverview, overview, pull_to_folder, unlock, update_cache};
 pub use local_cache::cache_folder;
-pub use lock::LockHolder;
+pub use state::{RemoteState, ShutdownOptions, push_folder};

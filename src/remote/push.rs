@@ -1,29 +1,37 @@
 //! Copies what is new from the local cache to the bucket.
+//!
+//! What is captured are the bytes of files that make up a state at one moment, while jobs are running.
+//!
+//! The journal is copied first. Of a job's report, only as much is taken as that copy records: the rest is cut off when
+//! the job is resumed. Of a manifest that is still being resolved, the checkpoint is read first and its parts after it,
+//! so that the parts contain at least what the checkpoint says. If a file is gone when it is to be read, what was
+//! captured before is out of date, and everything is captured again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use batchplan_store::hex::hex;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::capture::{CapturedBytes, CapturedState, MissingFilePolicy, capture};
 use super::error::RemoteError;
-use super::local_cache::LocalCache;
-use super::lock::MonotonicInstant;
-use super::lockless::LocklessPush;
+use super::local_cache::{LocalCache, fetch_job, run_blocking};
+use super::lock::{self, LocklessPush, MonotonicInstant};
 use super::prefix_store::PrefixStore;
 use super::snapshot::{
-    self, ChunkedFile, MAX_CHUNK_BYTES, SnapshotChunk, SnapshotFiles, StateSnapshot, new_chunk_name,
+    self, ChunkedFile, JournalDigest, MAX_CHUNK_BYTES, SnapshotChunk, SnapshotFiles, StateSnapshot, is_valid_file_name,
+    job_file_path, new_chunk_name,
 };
 use crate::files::{open_regular, with_path};
 use crate::job::JobId;
-use crate::journal::Journal;
+use crate::journal::{JobFolder, Journal, JournalCopyJob};
 
 /// How often files that change meanwhile are read again.
 const MAX_ATTEMPTS: u32 = 5;
@@ -33,32 +41,55 @@ const CONCURRENT_UPLOADS: usize = 4;
 
 /// Pushes a local cache repeatedly.
 pub(super) struct StatePusher {
-    pub(super) door: PrefixStore,
+    door: PrefixStore,
     pub(super) mirror: LocalCache,
-    pub(super) journal: Journal,
+    journal: Journal,
     /// This process, for display.
-    pub(super) process_name: String,
+    process_name: String,
     /// The generation under which it pushes. `pushes` is the number of pushes under it.
-    pub(super) generation: u64,
+    generation: u64,
     /// The right to push, if there is no lock.
-    pub(super) lockless: Option<LocklessPush>,
-    pub(super) pushes: u64,
+    lockless: Option<LocklessPush>,
+    pushes: u64,
     /// Files that this process has pushed, and their state at that time. Files that are unchanged are not read again.
-    pub(super) pushed_files: HashMap<PathBuf, PushedFileStamp>,
+    pushed_files: HashMap<PathBuf, PushedFileStamp>,
     /// Chunks that were uploaded since the last snapshot, by their digest. They come from a push that was interrupted.
-    pub(super) uploaded_chunks: Mutex<HashMap<String, SnapshotChunk>>,
+    uploaded_chunks: Mutex<HashMap<String, SnapshotChunk>>,
     /// What is no longer needed after the push at that moment, provided that the push counts.
-    pub(super) unneeded: Vec<(MonotonicInstant, Vec<String>)>,
+    unneeded: Vec<(MonotonicInstant, Vec<String>)>,
 }
 
 /// The state of a file when it was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PushedFileStamp {
+struct PushedFileStamp {
     bytes: u64,
     modified: Option<SystemTime>,
 }
 
 impl StatePusher {
+    /// Creates the pusher of a holder that has pushed nothing yet. `lockless` is the right to push, if there is no lock.
+    pub(super) fn new(
+        door: PrefixStore,
+        mirror: LocalCache,
+        journal: Journal,
+        process_name: String,
+        generation: u64,
+        lockless: Option<LocklessPush>,
+    ) -> Self {
+        Self {
+            door,
+            mirror,
+            journal,
+            process_name,
+            generation,
+            lockless,
+            pushes: 0,
+            pushed_files: HashMap::new(),
+            uploaded_chunks: Mutex::default(),
+            unneeded: Vec::new(),
+        }
+    }
+
     /// Pushes what has changed since the last push. Returns whether anything has.
     pub(super) async fn push(&mut self) -> Result<bool, RemoteError> {
         for look in 1..=MAX_ATTEMPTS {
@@ -81,7 +112,7 @@ impl StatePusher {
         if let Some(lockless) = &self.lockless {
             lockless.verify(&self.door).await?;
         }
-        let before = self.mirror.record.head.clone();
+        let before = self.mirror.snapshot().cloned();
         let mut head = before.clone().unwrap_or_else(StateSnapshot::empty);
         let old = std::mem::take(&mut head.jobs);
         let mut here = BTreeSet::new();
@@ -116,17 +147,13 @@ impl StatePusher {
         self.pushes = head.push;
         head.by.clone_from(&self.process_name);
         head.at = Timestamp::now();
-        self.mirror.record.pending = Some((head.id.clone(), here.clone()));
-        self.mirror.save()?;
+        self.mirror.record_pending_push(&head, here.clone())?;
         head.write(&self.door).await?;
         self.verify_newest(&head).await?;
         let written = MonotonicInstant::now();
         self.unneeded.push((written, unneeded_objects(before.as_ref(), &head)));
         self.uploaded_chunks.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        self.mirror.record.here = here;
-        self.mirror.record.head = Some(head);
-        self.mirror.record.pending = None;
-        self.mirror.save()?;
+        self.mirror.record_push(head, here)?;
         self.pushed_files.extend(seen);
         Ok(true)
     }
@@ -164,6 +191,29 @@ impl StatePusher {
                 let _ = self.door.remove(&name).await;
             }
         }
+    }
+
+    /// Removes what earlier holders left, if a lock shows that no other process holds the state.
+    pub(super) async fn remove_leftovers(&mut self, verified: MonotonicInstant) {
+        self.remove_unneeded(verified).await;
+        if !self.unneeded.is_empty() {
+            return;
+        }
+        let Ok(Some(outlived)) = lock::find_removable(&self.door, self.generation).await else { return };
+        if let Some(head) = self.mirror.snapshot().filter(|head| head.generation == self.generation) {
+            let _ = snapshot::remove_older(&self.door, head).await;
+        }
+        let _ = lock::remove_locks(&self.door, outlived).await;
+    }
+
+    /// Fetches the files of a job, unless they are in the local cache.
+    pub(super) async fn fetch_job(&mut self, job: &JobId) -> Result<(), RemoteError> {
+        fetch_job(&self.door, &mut self.mirror, job).await
+    }
+
+    /// Returns the journal of the local cache.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Returns the chunks of a file: existing ones, and new ones for the rest.
@@ -281,7 +331,7 @@ fn drop_small_tail(pieces: &mut Vec<SnapshotChunk>) {
 }
 
 /// Returns the metadata of a file, and fails if it is a link or no plain file.
-pub(super) fn regular_file_metadata(path: &Path) -> io::Result<fs::Metadata> {
+fn regular_file_metadata(path: &Path) -> io::Result<fs::Metadata> {
     let metadata = fs::symlink_metadata(path).map_err(with_path(path))?;
     if metadata.is_file() {
         return Ok(metadata);
@@ -298,17 +348,180 @@ fn unneeded_objects(before: Option<&StateSnapshot>, head: &StateSnapshot) -> Vec
     [before.object_name()].into_iter().chain(pieces.cloned()).collect()
 }
 
-/// Runs a blocking operation on a thread of its own.
-pub(super) async fn run_blocking<T: Send + 'static>(
-    errand: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
-) -> Result<T, RemoteError> {
-    tokio::task::spawn_blocking(errand).await.map_err(io::Error::other)?
+/// The largest checkpoint or list in bytes. These files are replaced as a whole, and read into memory.
+const MAX_SMALL_FILE: u64 = 64 << 20;
+
+/// The subfolder of a job's folder that holds its report.
+const REPORT_FOLDER: &str = "report";
+
+/// A state at one moment.
+struct CapturedState {
+    /// The journal, compressed. `journal_sha256` is the digest of the journal before compression.
+    journal: Vec<u8>,
+    journal_sha256: String,
+    /// Every job of the journal, with its files if its folder was to be read.
+    jobs: BTreeMap<JobId, Option<Vec<CapturedFile>>>,
 }
 
-/// Returns the jobs of a snapshot, and the size of their files in bytes.
-pub(super) fn job_sizes(head: &StateSnapshot) -> BTreeMap<JobId, u64> {
-    let bytes = |files: &SnapshotFiles| files.values().map(ChunkedFile::bytes).sum();
-    head.jobs.iter().map(|(job, files)| (job.clone(), bytes(files))).collect()
+/// A file to push.
+#[derive(Debug)]
+struct CapturedFile {
+    /// Its path in the job's folder, with `/` as separator.
+    name: String,
+    content: CapturedBytes,
+}
+
+/// The bytes of a file that belong to the state.
+#[derive(Debug)]
+enum CapturedBytes {
+    /// The bytes themselves.
+    Inline(Vec<u8>),
+    /// This many bytes from the start of the file.
+    Prefix(PathBuf, u64),
+    /// This many bytes from the start of the file. They never change while the job runs.
+    AppendOnly(PathBuf, u64),
+}
+
+/// What to do if a recorded report file is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MissingFilePolicy {
+    /// Fail, and capture again: the file may have been removed after publishing, and the copy of the journal does not
+    /// contain that yet.
+    Fail,
+    /// Leave the file out: it was removed from outside.
+    Skip,
+}
+
+/// Captures the journal, and the folders of the jobs that `wanted` selects.
+async fn capture(
+    journal: &Journal,
+    gone: MissingFilePolicy,
+    wanted: impl Fn(&JobId) -> bool + Send + 'static,
+) -> Result<CapturedState, RemoteError> {
+    let state = journal.state_folder().to_owned();
+    let copy = state.join(format!("journal.{:016x}.draft", fastrand::u64(..)));
+    let kept = journal.copy_to(&copy).await;
+    let looked = tokio::task::spawn_blocking(move || {
+        let looked = kept.map_err(RemoteError::from).and_then(|kept| capture_files(&state, &copy, kept, gone, wanted));
+        // The copy may not exist.
+        let _ = fs::remove_file(&copy);
+        looked
+    });
+    looked.await.map_err(io::Error::other)?
+}
+
+fn capture_files(
+    state: &Path,
+    copy: &Path,
+    kept: Vec<JournalCopyJob>,
+    gone: MissingFilePolicy,
+    wanted: impl Fn(&JobId) -> bool,
+) -> Result<CapturedState, RemoteError> {
+    let mut plain = fs::read(copy).map_err(with_path(copy))?;
+    let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+    packer.write_all(&plain)?;
+    let journal = packer.finish()?;
+    let mut digest = JournalDigest::default();
+    digest.update(&mut plain);
+    let journal_sha256 = digest.hex();
+    let mut jobs = BTreeMap::new();
+    for job in kept {
+        let files = if wanted(&job.id) { Some(job_files(state, &job, gone)?) } else { None };
+        jobs.insert(job.id, files);
+    }
+    Ok(CapturedState { journal, journal_sha256, jobs })
+}
+
+/// Returns the files of one job.
+fn job_files(state: &Path, job: &JournalCopyJob, gone: MissingFilePolicy) -> Result<Vec<CapturedFile>, RemoteError> {
+    let folder = JobFolder::of(state, &job.id);
+    let mut found = Vec::new();
+    // Checkpoints come first, as described at the top of this module.
+    let mut names = Vec::new();
+    list_files(folder.path(), "", &mut names)?;
+    for name in names.iter().filter(|name| is_checkpoint(name)) {
+        if let Some(text) = read_small_file(&job_file_path(folder.path(), name))? {
+            found.push(CapturedFile { name: name.clone(), content: CapturedBytes::Inline(text) });
+        }
+    }
+    let mut parts = Vec::new();
+    list_files(folder.path(), "", &mut parts)?;
+    let is_part = |name: &&String| !is_checkpoint(name) && !name.starts_with(REPORT_FOLDER);
+    for name in parts.iter().filter(is_part) {
+        let path = job_file_path(folder.path(), name);
+        let bytes = regular_file_metadata(&path)?.len();
+        found.push(CapturedFile { name: name.clone(), content: CapturedBytes::Prefix(path, bytes) });
+    }
+    for file in job.files.iter().filter(|file| !file.published) {
+        let name = format!("{REPORT_FOLDER}/{}", file.name);
+        if !is_valid_file_name(&name) {
+            let what = "it names a report file outside the job's folder".to_owned();
+            return Err(RemoteError::Damaged { name: "the journal".to_owned(), what });
+        }
+        let path = job_file_path(folder.path(), &name);
+        let there = match regular_file_metadata(&path) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound && gone == MissingFilePolicy::Skip => continue,
+            there => there?.len(),
+        };
+        if there < file.bytes {
+            let what = format!("{}: {there} bytes, but {} are recorded", path.display(), file.bytes);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
+        }
+        found.push(CapturedFile { name, content: CapturedBytes::AppendOnly(path, file.bytes) });
+    }
+    Ok(found)
+}
+
+/// Returns whether a file is a checkpoint or a list. Such files are replaced as a whole.
+fn is_checkpoint(name: &str) -> bool {
+    has_extension(name, "json") || has_extension(name, "toml")
+}
+
+fn has_extension(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == ending)
+}
+
+/// Collects the names of the files below a folder that can be stored in the bucket. Drafts are skipped.
+fn list_files(folder: &Path, below: &str, names: &mut Vec<String>) -> Result<(), RemoteError> {
+    let place = job_file_path(folder, below.trim_end_matches('/'));
+    let entries = match fs::read_dir(if below.is_empty() { folder } else { &place }) {
+        Ok(entries) => entries,
+        // The job has no files yet, or no longer has any.
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(with_path(&place)(cause).into()),
+    };
+    for entry in entries {
+        let entry = entry.map_err(with_path(&place))?;
+        let Some(name) = entry.file_name().to_str().map(|name| format!("{below}{name}")) else { continue };
+        let kind = entry.file_type().map_err(with_path(&entry.path()))?;
+        if kind.is_dir() && is_valid_file_name(&format!("{name}/x")) {
+            list_files(folder, &format!("{name}/"), names)?;
+        } else if kind.is_file() && is_valid_file_name(&name) && !has_extension(&name, "draft") {
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a small file as a whole; `None` if it is gone.
+fn read_small_file(path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
+    let file = match open_regular(path, File::options().read(true)) {
+        Ok(file) => file,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(with_path(path)(cause).into()),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_SMALL_FILE + 1).read_to_end(&mut text).map_err(with_path(path))?;
+    if text.len() as u64 > MAX_SMALL_FILE {
+        let why = format!("it has more than {MAX_SMALL_FILE} bytes, which no file of its kind has: it is damaged");
+        return Err(with_path(path)(io::Error::other(why)).into());
+    }
+    Ok(Some(text))
+}
+
+/// Returns the digest of a journal, as a snapshot of it would record it.
+pub(super) async fn journal_digest(journal: &Journal) -> Result<String, RemoteError> {
+    Ok(capture(journal, MissingFilePolicy::Skip, |_| false).await?.journal_sha256)
 }
 
 #[cfg(test)]

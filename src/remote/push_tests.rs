@@ -8,8 +8,7 @@ use super::*;
 use crate::codec::TaskStatus;
 use crate::job::Progress;
 use crate::journal::{Checkpoint, JobCreation, JobFolder, JobSource, NewJob, ReportFileRecord};
-use crate::remote::local_cache::LocalCache;
-use crate::remote::pull::{fetch_job, pull};
+use crate::remote::local_cache::{LocalCache, fetch_job, pull};
 use crate::remote::testing::{SandboxStates, place};
 
 struct PushScene {
@@ -105,7 +104,7 @@ impl PushScene {
     }
 
     fn pieces(&self) -> Vec<String> {
-        let head = self.pusher.mirror.record.head.as_ref().expect("pushed");
+        let head = self.pusher.mirror.snapshot().expect("pushed");
         head.jobs[&self.id]["report/report-0.csv"].pieces.iter().map(|piece| piece.name.clone()).collect()
     }
 }
@@ -145,7 +144,7 @@ async fn a_report_that_is_gone_is_left_out_in_the_end() {
     let mut scene = scene().await;
     scene.record(8).await;
     assert!(scene.pusher.push().await.expect("pushed"));
-    let head = scene.pusher.mirror.record.head.as_ref().expect("pushed");
+    let head = scene.pusher.mirror.snapshot().expect("pushed");
     assert!(head.jobs[&scene.id].is_empty());
 }
 
@@ -161,7 +160,7 @@ async fn only_files_of_the_state_are_pushed() {
     }
     std::os::unix::fs::symlink("/etc/hostname", folder.join("manifest/link")).expect("linked");
     scene.pusher.push().await.expect("pushed");
-    let head = scene.pusher.mirror.record.head.as_ref().expect("pushed");
+    let head = scene.pusher.mirror.snapshot().expect("pushed");
     let names: Vec<_> = head.jobs[&scene.id].keys().map(String::as_str).collect();
     assert_eq!(names, ["manifest/part-00000.bpm", "plan.toml", "report/report-0.csv"]);
 }
@@ -172,7 +171,7 @@ async fn a_push_that_arrives_late_does_not_take_the_place_of_a_newer_one() {
     fs::write(scene.file(), "one,two,").expect("written");
     scene.record(4).await;
     assert!(scene.pusher.push().await.expect("pushed"));
-    let early = scene.pusher.mirror.record.head.clone().expect("pushed");
+    let early = scene.pusher.mirror.snapshot().cloned().expect("pushed");
     scene.record(8).await;
     assert!(scene.pusher.push().await.expect("pushed"));
     early.write(&scene.place.door).await.expect("it arrives again");
@@ -198,7 +197,7 @@ async fn unneeded_objects_are_removed_only_after_a_renewal() {
 
 /// Adds a later push of the same generation by another process.
 async fn stray(scene: &PushScene) {
-    let mut head = scene.pusher.mirror.record.head.clone().expect("pushed").next_push(1);
+    let mut head = scene.pusher.mirror.snapshot().cloned().expect("pushed").next_push(1);
     head.push = 5;
     head.write(&scene.place.door).await.expect("written");
 }
@@ -213,7 +212,7 @@ async fn the_holder_pushes_past_a_lockless_push() {
     scene.record(8).await;
     assert!(scene.pusher.push().await.expect("pushed"));
     assert_eq!(scene.found().await, "one,two,");
-    assert_eq!(scene.pusher.mirror.record.head.as_ref().map(StateSnapshot::position), Some((1, 6)));
+    assert_eq!(scene.pusher.mirror.snapshot().map(StateSnapshot::position), Some((1, 6)));
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl ChunkedFile {
 }
 
 /// The position of a push in the order of all pushes: generation and number.
-pub(super) type SnapshotPosition = (u64, u64);
+type SnapshotPosition = (u64, u64);
 
 impl StateSnapshot {
     /// Creates the empty snapshot of a new state.

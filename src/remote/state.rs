@@ -1,30 +1,28 @@
-//! The background thread that holds a state while other threads work: it renews the lock, and pushes what has changed.
+//! A state that this process holds. To open it, the process acquires the lock, takes its local cache, and decides
+//! whether the bucket or the cache is newer. While other threads work, a background thread renews the lock, and pushes
+//! what has changed.
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use batchplan_store::StoreConfig;
-use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::timeouts::scaled;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::error::RemoteError;
-use super::lease::{LeaseKeeper, StateLoss};
-use super::lock::{self, MonotonicInstant};
-use super::open::{DivergencePolicy, OpenedState, release_lock};
-use super::pull::fetch_job;
+use super::config::RemoteStateConfig;
+use super::error::{LockHolder, RemoteError};
+use super::local_cache::{DivergencePolicy, LocalCache, lease_cache, sync_cache};
+use super::lock::{LeaseKeeper, LockRequest, LocklessPush, MonotonicInstant, StateLock, StateLoss};
+use super::prefix_store::PrefixStore;
 use super::push::StatePusher;
-use super::snapshot;
-use crate::files::with_path;
+use crate::connect::StoreConnection;
 use crate::job::JobId;
-use crate::journal::{BackupPush, Journal, JournalBackup};
+use crate::journal::{BackupPush, FileLease, Journal, JournalBackup};
 
 /// The number of commands that can wait for the thread.
 const MAX_QUEUED_COMMANDS: usize = 16;
@@ -37,56 +35,6 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long verifying the last push and releasing the lock may take.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The intervals of renewing and pushing.
-#[derive(Clone, Copy, Debug)]
-pub struct LeaseConfig {
-    /// How long the lock is valid without a renewal. It is renewed every sixth of this time, and its holder stops at
-    /// half of it.
-    pub lease: Duration,
-    /// The maximum time between two pushes.
-    pub push_interval: Duration,
-}
-
-impl Default for LeaseConfig {
-    fn default() -> Self {
-        Self { lease: Duration::from_secs(90), push_interval: Duration::from_secs(30) }
-    }
-}
-
-/// Which state to open, and how.
-pub struct RemoteStateConfig {
-    /// The full location of the state, for display.
-    pub location: String,
-    /// The store that holds the state.
-    pub store: StoreConfig,
-    /// The bucket that holds the state.
-    pub bucket: BucketName,
-    /// The prefix of all keys, without a trailing slash.
-    pub prefix: ObjectKey,
-    /// Whether a lock keeps two processes from holding the state.
-    pub use_lock: bool,
-    /// The folder of the local cache.
-    pub folder: PathBuf,
-    /// This process, for display.
-    pub process_name: String,
-    /// The intervals of renewing and pushing.
-    pub lease_config: LeaseConfig,
-    /// How long to wait for another holder.
-    pub lock_timeout: Duration,
-    /// Called with notes for the user.
-    pub notify: Arc<dyn Fn(&str) + Send + Sync>,
-    /// Called with the reason when the lock is about to expire: the process must exit before another one starts.
-    pub exit: Arc<dyn Fn(&str) + Send + Sync>,
-}
-
-impl RemoteStateConfig {
-    /// Returns the folder, and creates it if it does not exist.
-    pub(super) fn create_folder(&self) -> Result<PathBuf, RemoteError> {
-        std::fs::create_dir_all(&self.folder).map_err(with_path(&self.folder))?;
-        Ok(self.folder.clone())
-    }
-}
 
 /// How to close a state.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +86,7 @@ impl RemoteState {
             runtime.block_on(async {
                 match OpenedState::open(&opening, DivergencePolicy::Pull, &ours).await {
                     Ok(entered) => {
-                        if tell.send(Ok(entered.pusher.journal.clone())).is_ok() {
+                        if tell.send(Ok(entered.pusher.journal().clone())).is_ok() {
                             serve(entered, &opening, inbox, &ours).await;
                         }
                     }
@@ -269,7 +217,7 @@ async fn close_state(
         tenure.renew(reserved / 2).await;
     }
     if ended.is_ok() && !lost.is_lock_lost() {
-        pusher.mirror.record.open = false;
+        pusher.mirror.set_unpushed_changes(false);
         if !farewell.essential_only {
             let _ = tokio::time::timeout(CLEANUP_TIMEOUT, clean_up(&mut pusher, tenure.as_ref())).await;
         }
@@ -354,7 +302,7 @@ async fn run_commands(
         match errand {
             BackgroundCommand::Close(farewell, reply) => return Some((farewell, reply)),
             BackgroundCommand::Fetch(job, reply) => {
-                let _ = reply.send(fetch_job(&pusher.door, &mut pusher.mirror, &job).await);
+                let _ = reply.send(pusher.fetch_job(&job).await);
                 continue;
             }
             BackgroundCommand::PushAndNotify(tell) => schedule.waiters.push(tell),
@@ -401,15 +349,141 @@ async fn until_closed<T>(
 /// time.
 async fn clean_up(pusher: &mut StatePusher, tenure: Option<&LeaseKeeper>) {
     // Without a lock, it is unknown which other processes use the state.
-    let Some(tenure) = tenure else { return };
-    let verified = tenure.last_renewal();
-    pusher.remove_unneeded(verified).await;
-    if !pusher.unneeded.is_empty() {
-        return;
+    if let Some(tenure) = tenure {
+        pusher.remove_leftovers(tenure.last_renewal()).await;
     }
-    let Ok(Some(outlived)) = lock::find_removable(&pusher.door, tenure.generation).await else { return };
-    if let Some(head) = pusher.mirror.record.head.as_ref().filter(|head| head.generation == pusher.generation) {
-        let _ = snapshot::remove_older(&pusher.door, head).await;
+}
+
+/// How often a state that changes meanwhile is read again.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// A state that this process holds.
+struct OpenedState {
+    pusher: StatePusher,
+    /// `None` if the state uses no lock.
+    lease_keeper: Option<LeaseKeeper>,
+    /// Keeps other processes of this machine out of the local cache.
+    cache_lease: FileLease,
+    connection: StoreConnection,
+}
+
+impl OpenedState {
+    /// Opens a state. Its lock is renewed as soon as it is acquired.
+    pub(super) async fn open(
+        opening: &RemoteStateConfig,
+        base: DivergencePolicy,
+        lost: &StateLoss,
+    ) -> Result<Self, RemoteError> {
+        let mut mirror = LocalCache::open(&opening.folder, &opening.location)?;
+        let lease = lease_cache(&opening.folder)?;
+        // The previous owner of the cache may have changed it.
+        mirror.reload()?;
+        let (door, connection) = opening.connect().await?;
+        let mut looks = 0;
+        let (right, journal) = loop {
+            let right = acquire_push_permit(&door, opening, &mut mirror, lost).await?;
+            looks += 1;
+            match sync_cache(&door, &mut mirror, opening, base, right.generation()).await {
+                Ok(journal) => break (right, journal),
+                Err(error) => {
+                    release_lock(&mut mirror, right.into_parts().1, opening.lease_config.lease / 3).await?;
+                    // The next number is after everything that was pushed meanwhile.
+                    if looks == MAX_ATTEMPTS || !matches!(error, RemoteError::ConcurrentPush) {
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let (generation, who) = (right.generation(), opening.process_name.clone());
+        let (lockless, tenure) = right.into_parts();
+        let pusher = StatePusher::new(door, mirror, journal, who, generation, lockless);
+        match lost.take_reason() {
+            None => Ok(Self { pusher, lease_keeper: tenure, cache_lease: lease, connection }),
+            Some(why) => Err(why),
+        }
     }
-    let _ = lock::remove_locks(&pusher.door, outlived).await;
+}
+
+/// The right to push, with or without a lock.
+enum PushPermit {
+    Locked(LeaseKeeper),
+    Lockless(LocklessPush),
+}
+
+impl PushPermit {
+    fn generation(&self) -> u64 {
+        match self {
+            Self::Locked(tenure) => tenure.generation,
+            Self::Lockless(lockless) => lockless.generation,
+        }
+    }
+
+    fn into_parts(self) -> (Option<LocklessPush>, Option<LeaseKeeper>) {
+        match self {
+            Self::Locked(tenure) => (None, Some(tenure)),
+            Self::Lockless(lockless) => (Some(lockless), None),
+        }
+    }
+}
+
+/// Releases the lock. If that fails, the local cache remembers the lock, so that its next process need not wait for it.
+async fn release_lock(
+    mirror: &mut LocalCache,
+    tenure: Option<LeaseKeeper>,
+    within: Duration,
+) -> Result<(), RemoteError> {
+    let given_back = match tenure {
+        Some(tenure) => tenure.release(within).await,
+        None => true,
+    };
+    if given_back { mirror.remember_token(None) } else { mirror.save() }
+}
+
+/// Acquires the lock, if the state uses one.
+async fn acquire_push_permit(
+    door: &PrefixStore,
+    opening: &RemoteStateConfig,
+    mirror: &mut LocalCache,
+    lost: &StateLoss,
+) -> Result<PushPermit, RemoteError> {
+    if !opening.use_lock {
+        return Ok(PushPermit::Lockless(LocklessPush::start(door).await?));
+    }
+    let waits = |holder: &LockHolder, lease: Duration| {
+        let seconds = lease.as_secs().max(1);
+        (opening.notify)(&format!(
+            "the state is held by {holder}; checking whether it is still running: its lock expires {seconds} s after \
+             its last renewal"
+        ));
+    };
+    let seeking = LockRequest {
+        process_name: &opening.process_name,
+        lease: opening.lease_config.lease,
+        timeout: opening.lock_timeout,
+        token: mirror.token(),
+        on_wait: &waits,
+    };
+    let lock = StateLock::acquire(door, &seeking).await?;
+    mirror.remember_token(Some(lock.token()))?;
+    let leave = Arc::clone(&opening.exit);
+    Ok(PushPermit::Locked(LeaseKeeper::start(door.clone(), lock, opening.lease_config.lease, leave, lost.clone())?))
+}
+
+/// Pushes the folder if it is based on the state in the bucket, or if there is none; with `replace`, in any case.
+/// Returns whether anything was new.
+///
+/// # Errors
+/// Returns an error if another process holds the state, or if the state in the bucket is newer.
+pub async fn push_folder(opening: &RemoteStateConfig, replace: bool) -> Result<bool, RemoteError> {
+    let base = if replace { DivergencePolicy::Overwrite } else { DivergencePolicy::Fail };
+    let lost = StateLoss::default();
+    let OpenedState { mut pusher, lease_keeper: tenure, cache_lease: _lease, connection: _connection } =
+        OpenedState::open(opening, base, &lost).await?;
+    let pushed = pusher.push().await;
+    if let Some(tenure) = &tenure {
+        tenure.renew(opening.lease_config.lease / 3).await;
+    }
+    pusher.mirror.set_unpushed_changes(pushed.is_err() || lost.is_lock_lost());
+    release_lock(&mut pusher.mirror, tenure, opening.lease_config.lease / 3).await?;
+    lost.take_reason().map_or(pushed, Err)
 }
