@@ -1,24 +1,24 @@
-//! Checkpoints: a job's progress, written in one transaction and read when the job is resumed.
+//! Checkpoints: a job's progress, written in one transaction and read when the job is resumed. A consistent copy of the
+//! journal, made for remote state while jobs are running, contains the progress at one moment.
 
+use std::path::Path;
 use std::time::Duration;
 
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use batchplan_store::task::TaskId;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
-use super::checksum::{
-    CHECKED_JOB_COLUMNS, ChecksumProof, frontier_checksum, job_checksum, segment_checksum, update_job_checksum,
-    update_segment_checksum, verify,
-};
-use super::db::{DatabaseCommandError, Journal};
-use super::error::JournalError;
+use super::db::{Journal, copy_database, open_database};
+use super::error::{DatabaseCommandError, JournalError};
 use super::failure_tally::{FailureCode, FailureExample, FailureGroup, FailureTally};
-use super::jobs::milliseconds;
-use super::record::{count_column, count_to_sql, invalid_value, named_column};
+use super::row::{
+    CHECKED_JOB_COLUMNS, ChecksumProof, count_column, count_to_sql, frontier_checksum, invalid_value, job_checksum,
+    milliseconds, named_column, parsed_column, segment_checksum, update_job_checksum, update_segment_checksum, verify,
+};
 use crate::codec::TaskStatus;
 use crate::failpoint;
 use crate::frontier::{PartWatermark, RowFrontier};
-use crate::job::Progress;
+use crate::job::{JobId, JobStatus, Progress};
 
 /// A job's progress since the last checkpoint. The report files are already synced to disk up to the recorded
 /// position.
@@ -331,7 +331,7 @@ fn frontier_marks(
 #[error("not valid settled rows")]
 struct FrontierMarkError;
 
-pub(super) fn report_files(connection: &Connection, job: i64) -> Result<Vec<ReportFileRecord>, DatabaseCommandError> {
+fn report_files(connection: &Connection, job: i64) -> Result<Vec<ReportFileRecord>, DatabaseCommandError> {
     report_files_with_proofs(connection, job, &mut Vec::new())
 }
 
@@ -399,6 +399,45 @@ fn read_failure_tally(connection: &Connection, job: i64) -> Result<FailureTally,
         found.push((code, FailureGroup { count, examples: rows.collect::<Result<_, _>>()? }));
     }
     Ok(FailureTally::from_groups(found))
+}
+
+/// A job in a copy of the journal.
+#[derive(Clone, Debug)]
+pub struct JournalCopyJob {
+    /// The job's id.
+    pub id: JobId,
+    /// The job's status in the copy.
+    pub status: JobStatus,
+    /// The files of the job's report. An open file may have more bytes on disk than recorded here.
+    pub files: Vec<ReportFileRecord>,
+}
+
+impl Journal {
+    /// Writes a copy to a new file. Returns the jobs in it.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be read or the copy cannot be written.
+    pub async fn copy_to(&self, path: &Path) -> Result<Vec<JournalCopyJob>, JournalError> {
+        let path = path.to_owned();
+        self.run(move |connection| {
+            copy_database(connection, &path)?;
+            // Query the copy: another process may have written to the journal meanwhile.
+            jobs_in_copy(&open_database(&path)?)
+        })
+        .await
+    }
+}
+
+fn jobs_in_copy(copy: &Connection) -> Result<Vec<JournalCopyJob>, DatabaseCommandError> {
+    let mut statement = copy.prepare("SELECT number, id, status FROM job ORDER BY number")?;
+    let mut rows = statement.query([])?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number = row.get(0)?;
+        let (id, status) = (parsed_column(row, "id")?, parsed_column(row, "status")?);
+        jobs.push(JournalCopyJob { id, status, files: report_files(copy, number)? });
+    }
+    Ok(jobs)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Transaction, params};
 
-use super::db::DatabaseCommandError;
+use super::error::DatabaseCommandError;
 
 /// How far the clock may be ahead of the last recorded time before it is doubted. The interval of a weekly job never
 /// counts as a leap.

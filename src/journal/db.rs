@@ -1,7 +1,10 @@
-//! The journal's database file, and the one thread of this process that uses it.
+//! The journal's database: its tables as an append-only list of migrations, its file, the one thread of this process that
+//! uses it, and the listeners that are notified of recorded changes.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,26 +13,25 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::error::JournalError;
+use super::error::{DatabaseCommandError, JournalError};
 use super::job_folder::JOBS_FOLDER;
-use super::listener::JournalListeners;
-use super::schema::{APPLICATION_ID, MIGRATIONS};
+use super::record::JobRecord;
 use crate::files::{absolute_path, reject_symlink, sync_folder};
+use crate::job::Progress;
 
 /// The name of the journal's file in the state folder.
 pub const JOURNAL_NAME: &str = "journal.db";
 
 /// Settings for opening a journal. Tests use others than the default.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct JournalOptions {
-    pub(super) migrations: &'static [&'static str],
+struct JournalOptions {
+    migrations: &'static [&'static str],
     /// How long to wait for another process's transaction. This program's own take milliseconds.
-    pub(super) busy_timeout: Duration,
+    busy_timeout: Duration,
 }
 
 /// The default settings.
-pub(super) const DEFAULT_OPTIONS: JournalOptions =
-    JournalOptions { migrations: MIGRATIONS, busy_timeout: Duration::from_secs(5) };
+const DEFAULT_OPTIONS: JournalOptions = JournalOptions { migrations: MIGRATIONS, busy_timeout: Duration::from_secs(5) };
 
 /// The wait before a statement is retried for which `SQLite` does not wait itself.
 const BUSY_RETRY_DELAY: Duration = Duration::from_millis(5);
@@ -46,7 +48,7 @@ pub struct Journal {
     state_folder: PathBuf,
     path: PathBuf,
     database: Arc<DatabaseThread>,
-    pub(super) listeners: JournalListeners,
+    listeners: JournalListeners,
 }
 
 /// The database thread and its queue.
@@ -99,7 +101,7 @@ impl Journal {
     }
 
     /// Like [`open`](Self::open), with other settings.
-    pub(super) fn open_with(state: &Path, terms: JournalOptions) -> Result<Self, JournalError> {
+    fn open_with(state: &Path, terms: JournalOptions) -> Result<Self, JournalError> {
         let path = state.join(JOURNAL_NAME);
         let mut connection = open_connection(&path, terms)?;
         let (errands, inbox) = mpsc::sync_channel::<DatabaseCommand>(COMMAND_QUEUE_LENGTH);
@@ -163,24 +165,6 @@ impl Journal {
             DatabaseCommandError::Sql(error) => JournalError::from_sqlite(&self.path, &error),
             DatabaseCommandError::Journal(error) => *error,
         })
-    }
-}
-
-/// An error inside a command.
-pub(super) enum DatabaseCommandError {
-    Sql(rusqlite::Error),
-    Journal(Box<JournalError>),
-}
-
-impl From<rusqlite::Error> for DatabaseCommandError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<JournalError> for DatabaseCommandError {
-    fn from(error: JournalError) -> Self {
-        Self::Journal(Box::new(error))
     }
 }
 
@@ -344,6 +328,234 @@ fn back_up(connection: &Connection, path: &Path, found: u32) -> Result<(), Journ
     }
     copied.map(|_| ())
 }
+
+/// Receives changes of a journal after they are recorded. Called on the thread or task that recorded the change,
+/// which waits for it. It cannot make the change fail.
+pub trait JournalListener: Send + Sync {
+    /// A job has moved to another status.
+    fn status_changed(&self, journal: &Journal, job: &JobRecord);
+
+    /// A checkpoint was recorded. Gets the job's number, its row counts and how long it has been active.
+    fn checkpoint_recorded(&self, journal: &Journal, job: i64, progress: Progress, active: Duration);
+}
+
+/// Keeps a copy of the journal that survives the loss of this machine.
+pub trait JournalBackup: Send + Sync {
+    /// Copies everything recorded so far. Completes once that is done, or with the reason why it never will be.
+    fn push(&self) -> BackupPush;
+}
+
+/// A copy in progress.
+pub type BackupPush = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// The listener and the backup of a journal.
+#[derive(Clone, Default)]
+struct JournalListeners {
+    listener: Option<Arc<dyn JournalListener>>,
+    backup: Option<Arc<dyn JournalBackup>>,
+}
+
+impl fmt::Debug for JournalListeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (listener, backup) = (self.listener.is_some(), self.backup.is_some());
+        f.debug_struct("JournalListeners").field("listener", &listener).field("backup", &backup).finish()
+    }
+}
+
+impl Journal {
+    /// Returns the journal with a listener for everything recorded through it from now on.
+    #[must_use]
+    pub fn with_listener(mut self, listener: Arc<dyn JournalListener>) -> Self {
+        self.listeners.listener = Some(listener);
+        self
+    }
+
+    /// Returns the journal with a backup that survives the loss of this machine.
+    #[must_use]
+    pub fn with_backup(mut self, backup: Arc<dyn JournalBackup>) -> Self {
+        self.listeners.backup = Some(backup);
+        self
+    }
+
+    /// Waits until everything recorded is in the backup, if there is one.
+    ///
+    /// # Errors
+    /// Returns an error if the backup cannot be written.
+    pub async fn push_backup(&self) -> Result<(), JournalError> {
+        match &self.listeners.backup {
+            None => Ok(()),
+            Some(backup) => backup.push().await.map_err(JournalError::BackupFailed),
+        }
+    }
+
+    pub(super) fn notify_status_changed(&self, job: &JobRecord) {
+        if let Some(listener) = &self.listeners.listener {
+            listener.status_changed(self, job);
+        }
+    }
+
+    pub(super) fn notify_checkpoint(&self, job: i64, progress: Progress, active: Duration) {
+        if let Some(listener) = &self.listeners.listener {
+            listener.checkpoint_recorded(self, job, progress, active);
+        }
+    }
+}
+
+/// The `PRAGMA application_id` of a journal: `bpjl` in ASCII.
+const APPLICATION_ID: i32 = 0x6270_6a6c;
+
+/// All migrations, oldest first. A released entry never changes.
+///
+/// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `frontier` has a row for each
+/// manifest part that was started (4 Mi rows each), `segment` one for each report file (256 MiB each). `failure` and
+/// `example` are bounded for each job by [`FailureTally`](super::FailureTally), and `server_check` by
+/// [`MAX_SERVER_CHECKS`](super::MAX_SERVER_CHECKS). `past_work` has at most two rows for each name and store of a
+/// plan.
+const MIGRATIONS: &[&str] = &[
+    "
+    CREATE TABLE job (
+        number      INTEGER PRIMARY KEY AUTOINCREMENT,
+        id          TEXT NOT NULL UNIQUE,
+        identity    TEXT NOT NULL,
+        token       TEXT,
+        name        TEXT NOT NULL,
+        description TEXT,
+        origin      TEXT NOT NULL,
+        plan_file   TEXT NOT NULL,
+        plan_hash   TEXT NOT NULL,
+        plan        BLOB NOT NULL,
+        status      TEXT NOT NULL,
+        reason      TEXT,
+        cause       TEXT,
+        confirmed   INTEGER NOT NULL,
+        priority    INTEGER NOT NULL,
+        created     INTEGER NOT NULL,
+        changed     INTEGER NOT NULL,
+        ended       INTEGER,
+        total       INTEGER NOT NULL DEFAULT 0,
+        succeeded   INTEGER NOT NULL DEFAULT 0,
+        failed      INTEGER NOT NULL DEFAULT 0,
+        in_doubt    INTEGER NOT NULL DEFAULT 0,
+        active_ms   INTEGER NOT NULL DEFAULT 0,
+        scope       TEXT,
+        taken_part  INTEGER,
+        taken_row   INTEGER,
+        request     TEXT,
+        request_why TEXT,
+        report      TEXT NOT NULL DEFAULT 'none',
+        place       TEXT
+    ) STRICT;
+    CREATE INDEX job_identity ON job (identity, number);
+    CREATE INDEX job_status ON job (status, number);
+
+    CREATE TABLE frontier (
+        job   INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        part  INTEGER NOT NULL,
+        low   INTEGER NOT NULL,
+        above BLOB NOT NULL,
+        PRIMARY KEY (job, part)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE segment (
+        job       INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        number    INTEGER NOT NULL,
+        status    TEXT NOT NULL,
+        name      TEXT NOT NULL,
+        bytes     INTEGER NOT NULL,
+        rows      INTEGER NOT NULL,
+        md5       TEXT,
+        published INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (job, number)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE failure (
+        job   INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        code  TEXT NOT NULL,
+        http  INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (job, code, http)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE example (
+        job     INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        code    TEXT NOT NULL,
+        http    INTEGER NOT NULL,
+        place   INTEGER NOT NULL,
+        bucket  TEXT NOT NULL,
+        key     BLOB NOT NULL,
+        version TEXT,
+        message TEXT NOT NULL,
+        PRIMARY KEY (job, code, http, place)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    ALTER TABLE job ADD COLUMN pledge TEXT;
+",
+    "
+    ALTER TABLE job ADD COLUMN inventory TEXT;
+    ALTER TABLE job ADD COLUMN portion TEXT;
+",
+    // From here on, the order of changes is counted. For older jobs only the clock is known, so two hours of clock
+    // difference are allowed for. A job that may be active counts as active until its end is recorded. What a killed
+    // job may have started was not recorded: it may be everything that remains.
+    "
+    ALTER TABLE job ADD COLUMN store TEXT;
+    ALTER TABLE job ADD COLUMN created_seq INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN began_seq INTEGER;
+    ALTER TABLE job ADD COLUMN touched_seq INTEGER;
+    ALTER TABLE job ADD COLUMN aged_from INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN reach INTEGER NOT NULL DEFAULT 0;
+
+    UPDATE job SET created_seq = 2 * number, aged_from = changed;
+    UPDATE job SET began_seq = created_seq, touched_seq = CASE
+        WHEN status IN ('Active', 'Pausing', 'Cancelling', 'Failing') THEN 9223372036854775807
+        ELSE (SELECT 1 + max(other.created_seq) FROM job AS other
+              WHERE other.number = job.number OR other.created <= job.changed + 7200000) END
+    WHERE taken_part IS NOT NULL OR succeeded + failed + in_doubt > 0 OR status IN ('Active', 'Pausing');
+    UPDATE job SET in_doubt = max(0, total - succeeded - failed)
+    WHERE taken_part IS NOT NULL
+      AND (status IN ('Active', 'Pausing', 'Cancelling', 'Failing') OR succeeded + failed + taken_part + taken_row = 0);
+    UPDATE job SET reach = max(0, total - succeeded - failed) WHERE in_doubt > 0;
+
+    CREATE TABLE clock (
+        only       INTEGER PRIMARY KEY CHECK (only = 1),
+        moves      INTEGER NOT NULL,
+        latest     INTEGER,
+        leapt_to   INTEGER,
+        leapt_seen INTEGER
+    ) STRICT;
+    INSERT INTO clock (only, moves, latest)
+        SELECT 1, coalesce(2 * max(number) + 1, 0), max(max(created, changed)) FROM job;
+
+    CREATE TABLE past_work (
+        name        TEXT NOT NULL,
+        store       TEXT NOT NULL,
+        plan_hash   TEXT NOT NULL,
+        job         TEXT NOT NULL,
+        touched_seq INTEGER NOT NULL,
+        PRIMARY KEY (name, store, plan_hash)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    ALTER TABLE job ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN checksum INTEGER;
+    ALTER TABLE frontier ADD COLUMN checksum INTEGER;
+    ALTER TABLE segment ADD COLUMN open_md5 TEXT;
+    ALTER TABLE segment ADD COLUMN checksum INTEGER;
+",
+    "
+    CREATE TABLE server_check (
+        job     INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        bucket  TEXT NOT NULL,
+        aspect  TEXT NOT NULL,
+        verdict TEXT NOT NULL,
+        detail  TEXT NOT NULL,
+        at       INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (job, bucket, aspect)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 #[cfg(test)]
 #[path = "db_tests.rs"]

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
-use super::checksum::ChecksumMismatchError;
 use crate::descriptors;
 use crate::job::{JobId, JobStatus};
 
@@ -194,4 +193,27 @@ fn is_invalid_content(error: &rusqlite::Error) -> bool {
             | SqlInputError { .. }
             | Utf8Error(..)
     )
+}
+
+/// A row of the journal does not match its checksum.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of a job's progress fails its checksum")]
+pub(super) struct ChecksumMismatchError;
+
+/// An error inside a command.
+pub(super) enum DatabaseCommandError {
+    Sql(rusqlite::Error),
+    Journal(Box<JournalError>),
+}
+
+impl From<rusqlite::Error> for DatabaseCommandError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<JournalError> for DatabaseCommandError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(Box::new(error))
+    }
 }

@@ -1,19 +1,17 @@
-//! Jobs: created, found, listed, moved from status to status, and removed.
-
-use std::time::Duration;
+//! Jobs: created, found by their ids or the start of one, listed, moved from status to status, and removed. What removed
+//! jobs did stays recorded as long as later work under the same name may depend on it.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
 
-use super::checksum::update_job_checksum;
 use super::clock;
-use super::db::{DatabaseCommandError, Journal};
-use super::error::JournalError;
+use super::db::Journal;
+use super::error::{DatabaseCommandError, JournalError};
 use super::record::{
     COLUMNS, ControlRequest, JobRecord, NewJob, PauseCause, ReportDelivery, STILL_ACTIVE, columns_without_plan,
-    count_to_sql,
 };
-use super::recurrence::remember_removed;
+use super::recurrence::PinnedInventory;
+use super::row::{count_to_sql, parsed_column, update_job_checksum};
 use crate::job::{JobId, JobStatus};
 
 /// The number of jobs that may wait to run.
@@ -65,6 +63,29 @@ pub struct JobQuery {
     pub older_than: Option<i64>,
     /// The maximum number of jobs.
     pub limit: u32,
+}
+
+/// Everything recorded about the jobs of one plan name and store at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct NamedWorkHistory {
+    /// The jobs, newest first, without the text of their plans. Includes jobs that are being removed and jobs whose
+    /// store was never recorded.
+    pub jobs: Vec<JobRecord>,
+    /// What jobs did that are no longer kept.
+    pub removed_jobs: Vec<RemovedJobWork>,
+    /// The moment, by the journal's change counter.
+    pub as_of: i64,
+}
+
+/// What the removed jobs of one plan did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedJobWork {
+    /// The hash of the plan.
+    pub plan_hash: String,
+    /// The last of the jobs.
+    pub job: JobId,
+    /// The last moment at which that job may have changed an object, by the journal's change counter.
+    pub last_touched: i64,
 }
 
 impl Journal {
@@ -346,7 +367,38 @@ impl Journal {
         })
     }
 
-    pub(super) fn set_column(
+    /// Fails a Suspended job with this reason. Returns false if the job is no longer Suspended: it may have been
+    /// confirmed, cancelled or removed.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be written.
+    pub fn fail_suspended(&self, id: &JobId, why: StatusReason, now: Timestamp) -> Result<bool, JournalError> {
+        let id = id.clone();
+        let failed = self.run_blocking(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if find_any(&transaction, &id)?.is_none_or(|job| job.status != JobStatus::Suspended) {
+                return Ok(None);
+            }
+            advance(&transaction, &id, JobStatus::Failing, &why, now)?;
+            let job = advance(&transaction, &id, JobStatus::Failed, &why, now)?;
+            transaction.commit()?;
+            Ok(Some(job))
+        })?;
+        if let Some(job) = &failed {
+            self.notify_status_changed(job);
+        }
+        Ok(failed.is_some())
+    }
+
+    /// Returns the job with this number, in any status.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such job or the journal cannot be read.
+    pub fn job_by_number(&self, number: i64) -> Result<JobRecord, JournalError> {
+        self.run_blocking(move |connection| find_by_number(connection, number))
+    }
+
+    fn set_column(
         &self,
         id: &JobId,
         assignment: &'static str,
@@ -449,7 +501,7 @@ fn list(connection: &Connection, query: &JobQuery) -> Result<Vec<JobRecord>, Dat
     Ok(jobs.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn advance(
+fn advance(
     transaction: &Transaction<'_>,
     id: &JobId,
     to: JobStatus,
@@ -498,20 +550,128 @@ fn cancel_requested(job: &JobRecord) -> bool {
 }
 
 /// Returns a job in any status, including those that are never shown.
-pub(super) fn find_any(connection: &Connection, id: &JobId) -> Result<Option<JobRecord>, DatabaseCommandError> {
+fn find_any(connection: &Connection, id: &JobId) -> Result<Option<JobRecord>, DatabaseCommandError> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE id = ?1");
     Ok(connection.query_row(&sql, [id.as_str()], JobRecord::from_row).optional()?)
 }
 
-pub(super) fn find_by_number(connection: &Connection, number: i64) -> Result<JobRecord, DatabaseCommandError> {
+fn find_by_number(connection: &Connection, number: i64) -> Result<JobRecord, DatabaseCommandError> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE number = ?1");
     let job = connection.query_row(&sql, [number], JobRecord::from_row).optional()?;
     Ok(job.ok_or_else(|| JournalError::NoSuchJob(format!("number {number}")))?)
 }
 
-/// Converts a duration to the journal's milliseconds.
-pub(super) fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+impl Journal {
+    /// Returns everything recorded about the work under a plan's name on a store, by any plan or retry.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be read.
+    pub fn work_history(&self, name: &str, store: &str) -> Result<NamedWorkHistory, JournalError> {
+        let (name, store) = (name.to_owned(), store.to_owned());
+        self.run_blocking(move |connection| {
+            let transaction = connection.transaction()?;
+            let sql = format!(
+                "SELECT {} FROM job WHERE name = ?1 AND (store IS NULL OR store = ?2) ORDER BY number DESC",
+                columns_without_plan()
+            );
+            let mut statement = transaction.prepare(&sql)?;
+            let jobs = statement.query_map([&name, &store], JobRecord::from_row)?.collect::<Result<_, _>>()?;
+            let sql = "SELECT plan_hash, job, touched_seq FROM past_work WHERE name = ?1 AND store IN ('', ?2)";
+            let mut statement = transaction.prepare(sql)?;
+            let past = statement.query_map([&name, &store], |row| {
+                let (plan_hash, touched) = (row.get("plan_hash")?, row.get("touched_seq")?);
+                Ok(RemovedJobWork { plan_hash, job: parsed_column(row, "job")?, last_touched: touched })
+            })?;
+            let past = past.collect::<Result<_, _>>()?;
+            Ok(NamedWorkHistory { jobs, removed_jobs: past, as_of: clock::last_change(&transaction)? })
+        })
+    }
+
+    /// Records that an interrupted job which is still Active is being processed again. Until its end is recorded, it
+    /// may change objects.
+    ///
+    /// # Errors
+    /// Returns an error if the job does not exist or the journal cannot be written.
+    pub fn mark_work_resumed(&self, id: &JobId) -> Result<(), JournalError> {
+        self.set_column(id, "touched_seq = ?2", STILL_ACTIVE)
+    }
+
+    /// Records that an interrupted job is no longer being processed: it may have changed objects until now. The
+    /// caller must hold the job's lease.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be written.
+    pub fn mark_work_ended(&self, id: &JobId, now: Timestamp) -> Result<(), JournalError> {
+        let id = id.clone();
+        self.run_blocking(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let stamp = clock::record_change(&transaction, now)?;
+            let sql = "UPDATE job SET touched_seq = ?2 WHERE id = ?1 AND touched_seq = ?3";
+            transaction.execute(sql, params![id.as_str(), stamp.sequence, STILL_ACTIVE])?;
+            transaction.commit()?;
+            Ok(())
+        })
+    }
+
+    /// Records which inventory a job processes.
+    ///
+    /// # Errors
+    /// Returns an error if the job does not exist or the journal cannot be written.
+    pub fn set_inventory(&self, id: &JobId, inventory: &PinnedInventory) -> Result<(), JournalError> {
+        // An inventory can always be written as JSON.
+        self.set_column(id, "inventory = ?2", serde_json::to_string(inventory).ok())
+    }
+}
+
+/// Records that a removed job may have changed objects, since a later job under the same name may depend on it. The
+/// last two plans of each name and store are enough. If no job with the name is left, all records of the name are
+/// deleted.
+fn remember_removed(transaction: &Transaction<'_>, job: &JobRecord) -> Result<(), DatabaseCommandError> {
+    let store = job.store_identity.as_deref().unwrap_or("");
+    if let Some(touched) = job.work_span.last_touched.filter(|_| job.may_have_changed_objects()) {
+        transaction.execute(
+            "INSERT INTO past_work (name, store, plan_hash, job, touched_seq) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET job = ?4, touched_seq = ?5 WHERE touched_seq < ?5",
+            params![job.name, store, job.plan_hash, job.id.as_str(), touched],
+        )?;
+        transaction.execute(
+            "DELETE FROM past_work WHERE name = ?1 AND store = ?2 AND plan_hash NOT IN
+                 (SELECT plan_hash FROM past_work WHERE name = ?1 AND store = ?2 ORDER BY touched_seq DESC LIMIT 2)",
+            params![job.name, store],
+        )?;
+    }
+    transaction.execute(
+        "DELETE FROM past_work WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM job WHERE name = ?1)",
+        [&job.name],
+    )?;
+    Ok(())
+}
+
+impl Journal {
+    /// Returns the shortest prefix of each id that no other job's id has, with at least `least` characters.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be read.
+    pub fn short_ids(&self, ids: Vec<JobId>, least: usize) -> Result<Vec<String>, JournalError> {
+        self.run_blocking(move |connection| {
+            ids.iter().map(|id| shortest_prefix(connection, id.as_str(), least)).collect()
+        })
+    }
+}
+
+/// The id with the longest common prefix is next to it in sort order.
+fn shortest_prefix(connection: &Connection, id: &str, least: usize) -> Result<String, DatabaseCommandError> {
+    let mut length = least;
+    for sql in ["SELECT max(id) FROM job WHERE id < ?1", "SELECT min(id) FROM job WHERE id > ?1"] {
+        let mut statement = connection.prepare_cached(sql)?;
+        let neighbour: Option<String> = statement.query_row([id], |row| row.get(0)).optional()?.flatten();
+        length = length.max(neighbour.map_or(0, |neighbour| shared_length(id, &neighbour) + 1));
+    }
+    Ok(id.chars().take(length).collect())
+}
+
+fn shared_length(one: &str, other: &str) -> usize {
+    one.chars().zip(other.chars()).take_while(|(one, other)| one == other).count()
 }
 
 #[cfg(test)]

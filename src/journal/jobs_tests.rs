@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::super::record::JobSource;
@@ -406,5 +409,56 @@ proptest! {
         journal.advance(&job.id, to, StatusReason::because(reason.clone()), hour(0)).expect("moved");
         let job = journal.find(job.id.as_str()).expect("found");
         prop_assert_eq!((job.name, job.identity, job.plan_text, job.reason), (name, reason.clone(), plan, Some(reason)));
+    }
+}
+
+fn new(id: &JobId) -> NewJob {
+    NewJob {
+        id: id.clone(),
+        identity: id.to_string(),
+        token: None,
+        name: "name".to_owned(),
+        store_identity: String::new(),
+        description: None,
+        source: JobSource::Plan,
+        plan_file: "/plan.toml".into(),
+        plan_hash: "hash".to_owned(),
+        plan_text: Vec::new(),
+        confirmed: true,
+        priority: 0,
+        manifest_fingerprint: None,
+        recurrence: None,
+    }
+}
+
+/// Ids of 32 hexadecimal digits, like real ones, that differ only in their last digits.
+fn id(number: u32) -> JobId {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(format!("{number:032x}")).parse().expect("an id")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_finds_its_job_and_could_not_be_shorter(
+        numbers in prop::collection::btree_set(0_u32..5000, 1..30),
+        least in 1_usize..12,
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(folder.path()).expect("a journal");
+        let ids: Vec<_> = numbers.into_iter().map(id).chain([JobId::random()]).collect();
+        for id in &ids {
+            let _ = journal.create(new(id), false, Timestamp::now()).expect("created");
+        }
+        let shorts = journal.short_ids(ids.clone(), least).expect("read");
+        prop_assert_eq!(shorts.iter().collect::<BTreeSet<_>>().len(), ids.len());
+        for (short, id) in shorts.iter().zip(&ids) {
+            prop_assert!(short.len() >= least);
+            prop_assert_eq!(&journal.find(short).expect("found").id, id);
+            let shorter = &short[..short.len() - 1];
+            let shared = matches!(journal.find(shorter), Err(JournalError::AmbiguousId { .. }));
+            prop_assert!(short.len() == least || shared, "{short}");
+        }
     }
 }

@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use super::manifest_fingerprint::ManifestFingerprint;
 use super::recurrence::{DeltaScope, PinnedInventory, RecurringScope};
+use super::row::{
+    count_column, invalid_value, json_column, named_column, optional_named_column, parsed_column, timestamp_column,
+};
 use crate::job::{JobId, JobStatus, Progress};
 
 /// The source of a job's objects.
@@ -113,7 +115,7 @@ impl ControlRequest {
         }
     }
 
-    pub(super) fn from_name(text: &str) -> Option<Self> {
+    fn from_name(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|request| request.as_str() == text)
     }
 }
@@ -345,63 +347,18 @@ impl JobRecord {
     }
 }
 
-/// Reads an optional JSON column.
-fn json_column<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| serde_json::from_str(&text).map_err(|error| invalid_value(row, column, error))).transpose()
+/// What a plan's manifest was when the plan was saved, and must still be when its job is prepared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestFingerprint {
+    /// When the plan was saved. The ages in the plan are counted from this instant.
+    pub as_of: Timestamp,
+    /// The number of objects that the manifest named.
+    pub objects: u64,
+    /// The manifest's source, as [`SourcePin::to_json`](crate::manifest::SourcePin::to_json) formats it.
+    pub pin: String,
+    /// The key of the digest, in hex.
+    pub key: String,
+    /// The digest of bucket, key, version and `ETag` of each object.
+    pub digest: String,
 }
-
-/// Reads a count. `SQLite`'s integers are signed; counts never reach that limit.
-pub(super) fn count_column(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
-    u64::try_from(row.get::<_, i64>(column)?).map_err(|error| invalid_value(row, column, error))
-}
-
-/// Converts a count for the database.
-pub(super) fn count_to_sql(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-pub(super) fn parsed_column<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    let text: String = row.get(column)?;
-    text.parse().map_err(|error| invalid_value(row, column, error))
-}
-
-/// The error for a value that the journal never writes, which means that its file is damaged.
-pub(super) fn invalid_value(
-    row: &Row<'_>,
-    column: &str,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> rusqlite::Error {
-    let index = row.as_ref().column_index(column).unwrap_or(0);
-    rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
-}
-
-fn timestamp_column(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_millisecond(row.get(column)?).map_err(|error| invalid_value(row, column, error))
-}
-
-/// Reads a column that holds the name of a variant.
-pub(super) fn named_column<T>(
-    row: &Row<'_>,
-    column: &str,
-    read: impl FnOnce(&str) -> Option<T>,
-) -> rusqlite::Result<T> {
-    let name: String = row.get(column)?;
-    read(&name).ok_or_else(|| invalid_value(row, column, UnknownNameError))
-}
-
-fn optional_named_column<T>(
-    row: &Row<'_>,
-    column: &str,
-    read: impl FnOnce(&str) -> Option<T>,
-) -> rusqlite::Result<Option<T>> {
-    row.get::<_, Option<String>>(column)?.map(|_| named_column(row, column, read)).transpose()
-}
-
-/// The journal holds a name that no version writes.
-#[derive(Debug, thiserror::Error)]
-#[error("not a known name")]
-struct UnknownNameError;

@@ -4,11 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::clock;
-use super::db::{DatabaseCommandError, Journal};
-use super::error::JournalError;
-use super::jobs::{StatusReason, advance, find_any};
-use super::record::{JobRecord, columns_without_plan, count_to_sql};
-use crate::job::{JobId, JobStatus};
+use super::db::Journal;
+use super::error::{DatabaseCommandError, JournalError};
+use super::record::{JobRecord, columns_without_plan};
+use super::row::count_to_sql;
 
 /// How long a Suspended job waits for confirmation.
 pub const CONFIRMATION_PERIOD: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -61,29 +60,6 @@ impl Journal {
             transaction.commit()?;
             Ok(ExpiredJobs { jobs, leap })
         })
-    }
-
-    /// Fails a Suspended job with this reason. Returns false if the job is no longer Suspended: it may have been
-    /// confirmed, cancelled or removed.
-    ///
-    /// # Errors
-    /// Returns an error if the journal cannot be written.
-    pub fn fail_suspended(&self, id: &JobId, why: StatusReason, now: Timestamp) -> Result<bool, JournalError> {
-        let id = id.clone();
-        let failed = self.run_blocking(move |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if find_any(&transaction, &id)?.is_none_or(|job| job.status != JobStatus::Suspended) {
-                return Ok(None);
-            }
-            advance(&transaction, &id, JobStatus::Failing, &why, now)?;
-            let job = advance(&transaction, &id, JobStatus::Failed, &why, now)?;
-            transaction.commit()?;
-            Ok(Some(job))
-        })?;
-        if let Some(job) = &failed {
-            self.notify_status_changed(job);
-        }
-        Ok(failed.is_some())
     }
 }
 

@@ -6,10 +6,9 @@ use jiff::Timestamp;
 use rusqlite::{Row, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::checksum::{ChecksumMismatchError, ChecksumProof, server_verdict_checksum, verify};
 use super::db::Journal;
-use super::error::JournalError;
-use super::record::{invalid_value, named_column};
+use super::error::{ChecksumMismatchError, JournalError};
+use super::row::{ChecksumProof, invalid_value, named_column, server_verdict_checksum, verify};
 use crate::operation::ObjectAspect;
 
 /// The number of proofs recorded for each job, one per scope. A resumed job proves further scopes again.

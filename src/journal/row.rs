@@ -1,10 +1,13 @@
-//! Checksums of recorded progress, one for each row. `SQLite` detects a damaged page structure, but not a flipped bit
-//! in a value.
+//! The values of a row: how they are read and written, and the checksums of recorded progress, one for each row. `SQLite`
+//! detects a damaged page structure, but not a flipped bit in a value.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::db::DatabaseCommandError;
+use super::error::{ChecksumMismatchError, DatabaseCommandError};
 
 /// The result of verifying a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +19,14 @@ pub(super) enum ChecksumProof {
 }
 
 /// A value of a row, as input of the checksum.
-pub(super) enum ChecksumValue<'a> {
+enum ChecksumValue<'a> {
     Number(Option<i64>),
     /// Text or bytes.
     Bytes(Option<&'a [u8]>),
 }
 
 /// Computes the checksum of a row of this table.
-pub(super) fn checksum(table: &str, values: &[ChecksumValue<'_>]) -> i64 {
+fn checksum(table: &str, values: &[ChecksumValue<'_>]) -> i64 {
     let mut text = table.as_bytes().to_vec();
     for value in values {
         match value {
@@ -50,14 +53,9 @@ pub(super) fn verify(row: &Row<'_>, found: i64) -> rusqlite::Result<ChecksumProo
     match row.get::<_, Option<i64>>("checksum")? {
         None => Ok(ChecksumProof::Missing),
         Some(recorded) if recorded == found => Ok(ChecksumProof::Verified),
-        Some(_) => Err(super::record::invalid_value(row, "checksum", ChecksumMismatchError)),
+        Some(_) => Err(invalid_value(row, "checksum", ChecksumMismatchError)),
     }
 }
-
-/// A row of the journal does not match its checksum.
-#[derive(Debug, thiserror::Error)]
-#[error("the record of a job's progress fails its checksum")]
-pub(super) struct ChecksumMismatchError;
 
 /// Computes the checksum of the progress in a job's own row.
 pub(super) fn job_checksum(row: &Row<'_>) -> rusqlite::Result<i64> {
@@ -117,6 +115,72 @@ pub(super) fn update_segment_checksum(
         .prepare_cached("UPDATE segment SET checksum = ?3 WHERE job = ?1 AND number = ?2")?
         .execute(params![job, number, sum])?;
     Ok(())
+}
+
+/// Reads an optional JSON column.
+pub(super) fn json_column<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|error| invalid_value(row, column, error))).transpose()
+}
+
+/// Reads a count. `SQLite`'s integers are signed; counts never reach that limit.
+pub(super) fn count_column(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|error| invalid_value(row, column, error))
+}
+
+/// Converts a count for the database.
+pub(super) fn count_to_sql(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+pub(super) fn parsed_column<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| invalid_value(row, column, error))
+}
+
+/// The error for a value that the journal never writes, which means that its file is damaged.
+pub(super) fn invalid_value(
+    row: &Row<'_>,
+    column: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    let index = row.as_ref().column_index(column).unwrap_or(0);
+    rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
+}
+
+pub(super) fn timestamp_column(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(row.get(column)?).map_err(|error| invalid_value(row, column, error))
+}
+
+/// Reads a column that holds the name of a variant.
+pub(super) fn named_column<T>(
+    row: &Row<'_>,
+    column: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    let name: String = row.get(column)?;
+    read(&name).ok_or_else(|| invalid_value(row, column, UnknownNameError))
+}
+
+pub(super) fn optional_named_column<T>(
+    row: &Row<'_>,
+    column: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<Option<T>> {
+    row.get::<_, Option<String>>(column)?.map(|_| named_column(row, column, read)).transpose()
+}
+
+/// The journal holds a name that no version writes.
+#[derive(Debug, thiserror::Error)]
+#[error("not a known name")]
+struct UnknownNameError;
+
+/// Converts a duration to the journal's milliseconds.
+pub(super) fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
