@@ -1,5 +1,6 @@
-//! The journal's database: its tables as an append-only list of migrations, its file, the one thread of this process that
-//! uses it, and the listeners that are notified of recorded changes.
+//! The journal's database: its file, the one thread of this process that uses it, the listeners that are notified of
+//! recorded changes, and the tables, as an append-only list of migrations. `PRAGMA user_version` holds the number of
+//! applied migrations.
 
 use std::fmt;
 use std::fs::{self, File};

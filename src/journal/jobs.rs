@@ -1,5 +1,5 @@
-//! Jobs: created, found by their ids or the start of one, listed, moved from status to status, and removed. What removed
-//! jobs did stays recorded as long as later work under the same name may depend on it.
+//! Jobs: created, found by their ids or the start of one, listed, moved from status to status, and removed. What
+//! removed jobs did stays recorded as long as later work under the same name may depend on it.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};

@@ -1,5 +1,5 @@
-//! The values of a row: how they are read and written, and the checksums of recorded progress, one for each row. `SQLite`
-//! detects a damaged page structure, but not a flipped bit in a value.
+//! The values of a row: how they are read and written, and the checksums of recorded progress, one for each row.
+//! `SQLite` detects a damaged page structure, but not a flipped bit in a value.
 
 use std::time::Duration;
 

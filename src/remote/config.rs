@@ -64,7 +64,7 @@ impl RemoteStateConfig {
     /// Connects to the store, and returns the objects below the prefix.
     pub(super) async fn connect(&self) -> Result<(PrefixStore, StoreConnection), RemoteError> {
         let connection = connect(&self.store).await?;
-        let door = PrefixStore::new(Arc::clone(connection.store()), self.bucket.clone(), self.prefix.clone());
-        Ok((door, connection))
+        let store = PrefixStore::new(Arc::clone(connection.store()), self.bucket.clone(), self.prefix.clone());
+        Ok((store, connection))
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::{fmt, io};
 
+use batchplan_store::printable::affects_terminal;
 use batchplan_store::task::StoreError;
 use jiff::Timestamp;
 
@@ -171,4 +172,9 @@ impl fmt::Display for LockHolder {
         let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ");
         write!(f, "{} since {} (last renewed at {})", self.name, second(self.since), second(self.renewed))
     }
+}
+
+/// Returns the name that a process gave itself, made safe to display.
+pub(super) fn printable_name(who: &str) -> String {
+    who.chars().filter(|c| !affects_terminal(*c)).take(256).collect()
 }

@@ -1,16 +1,12 @@
 //! What can be done with a state besides running jobs: inspect it, copy it, replace it, and take its lock from the
 //! holder.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
-
 use super::config::RemoteStateConfig;
 use super::error::{LockHolder, RemoteError};
 use super::local_cache::{LocalCache, lease_cache, update_from_bucket};
-use super::lock;
+use super::lock::{self, LockStatus};
 use super::push::journal_digest;
-use super::snapshot::{ChunkedFile, SnapshotFiles, StateSnapshot};
+use super::snapshot::{LastPush, StateSnapshot};
 use crate::job::JobId;
 use crate::journal::Journal;
 
@@ -23,65 +19,14 @@ pub struct StateOverview {
     pub lock: Option<LockStatus>,
 }
 
-/// The content of a lock.
-#[derive(Clone, Debug)]
-pub enum LockStatus {
-    /// The lock was read.
-    Readable {
-        /// The generation of the lock.
-        generation: u64,
-        /// The process that holds the lock, or held it last.
-        holder: LockHolder,
-        /// Whether the lock was released.
-        released: bool,
-    },
-    /// The lock cannot be read.
-    Unreadable {
-        /// The generation that the lock's name gives.
-        generation: u64,
-        /// The name of the object, below the prefix.
-        name: String,
-        /// What is wrong with it.
-        what: String,
-    },
-}
-
-/// The last push to a state.
-#[derive(Clone, Debug)]
-pub struct LastPush {
-    /// The generation of the lock under which it was pushed.
-    pub generation: u64,
-    /// The number of the push under that lock, from 1.
-    pub push: u64,
-    /// When it was pushed, by the clock of the process that pushed.
-    pub pushed_at: Timestamp,
-    /// The name that this process gave itself.
-    pub pushed_by: String,
-    /// The jobs, and the number of bytes stored for each.
-    pub jobs: BTreeMap<JobId, u64>,
-}
-
 /// Returns a summary of the state.
 ///
 /// # Errors
 /// Returns an error if the state cannot be reached or read.
-pub async fn overview(opening: &RemoteStateConfig) -> Result<StateOverview, RemoteError> {
-    let (door, _connection) = opening.connect().await?;
-    // A lock that cannot be read still exists.
-    let lock = match lock::read_newest_holder(&door).await {
-        Err(RemoteError::Damaged { name, what }) => match lock::parse_generation(&name) {
-            Some(generation) => Some(LockStatus::Unreadable { generation, name, what }),
-            None => return Err(RemoteError::Damaged { name, what }),
-        },
-        lock => lock?.map(|(generation, holder, released)| LockStatus::Readable { generation, holder, released }),
-    };
-    let pushed = StateSnapshot::read_newest(&door).await?.map(|head| LastPush {
-        generation: head.generation,
-        push: head.push,
-        pushed_at: head.at,
-        pushed_by: lock::printable_name(&head.by),
-        jobs: job_sizes(&head),
-    });
+pub async fn overview(config: &RemoteStateConfig) -> Result<StateOverview, RemoteError> {
+    let (store, _connection) = config.connect().await?;
+    let lock = lock::read_status(&store).await?;
+    let pushed = StateSnapshot::read_newest(&store).await?.map(StateSnapshot::into_last_push);
     Ok(StateOverview { pushed, lock })
 }
 
@@ -92,17 +37,17 @@ pub async fn overview(opening: &RemoteStateConfig) -> Result<StateOverview, Remo
 /// # Errors
 /// Returns an error if there is no state, or if it cannot be reached or read.
 pub async fn update_cache(
-    opening: &RemoteStateConfig,
+    config: &RemoteStateConfig,
     job: impl Fn(&JobId) -> bool,
 ) -> Result<Option<LockHolder>, RemoteError> {
-    let _lease = match lease_cache(&opening.create_folder()?) {
+    let _lease = match lease_cache(&config.create_folder()?) {
         Err(RemoteError::CacheInUse(_)) => return Ok(None),
         lease => lease?,
     };
-    let (door, _connection) = opening.connect().await?;
-    update_from_bucket(opening, &door, &job, false).await?;
+    let (store, _connection) = config.connect().await?;
+    update_from_bucket(config, &store, &job, false).await?;
     // A lock that cannot be read matters only to a process that needs the lock.
-    let held = lock::read_newest_holder(&door).await.ok().flatten();
+    let held = lock::read_newest_holder(&store).await.ok().flatten();
     Ok(held.filter(|(_, _, released)| !released).map(|(_, holder, _)| holder))
 }
 
@@ -110,45 +55,39 @@ pub async fn update_cache(
 ///
 /// # Errors
 /// As for [`overview`]. Also returns an error if the folder contains something that is not a copy of this state.
-pub async fn pull_to_folder(opening: &RemoteStateConfig, replace: bool) -> Result<(), RemoteError> {
-    let (door, _connection) = opening.connect().await?;
-    let head = StateSnapshot::read_newest(&door).await?.ok_or(RemoteError::NoState)?;
-    let occupied = || Err(RemoteError::FolderNotEmpty(opening.folder.clone()));
+pub async fn pull_to_folder(config: &RemoteStateConfig, replace: bool) -> Result<(), RemoteError> {
+    let (store, _connection) = config.connect().await?;
+    let head = StateSnapshot::read_newest(&store).await?.ok_or(RemoteError::NoState)?;
+    let occupied = || Err(RemoteError::FolderNotEmpty(config.folder.clone()));
     let strange = || {
-        Ok::<_, RemoteError>(!replace && LocalCache::open(&opening.folder, &opening.location)?.has_foreign_files(&head))
+        Ok::<_, RemoteError>(!replace && LocalCache::open(&config.folder, &config.location)?.has_foreign_files(&head))
     };
     // Check before anything is written there.
-    if opening.folder.exists() && strange()? {
+    if config.folder.exists() && strange()? {
         return occupied();
     }
-    let _lease = lease_cache(&opening.create_folder()?)?;
+    let _lease = lease_cache(&config.create_folder()?)?;
     // Check again: another process of this machine may have written to the folder meanwhile.
-    let mirror = LocalCache::open(&opening.folder, &opening.location)?;
-    if strange()? || (!replace && !mirror.is_based_on(Some(&head)) && has_changed(&mirror).await?) {
+    let cache = LocalCache::open(&config.folder, &config.location)?;
+    if strange()? || (!replace && !cache.is_based_on(Some(&head)) && has_changed(&cache).await?) {
         return occupied();
     }
-    update_from_bucket(opening, &door, &|_: &JobId| true, replace).await
+    update_from_bucket(config, &store, &|_: &JobId| true, replace).await
 }
 
 /// Takes the lock of this generation from its holder.
 ///
 /// # Errors
 /// Returns an error if the store cannot be reached, or if another lock is the newest by now.
-pub async fn unlock(opening: &RemoteStateConfig, generation: u64) -> Result<u64, RemoteError> {
-    let (door, _connection) = opening.connect().await?;
-    lock::take_by_force(&door, &opening.process_name, generation).await
+pub async fn unlock(config: &RemoteStateConfig, generation: u64) -> Result<u64, RemoteError> {
+    let (store, _connection) = config.connect().await?;
+    lock::take_by_force(&store, &config.process_name, generation).await
 }
 
 /// Returns whether the journal differs from that of the last snapshot, which means that something was done here
 /// since.
-async fn has_changed(mirror: &LocalCache) -> Result<bool, RemoteError> {
-    let Some(head) = mirror.snapshot() else { return Ok(false) };
-    let Some(journal) = Journal::open_existing(&mirror.folder)? else { return Ok(false) };
-    Ok(mirror.may_have_unpushed_changes() || journal_digest(&journal).await? != head.journal_sha256)
-}
-
-/// Returns the jobs of a snapshot, and the size of their files in bytes.
-fn job_sizes(head: &StateSnapshot) -> BTreeMap<JobId, u64> {
-    let bytes = |files: &SnapshotFiles| files.values().map(ChunkedFile::bytes).sum();
-    head.jobs.iter().map(|(job, files)| (job.clone(), bytes(files))).collect()
+async fn has_changed(cache: &LocalCache) -> Result<bool, RemoteError> {
+    let Some(head) = cache.snapshot() else { return Ok(false) };
+    let Some(journal) = Journal::open_existing(&cache.folder)? else { return Ok(false) };
+    Ok(cache.may_have_unpushed_changes() || journal_digest(&journal).await? != head.journal_sha256)
 }

@@ -219,18 +219,14 @@ impl LocalCache {
     /// Describes how the cache is not based on the snapshot in the bucket.
     fn describe_divergence(&self, there: Option<&StateSnapshot>) -> String {
         let folder = self.folder.display();
-        let shown = |head: &StateSnapshot| {
-            let (at, by) = (head.at.strftime("%Y-%m-%dT%H:%M:%SZ"), super::lock::printable_name(&head.by));
-            format!("push {} of generation {} at {at} by {by}", head.push, head.generation)
-        };
         match (&self.record.head, there) {
             (Some(here), Some(there)) if here.lineage == there.lineage => format!(
                 "{folder} is based on {}, but the state is at {}: newer changes would be lost",
-                shown(here),
-                shown(there)
+                here.describe(),
+                there.describe()
             ),
             (_, Some(there)) => {
-                format!("{folder} is not a copy of this state, which is at {} and would be lost", shown(there))
+                format!("{folder} is not a copy of this state, which is at {} and would be lost", there.describe())
             }
             (_, None) => format!("{folder} is a copy of a state that no longer exists in its bucket"),
         }
@@ -312,24 +308,24 @@ pub(super) fn lease_cache(folder: &Path) -> Result<FileLease, RemoteError> {
 /// Makes the local cache match the bucket, unless the cache is newer and must be pushed. Returns the journal of the
 /// cache. The state in the bucket must belong to an earlier generation than the next push.
 pub(super) async fn sync_cache(
-    door: &PrefixStore,
-    mirror: &mut LocalCache,
-    opening: &RemoteStateConfig,
+    store: &PrefixStore,
+    cache: &mut LocalCache,
+    config: &RemoteStateConfig,
     base: DivergencePolicy,
     generation: u64,
 ) -> Result<Journal, RemoteError> {
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
-        match sync_cache_once(door, mirror, opening, base).await {
+        match sync_cache_once(store, cache, config, base).await {
             // The previous holder may have pushed once more, and removed what that push no longer needs.
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             Err(error) => return Err(error),
             Ok(journal) => {
-                if mirror.record.head.as_ref().is_some_and(|head| head.generation >= generation) {
+                if cache.record.head.as_ref().is_some_and(|head| head.generation >= generation) {
                     return Err(RemoteError::ConcurrentPush);
                 }
-                mirror.record.open = true;
-                mirror.save()?;
+                cache.record.open = true;
+                cache.save()?;
                 return Ok(journal);
             }
         }
@@ -338,67 +334,67 @@ pub(super) async fn sync_cache(
 }
 
 async fn sync_cache_once(
-    door: &PrefixStore,
-    mirror: &mut LocalCache,
-    opening: &RemoteStateConfig,
+    store: &PrefixStore,
+    cache: &mut LocalCache,
+    config: &RemoteStateConfig,
     base: DivergencePolicy,
 ) -> Result<Journal, RemoteError> {
-    let head = StateSnapshot::read_newest(door).await?;
-    match (mirror.is_based_on(head.as_ref()), head, base) {
+    let head = StateSnapshot::read_newest(store).await?;
+    match (cache.is_based_on(head.as_ref()), head, base) {
         (true, head, _) => {
             if let Some((_, here)) =
-                mirror.record.pending.take().filter(|(id, _)| head.as_ref().is_some_and(|it| it.id == *id))
+                cache.record.pending.take().filter(|(id, _)| head.as_ref().is_some_and(|it| it.id == *id))
             {
-                mirror.record.here = here;
+                cache.record.here = here;
             }
-            mirror.record.head = head;
+            cache.record.head = head;
         }
         (false, Some(head), DivergencePolicy::Pull) => {
-            check_not_older(mirror, &head)?;
-            set_aside_changes(mirror, opening)?;
-            pull(door, mirror, head).await?;
+            check_not_older(cache, &head)?;
+            set_aside_changes(cache, config)?;
+            pull(store, cache, head).await?;
         }
         (false, None, DivergencePolicy::Pull) => {
             let what = "the state no longer exists in its bucket, but this machine has a copy of it";
             return Err(RemoteError::Diverged(what.to_owned()));
         }
         (false, head, DivergencePolicy::Fail) => {
-            return Err(RemoteError::Diverged(mirror.describe_divergence(head.as_ref())));
+            return Err(RemoteError::Diverged(cache.describe_divergence(head.as_ref())));
         }
         (false, head, DivergencePolicy::Overwrite) => {
-            let kept = mirror.remote_only_files(head.as_ref())?;
-            mirror.record.head = head.map(|head| head.with_jobs(kept));
-            mirror.record.here.clear();
+            let kept = cache.remote_only_files(head.as_ref())?;
+            cache.record.head = head.map(|head| head.with_jobs(kept));
+            cache.record.here.clear();
         }
     }
-    mirror.record.pending = None;
-    let journal = Journal::open(&opening.folder)?;
+    cache.record.pending = None;
+    let journal = Journal::open(&config.folder)?;
     let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over()).collect();
     let unfinished = JobQuery { statuses, created_from: None, created_until: None, older_than: None, limit: u32::MAX };
     for job in journal.list(unfinished)? {
         // The job that this one is compared with is fetched too.
         for job in [Some(&job.id), job.delta_scope.as_ref().and_then(DeltaScope::base_job)].into_iter().flatten() {
-            fetch_job(door, mirror, job).await?;
+            fetch_job(store, cache, job).await?;
         }
     }
     Ok(journal)
 }
 
 /// Refuses a bucket whose state is older than what this machine has already seen there.
-fn check_not_older(mirror: &LocalCache, there: &StateSnapshot) -> Result<(), RemoteError> {
-    if mirror.is_ahead_of(there) {
+fn check_not_older(cache: &LocalCache, there: &StateSnapshot) -> Result<(), RemoteError> {
+    if cache.is_ahead_of(there) {
         return Err(RemoteError::Diverged(format!(
             "the state in the bucket is older than before: {}",
-            mirror.describe_divergence(Some(there))
+            cache.describe_divergence(Some(there))
         )));
     }
     Ok(())
 }
 
 /// Sets aside local changes that may not have been pushed, and will not be.
-fn set_aside_changes(mirror: &LocalCache, opening: &RemoteStateConfig) -> Result<(), RemoteError> {
-    if let Some(aside) = mirror.set_aside()? {
-        (opening.notify)(&format!(
+fn set_aside_changes(cache: &LocalCache, config: &RemoteStateConfig) -> Result<(), RemoteError> {
+    if let Some(aside) = cache.set_aside()? {
+        (config.notify)(&format!(
             "warning: the state has changed since this machine last used it; changes that were not pushed are kept in \
              {}",
             aside.display()
@@ -410,16 +406,16 @@ fn set_aside_changes(mirror: &LocalCache, opening: &RemoteStateConfig) -> Result
 /// Makes the local cache match the bucket, with the files of the jobs that `job` selects. With `replace`, whatever the
 /// cache contains.
 pub(super) async fn update_from_bucket(
-    opening: &RemoteStateConfig,
-    door: &PrefixStore,
+    config: &RemoteStateConfig,
+    store: &PrefixStore,
     job: &impl Fn(&JobId) -> bool,
     replace: bool,
 ) -> Result<(), RemoteError> {
-    let mut mirror = LocalCache::open(&opening.folder, &opening.location)?;
+    let mut cache = LocalCache::open(&config.folder, &config.location)?;
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
-        let head = StateSnapshot::read_newest(door).await?.ok_or(RemoteError::NoState)?;
-        match apply_snapshot(opening, door, &mut mirror, head, job, replace).await {
+        let head = StateSnapshot::read_newest(store).await?.ok_or(RemoteError::NoState)?;
+        match apply_snapshot(config, store, &mut cache, head, job, replace).await {
             // The holder of the state has pushed, and removed what it no longer needs.
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             brought => return brought,
@@ -429,33 +425,33 @@ pub(super) async fn update_from_bucket(
 }
 
 async fn apply_snapshot(
-    opening: &RemoteStateConfig,
-    door: &PrefixStore,
-    mirror: &mut LocalCache,
+    config: &RemoteStateConfig,
+    store: &PrefixStore,
+    cache: &mut LocalCache,
     head: StateSnapshot,
     job: &impl Fn(&JobId) -> bool,
     replace: bool,
 ) -> Result<(), RemoteError> {
     let jobs: Vec<JobId> = head.jobs.keys().filter(|id| job(id)).cloned().collect();
     if replace {
-        mirror.record.here.clear();
-        pull(door, mirror, head).await?;
-    } else if !mirror.is_based_on(Some(&head)) {
-        check_not_older(mirror, &head)?;
-        set_aside_changes(mirror, opening)?;
-        pull(door, mirror, head).await?;
+        cache.record.here.clear();
+        pull(store, cache, head).await?;
+    } else if !cache.is_based_on(Some(&head)) {
+        check_not_older(cache, &head)?;
+        set_aside_changes(cache, config)?;
+        pull(store, cache, head).await?;
     }
     for job in jobs {
-        fetch_job(door, mirror, &job).await?;
+        fetch_job(store, cache, &job).await?;
     }
     Ok(())
 }
 
 /// Runs a blocking operation on a thread of its own.
 pub(super) async fn run_blocking<T: Send + 'static>(
-    errand: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
+    command: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
 ) -> Result<T, RemoteError> {
-    tokio::task::spawn_blocking(errand).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(command).await.map_err(io::Error::other)?
 }
 
 /// The maximum size of the uncompressed journal, in bytes. Our journals stay below 64 MiB.
@@ -466,16 +462,16 @@ const CONCURRENT_DOWNLOADS: usize = 4;
 
 /// Puts the journal of a snapshot into the local cache, in place of what is there. The files of its jobs are fetched
 /// later, when they are needed.
-pub(super) async fn pull(door: &PrefixStore, mirror: &mut LocalCache, head: StateSnapshot) -> Result<(), RemoteError> {
-    let same = unchanged_jobs(mirror, &head);
+pub(super) async fn pull(store: &PrefixStore, cache: &mut LocalCache, head: StateSnapshot) -> Result<(), RemoteError> {
+    let same = unchanged_jobs(cache, &head);
     // An incomplete pull must not be mistaken for a complete one.
-    mirror.record.head = None;
-    mirror.record.here.clear();
-    mirror.record.pulling = true;
-    mirror.save()?;
-    let folder = mirror.folder.clone();
+    cache.record.head = None;
+    cache.record.here.clear();
+    cache.record.pulling = true;
+    cache.save()?;
+    let folder = cache.folder.clone();
     let packed = folder.join("journal.packed.draft");
-    download_file(door, &head.journal, packed.clone()).await?;
+    download_file(store, &head.journal, packed.clone()).await?;
     let (at, expected, keep) = (folder.clone(), head.journal_sha256.clone(), same.clone());
     run_blocking(move || {
         let unpacked = unpack(&packed, &at.join("journal.draft"), &expected);
@@ -484,30 +480,30 @@ pub(super) async fn pull(door: &PrefixStore, mirror: &mut LocalCache, head: Stat
         replace_journal(&at, &keep)
     })
     .await?;
-    mirror.record.head = Some(head);
-    mirror.record.here = same;
-    (mirror.record.open, mirror.record.pulling) = (false, false);
-    mirror.save()
+    cache.record.head = Some(head);
+    cache.record.here = same;
+    (cache.record.open, cache.record.pulling) = (false, false);
+    cache.save()
 }
 
 /// Returns the jobs whose files are here, and are the same in a newer snapshot.
-fn unchanged_jobs(mirror: &LocalCache, newer: &StateSnapshot) -> BTreeSet<JobId> {
-    let Some(here) = mirror.record.head.as_ref().filter(|head| head.lineage == newer.lineage && !mirror.record.open)
+fn unchanged_jobs(cache: &LocalCache, newer: &StateSnapshot) -> BTreeSet<JobId> {
+    let Some(here) = cache.record.head.as_ref().filter(|head| head.lineage == newer.lineage && !cache.record.open)
     else {
         return BTreeSet::new();
     };
     let same = |job: &&JobId| here.jobs.get(*job).is_some_and(|files| newer.jobs.get(*job) == Some(files));
-    mirror.record.here.iter().filter(same).cloned().collect()
+    cache.record.here.iter().filter(same).cloned().collect()
 }
 
 /// Fetches the files of a job, unless they are here.
-pub(super) async fn fetch_job(door: &PrefixStore, mirror: &mut LocalCache, job: &JobId) -> Result<(), RemoteError> {
-    if mirror.has_job_files(job) {
+pub(super) async fn fetch_job(store: &PrefixStore, cache: &mut LocalCache, job: &JobId) -> Result<(), RemoteError> {
+    if cache.has_job_files(job) {
         return Ok(());
     }
-    let Some(files) = mirror.record.head.as_ref().and_then(|head| head.jobs.get(job)).cloned() else { return Ok(()) };
-    let home = JobFolder::of(&mirror.folder, job).path().to_owned();
-    let draft = mirror.folder.join("job.draft");
+    let Some(files) = cache.record.head.as_ref().and_then(|head| head.jobs.get(job)).cloned() else { return Ok(()) };
+    let home = JobFolder::of(&cache.folder, job).path().to_owned();
+    let draft = cache.folder.join("job.draft");
     remove_all(&draft)?;
     fs::create_dir_all(&draft).map_err(with_path(&draft))?;
     for (name, filed) in &files {
@@ -515,30 +511,30 @@ pub(super) async fn fetch_job(door: &PrefixStore, mirror: &mut LocalCache, job: 
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(with_path(parent))?;
         }
-        download_file(door, filed, path).await?;
+        download_file(store, filed, path).await?;
     }
     remove_all(&home)?;
     if let Some(parent) = home.parent() {
         fs::create_dir_all(parent).map_err(with_path(parent))?;
     }
     fs::rename(&draft, &home).map_err(with_path(&home))?;
-    mirror.record.here.insert(job.clone());
-    mirror.save()
+    cache.record.here.insert(job.clone());
+    cache.save()
 }
 
 /// Writes a file from its chunks.
-async fn download_file(door: &PrefixStore, filed: &ChunkedFile, path: PathBuf) -> Result<(), RemoteError> {
+async fn download_file(store: &PrefixStore, filed: &ChunkedFile, path: PathBuf) -> Result<(), RemoteError> {
     let mut file = create_replacing(&path).map_err(with_path(&path))?;
-    let mut pieces = stream::iter(&filed.pieces).map(|piece| read_chunk(door, piece)).buffered(CONCURRENT_DOWNLOADS);
+    let mut pieces = stream::iter(&filed.pieces).map(|piece| read_chunk(store, piece)).buffered(CONCURRENT_DOWNLOADS);
     while let Some(content) = pieces.next().await {
         file.write_all(&content?).map_err(with_path(&path))?;
     }
     run_blocking(move || Ok(file.sync_all().map_err(with_path(&path))?)).await
 }
 
-async fn read_chunk(door: &PrefixStore, piece: &SnapshotChunk) -> Result<Vec<u8>, RemoteError> {
+async fn read_chunk(store: &PrefixStore, piece: &SnapshotChunk) -> Result<Vec<u8>, RemoteError> {
     let damaged = |what: &str| RemoteError::Damaged { name: piece.name.clone(), what: what.to_owned() };
-    let content = door.get(&piece.name, MAX_CHUNK_BYTES).await?.ok_or_else(|| damaged("it does not exist"))?;
+    let content = store.get(&piece.name, MAX_CHUNK_BYTES).await?.ok_or_else(|| damaged("it does not exist"))?;
     if content.len() as u64 != piece.bytes || hex(&Sha256::digest(&content)) != piece.sha256 {
         return Err(damaged("it does not match its checksum"));
     }

@@ -17,7 +17,6 @@ use std::time::Duration;
 use std::{io, thread};
 
 use batchplan_store::ConditionalPutOutcome;
-use batchplan_store::printable::affects_terminal;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,7 +28,8 @@ use super::acquire::{
     AcquireOutcome, AcquireStep, LockAcquisition, LockFacts, LockTakeover, is_superseded, newest_of, next_generation,
     removable_locks,
 };
-use super::error::{LockHolder, RemoteError};
+use super::config::RemoteStateConfig;
+use super::error::{LockHolder, RemoteError, printable_name};
 use super::prefix_store::PrefixStore;
 use super::snapshot;
 
@@ -115,26 +115,21 @@ impl LockDocument {
     }
 }
 
-/// Returns the name that a process gave itself, made safe to display.
-pub(super) fn printable_name(who: &str) -> String {
-    who.chars().filter(|c| !affects_terminal(*c)).take(256).collect()
-}
-
 fn lock_name(generation: u64) -> String {
     format!("lock/{generation:012}.json")
 }
 
 /// Returns the generation of the lock with this name.
-pub(super) fn parse_generation(name: &str) -> Option<u64> {
+fn parse_generation(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("lock/")?.strip_suffix(".json")?;
     digits.parse().ok().filter(|_| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The right to push to a state, as long as it is renewed.
 #[derive(Clone, Debug)]
-pub(super) struct StateLock {
+struct StateLock {
     /// The position among all holders of the state.
-    pub(super) generation: u64,
+    generation: u64,
     document: LockDocument,
     /// The start of the lease: just before the last successful renewal was sent.
     lease_start: MonotonicInstant,
@@ -144,22 +139,22 @@ pub(super) struct StateLock {
 /// for that lock to expire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LeaseToken {
-    pub(super) generation: u64,
-    pub(super) id: String,
+    generation: u64,
+    id: String,
 }
 
 /// How to acquire a lock.
-pub(super) struct LockRequest<'a> {
+struct LockRequest<'a> {
     /// This process, for display.
-    pub(super) process_name: &'a str,
+    process_name: &'a str,
     /// How long the lock is valid without a renewal.
-    pub(super) lease: Duration,
+    lease: Duration,
     /// How long to wait for another holder.
-    pub(super) timeout: Duration,
+    timeout: Duration,
     /// The lease token that the local cache remembers.
-    pub(super) token: Option<&'a LeaseToken>,
+    token: Option<&'a LeaseToken>,
     /// Called once if there is a holder to wait for.
-    pub(super) on_wait: &'a (dyn Fn(&LockHolder, Duration) + Send + Sync),
+    on_wait: &'a (dyn Fn(&LockHolder, Duration) + Send + Sync),
 }
 
 /// A lock that is read repeatedly.
@@ -173,7 +168,7 @@ struct ObservedLock {
 
 /// One process that acquires the lock. It executes what [`LockAcquisition`] decides.
 struct LockCandidate<'a> {
-    door: &'a PrefixStore,
+    store: &'a PrefixStore,
     lease: Duration,
     acquisition: LockAcquisition<String>,
     /// The lock that it creates.
@@ -188,7 +183,7 @@ struct LockCandidate<'a> {
 }
 
 impl<'a> LockCandidate<'a> {
-    fn new(door: &'a PrefixStore, who: &str, lease: Duration, taking: LockTakeover<String>) -> Self {
+    fn new(store: &'a PrefixStore, who: &str, lease: Duration, takeover: LockTakeover<String>) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let now = Timestamp::now();
         let new_lock = LockDocument {
@@ -201,9 +196,9 @@ impl<'a> LockCandidate<'a> {
             lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
             released: false,
         };
-        let acquisition = LockAcquisition::new(id, taking);
+        let acquisition = LockAcquisition::new(id, takeover);
         Self {
-            door,
+            store,
             lease,
             acquisition,
             new_lock,
@@ -227,11 +222,11 @@ impl<'a> LockCandidate<'a> {
         loop {
             match self.acquisition.step() {
                 AcquireStep::ListSnapshots => {
-                    self.acquisition.snapshots_listed(snapshot::newest_generation(self.door).await?);
+                    self.acquisition.snapshots_listed(snapshot::newest_generation(self.store).await?);
                 }
-                AcquireStep::ListLocks => self.acquisition.locks_listed(&list_generations(self.door).await?),
+                AcquireStep::ListLocks => self.acquisition.locks_listed(&list_generations(self.store).await?),
                 AcquireStep::Read(generation) => {
-                    let found = read_lock(self.door, generation).await?;
+                    let found = read_lock(self.store, generation).await?;
                     self.acquisition.lock_read(found.as_ref().map(LockDocument::facts).as_ref());
                     self.newest = found;
                 }
@@ -247,7 +242,7 @@ impl<'a> LockCandidate<'a> {
                     }
                     let text = self.new_lock.to_bytes()?;
                     let created =
-                        self.door.create(&lock_name(generation), text).await.map_err(translate_condition_error)?;
+                        self.store.create(&lock_name(generation), text).await.map_err(translate_condition_error)?;
                     self.acquisition.created(created);
                     if created == ConditionalPutOutcome::Conflict {
                         conflicts += 1;
@@ -264,12 +259,13 @@ impl<'a> LockCandidate<'a> {
 
     /// Returns whether the newest lock was not renewed for its whole lease.
     async fn has_expired(&mut self, generation: u64) -> Result<bool, RemoteError> {
-        let Some(shape) = &self.newest else { return Ok(false) };
-        let watch =
-            |alive| Some(ObservedLock { generation, document: shape.clone(), unchanged_since: Instant::now(), alive });
-        let lease = shape.lease();
+        let Some(document) = &self.newest else { return Ok(false) };
+        let watch = |alive| {
+            Some(ObservedLock { generation, document: document.clone(), unchanged_since: Instant::now(), alive })
+        };
+        let lease = document.lease();
         match &self.observed {
-            Some(seen) if seen.generation == generation && seen.document == *shape => {
+            Some(seen) if seen.generation == generation && seen.document == *document => {
                 return Ok(seen.unchanged_since.elapsed() > lease);
             }
             // The lock was renewed or replaced, so its holder is alive.
@@ -281,16 +277,16 @@ impl<'a> LockCandidate<'a> {
             None => self.observed = watch(self.lost_race),
         }
         // Usually the lock expired long ago. The store's clock shows that without waiting.
-        let age = age_in_store(self.door, generation).await?;
+        let age = age_in_store(self.store, generation).await?;
         Ok(age.is_some_and(|age| age > lease + LISTING_RESOLUTION))
     }
 
     /// Returns the acquired lock, and renews it if necessary.
     async fn into_lock(self, generation: u64) -> Result<StateLock, RemoteError> {
-        let Self { door, lease, new_lock: shape, lease_start: good_since, .. } = self;
-        let mut lock = StateLock { generation, document: shape, lease_start: good_since };
+        let Self { store, lease, new_lock: document, lease_start, .. } = self;
+        let mut lock = StateLock { generation, document, lease_start };
         if lock.lease_start.elapsed() > lease / 6 {
-            lock.renew(door, lease).await?;
+            lock.renew(store, lease).await?;
         }
         Ok(lock)
     }
@@ -299,8 +295,8 @@ impl<'a> LockCandidate<'a> {
     async fn remove_unconditional_lock(&self, generation: u64) -> Result<RemoteError, RemoteError> {
         // No process holds this lock. A store that ignores conditions may fail to remove it, so release it first.
         let mut lock = StateLock { generation, document: self.new_lock.clone(), lease_start: self.lease_start };
-        lock.release(self.door).await?;
-        let _ = self.door.remove(&lock_name(generation)).await;
+        lock.release(self.store).await?;
+        let _ = self.store.remove(&lock_name(generation)).await;
         let why = "it overwrites an existing object despite a condition that forbids this";
         Ok(RemoteError::ConditionIgnored(why.to_owned()))
     }
@@ -308,11 +304,11 @@ impl<'a> LockCandidate<'a> {
 
 impl StateLock {
     /// Acquires the lock once no other process holds it.
-    pub(super) async fn acquire(door: &PrefixStore, seeking: &LockRequest<'_>) -> Result<Self, RemoteError> {
-        let deadline = Instant::now() + seeking.timeout;
-        let mine = seeking.token.map(|mine| (mine.generation, mine.id.clone()));
-        let mut candidate = LockCandidate::new(door, seeking.process_name, seeking.lease, LockTakeover::IfFree(mine));
-        let (mut told, mut beaten, mut newest) = (false, 0, 0);
+    async fn acquire(store: &PrefixStore, request: &LockRequest<'_>) -> Result<Self, RemoteError> {
+        let deadline = Instant::now() + request.timeout;
+        let mine = request.token.map(|mine| (mine.generation, mine.id.clone()));
+        let mut candidate = LockCandidate::new(store, request.process_name, request.lease, LockTakeover::IfFree(mine));
+        let (mut told, mut lost_races, mut newest) = (false, 0, 0);
         loop {
             match candidate.attempt().await? {
                 AcquireOutcome::Held(generation) => return candidate.into_lock(generation).await,
@@ -320,29 +316,29 @@ impl StateLock {
                     return Err(candidate.remove_unconditional_lock(generation).await?);
                 }
                 AcquireOutcome::HeldElsewhere(_) => {
-                    let Some(shape) = &candidate.newest else { continue };
+                    let Some(document) = &candidate.newest else { continue };
                     // A lock that this process created and gave up must expire as well, but is no other holder.
-                    if shape.id != candidate.new_lock.id {
+                    if document.id != candidate.new_lock.id {
                         let alive = candidate.observed.as_ref().is_some_and(|seen| seen.alive);
                         if alive && Instant::now() >= deadline {
-                            return Err(RemoteError::HeldBy(shape.holder()));
+                            return Err(RemoteError::HeldBy(document.holder()));
                         }
                         if !std::mem::replace(&mut told, true) {
-                            (seeking.on_wait)(&shape.holder(), shape.lease());
+                            (request.on_wait)(&document.holder(), document.lease());
                         }
                     }
-                    let pause = (shape.lease() / 20).clamp(Duration::from_millis(50), Duration::from_secs(2));
-                    beaten = 0;
+                    let pause = (document.lease() / 20).clamp(Duration::from_millis(50), Duration::from_secs(2));
+                    lost_races = 0;
                     tokio::time::sleep(pause).await;
                 }
                 AcquireOutcome::LostRace | AcquireOutcome::Missing(_) | AcquireOutcome::NotNewest => {
                     candidate.lost_race = true;
                     // The faster process shows up in the next attempt. A store that shows none several times is not
                     // trusted.
-                    let listed = newest_of(&list_generations(door).await?);
-                    beaten = if listed > newest { 1 } else { beaten + 1 };
+                    let listed = newest_of(&list_generations(store).await?);
+                    lost_races = if listed > newest { 1 } else { lost_races + 1 };
                     newest = newest.max(listed);
-                    if beaten > MAX_LOST_RACES {
+                    if lost_races > MAX_LOST_RACES {
                         return Err(inconsistent_store_error());
                     }
                     wait_before_retry().await;
@@ -353,7 +349,7 @@ impl StateLock {
 
     /// Renews the lock, and checks that no other process has taken over. A lock that was not renewed for half of its
     /// lease is not renewed any more, because another process may already consider it expired.
-    pub(super) async fn renew(&mut self, door: &PrefixStore, lease: Duration) -> Result<(), RemoteError> {
+    async fn renew(&mut self, store: &PrefixStore, lease: Duration) -> Result<(), RemoteError> {
         if self.lease_start.elapsed() > lease / 2 {
             let age = self.lease_start.elapsed().as_millis();
             return Err(RemoteError::NotRenewed(format!("it was not renewed for {age} ms")));
@@ -362,33 +358,33 @@ impl StateLock {
         self.document.renewals += 1;
         self.document.renewed = Timestamp::now();
         self.document.lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        door.put_once(&lock_name(self.generation), self.document.to_bytes()?, lease / 3).await?;
-        if is_superseded(self.generation, &list_generations(door).await?) {
-            return Err(RemoteError::TakenOver(describe_newest_holder(door).await));
+        store.put_once(&lock_name(self.generation), self.document.to_bytes()?, lease / 3).await?;
+        if is_superseded(self.generation, &list_generations(store).await?) {
+            return Err(RemoteError::TakenOver(describe_newest_holder(store).await));
         }
         self.lease_start = sent;
         Ok(())
     }
 
-    async fn release(&mut self, door: &PrefixStore) -> Result<(), RemoteError> {
+    async fn release(&mut self, store: &PrefixStore) -> Result<(), RemoteError> {
         self.document.released = true;
         self.document.renewed = Timestamp::now();
-        door.put(&lock_name(self.generation), self.document.to_bytes()?).await
+        store.put(&lock_name(self.generation), self.document.to_bytes()?).await
     }
 
     /// Returns the lease token that the local cache remembers.
-    pub(super) fn token(&self) -> LeaseToken {
+    fn token(&self) -> LeaseToken {
         LeaseToken { generation: self.generation, id: self.document.id.clone() }
     }
 }
 
 /// Returns how long ago a lock was last written, by the store's own clock; `None` if that is unknown.
-async fn age_in_store(door: &PrefixStore, generation: u64) -> Result<Option<Duration>, RemoteError> {
+async fn age_in_store(store: &PrefixStore, generation: u64) -> Result<Option<Duration>, RemoteError> {
     let probe = format!("lock/now-{}", uuid::Uuid::new_v4().simple());
-    door.put(&probe, Bytes::new()).await?;
-    let times = door.list("lock/").await;
+    store.put(&probe, Bytes::new()).await?;
+    let times = store.list("lock/").await;
     // A probe that cannot be removed does no harm.
-    let _ = door.remove(&probe).await;
+    let _ = store.remove(&probe).await;
     let times = times?;
     let time = |name: &str| times.iter().find(|(found, _)| found == name).map(|(_, at)| *at);
     let (Some(now), Some(then)) = (time(&probe), time(&lock_name(generation))) else { return Ok(None) };
@@ -409,72 +405,72 @@ fn inconsistent_store_error() -> RemoteError {
 }
 
 /// Describes the holder of the newest lock, as far as the lock can be read.
-async fn describe_newest_holder(door: &PrefixStore) -> String {
-    let by = read_newest(door).await.ok().flatten();
+async fn describe_newest_holder(store: &PrefixStore) -> String {
+    let by = read_newest(store).await.ok().flatten();
     by.map_or_else(|| "another process".to_owned(), |(_, lock)| lock.holder().to_string())
 }
 
 /// Returns the lock of the newest generation; `None` if there is none.
-async fn read_newest(door: &PrefixStore) -> Result<Option<(u64, LockDocument)>, RemoteError> {
+async fn read_newest(store: &PrefixStore) -> Result<Option<(u64, LockDocument)>, RemoteError> {
     const MAX_ATTEMPTS: u32 = 20;
     for _ in 0..MAX_ATTEMPTS {
-        let Some(generation) = list_generations(door).await?.into_iter().max() else { return Ok(None) };
+        let Some(generation) = list_generations(store).await?.into_iter().max() else { return Ok(None) };
         // If this one is gone, a newer one has replaced it.
-        if let Some(shape) = read_lock(door, generation).await? {
-            return Ok(Some((generation, shape)));
+        if let Some(document) = read_lock(store, generation).await? {
+            return Ok(Some((generation, document)));
         }
     }
     Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, but does not exist".to_owned() })
 }
 
-async fn list_generations(door: &PrefixStore) -> Result<Vec<u64>, RemoteError> {
-    Ok(door.list("lock/").await?.iter().filter_map(|(name, _)| parse_generation(name)).collect())
+async fn list_generations(store: &PrefixStore) -> Result<Vec<u64>, RemoteError> {
+    Ok(store.list("lock/").await?.iter().filter_map(|(name, _)| parse_generation(name)).collect())
 }
 
-async fn read_lock(door: &PrefixStore, generation: u64) -> Result<Option<LockDocument>, RemoteError> {
+async fn read_lock(store: &PrefixStore, generation: u64) -> Result<Option<LockDocument>, RemoteError> {
     let name = lock_name(generation);
-    let Some(text) = door.get(&name, MAX_BYTES).await? else { return Ok(None) };
+    let Some(text) = store.get(&name, MAX_BYTES).await? else { return Ok(None) };
     let damaged = |what: String| RemoteError::Damaged { name: name.clone(), what };
-    let shape: LockDocument = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    if shape.version > FORMAT_VERSION {
-        return Err(RemoteError::NewerVersion(shape.version));
+    let document: LockDocument = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    if document.version > FORMAT_VERSION {
+        return Err(RemoteError::NewerVersion(document.version));
     }
-    Ok(Some(shape))
+    Ok(Some(document))
 }
 
 /// Returns the locks before this generation, whose holder calls this; `None` unless its lock is known to be the newest.
-pub(super) async fn find_removable(door: &PrefixStore, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
-    let head = snapshot::newest_generation(door).await?;
-    Ok(removable_locks(generation, head, &list_generations(door).await?))
+pub(super) async fn find_removable(store: &PrefixStore, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
+    let head = snapshot::newest_generation(store).await?;
+    Ok(removable_locks(generation, head, &list_generations(store).await?))
 }
 
 /// Returns the holder of the lock of this generation, and whether it was released; `None` if the lock is gone.
-async fn read_holder(door: &PrefixStore, generation: u64) -> Result<Option<(LockHolder, bool)>, RemoteError> {
-    Ok(read_lock(door, generation).await?.map(|lock| (lock.holder(), lock.released)))
+async fn read_holder(store: &PrefixStore, generation: u64) -> Result<Option<(LockHolder, bool)>, RemoteError> {
+    Ok(read_lock(store, generation).await?.map(|lock| (lock.holder(), lock.released)))
 }
 
 /// Removes locks that [`find_removable`] returned.
-pub(super) async fn remove_locks(door: &PrefixStore, outlived: Vec<u64>) -> Result<(), RemoteError> {
+pub(super) async fn remove_locks(store: &PrefixStore, outlived: Vec<u64>) -> Result<(), RemoteError> {
     for generation in outlived {
-        door.remove(&lock_name(generation)).await?;
+        store.remove(&lock_name(generation)).await?;
     }
     Ok(())
 }
 
 /// Returns the generation and the holder of the newest lock, and whether it was released; `None` if there is no lock.
-pub(super) async fn read_newest_holder(door: &PrefixStore) -> Result<Option<(u64, LockHolder, bool)>, RemoteError> {
-    Ok(read_newest(door).await?.map(|(generation, shape)| (generation, shape.holder(), shape.released)))
+pub(super) async fn read_newest_holder(store: &PrefixStore) -> Result<Option<(u64, LockHolder, bool)>, RemoteError> {
+    Ok(read_newest(store).await?.map(|(generation, document)| (generation, document.holder(), document.released)))
 }
 
 /// Takes the lock of generation `over` from its holder, whatever its state: creates the next lock, and releases it at
 /// once. The holder finds that when it renews, and stops. This is refused if another lock is the newest by now, because
 /// the person who decided has never seen its holder.
-pub(super) async fn take_by_force(door: &PrefixStore, who: &str, over: u64) -> Result<u64, RemoteError> {
-    let mut candidate = LockCandidate::new(door, who, Duration::from_mins(1), LockTakeover::Forced(over));
+pub(super) async fn take_by_force(store: &PrefixStore, who: &str, over: u64) -> Result<u64, RemoteError> {
+    let mut candidate = LockCandidate::new(store, who, Duration::from_mins(1), LockTakeover::Forced(over));
     match candidate.attempt().await? {
         AcquireOutcome::Held(generation) => {
-            let LockCandidate { new_lock: shape, lease_start: good_since, .. } = candidate;
-            StateLock { generation, document: shape, lease_start: good_since }.release(door).await?;
+            let LockCandidate { new_lock: document, lease_start, .. } = candidate;
+            StateLock { generation, document, lease_start }.release(store).await?;
             Ok(generation)
         }
         AcquireOutcome::ConditionIgnored(generation) => Err(candidate.remove_unconditional_lock(generation).await?),
@@ -540,7 +536,7 @@ type ExitHandler = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A lock that this process holds.
 pub(super) struct LeaseKeeper {
-    pub(super) generation: u64,
+    generation: u64,
     commands: mpsc::Sender<LeaseCommand>,
     last_renewal: watch::Receiver<MonotonicInstant>,
     ended: Arc<AtomicBool>,
@@ -557,8 +553,8 @@ impl LeaseKeeper {
     ///
     /// # Errors
     /// Returns an error if the thread that watches the lease cannot be started.
-    pub(super) fn start(
-        door: PrefixStore,
+    fn start(
+        store: PrefixStore,
         lock: StateLock,
         lease: Duration,
         exit: ExitHandler,
@@ -570,7 +566,7 @@ impl LeaseKeeper {
         let over = Arc::new(AtomicBool::new(false));
         let watched = (verified.clone(), Arc::clone(&over), lost.clone(), Arc::clone(&exit));
         thread::Builder::new().name("lease".to_owned()).spawn(move || run_watchdog(lease, &watched))?;
-        tokio::spawn(keep_renewing(LeaseRenewal { door, lock, lease, exit, lost, renewed: tell }, inbox));
+        tokio::spawn(keep_renewing(LeaseRenewal { store, lock, lease, exit, lost, renewed: tell }, inbox));
         Ok(Self { generation, commands: asks, last_renewal: verified, ended: over })
     }
 
@@ -616,7 +612,7 @@ fn run_watchdog(
 }
 
 struct LeaseRenewal {
-    door: PrefixStore,
+    store: PrefixStore,
     lock: StateLock,
     lease: Duration,
     exit: ExitHandler,
@@ -647,7 +643,7 @@ async fn keep_renewing(mut holding: LeaseRenewal, mut inbox: mpsc::Receiver<Leas
                 }
             }
             Some(LeaseCommand::Release(reply)) => {
-                if holding.lock.release(&holding.door).await.is_ok() {
+                if holding.lock.release(&holding.store).await.is_ok() {
                     let _ = reply.send(());
                 }
                 return;
@@ -662,8 +658,8 @@ impl LeaseRenewal {
     /// Renews the lock, and returns when to renew it next; `None` if it is lost. A request that hangs is repeated on
     /// another connection. A lock that was not renewed for half of its lease is given up.
     async fn renew(&mut self) -> Option<Duration> {
-        let Self { door, lock, lease, lost, renewed: tell, .. } = self;
-        let renewed = tokio::time::timeout(*lease / 9, lock.renew(door, *lease)).await;
+        let Self { store, lock, lease, lost, renewed: tell, .. } = self;
+        let renewed = tokio::time::timeout(*lease / 9, lock.renew(store, *lease)).await;
         let late = || RemoteError::NotRenewed(format!("no response within {} ms", (*lease / 9).as_millis()));
         match renewed.unwrap_or_else(|_| Err(late())) {
             Ok(()) => {
@@ -701,7 +697,7 @@ impl LeaseRenewal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LocklessPush {
     /// The generation under which it pushes: after everything that existed.
-    pub(super) generation: u64,
+    generation: u64,
     /// The newest lock that existed, 0 if there was none.
     newest: u64,
 }
@@ -709,15 +705,15 @@ pub(super) struct LocklessPush {
 impl LocklessPush {
     /// Refuses a state that another process holds or may hold. As for a lock, the number follows from the listings that
     /// decide.
-    pub(super) async fn start(door: &PrefixStore) -> Result<Self, RemoteError> {
+    pub(super) async fn start(store: &PrefixStore) -> Result<Self, RemoteError> {
         for _ in 0..MAX_LOST_RACES {
-            let head = snapshot::newest_generation(door).await?;
-            let locks = list_generations(door).await?;
+            let head = snapshot::newest_generation(store).await?;
+            let locks = list_generations(store).await?;
             let (newest, generation) = (newest_of(&locks), next_generation(head, &locks));
             if newest == 0 {
                 return Ok(Self { generation, newest });
             }
-            match read_holder(door, newest).await? {
+            match read_holder(store, newest).await? {
                 Some((_, true)) => return Ok(Self { generation, newest }),
                 Some((holder, false)) => return Err(RemoteError::HeldBy(holder)),
                 // A newer lock exists, so this one was removed.
@@ -728,11 +724,99 @@ impl LocklessPush {
     }
 
     /// Checks whether another process has acquired the lock since.
-    pub(super) async fn verify(&self, door: &PrefixStore) -> Result<(), RemoteError> {
-        if is_superseded(self.newest, &list_generations(door).await?) {
-            return Err(RemoteError::TakenOver(describe_newest_holder(door).await));
+    pub(super) async fn verify(&self, store: &PrefixStore) -> Result<(), RemoteError> {
+        if is_superseded(self.newest, &list_generations(store).await?) {
+            return Err(RemoteError::TakenOver(describe_newest_holder(store).await));
         }
         Ok(())
+    }
+}
+
+/// The right to push, with or without a lock.
+pub(super) enum PushPermit {
+    Locked(LeaseKeeper),
+    Lockless(LocklessPush),
+}
+
+impl PushPermit {
+    /// Acquires the lock, if the state uses one, and renews it from then on. `remember` records its lease token, and
+    /// `token` is the one that was recorded last.
+    pub(super) async fn acquire(
+        store: &PrefixStore,
+        config: &RemoteStateConfig,
+        token: Option<&LeaseToken>,
+        remember: impl FnOnce(LeaseToken) -> Result<(), RemoteError>,
+        lost: &StateLoss,
+    ) -> Result<Self, RemoteError> {
+        if !config.use_lock {
+            return Ok(Self::Lockless(LocklessPush::start(store).await?));
+        }
+        let waits = |holder: &LockHolder, lease: Duration| {
+            let seconds = lease.as_secs().max(1);
+            (config.notify)(&format!(
+                "the state is held by {holder}; checking whether it is still running: its lock expires {seconds} s after \
+                 its last renewal"
+            ));
+        };
+        let request = LockRequest {
+            process_name: &config.process_name,
+            lease: config.lease_config.lease,
+            timeout: config.lock_timeout,
+            token,
+            on_wait: &waits,
+        };
+        let lock = StateLock::acquire(store, &request).await?;
+        remember(lock.token())?;
+        let leave = Arc::clone(&config.exit);
+        Ok(Self::Locked(LeaseKeeper::start(store.clone(), lock, config.lease_config.lease, leave, lost.clone())?))
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        match self {
+            Self::Locked(keeper) => keeper.generation,
+            Self::Lockless(lockless) => lockless.generation,
+        }
+    }
+
+    pub(super) fn into_parts(self) -> (Option<LocklessPush>, Option<LeaseKeeper>) {
+        match self {
+            Self::Locked(keeper) => (None, Some(keeper)),
+            Self::Lockless(lockless) => (Some(lockless), None),
+        }
+    }
+}
+
+/// The content of a lock.
+#[derive(Clone, Debug)]
+pub enum LockStatus {
+    /// The lock was read.
+    Readable {
+        /// The generation of the lock.
+        generation: u64,
+        /// The process that holds the lock, or held it last.
+        holder: LockHolder,
+        /// Whether the lock was released.
+        released: bool,
+    },
+    /// The lock cannot be read.
+    Unreadable {
+        /// The generation that the lock's name gives.
+        generation: u64,
+        /// The name of the object, below the prefix.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// Returns the content of the newest lock; `None` if there is none. A lock that cannot be read still exists.
+pub(super) async fn read_status(store: &PrefixStore) -> Result<Option<LockStatus>, RemoteError> {
+    match read_newest_holder(store).await {
+        Err(RemoteError::Damaged { name, what }) => match parse_generation(&name) {
+            Some(generation) => Ok(Some(LockStatus::Unreadable { generation, name, what })),
+            None => Err(RemoteError::Damaged { name, what }),
+        },
+        lock => Ok(lock?.map(|(generation, holder, released)| LockStatus::Readable { generation, holder, released })),
     }
 }
 

@@ -48,6 +48,7 @@ mod testing;
 
 pub use config::{LeaseConfig, RemoteStateConfig};
 pub use error::{LockHolder, RemoteError};
-pub use inspect::{LockStatus, StateOverview, overview, pull_to_folder, unlock, update_cache};
+pub use inspect::{StateOverview, overview, pull_to_folder, unlock, update_cache};
 pub use local_cache::cache_folder;
+pub use lock::LockStatus;
 pub use state::{RemoteState, ShutdownOptions, push_folder};

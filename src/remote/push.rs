@@ -18,7 +18,6 @@ use batchplan_store::hex::hex;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::error::RemoteError;
@@ -41,8 +40,8 @@ const CONCURRENT_UPLOADS: usize = 4;
 
 /// Pushes a local cache repeatedly.
 pub(super) struct StatePusher {
-    door: PrefixStore,
-    pub(super) mirror: LocalCache,
+    store: PrefixStore,
+    pub(super) cache: LocalCache,
     journal: Journal,
     /// This process, for display.
     process_name: String,
@@ -67,18 +66,19 @@ struct PushedFileStamp {
 }
 
 impl StatePusher {
-    /// Creates the pusher of a holder that has pushed nothing yet. `lockless` is the right to push, if there is no lock.
+    /// Creates the pusher of a holder that has pushed nothing yet. `lockless` is the right to push, if there is no
+    /// lock.
     pub(super) fn new(
-        door: PrefixStore,
-        mirror: LocalCache,
+        store: PrefixStore,
+        cache: LocalCache,
         journal: Journal,
         process_name: String,
         generation: u64,
         lockless: Option<LocklessPush>,
     ) -> Self {
         Self {
-            door,
-            mirror,
+            store,
+            cache,
             journal,
             process_name,
             generation,
@@ -93,9 +93,9 @@ impl StatePusher {
     /// Pushes what has changed since the last push. Returns whether anything has.
     pub(super) async fn push(&mut self) -> Result<bool, RemoteError> {
         for look in 1..=MAX_ATTEMPTS {
-            let mirror = self.mirror.clone();
+            let cache = self.cache.clone();
             let gone = if look < MAX_ATTEMPTS { MissingFilePolicy::Fail } else { MissingFilePolicy::Skip };
-            let pushed = match capture(&self.journal, gone, move |job| mirror.has_job_files(job)).await {
+            let pushed = match capture(&self.journal, gone, move |job| cache.has_job_files(job)).await {
                 Ok(captured) => self.push_captured(captured).await,
                 Err(error) => Err(error),
             };
@@ -110,9 +110,9 @@ impl StatePusher {
 
     async fn push_captured(&mut self, captured: CapturedState) -> Result<bool, RemoteError> {
         if let Some(lockless) = &self.lockless {
-            lockless.verify(&self.door).await?;
+            lockless.verify(&self.store).await?;
         }
-        let before = self.mirror.snapshot().cloned();
+        let before = self.cache.snapshot().cloned();
         let mut head = before.clone().unwrap_or_else(StateSnapshot::empty);
         let old = std::mem::take(&mut head.jobs);
         let mut here = BTreeSet::new();
@@ -142,18 +142,15 @@ impl StatePusher {
         }
         head.journal = self.upload_file(&CapturedBytes::Inline(captured.journal), None, &mut seen).await?;
         head.journal_sha256 = captured.journal_sha256;
-        let mut head = head.next_push(self.generation);
-        head.push = head.push.max(self.pushes + 1);
+        let head = head.next_push(self.generation, self.pushes, &self.process_name);
         self.pushes = head.push;
-        head.by.clone_from(&self.process_name);
-        head.at = Timestamp::now();
-        self.mirror.record_pending_push(&head, here.clone())?;
-        head.write(&self.door).await?;
+        self.cache.record_pending_push(&head, here.clone())?;
+        head.write(&self.store).await?;
         self.verify_newest(&head).await?;
         let written = MonotonicInstant::now();
-        self.unneeded.push((written, unneeded_objects(before.as_ref(), &head)));
+        self.unneeded.push((written, head.superseded_objects(before.as_ref())));
         self.uploaded_chunks.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        self.mirror.record_push(head, here)?;
+        self.cache.record_push(head, here)?;
         self.pushed_files.extend(seen);
         Ok(true)
     }
@@ -161,7 +158,7 @@ impl StatePusher {
     /// Checks, after a snapshot is written, whether it is the newest. A process without a lock removes its snapshot if
     /// another process has acquired the lock or pushed since. A process with a lock pushes again.
     async fn verify_newest(&mut self, head: &StateSnapshot) -> Result<(), RemoteError> {
-        let beyond = snapshot::later_push(&self.door, head).await?;
+        let beyond = snapshot::later_push(&self.store, head).await?;
         let Some(lockless) = &self.lockless else {
             let Some((generation, push)) = beyond else { return Ok(()) };
             if generation == self.generation {
@@ -169,7 +166,7 @@ impl StatePusher {
             }
             return Err(RemoteError::ConcurrentPush);
         };
-        let superseded = match (lockless.verify(&self.door).await, beyond) {
+        let superseded = match (lockless.verify(&self.store).await, beyond) {
             (Ok(()), None) => return Ok(()),
             (Ok(()), Some((generation, push))) => {
                 RemoteError::TakenOver(format!("another process (push {push} of generation {generation})"))
@@ -177,7 +174,7 @@ impl StatePusher {
             (Err(error), _) => error,
         };
         if matches!(superseded, RemoteError::TakenOver(_)) {
-            self.door.remove(&head.object_name()).await?;
+            self.store.remove(&head.object_name()).await?;
         }
         Err(superseded)
     }
@@ -188,7 +185,7 @@ impl StatePusher {
         while self.unneeded.first().is_some_and(|(written, _)| verified.is_after(*written)) {
             let (_, names) = self.unneeded.remove(0);
             for name in names {
-                let _ = self.door.remove(&name).await;
+                let _ = self.store.remove(&name).await;
             }
         }
     }
@@ -199,16 +196,16 @@ impl StatePusher {
         if !self.unneeded.is_empty() {
             return;
         }
-        let Ok(Some(outlived)) = lock::find_removable(&self.door, self.generation).await else { return };
-        if let Some(head) = self.mirror.snapshot().filter(|head| head.generation == self.generation) {
-            let _ = snapshot::remove_older(&self.door, head).await;
+        let Ok(Some(outlived)) = lock::find_removable(&self.store, self.generation).await else { return };
+        if let Some(head) = self.cache.snapshot().filter(|head| head.generation == self.generation) {
+            let _ = snapshot::remove_older(&self.store, head).await;
         }
-        let _ = lock::remove_locks(&self.door, outlived).await;
+        let _ = lock::remove_locks(&self.store, outlived).await;
     }
 
     /// Fetches the files of a job, unless they are in the local cache.
     pub(super) async fn fetch_job(&mut self, job: &JobId) -> Result<(), RemoteError> {
-        fetch_job(&self.door, &mut self.mirror, job).await
+        fetch_job(&self.store, &mut self.cache, job).await
     }
 
     /// Returns the journal of the local cache.
@@ -293,7 +290,7 @@ impl StatePusher {
             return Ok(piece.clone());
         }
         let piece = SnapshotChunk { name: new_chunk_name(self.generation), bytes: content.len() as u64, sha256 };
-        self.door.put(&piece.name, content.into()).await?;
+        self.store.put(&piece.name, content.into()).await?;
         put_since().insert(piece.sha256.clone(), piece.clone());
         Ok(piece)
     }
@@ -337,15 +334,6 @@ fn regular_file_metadata(path: &Path) -> io::Result<fs::Metadata> {
         return Ok(metadata);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{}: not a regular file", path.display())))
-}
-
-/// Returns what a push makes unnecessary: the previous snapshot, and the chunks that only it used.
-fn unneeded_objects(before: Option<&StateSnapshot>, head: &StateSnapshot) -> Vec<String> {
-    let Some(before) = before.filter(|before| before.push > 0) else { return Vec::new() };
-    let needed = head.chunk_names();
-    let pieces = before.chunks().map(|piece| &piece.name).filter(|name| !needed.contains(name.as_str()));
-    // The snapshot comes first: one without its chunks must not be found.
-    [before.object_name()].into_iter().chain(pieces.cloned()).collect()
 }
 
 /// The largest checkpoint or list in bytes. These files are replaced as a whole, and read into memory.

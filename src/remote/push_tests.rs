@@ -50,8 +50,8 @@ async fn scene() -> PushScene {
 /// Returns a pusher of the same local cache in another process.
 fn again(place: &SandboxStates, journal: &Journal, generation: u64) -> StatePusher {
     StatePusher {
-        door: place.door.clone(),
-        mirror: LocalCache::open(&place.folder.path().join("mirror"), "here").expect("a mirror"),
+        store: place.store.clone(),
+        cache: LocalCache::open(&place.folder.path().join("mirror"), "here").expect("a mirror"),
         journal: journal.clone(),
         process_name: "operator".to_owned(),
         generation,
@@ -96,15 +96,15 @@ impl PushScene {
     async fn found(&self) -> String {
         let folder = self.place.folder.path().join("other");
         let _ = fs::remove_dir_all(&folder);
-        let mut mirror = LocalCache::open(&folder, "there").expect("a mirror");
-        let head = StateSnapshot::read_newest(&self.place.door).await.expect("read").expect("one");
-        pull(&self.place.door, &mut mirror, head).await.expect("pulled");
-        fetch_job(&self.place.door, &mut mirror, &self.id).await.expect("fetched");
+        let mut cache = LocalCache::open(&folder, "there").expect("a mirror");
+        let head = StateSnapshot::read_newest(&self.place.store).await.expect("read").expect("one");
+        pull(&self.place.store, &mut cache, head).await.expect("pulled");
+        fetch_job(&self.place.store, &mut cache, &self.id).await.expect("fetched");
         fs::read_to_string(JobFolder::of(&folder, &self.id).report_folder().join("report-0.csv")).expect("it is there")
     }
 
     fn pieces(&self) -> Vec<String> {
-        let head = self.pusher.mirror.snapshot().expect("pushed");
+        let head = self.pusher.cache.snapshot().expect("pushed");
         head.jobs[&self.id]["report/report-0.csv"].pieces.iter().map(|piece| piece.name.clone()).collect()
     }
 }
@@ -144,7 +144,7 @@ async fn a_report_that_is_gone_is_left_out_in_the_end() {
     let mut scene = scene().await;
     scene.record(8).await;
     assert!(scene.pusher.push().await.expect("pushed"));
-    let head = scene.pusher.mirror.snapshot().expect("pushed");
+    let head = scene.pusher.cache.snapshot().expect("pushed");
     assert!(head.jobs[&scene.id].is_empty());
 }
 
@@ -160,7 +160,7 @@ async fn only_files_of_the_state_are_pushed() {
     }
     std::os::unix::fs::symlink("/etc/hostname", folder.join("manifest/link")).expect("linked");
     scene.pusher.push().await.expect("pushed");
-    let head = scene.pusher.mirror.snapshot().expect("pushed");
+    let head = scene.pusher.cache.snapshot().expect("pushed");
     let names: Vec<_> = head.jobs[&scene.id].keys().map(String::as_str).collect();
     assert_eq!(names, ["manifest/part-00000.bpm", "plan.toml", "report/report-0.csv"]);
 }
@@ -171,10 +171,10 @@ async fn a_push_that_arrives_late_does_not_take_the_place_of_a_newer_one() {
     fs::write(scene.file(), "one,two,").expect("written");
     scene.record(4).await;
     assert!(scene.pusher.push().await.expect("pushed"));
-    let early = scene.pusher.mirror.snapshot().cloned().expect("pushed");
+    let early = scene.pusher.cache.snapshot().cloned().expect("pushed");
     scene.record(8).await;
     assert!(scene.pusher.push().await.expect("pushed"));
-    early.write(&scene.place.door).await.expect("it arrives again");
+    early.write(&scene.place.store).await.expect("it arrives again");
     assert_eq!(scene.found().await, "one,two,");
 }
 
@@ -187,7 +187,7 @@ async fn unneeded_objects_are_removed_only_after_a_renewal() {
         scene.record(bytes).await;
         assert!(scene.pusher.push().await.expect("pushed"));
     }
-    let heads = async || scene.place.door.list("heads/").await.expect("listed").len();
+    let heads = async || scene.place.store.list("heads/").await.expect("listed").len();
     scene.pusher.remove_unneeded(before).await;
     assert_eq!(heads().await, 2, "nothing was verified since");
     scene.pusher.remove_unneeded(MonotonicInstant::now()).await;
@@ -197,9 +197,9 @@ async fn unneeded_objects_are_removed_only_after_a_renewal() {
 
 /// Adds a later push of the same generation by another process.
 async fn stray(scene: &PushScene) {
-    let mut head = scene.pusher.mirror.snapshot().cloned().expect("pushed").next_push(1);
+    let mut head = scene.pusher.cache.snapshot().cloned().expect("pushed").next_push(1, 0, "");
     head.push = 5;
-    head.write(&scene.place.door).await.expect("written");
+    head.write(&scene.place.store).await.expect("written");
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn the_holder_pushes_past_a_lockless_push() {
     scene.record(8).await;
     assert!(scene.pusher.push().await.expect("pushed"));
     assert_eq!(scene.found().await, "one,two,");
-    assert_eq!(scene.pusher.mirror.snapshot().map(StateSnapshot::position), Some((1, 6)));
+    assert_eq!(scene.pusher.cache.snapshot().map(StateSnapshot::position), Some((1, 6)));
 }
 
 #[tokio::test]
@@ -220,14 +220,14 @@ async fn a_lockless_push_beside_another_is_taken_back() {
     let mut scene = scene().await;
     fs::write(scene.file(), "one,two,").expect("written");
     scene.record(4).await;
-    scene.pusher.lockless = Some(LocklessPush::start(&scene.place.door).await.expect("nobody holds it"));
+    scene.pusher.lockless = Some(LocklessPush::start(&scene.place.store).await.expect("nobody holds it"));
     assert!(scene.pusher.push().await.expect("pushed"));
     stray(&scene).await;
     scene.record(8).await;
     let refused = scene.pusher.push().await.expect_err("another has pushed");
     assert!(matches!(refused, RemoteError::TakenOver(_)), "{refused}");
-    assert_eq!(scene.place.door.list("heads/").await.expect("listed").len(), 2, "its first, and the other's");
-    let newest = StateSnapshot::read_newest(&scene.place.door).await.expect("read").expect("one");
+    assert_eq!(scene.place.store.list("heads/").await.expect("listed").len(), 2, "its first, and the other's");
+    let newest = StateSnapshot::read_newest(&scene.place.store).await.expect("read").expect("one");
     assert_eq!(newest.position(), (1, 5));
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::error::RemoteError;
+use super::error::{RemoteError, printable_name};
 use super::prefix_store::PrefixStore;
 use crate::job::JobId;
 
@@ -41,9 +41,9 @@ pub(super) struct StateSnapshot {
     /// A random id, unique to this snapshot.
     pub(super) id: String,
     /// The process that pushed it, for display.
-    pub(super) by: String,
+    by: String,
     /// When it was pushed, by the clock of that process.
-    pub(super) at: Timestamp,
+    at: Timestamp,
     /// The journal, compressed.
     pub(super) journal: ChunkedFile,
     /// The SHA-256 of the uncompressed journal, without the counters that differ in each copy: see [`JournalDigest`].
@@ -75,6 +75,21 @@ impl ChunkedFile {
     }
 }
 
+/// The last push to a state.
+#[derive(Clone, Debug)]
+pub struct LastPush {
+    /// The generation of the lock under which it was pushed.
+    pub generation: u64,
+    /// The number of the push under that lock, from 1.
+    pub push: u64,
+    /// When it was pushed, by the clock of the process that pushed.
+    pub pushed_at: Timestamp,
+    /// The name that this process gave itself.
+    pub pushed_by: String,
+    /// The jobs, and the number of bytes stored for each.
+    pub jobs: BTreeMap<JobId, u64>,
+}
+
 /// The position of a push in the order of all pushes: generation and number.
 type SnapshotPosition = (u64, u64);
 
@@ -101,18 +116,38 @@ impl StateSnapshot {
         Self { jobs, journal: ChunkedFile::default(), journal_sha256: String::new(), lineage: random_id(), ..self }
     }
 
-    /// Returns the snapshot of the next push under this lock.
-    pub(super) fn next_push(self, generation: u64) -> Self {
+    /// Returns the snapshot of the next push under this lock, which is made now by this process. Its number is greater
+    /// than `pushes`.
+    pub(super) fn next_push(self, generation: u64, pushes: u64, process_name: &str) -> Self {
         let push = if self.generation == generation { self.push + 1 } else { 1 };
-        Self { generation, push, id: random_id(), ..self }
+        let (push, by) = (push.max(pushes + 1), process_name.to_owned());
+        Self { generation, push, id: random_id(), by, at: Timestamp::now(), ..self }
     }
 
     pub(super) fn position(&self) -> SnapshotPosition {
         (self.generation, self.push)
     }
 
+    /// Returns the push that wrote the snapshot.
+    pub(super) fn into_last_push(self) -> LastPush {
+        let bytes = |files: SnapshotFiles| files.values().map(ChunkedFile::bytes).sum();
+        LastPush {
+            generation: self.generation,
+            push: self.push,
+            pushed_at: self.at,
+            pushed_by: printable_name(&self.by),
+            jobs: self.jobs.into_iter().map(|(job, files)| (job, bytes(files))).collect(),
+        }
+    }
+
+    /// Describes the push that wrote the snapshot.
+    pub(super) fn describe(&self) -> String {
+        let (at, by) = (self.at.strftime("%Y-%m-%dT%H:%M:%SZ"), printable_name(&self.by));
+        format!("push {} of generation {} at {at} by {by}", self.push, self.generation)
+    }
+
     /// Returns all chunks that the snapshot names.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = &SnapshotChunk> {
+    fn chunks(&self) -> impl Iterator<Item = &SnapshotChunk> {
         let files = self.jobs.values().flat_map(BTreeMap::values).chain([&self.journal]);
         files.flat_map(|file| &file.pieces)
     }
@@ -122,29 +157,38 @@ impl StateSnapshot {
         self.chunks().map(|piece| piece.name.as_str()).collect()
     }
 
+    /// Returns what this push makes unnecessary: the previous snapshot, and the chunks that only it used.
+    pub(super) fn superseded_objects(&self, before: Option<&Self>) -> Vec<String> {
+        let Some(before) = before.filter(|before| before.push > 0) else { return Vec::new() };
+        let needed = self.chunk_names();
+        let pieces = before.chunks().map(|piece| &piece.name).filter(|name| !needed.contains(name.as_str()));
+        // The snapshot comes first: one without its chunks must not be found.
+        [before.object_name()].into_iter().chain(pieces.cloned()).collect()
+    }
+
     /// Returns the object name. Each push has its own, so that a write that arrives late never replaces newer data.
     pub(super) fn object_name(&self) -> String {
         format!("heads/{:012}-{:08}-{}.json", self.generation, self.push, self.id)
     }
 
     /// Writes the snapshot where the next reader of the state finds it.
-    pub(super) async fn write(&self, door: &PrefixStore) -> Result<(), RemoteError> {
+    pub(super) async fn write(&self, store: &PrefixStore) -> Result<(), RemoteError> {
         let text = serde_json::to_vec(self).map_err(std::io::Error::from)?;
         // Never write a snapshot that could not be read.
         if text.len() as u64 > MAX_BYTES || parse(&text, self.position()).is_err() {
             let what = format!("it would be unreadable, with {} bytes", text.len());
             return Err(RemoteError::Damaged { name: self.object_name(), what });
         }
-        door.put(&self.object_name(), text.into()).await
+        store.put(&self.object_name(), text.into()).await
     }
 
     /// Reads the newest snapshot; `None` if there is none.
-    pub(super) async fn read_newest(door: &PrefixStore) -> Result<Option<Self>, RemoteError> {
+    pub(super) async fn read_newest(store: &PrefixStore) -> Result<Option<Self>, RemoteError> {
         const MAX_ATTEMPTS: u32 = 20;
         for _ in 0..MAX_ATTEMPTS {
-            let Some((place, name)) = list_snapshots(door).await?.into_iter().max() else { return Ok(None) };
+            let Some((place, name)) = list_snapshots(store).await?.into_iter().max() else { return Ok(None) };
             // If this one is gone, a newer one has replaced it.
-            let Some(text) = door.get(&name, MAX_BYTES).await? else { continue };
+            let Some(text) = store.get(&name, MAX_BYTES).await? else { continue };
             return parse(&text, place).map(Some).map_err(|what| match what {
                 SnapshotReadError::NewerVersion(version) => RemoteError::NewerVersion(version),
                 SnapshotReadError::Damaged(what) => RemoteError::Damaged { name, what },
@@ -159,7 +203,7 @@ fn random_id() -> String {
 }
 
 /// Lists all snapshots, with their positions.
-async fn list_snapshots(door: &PrefixStore) -> Result<Vec<(SnapshotPosition, String)>, RemoteError> {
+async fn list_snapshots(store: &PrefixStore) -> Result<Vec<(SnapshotPosition, String)>, RemoteError> {
     let place = |name: &str| {
         let mut parts = name.strip_prefix("heads/")?.strip_suffix(".json")?.split('-');
         let (generation, push, id) = (parts.next()?, parts.next()?, parts.next()?);
@@ -170,35 +214,35 @@ async fn list_snapshots(door: &PrefixStore) -> Result<Vec<(SnapshotPosition, Str
         let whole = parts.next().is_none() && is_id(id);
         Some((number(generation, 12)?, number(push, 8)?)).filter(|_| whole)
     };
-    let found = door.list("heads/").await?;
+    let found = store.list("heads/").await?;
     Ok(found.into_iter().filter_map(|(name, _)| place(&name).map(|place| (place, name))).collect())
 }
 
 /// Returns the generation of the newest snapshot; 0 if there is none.
-pub(super) async fn newest_generation(door: &PrefixStore) -> Result<u64, RemoteError> {
-    Ok(list_snapshots(door).await?.into_iter().map(|((generation, _), _)| generation).max().unwrap_or(0))
+pub(super) async fn newest_generation(store: &PrefixStore) -> Result<u64, RemoteError> {
+    Ok(list_snapshots(store).await?.into_iter().map(|((generation, _), _)| generation).max().unwrap_or(0))
 }
 
 /// Returns the newest other push that is not before this one.
 pub(super) async fn later_push(
-    door: &PrefixStore,
+    store: &PrefixStore,
     head: &StateSnapshot,
 ) -> Result<Option<SnapshotPosition>, RemoteError> {
-    let others = list_snapshots(door).await?.into_iter().filter(|(_, name)| *name != head.object_name());
+    let others = list_snapshots(store).await?.into_iter().filter(|(_, name)| *name != head.object_name());
     Ok(others.map(|(place, _)| place).filter(|place| *place >= head.position()).max())
 }
 
 /// Removes what earlier pushes left, except for the chunks that this snapshot uses. The caller must hold the state, and
 /// `head` must be the last push.
-pub(super) async fn remove_older(door: &PrefixStore, head: &StateSnapshot) -> Result<(), RemoteError> {
-    for (_, name) in list_snapshots(door).await?.into_iter().filter(|(place, _)| *place < head.position()) {
-        door.remove(&name).await?;
+pub(super) async fn remove_older(store: &PrefixStore, head: &StateSnapshot) -> Result<(), RemoteError> {
+    for (_, name) in list_snapshots(store).await?.into_iter().filter(|(place, _)| *place < head.position()) {
+        store.remove(&name).await?;
     }
     let kept = head.chunk_names();
-    for (name, _) in door.list("pieces/").await? {
+    for (name, _) in store.list("pieces/").await? {
         let ours_or_before = chunk_generation(&name).is_some_and(|generation| generation <= head.generation);
         if ours_or_before && !kept.contains(name.as_str()) {
-            door.remove(&name).await?;
+            store.remove(&name).await?;
         }
     }
     Ok(())

@@ -15,10 +15,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::config::RemoteStateConfig;
-use super::error::{LockHolder, RemoteError};
+use super::error::RemoteError;
 use super::local_cache::{DivergencePolicy, LocalCache, lease_cache, sync_cache};
-use super::lock::{LeaseKeeper, LockRequest, LocklessPush, MonotonicInstant, StateLock, StateLoss};
-use super::prefix_store::PrefixStore;
+use super::lock::{LeaseKeeper, MonotonicInstant, PushPermit, StateLoss};
 use super::push::StatePusher;
 use crate::connect::StoreConnection;
 use crate::job::JobId;
@@ -73,8 +72,8 @@ impl RemoteState {
     ///
     /// # Errors
     /// Returns an error if the state cannot be reached or read, or if another process holds it.
-    pub fn open(opening: RemoteStateConfig) -> Result<Self, RemoteError> {
-        let (errands, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
+    pub fn open(config: RemoteStateConfig) -> Result<Self, RemoteError> {
+        let (commands, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let (tell, told) = sync_channel(1);
         let lost = StateLoss::default();
         let ours = lost.clone();
@@ -84,10 +83,10 @@ impl RemoteState {
                 Err(error) => return drop(tell.send(Err(error.into()))),
             };
             runtime.block_on(async {
-                match OpenedState::open(&opening, DivergencePolicy::Pull, &ours).await {
-                    Ok(entered) => {
-                        if tell.send(Ok(entered.pusher.journal().clone())).is_ok() {
-                            serve(entered, &opening, inbox, &ours).await;
+                match OpenedState::open(&config, DivergencePolicy::Pull, &ours).await {
+                    Ok(opened) => {
+                        if tell.send(Ok(opened.pusher.journal().clone())).is_ok() {
+                            serve(opened, &config, inbox, &ours).await;
                         }
                     }
                     Err(error) => drop(tell.send(Err(error))),
@@ -98,8 +97,8 @@ impl RemoteState {
         let thread = thread::Builder::new().name("state".to_owned()).spawn(run)?;
         let ended = || RemoteError::Io(std::io::Error::other("the thread that holds the state has ended"));
         let journal = told.recv().map_err(|_| ended())??;
-        let journal = journal.with_backup(Arc::new(StateBackup { commands: errands.clone(), lost: lost.clone() }));
-        Ok(Self { journal, commands: errands, lost, thread: Some(thread) })
+        let journal = journal.with_backup(Arc::new(StateBackup { commands: commands.clone(), lost: lost.clone() }));
+        Ok(Self { journal, commands, lost, thread: Some(thread) })
     }
 
     /// Returns the journal of the state.
@@ -116,10 +115,10 @@ impl RemoteState {
 
     /// Returns a function that requests a push, and does not wait for it.
     pub fn push_requester(&self) -> impl Fn() + Send + 'static {
-        let errands = self.commands.clone();
+        let commands = self.commands.clone();
         move || {
             // If the queue is full, one of the waiting commands serves as well.
-            let _ = errands.try_send(BackgroundCommand::Push);
+            let _ = commands.try_send(BackgroundCommand::Push);
         }
     }
 
@@ -135,8 +134,8 @@ impl RemoteState {
     ///
     /// # Errors
     /// Returns an error if the state was lost, or if there was no time to push everything.
-    pub fn shut_down(mut self, farewell: ShutdownOptions) -> Result<(), RemoteError> {
-        let closed = self.send_command(|reply| BackgroundCommand::Close(farewell, reply));
+    pub fn shut_down(mut self, options: ShutdownOptions) -> Result<(), RemoteError> {
+        let closed = self.send_command(|reply| BackgroundCommand::Close(options, reply));
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has already been reported.
             let _ = thread.join();
@@ -147,14 +146,14 @@ impl RemoteState {
         }
     }
 
-    fn send_command(&self, errand: impl FnOnce(CommandReply) -> BackgroundCommand) -> Result<(), RemoteError> {
+    fn send_command(&self, command: impl FnOnce(CommandReply) -> BackgroundCommand) -> Result<(), RemoteError> {
         let (reply, told) = sync_channel(1);
         let ended = || RemoteError::Io(std::io::Error::other("the thread that holds the state has ended"));
-        let mut errand = errand(reply);
+        let mut command = command(reply);
         // The thread is working through a full queue.
-        while let Err(refused) = self.commands.try_send(errand) {
+        while let Err(refused) = self.commands.try_send(command) {
             match refused {
-                mpsc::error::TrySendError::Full(back) => errand = back,
+                mpsc::error::TrySendError::Full(back) => command = back,
                 mpsc::error::TrySendError::Closed(_) => return Err(self.lost.take_reason().unwrap_or_else(ended)),
             }
             thread::sleep(Duration::from_millis(10));
@@ -171,10 +170,10 @@ struct StateBackup {
 
 impl JournalBackup for StateBackup {
     fn push(&self) -> BackupPush {
-        let (errands, lost) = (self.commands.clone(), self.lost.clone());
+        let (commands, lost) = (self.commands.clone(), self.lost.clone());
         Box::pin(async move {
             let (tell, told) = oneshot::channel();
-            if errands.send(BackgroundCommand::PushAndNotify(tell)).await.is_ok() && told.await.is_ok() {
+            if commands.send(BackgroundCommand::PushAndNotify(tell)).await.is_ok() && told.await.is_ok() {
                 return Ok(());
             }
             Err(if lost.token.is_cancelled() { "the state is lost" } else { "the state is being closed" }.to_owned())
@@ -184,45 +183,45 @@ impl JournalBackup for StateBackup {
 
 /// Keeps a state until it is closed or lost.
 async fn serve(
-    entered: OpenedState,
-    opening: &RemoteStateConfig,
+    opened: OpenedState,
+    config: &RemoteStateConfig,
     mut inbox: mpsc::Receiver<BackgroundCommand>,
     lost: &StateLoss,
 ) {
-    let OpenedState { mut pusher, lease_keeper: tenure, cache_lease: _lease, connection: _connection } = entered;
-    let Some((farewell, reply)) = run_commands(&mut pusher, tenure.as_ref(), opening, &mut inbox, lost).await else {
+    let OpenedState { mut pusher, lease_keeper: keeper, cache_lease: _lease, connection: _connection } = opened;
+    let Some((options, reply)) = run_commands(&mut pusher, keeper.as_ref(), config, &mut inbox, lost).await else {
         return;
     };
-    let closed = close_state(pusher, tenure, opening, farewell, lost).await;
+    let closed = close_state(pusher, keeper, config, options, lost).await;
     let _ = reply.send(closed);
 }
 
 /// Pushes the remaining changes, verifies that they count, and releases the lock.
 async fn close_state(
     mut pusher: StatePusher,
-    tenure: Option<LeaseKeeper>,
-    opening: &RemoteStateConfig,
-    farewell: ShutdownOptions,
+    keeper: Option<LeaseKeeper>,
+    config: &RemoteStateConfig,
+    options: ShutdownOptions,
     lost: &StateLoss,
 ) -> Result<(), RemoteError> {
     // Reserve time to release the lock: otherwise the next process would have to wait until it expires.
-    let reserved = (farewell.time_limit / 3).min(RELEASE_TIMEOUT);
-    let late = || RemoteError::PushTimedOut(opening.folder.clone());
+    let reserved = (options.time_limit / 3).min(RELEASE_TIMEOUT);
+    let late = || RemoteError::PushTimedOut(config.folder.clone());
     let mut ended = Ok(());
     if !lost.is_lock_lost() {
-        let in_time = tokio::time::timeout(farewell.time_limit.saturating_sub(reserved), pusher.push()).await;
+        let in_time = tokio::time::timeout(options.time_limit.saturating_sub(reserved), pusher.push()).await;
         ended = in_time.unwrap_or_else(|_| Err(late())).map(drop);
     }
-    if let Some(tenure) = &tenure {
-        tenure.renew(reserved / 2).await;
+    if let Some(keeper) = &keeper {
+        keeper.renew(reserved / 2).await;
     }
     if ended.is_ok() && !lost.is_lock_lost() {
-        pusher.mirror.set_unpushed_changes(false);
-        if !farewell.essential_only {
-            let _ = tokio::time::timeout(CLEANUP_TIMEOUT, clean_up(&mut pusher, tenure.as_ref())).await;
+        pusher.cache.set_unpushed_changes(false);
+        if !options.essential_only {
+            let _ = tokio::time::timeout(CLEANUP_TIMEOUT, clean_up(&mut pusher, keeper.as_ref())).await;
         }
     }
-    release_lock(&mut pusher.mirror, tenure, reserved / 2).await?;
+    release_lock(&mut pusher.cache, keeper, reserved / 2).await?;
     ended
 }
 
@@ -237,24 +236,24 @@ struct PushSchedule {
 }
 
 impl PushSchedule {
-    fn new(opening: &RemoteStateConfig) -> Self {
-        let interval = Duration::from_secs(1).min(opening.lease_config.push_interval);
+    fn new(config: &RemoteStateConfig) -> Self {
+        let interval = Duration::from_secs(1).min(config.lease_config.push_interval);
         Self { interval, next_push: Instant::now() + interval, failing_since: None, waiters: Vec::new() }
     }
 
     /// A push starts now.
-    fn push_started(&mut self, opening: &RemoteStateConfig) {
+    fn push_started(&mut self, config: &RemoteStateConfig) {
         self.next_push = Instant::now() + self.interval;
-        self.interval = (self.interval * 2).min(opening.lease_config.push_interval);
+        self.interval = (self.interval * 2).min(config.lease_config.push_interval);
     }
 
     /// No push happens any more, because the state is lost.
-    fn state_lost(&mut self, opening: &RemoteStateConfig) {
+    fn state_lost(&mut self, config: &RemoteStateConfig) {
         self.waiters.clear();
-        self.next_push = Instant::now() + opening.lease_config.push_interval;
+        self.next_push = Instant::now() + config.lease_config.push_interval;
     }
 
-    fn push_ended(&mut self, outcome: Result<(), RemoteError>, opening: &RemoteStateConfig, lost: &StateLoss) {
+    fn push_ended(&mut self, outcome: Result<(), RemoteError>, config: &RemoteStateConfig, lost: &StateLoss) {
         match outcome {
             Ok(()) => {
                 self.failing_since = None;
@@ -274,7 +273,7 @@ impl PushSchedule {
                 if !self.waiters.is_empty() {
                     self.next_push = Instant::now() + Duration::from_secs(1);
                 }
-                (opening.notify)(&format!("warning: {error}; retrying"));
+                (config.notify)(&format!("warning: {error}; retrying"));
             }
         }
     }
@@ -284,23 +283,23 @@ impl PushSchedule {
 /// asked.
 async fn run_commands(
     pusher: &mut StatePusher,
-    tenure: Option<&LeaseKeeper>,
-    opening: &RemoteStateConfig,
+    keeper: Option<&LeaseKeeper>,
+    config: &RemoteStateConfig,
     inbox: &mut mpsc::Receiver<BackgroundCommand>,
     lost: &StateLoss,
 ) -> Option<(ShutdownOptions, CommandReply)> {
-    let (mut schedule, mut waiting) = (PushSchedule::new(opening), VecDeque::new());
+    let (mut schedule, mut waiting) = (PushSchedule::new(config), VecDeque::new());
     loop {
-        let errand = if let Some(errand) = waiting.pop_front() {
-            errand
+        let command = if let Some(command) = waiting.pop_front() {
+            command
         } else {
             tokio::select! {
-                errand = inbox.recv() => errand?,
+                command = inbox.recv() => command?,
                 () = tokio::time::sleep_until(schedule.next_push) => BackgroundCommand::Push,
             }
         };
-        match errand {
-            BackgroundCommand::Close(farewell, reply) => return Some((farewell, reply)),
+        match command {
+            BackgroundCommand::Close(options, reply) => return Some((options, reply)),
             BackgroundCommand::Fetch(job, reply) => {
                 let _ = reply.send(pusher.fetch_job(&job).await);
                 continue;
@@ -309,13 +308,13 @@ async fn run_commands(
             BackgroundCommand::Push => {}
         }
         if lost.token.is_cancelled() {
-            schedule.state_lost(opening);
+            schedule.state_lost(config);
             continue;
         }
-        schedule.push_started(opening);
+        schedule.push_started(config);
         let Some(outcome) = until_closed(pusher.push(), inbox, &mut waiting).await else { continue };
-        schedule.push_ended(outcome.map(drop), opening, lost);
-        let verified = tenure.map_or_else(MonotonicInstant::now, LeaseKeeper::last_renewal);
+        schedule.push_ended(outcome.map(drop), config, lost);
+        let verified = keeper.map_or_else(MonotonicInstant::now, LeaseKeeper::last_renewal);
         until_closed(pusher.remove_unneeded(verified), inbox, &mut waiting).await;
     }
 }
@@ -331,14 +330,14 @@ async fn until_closed<T>(
         tokio::select! {
             biased;
             done = &mut doing => return Some(done),
-            errand = inbox.recv(), if waiting.len() < MAX_QUEUED_COMMANDS => match errand {
+            command = inbox.recv(), if waiting.len() < MAX_QUEUED_COMMANDS => match command {
                 Some(close @ BackgroundCommand::Close(..)) => {
                     waiting.push_front(close);
                     return None;
                 }
                 // One push serves several requests.
                 Some(BackgroundCommand::Push) => {}
-                Some(errand) => waiting.push_back(errand),
+                Some(command) => waiting.push_back(command),
                 None => return None,
             },
         }
@@ -347,10 +346,10 @@ async fn until_closed<T>(
 
 /// Removes what earlier holders left, if no other process holds the state. What cannot be removed now is removed next
 /// time.
-async fn clean_up(pusher: &mut StatePusher, tenure: Option<&LeaseKeeper>) {
+async fn clean_up(pusher: &mut StatePusher, keeper: Option<&LeaseKeeper>) {
     // Without a lock, it is unknown which other processes use the state.
-    if let Some(tenure) = tenure {
-        pusher.remove_leftovers(tenure.last_renewal()).await;
+    if let Some(keeper) = keeper {
+        pusher.remove_leftovers(keeper.last_renewal()).await;
     }
 }
 
@@ -370,103 +369,53 @@ struct OpenedState {
 impl OpenedState {
     /// Opens a state. Its lock is renewed as soon as it is acquired.
     pub(super) async fn open(
-        opening: &RemoteStateConfig,
+        config: &RemoteStateConfig,
         base: DivergencePolicy,
         lost: &StateLoss,
     ) -> Result<Self, RemoteError> {
-        let mut mirror = LocalCache::open(&opening.folder, &opening.location)?;
-        let lease = lease_cache(&opening.folder)?;
+        let mut cache = LocalCache::open(&config.folder, &config.location)?;
+        let lease = lease_cache(&config.folder)?;
         // The previous owner of the cache may have changed it.
-        mirror.reload()?;
-        let (door, connection) = opening.connect().await?;
-        let mut looks = 0;
+        cache.reload()?;
+        let (store, connection) = config.connect().await?;
+        let mut attempts = 0;
         let (right, journal) = loop {
-            let right = acquire_push_permit(&door, opening, &mut mirror, lost).await?;
-            looks += 1;
-            match sync_cache(&door, &mut mirror, opening, base, right.generation()).await {
+            let token = cache.token().cloned();
+            let remember = |token| cache.remember_token(Some(token));
+            let right = PushPermit::acquire(&store, config, token.as_ref(), remember, lost).await?;
+            attempts += 1;
+            match sync_cache(&store, &mut cache, config, base, right.generation()).await {
                 Ok(journal) => break (right, journal),
                 Err(error) => {
-                    release_lock(&mut mirror, right.into_parts().1, opening.lease_config.lease / 3).await?;
+                    release_lock(&mut cache, right.into_parts().1, config.lease_config.lease / 3).await?;
                     // The next number is after everything that was pushed meanwhile.
-                    if looks == MAX_ATTEMPTS || !matches!(error, RemoteError::ConcurrentPush) {
+                    if attempts == MAX_ATTEMPTS || !matches!(error, RemoteError::ConcurrentPush) {
                         return Err(error);
                     }
                 }
             }
         };
-        let (generation, who) = (right.generation(), opening.process_name.clone());
-        let (lockless, tenure) = right.into_parts();
-        let pusher = StatePusher::new(door, mirror, journal, who, generation, lockless);
+        let (generation, who) = (right.generation(), config.process_name.clone());
+        let (lockless, keeper) = right.into_parts();
+        let pusher = StatePusher::new(store, cache, journal, who, generation, lockless);
         match lost.take_reason() {
-            None => Ok(Self { pusher, lease_keeper: tenure, cache_lease: lease, connection }),
+            None => Ok(Self { pusher, lease_keeper: keeper, cache_lease: lease, connection }),
             Some(why) => Err(why),
-        }
-    }
-}
-
-/// The right to push, with or without a lock.
-enum PushPermit {
-    Locked(LeaseKeeper),
-    Lockless(LocklessPush),
-}
-
-impl PushPermit {
-    fn generation(&self) -> u64 {
-        match self {
-            Self::Locked(tenure) => tenure.generation,
-            Self::Lockless(lockless) => lockless.generation,
-        }
-    }
-
-    fn into_parts(self) -> (Option<LocklessPush>, Option<LeaseKeeper>) {
-        match self {
-            Self::Locked(tenure) => (None, Some(tenure)),
-            Self::Lockless(lockless) => (Some(lockless), None),
         }
     }
 }
 
 /// Releases the lock. If that fails, the local cache remembers the lock, so that its next process need not wait for it.
 async fn release_lock(
-    mirror: &mut LocalCache,
-    tenure: Option<LeaseKeeper>,
+    cache: &mut LocalCache,
+    keeper: Option<LeaseKeeper>,
     within: Duration,
 ) -> Result<(), RemoteError> {
-    let given_back = match tenure {
-        Some(tenure) => tenure.release(within).await,
+    let given_back = match keeper {
+        Some(keeper) => keeper.release(within).await,
         None => true,
     };
-    if given_back { mirror.remember_token(None) } else { mirror.save() }
-}
-
-/// Acquires the lock, if the state uses one.
-async fn acquire_push_permit(
-    door: &PrefixStore,
-    opening: &RemoteStateConfig,
-    mirror: &mut LocalCache,
-    lost: &StateLoss,
-) -> Result<PushPermit, RemoteError> {
-    if !opening.use_lock {
-        return Ok(PushPermit::Lockless(LocklessPush::start(door).await?));
-    }
-    let waits = |holder: &LockHolder, lease: Duration| {
-        let seconds = lease.as_secs().max(1);
-        (opening.notify)(&format!(
-            "the state is held by {holder}; checking whether it is still running: its lock expires {seconds} s after \
-             its last renewal"
-        ));
-    };
-    let seeking = LockRequest {
-        process_name: &opening.process_name,
-        lease: opening.lease_config.lease,
-        timeout: opening.lock_timeout,
-        token: mirror.token(),
-        on_wait: &waits,
-    };
-    let lock = StateLock::acquire(door, &seeking).await?;
-    mirror.remember_token(Some(lock.token()))?;
-    let leave = Arc::clone(&opening.exit);
-    Ok(PushPermit::Locked(LeaseKeeper::start(door.clone(), lock, opening.lease_config.lease, leave, lost.clone())?))
+    if given_back { cache.remember_token(None) } else { cache.save() }
 }
 
 /// Pushes the folder if it is based on the state in the bucket, or if there is none; with `replace`, in any case.
@@ -474,16 +423,16 @@ async fn acquire_push_permit(
 ///
 /// # Errors
 /// Returns an error if another process holds the state, or if the state in the bucket is newer.
-pub async fn push_folder(opening: &RemoteStateConfig, replace: bool) -> Result<bool, RemoteError> {
+pub async fn push_folder(config: &RemoteStateConfig, replace: bool) -> Result<bool, RemoteError> {
     let base = if replace { DivergencePolicy::Overwrite } else { DivergencePolicy::Fail };
     let lost = StateLoss::default();
-    let OpenedState { mut pusher, lease_keeper: tenure, cache_lease: _lease, connection: _connection } =
-        OpenedState::open(opening, base, &lost).await?;
+    let OpenedState { mut pusher, lease_keeper: keeper, cache_lease: _lease, connection: _connection } =
+        OpenedState::open(config, base, &lost).await?;
     let pushed = pusher.push().await;
-    if let Some(tenure) = &tenure {
-        tenure.renew(opening.lease_config.lease / 3).await;
+    if let Some(keeper) = &keeper {
+        keeper.renew(config.lease_config.lease / 3).await;
     }
-    pusher.mirror.set_unpushed_changes(pushed.is_err() || lost.is_lock_lost());
-    release_lock(&mut pusher.mirror, tenure, opening.lease_config.lease / 3).await?;
+    pusher.cache.set_unpushed_changes(pushed.is_err() || lost.is_lock_lost());
+    release_lock(&mut pusher.cache, keeper, config.lease_config.lease / 3).await?;
     lost.take_reason().map_or(pushed, Err)
 }

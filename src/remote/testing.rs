@@ -10,7 +10,7 @@ use crate::connect::{StoreConnection, connect};
 
 /// A bucket of the sandbox, removed when the test ends.
 pub(super) struct SandboxStates {
-    pub(super) door: PrefixStore,
+    pub(super) store: PrefixStore,
     pub(super) folder: tempfile::TempDir,
     _connection: StoreConnection,
 }
@@ -29,6 +29,6 @@ pub(super) async fn place() -> SandboxStates {
         fill: Some(fill),
     };
     let connection = connect(&config).await.unwrap_or_else(|error| panic!("{error}"));
-    let door = PrefixStore::new(Arc::clone(connection.store()), BucketName::new("states"), ObjectKey::from("team"));
-    SandboxStates { door, folder, _connection: connection }
+    let store = PrefixStore::new(Arc::clone(connection.store()), BucketName::new("states"), ObjectKey::from("team"));
+    SandboxStates { store, folder, _connection: connection }
 }
