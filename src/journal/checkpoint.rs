@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use batchplan_store::task::TaskId;
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 use super::db::{Journal, copy_database, open_database};
 use super::error::{DatabaseCommandError, JournalError};
 use super::failure_tally::{FailureCode, FailureExample, FailureGroup, FailureTally};
 use super::row::{
-    CHECKED_JOB_COLUMNS, ChecksumProof, count_column, count_to_sql, frontier_checksum, invalid_value, job_checksum,
-    milliseconds, named_column, parsed_column, segment_checksum, update_job_checksum, update_segment_checksum, verify,
+    ChecksumProof, ChecksumValue, checksum, count_column, count_to_sql, invalid_value, milliseconds, named_column,
+    parsed_column, verify,
 };
 use crate::codec::TaskStatus;
 use crate::failpoint;
@@ -438,6 +438,54 @@ fn jobs_in_copy(copy: &Connection) -> Result<Vec<JournalCopyJob>, DatabaseComman
         jobs.push(JournalCopyJob { id, status, files: report_files(copy, number)? });
     }
     Ok(jobs)
+}
+
+/// Computes the checksum of the progress in a job's own row.
+fn job_checksum(row: &Row<'_>) -> rusqlite::Result<i64> {
+    let numbers = ["number", "succeeded", "failed", "taken_part", "taken_row", "lost", "in_doubt", "reach"];
+    let values = numbers.map(|column| row.get(column).map(ChecksumValue::Number));
+    Ok(checksum("job", &values.into_iter().collect::<rusqlite::Result<Vec<_>>>()?))
+}
+
+/// The columns that [`job_checksum`] reads.
+const CHECKED_JOB_COLUMNS: &str = "number, succeeded, failed, taken_part, taken_row, lost, in_doubt, reach, checksum";
+
+/// Computes the checksum of a part of the frontier.
+fn frontier_checksum(job: i64, part: u32, low: u32, above: &[u8]) -> i64 {
+    let numbers = [job, i64::from(part), i64::from(low)].map(|number| ChecksumValue::Number(Some(number)));
+    let values: Vec<_> = numbers.into_iter().chain([ChecksumValue::Bytes(Some(above))]).collect();
+    checksum("frontier", &values)
+}
+
+/// Computes the checksum of a report file's row.
+fn segment_checksum(row: &Row<'_>) -> rusqlite::Result<i64> {
+    let texts = ["status", "name", "md5", "open_md5"].map(|column| row.get::<_, Option<String>>(column));
+    let texts = texts.into_iter().collect::<rusqlite::Result<Vec<_>>>()?;
+    let numbers =
+        ["job", "number", "bytes", "rows", "published"].map(|column| row.get(column).map(ChecksumValue::Number));
+    let mut values = numbers.into_iter().collect::<rusqlite::Result<Vec<_>>>()?;
+    values.extend(texts.iter().map(|text| ChecksumValue::Bytes(text.as_deref().map(str::as_bytes))));
+    Ok(checksum("segment", &values))
+}
+
+/// Updates the checksum of a job's own row.
+pub(super) fn update_job_checksum(connection: &Connection, job: i64) -> Result<(), DatabaseCommandError> {
+    let sql = format!("SELECT {CHECKED_JOB_COLUMNS} FROM job WHERE number = ?1");
+    let sum = connection.prepare_cached(&sql)?.query_row([job], job_checksum).optional()?;
+    connection.prepare_cached("UPDATE job SET checksum = ?2 WHERE number = ?1")?.execute(params![job, sum])?;
+    Ok(())
+}
+
+/// Updates the checksum of a report file's row.
+fn update_segment_checksum(connection: &Connection, job: i64, number: u32) -> Result<(), DatabaseCommandError> {
+    let sum = connection
+        .prepare_cached("SELECT * FROM segment WHERE job = ?1 AND number = ?2")?
+        .query_row([job, i64::from(number)], segment_checksum)
+        .optional()?;
+    connection
+        .prepare_cached("UPDATE segment SET checksum = ?3 WHERE job = ?1 AND number = ?2")?
+        .execute(params![job, number, sum])?;
+    Ok(())
 }
 
 #[cfg(test)]

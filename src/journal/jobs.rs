@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
 
+use super::checkpoint::update_job_checksum;
 use super::clock;
 use super::db::Journal;
 use super::error::{DatabaseCommandError, JournalError};
@@ -11,7 +12,7 @@ use super::record::{
     COLUMNS, ControlRequest, JobRecord, NewJob, PauseCause, ReportDelivery, STILL_ACTIVE, columns_without_plan,
 };
 use super::recurrence::PinnedInventory;
-use super::row::{count_to_sql, parsed_column, update_job_checksum};
+use super::row::{count_to_sql, parsed_column};
 use crate::job::{JobId, JobStatus};
 
 /// The number of jobs that may wait to run.

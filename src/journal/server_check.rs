@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::db::Journal;
 use super::error::{ChecksumMismatchError, JournalError};
-use super::row::{ChecksumProof, invalid_value, named_column, server_verdict_checksum, verify};
+use super::row::{ChecksumProof, ChecksumValue, checksum, invalid_value, named_column, verify};
 use crate::operation::ObjectAspect;
 
 /// The number of proofs recorded for each job, one per scope. A resumed job proves further scopes again.
@@ -207,6 +207,13 @@ fn read_verdict(row: &Row<'_>) -> rusqlite::Result<ServerVerdict> {
     let mut detail = Some(serde_json::from_str(&detail).map_err(|error| invalid_value(row, "detail", error))?);
     let trust = named_column(row, "verdict", |name| ServerTrust::from_columns(name, &bucket, detail.take()?))?;
     Ok(ServerVerdict { scope, trust })
+}
+
+/// Computes the checksum of a server verdict: bucket, aspect, verdict and detail.
+fn server_verdict_checksum(job: i64, texts: [&str; 4]) -> i64 {
+    let texts = texts.map(|text| ChecksumValue::Bytes(Some(text.as_bytes())));
+    let values: Vec<_> = [ChecksumValue::Number(Some(job))].into_iter().chain(texts).collect();
+    checksum("server_check", &values)
 }
 
 #[cfg(test)]
