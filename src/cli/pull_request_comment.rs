@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::backoff::{RetryPolicy, retry};
 use batchplan_store::hex::hex;
 use batchplan_store::timeouts::{self, DisplaySeconds, scaled};
 use batchplan_store::web::{HttpUrl, WebClient, WebRequest, WebRequestLimits, WebResponse};
@@ -313,16 +313,8 @@ impl GithubApi {
         url: &str,
         body: Option<&Json>,
     ) -> Result<WebResponse, GithubApiError> {
-        let mut backoff = Backoff::new(RETRIES);
-        loop {
-            match self.request(method.clone(), url, body).await {
-                Err(refusal) if refusal.is_transient() => match backoff.next_delay() {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => return Err(refusal),
-                },
-                answered => return answered,
-            }
-        }
+        let answer = retry(RETRIES, GithubApiError::is_transient, || self.request(method.clone(), url, body));
+        answer.await.map_err(|exhausted| exhausted.error)
     }
 
     async fn request(&self, method: Method, url: &str, body: Option<&Json>) -> Result<WebResponse, GithubApiError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::backoff::{RetryPolicy, retry};
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::{FaultClass, StoreError};
@@ -167,19 +167,11 @@ impl PrefixStore {
         F: Future<Output = Result<T, StoreError>>,
     {
         let allowed = scaled(ATTEMPT_TIMEOUT + Duration::from_secs(bytes / MIN_BYTES_PER_SECOND));
-        let mut backoff = Backoff::new(RETRY_POLICY);
-        loop {
+        let answer = retry(RETRY_POLICY, StoreError::is_retryable, || async {
             let answer = tokio::time::timeout(allowed, attempt()).await;
-            let answer = answer.unwrap_or_else(|_| Err(self.timeout_fault(key, allowed)));
-            let fault = match answer {
-                Ok(answer) => return Ok(answer),
-                Err(fault) => fault,
-            };
-            match backoff.next_delay().filter(|_| fault.class.is_retryable()) {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(store_error(doing, fault)),
-            }
-        }
+            answer.unwrap_or_else(|_| Err(self.timeout_fault(key, allowed)))
+        });
+        answer.await.map_err(|exhausted| store_error(doing, exhausted.error))
     }
 }
 

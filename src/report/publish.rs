@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::backoff::{RetryError, RetryPolicy, retry};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::timeouts::{MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
@@ -157,18 +157,15 @@ impl ReportSender<'_> {
     ) -> Result<(), ReportPublishError> {
         let md5 = md5.base64();
         let allowed = scaled(ATTEMPT_TIME + Duration::from_secs(bytes / MIN_BYTES_PER_SECOND));
-        let mut backoff = Backoff::new(self.policy);
-        loop {
+        // An ambiguous error can be retried too: sent twice, the file is still the same.
+        let sent = retry(self.policy, StoreError::is_retryable, || async {
             let sending = self.store.write(bucket, key, content.clone(), &md5);
-            let sent = tokio::time::timeout(allowed, sending).await.unwrap_or_else(|_| Err(timeout_fault(allowed)));
-            let Err(fault) = sent else { return Ok(()) };
-            // An ambiguous fault can be retried too: sent twice, the file is still the same.
-            let Some(pause) = backoff.next_delay().filter(|_| fault.class.is_retryable()) else {
-                let (file, bucket, key) = (file.to_owned(), bucket.clone(), key.clone());
-                return Err(ReportPublishError::Store { file, bucket, key, attempts: backoff.failures(), fault });
-            };
-            tokio::time::sleep(pause).await;
-        }
+            tokio::time::timeout(allowed, sending).await.unwrap_or_else(|_| Err(timeout_fault(allowed)))
+        });
+        sent.await.map_err(|RetryError { error, attempts }| {
+            let (file, bucket, key) = (file.to_owned(), bucket.clone(), key.clone());
+            ReportPublishError::Store { file, bucket, key, attempts, fault: error }
+        })
     }
 }
 
