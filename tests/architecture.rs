@@ -2,6 +2,8 @@
 //!
 //! The table below is the law; `src/lib.rs` explains it. A new room is added to both.
 
+#[path = "architecture/circles.rs"]
+mod circles;
 #[path = "architecture/scan.rs"]
 mod scan;
 #[path = "architecture/words.rs"]
@@ -247,6 +249,17 @@ fn sources(check: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
 #[test]
 fn imports_point_down_and_crates_stay_in_their_rooms() {
     assert_none(&sources(offences));
+}
+
+/// No file is needed by one that it needs: each can be read, and tested, without the other.
+#[test]
+fn no_files_import_each_other() {
+    for folder in ["src".to_owned()].into_iter().chain(CRATES.iter().map(|home| format!("{home}/src"))) {
+        let files = rust_files(&folder);
+        let texts = files.iter().map(|(name, text)| (name.clone(), without_tests(name, text)));
+        let found = circles::circles(&texts.collect::<Vec<_>>());
+        assert_none(&found.iter().map(|what| format!("files of {folder}/ {what}")).collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(crate) enum Named {
 pub(crate) struct Scan {
     /// Every path of two segments or more, and everything imported.
     pub(crate) paths: Vec<Named>,
+    /// Everything that the file re-exports, with the name that it has there. It is among the `paths` as well.
+    pub(crate) exports: Vec<(String, Named)>,
     /// Every macro that is called, without its `!`.
     pub(crate) macros: Vec<String>,
     /// How many attributes switch a lint off.
@@ -97,6 +99,7 @@ impl Scan {
     fn word(&mut self, word: &str, tokens: &[TokenTree], module: &[String]) -> usize {
         let next = ident(tokens.get(1));
         match (word, next) {
+            ("pub", _) => self.export(tokens, module),
             ("use", _) if !is_punct(tokens.get(1), '<') => {
                 let end = tokens.iter().position(|token| is_punct(Some(token), ';')).unwrap_or(tokens.len());
                 self.import(&tokens[1..end], Vec::new(), module);
@@ -116,6 +119,22 @@ impl Scan {
             }
             _ => self.path(tokens, module),
         }
+    }
+
+    /// `pub`, and the import that it makes a re-export.
+    fn export(&mut self, tokens: &[TokenTree], module: &[String]) -> usize {
+        let at = if group(tokens.get(1), Delimiter::Parenthesis).is_some() { 2 } else { 1 };
+        if ident(tokens.get(at)).is_none_or(|word| word != "use") {
+            return at;
+        }
+        let mut exported = Self::default();
+        let length = exported.word("use", &tokens[at..], module);
+        self.exports.extend(exported.paths.iter().filter_map(|path| {
+            let (Named::Ours(segments) | Named::Other(segments)) = path;
+            Some((segments.last()?.clone(), path.clone()))
+        }));
+        self.paths.append(&mut exported.paths);
+        at + length
     }
 
     /// A path, or the name of a macro behind one.
@@ -261,6 +280,14 @@ mod tests {
         for text in hidden {
             assert!(paths("plan/mod.rs", text).iter().any(|path| path.starts_with("rusqlite::R")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_re_export_is_an_import_that_begins_with_pub() {
+        let scan =
+            scan("plan/mod.rs", "pub use self::a::{B, C}; pub(crate) use d::E; use f::G; pub fn h() {}").unwrap();
+        let names: Vec<&str> = scan.exports.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names, scan.paths.len()), (vec!["B", "C", "E"], 4), "{scan:?}");
     }
 
     #[test]
