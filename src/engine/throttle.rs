@@ -120,7 +120,7 @@ impl Throttle {
     }
 
     /// Waits until a request about an object of this bucket may be sent.
-    pub(super) async fn acquire(&self, bucket: &BucketName, call: &ObjectRequest) -> RequestPermit<'_> {
+    pub(crate) async fn acquire(&self, bucket: &BucketName, call: &ObjectRequest) -> RequestPermit<'_> {
         let queue = self.queue(bucket);
         let ticket = queue.acquire().await;
         let mut permit = RequestPermit { queue, quota: &self.quota, kind: call.kind(), ticket, answered: false };
@@ -139,7 +139,7 @@ impl Throttle {
 
 /// A permit to send one request. If it is dropped without an answer, the request was abandoned.
 #[derive(Debug)]
-pub(super) struct RequestPermit<'a> {
+pub(crate) struct RequestPermit<'a> {
     queue: &'a AdmissionQueue,
     quota: &'a JobQuota,
     kind: RequestKind,
@@ -149,7 +149,7 @@ pub(super) struct RequestPermit<'a> {
 
 impl RequestPermit<'_> {
     /// Reports the answer to the request.
-    pub(super) fn report_answer(mut self, answer: &Result<ObjectResponse, StoreError>) {
+    pub(crate) fn report_answer(mut self, answer: &Result<ObjectResponse, StoreError>) {
         self.answered = true;
         let signal = answer.as_ref().err().map_or(CongestionSignal::Accepted, congestion_signal);
         let cap = f64::from(u32::try_from(self.quota.max_in_flight()).unwrap_or(u32::MAX));

@@ -127,7 +127,7 @@ impl Journal {
 
     /// Runs a command on the database and blocks this thread until it is done: a few milliseconds, unless another
     /// process keeps the file locked.
-    pub(super) fn run_blocking<T: Send + 'static>(
+    pub(crate) fn run_blocking<T: Send + 'static>(
         &self,
         errand: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
     ) -> Result<T, JournalError> {
@@ -141,7 +141,7 @@ impl Journal {
     }
 
     /// Runs a command on the database without blocking the current thread.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         errand: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
     ) -> Result<T, JournalError> {
@@ -194,7 +194,7 @@ fn open_connection(path: &Path, terms: JournalOptions) -> Result<Connection, Jou
 ///
 /// `SQLite`, as built here, treats a name that begins with `file:` as a URL, whatever the flags are. An absolute path
 /// never begins like that. `SQLite` would also follow a symbolic link at this path.
-pub(super) fn open_database(path: &Path) -> Result<Connection, JournalError> {
+pub(crate) fn open_database(path: &Path) -> Result<Connection, JournalError> {
     let (whole, flags) = (absolute_path(path), OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_URI));
     reject_symlink(path).and(whole).map_err(|cause| JournalError::from_io(path, cause)).and_then(|whole| {
         Connection::open_with_flags(whole, flags).map_err(|error| JournalError::from_sqlite(path, &error))
@@ -202,7 +202,7 @@ pub(super) fn open_database(path: &Path) -> Result<Connection, JournalError> {
 }
 
 /// Copies the database to a new file. Fails if the file exists.
-pub(super) fn copy_database(connection: &Connection, to: &Path) -> Result<(), JournalError> {
+pub(crate) fn copy_database(connection: &Connection, to: &Path) -> Result<(), JournalError> {
     let whole = absolute_path(to).map_err(|cause| JournalError::from_io(to, cause))?;
     // As bytes of the operating system: a file name need not be valid UTF-8.
     let name = ToSqlOutput::Borrowed(ValueRef::Text(whole.as_os_str().as_encoded_bytes()));
@@ -389,13 +389,13 @@ impl Journal {
         }
     }
 
-    pub(super) fn notify_status_changed(&self, job: &JobRecord) {
+    pub(crate) fn notify_status_changed(&self, job: &JobRecord) {
         if let Some(listener) = &self.listeners.listener {
             listener.status_changed(self, job);
         }
     }
 
-    pub(super) fn notify_checkpoint(&self, job: i64, progress: Progress, active: Duration) {
+    pub(crate) fn notify_checkpoint(&self, job: i64, progress: Progress, active: Duration) {
         if let Some(listener) = &self.listeners.listener {
             listener.checkpoint_recorded(self, job, progress, active);
         }

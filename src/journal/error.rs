@@ -135,7 +135,7 @@ impl JournalError {
     }
 
     /// Converts an error of `SQLite`.
-    pub(super) fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+    pub(crate) fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();
         let what = match error {
             // Do not name the value: the checksum covers the whole row.
@@ -167,7 +167,7 @@ impl JournalError {
     }
 
     /// Converts a system error about the journal's file or folder.
-    pub(super) fn from_io(path: &Path, cause: io::Error) -> Self {
+    pub(crate) fn from_io(path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
         match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
@@ -198,10 +198,10 @@ fn is_invalid_content(error: &rusqlite::Error) -> bool {
 /// A row of the journal does not match its checksum.
 #[derive(Debug, thiserror::Error)]
 #[error("the record of a job's progress fails its checksum")]
-pub(super) struct ChecksumMismatchError;
+pub(crate) struct ChecksumMismatchError;
 
 /// An error inside a command.
-pub(super) enum DatabaseCommandError {
+pub(crate) enum DatabaseCommandError {
     Sql(rusqlite::Error),
     Journal(Box<JournalError>),
 }

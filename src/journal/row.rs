@@ -11,7 +11,7 @@ use super::error::ChecksumMismatchError;
 
 /// The result of verifying a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ChecksumProof {
+pub(crate) enum ChecksumProof {
     /// The row is as it was recorded.
     Verified,
     /// An earlier version recorded the row without a checksum.
@@ -19,14 +19,14 @@ pub(super) enum ChecksumProof {
 }
 
 /// A value of a row, as input of the checksum.
-pub(super) enum ChecksumValue<'a> {
+pub(crate) enum ChecksumValue<'a> {
     Number(Option<i64>),
     /// Text or bytes.
     Bytes(Option<&'a [u8]>),
 }
 
 /// Computes the checksum of a row of this table.
-pub(super) fn checksum(table: &str, values: &[ChecksumValue<'_>]) -> i64 {
+pub(crate) fn checksum(table: &str, values: &[ChecksumValue<'_>]) -> i64 {
     let mut text = table.as_bytes().to_vec();
     for value in values {
         match value {
@@ -49,7 +49,7 @@ pub(super) fn checksum(table: &str, values: &[ChecksumValue<'_>]) -> i64 {
 ///
 /// # Errors
 /// Returns an error if they differ.
-pub(super) fn verify(row: &Row<'_>, found: i64) -> rusqlite::Result<ChecksumProof> {
+pub(crate) fn verify(row: &Row<'_>, found: i64) -> rusqlite::Result<ChecksumProof> {
     match row.get::<_, Option<i64>>("checksum")? {
         None => Ok(ChecksumProof::Missing),
         Some(recorded) if recorded == found => Ok(ChecksumProof::Verified),
@@ -58,22 +58,22 @@ pub(super) fn verify(row: &Row<'_>, found: i64) -> rusqlite::Result<ChecksumProo
 }
 
 /// Reads an optional JSON column.
-pub(super) fn json_column<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+pub(crate) fn json_column<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| serde_json::from_str(&text).map_err(|error| invalid_value(row, column, error))).transpose()
 }
 
 /// Reads a count. `SQLite`'s integers are signed; counts never reach that limit.
-pub(super) fn count_column(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+pub(crate) fn count_column(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|error| invalid_value(row, column, error))
 }
 
 /// Converts a count for the database.
-pub(super) fn count_to_sql(count: u64) -> i64 {
+pub(crate) fn count_to_sql(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-pub(super) fn parsed_column<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(crate) fn parsed_column<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
@@ -82,7 +82,7 @@ where
 }
 
 /// The error for a value that the journal never writes, which means that its file is damaged.
-pub(super) fn invalid_value(
+pub(crate) fn invalid_value(
     row: &Row<'_>,
     column: &str,
     error: impl std::error::Error + Send + Sync + 'static,
@@ -91,12 +91,12 @@ pub(super) fn invalid_value(
     rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
 }
 
-pub(super) fn timestamp_column(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+pub(crate) fn timestamp_column(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
     Timestamp::from_millisecond(row.get(column)?).map_err(|error| invalid_value(row, column, error))
 }
 
 /// Reads a column that holds the name of a variant.
-pub(super) fn named_column<T>(
+pub(crate) fn named_column<T>(
     row: &Row<'_>,
     column: &str,
     read: impl FnOnce(&str) -> Option<T>,
@@ -105,7 +105,7 @@ pub(super) fn named_column<T>(
     read(&name).ok_or_else(|| invalid_value(row, column, UnknownNameError))
 }
 
-pub(super) fn optional_named_column<T>(
+pub(crate) fn optional_named_column<T>(
     row: &Row<'_>,
     column: &str,
     read: impl FnOnce(&str) -> Option<T>,
@@ -119,7 +119,7 @@ pub(super) fn optional_named_column<T>(
 struct UnknownNameError;
 
 /// Converts a duration to the journal's milliseconds.
-pub(super) fn milliseconds(duration: Duration) -> i64 {
+pub(crate) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -27,7 +27,7 @@ use super::spec::{CsvField, FileLocation};
 use crate::codec::escape;
 
 /// Reads a CSV manifest, and passes its rows to the visitor.
-pub(super) async fn read<V: RowVisitor>(
+pub(crate) async fn read<V: RowVisitor>(
     from: &FileLocation,
     fields: &[CsvField],
     plus_is_space: bool,
@@ -220,7 +220,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The accepted line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CsvLineEnds {
+pub(crate) enum CsvLineEnds {
     /// LF only.
     Lf,
     /// LF and CR LF.
@@ -228,7 +228,7 @@ pub(super) enum CsvLineEnds {
 }
 
 /// Reads records one at a time into one buffer.
-pub(super) struct CsvRecords<R> {
+pub(crate) struct CsvRecords<R> {
     input: R,
     ends: CsvLineEnds,
     limit: usize,
@@ -243,7 +243,7 @@ pub(super) struct CsvRecords<R> {
 
 /// The next item of the file.
 #[derive(Debug)]
-pub(super) enum CsvItem<'a> {
+pub(crate) enum CsvItem<'a> {
     Record(CsvRecord<'a>),
     /// An invalid record, and the reason; reading can continue after it.
     Bad(String),
@@ -253,18 +253,18 @@ pub(super) enum CsvItem<'a> {
 
 /// The fields of a record.
 #[derive(Debug)]
-pub(super) struct CsvRecord<'a> {
+pub(crate) struct CsvRecord<'a> {
     raw: &'a [u8],
     fields: &'a [Range<usize>],
 }
 
 impl<'a> CsvRecord<'a> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.fields.len()
     }
 
     /// Returns a field without its quotes.
-    pub(super) fn field(&self, index: usize) -> Option<&'a str> {
+    pub(crate) fn field(&self, index: usize) -> Option<&'a str> {
         std::str::from_utf8(self.bytes(index)?).ok()
     }
 
@@ -276,7 +276,7 @@ impl<'a> CsvRecord<'a> {
 
 /// Why the file cannot be read any further.
 #[derive(Debug)]
-pub(super) enum CsvReadError {
+pub(crate) enum CsvReadError {
     /// Reading or decompressing it failed.
     Io(io::Error),
     /// It does not have the format of a manifest.
@@ -288,7 +288,7 @@ pub(super) enum CsvReadError {
 }
 
 impl<R: BufRead> CsvRecords<R> {
-    pub(super) fn new(input: R, ends: CsvLineEnds) -> Self {
+    pub(crate) fn new(input: R, ends: CsvLineEnds) -> Self {
         Self::with_limit(input, ends, MAX_RECORD_BYTES)
     }
 
@@ -297,16 +297,16 @@ impl<R: BufRead> CsvRecords<R> {
     }
 
     /// Returns the number of the last record read, from 1.
-    pub(super) fn row(&self) -> u64 {
+    pub(crate) fn row(&self) -> u64 {
         self.row
     }
 
     /// Returns the number of the line that this record started on, from 1.
-    pub(super) fn line(&self) -> u64 {
+    pub(crate) fn line(&self) -> u64 {
         self.line
     }
 
-    pub(super) fn next(&mut self) -> Result<CsvItem<'_>, CsvReadError> {
+    pub(crate) fn next(&mut self) -> Result<CsvItem<'_>, CsvReadError> {
         if !self.read_raw()? {
             return Ok(CsvItem::End);
         }
@@ -438,7 +438,7 @@ fn is_ascii(bytes: &[u8]) -> bool {
 
 impl CsvReadError {
     /// Converts to an error that names the file.
-    pub(super) fn into_manifest_error(self, gzip: bool, name: &str, row: u64) -> ManifestError {
+    pub(crate) fn into_manifest_error(self, gzip: bool, name: &str, row: u64) -> ManifestError {
         match self {
             Self::Malformed { what, help } => ManifestError::malformed(name, what, help),
             Self::Io(cause) if gzip && is_corruption(&cause) => ManifestError::malformed(

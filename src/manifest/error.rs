@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::descriptors;
 
 /// The maximum number of bad rows that an error shows; all of them are counted.
-pub(super) const MAX_SHOWN_ROWS: usize = 20;
+pub(crate) const MAX_SHOWN_ROWS: usize = 20;
 
 /// A row that names no valid object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,7 +287,7 @@ impl ManifestError {
     }
 
     /// Returns whether another attempt may succeed, so that the files of this attempt are kept.
-    pub(super) fn is_retryable(&self) -> bool {
+    pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Stopped
             | Self::Store { .. }
@@ -310,47 +310,47 @@ impl ManifestError {
     }
 
     /// Creates the error for a part that cannot be opened.
-    pub(super) fn unopened_part(path: &Path, cause: io::Error) -> Self {
+    pub(crate) fn unopened_part(path: &Path, cause: io::Error) -> Self {
         match cause.kind() {
             io::ErrorKind::NotFound => Self::Missing { file: path.to_owned() },
             _ => Self::disk("open", path, cause),
         }
     }
 
-    pub(super) fn disk(doing: &'static str, path: &Path, cause: io::Error) -> Self {
+    pub(crate) fn disk(doing: &'static str, path: &Path, cause: io::Error) -> Self {
         Self::Disk { doing, path: path.to_owned(), cause }
     }
 
-    pub(super) fn corrupt(file: &Path, what: impl Into<String>) -> Self {
+    pub(crate) fn corrupt(file: &Path, what: impl Into<String>) -> Self {
         Self::Corrupt { file: file.to_owned(), what: what.into() }
     }
 
-    pub(super) fn malformed(place: &str, what: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn malformed(place: &str, what: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Malformed { place: place.to_owned(), what: what.into(), help: help.into() }
     }
 }
 
 /// Returns a count with its noun, in the plural unless it is 1.
-pub(super) fn counted(number: u64, noun: &str) -> String {
+pub(crate) fn counted(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// Formats the name of an object for messages.
-pub(super) fn object_path(bucket: &BucketName, key: &ObjectKey) -> String {
+pub(crate) fn object_path(bucket: &BucketName, key: &ObjectKey) -> String {
     format!("{bucket}/{key}")
 }
 
 /// The error that broke a body off, and the reason why reading could not resume.
 #[derive(Debug, Error)]
 #[error("{why}; resuming failed too: {fault}")]
-pub(super) struct ResumeReadError {
-    pub(super) why: io::Error,
-    pub(super) fault: StoreError,
+pub(crate) struct ResumeReadError {
+    pub(crate) why: io::Error,
+    pub(crate) fault: StoreError,
 }
 
 /// The number of bad rows after which reading stops: such a file is not a manifest, and a small gzip file may hold
 /// billions of bad rows.
-pub(super) const MAX_BAD_ROWS: u64 = 100_000;
+pub(crate) const MAX_BAD_ROWS: u64 = 100_000;
 
 /// Returns whether the disk is full, or a quota or a file size limit is reached.
 fn is_no_room(cause: &io::Error) -> bool {

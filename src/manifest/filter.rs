@@ -68,27 +68,27 @@ pub struct Filter {
 }
 
 /// An object as its source names it, before it is frozen.
-pub(super) struct ManifestRow<'a> {
-    pub(super) bucket: &'a str,
-    pub(super) key: &'a [u8],
-    pub(super) version: Option<&'a str>,
-    pub(super) metadata: RowMetadata<'a>,
+pub(crate) struct ManifestRow<'a> {
+    pub(crate) bucket: &'a str,
+    pub(crate) key: &'a [u8],
+    pub(crate) version: Option<&'a str>,
+    pub(crate) metadata: RowMetadata<'a>,
 }
 
 /// The metadata that the source reports for an object.
 #[derive(Clone, Copy, Default)]
-pub(super) struct RowMetadata<'a> {
-    pub(super) size: Option<u64>,
-    pub(super) modified: Option<Timestamp>,
-    pub(super) class: Option<&'a str>,
+pub(crate) struct RowMetadata<'a> {
+    pub(crate) size: Option<u64>,
+    pub(crate) modified: Option<Timestamp>,
+    pub(crate) class: Option<&'a str>,
     /// Without quotes.
-    pub(super) etag: Option<&'a str>,
-    pub(super) acl: Option<ObjectAcl>,
+    pub(crate) etag: Option<&'a str>,
+    pub(crate) acl: Option<ObjectAcl>,
 }
 
 /// A fact that a filter condition needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FilterFact {
+pub(crate) enum FilterFact {
     Size,
     Modified,
     Class,
@@ -96,7 +96,7 @@ pub(super) enum FilterFact {
 
 impl FilterFact {
     /// Returns the name that messages use.
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Size => "the object's size",
             Self::Modified => "the object's last-modified date",
@@ -105,7 +105,7 @@ impl FilterFact {
     }
 
     /// Returns the inventory column that holds the fact.
-    pub(super) fn column(self) -> &'static str {
+    pub(crate) fn column(self) -> &'static str {
         match self {
             Self::Size => "Size",
             Self::Modified => "LastModifiedDate",
@@ -117,7 +117,7 @@ impl FilterFact {
 /// The result of applying a filter to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum FilterDecision {
+pub(crate) enum FilterDecision {
     Included,
     Excluded,
     /// The row does not have this fact, so the filter cannot decide.
@@ -126,7 +126,7 @@ pub(super) enum FilterDecision {
 
 impl Filter {
     /// Returns the conditions that need more than the key: the name in the plan, and the fact it needs.
-    pub(super) fn required_facts(&self) -> Vec<(&'static str, FilterFact)> {
+    pub(crate) fn required_facts(&self) -> Vec<(&'static str, FilterFact)> {
         let conditions = [
             (self.larger_than.is_some(), "larger_than", FilterFact::Size),
             (self.smaller_than.is_some(), "smaller_than", FilterFact::Size),
@@ -138,7 +138,7 @@ impl Filter {
     }
 
     /// Rejects a filter that needs more than names, for a source that has only names, before anything is read.
-    pub(super) fn require_names_only(&self, source: &str) -> Result<(), ManifestError> {
+    pub(crate) fn require_names_only(&self, source: &str) -> Result<(), ManifestError> {
         match self.required_facts().first() {
             None => Ok(()),
             Some((condition, fact)) => Err(ManifestError::MissingFact {
@@ -149,17 +149,17 @@ impl Filter {
     }
 
     /// Returns whether a condition needs this fact.
-    pub(super) fn requires(&self, fact: FilterFact) -> bool {
+    pub(crate) fn requires(&self, fact: FilterFact) -> bool {
         self.required_facts().iter().any(|(_, asked)| *asked == fact)
     }
 
     /// Returns whether the filter has no condition at all.
-    pub(super) fn accepts_everything(&self) -> bool {
+    pub(crate) fn accepts_everything(&self) -> bool {
         self.include.is_none() && self.exclude.is_none() && self.required_facts().is_empty()
     }
 
     /// Applies the filter to one row.
-    pub(super) fn evaluate(&self, row: &ManifestRow<'_>) -> FilterDecision {
+    pub(crate) fn evaluate(&self, row: &ManifestRow<'_>) -> FilterDecision {
         if !self.matches_key(row.key) {
             return FilterDecision::Excluded;
         }

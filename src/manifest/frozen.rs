@@ -51,17 +51,17 @@ pub struct FrozenManifest {
 }
 
 /// What a freeze has written to the parts of a manifest.
-pub(super) struct FreezeOutput {
-    pub(super) parts: Vec<ManifestPart>,
-    pub(super) rows_read: u64,
-    pub(super) warnings: Vec<ManifestWarning>,
-    pub(super) key_ranges: KeyRanges,
-    pub(super) class_stats: StorageClassStats,
+pub(crate) struct FreezeOutput {
+    pub(crate) parts: Vec<ManifestPart>,
+    pub(crate) rows_read: u64,
+    pub(crate) warnings: Vec<ManifestWarning>,
+    pub(crate) key_ranges: KeyRanges,
+    pub(crate) class_stats: StorageClassStats,
 }
 
 impl FrozenManifest {
     /// Completes the manifest in this folder, whose parts are on disk: writes its index.
-    pub(super) fn create(folder: PathBuf, output: FreezeOutput, pin: SourcePin) -> Result<Self, ManifestError> {
+    pub(crate) fn create(folder: PathBuf, output: FreezeOutput, pin: SourcePin) -> Result<Self, ManifestError> {
         let FreezeOutput { parts, rows_read, warnings, key_ranges, class_stats } = output;
         let frozen = Self {
             folder,
@@ -218,7 +218,7 @@ impl FrozenManifest {
     /// that a retried job never finished. With a single segment, starts each part at its low mark and does not open
     /// parts that are finished.
     #[must_use]
-    pub(super) fn unfinished_tasks(&self, frontier: &RowFrontier, batch: usize) -> ManifestTasks {
+    pub(crate) fn unfinished_tasks(&self, frontier: &RowFrontier, batch: usize) -> ManifestTasks {
         let mut tasks = self.tasks(TaskId { part: 0, row: 0 }, batch);
         if self.segments > 1 {
             tasks.interleaving = Some(self.interleaving());
@@ -304,7 +304,7 @@ impl Iterator for ManifestTasks {
 }
 
 /// Returns the folder of the manifest in a job's folder.
-pub(super) fn manifest_folder(folder: &Path) -> PathBuf {
+pub(crate) fn manifest_folder(folder: &Path) -> PathBuf {
     folder.join("manifest")
 }
 
@@ -359,7 +359,7 @@ struct ManifestPartJson {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct ManifestWarningJson {
+pub(crate) struct ManifestWarningJson {
     message: String,
     help: String,
 }
@@ -378,7 +378,7 @@ impl From<ManifestWarningJson> for ManifestWarning {
 
 /// The key ranges; `null` means unknown.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct KeyRangesJson(Option<Vec<KeyRangeJson>>);
+pub(crate) struct KeyRangesJson(Option<Vec<KeyRangeJson>>);
 
 #[derive(Serialize, Deserialize)]
 struct KeyRangeJson {
@@ -437,7 +437,7 @@ fn save_index(frozen: &FrozenManifest) -> Result<(), ManifestError> {
 }
 
 /// Returns whether there is an index.
-pub(super) fn index_exists(home: &Path) -> bool {
+pub(crate) fn index_exists(home: &Path) -> bool {
     home.join(INDEX_NAME).exists()
 }
 
@@ -484,7 +484,7 @@ fn load_index(home: &Path) -> Result<Option<FrozenManifest>, ManifestError> {
 }
 
 /// Removes the index, and a temporary file that was never renamed.
-pub(super) fn remove_index(home: &Path) -> Result<(), ManifestError> {
+pub(crate) fn remove_index(home: &Path) -> Result<(), ManifestError> {
     for path in [home.join(INDEX_NAME), home.join(INDEX_TEMPORARY)] {
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
@@ -751,4 +751,4 @@ mod index_tests;
 #[cfg(test)]
 mod interleaving_tests;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

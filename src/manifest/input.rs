@@ -31,17 +31,17 @@ const READ_BYTES: usize = 32 << 10;
 const MAX_RATIO: u64 = 400;
 const RATIO_CHECK_BYTES: u64 = 8 << 20;
 
-pub(super) type BoxedReader = Box<dyn Read + Send>;
+pub(crate) type BoxedReader = Box<dyn Read + Send>;
 
 /// Runs blocking work on a thread that may block.
-pub(super) async fn run_blocking<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ManifestError> + Send + 'static,
 ) -> Result<T, ManifestError> {
     join(tokio::task::spawn_blocking(work)).await
 }
 
 /// Waits for the result of a thread. Resumes its panic in the caller.
-pub(super) async fn join<T>(work: JoinHandle<Result<T, ManifestError>>) -> Result<T, ManifestError> {
+pub(crate) async fn join<T>(work: JoinHandle<Result<T, ManifestError>>) -> Result<T, ManifestError> {
     match work.await {
         Ok(done) => done,
         Err(lost) => match lost.try_into_panic() {
@@ -57,7 +57,7 @@ pub(super) async fn join<T>(work: JoinHandle<Result<T, ManifestError>>) -> Resul
 /// # Errors
 /// Returns the error of `parse`, or [`ManifestError::OssReadError`]. A body that breaks off is an error of the reader
 /// that `parse` gets.
-pub(super) async fn stream<T: Send + 'static>(
+pub(crate) async fn stream<T: Send + 'static>(
     opened: OpenedObject,
     stop: &CancellationToken,
     parse: impl FnOnce(BoxedReader) -> Result<T, ManifestError> + Send + 'static,
@@ -144,7 +144,7 @@ impl Read for ChannelReader {
 }
 
 /// Opens a local file. Reads fail once the token is cancelled.
-pub(super) fn open_local(path: &Path, stop: CancellationToken) -> Result<BoxedReader, ManifestError> {
+pub(crate) fn open_local(path: &Path, stop: CancellationToken) -> Result<BoxedReader, ManifestError> {
     let failed = |cause| ManifestError::Read { place: path.display().to_string(), cause };
     let found = fs::metadata(path).map_err(failed)?;
     if found.is_dir() {
@@ -173,18 +173,18 @@ impl Read for StoppableFile {
 }
 
 /// Returns whether a file name ends with `.gz`.
-pub(super) fn is_gzip(name: &[u8]) -> bool {
+pub(crate) fn is_gzip(name: &[u8]) -> bool {
     name.len() > 3 && name[name.len() - 3..].eq_ignore_ascii_case(b".gz")
 }
 
 /// Returns whether a key ends with `.gz`.
-pub(super) fn is_gzip_key(key: &ObjectKey) -> bool {
+pub(crate) fn is_gzip_key(key: &ObjectKey) -> bool {
     is_gzip(key.as_bytes())
 }
 
 /// What to do with the bytes that `parse` has not read when it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnreadBytes {
+pub(crate) enum UnreadBytes {
     /// Read and digest them: the digest may explain the failure.
     Digest,
     /// Skip them: there may be terabytes.
@@ -193,16 +193,16 @@ pub(super) enum UnreadBytes {
 
 impl UnreadBytes {
     /// Returns what to do in a source whose visitor needs all rows, or only some.
-    pub(super) fn after_failure(needs_all_rows: bool) -> Self {
+    pub(crate) fn after_failure(needs_all_rows: bool) -> Self {
         if needs_all_rows { Self::Digest } else { Self::Skip }
     }
 }
 
 /// The digest and length of the raw bytes of a file, as far as they were read.
-pub(super) struct ReadDigest {
+pub(crate) struct ReadDigest {
     /// In lower-case hex.
-    pub(super) digest: String,
-    pub(super) bytes: u64,
+    pub(crate) digest: String,
+    pub(crate) bytes: u64,
 }
 
 /// Passes the text of a file to `parse`, decompressed if it is gzip, and digests the raw bytes. If `parse` succeeds,
@@ -211,7 +211,7 @@ pub(super) struct ReadDigest {
 /// # Errors
 /// Returns an error only if the bytes cannot be read. The result of `parse` is inside `Ok`, so that the caller can use
 /// the digest to tell a damaged file from a wrong one.
-pub(super) fn read_digested<D: Digest, T>(
+pub(crate) fn read_digested<D: Digest, T>(
     raw: BoxedReader,
     gzip: bool,
     place: &str,
@@ -283,7 +283,7 @@ impl<D: Digest> Read for DigestingReader<D> {
 }
 
 /// Reads a small object completely. More than `limit` bytes are an error: the wrong file, not a lack of memory.
-pub(super) async fn read_small(
+pub(crate) async fn read_small(
     opened: OpenedObject,
     limit: u64,
     place: &str,

@@ -136,7 +136,7 @@ pub async fn check_pin(
 
 /// Returns the path that a pin records for a local file: an absolute one, because the job may be resumed from another
 /// folder.
-pub(super) fn pinned_path(path: &Path) -> String {
+pub(crate) fn pinned_path(path: &Path) -> String {
     std::path::absolute(path).map_or_else(|_| path.display().to_string(), |path| path.display().to_string())
 }
 
@@ -195,7 +195,7 @@ fn file_digest(path: &str, stop: CancellationToken) -> Result<String, ManifestEr
 }
 
 /// Returns the size and modification time of a file. Returns `None` if either is not available.
-pub(super) fn file_stamp(path: &Path) -> Option<FileStamp> {
+pub(crate) fn file_stamp(path: &Path) -> Option<FileStamp> {
     let found = fs::metadata(path).ok()?;
     Some(FileStamp { size: found.len(), modified: Timestamp::try_from(found.modified().ok()?).ok()? })
 }
@@ -214,7 +214,7 @@ fn now_is(now: Option<&str>) -> String {
 /// Keys are URL-encoded, because they are bytes and JSON is text.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum SourcePinJson {
+pub(crate) enum SourcePinJson {
     Listing,
     Object {
         bucket: String,
@@ -237,7 +237,7 @@ pub(super) enum SourcePinJson {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct FileStampJson {
+pub(crate) struct FileStampJson {
     size: u64,
     modified: String,
 }
@@ -285,7 +285,7 @@ impl From<&SourcePin> for SourcePinJson {
 
 impl SourcePinJson {
     /// Returns an error if a timestamp is invalid.
-    pub(super) fn into_pin(self) -> Result<SourcePin, String> {
+    pub(crate) fn into_pin(self) -> Result<SourcePin, String> {
         Ok(match self {
             Self::Listing => SourcePin::Listing,
             Self::Object { bucket, key, etag, sha256 } => SourcePin::Object {

@@ -32,33 +32,33 @@ const PROBE_POLICY: RetryPolicy = RetryPolicy { max_attempts: 4, ..RETRY_POLICY 
 const TOTAL_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// A store that retries after throttling and transient errors, until the stop token is cancelled.
-pub(super) struct RetryingStore {
+pub(crate) struct RetryingStore {
     store: Arc<dyn Store>,
     stop: CancellationToken,
     throttled: AtomicU64,
 }
 
 impl RetryingStore {
-    pub(super) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
         Self { store, stop, throttled: AtomicU64::new(0) }
     }
 
-    pub(super) fn stop_token(&self) -> &CancellationToken {
+    pub(crate) fn stop_token(&self) -> &CancellationToken {
         &self.stop
     }
 
     /// Returns the number of listing requests that the store has throttled so far.
-    pub(super) fn throttled_requests(&self) -> u64 {
+    pub(crate) fn throttled_requests(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
     }
 
     /// Lists one page.
-    pub(super) async fn list(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
+    pub(crate) async fn list(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
         self.list_with_policy(request, RETRY_POLICY).await
     }
 
     /// Lists one page that is optional, with fewer retries.
-    pub(super) async fn probe(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
+    pub(crate) async fn probe(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
         self.list_with_policy(request, PROBE_POLICY).await
     }
 
@@ -81,7 +81,7 @@ impl RetryingStore {
 
     /// Opens an object. The inner error is permanent: no retry can help, and the caller decides what it means. If the
     /// body breaks off later, reading resumes there.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         bucket: &BucketName,
         key: &ObjectKey,
@@ -101,7 +101,7 @@ impl RetryingStore {
     }
 
     /// Opens an object. A missing object is an error.
-    pub(super) async fn open_existing(
+    pub(crate) async fn open_existing(
         &self,
         bucket: &BucketName,
         key: &ObjectKey,
@@ -110,7 +110,7 @@ impl RetryingStore {
     }
 
     /// Opens an object if it still has this `ETag`, compared without regard to case.
-    pub(super) async fn open_pinned(
+    pub(crate) async fn open_pinned(
         &self,
         bucket: &BucketName,
         key: &ObjectKey,
@@ -150,7 +150,7 @@ impl RetryingStore {
 }
 
 /// Returns an `ETag` without quotes and without the mark of a weak one, which people copy along.
-pub(super) fn bare_etag(etag: &str) -> &str {
+pub(crate) fn bare_etag(etag: &str) -> &str {
     etag.trim().trim_start_matches("W/").trim_matches('"')
 }
 

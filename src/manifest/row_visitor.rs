@@ -17,10 +17,10 @@ use super::filter::{Filter, FilterDecision, ManifestRow};
 use super::sort::SortBudget;
 
 /// The maximum length of a version id, in bytes.
-pub(super) const MAX_VERSION_BYTES: usize = 1024;
+pub(crate) const MAX_VERSION_BYTES: usize = 1024;
 
 /// The maximum length of a bucket name, in bytes: the limit of AWS in its first years.
-pub(super) const MAX_BUCKET_BYTES: usize = 255;
+pub(crate) const MAX_BUCKET_BYTES: usize = 255;
 
 /// The number of rows between two checks of the stop token, which are also the progress reports.
 const STOP_CHECK_INTERVAL: u64 = 4096;
@@ -40,7 +40,7 @@ pub struct FreezeProgress {
 /// How a source continues after a row or a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum RowFlow {
+pub(crate) enum RowFlow {
     /// Read the next row.
     Continue,
     /// The row names no object that the store can process; contains the reason. Report it, and read the next row.
@@ -51,17 +51,17 @@ pub(super) enum RowFlow {
 
 /// Where a source may put temporary files.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ScratchSpace {
+pub(crate) struct ScratchSpace {
     /// `None` means the system's folder for temporary files.
-    pub(super) folder: Option<PathBuf>,
+    pub(crate) folder: Option<PathBuf>,
     /// The memory and the number of runs that a sort may use.
-    pub(super) sort_budget: SortBudget,
+    pub(crate) sort_budget: SortBudget,
     /// The maximum size on disk in bytes; `None` means no limit.
-    pub(super) max_disk: Option<u64>,
+    pub(crate) max_disk: Option<u64>,
 }
 
 /// Receives the rows of a source.
-pub(super) trait RowVisitor: ResumableReading + Send + 'static {
+pub(crate) trait RowVisitor: ResumableReading + Send + 'static {
     fn intake(&self) -> &RowIntake;
 
     fn intake_mut(&mut self) -> &mut RowIntake;
@@ -134,7 +134,7 @@ pub(super) trait RowVisitor: ResumableReading + Send + 'static {
 
 /// Partitions and cursors, for a source that can resume or that reads several ranges at once. A visitor that keeps no
 /// files ignores them.
-pub(super) trait ResumableReading {
+pub(crate) trait ResumableReading {
     /// Returns the cursor that the source resumes from, if any. Returns it only once.
     fn take_cursor(&mut self) -> Option<SourceCursor> {
         None
@@ -184,7 +184,7 @@ pub(super) trait ResumableReading {
 }
 
 /// The filter, counts and warnings that every visitor has.
-pub(super) struct RowIntake {
+pub(crate) struct RowIntake {
     filter: Filter,
     store: Arc<dyn Store>,
     total: FreezeProgress,
@@ -194,7 +194,7 @@ pub(super) struct RowIntake {
 }
 
 impl RowIntake {
-    pub(super) fn new(
+    pub(crate) fn new(
         filter: Filter,
         store: Arc<dyn Store>,
         progress: watch::Sender<FreezeProgress>,
@@ -205,69 +205,69 @@ impl RowIntake {
     }
 
     /// Continues from the counts and warnings of an earlier attempt.
-    pub(super) fn resume(&mut self, total: FreezeProgress, warnings: Vec<ManifestWarning>) {
+    pub(crate) fn resume(&mut self, total: FreezeProgress, warnings: Vec<ManifestWarning>) {
         (self.total, self.warnings) = (total, warnings);
         self.report_progress();
     }
 
     /// Forgets all counts and warnings.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         (self.total, self.warnings) = (FreezeProgress::default(), Vec::new());
     }
 
     /// Returns an empty intake with another filter.
-    pub(super) fn with_filter(&self, filter: Filter) -> Self {
+    pub(crate) fn with_filter(&self, filter: Filter) -> Self {
         Self::new(filter, Arc::clone(&self.store), self.progress.clone(), self.stop.clone())
     }
 
     /// Sets the filter of the next rows.
-    pub(super) fn set_filter(&mut self, filter: Filter) {
+    pub(crate) fn set_filter(&mut self, filter: Filter) {
         self.filter = filter;
     }
 
     /// Returns the filter, for a source that must know which facts to read.
-    pub(super) fn filter(&self) -> &Filter {
+    pub(crate) fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    pub(super) fn stop_token(&self) -> &CancellationToken {
+    pub(crate) fn stop_token(&self) -> &CancellationToken {
         &self.stop
     }
 
-    pub(super) fn rows_read(&self) -> u64 {
+    pub(crate) fn rows_read(&self) -> u64 {
         self.total.rows_read
     }
 
     /// Returns the number of objects included so far.
-    pub(super) fn rows_included(&self) -> u64 {
+    pub(crate) fn rows_included(&self) -> u64 {
         self.total.rows_included
     }
 
-    pub(super) fn warn(&mut self, message: String, help: &str) {
+    pub(crate) fn warn(&mut self, message: String, help: &str) {
         self.warnings.push(ManifestWarning { message, help: help.to_owned() });
     }
 
     /// Adds a warning, unless there is one with the same message.
-    pub(super) fn warn_once(&mut self, message: String, help: &str) {
+    pub(crate) fn warn_once(&mut self, message: String, help: &str) {
         if !self.warnings.iter().any(|warning| warning.message == message) {
             self.warn(message, help);
         }
     }
 
-    pub(super) fn add_warnings(&mut self, warnings: Vec<ManifestWarning>) {
+    pub(crate) fn add_warnings(&mut self, warnings: Vec<ManifestWarning>) {
         self.warnings.extend(warnings);
     }
 
-    pub(super) fn warnings(&self) -> &[ManifestWarning] {
+    pub(crate) fn warnings(&self) -> &[ManifestWarning] {
         &self.warnings
     }
 
-    pub(super) fn into_warnings(self) -> Vec<ManifestWarning> {
+    pub(crate) fn into_warnings(self) -> Vec<ManifestWarning> {
         self.warnings
     }
 
     /// Counts a row. Returns an error if reading is to stop.
-    pub(super) fn count_row(&mut self) -> Result<(), ManifestError> {
+    pub(crate) fn count_row(&mut self) -> Result<(), ManifestError> {
         self.total.rows_read += 1;
         if self.total.rows_read.is_multiple_of(STOP_CHECK_INTERVAL) {
             self.report_progress();
@@ -278,15 +278,15 @@ impl RowIntake {
         Ok(())
     }
 
-    pub(super) fn set_rows_read(&mut self, rows: u64) {
+    pub(crate) fn set_rows_read(&mut self, rows: u64) {
         self.total.rows_read = rows;
     }
 
-    pub(super) fn count_included(&mut self) {
+    pub(crate) fn count_included(&mut self) {
         self.total.rows_included += 1;
     }
 
-    pub(super) fn report_progress(&self) {
+    pub(crate) fn report_progress(&self) {
         self.progress.send_replace(self.total);
     }
 
@@ -312,14 +312,14 @@ impl RowIntake {
 
 /// Collects the bad rows of one file.
 #[derive(Default)]
-pub(super) struct BadRows {
+pub(crate) struct BadRows {
     total: u64,
     first: Vec<BadRow>,
 }
 
 impl BadRows {
     /// Records what a visitor says of a row. Returns whether to read the next one.
-    pub(super) fn record(
+    pub(crate) fn record(
         &mut self,
         flow: Result<RowFlow, ManifestError>,
         (row, line): (u64, u64),
@@ -337,7 +337,7 @@ impl BadRows {
     }
 
     /// Counts a bad row, and keeps it if it is among the first [`MAX_SHOWN_ROWS`].
-    pub(super) fn push(&mut self, row: u64, line: u64, why: String) {
+    pub(crate) fn push(&mut self, row: u64, line: u64, why: String) {
         self.total += 1;
         if self.first.len() < MAX_SHOWN_ROWS {
             self.first.push(BadRow { row, line, why });
@@ -353,17 +353,17 @@ impl BadRows {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.total == 0
     }
 
     /// Returns whether there are too many bad rows to continue reading.
-    pub(super) fn limit_reached(&self) -> bool {
+    pub(crate) fn limit_reached(&self) -> bool {
         self.total >= MAX_BAD_ROWS
     }
 
     /// Returns an error if there are bad rows.
-    pub(super) fn into_result(self, place: &str) -> Result<(), ManifestError> {
+    pub(crate) fn into_result(self, place: &str) -> Result<(), ManifestError> {
         if self.total == 0 {
             return Ok(());
         }
@@ -392,7 +392,7 @@ fn check_name(row: &ManifestRow<'_>) -> Result<(), String> {
 
 /// Checks a bucket name. It becomes part of a host name or a path: a malicious name in a file from elsewhere could send
 /// signed requests to a foreign host.
-pub(super) fn check_bucket(bucket: &str) -> Result<(), String> {
+pub(crate) fn check_bucket(bucket: &str) -> Result<(), String> {
     if bucket.is_empty() {
         return Err("the bucket is empty".to_owned());
     }
@@ -409,11 +409,11 @@ pub(super) fn check_bucket(bucket: &str) -> Result<(), String> {
 /// The number of a partition: the rows of a source that is read sequentially, or of one range of a listing. Partition 0
 /// has the first rows of the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PartitionId(pub(super) u32);
+pub(crate) struct PartitionId(pub(crate) u32);
 
 /// The position in the source where an unfinished freeze resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SourceCursor {
+pub(crate) enum SourceCursor {
     /// After a page of each range of a listing. In key order, the ranges cover the prefix without gaps.
     Listing(Vec<RangeCursor>),
     /// After a data file of an inventory.
@@ -431,22 +431,22 @@ pub(super) enum SourceCursor {
 
 /// The progress in one range of a listing: the keys after `after`, up to and including `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RangeCursor {
+pub(crate) struct RangeCursor {
     /// The partition that holds its rows.
-    pub(super) partition: PartitionId,
+    pub(crate) partition: PartitionId,
     /// `None` is the beginning of the prefix.
-    pub(super) after: Option<ObjectKey>,
+    pub(crate) after: Option<ObjectKey>,
     /// `None` is the end of the prefix.
-    pub(super) until: Option<ObjectKey>,
+    pub(crate) until: Option<ObjectKey>,
     /// The last key that was listed.
-    pub(super) last: Option<ObjectKey>,
+    pub(crate) last: Option<ObjectKey>,
     /// The next request for the range.
-    pub(super) position: RangePosition,
+    pub(crate) position: RangePosition,
 }
 
 /// Where the listing of a range continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RangePosition {
+pub(crate) enum RangePosition {
     /// List from here; `None` is the beginning of the prefix.
     ListFrom(Option<ListPosition>),
     /// The range has been listed to its end.
@@ -455,7 +455,7 @@ pub(super) enum RangePosition {
 
 impl RangeCursor {
     /// Returns the position of a listing that has not started.
-    pub(super) fn unstarted() -> Self {
+    pub(crate) fn unstarted() -> Self {
         Self {
             partition: PartitionId(0),
             after: None,

@@ -26,18 +26,18 @@ use super::varint;
 const ESCAPED_ZERO: [u8; 2] = [0, 1];
 
 /// The terminator of a bucket or key: smaller than any byte sequence that continues it.
-pub(super) const TERMINATOR: [u8; 2] = [0, 0];
+pub(crate) const TERMINATOR: [u8; 2] = [0, 0];
 
 /// Precedes a version, so that an empty version id differs from no version.
-pub(super) const VERSION_MARK: u8 = 1;
+pub(crate) const VERSION_MARK: u8 = 1;
 
 /// The limits of a sort.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SortBudget {
+pub(crate) struct SortBudget {
     /// Bytes of memory per run: for the records and their positions.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// The number of runs that are merged at once, at least two.
-    pub(super) runs: usize,
+    pub(crate) runs: usize,
 }
 
 impl Default for SortBudget {
@@ -47,7 +47,7 @@ impl Default for SortBudget {
 }
 
 /// Accepts records in any order.
-pub(super) struct ExternalSorter {
+pub(crate) struct ExternalSorter {
     folder: PathBuf,
     budget: SortBudget,
     stop: CancellationToken,
@@ -57,13 +57,13 @@ pub(super) struct ExternalSorter {
 
 impl ExternalSorter {
     /// Sorts with unnamed temporary files in this folder, which vanish when they are closed.
-    pub(super) fn new(folder: &Path, room: SortBudget, stop: &CancellationToken) -> Self {
+    pub(crate) fn new(folder: &Path, room: SortBudget, stop: &CancellationToken) -> Self {
         let budget = SortBudget { runs: room.runs.max(2), ..room };
         Self { folder: folder.to_owned(), budget, stop: stop.clone(), batch: SortBatch::default(), levels: Vec::new() }
     }
 
     /// Adds a record of at most 64 KiB.
-    pub(super) fn push(&mut self, record: &[u8]) -> Result<(), ManifestError> {
+    pub(crate) fn push(&mut self, record: &[u8]) -> Result<(), ManifestError> {
         if record.len() > MAX_RECORD {
             let cause = io::Error::new(io::ErrorKind::InvalidInput, "a record is too long");
             return Err(ManifestError::disk("sort in", &self.folder, cause));
@@ -76,12 +76,12 @@ impl ExternalSorter {
     }
 
     /// Returns the number of bytes on disk. During a merge, the runs of one level exist twice.
-    pub(super) fn bytes_on_disk(&self) -> u64 {
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
         self.levels.iter().map(RunFile::bytes).sum()
     }
 
     /// Returns all records in order, without duplicates.
-    pub(super) fn finish(mut self) -> Result<SortedRecords, ManifestError> {
+    pub(crate) fn finish(mut self) -> Result<SortedRecords, ManifestError> {
         if self.levels.is_empty() {
             self.batch.sort();
             return Ok(SortedRecords(SortedStorage::Memory { batch: self.batch, next: 0 }));
@@ -191,7 +191,7 @@ impl SortBatch {
 }
 
 /// Records in ascending order, without duplicates. Unusable after an error.
-pub(super) struct SortedRecords(SortedStorage);
+pub(crate) struct SortedRecords(SortedStorage);
 
 enum SortedStorage {
     Memory { batch: SortBatch, next: usize },
@@ -200,7 +200,7 @@ enum SortedStorage {
 
 impl SortedRecords {
     /// Advances to the next record, initially to the first. Returns `false` at the end.
-    pub(super) fn advance(&mut self) -> Result<bool, ManifestError> {
+    pub(crate) fn advance(&mut self) -> Result<bool, ManifestError> {
         match &mut self.0 {
             SortedStorage::Memory { batch, next } => {
                 *next += 1;
@@ -211,7 +211,7 @@ impl SortedRecords {
     }
 
     /// Returns the current record.
-    pub(super) fn record(&self) -> &[u8] {
+    pub(crate) fn record(&self) -> &[u8] {
         match &self.0 {
             SortedStorage::Memory { batch, next } => batch.record(next.saturating_sub(1)),
             SortedStorage::Disk(merge) => merge.record(),
@@ -437,7 +437,7 @@ fn read_error(folder: &std::path::Path, cause: io::Error) -> ManifestError {
 }
 
 /// Appends a text and its terminator.
-pub(super) fn put_text(out: &mut Vec<u8>, mut text: &[u8]) {
+pub(crate) fn put_text(out: &mut Vec<u8>, mut text: &[u8]) {
     while let Some(at) = memchr(0, text) {
         out.extend_from_slice(&text[..at]);
         out.extend_from_slice(&ESCAPED_ZERO);
@@ -448,7 +448,7 @@ pub(super) fn put_text(out: &mut Vec<u8>, mut text: &[u8]) {
 }
 
 /// Removes a text and its terminator from the front.
-pub(super) fn take_text(rest: &mut &[u8]) -> Vec<u8> {
+pub(crate) fn take_text(rest: &mut &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     while let Some(at) = memchr(0, rest) {
         text.extend_from_slice(&rest[..at]);

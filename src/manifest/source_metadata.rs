@@ -76,7 +76,7 @@ impl StorageClassStats {
     }
 
     /// Adds the totals of another part of the manifest.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (class, tally) in &other.classes {
             self.classes.entry(class.clone()).or_default().add(*tally);
         }
@@ -86,7 +86,7 @@ impl StorageClassStats {
 
 /// Counts objects one by one. Optimized for runs of objects of the same class, which are the common case.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ClassCounter {
+pub(crate) struct ClassCounter {
     classes: Vec<(Option<Box<str>>, ClassTotals)>,
     last: usize,
     versioned_objects: u64,
@@ -94,12 +94,12 @@ pub(super) struct ClassCounter {
 
 impl ClassCounter {
     /// Creates a counter that continues from these totals.
-    pub(super) fn from_stats(census: &StorageClassStats) -> Self {
+    pub(crate) fn from_stats(census: &StorageClassStats) -> Self {
         let found = census.classes.iter().map(|(class, tally)| (class.as_ref().map(|it| it.as_str().into()), *tally));
         Self { classes: found.collect(), last: 0, versioned_objects: census.versioned_objects }
     }
 
-    pub(super) fn count(&mut self, facts: &RowMetadata<'_>, versioned: bool) {
+    pub(crate) fn count(&mut self, facts: &RowMetadata<'_>, versioned: bool) {
         let class = facts.class.filter(|class| class.len() <= MAX_CLASS_BYTES);
         let size = facts.size;
         let one = ClassTotals { objects: 1, bytes: size.unwrap_or(0), unsized_objects: u64::from(size.is_none()) };
@@ -125,7 +125,7 @@ impl ClassCounter {
         self.classes.len() - 1
     }
 
-    pub(super) fn stats(&self) -> StorageClassStats {
+    pub(crate) fn stats(&self) -> StorageClassStats {
         let named = self.classes.iter().map(|(class, tally)| (class.as_deref().map(StorageClass::new), *tally));
         StorageClassStats { classes: named.collect(), versioned_objects: self.versioned_objects }
     }
@@ -134,7 +134,7 @@ impl ClassCounter {
 /// The JSON form, in the index and in checkpoints.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct StorageClassStatsJson {
+pub(crate) struct StorageClassStatsJson {
     versions: u64,
     classes: Vec<(Option<String>, ClassTotals)>,
 }
@@ -166,7 +166,7 @@ pub struct SourceMetadata {
 }
 
 impl SourceMetadata {
-    pub(super) fn new(
+    pub(crate) fn new(
         size: Option<u64>,
         modified: Option<Timestamp>,
         class: Option<&str>,
@@ -178,7 +178,7 @@ impl SourceMetadata {
     }
 }
 
-pub(super) struct MetadataWriter {
+pub(crate) struct MetadataWriter {
     path: PathBuf,
     out: GzEncoder<BufWriter<File>>,
     classes: Vec<Box<str>>,
@@ -187,14 +187,14 @@ pub(super) struct MetadataWriter {
 
 impl MetadataWriter {
     /// Creates the file, and replaces an earlier one.
-    pub(super) fn create(home: &Path) -> Result<Self, ManifestError> {
+    pub(crate) fn create(home: &Path) -> Result<Self, ManifestError> {
         let path = home.join(NAME);
         let file = create_replacing(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
         let out = GzEncoder::new(BufWriter::new(file), Compression::fast());
         Ok(Self { path, out, classes: Vec::new(), record: Vec::new() })
     }
 
-    pub(super) fn push(&mut self, facts: &RowMetadata<'_>) -> Result<(), ManifestError> {
+    pub(crate) fn push(&mut self, facts: &RowMetadata<'_>) -> Result<(), ManifestError> {
         let class = facts.class.and_then(|class| self.class_index(class));
         let acl = facts.acl.and_then(|acl| ACLS.iter().position(|it| *it == acl)).map_or(0, |place| place + 1);
         let mut flags = u8::try_from(acl << 1).unwrap_or(0);
@@ -228,7 +228,7 @@ impl MetadataWriter {
     }
 
     /// Finishes the gzip stream.
-    pub(super) fn finish(self) -> Result<(), ManifestError> {
+    pub(crate) fn finish(self) -> Result<(), ManifestError> {
         let failed = |cause| ManifestError::disk("write", &self.path, cause);
         let mut out = self.out.finish().map_err(failed)?;
         out.flush().map_err(failed)
@@ -244,7 +244,7 @@ pub struct MetadataReader {
 
 impl MetadataReader {
     /// Opens the file of the frozen manifest in this folder.
-    pub(super) fn open(home: &Path) -> Result<Self, ManifestError> {
+    pub(crate) fn open(home: &Path) -> Result<Self, ManifestError> {
         let path = home.join(NAME);
         let file = open_regular(&path, File::options().read(true))
             .map_err(|cause| ManifestError::disk("open", &path, cause))?;

@@ -56,13 +56,13 @@ pub struct RemoteStateConfig {
 
 impl RemoteStateConfig {
     /// Returns the folder, and creates it if it does not exist.
-    pub(super) fn create_folder(&self) -> Result<PathBuf, RemoteError> {
+    pub(crate) fn create_folder(&self) -> Result<PathBuf, RemoteError> {
         std::fs::create_dir_all(&self.folder).map_err(with_path(&self.folder))?;
         Ok(self.folder.clone())
     }
 
     /// Connects to the store, and returns the objects below the prefix.
-    pub(super) async fn connect(&self) -> Result<(PrefixStore, StoreConnection), RemoteError> {
+    pub(crate) async fn connect(&self) -> Result<(PrefixStore, StoreConnection), RemoteError> {
         let connection = connect(&self.store).await?;
         let store = PrefixStore::new(Arc::clone(connection.store()), self.bucket.clone(), self.prefix.clone());
         Ok((store, connection))

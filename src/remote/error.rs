@@ -175,6 +175,6 @@ impl fmt::Display for LockHolder {
 }
 
 /// Returns the name that a process gave itself, made safe to display.
-pub(super) fn printable_name(who: &str) -> String {
+pub(crate) fn printable_name(who: &str) -> String {
     who.chars().filter(|c| !affects_terminal(*c)).take(256).collect()
 }

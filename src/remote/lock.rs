@@ -53,14 +53,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// An instant of a monotonic clock. If the system reports its uptime, the time that the machine sleeps counts as well.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MonotonicInstant {
+pub(crate) struct MonotonicInstant {
     instant: Instant,
     /// The time since the machine started, if the system reports it.
     uptime: Option<Duration>,
 }
 
 impl MonotonicInstant {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self { instant: Instant::now(), uptime: uptime() }
     }
 
@@ -70,7 +70,7 @@ impl MonotonicInstant {
         self.instant.elapsed().max(up)
     }
 
-    pub(super) fn is_after(self, other: Self) -> bool {
+    pub(crate) fn is_after(self, other: Self) -> bool {
         self.instant > other.instant
     }
 }
@@ -138,7 +138,7 @@ struct StateLock {
 /// The lease token that a local cache remembers. A process that uses this cache, and not a copy of it, need not wait
 /// for that lock to expire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LeaseToken {
+pub(crate) struct LeaseToken {
     generation: u64,
     id: String,
 }
@@ -439,7 +439,7 @@ async fn read_lock(store: &PrefixStore, generation: u64) -> Result<Option<LockDo
 }
 
 /// Returns the locks before this generation, whose holder calls this; `None` unless its lock is known to be the newest.
-pub(super) async fn find_removable(store: &PrefixStore, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
+pub(crate) async fn find_removable(store: &PrefixStore, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
     let head = snapshot::newest_generation(store).await?;
     Ok(removable_locks(generation, head, &list_generations(store).await?))
 }
@@ -450,7 +450,7 @@ async fn read_holder(store: &PrefixStore, generation: u64) -> Result<Option<(Loc
 }
 
 /// Removes locks that [`find_removable`] returned.
-pub(super) async fn remove_locks(store: &PrefixStore, outlived: Vec<u64>) -> Result<(), RemoteError> {
+pub(crate) async fn remove_locks(store: &PrefixStore, outlived: Vec<u64>) -> Result<(), RemoteError> {
     for generation in outlived {
         store.remove(&lock_name(generation)).await?;
     }
@@ -458,14 +458,14 @@ pub(super) async fn remove_locks(store: &PrefixStore, outlived: Vec<u64>) -> Res
 }
 
 /// Returns the generation and the holder of the newest lock, and whether it was released; `None` if there is no lock.
-pub(super) async fn read_newest_holder(store: &PrefixStore) -> Result<Option<(u64, LockHolder, bool)>, RemoteError> {
+pub(crate) async fn read_newest_holder(store: &PrefixStore) -> Result<Option<(u64, LockHolder, bool)>, RemoteError> {
     Ok(read_newest(store).await?.map(|(generation, document)| (generation, document.holder(), document.released)))
 }
 
 /// Takes the lock of generation `over` from its holder, whatever its state: creates the next lock, and releases it at
 /// once. The holder finds that when it renews, and stops. This is refused if another lock is the newest by now, because
 /// the person who decided has never seen its holder.
-pub(super) async fn take_by_force(store: &PrefixStore, who: &str, over: u64) -> Result<u64, RemoteError> {
+pub(crate) async fn take_by_force(store: &PrefixStore, who: &str, over: u64) -> Result<u64, RemoteError> {
     let mut candidate = LockCandidate::new(store, who, Duration::from_mins(1), LockTakeover::Forced(over));
     match candidate.attempt().await? {
         AcquireOutcome::Held(generation) => {
@@ -490,26 +490,26 @@ fn translate_condition_error(error: RemoteError) -> RemoteError {
 
 /// Whether work with a state must stop, and why.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StateLoss {
-    pub(super) token: CancellationToken,
+pub(crate) struct StateLoss {
+    pub(crate) token: CancellationToken,
     reason: Arc<Mutex<Option<RemoteError>>>,
     lock_lost: Arc<AtomicBool>,
 }
 
 impl StateLoss {
-    pub(super) fn record(&self, why: RemoteError) {
+    pub(crate) fn record(&self, why: RemoteError) {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.token.cancel();
     }
 
     /// Records that another process has the lock, or will have it soon.
-    pub(super) fn record_lock_loss(&self, why: RemoteError) {
+    pub(crate) fn record_lock_loss(&self, why: RemoteError) {
         self.lock_lost.store(true, Ordering::Release);
         self.record(why);
     }
 
     /// Returns whether pushes no longer count.
-    pub(super) fn is_lock_lost(&self) -> bool {
+    pub(crate) fn is_lock_lost(&self) -> bool {
         self.lock_lost.load(Ordering::Acquire)
     }
 
@@ -519,7 +519,7 @@ impl StateLoss {
         why.as_ref().map_or_else(|| "the state is lost".to_owned(), ToString::to_string)
     }
 
-    pub(super) fn take_reason(&self) -> Option<RemoteError> {
+    pub(crate) fn take_reason(&self) -> Option<RemoteError> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -535,7 +535,7 @@ enum LeaseCommand {
 type ExitHandler = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A lock that this process holds.
-pub(super) struct LeaseKeeper {
+pub(crate) struct LeaseKeeper {
     generation: u64,
     commands: mpsc::Sender<LeaseCommand>,
     last_renewal: watch::Receiver<MonotonicInstant>,
@@ -571,17 +571,17 @@ impl LeaseKeeper {
     }
 
     /// Returns when the last successful renewal was sent. It found no other holder.
-    pub(super) fn last_renewal(&self) -> MonotonicInstant {
+    pub(crate) fn last_renewal(&self) -> MonotonicInstant {
         *self.last_renewal.borrow()
     }
 
     /// Renews the lock now, within a time limit. If the lock is lost, that is recorded in `StateLoss`.
-    pub(super) async fn renew(&self, within: Duration) {
+    pub(crate) async fn renew(&self, within: Duration) {
         self.send(LeaseCommand::Renew, within).await;
     }
 
     /// Releases the lock within a time limit. Returns whether that succeeded; if not, the lock expires.
-    pub(super) async fn release(self, within: Duration) -> bool {
+    pub(crate) async fn release(self, within: Duration) -> bool {
         self.send(LeaseCommand::Release, within).await
     }
 
@@ -695,7 +695,7 @@ impl LeaseRenewal {
 
 /// The right to push without a lock, for a process that is promised to be the only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LocklessPush {
+pub(crate) struct LocklessPush {
     /// The generation under which it pushes: after everything that existed.
     generation: u64,
     /// The newest lock that existed, 0 if there was none.
@@ -705,7 +705,7 @@ pub(super) struct LocklessPush {
 impl LocklessPush {
     /// Refuses a state that another process holds or may hold. As for a lock, the number follows from the listings that
     /// decide.
-    pub(super) async fn start(store: &PrefixStore) -> Result<Self, RemoteError> {
+    pub(crate) async fn start(store: &PrefixStore) -> Result<Self, RemoteError> {
         for _ in 0..MAX_LOST_RACES {
             let head = snapshot::newest_generation(store).await?;
             let locks = list_generations(store).await?;
@@ -724,7 +724,7 @@ impl LocklessPush {
     }
 
     /// Checks whether another process has acquired the lock since.
-    pub(super) async fn verify(&self, store: &PrefixStore) -> Result<(), RemoteError> {
+    pub(crate) async fn verify(&self, store: &PrefixStore) -> Result<(), RemoteError> {
         if is_superseded(self.newest, &list_generations(store).await?) {
             return Err(RemoteError::TakenOver(describe_newest_holder(store).await));
         }
@@ -733,7 +733,7 @@ impl LocklessPush {
 }
 
 /// The right to push, with or without a lock.
-pub(super) enum PushPermit {
+pub(crate) enum PushPermit {
     Locked(LeaseKeeper),
     Lockless(LocklessPush),
 }
@@ -741,7 +741,7 @@ pub(super) enum PushPermit {
 impl PushPermit {
     /// Acquires the lock, if the state uses one, and renews it from then on. `remember` records its lease token, and
     /// `token` is the one that was recorded last.
-    pub(super) async fn acquire(
+    pub(crate) async fn acquire(
         store: &PrefixStore,
         config: &RemoteStateConfig,
         token: Option<&LeaseToken>,
@@ -771,14 +771,14 @@ impl PushPermit {
         Ok(Self::Locked(LeaseKeeper::start(store.clone(), lock, config.lease_config.lease, leave, lost.clone())?))
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         match self {
             Self::Locked(keeper) => keeper.generation,
             Self::Lockless(lockless) => lockless.generation,
         }
     }
 
-    pub(super) fn into_parts(self) -> (Option<LocklessPush>, Option<LeaseKeeper>) {
+    pub(crate) fn into_parts(self) -> (Option<LocklessPush>, Option<LeaseKeeper>) {
         match self {
             Self::Locked(keeper) => (None, Some(keeper)),
             Self::Lockless(lockless) => (Some(lockless), None),
@@ -810,7 +810,7 @@ pub enum LockStatus {
 }
 
 /// Returns the content of the newest lock; `None` if there is none. A lock that cannot be read still exists.
-pub(super) async fn read_status(store: &PrefixStore) -> Result<Option<LockStatus>, RemoteError> {
+pub(crate) async fn read_status(store: &PrefixStore) -> Result<Option<LockStatus>, RemoteError> {
     match read_newest_holder(store).await {
         Err(RemoteError::Damaged { name, what }) => match parse_generation(&name) {
             Some(generation) => Ok(Some(LockStatus::Unreadable { generation, name, what })),

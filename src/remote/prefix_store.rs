@@ -37,14 +37,14 @@ const MAX_IDLE_PAGES: u32 = 1000;
 
 /// The objects below a prefix of a bucket.
 #[derive(Clone)]
-pub(super) struct PrefixStore {
+pub(crate) struct PrefixStore {
     store: Arc<dyn Store>,
     bucket: BucketName,
     prefix: ObjectKey,
 }
 
 impl PrefixStore {
-    pub(super) fn new(store: Arc<dyn Store>, bucket: BucketName, prefix: ObjectKey) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, bucket: BucketName, prefix: ObjectKey) -> Self {
         Self { store, bucket, prefix }
     }
 
@@ -58,7 +58,7 @@ impl PrefixStore {
     }
 
     /// Reads an object of at most `limit` bytes; `None` if it does not exist.
-    pub(super) async fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, RemoteError> {
+    pub(crate) async fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, RemoteError> {
         let key = self.key(name);
         let read = async || {
             let opened = match self.store.read(&self.bucket, &key, None).await {
@@ -81,7 +81,7 @@ impl PrefixStore {
     }
 
     /// Writes an object, and replaces an existing one.
-    pub(super) async fn put(&self, name: &str, content: Bytes) -> Result<(), RemoteError> {
+    pub(crate) async fn put(&self, name: &str, content: Bytes) -> Result<(), RemoteError> {
         let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
         let size = content.len() as u64;
         let write = async || self.store.write(&self.bucket, &key, ObjectContent::Bytes(content.clone()), &md5).await;
@@ -89,7 +89,7 @@ impl PrefixStore {
     }
 
     /// Writes an object in a single attempt with a time limit, and replaces an existing one.
-    pub(super) async fn put_once(&self, name: &str, content: Bytes, within: Duration) -> Result<(), RemoteError> {
+    pub(crate) async fn put_once(&self, name: &str, content: Bytes, within: Duration) -> Result<(), RemoteError> {
         let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
         let write = self.store.write(&self.bucket, &key, ObjectContent::Bytes(content), &md5);
         let written =
@@ -98,20 +98,20 @@ impl PrefixStore {
     }
 
     /// Creates an object if it does not exist.
-    pub(super) async fn create(&self, name: &str, content: Bytes) -> Result<ConditionalPutOutcome, RemoteError> {
+    pub(crate) async fn create(&self, name: &str, content: Bytes) -> Result<ConditionalPutOutcome, RemoteError> {
         let key = self.key(name);
         let make = async || self.store.put_if_absent(&self.bucket, &key, content.clone()).await;
         self.with_retries("the state cannot be locked", (&key, 0), make).await
     }
 
-    pub(super) async fn remove(&self, name: &str) -> Result<(), RemoteError> {
+    pub(crate) async fn remove(&self, name: &str) -> Result<(), RemoteError> {
         let key = self.key(name);
         let remove = async || self.store.delete(&self.bucket, &key).await;
         self.with_retries("unneeded objects of the state cannot be removed", (&key, 0), remove).await
     }
 
     /// Returns the names of the objects that start with `below`, and when each was written by the store's clock.
-    pub(super) async fn list(&self, below: &str) -> Result<Vec<(String, Timestamp)>, RemoteError> {
+    pub(crate) async fn list(&self, below: &str) -> Result<Vec<(String, Timestamp)>, RemoteError> {
         let base = self.key("");
         let mut request = ListRequest {
             bucket: self.bucket.clone(),

@@ -26,51 +26,51 @@ const MAX_STATE_BYTES: u64 = 1 << 40;
 const MAX_JOURNAL_BYTES: u64 = 256 << 20;
 
 /// The maximum size of a chunk, in bytes.
-pub(super) const MAX_CHUNK_BYTES: u64 = 8 << 20;
+pub(crate) const MAX_CHUNK_BYTES: u64 = 8 << 20;
 
 /// A snapshot of a state, as it was pushed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StateSnapshot {
+pub(crate) struct StateSnapshot {
     version: u32,
     /// A random id, drawn when the state was created. States with different ids are unrelated.
-    pub(super) lineage: String,
+    pub(crate) lineage: String,
     /// The generation of the lock under which it was pushed.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
     /// The number of the push under that lock, from 1.
-    pub(super) push: u64,
+    pub(crate) push: u64,
     /// A random id, unique to this snapshot.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// The process that pushed it, for display.
     by: String,
     /// When it was pushed, by the clock of that process.
     at: Timestamp,
     /// The journal, compressed.
-    pub(super) journal: ChunkedFile,
+    pub(crate) journal: ChunkedFile,
     /// The SHA-256 of the uncompressed journal, without the counters that differ in each copy: see [`JournalDigest`].
-    pub(super) journal_sha256: String,
+    pub(crate) journal_sha256: String,
     /// The files of each job, by their path in its folder, with `/` as separator.
-    pub(super) jobs: BTreeMap<JobId, SnapshotFiles>,
+    pub(crate) jobs: BTreeMap<JobId, SnapshotFiles>,
 }
 
-pub(super) type SnapshotFiles = BTreeMap<String, ChunkedFile>;
+pub(crate) type SnapshotFiles = BTreeMap<String, ChunkedFile>;
 
 /// A file, split into chunks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ChunkedFile {
-    pub(super) pieces: Vec<SnapshotChunk>,
+pub(crate) struct ChunkedFile {
+    pub(crate) pieces: Vec<SnapshotChunk>,
 }
 
 /// A chunk of a file: an object of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SnapshotChunk {
+pub(crate) struct SnapshotChunk {
     /// The name of the object, below the prefix.
-    pub(super) name: String,
-    pub(super) bytes: u64,
-    pub(super) sha256: String,
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
 }
 
 impl ChunkedFile {
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.bytes).sum()
     }
 }
@@ -95,7 +95,7 @@ type SnapshotPosition = (u64, u64);
 
 impl StateSnapshot {
     /// Creates the empty snapshot of a new state.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             version: FORMAT_VERSION,
             lineage: random_id(),
@@ -112,24 +112,24 @@ impl StateSnapshot {
 
     /// Returns a snapshot at the same position with only these jobs. The next push continues from there, as a new
     /// state.
-    pub(super) fn with_jobs(self, jobs: BTreeMap<JobId, SnapshotFiles>) -> Self {
+    pub(crate) fn with_jobs(self, jobs: BTreeMap<JobId, SnapshotFiles>) -> Self {
         Self { jobs, journal: ChunkedFile::default(), journal_sha256: String::new(), lineage: random_id(), ..self }
     }
 
     /// Returns the snapshot of the next push under this lock, which is made now by this process. Its number is greater
     /// than `pushes`.
-    pub(super) fn next_push(self, generation: u64, pushes: u64, process_name: &str) -> Self {
+    pub(crate) fn next_push(self, generation: u64, pushes: u64, process_name: &str) -> Self {
         let push = if self.generation == generation { self.push + 1 } else { 1 };
         let (push, by) = (push.max(pushes + 1), process_name.to_owned());
         Self { generation, push, id: random_id(), by, at: Timestamp::now(), ..self }
     }
 
-    pub(super) fn position(&self) -> SnapshotPosition {
+    pub(crate) fn position(&self) -> SnapshotPosition {
         (self.generation, self.push)
     }
 
     /// Returns the push that wrote the snapshot.
-    pub(super) fn into_last_push(self) -> LastPush {
+    pub(crate) fn into_last_push(self) -> LastPush {
         let bytes = |files: SnapshotFiles| files.values().map(ChunkedFile::bytes).sum();
         LastPush {
             generation: self.generation,
@@ -141,7 +141,7 @@ impl StateSnapshot {
     }
 
     /// Describes the push that wrote the snapshot.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let (at, by) = (self.at.strftime("%Y-%m-%dT%H:%M:%SZ"), printable_name(&self.by));
         format!("push {} of generation {} at {at} by {by}", self.push, self.generation)
     }
@@ -153,12 +153,12 @@ impl StateSnapshot {
     }
 
     /// Returns the names of all chunks.
-    pub(super) fn chunk_names(&self) -> BTreeSet<&str> {
+    pub(crate) fn chunk_names(&self) -> BTreeSet<&str> {
         self.chunks().map(|piece| piece.name.as_str()).collect()
     }
 
     /// Returns what this push makes unnecessary: the previous snapshot, and the chunks that only it used.
-    pub(super) fn superseded_objects(&self, before: Option<&Self>) -> Vec<String> {
+    pub(crate) fn superseded_objects(&self, before: Option<&Self>) -> Vec<String> {
         let Some(before) = before.filter(|before| before.push > 0) else { return Vec::new() };
         let needed = self.chunk_names();
         let pieces = before.chunks().map(|piece| &piece.name).filter(|name| !needed.contains(name.as_str()));
@@ -167,12 +167,12 @@ impl StateSnapshot {
     }
 
     /// Returns the object name. Each push has its own, so that a write that arrives late never replaces newer data.
-    pub(super) fn object_name(&self) -> String {
+    pub(crate) fn object_name(&self) -> String {
         format!("heads/{:012}-{:08}-{}.json", self.generation, self.push, self.id)
     }
 
     /// Writes the snapshot where the next reader of the state finds it.
-    pub(super) async fn write(&self, store: &PrefixStore) -> Result<(), RemoteError> {
+    pub(crate) async fn write(&self, store: &PrefixStore) -> Result<(), RemoteError> {
         let text = serde_json::to_vec(self).map_err(std::io::Error::from)?;
         // Never write a snapshot that could not be read.
         if text.len() as u64 > MAX_BYTES || parse(&text, self.position()).is_err() {
@@ -183,7 +183,7 @@ impl StateSnapshot {
     }
 
     /// Reads the newest snapshot; `None` if there is none.
-    pub(super) async fn read_newest(store: &PrefixStore) -> Result<Option<Self>, RemoteError> {
+    pub(crate) async fn read_newest(store: &PrefixStore) -> Result<Option<Self>, RemoteError> {
         const MAX_ATTEMPTS: u32 = 20;
         for _ in 0..MAX_ATTEMPTS {
             let Some((place, name)) = list_snapshots(store).await?.into_iter().max() else { return Ok(None) };
@@ -219,12 +219,12 @@ async fn list_snapshots(store: &PrefixStore) -> Result<Vec<(SnapshotPosition, St
 }
 
 /// Returns the generation of the newest snapshot; 0 if there is none.
-pub(super) async fn newest_generation(store: &PrefixStore) -> Result<u64, RemoteError> {
+pub(crate) async fn newest_generation(store: &PrefixStore) -> Result<u64, RemoteError> {
     Ok(list_snapshots(store).await?.into_iter().map(|((generation, _), _)| generation).max().unwrap_or(0))
 }
 
 /// Returns the newest other push that is not before this one.
-pub(super) async fn later_push(
+pub(crate) async fn later_push(
     store: &PrefixStore,
     head: &StateSnapshot,
 ) -> Result<Option<SnapshotPosition>, RemoteError> {
@@ -234,7 +234,7 @@ pub(super) async fn later_push(
 
 /// Removes what earlier pushes left, except for the chunks that this snapshot uses. The caller must hold the state, and
 /// `head` must be the last push.
-pub(super) async fn remove_older(store: &PrefixStore, head: &StateSnapshot) -> Result<(), RemoteError> {
+pub(crate) async fn remove_older(store: &PrefixStore, head: &StateSnapshot) -> Result<(), RemoteError> {
     for (_, name) in list_snapshots(store).await?.into_iter().filter(|(place, _)| *place < head.position()) {
         store.remove(&name).await?;
     }
@@ -248,7 +248,7 @@ pub(super) async fn remove_older(store: &PrefixStore, head: &StateSnapshot) -> R
     Ok(())
 }
 
-pub(super) fn new_chunk_name(generation: u64) -> String {
+pub(crate) fn new_chunk_name(generation: u64) -> String {
     format!("pieces/{generation:012}/{}", random_id())
 }
 
@@ -263,12 +263,12 @@ fn is_id(text: &str) -> bool {
 }
 
 /// Returns the path of a job's file below `folder`.
-pub(super) fn job_file_path(folder: &Path, name: &str) -> PathBuf {
+pub(crate) fn job_file_path(folder: &Path, name: &str) -> PathBuf {
     name.split('/').fold(folder.to_owned(), |path, part| path.join(part))
 }
 
 /// Returns whether a name denotes a file in a job's folder, and nothing outside of it.
-pub(super) fn is_valid_file_name(name: &str) -> bool {
+pub(crate) fn is_valid_file_name(name: &str) -> bool {
     let part = |part: &str| {
         let plain = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte));
         plain && (1..=128).contains(&part.len()) && !part.starts_with('.')
@@ -285,7 +285,7 @@ struct SnapshotHeader {
 /// The SHA-256 of a journal, with zeros for the counters in its header that differ between copies of the same content.
 /// <https://www.sqlite.org/fileformat2.html#the_database_header>
 #[derive(Default)]
-pub(super) struct JournalDigest {
+pub(crate) struct JournalDigest {
     digest: Sha256,
     seen: usize,
 }
@@ -295,7 +295,7 @@ impl JournalDigest {
     /// and when.
     const COUNTERS: [Range<usize>; 4] = [18..20, 24..28, 40..44, 92..100];
 
-    pub(super) fn update(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn update(&mut self, bytes: &mut [u8]) {
         let here = self.seen..self.seen + bytes.len();
         for at in Self::COUNTERS.into_iter().flatten().filter(|at| here.contains(at)) {
             bytes[at - here.start] = 0;
@@ -304,7 +304,7 @@ impl JournalDigest {
         self.digest.update(bytes);
     }
 
-    pub(super) fn hex(self) -> String {
+    pub(crate) fn hex(self) -> String {
         hex(&self.digest.finalize())
     }
 }

@@ -14,14 +14,14 @@ pub const MANIFEST_NAME: &str = "manifest.json";
 
 /// The name of the file that [`FinishedReport::load`](crate::report::FinishedReport::load) reads. It is never
 /// published.
-pub(super) const SIDECAR_NAME: &str = "segments.json";
+pub(crate) const SIDECAR_NAME: &str = "segments.json";
 
 /// Returns the name of the report's file number `n`, relative to the folder and to the report's root in the bucket,
 /// with `/` between its parts.
 ///
 /// S3 Batch Operations names files by 40 hex digits and does not document what they are. Here they follow from the
 /// job and the number, so that a repeated upload writes to the same key.
-pub(super) fn segment_name(format: ReportFormat, job: &JobId, n: u32) -> String {
+pub(crate) fn segment_name(format: ReportFormat, job: &JobId, n: u32) -> String {
     match format {
         ReportFormat::Oss => format!("report-{n}.csv"),
         ReportFormat::Aws => {
@@ -32,7 +32,7 @@ pub(super) fn segment_name(format: ReportFormat, job: &JobId, n: u32) -> String 
 }
 
 /// Returns whether [`segment_name`] gives this name to a file of any job and number.
-pub(super) fn is_segment_name(format: ReportFormat, name: &str) -> bool {
+pub(crate) fn is_segment_name(format: ReportFormat, name: &str) -> bool {
     match format {
         ReportFormat::Oss => {
             let digits = name.strip_prefix("report-").and_then(|rest| rest.strip_suffix(".csv"));
@@ -48,12 +48,12 @@ pub(super) fn is_segment_name(format: ReportFormat, name: &str) -> bool {
 }
 
 /// Returns the path of a report file in the job's folder.
-pub(super) fn local_path(folder: &Path, name: &str) -> PathBuf {
+pub(crate) fn local_path(folder: &Path, name: &str) -> PathBuf {
     name.split('/').fold(folder.to_owned(), |path, part| path.join(part))
 }
 
 /// Returns the only subfolder that the format needs in the job's folder, if any.
-pub(super) fn subfolder(format: ReportFormat) -> Option<&'static str> {
+pub(crate) fn subfolder(format: ReportFormat) -> Option<&'static str> {
     match format {
         ReportFormat::Oss => None,
         ReportFormat::Aws => Some("results"),
@@ -61,7 +61,7 @@ pub(super) fn subfolder(format: ReportFormat) -> Option<&'static str> {
 }
 
 /// Returns the key that a report file is published under.
-pub(super) fn remote_key(format: ReportFormat, prefix: &ObjectKey, job: &JobId, name: &str) -> ObjectKey {
+pub(crate) fn remote_key(format: ReportFormat, prefix: &ObjectKey, job: &JobId, name: &str) -> ObjectKey {
     let rest = match format {
         ReportFormat::Oss => format!("{job}/results/{name}"),
         ReportFormat::Aws => format!("job-{job}/{name}"),
@@ -70,7 +70,7 @@ pub(super) fn remote_key(format: ReportFormat, prefix: &ObjectKey, job: &JobId, 
 }
 
 /// Returns the key of an object next to the folders of reports.
-pub(super) fn sibling_key(prefix: &ObjectKey, name: &str) -> ObjectKey {
+pub(crate) fn sibling_key(prefix: &ObjectKey, name: &str) -> ObjectKey {
     let mut key = prefix.as_bytes().to_vec();
     if !key.is_empty() && !key.ends_with(b"/") {
         key.push(b'/');

@@ -18,34 +18,34 @@ const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker")
 const OWNER_ID: &str = "5a6d7b0c53a4d0b0a3f4e7a2c1d98f6e5b4a39281706f5e4d3c2b1a09f8e7d6c";
 
 /// Returns the only owner.
-pub(super) fn owner() -> dto::Owner {
+pub(crate) fn owner() -> dto::Owner {
     dto::Owner { id: Some(OWNER_ID.to_owned()), display_name: Some("sandbox".to_owned()) }
 }
 
 /// Converts a time for s3s.
-pub(super) fn to_s3_time(at: UnixMillis) -> dto::Timestamp {
+pub(crate) fn to_s3_time(at: UnixMillis) -> dto::Timestamp {
     SystemTime::from(at.timestamp()).into()
 }
 
 /// Converts an entity tag for s3s.
-pub(super) fn etag(etag: ETag) -> dto::ETag {
+pub(crate) fn etag(etag: ETag) -> dto::ETag {
     dto::ETag::Strong(etag.to_string())
 }
 
 /// Converts a number of bytes for s3s.
-pub(super) fn length(bytes: u64) -> i64 {
+pub(crate) fn length(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// Sets a header. A value that a header cannot contain is omitted.
-pub(super) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(crate) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         headers.insert(name, value);
     }
 }
 
 /// Creates a response with the version ID, if there is one.
-pub(super) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
+pub(crate) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
     let mut response = S3Response::new(output);
     if let Some(id) = id {
         set_header(&mut response.headers, VERSION_ID, id);
@@ -54,7 +54,7 @@ pub(super) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
 }
 
 /// Parses a canned ACL. The default is `private`.
-pub(super) fn parse_canned_acl(asked: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
+pub(crate) fn parse_canned_acl(asked: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
     match asked.map(dto::ObjectCannedACL::as_str) {
         // The object's owner and the bucket's owner are the same here, so these two grant nothing more.
         None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(StoredAcl::Private),
@@ -68,7 +68,7 @@ pub(super) fn parse_canned_acl(asked: Option<&dto::ObjectCannedACL>) -> S3Result
 
 /// Returns an error if the bucket's owner owns all objects, so that the bucket allows no ACLs.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
-pub(super) fn check_acls_allowed(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
+pub(crate) fn check_acls_allowed(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
     match sandbox.with_bucket(bucket, |bucket| bucket.ownership)? {
         ObjectOwnership::Enforced => {
             let message = "The bucket does not allow ACLs";
@@ -79,7 +79,7 @@ pub(super) fn check_acls_allowed(sandbox: &Sandbox, bucket: &str) -> S3Result<()
 }
 
 /// Rejects the headers that name grantees. Only canned ACLs are supported.
-pub(super) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
+pub(crate) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
     if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
         return Err(s3_error!(NotImplemented, "The sandbox supports only canned ACLs, not x-amz-grant headers"));
     }
@@ -87,24 +87,24 @@ pub(super) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
 }
 
 /// Creates an `InvalidArgument` error.
-pub(super) fn invalid_argument(message: &'static str) -> S3Error {
+pub(crate) fn invalid_argument(message: &'static str) -> S3Error {
     s3_error!(InvalidArgument, "{message}")
 }
 
 /// The request has no signature, and the object is not public.
-pub(super) fn access_denied() -> S3Error {
+pub(crate) fn access_denied() -> S3Error {
     s3_error!(AccessDenied, "Access Denied")
 }
 
 /// Creates an error whose code s3s does not define.
-pub(super) fn custom_error(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
+pub(crate) fn custom_error(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);
     error
 }
 
 /// Converts an error in tags that were sent as XML.
-pub(super) fn tag_error(fault: TagSetError) -> S3Error {
+pub(crate) fn tag_error(fault: TagSetError) -> S3Error {
     match fault {
         TagSetError::TooMany => custom_error("BadRequest", StatusCode::BAD_REQUEST, fault.message()),
         _ => s3_error!(InvalidTag, "{}", fault.message()),
