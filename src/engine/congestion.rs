@@ -513,10 +513,10 @@ struct RoundLatencies {
 }
 
 impl RoundLatencies {
-    fn add(&mut self, kind: RequestKind, took: Duration) {
+    fn add(&mut self, kind: RequestKind, elapsed: Duration) {
         let (count, sum) = &mut self.kinds[kind as usize];
         *count += 1;
-        *sum += took;
+        *sum += elapsed;
     }
 }
 
@@ -537,9 +537,10 @@ impl LatencyBaseline {
     }
 
     /// Adds a round of `seconds`. Returns whether answers were slower than usual at least twice in a row.
-    fn add_round(&mut self, took: &RoundLatencies, seconds: f64) -> bool {
+    fn add_round(&mut self, latencies: &RoundLatencies, seconds: f64) -> bool {
         let (mut answers, mut expected, mut observed) = (0, 0.0, 0.0);
-        for ((count, sum), usual) in took.kinds.iter().zip(&mut self.usual_by_kind).filter(|((count, _), _)| *count > 0)
+        for ((count, sum), usual) in
+            latencies.kinds.iter().zip(&mut self.usual_by_kind).filter(|((count, _), _)| *count > 0)
         {
             let (weight, sum) = (f64::from(*count), sum.as_secs_f64());
             let mean = sum / weight;

@@ -108,7 +108,7 @@ impl Journal {
         let (errands, inbox) = mpsc::sync_channel::<DatabaseCommand>(COMMAND_QUEUE_LENGTH);
         let thread = thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || inbox.into_iter().for_each(|errand| errand(&mut connection)))
+            .spawn(move || inbox.into_iter().for_each(|work| work(&mut connection)))
             .map_err(|cause| JournalError::from_io(&path, cause))?;
         let clerk = DatabaseThread { commands: Some(errands), thread: Some(thread) };
         Ok(Self {
@@ -129,31 +129,31 @@ impl Journal {
     /// process keeps the file locked.
     pub(crate) fn run_blocking<T: Send + 'static>(
         &self,
-        errand: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
+        work: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (tell, told) = mpsc::sync_channel(1);
-        let errand: DatabaseCommand = Box::new(move |connection| {
+        let work: DatabaseCommand = Box::new(move |connection| {
             // The caller may have stopped waiting.
-            let _ = tell.send(errand(connection));
+            let _ = tell.send(work(connection));
         });
-        self.database.commands()?.send(errand).map_err(|_| JournalError::Closed)?;
+        self.database.commands()?.send(work).map_err(|_| JournalError::Closed)?;
         self.map_error(told.recv().map_err(|_| JournalError::Closed)?)
     }
 
     /// Runs a command on the database without blocking the current thread.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        errand: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
+        work: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (tell, told) = oneshot::channel();
-        let mut errand: DatabaseCommand = Box::new(move |connection| {
+        let mut work: DatabaseCommand = Box::new(move |connection| {
             // The caller may have stopped waiting.
-            let _ = tell.send(errand(connection));
+            let _ = tell.send(work(connection));
         });
         // The queue is almost never full. If it is, other tasks run until there is room.
-        while let Err(refused) = self.database.commands()?.try_send(errand) {
+        while let Err(refused) = self.database.commands()?.try_send(work) {
             match refused {
-                mpsc::TrySendError::Full(back) => errand = back,
+                mpsc::TrySendError::Full(back) => work = back,
                 mpsc::TrySendError::Disconnected(_) => return Err(JournalError::Closed),
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

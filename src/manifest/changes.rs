@@ -182,12 +182,12 @@ fn visit_changes(
     visitor: &mut dyn RowVisitor,
     stop: &CancellationToken,
 ) -> Result<(), ManifestError> {
-    let SortedComparison { records: mut sorted, facts, home, warnings } = comparison;
+    let SortedComparison { records: mut sorted, facts, manifest_dir, warnings } = comparison;
     visitor.intake_mut().add_warnings(warnings);
     let judge = StateComparison::new(facts);
-    let damaged = || ManifestError::corrupt(&home, "its sort data cannot be read back");
+    let damaged = || ManifestError::corrupt(&manifest_dir, "its sort data cannot be read back");
     let mut group = ObjectRows::default();
-    let (mut groups, mut gone) = (0_u64, 0_u64);
+    let (mut groups, mut removed_count) = (0_u64, 0_u64);
     loop {
         let more = sorted.advance()?;
         let split = if more { Some(split_name(sorted.record()).ok_or_else(damaged)?) } else { None };
@@ -197,12 +197,12 @@ fn visit_changes(
                 return Err(ManifestError::Stopped);
             }
             match group.outcome(&judge) {
-                ChangeOutcome::Changed(told, object) => {
-                    if visitor.include(&told.row(&object))? == RowFlow::Stop {
+                ChangeOutcome::Changed(comparison_record, object) => {
+                    if visitor.include(&comparison_record.row(&object))? == RowFlow::Stop {
                         return Err(ManifestError::Stopped);
                     }
                 }
-                ChangeOutcome::Removed => gone += 1,
+                ChangeOutcome::Removed => removed_count += 1,
                 ChangeOutcome::Unchanged => {}
             }
         }
@@ -212,8 +212,8 @@ fn visit_changes(
     }
     visitor.set_rows_read(read);
     judge.add_warnings(visitor.intake_mut());
-    if gone > 0 {
-        let objects = counted(gone, "object");
+    if removed_count > 0 {
+        let objects = counted(removed_count, "object");
         visitor.intake_mut().warn(
             format!("left out {objects} that failed last time: not in the new inventory, or excluded by the filter"),
             "no action needed: an object that is written again is included then",
@@ -256,11 +256,13 @@ impl ObjectRows {
         (self.too_many, self.current, self.unfinished) = (false, None, false);
     }
 
-    fn add(&mut self, told: ComparisonRecord) {
-        match told.side {
-            ComparisonSide::Earlier if self.earlier.len() < MAX_STATES => self.earlier.push(told.state),
-            ComparisonSide::Current if self.current.is_none() => self.current = Some(told),
-            ComparisonSide::Current if self.other_current.len() < MAX_STATES => self.other_current.push(told.state),
+    fn add(&mut self, comparison_record: ComparisonRecord) {
+        match comparison_record.side {
+            ComparisonSide::Earlier if self.earlier.len() < MAX_STATES => self.earlier.push(comparison_record.state),
+            ComparisonSide::Current if self.current.is_none() => self.current = Some(comparison_record),
+            ComparisonSide::Current if self.other_current.len() < MAX_STATES => {
+                self.other_current.push(comparison_record.state);
+            }
             ComparisonSide::Unfinished => self.unfinished = true,
             ComparisonSide::Earlier | ComparisonSide::Current => self.too_many = true,
         }
@@ -358,7 +360,7 @@ enum ComparisonSide {
 struct ComparisonSorter {
     intake: RowIntake,
     sorter: ExternalSorter,
-    home: PathBuf,
+    manifest_dir: PathBuf,
     side: ComparisonSide,
     facts: ComparisonFacts,
     record: Vec<u8>,
@@ -373,7 +375,7 @@ struct SortedComparison {
     records: SortedRecords,
     facts: ComparisonFacts,
     /// The folder of the sort, for messages.
-    home: PathBuf,
+    manifest_dir: PathBuf,
     warnings: Vec<ManifestWarning>,
 }
 
@@ -407,11 +409,11 @@ impl ComparisonSorter {
     /// unnamed and vanish when they are closed.
     fn new(intake: RowIntake, scratch: ScratchSpace) -> Self {
         let ScratchSpace { folder, sort_budget, max_disk } = scratch;
-        let home = folder.unwrap_or_else(tempfile::env::temp_dir);
+        let manifest_dir = folder.unwrap_or_else(tempfile::env::temp_dir);
         Self {
-            sorter: ExternalSorter::new(&home, sort_budget, intake.stop_token()),
+            sorter: ExternalSorter::new(&manifest_dir, sort_budget, intake.stop_token()),
             intake,
-            home,
+            manifest_dir,
             side: ComparisonSide::Earlier,
             facts: ComparisonFacts::default(),
             record: Vec::new(),
@@ -441,7 +443,7 @@ impl ComparisonSorter {
         Ok(SortedComparison {
             records: self.sorter.finish()?,
             facts: self.facts,
-            home: self.home,
+            manifest_dir: self.manifest_dir,
             warnings: self.intake.into_warnings(),
         })
     }
@@ -481,7 +483,7 @@ impl RowVisitor for ComparisonSorter {
     }
 
     fn scratch(&self) -> ScratchSpace {
-        ScratchSpace { folder: Some(self.home.clone()), sort_budget: self.sort_budget, max_disk: self.max_disk }
+        ScratchSpace { folder: Some(self.manifest_dir.clone()), sort_budget: self.sort_budget, max_disk: self.max_disk }
     }
 
     fn reserve_temporary(&mut self, place: &str, bytes: u64) -> Result<(), ManifestError> {
@@ -642,27 +644,28 @@ fn text_end(bytes: &[u8]) -> Option<usize> {
 fn decode_record(rest: &[u8]) -> Option<ComparisonRecord> {
     let (side, rest) = rest.split_first()?;
     let side = *SIDES.get(usize::from(*side))?;
-    let mut told = ComparisonRecord { side, state: ComparedState::default(), class: None, acl: None };
+    let mut comparison_record = ComparisonRecord { side, state: ComparedState::default(), class: None, acl: None };
     if side == ComparisonSide::Unfinished {
-        return Some(told);
+        return Some(comparison_record);
     }
     let (flags, mut rest) = rest.split_first()?;
     if flags & ETAG != 0 {
-        told.state.etag = Some(take_etag(&mut rest)?);
+        comparison_record.state.etag = Some(take_etag(&mut rest)?);
     }
     if flags & SIZE != 0 {
-        told.state.size = Some(u64::from_be_bytes(take_array(&mut rest)?));
+        comparison_record.state.size = Some(u64::from_be_bytes(take_array(&mut rest)?));
     }
     if flags & MODIFIED != 0 {
         let (second, nanosecond) =
             (i64::from_be_bytes(take_array(&mut rest)?), i32::from_be_bytes(take_array(&mut rest)?));
-        told.state.modified = Some(Timestamp::new(second, nanosecond).ok()?);
+        comparison_record.state.modified = Some(Timestamp::new(second, nanosecond).ok()?);
     }
     if flags & CLASS != 0 {
-        told.class = Some(String::from_utf8(take_text(&mut rest)).ok()?);
+        comparison_record.class = Some(String::from_utf8(take_text(&mut rest)).ok()?);
     }
-    told.acl = usize::from(flags >> ACL_SHIFT & 7).checked_sub(1).and_then(|place| ACLS.get(place)).copied();
-    Some(told)
+    comparison_record.acl =
+        usize::from(flags >> ACL_SHIFT & 7).checked_sub(1).and_then(|place| ACLS.get(place)).copied();
+    Some(comparison_record)
 }
 
 fn take_etag(rest: &mut &[u8]) -> Option<String> {

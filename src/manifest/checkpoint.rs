@@ -79,13 +79,13 @@ pub(super) fn fingerprint(manifest: &Manifest) -> Option<String> {
 
 /// Loads and saves the checkpoint of one freeze.
 pub(super) struct FreezeCheckpointStore {
-    home: PathBuf,
+    manifest_dir: PathBuf,
     fingerprint: String,
 }
 
 impl FreezeCheckpointStore {
-    pub(super) fn new(home: &Path, fingerprint: String) -> Self {
-        Self { home: home.to_owned(), fingerprint }
+    pub(super) fn new(manifest_dir: &Path, fingerprint: String) -> Self {
+        Self { manifest_dir: manifest_dir.to_owned(), fingerprint }
     }
 
     /// Replaces the checkpoint. The parts that it lists must be on disk.
@@ -99,14 +99,14 @@ impl FreezeCheckpointStore {
         };
         let write = || {
             let crc32 = shape.crc32()?;
-            write_atomic(&self.home, NAME, &serde_json::to_vec(&ChecksummedCheckpoint { crc32, draft: shape })?)
+            write_atomic(&self.manifest_dir, NAME, &serde_json::to_vec(&ChecksummedCheckpoint { crc32, draft: shape })?)
         };
-        write().map_err(|cause| ManifestError::disk("write", &self.home.join(NAME), cause))
+        write().map_err(|cause| ManifestError::disk("write", &self.manifest_dir.join(NAME), cause))
     }
 
     /// Loads the last checkpoint, if it is intact and belongs to this source and filter.
     pub(super) fn load(&self) -> Result<Option<FreezeCheckpoint>, ManifestError> {
-        let path = self.home.join(NAME);
+        let path = self.manifest_dir.join(NAME);
         let file = match open_regular(&path, File::options().read(true)) {
             Ok(file) => file,
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -122,13 +122,13 @@ impl FreezeCheckpointStore {
 }
 
 /// Returns whether there is a checkpoint, of any source.
-pub(super) fn exists(home: &Path) -> bool {
-    home.join(NAME).exists()
+pub(super) fn exists(manifest_dir: &Path) -> bool {
+    manifest_dir.join(NAME).exists()
 }
 
 /// Removes the checkpoint, and a temporary file that was never renamed.
-pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
-    for path in [home.join(NAME), home.join(TEMPORARY)] {
+pub(super) fn remove(manifest_dir: &Path) -> Result<(), ManifestError> {
+    for path in [manifest_dir.join(NAME), manifest_dir.join(TEMPORARY)] {
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 return Err(ManifestError::disk("remove", &path, cause));
@@ -226,14 +226,14 @@ fn cover_prefix(ranges: &[RangeCursor], lanes: usize) -> bool {
 }
 
 impl From<&PartitionCheckpoint> for PartitionCheckpointJson {
-    fn from(kept: &PartitionCheckpoint) -> Self {
+    fn from(saved: &PartitionCheckpoint) -> Self {
         Self {
-            read: kept.progress.rows_read,
-            taken: kept.progress.rows_included,
-            sealed: kept.parts.sealed.iter().map(part_to_pair).collect(),
-            open: kept.parts.open.as_ref().map(part_to_pair),
-            reach: (&kept.key_ranges).into(),
-            census: (&kept.class_stats).into(),
+            read: saved.progress.rows_read,
+            taken: saved.progress.rows_included,
+            sealed: saved.parts.sealed.iter().map(part_to_pair).collect(),
+            open: saved.parts.open.as_ref().map(part_to_pair),
+            reach: (&saved.key_ranges).into(),
+            census: (&saved.class_stats).into(),
         }
     }
 }

@@ -122,13 +122,14 @@ async fn run_freeze(
     stop: &CancellationToken,
     (config, options): (FreezeConfig, Option<SampleOptions>),
 ) -> Result<(FrozenManifest, SampleResult), ManifestError> {
-    let home = frozen::manifest_folder(folder);
+    let manifest_dir = frozen::manifest_folder(folder);
     // The checkpoint does not include the sample, so a sampling pass cannot resume.
     let fingerprint = checkpoint::fingerprint(manifest).filter(|_| options.is_none());
-    let place = home.clone();
+    let place = manifest_dir.clone();
     let (start, sampling) = run_blocking(move || {
         let start = FreezeStart::load(place, fingerprint, config)?;
-        let sampling = options.map(|options| SamplingPass::new(options, Some(start.home.clone()))).transpose()?;
+        let sampling =
+            options.map(|options| SamplingPass::new(options, Some(start.manifest_dir.clone()))).transpose()?;
         Ok((start, sampling))
     })
     .await?;
@@ -138,7 +139,7 @@ async fn run_freeze(
     let token = if whole_pages { CancellationToken::new() } else { stop.clone() };
     let writer = ManifestWriter::new(manifest.filter.clone(), Arc::clone(store), start, progress, token);
     let retrying = RetryingStore::new(Arc::clone(store), stop.clone());
-    let mut work = pin!(write_manifest(&manifest.source, &retrying, config.listing, (writer, sampling), &home));
+    let mut work = pin!(write_manifest(&manifest.source, &retrying, config.listing, (writer, sampling), &manifest_dir));
     let done = loop {
         tokio::select! {
             biased;
@@ -154,7 +155,7 @@ async fn run_freeze(
         Err(error) => {
             let error = if stop.is_cancelled() { ManifestError::Stopped } else { error };
             // Files that cannot be removed have no index, so they are not taken for a manifest. Report the first error.
-            let left = home.clone();
+            let left = manifest_dir.clone();
             run_blocking(move || {
                 let _ = clean_up_after(&left, &error);
                 Err(error)
@@ -170,7 +171,7 @@ async fn write_manifest(
     retrying: &RetryingStore,
     listing: ListingConcurrency,
     (writer, sampling): (ManifestWriter, Option<SamplingPass>),
-    home: &Path,
+    manifest_dir: &Path,
 ) -> Result<(FrozenManifest, SampleResult), ManifestError> {
     let (writer, sampling, pin) = match sampling {
         None => {
@@ -183,14 +184,14 @@ async fn write_manifest(
             (writer, Some(sampling), pin)
         }
     };
-    let (source, home) = (source.clone(), home.to_owned());
+    let (source, manifest_dir) = (source.clone(), manifest_dir.to_owned());
     run_blocking(move || {
         let output = writer.finish()?;
         source.reject_empty(output.rows_read)?;
         let sampled = sampling.map(SamplingPass::finish).transpose()?.unwrap_or_default();
-        let frozen = FrozenManifest::create(home.clone(), output, pin)?;
+        let frozen = FrozenManifest::create(manifest_dir.clone(), output, pin)?;
         // The manifest is complete: a checkpoint that cannot be removed is ignored.
-        let _ = checkpoint::remove(&home);
+        let _ = checkpoint::remove(&manifest_dir);
         Ok((frozen, sampled))
     })
     .await
@@ -205,7 +206,7 @@ pub(super) struct ManifestWriter {
     /// The order of the partitions in the manifest.
     order: Vec<PartitionId>,
     checkpoints: Option<FreezeCheckpointStore>,
-    home: PathBuf,
+    manifest_dir: PathBuf,
     config: FreezeConfig,
     /// The cursor of the checkpoint that was loaded, for the source to resume from.
     cursor: Option<SourceCursor>,
@@ -222,10 +223,10 @@ impl ManifestWriter {
         progress: watch::Sender<FreezeProgress>,
         stop: CancellationToken,
     ) -> Self {
-        let FreezeStart { home, checkpoints, mut partitions, checkpoint, config } = start;
+        let FreezeStart { manifest_dir, checkpoints, mut partitions, checkpoint, config } = start;
         let (warnings, cursor) = checkpoint.map_or((Vec::new(), None), |it| (it.warnings, Some(it.cursor)));
         if partitions.is_empty() {
-            partitions.push(PartitionWriter::new(&home, PartitionId(0), config));
+            partitions.push(PartitionWriter::new(&manifest_dir, PartitionId(0), config));
         }
         let mut total = FreezeProgress::default();
         for progress in partitions.iter().map(PartitionWriter::progress) {
@@ -235,7 +236,7 @@ impl ManifestWriter {
         let mut intake = RowIntake::new(filter, store, progress, stop);
         intake.resume(total, warnings);
         let order = partitions.iter().map(PartitionWriter::id).collect();
-        Self { intake, partitions, current: 0, order, checkpoints, home, config, cursor, temporary_bytes: 0 }
+        Self { intake, partitions, current: 0, order, checkpoints, manifest_dir, config, cursor, temporary_bytes: 0 }
     }
 
     /// Seals the partitions and puts them in order. The parts are on disk when this returns.
@@ -247,8 +248,8 @@ impl ManifestWriter {
             class_stats.merge(&partition.class_stats());
         }
         let partitions = parts_in_order(&self.partitions, &self.order);
-        if !assemble_parts(&self.home, &partitions)? {
-            return Err(ManifestError::Missing { file: self.home });
+        if !assemble_parts(&self.manifest_dir, &partitions)? {
+            return Err(ManifestError::Missing { file: self.manifest_dir });
         }
         self.intake.report_progress();
         Ok(FreezeOutput {
@@ -298,7 +299,7 @@ impl RowVisitor for ManifestWriter {
 
     fn scratch(&self) -> ScratchSpace {
         let FreezeConfig { sort_budget, max_disk, .. } = self.config;
-        ScratchSpace { folder: Some(self.home.clone()), sort_budget, max_disk }
+        ScratchSpace { folder: Some(self.manifest_dir.clone()), sort_budget, max_disk }
     }
 
     fn reserve_temporary(&mut self, place: &str, bytes: u64) -> Result<(), ManifestError> {
@@ -340,8 +341,8 @@ impl ResumableReading for ManifestWriter {
     }
 
     fn restart(&mut self) -> Result<(), ManifestError> {
-        clear_folder(&self.home)?;
-        self.partitions = vec![PartitionWriter::new(&self.home, PartitionId(0), self.config)];
+        clear_folder(&self.manifest_dir)?;
+        self.partitions = vec![PartitionWriter::new(&self.manifest_dir, PartitionId(0), self.config)];
         self.current = 0;
         self.order = vec![PartitionId(0)];
         self.intake.restart();
@@ -350,7 +351,7 @@ impl ResumableReading for ManifestWriter {
 
     fn add_partition(&mut self) -> PartitionId {
         let id = PartitionId(u32::try_from(self.partitions.len()).unwrap_or(u32::MAX));
-        self.partitions.push(PartitionWriter::new(&self.home, id, self.config));
+        self.partitions.push(PartitionWriter::new(&self.manifest_dir, id, self.config));
         id
     }
 
@@ -397,7 +398,7 @@ impl ResumableReading for ManifestWriter {
 
 /// The state that a freeze starts from.
 pub(super) struct FreezeStart {
-    home: PathBuf,
+    manifest_dir: PathBuf,
     /// `None` if the source is always read from its beginning.
     checkpoints: Option<FreezeCheckpointStore>,
     /// The partitions with the rows they already have; empty without a checkpoint.
@@ -410,27 +411,27 @@ pub(super) struct FreezeStart {
 impl FreezeStart {
     /// Loads the checkpoint in this folder. Empties the folder if there is none that can be used.
     pub(super) fn load(
-        home: PathBuf,
+        manifest_dir: PathBuf,
         fingerprint: Option<String>,
         config: FreezeConfig,
     ) -> Result<Self, ManifestError> {
-        let checkpoints = fingerprint.map(|fingerprint| FreezeCheckpointStore::new(&home, fingerprint));
-        if let Some((checkpoint, partitions)) = load_checkpoint(&home, checkpoints.as_ref(), config)? {
-            return Ok(Self { home, checkpoints, partitions, checkpoint: Some(checkpoint), config });
+        let checkpoints = fingerprint.map(|fingerprint| FreezeCheckpointStore::new(&manifest_dir, fingerprint));
+        if let Some((checkpoint, partitions)) = load_checkpoint(&manifest_dir, checkpoints.as_ref(), config)? {
+            return Ok(Self { manifest_dir, checkpoints, partitions, checkpoint: Some(checkpoint), config });
         }
-        clear_folder(&home)?;
-        Ok(Self { home, checkpoints, partitions: Vec::new(), checkpoint: None, config })
+        clear_folder(&manifest_dir)?;
+        Ok(Self { manifest_dir, checkpoints, partitions: Vec::new(), checkpoint: None, config })
     }
 }
 
 /// Loads the checkpoint and the partitions of an earlier attempt, if all their files are intact. Returns `None` if the
 /// manifest is complete: to freeze again is to ask for a new manifest.
 fn load_checkpoint(
-    home: &Path,
+    manifest_dir: &Path,
     checkpoints: Option<&FreezeCheckpointStore>,
     config: FreezeConfig,
 ) -> Result<Option<(FreezeCheckpoint, Vec<PartitionWriter>)>, ManifestError> {
-    let Some(checkpoints) = checkpoints.filter(|_| !index_exists(home)) else { return Ok(None) };
+    let Some(checkpoints) = checkpoints.filter(|_| !index_exists(manifest_dir)) else { return Ok(None) };
     let Some(checkpoint) = checkpoints.load()? else { return Ok(None) };
     let numbered = || (0_u32..).map(PartitionId).zip(&checkpoint.partitions);
     if let Some(order) = finished_order(&checkpoint) {
@@ -438,22 +439,25 @@ fn load_checkpoint(
         let partitions: Vec<PartitionWriter> =
             numbered().map(|(id, saved)| PartitionWriter::restore(id, saved)).collect();
         let parts = parts_in_order(&partitions, &order);
-        let whole = assemble_parts(home, &parts)? && parts_are_intact(home, &parts)?;
+        let whole = assemble_parts(manifest_dir, &parts)? && parts_are_intact(manifest_dir, &parts)?;
         return Ok(whole.then_some((checkpoint, partitions)));
     }
     let mut partitions = Vec::new();
     for (id, saved) in numbered() {
-        let Some(partition) = PartitionWriter::resume(home, id, config, saved)? else { return Ok(None) };
+        let Some(partition) = PartitionWriter::resume(manifest_dir, id, config, saved)? else { return Ok(None) };
         partitions.push(partition);
     }
-    remove_other_parts(home, &partitions.iter().flat_map(|it| it.files(home)).collect())?;
+    remove_other_parts(manifest_dir, &partitions.iter().flat_map(|it| it.files(manifest_dir)).collect())?;
     Ok(Some((checkpoint, partitions)))
 }
 
 /// Returns whether parts that have their final names match what was written.
-fn parts_are_intact(home: &Path, partitions: &[(PartitionId, Vec<ManifestPart>)]) -> Result<bool, ManifestError> {
+fn parts_are_intact(
+    manifest_dir: &Path,
+    partitions: &[(PartitionId, Vec<ManifestPart>)],
+) -> Result<bool, ManifestError> {
     for (place, part) in (0_u32..).zip(partitions.iter().flat_map(|(_, parts)| parts)) {
-        if !is_intact(&part_path(home, place), place, *part, true)? {
+        if !is_intact(&part_path(manifest_dir, place), place, *part, true)? {
             return Ok(false);
         }
     }
@@ -473,17 +477,17 @@ fn parts_in_order(partitions: &[PartitionWriter], order: &[PartitionId]) -> Vec<
 }
 
 /// Cleans up after an error: keeps the files that the next attempt can resume from, and removes everything else.
-fn clean_up_after(home: &Path, error: &ManifestError) -> Result<(), ManifestError> {
-    if error.is_retryable() && checkpoint::exists(home) { Ok(()) } else { clear_folder(home) }
+fn clean_up_after(manifest_dir: &Path, error: &ManifestError) -> Result<(), ManifestError> {
+    if error.is_retryable() && checkpoint::exists(manifest_dir) { Ok(()) } else { clear_folder(manifest_dir) }
 }
 
 /// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
-pub(super) fn clear_folder(home: &Path) -> Result<(), ManifestError> {
-    create_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
+pub(super) fn clear_folder(manifest_dir: &Path) -> Result<(), ManifestError> {
+    create_folder(manifest_dir).map_err(|cause| ManifestError::disk("create", manifest_dir, cause))?;
     // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
-    checkpoint::remove(home)?;
-    remove_index(home)?;
-    remove_other_parts(home, &HashSet::new())
+    checkpoint::remove(manifest_dir)?;
+    remove_index(manifest_dir)?;
+    remove_other_parts(manifest_dir, &HashSet::new())
 }
 
 /// The number of rows in a block of every partition except the first. With this, sixteen partitions need no more memory
@@ -512,8 +516,8 @@ enum PartitionRows {
 
 impl PartitionWriter {
     /// Creates an empty partition.
-    fn new(home: &Path, id: PartitionId, config: FreezeConfig) -> Self {
-        let writer = PartitionPartsWriter::for_partition(home, id, partition_limits(id, config.part_limits))
+    fn new(manifest_dir: &Path, id: PartitionId, config: FreezeConfig) -> Self {
+        let writer = PartitionPartsWriter::for_partition(manifest_dir, id, partition_limits(id, config.part_limits))
             .with_max_disk(config.max_disk);
         let nothing = FreezeProgress::default();
         let key_ranges = KeyRanges::Known(Vec::new());
@@ -535,13 +539,17 @@ impl PartitionWriter {
 
     /// Resumes from a checkpoint. Returns `None` if the files are not all intact.
     fn resume(
-        home: &Path,
+        manifest_dir: &Path,
         id: PartitionId,
         config: FreezeConfig,
         checkpoint: &PartitionCheckpoint,
     ) -> Result<Option<Self>, ManifestError> {
-        let Some(writer) =
-            PartitionPartsWriter::resume(home, id, partition_limits(id, config.part_limits), checkpoint.parts.clone())?
+        let Some(writer) = PartitionPartsWriter::resume(
+            manifest_dir,
+            id,
+            partition_limits(id, config.part_limits),
+            checkpoint.parts.clone(),
+        )?
         else {
             return Ok(None);
         };
@@ -567,11 +575,11 @@ impl PartitionWriter {
     }
 
     /// Returns the paths of its files.
-    fn files(&self, home: &Path) -> Vec<PathBuf> {
+    fn files(&self, manifest_dir: &Path) -> Vec<PathBuf> {
         match &self.rows {
             PartitionRows::Open(writer) => writer.files().collect(),
             PartitionRows::Sealed(parts) => {
-                (0_u32..).zip(parts).map(|(number, _)| partition_path(home, self.id, number)).collect()
+                (0_u32..).zip(parts).map(|(number, _)| partition_path(manifest_dir, self.id, number)).collect()
             }
         }
     }

@@ -89,10 +89,10 @@ impl FrozenManifest {
     /// Returns an error if the index cannot be read or is invalid, or if a part is missing or its size differs from the
     /// index.
     pub fn open(folder: &Path) -> Result<Option<Self>, ManifestError> {
-        let home = manifest_folder(folder);
-        let Some(frozen) = load_index(&home)? else { return Ok(None) };
+        let manifest_dir = manifest_folder(folder);
+        let Some(frozen) = load_index(&manifest_dir)? else { return Ok(None) };
         for (number, part) in (0_u32..).zip(&frozen.parts) {
-            let path = part_path(&home, number);
+            let path = part_path(&manifest_dir, number);
             let found = fs::metadata(&path).map_err(|cause| ManifestError::unopened_part(&path, cause))?.len();
             if found != part.bytes {
                 let what = format!("it has {found} bytes, but the index says {}", part.bytes);
@@ -437,13 +437,13 @@ fn save_index(frozen: &FrozenManifest) -> Result<(), ManifestError> {
 }
 
 /// Returns whether there is an index.
-pub(crate) fn index_exists(home: &Path) -> bool {
-    home.join(INDEX_NAME).exists()
+pub(crate) fn index_exists(manifest_dir: &Path) -> bool {
+    manifest_dir.join(INDEX_NAME).exists()
 }
 
 /// Reads the index. Returns `None` if there is none.
-fn load_index(home: &Path) -> Result<Option<FrozenManifest>, ManifestError> {
-    let path = home.join(INDEX_NAME);
+fn load_index(manifest_dir: &Path) -> Result<Option<FrozenManifest>, ManifestError> {
+    let path = manifest_dir.join(INDEX_NAME);
     let file = match open_regular(&path, File::options().read(true)) {
         Ok(file) => file,
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -465,7 +465,7 @@ fn load_index(home: &Path) -> Result<Option<FrozenManifest>, ManifestError> {
     }
     let frozen = FrozenManifest {
         has_checksum: sha256.is_some(),
-        folder: home.to_owned(),
+        folder: manifest_dir.to_owned(),
         rows_read: shape.read,
         parts: shape.parts.iter().map(|part| ManifestPart { rows: part.rows, bytes: part.bytes }).collect(),
         pin: shape.pin.into_pin().map_err(corrupt)?,
@@ -484,8 +484,8 @@ fn load_index(home: &Path) -> Result<Option<FrozenManifest>, ManifestError> {
 }
 
 /// Removes the index, and a temporary file that was never renamed.
-pub(crate) fn remove_index(home: &Path) -> Result<(), ManifestError> {
-    for path in [home.join(INDEX_NAME), home.join(INDEX_TEMPORARY)] {
+pub(crate) fn remove_index(manifest_dir: &Path) -> Result<(), ManifestError> {
+    for path in [manifest_dir.join(INDEX_NAME), manifest_dir.join(INDEX_TEMPORARY)] {
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 return Err(ManifestError::disk("remove", &path, cause));

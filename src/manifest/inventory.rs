@@ -358,8 +358,8 @@ fn read_columnar_rows(
     places.check_types(|column| table.column_type(column)).map_err(|(column, _, broken)| match broken {
         ColumnarError::Unsupported(why) => {
             let column = table.column_names().get(column).map(String::as_str).unwrap_or_default();
-            let said = format!("column {} cannot be used: {why}", column.escape_debug());
-            ManifestError::malformed(name, said, "use an inventory that the storage service wrote")
+            let problem = format!("column {} cannot be used: {why}", column.escape_debug());
+            ManifestError::malformed(name, problem, "use an inventory that the storage service wrote")
         }
         other => what(other),
     })?;

@@ -865,12 +865,12 @@ pub(super) fn assemble_parts(
     folder: &Path,
     partitions: &[(PartitionId, Vec<ManifestPart>)],
 ) -> Result<bool, ManifestError> {
-    let mut kept = HashSet::new();
+    let mut wanted = HashSet::new();
     let mut moves = Vec::new();
     for (partition, parts) in partitions {
         for (number, part) in (0_u32..).zip(parts) {
             let (from, place) =
-                (partition_path(folder, *partition, number), u32::try_from(kept.len()).unwrap_or(u32::MAX));
+                (partition_path(folder, *partition, number), u32::try_from(wanted.len()).unwrap_or(u32::MAX));
             let to = part_path(folder, place);
             // Check the old name first: another part may still have the new name.
             if file_size(&from)? == Some(part.bytes) {
@@ -880,7 +880,7 @@ pub(super) fn assemble_parts(
             } else if file_size(&to)? != Some(part.bytes) {
                 return Ok(false);
             }
-            kept.insert(to);
+            wanted.insert(to);
         }
     }
     for (from, to, place) in moves {
@@ -893,7 +893,7 @@ pub(super) fn assemble_parts(
         renumber().map_err(|cause| ManifestError::disk("rename", &from, cause))?;
         failpoint::hit("part-settled");
     }
-    remove_other_parts(folder, &kept)?;
+    remove_other_parts(folder, &wanted)?;
     Ok(true)
 }
 
@@ -911,11 +911,11 @@ fn file_size(path: &Path) -> Result<Option<u64>, ManifestError> {
 }
 
 /// Removes all parts except these files.
-pub(super) fn remove_other_parts(folder: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
+pub(super) fn remove_other_parts(folder: &Path, wanted: &HashSet<PathBuf>) -> Result<(), ManifestError> {
     let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
     for entry in fs::read_dir(folder).map_err(|cause| failed(folder, cause))? {
         let path = entry.map_err(|cause| failed(folder, cause))?.path();
-        if path.extension().is_some_and(|extension| extension == "bpm") && !kept.contains(&path) {
+        if path.extension().is_some_and(|extension| extension == "bpm") && !wanted.contains(&path) {
             fs::remove_file(&path).map_err(|cause| failed(&path, cause))?;
         }
     }

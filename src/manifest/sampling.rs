@@ -65,7 +65,7 @@ pub(super) struct SamplingPass {
     digest: Option<RowSetDigest>,
     metadata: Option<MetadataWriter>,
     name: Vec<u8>,
-    home: Option<PathBuf>,
+    manifest_dir: Option<PathBuf>,
 }
 
 /// A random sample of rows: those with the smallest hashes. The hash of a row depends only on its name and the seed, so
@@ -110,17 +110,17 @@ struct HashedRow<T> {
 }
 
 impl SamplingPass {
-    /// Creates a sampling pass. The metadata of every object, if wanted, are stored in `home`, the manifest's folder.
-    pub(super) fn new(options: SampleOptions, home: Option<PathBuf>) -> Result<Self, ManifestError> {
-        let facts = home.as_deref().filter(|_| options.all_metadata).map(MetadataWriter::create).transpose()?;
+    /// Creates a sampling pass. The metadata of every object, if wanted, are stored in `manifest_dir`, the manifest's folder.
+    pub(super) fn new(options: SampleOptions, manifest_dir: Option<PathBuf>) -> Result<Self, ManifestError> {
+        let facts = manifest_dir.as_deref().filter(|_| options.all_metadata).map(MetadataWriter::create).transpose()?;
         let digest = options.digest.map(RowSetDigest::new);
         let sample = SeededSample::new(options.size, options.seed);
-        Ok(Self { options, sample, digest, metadata: facts, name: Vec::new(), home })
+        Ok(Self { options, sample, digest, metadata: facts, name: Vec::new(), manifest_dir })
     }
 
     /// Discards everything collected so far.
     fn restart(&mut self) -> Result<(), ManifestError> {
-        *self = Self::new(self.options, self.home.take())?;
+        *self = Self::new(self.options, self.manifest_dir.take())?;
         Ok(())
     }
 

@@ -187,8 +187,8 @@ pub(crate) struct MetadataWriter {
 
 impl MetadataWriter {
     /// Creates the file, and replaces an earlier one.
-    pub(crate) fn create(home: &Path) -> Result<Self, ManifestError> {
-        let path = home.join(NAME);
+    pub(crate) fn create(manifest_dir: &Path) -> Result<Self, ManifestError> {
+        let path = manifest_dir.join(NAME);
         let file = create_replacing(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
         let out = GzEncoder::new(BufWriter::new(file), Compression::fast());
         Ok(Self { path, out, classes: Vec::new(), record: Vec::new() })
@@ -244,8 +244,8 @@ pub struct MetadataReader {
 
 impl MetadataReader {
     /// Opens the file of the frozen manifest in this folder.
-    pub(crate) fn open(home: &Path) -> Result<Self, ManifestError> {
-        let path = home.join(NAME);
+    pub(crate) fn open(manifest_dir: &Path) -> Result<Self, ManifestError> {
+        let path = manifest_dir.join(NAME);
         let file = open_regular(&path, File::options().read(true))
             .map_err(|cause| ManifestError::disk("open", &path, cause))?;
         let text = BufReader::new(GzDecoder::new(BufReader::new(file)));
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn metadata_round_trips() {
-        let home = tempfile::tempdir().expect("a folder");
+        let manifest_dir = tempfile::tempdir().expect("a folder");
         let names: Vec<String> = (0..100).map(|number| format!("CLASS-{}", number % 70)).collect();
         let facts = |number: usize| RowMetadata {
             size: (!number.is_multiple_of(3)).then(|| number as u64 * 1_000_003),
@@ -309,12 +309,12 @@ mod tests {
             acl: ACLS.get(number % 7).copied(),
             ..RowMetadata::default()
         };
-        let mut writer = MetadataWriter::create(home.path()).expect("begun");
+        let mut writer = MetadataWriter::create(manifest_dir.path()).expect("begun");
         for number in 0..100 {
             writer.push(&facts(number)).expect("written");
         }
         writer.finish().expect("ended");
-        let mut reader = MetadataReader::open(home.path()).expect("opened");
+        let mut reader = MetadataReader::open(manifest_dir.path()).expect("opened");
         let mut left_out = 0;
         for number in 0..100 {
             let told = reader.next_row().expect("a row");

@@ -104,9 +104,9 @@ fn write_tags(tags: &TagSet, to: &mut XmlDocument) -> io::Result<()> {
 pub fn write_report(report: &ReportSpec, to: &mut XmlDocument) -> io::Result<()> {
     write_parent("Report", to, |to| {
         write_text("Enabled", if report.location.is_some() { "true" } else { "false" }, to)?;
-        if let Some(place) = &report.location {
-            write_text("Bucket", place.bucket.as_str(), to)?;
-            write_text("Prefix", &key_text(&place.prefix), to)?;
+        if let Some(file_location) = &report.location {
+            write_text("Bucket", file_location.bucket.as_str(), to)?;
+            write_text("Prefix", &key_text(&file_location.prefix), to)?;
         }
         write_text("ReportScope", scope_name(report.scope), to)
     })
@@ -134,14 +134,14 @@ pub fn write_manifest(source: &ManifestSource, pin: Option<&SourcePin>, to: &mut
             write_text("SourceBucket", bucket.as_str(), to)?;
             write_text("Prefix", &key_text(prefix), to)
         }),
-        ManifestSource::Csv { location: place, fields, .. } => write_parent("Manifest", to, |to| {
-            write_location(&csv_location(place, pin), to)?;
+        ManifestSource::Csv { location: file_location, fields, .. } => write_parent("Manifest", to, |to| {
+            write_location(&csv_location(file_location, pin), to)?;
             let names: Vec<_> = fields.iter().copied().map(name_of).collect();
             write_spec(OSS_CSV, Some(&names.join(",")), to)
         }),
         // OSS has no such manifest: the location is that of a CSV file, and the format is always that of an OSS report.
-        ManifestSource::Report { location: place, .. } => write_parent("Manifest", to, |to| {
-            write_location(&csv_location(place, pin), to)?;
+        ManifestSource::Report { location: file_location, .. } => write_parent("Manifest", to, |to| {
+            write_location(&csv_location(file_location, pin), to)?;
             write_spec("Report_CSV_20250901", None, to)
         }),
         ManifestSource::Retry { .. } => Ok(()),
@@ -160,8 +160,8 @@ struct ManifestLocation<'a> {
     target: (&'static str, Cow<'a, str>),
 }
 
-fn csv_location<'a>(place: &'a FileLocation, pin: Option<&'a SourcePin>) -> ManifestLocation<'a> {
-    match (place, pin) {
+fn csv_location<'a>(file_location: &'a FileLocation, pin: Option<&'a SourcePin>) -> ManifestLocation<'a> {
+    match (file_location, pin) {
         (FileLocation::Object { bucket, key, .. }, Some(SourcePin::Object { etag, .. })) => {
             ManifestLocation { etag: Some(etag), bucket: Some(bucket.as_str()), target: ("Object", key_text(key)) }
         }

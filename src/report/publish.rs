@@ -98,18 +98,21 @@ pub async fn publish(
     ReportSender { store, policy: POLICY }.publish(folder, report).await
 }
 
-/// Writes a small object next to the reports that will be published at `place`, in the same way as they will be
+/// Writes a small object next to the reports that will be published at `location`, in the same way as they will be
 /// written. The object is not deleted. Returns its key.
 ///
 /// # Errors
 /// Returns an error if the store does not accept the object.
-pub async fn check_report_location(store: &dyn Store, place: &ReportLocation) -> Result<ObjectKey, ReportPublishError> {
+pub async fn check_report_location(
+    store: &dyn Store,
+    location: &ReportLocation,
+) -> Result<ObjectKey, ReportPublishError> {
     const TEXT: &[u8] = b"batchplan wrote this file to check that it can write reports here. You can delete it.\n";
     let name = format!(".batchplan-check-{:016x}", fastrand::u64(..));
-    let key = layout::sibling_key(&place.prefix, &name);
+    let key = layout::sibling_key(&location.prefix, &name);
     let check = (TEXT.len() as u64, Md5Digest::of(&Md5::new_with_prefix(TEXT)));
     let content = ObjectContent::Bytes(Bytes::from_static(TEXT));
-    ReportSender { store, policy: POLICY }.send_file(&name, &place.bucket, &key, &content, check).await?;
+    ReportSender { store, policy: POLICY }.send_file(&name, &location.bucket, &key, &content, check).await?;
     Ok(key)
 }
 
@@ -140,8 +143,8 @@ impl ReportSender<'_> {
         destination: &ReportDestination,
         segment: &ReportSegment,
     ) -> Result<(), ReportPublishError> {
-        let (place, file) = (folder.to_owned(), segment.clone());
-        tokio::task::spawn_blocking(move || verify_segment(&place, &file)).await.map_err(io::Error::other)??;
+        let (location, file) = (folder.to_owned(), segment.clone());
+        tokio::task::spawn_blocking(move || verify_segment(&location, &file)).await.map_err(io::Error::other)??;
         let content = ObjectContent::File(segment.path(folder));
         let key = destination.segment_key(segment);
         self.send_file(&segment.name, destination.bucket(), &key, &content, (segment.bytes, segment.md5)).await

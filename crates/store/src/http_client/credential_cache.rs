@@ -80,7 +80,7 @@ pub(crate) fn redact_credentials(text: &str, credentials: &Credentials) -> Strin
 /// Prints no secrets.
 impl fmt::Debug for SigningCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").finish_non_exhaustive()
+        f.debug_struct("SigningCredentials").finish_non_exhaustive()
     }
 }
 
