@@ -5,7 +5,7 @@
 //! them reads what the other writes. It only converts between values and bytes: it opens no files and sends no
 //! requests.
 
-pub mod escape;
+pub mod percent_decode;
 mod report_manifest;
 mod row;
 

@@ -17,7 +17,7 @@ use batchplan_store::printable::affects_terminal;
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 use serde::{Deserialize, Serialize};
 
-use super::{TaskStatus, escape};
+use super::{TaskStatus, percent_decode};
 use crate::codec::format_seconds;
 use crate::completion::ReportFormat;
 
@@ -315,7 +315,7 @@ impl ReportRowDecoder {
             ReportFormat::Oss => oss_result(column(3), column(4))?,
             ReportFormat::Aws => aws_result(column(3), column(4), column(5))?,
         };
-        let raw_plus = escape::percent_decode_into(column(1).as_bytes(), false, &mut self.key)?;
+        let raw_plus = percent_decode::percent_decode_into(column(1).as_bytes(), false, &mut self.key)?;
         let version = Some(column(2)).filter(|id| !id.is_empty());
         Ok(ReportRow { bucket: column(0), key: &self.key, raw_plus, version, task, status, error })
     }

@@ -16,13 +16,13 @@ use crate::frontier::{PartWatermark, RowFrontier};
 use crate::journal::{Checkpoint, FailureCode, FailureGroup, FailureTally, Journal, ReportFileRecord};
 use crate::report::{Md5Digest, OpenReportFile, ReportSegment, ReportWriter, UnsyncedReportPosition};
 
-/// Sealed files that may wait for upload while the job runs. Files beyond that are uploaded at the end of the job.
+/// Sealed report files, which are full and closed, that may wait for upload while the job runs. Files beyond that are uploaded at the end of the job.
 const MAX_WAITING_FILES: usize = 64;
 
-/// Changes that the last checkpoint should have recorded but did not.
+/// Changes that no checkpoint has recorded.
 #[derive(Debug, Default)]
 pub struct UnrecordedChanges {
-    /// The parts of the frontier that changed since the last recorded checkpoint.
+    /// The parts of the [`RowFrontier`], which knows the finished rows, that changed since the last recorded checkpoint.
     pub parts: Vec<PartWatermark>,
     /// The failure codes whose counts changed since the last recorded checkpoint.
     pub failures: Vec<(FailureCode, FailureGroup)>,
@@ -33,11 +33,11 @@ pub(super) struct JobRecorder<'a> {
     writer: ReportWriter,
     tally: FailureTally,
     journal: Journal,
-    job: i64,
+    job_number: i64,
     active_timer: ActiveTimer,
     /// The number of sealed files that the journal has recorded.
-    recorded_sealed: Arc<AtomicUsize>,
-    uncommitted: Option<UncommittedChanges>,
+    known_sealed: Arc<AtomicUsize>,
+    uncommitted: Option<PendingCheckpointChanges>,
     sealed_files: mpsc::Sender<ReportSegment>,
     published: PublishedNumbers,
     observe: &'a mut (dyn FnMut(ProgressSnapshot) + Send),
@@ -66,7 +66,7 @@ impl ActiveTimer {
 type PublishedNumbers = Arc<Mutex<Vec<u32>>>;
 
 /// The changes that a checkpoint took from frontier and tally. They are put back if it is not recorded.
-struct UncommittedChanges {
+struct PendingCheckpointChanges {
     parts: Vec<u32>,
     codes: Vec<FailureCode>,
     committed: Arc<AtomicBool>,
@@ -79,30 +79,29 @@ impl<'a> JobRecorder<'a> {
     pub(super) fn new(
         writer: ReportWriter,
         tally: FailureTally,
-        (journal, job): (Journal, i64),
+        (journal, job_number): (Journal, i64),
         earlier_runs: Duration,
         known_sealed: usize,
         observe: &'a mut (dyn FnMut(ProgressSnapshot) + Send),
     ) -> (Self, mpsc::Receiver<ReportSegment>, PublishedNumbers) {
-        let (sealed, waiting) = mpsc::channel(MAX_WAITING_FILES);
-        let sent = PublishedNumbers::default();
+        let (sealed_files, receiver) = mpsc::channel(MAX_WAITING_FILES);
+        let published = PublishedNumbers::default();
         let known_sealed = Arc::new(AtomicUsize::new(known_sealed));
-        let ours = Arc::clone(&sent);
         (
             Self {
                 writer,
                 tally,
                 journal,
-                job,
+                job_number,
                 active_timer: ActiveTimer::starting_from(earlier_runs),
-                recorded_sealed: known_sealed,
+                known_sealed,
                 uncommitted: None,
-                sealed_files: sealed,
-                published: ours,
+                sealed_files,
+                published: Arc::clone(&published),
                 observe,
             },
-            waiting,
-            sent,
+            receiver,
+            published,
         )
     }
 
@@ -136,7 +135,7 @@ impl<'a> JobRecorder<'a> {
     ) -> PendingCheckpoint {
         let (parts, failures) = (frontier.take_changes(), self.tally.take_changes());
         let committed = Arc::new(AtomicBool::new(false));
-        self.uncommitted = Some(UncommittedChanges {
+        self.uncommitted = Some(PendingCheckpointChanges {
             parts: parts.iter().map(|mark| mark.part).collect(),
             codes: failures.iter().map(|(code, _)| code.clone()).collect(),
             committed: Arc::clone(&committed),
@@ -151,8 +150,8 @@ impl<'a> JobRecorder<'a> {
             files: Vec::new(),
             failures,
         };
-        let (journal, job) = (self.journal.clone(), self.job);
-        let (known_sealed, sealed) = (Arc::clone(&self.recorded_sealed), self.sealed_files.clone());
+        let (journal, job_number) = (self.journal.clone(), self.job_number);
+        let (known_sealed, sealed) = (Arc::clone(&self.known_sealed), self.sealed_files.clone());
         Box::pin(async move {
             failpoint::hit("report-flushed");
             let synced = tokio::task::spawn_blocking(move || flushed.sync()).await.map_err(io::Error::other)?;
@@ -164,7 +163,7 @@ impl<'a> JobRecorder<'a> {
                 .map(ReportFileRecord::from)
                 .chain(position.sealed.iter().map(ReportFileRecord::from))
                 .collect();
-            journal.record_checkpoint(job, Checkpoint { files, ..checkpoint }).await?;
+            journal.record_checkpoint(job_number, Checkpoint { files, ..checkpoint }).await?;
             committed.store(true, Ordering::Release);
             known_sealed.store(position.total_sealed, Ordering::Release);
             for segment in position.sealed {
@@ -188,7 +187,7 @@ impl OutcomeSink for JobRecorder<'_> {
     fn checkpoint(&mut self, snapshot: ProgressSnapshot, frontier: &mut RowFrontier) -> PendingCheckpoint {
         self.apply_published();
         self.restore_uncommitted(frontier);
-        match self.writer.flush(self.recorded_sealed.load(Ordering::Acquire)) {
+        match self.writer.flush(self.known_sealed.load(Ordering::Acquire)) {
             Ok(flushed) => self.start_checkpoint(flushed, snapshot, frontier),
             Err(error) => Box::pin(std::future::ready(Err(CheckpointError::Report(error)))),
         }

@@ -17,17 +17,17 @@ use super::server_check::{ReadCheckOutcome, ServerCheck, ServerCheckFailure, Unt
 use super::throttle::Throttle;
 use crate::operation::{ObjectAspect, OperationError, OperationSet, OperationStep};
 
-/// Runs a plan's operations on one object at a time.
+/// Runs a plan's operations on objects. All tasks of a job share a worker; each call processes one object.
 pub struct Worker {
     sender: RequestSender,
     operations: OperationSet,
     reads: Vec<OperationStep>,
-    plan_cache: Mutex<Option<PlanCache>>,
+    cached_steps: Mutex<Option<CachedSteps>>,
 }
 
 /// The requests for the most recent object state. Most objects of a job are in the same state, so they are computed
 /// once.
-struct PlanCache {
+struct CachedSteps {
     before: ObjectState,
     steps: Result<Arc<[OperationStep]>, (&'static str, OperationError)>,
 }
@@ -65,7 +65,7 @@ pub enum ObjectReadOutcome {
         /// Why the request failed.
         fault: Box<StoreError>,
     },
-    /// The service rejected the credentials. No other object would fare better.
+    /// The service rejected the credentials. Requests for other objects would be rejected too.
     CredentialsRejected(Box<StoreError>),
     /// The read was stopped before it finished.
     Stopped,
@@ -106,14 +106,14 @@ impl Worker {
     ) -> Self {
         let reads = operations.read_steps();
         let sender = RequestSender::new(store, throttle, retry_policy, stop);
-        Self { sender, operations, reads, plan_cache: Mutex::new(None) }
+        Self { sender, operations, reads, cached_steps: Mutex::new(None) }
     }
 
-    /// Makes the worker check an object before it requests its restore again, if this job may have requested it since
-    /// `asked_since`.
+    /// If this job may have sent restores since this time, makes the worker check whether an object is already being
+    /// restored before it sends another request.
     #[must_use]
-    pub fn checking_restores_since(mut self, asked_since: Option<Timestamp>) -> Self {
-        self.sender.restores_sent_since = asked_since;
+    pub fn checking_restores_since(mut self, since: Option<Timestamp>) -> Self {
+        self.sender.restores_sent_since = since;
         self
     }
 
@@ -124,15 +124,16 @@ impl Worker {
         self
     }
 
-    /// Runs the operations on one object. `asked_before` is true if this job may already have requested its restore.
-    pub async fn process(&self, object: &ObjectId, asked_before: bool) -> WorkerOutcome {
-        self.process_object(object, asked_before).await.0
+    /// Runs the operations on one object. `restore_maybe_sent` is true if this job may already have requested its
+    /// restore.
+    pub async fn process(&self, object: &ObjectId, restore_maybe_sent: bool) -> WorkerOutcome {
+        self.process_object(object, restore_maybe_sent).await.0
     }
 
     /// Like [`Self::process`]. Also returns whether a write was sent.
-    pub(super) async fn process_object(&self, object: &ObjectId, asked_before: bool) -> (WorkerOutcome, bool) {
+    pub(super) async fn process_object(&self, object: &ObjectId, restore_maybe_sent: bool) -> (WorkerOutcome, bool) {
         let context = ObjectContext::new(object);
-        let worked = match self.run_operations(&context, asked_before).await {
+        let worked = match self.run_operations(&context, restore_maybe_sent).await {
             Ok(status) => WorkerOutcome::Finished(TaskOutcome::Succeeded { status }),
             Err(RequestAbort::Failed(failure)) => WorkerOutcome::Finished(TaskOutcome::Failed(*failure)),
             Err(RequestAbort::CredentialsRejected(fault)) => WorkerOutcome::CredentialsRejected(fault),
@@ -192,7 +193,7 @@ impl Worker {
     }
 
     /// Checks by reading alone whether the server knows the sub-resource of an aspect, and whether HEAD would show a
-    /// change of the object. A restore has no sub-resource and always passes.
+    /// change of the object. A restore has no sub-resource that can be read, and always passes.
     pub async fn check_reads(&self, object: &ObjectId, aspect: ObjectAspect) -> ReadCheckOutcome {
         let abort = match self.sender.run_read_checks(&ObjectContext::new(object), aspect).await {
             Ok(found) => return found,
@@ -210,7 +211,7 @@ impl Worker {
 
     /// Sends every request that the object needs. Returns the status of the last answer: of a write, or of a read if
     /// nothing has to change.
-    async fn run_operations(&self, context: &ObjectContext<'_>, asked_before: bool) -> Result<u16, RequestAbort> {
+    async fn run_operations(&self, context: &ObjectContext<'_>, restore_maybe_sent: bool) -> Result<u16, RequestAbort> {
         let mut before = ObjectState::default();
         let mut status = None;
         for step in &self.reads {
@@ -223,7 +224,7 @@ impl Worker {
             failed(operation, fault)
         })?;
         for step in &*steps {
-            status = Some(self.sender.write_checked(context, step, asked_before).await?.status);
+            status = Some(self.sender.write_checked(context, step, restore_maybe_sent).await?.status);
         }
         // Without any answer it is unknown whether the object is as it should be.
         status.ok_or_else(|| failed(&self.operations.names(), no_request_fault()))
@@ -233,13 +234,13 @@ impl Worker {
     /// previous object's.
     fn steps_for(&self, before: ObjectState) -> Result<Arc<[OperationStep]>, (&'static str, OperationError)> {
         // The cached value is consistent at every moment, so a poisoned lock is harmless.
-        let mut last = self.plan_cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(way) = last.as_ref().filter(|way| way.before == before) {
-            return way.steps.clone();
+        let mut last = self.cached_steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = last.as_ref().filter(|cached| cached.before == before) {
+            return cached.steps.clone();
         }
         let after = self.operations.desired(&before);
         let steps = after.map(|after| self.operations.write_steps(&before, &after).into());
-        *last = Some(PlanCache { before, steps: steps.clone() });
+        *last = Some(CachedSteps { before, steps: steps.clone() });
         steps
     }
 }

@@ -1,4 +1,4 @@
-//! Retention: which jobs have expired.
+//! Retention: how long jobs are kept, and which have expired. `apply_retention` in `jobs/commands.rs` deletes them.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Transaction, TransactionBehavior, params};

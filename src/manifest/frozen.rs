@@ -45,7 +45,7 @@ pub struct FrozenManifest {
     key_ranges: KeyRanges,
     /// `None` if an earlier release wrote the index.
     class_stats: Option<Box<StorageClassStats>>,
-    /// The number of segments that are read in turn; with one, a [`TaskId`] is a part and a row in it.
+    /// The number of segments that are read in turn. If it is 1, a [`TaskId`] is a part and a row in it.
     segments: u32,
     has_checksum: bool,
 }
@@ -114,7 +114,7 @@ impl FrozenManifest {
         self.rows_read
     }
 
-    /// Returns the parts, in order; the part number of a [`TaskId`] is an index into them.
+    /// Returns the parts, in order. With a single segment, the part number of a [`TaskId`] is an index into them.
     #[must_use]
     pub fn parts(&self) -> &[ManifestPart] {
         &self.parts
@@ -168,6 +168,7 @@ impl FrozenManifest {
     }
 
     /// Returns the rows from `from` to the end, in batches of at most `batch`. A batch never has rows of two parts.
+    /// With several segments, `from` must be the start.
     ///
     /// The iterator reads files and decompresses: use it on a thread that may block.
     #[must_use]
@@ -215,19 +216,19 @@ impl FrozenManifest {
     }
 
     /// Like [`tasks`](Self::tasks) from the start, but returns only the rows that `frontier` does not contain: the rows
-    /// that a retried job never finished. With a single segment, starts each part at its low mark and does not open
-    /// parts that are finished.
+    /// that a retried job never finished. With a single segment, starts each part at its first unfinished row and does
+    /// not open parts that are finished.
     #[must_use]
     pub(crate) fn unfinished_tasks(&self, frontier: &RowFrontier, batch: usize) -> ManifestTasks {
         let mut tasks = self.tasks(TaskId { part: 0, row: 0 }, batch);
         if self.segments > 1 {
             tasks.interleaving = Some(self.interleaving());
         } else {
-            let open = tasks.spans.filter_map(|span| {
+            let unfinished = tasks.spans.filter_map(|span| {
                 let from = frontier.first_unsettled(span.part);
                 (from < span.rows).then_some(PartSpan { from, ..span })
             });
-            tasks.spans = open.collect::<Vec<_>>().into_iter();
+            tasks.spans = unfinished.collect::<Vec<_>>().into_iter();
         }
         tasks.finished = frontier.clone();
         tasks
@@ -245,9 +246,9 @@ pub struct ManifestTasks {
     batch: usize,
     /// Rows to skip.
     finished: RowFrontier,
-    /// The order that gives each row its [`TaskId`], if that is not its part and row; and the number of rows read so
-    /// far, counted from the first row of the manifest.
+    /// The order that gives each row its [`TaskId`], if that is not its part and row.
     interleaving: Option<Interleaving>,
+    /// The number of rows read so far, from the first row of the manifest.
     rows_seen: u64,
 }
 
@@ -274,12 +275,12 @@ impl ManifestTasks {
                     self.open = None;
                     break;
                 };
-                let seq = self
-                    .interleaving
-                    .map_or(TaskId { part: *part, row }, |order| position_to_seq(order.position_of(self.rows_seen)));
+                let id = self.interleaving.map_or(TaskId { part: *part, row }, |order| {
+                    position_to_task_id(order.position_of(self.rows_seen))
+                });
                 self.rows_seen += 1;
-                if !self.finished.is_settled(seq) {
-                    tasks.push(Task { id: seq, object });
+                if !self.finished.is_settled(id) {
+                    tasks.push(Task { id, object });
                 }
             }
         }
@@ -310,13 +311,14 @@ pub(crate) fn manifest_folder(folder: &Path) -> PathBuf {
 
 const INDEX_NAME: &str = "index.json";
 
-/// The name of the temporary file that replaces it.
+/// The name of the temporary file that is renamed to it.
 const INDEX_TEMPORARY: &str = "index.json.draft";
 
 /// The version of the file format for a single segment, the only one that earlier releases can read.
 const INDEX_VERSION: u32 = 1;
 
-/// The version for several segments: releases that do not know segments must not take positions for rows.
+/// The version for several segments: releases that do not know segments refuse the file,
+/// instead of reading positions as row numbers.
 const SEGMENTED_VERSION: u32 = 2;
 
 /// The maximum size of an index in bytes: enough for 500 billion rows.
@@ -326,30 +328,31 @@ const MAX_INDEX_BYTES: u64 = 16 << 20;
 struct ManifestIndexJson {
     version: u32,
     rows: u64,
-    read: u64,
+    #[serde(rename = "read")]
+    rows_read: u64,
     parts: Vec<ManifestPartJson>,
     pin: SourcePinJson,
     warnings: Vec<ManifestWarningJson>,
     /// Earlier releases wrote none, and ignore it.
-    #[serde(default)]
-    reach: KeyRangesJson,
-    /// The same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    census: Option<StorageClassStatsJson>,
-    #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
-    lanes: u32,
+    #[serde(default, rename = "reach")]
+    key_ranges: KeyRangesJson,
+    /// Earlier releases wrote none, and ignore it.
+    #[serde(default, rename = "census", skip_serializing_if = "Option::is_none")]
+    class_stats: Option<StorageClassStatsJson>,
+    #[serde(default = "one_segment", rename = "lanes", skip_serializing_if = "is_one_segment")]
+    segments: u32,
     /// The digest of all other members. Earlier releases wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
 }
 
-fn one_lane() -> u32 {
+fn one_segment() -> u32 {
     1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_one_lane(lanes: &u32) -> bool {
-    *lanes == 1
+fn is_one_segment(segments: &u32) -> bool {
+    *segments == 1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -371,8 +374,8 @@ impl From<&ManifestWarning> for ManifestWarningJson {
 }
 
 impl From<ManifestWarningJson> for ManifestWarning {
-    fn from(shape: ManifestWarningJson) -> Self {
-        Self { message: shape.message, help: shape.help }
+    fn from(json: ManifestWarningJson) -> Self {
+        Self { message: json.message, help: json.help }
     }
 }
 
@@ -388,8 +391,8 @@ struct KeyRangeJson {
 }
 
 impl From<&KeyRanges> for KeyRangesJson {
-    fn from(reach: &KeyRanges) -> Self {
-        Self(match reach {
+    fn from(ranges: &KeyRanges) -> Self {
+        Self(match ranges {
             KeyRanges::Unknown => None,
             KeyRanges::Known(ranges) => Some(ranges.iter().map(KeyRangeJson::from).collect()),
         })
@@ -397,8 +400,8 @@ impl From<&KeyRanges> for KeyRangesJson {
 }
 
 impl From<KeyRangesJson> for KeyRanges {
-    fn from(shape: KeyRangesJson) -> Self {
-        match shape.0 {
+    fn from(json: KeyRangesJson) -> Self {
+        match json.0 {
             None => Self::Unknown,
             Some(ranges) => Self::Known(ranges.iter().map(KeyRange::from).collect()),
         }
@@ -416,11 +419,11 @@ impl From<&KeyRange> for KeyRangeJson {
 }
 
 impl From<&KeyRangeJson> for KeyRange {
-    fn from(shape: &KeyRangeJson) -> Self {
+    fn from(json: &KeyRangeJson) -> Self {
         Self {
-            bucket: BucketName::new(&shape.bucket),
-            first: ObjectKey::decode(shape.first.as_bytes()),
-            last: ObjectKey::decode(shape.last.as_bytes()),
+            bucket: BucketName::new(&json.bucket),
+            first: ObjectKey::decode(json.first.as_bytes()),
+            last: ObjectKey::decode(json.last.as_bytes()),
         }
     }
 }
@@ -429,9 +432,9 @@ impl From<&KeyRangeJson> for KeyRange {
 fn save_index(frozen: &FrozenManifest) -> Result<(), ManifestError> {
     let path = frozen.folder.join(INDEX_NAME);
     let write = || {
-        let mut shape = index_json(frozen);
-        shape.sha256 = Some(json_digest(&shape)?);
-        write_atomic(&frozen.folder, INDEX_NAME, &serde_json::to_vec_pretty(&shape)?)
+        let mut json = index_json(frozen);
+        json.sha256 = Some(json_digest(&json)?);
+        write_atomic(&frozen.folder, INDEX_NAME, &serde_json::to_vec_pretty(&json)?)
     };
     write().map_err(|cause| ManifestError::disk("write", &path, cause))
 }
@@ -452,32 +455,32 @@ fn load_index(manifest_dir: &Path) -> Result<Option<FrozenManifest>, ManifestErr
     let mut text = Vec::new();
     file.take(MAX_INDEX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
     let corrupt = |why: String| ManifestError::corrupt(&path, why);
-    let mut shape: ManifestIndexJson = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
-    if !(INDEX_VERSION..=SEGMENTED_VERSION).contains(&shape.version) {
-        let found = shape.version;
+    let mut json: ManifestIndexJson = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
+    if !(INDEX_VERSION..=SEGMENTED_VERSION).contains(&json.version) {
+        let found = json.version;
         return Err(corrupt(format!("unsupported format version {found} (the newest is {SEGMENTED_VERSION})")));
     }
-    let sha256 = shape.sha256.take();
+    let sha256 = json.sha256.take();
     if let Some(recorded) = &sha256
-        && json_digest(&shape).map_err(|why| corrupt(why.to_string()))? != *recorded
+        && json_digest(&json).map_err(|why| corrupt(why.to_string()))? != *recorded
     {
         return Err(corrupt("it fails its checksum".to_owned()));
     }
     let frozen = FrozenManifest {
         has_checksum: sha256.is_some(),
         folder: manifest_dir.to_owned(),
-        rows_read: shape.read,
-        parts: shape.parts.iter().map(|part| ManifestPart { rows: part.rows, bytes: part.bytes }).collect(),
-        pin: shape.pin.into_pin().map_err(corrupt)?,
-        warnings: shape.warnings.into_iter().map(ManifestWarning::from).collect(),
-        key_ranges: shape.reach.into(),
-        class_stats: shape.census.map(|census| Box::new(census.into())),
-        segments: shape.lanes,
+        rows_read: json.rows_read,
+        parts: json.parts.iter().map(|part| ManifestPart { rows: part.rows, bytes: part.bytes }).collect(),
+        pin: json.pin.into_pin().map_err(corrupt)?,
+        warnings: json.warnings.into_iter().map(ManifestWarning::from).collect(),
+        key_ranges: json.key_ranges.into(),
+        class_stats: json.class_stats.map(|class_stats| Box::new(class_stats.into())),
+        segments: json.segments,
     };
     if !(1..=MAX_SEGMENTS).contains(&u64::from(frozen.segments)) {
         return Err(corrupt(format!("it has {} segments (maximum {MAX_SEGMENTS})", frozen.segments)));
     }
-    if frozen.rows() != shape.rows {
+    if frozen.rows() != json.rows {
         return Err(corrupt("its row count does not match its parts".to_owned()));
     }
     Ok(Some(frozen))
@@ -500,14 +503,14 @@ fn index_json(frozen: &FrozenManifest) -> ManifestIndexJson {
     ManifestIndexJson {
         sha256: None,
         version: if frozen.segments > 1 { SEGMENTED_VERSION } else { INDEX_VERSION },
-        lanes: frozen.segments,
+        segments: frozen.segments,
         rows: frozen.rows(),
-        read: frozen.rows_read,
+        rows_read: frozen.rows_read,
         parts: frozen.parts.iter().map(|part| ManifestPartJson { rows: part.rows, bytes: part.bytes }).collect(),
         pin: (&frozen.pin).into(),
         warnings: frozen.warnings.iter().map(ManifestWarningJson::from).collect(),
-        reach: (&frozen.key_ranges).into(),
-        census: frozen.class_stats.as_deref().map(StorageClassStatsJson::from),
+        key_ranges: (&frozen.key_ranges).into(),
+        class_stats: frozen.class_stats.as_deref().map(StorageClassStatsJson::from),
     }
 }
 
@@ -541,7 +544,7 @@ impl Interleaving {
         Self { rows, segments: u64::from(segments.max(1)) }
     }
 
-    /// Returns the rows of a segment, counted over all files.
+    /// Returns the rows of a segment, as numbers in the whole manifest.
     fn segment_rows(self, segment: u64) -> Range<u64> {
         let at = |segment: u64| {
             let row = u128::from(self.rows) * u128::from(segment) / u128::from(self.segments);
@@ -576,7 +579,7 @@ impl Interleaving {
         (0..self.segments).map(given).sum()
     }
 
-    /// Returns the position of a row, counted over all files.
+    /// Returns the position of a row, as numbers in the whole manifest.
     fn position_of(self, row: u64) -> u64 {
         // Segment bounds are rounded down: the row may be the first of the next segment.
         let guess =
@@ -586,7 +589,7 @@ impl Interleaving {
         self.turn_position(segment, offset / ROWS_PER_TURN) + offset % ROWS_PER_TURN
     }
 
-    /// Returns a turn such that all rows of earlier turns are finished.
+    /// Returns the turn to continue with: all rows of earlier turns are finished. It may be too early, never too late.
     fn first_unfinished_turn(self, frontier: &RowFrontier) -> u64 {
         let parts = 0..u32::try_from(self.rows / POSITIONS_PER_PART + 1).unwrap_or(u32::MAX);
         // The first part with an unfinished row contains the first unfinished row.
@@ -600,9 +603,9 @@ impl Interleaving {
 }
 
 /// Converts a position to the form in which progress is recorded.
-fn position_to_seq(place: u64) -> TaskId {
+fn position_to_task_id(position: u64) -> TaskId {
     let fits = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    TaskId { part: fits(place / POSITIONS_PER_PART), row: fits(place % POSITIONS_PER_PART) }
+    TaskId { part: fits(position / POSITIONS_PER_PART), row: fits(position % POSITIONS_PER_PART) }
 }
 
 /// Iterates over unfinished rows, a batch per turn of a segment. Ends after an error.
@@ -671,9 +674,9 @@ impl InterleavedTasks {
             let place = self.interleaving.turn_position(self.segment, self.turn);
             while self.rows_taken < rows.end - rows.start && tasks.len() < self.batch {
                 let object = self.next_row()?;
-                let seq = position_to_seq(place + self.rows_taken);
-                if !self.finished.is_settled(seq) {
-                    tasks.push(Task { id: seq, object });
+                let id = position_to_task_id(place + self.rows_taken);
+                if !self.finished.is_settled(id) {
+                    tasks.push(Task { id, object });
                 }
                 self.rows_taken += 1;
             }
@@ -715,7 +718,7 @@ impl SegmentReader {
     }
 }
 
-/// Returns the parts that hold these rows, which are counted over all files.
+/// Returns the parts that hold these rows, which are as numbers in the whole manifest.
 fn segment_spans((folder, parts): (&Path, &[ManifestPart]), from: u64, to: u64) -> VecDeque<SegmentSpan> {
     let mut spans = VecDeque::new();
     let mut first = 0;

@@ -2,21 +2,21 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `endpoint` | a webhook endpoint, with the values that its plan takes from the environment, and its signatures |
+//! | `webhook_endpoint` | a webhook endpoint, with the values that its plan takes from the environment, and its signatures |
 //! | `message` | the JSON body of a message |
-//! | `queue` | the queue, the thread that sends its messages, and the classification of responses |
+//! | `delivery` | the queue, the thread that sends and repeats its messages, and the classification of responses |
 //! | `notifier` | turns journal events into messages |
 //!
 //! Notifications never fail or delay a job: an event is recorded in the journal first, a separate thread sends the
 //! messages, and a failed delivery is at most a warning. If a process is killed, the messages that it has not delivered
 //! are lost.
 
-mod endpoint;
+mod delivery;
 mod message;
 mod notifier;
-mod queue;
+mod webhook_endpoint;
 
-pub use endpoint::{WebhookEndpoint, WebhookError};
+pub use delivery::{AbandonedMessages, UndeliveredMessage};
 pub use message::MessageOrigin;
 pub use notifier::{Notifier, NotifierHost};
-pub use queue::{AbandonedMessages, UndeliveredMessage};
+pub use webhook_endpoint::{WebhookEndpoint, WebhookError};

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::endpoint::{WebhookEndpoint, WebhookError};
+use super::delivery::{AbandonedMessages, MessageSender, UndeliveredMessage};
 use super::message::{MessageOrigin, WebhookMessage, WebhookPayload};
-use super::queue::{AbandonedMessages, MessageSender, UndeliveredMessage};
+use super::webhook_endpoint::{WebhookEndpoint, WebhookError};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::{FailureCode, JobRecord, Journal, JournalListener};
 use crate::plan::{FailureThreshold, WebhookConfig, WebhookEvent};

@@ -1,4 +1,5 @@
-//! The registry: every operation of plans with its rules, and every aspect of objects with its rules.
+//! The registry: every operation of plans with its rules, and every aspect of objects with its rules. How to add one is
+//! described in the module above.
 
 use batchplan_store::object::{ObjectAcl, ObjectState, RestoreRequest, TagSet};
 use batchplan_store::object_request::ObjectRequest;

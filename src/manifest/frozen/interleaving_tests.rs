@@ -43,11 +43,11 @@ proptest! {
         let all = taken(frozen.interleaved_tasks(&RowFrontier::default(), batch));
         let keys: BTreeSet<_> = all.iter().map(|task| task.object.key.clone()).collect();
         prop_assert_eq!(keys.len() as u64, u64::from(rows));
-        prop_assert!((0..).zip(&all).all(|(place, task)| task.id == position_to_seq(place)));
+        prop_assert!((0..).zip(&all).all(|(place, task)| task.id == position_to_task_id(place)));
 
         let is_settled = |place: u64| place < run || settled.contains(&place);
         let mut frontier = RowFrontier::default();
-        (0..u64::from(rows)).filter(|place| is_settled(*place)).for_each(|place| frontier.mark_settled(position_to_seq(place)));
+        (0..u64::from(rows)).filter(|place| is_settled(*place)).for_each(|place| frontier.mark_settled(position_to_task_id(place)));
         let left = taken(frozen.interleaved_tasks(&frontier, batch));
         let expected: Vec<_> =
             (0..).zip(all.clone()).filter(|(place, _)| !is_settled(*place)).map(|(_, task)| task).collect();
@@ -70,9 +70,9 @@ fn only_what_is_large_is_spread() {
 
 #[test]
 fn a_place_is_told_across_parts() {
-    assert_eq!(position_to_seq(0), TaskId { part: 0, row: 0 });
-    assert_eq!(position_to_seq(POSITIONS_PER_PART - 1), TaskId { part: 0, row: (1 << 22) - 1 });
-    assert_eq!(position_to_seq(3 * POSITIONS_PER_PART + 7), TaskId { part: 3, row: 7 });
+    assert_eq!(position_to_task_id(0), TaskId { part: 0, row: 0 });
+    assert_eq!(position_to_task_id(POSITIONS_PER_PART - 1), TaskId { part: 0, row: (1 << 22) - 1 });
+    assert_eq!(position_to_task_id(3 * POSITIONS_PER_PART + 7), TaskId { part: 3, row: 7 });
 }
 
 proptest! {
@@ -98,7 +98,7 @@ proptest! {
     fn nothing_that_is_left_lies_before_the_first_turn(rows in 1_u64..5_000, lanes in 1_u32..9, done in 0_u64..5_000) {
         let order = Interleaving::new(rows, lanes);
         let mut frontier = RowFrontier::default();
-        (0..done.min(rows)).for_each(|place| frontier.mark_settled(position_to_seq(place)));
+        (0..done.min(rows)).for_each(|place| frontier.mark_settled(position_to_task_id(place)));
         let first = order.first_unfinished_turn(&frontier);
         prop_assert!(order.turn_position(0, first) <= done);
         // At most two turns of all segments are read again.

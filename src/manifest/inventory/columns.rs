@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::manifest_json::InventoryManifest;
-use crate::codec::escape;
+use crate::codec::percent_decode;
 use crate::manifest::csv::CsvRecord;
 use crate::manifest::error::{ManifestError, counted};
 use crate::manifest::filter::{Filter, FilterFact, ManifestRow, RowMetadata};
@@ -297,7 +297,7 @@ impl InventoryCsvDecoder {
         }
         let plus_is_space = self.dialect == InventoryDialect::Aws;
         let key = record.field(self.columns.key).unwrap_or_default().as_bytes();
-        let plus = escape::percent_decode_into(key, plus_is_space, &mut self.decoded)?;
+        let plus = percent_decode::percent_decode_into(key, plus_is_space, &mut self.decoded)?;
         if plus && !plus_is_space {
             self.raw_plus.get_or_insert_with(|| (place(), 0)).1 += 1;
         }

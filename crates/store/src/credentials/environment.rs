@@ -1,5 +1,6 @@
-//! Credentials from environment variables: those that OSS's official SDKs read, and checks of those that AWS's SDK
-//! reads.
+//! Reads OSS credentials from environment variables, and validates the variables that AWS's SDK reads itself.
+//!
+//! The variables of OSS are those of its official SDKs:
 //! <https://github.com/aliyun/alibabacloud-oss-python-sdk-v2#configuring-credentials>
 
 use std::ffi::OsString;
@@ -9,17 +10,17 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use http::Uri;
 
-use super::validation::{CredentialFormatError, check_part, check_region};
+use super::validation::{CredentialFormatError, check_credential_text, check_region};
 
-const KEY: &str = "OSS_ACCESS_KEY_ID";
-const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
-const TOKEN: &str = "OSS_SESSION_TOKEN";
+const OSS_KEY_ID: &str = "OSS_ACCESS_KEY_ID";
+const OSS_SECRET: &str = "OSS_ACCESS_KEY_SECRET";
+const OSS_TOKEN: &str = "OSS_SESSION_TOKEN";
 
 /// Why the environment variables are unusable. The messages contain the names of variables, never their values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum CredentialVariableError {
     /// Neither of the two required variables is set.
-    #[error("{KEY} and {SECRET} are not set")]
+    #[error("{OSS_KEY_ID} and {OSS_SECRET} are not set")]
     NotSet,
     /// One of the two required variables is missing.
     #[error("{missing} is not set, although {given} is")]
@@ -50,11 +51,11 @@ pub(crate) fn from_oss_environment() -> Result<SharedCredentialsProvider, Creden
 }
 
 fn read_oss_credentials(variable: impl Fn(&str) -> Option<OsString>) -> Result<Credentials, CredentialVariableError> {
-    let of = |name| validate_value(name, variable(name).unwrap_or_default());
-    match (of(KEY)?, of(SECRET)?) {
-        (Some(key), Some(secret)) => Ok(Credentials::new(key, secret, of(TOKEN)?, None, "environment")),
-        (Some(_), None) => Err(CredentialVariableError::Incomplete { missing: SECRET, given: KEY }),
-        (None, Some(_)) => Err(CredentialVariableError::Incomplete { missing: KEY, given: SECRET }),
+    let value_of = |name| validate_value(name, variable(name).unwrap_or_default());
+    match (value_of(OSS_KEY_ID)?, value_of(OSS_SECRET)?) {
+        (Some(key), Some(secret)) => Ok(Credentials::new(key, secret, value_of(OSS_TOKEN)?, None, "environment")),
+        (Some(_), None) => Err(CredentialVariableError::Incomplete { missing: OSS_SECRET, given: OSS_KEY_ID }),
+        (None, Some(_)) => Err(CredentialVariableError::Incomplete { missing: OSS_KEY_ID, given: OSS_SECRET }),
         (None, None) => Err(CredentialVariableError::NotSet),
     }
 }
@@ -62,7 +63,7 @@ fn read_oss_credentials(variable: impl Fn(&str) -> Option<OsString>) -> Result<C
 /// Validates the value of a variable. An empty value counts as not set, as in OSS's SDKs.
 fn validate_value(name: &'static str, value: OsString) -> Result<Option<String>, CredentialVariableError> {
     let value = value.into_string().map_err(|_| CredentialFormatError::InvalidCharacter(name.to_owned()))?;
-    check_part(name, &value)?;
+    check_credential_text(name, &value)?;
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
 
@@ -81,8 +82,8 @@ const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 /// The maximum length of these URLs, in bytes. Real ones have a few hundred.
 const MAX_URL: usize = 2048;
 
-/// Validates the environment variables that AWS's SDK reads itself. It panics for some values, and cannot send a
-/// request with others.
+/// Validates the environment variables that AWS's SDK reads itself. The SDK panics for some values, and
+/// cannot send a request with others.
 ///
 /// # Errors
 /// Returns an error that names the first variable with an invalid value.
@@ -91,20 +92,20 @@ pub(super) fn check_aws_environment() -> Result<(), CredentialsError> {
 }
 
 fn check_aws_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), CredentialVariableError> {
-    let of = |name: &'static str| match variable(name).map(OsString::into_string) {
+    let value_of = |name: &'static str| match variable(name).map(OsString::into_string) {
         // A blank value counts as not set, as in the SDK.
         Some(Ok(text)) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
         Some(Err(_)) => Err(CredentialFormatError::InvalidCharacter(name.to_owned())),
         None => Ok(None),
     };
     for name in AWS_KEYS {
-        of(name)?.map_or(Ok(()), |text| check_part(name, &text))?;
+        value_of(name)?.map_or(Ok(()), |text| check_credential_text(name, &text))?;
     }
     for name in AWS_REGIONS {
-        of(name)?.map_or(Ok(()), |text| check_region(name, &text))?;
+        value_of(name)?.map_or(Ok(()), |text| check_region(name, &text))?;
     }
     for name in AWS_HEADERS {
-        if !of(name)?.is_none_or(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+        if !value_of(name)?.is_none_or(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
             return Err(CredentialVariableError::InvalidHeaderValue(name));
         }
     }
@@ -114,11 +115,11 @@ fn check_aws_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<()
     };
     let is_path = |text: &str| text.len() <= MAX_URL && text.starts_with('/') && text.parse::<Uri>().is_ok();
     // If an access key is set, the SDK never requests credentials from these URLs.
-    if of(AWS_KEYS[0])?.is_none() {
-        if !of(RELATIVE_URI)?.is_none_or(|text| is_path(&text)) {
+    if value_of(AWS_KEYS[0])?.is_none() {
+        if !value_of(RELATIVE_URI)?.is_none_or(|text| is_path(&text)) {
             return Err(CredentialVariableError::InvalidUrl(RELATIVE_URI, "/v2/credentials/ID"));
         }
-        if !of(FULL_URI)?.is_none_or(|text| is_url(&text)) {
+        if !value_of(FULL_URI)?.is_none_or(|text| is_url(&text)) {
             return Err(CredentialVariableError::InvalidUrl(FULL_URI, "http://127.0.0.1:8080/credentials"));
         }
     }
@@ -129,31 +130,31 @@ fn check_aws_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<()
 mod tests {
     use super::*;
 
-    fn of(variables: &[(&str, &str)]) -> Result<Credentials, CredentialVariableError> {
+    fn value_of(variables: &[(&str, &str)]) -> Result<Credentials, CredentialVariableError> {
         let found = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
         read_oss_credentials(found)
     }
 
     fn said(variables: &[(&str, &str)]) -> String {
-        of(variables).expect_err("refused").to_string()
+        value_of(variables).expect_err("refused").to_string()
     }
 
     #[test]
     fn a_pair_is_taken_with_its_token_or_without() {
-        let pair = of(&[(KEY, "id"), (SECRET, "s"), (TOKEN, "")]).expect("credentials");
+        let pair = value_of(&[(OSS_KEY_ID, "id"), (OSS_SECRET, "s"), (OSS_TOKEN, "")]).expect("credentials");
         assert_eq!((pair.access_key_id(), pair.secret_access_key(), pair.session_token()), ("id", "s", None));
-        let all = of(&[(KEY, "id"), (SECRET, "s"), (TOKEN, "t/+=")]).expect("credentials");
+        let all = value_of(&[(OSS_KEY_ID, "id"), (OSS_SECRET, "s"), (OSS_TOKEN, "t/+=")]).expect("credentials");
         assert_eq!(all.session_token(), Some("t/+="));
     }
 
     #[test]
     fn the_variable_that_is_missing_is_named() {
         assert_eq!(said(&[]), "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET are not set");
-        assert_eq!(said(&[(TOKEN, "t")]), said(&[]));
+        assert_eq!(said(&[(OSS_TOKEN, "t")]), said(&[]));
         assert_eq!(said(&[("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")]), said(&[]));
-        assert_eq!(said(&[(KEY, "id")]), "OSS_ACCESS_KEY_SECRET is not set, although OSS_ACCESS_KEY_ID is");
+        assert_eq!(said(&[(OSS_KEY_ID, "id")]), "OSS_ACCESS_KEY_SECRET is not set, although OSS_ACCESS_KEY_ID is");
         assert_eq!(
-            said(&[(KEY, ""), (SECRET, "s")]),
+            said(&[(OSS_KEY_ID, ""), (OSS_SECRET, "s")]),
             "OSS_ACCESS_KEY_ID is not set, although OSS_ACCESS_KEY_SECRET is"
         );
     }
@@ -167,8 +168,8 @@ mod tests {
             ("hush\u{1b}hush", "contains white space, a control character"),
             ("hushhüsh", "contains white space"),
         ] {
-            for name in [KEY, SECRET, TOKEN] {
-                let mut variables = vec![(KEY, "id"), (SECRET, "s"), (TOKEN, "t")];
+            for name in [OSS_KEY_ID, OSS_SECRET, OSS_TOKEN] {
+                let mut variables = vec![(OSS_KEY_ID, "id"), (OSS_SECRET, "s"), (OSS_TOKEN, "t")];
                 variables.retain(|(known, _)| *known != name);
                 variables.push((name, value));
                 let said = said(&variables);
@@ -183,7 +184,7 @@ mod tests {
         use std::os::unix::ffi::OsStringExt as _;
 
         let read = read_oss_credentials(|_| Some(OsString::from_vec(vec![b'a', 0xff])));
-        assert_eq!(read.err(), Some(CredentialFormatError::InvalidCharacter(KEY.to_owned()).into()));
+        assert_eq!(read.err(), Some(CredentialFormatError::InvalidCharacter(OSS_KEY_ID.to_owned()).into()));
     }
 
     #[test]

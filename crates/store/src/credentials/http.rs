@@ -24,7 +24,7 @@ use http::header::CONTENT_LENGTH;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value as Json;
 
-use super::validation::{CredentialFormatError, check_part, check_region};
+use super::validation::{CredentialFormatError, check_credential_text, check_region};
 use crate::timeouts::{self, scaled};
 use crate::web::{WebConnector, root_cause};
 use crate::xml;
@@ -200,7 +200,7 @@ fn check_credential_fields(body: &[u8]) -> Result<(), CredentialFormatError> {
     let known = |name: &str| CREDENTIAL_FIELDS.into_iter().find(|part| part.eq_ignore_ascii_case(name));
     if let Ok(Json::Object(document)) = serde_json::from_slice(body) {
         let texts = document.iter().filter_map(|(name, value)| Some((known(name)?, value.as_str()?)));
-        return texts.into_iter().try_for_each(|(name, text)| check_part(name, text));
+        return texts.into_iter().try_for_each(|(name, text)| check_credential_text(name, text));
     }
     let mut found = Ok(());
     // The SDK reports documents that cannot be parsed.
@@ -208,7 +208,7 @@ fn check_credential_fields(body: &[u8]) -> Result<(), CredentialFormatError> {
         let name = path.rsplit_once('/').and_then(|(_, name)| known(name));
         if let Some(name) = name.filter(|_| found.is_ok()) {
             // XML may contain white space around a text for layout.
-            found = check_part(name, text.trim_ascii());
+            found = check_credential_text(name, text.trim_ascii());
         }
     });
     found

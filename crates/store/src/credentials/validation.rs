@@ -35,7 +35,7 @@ const CREDENTIAL_PROPERTIES: [&str; 3] = ["aws_access_key_id", "aws_secret_acces
 const MAX_PROFILE_CHAIN: usize = 16;
 
 /// Checks that a text can be part of credentials. `name` says where it comes from.
-pub(super) fn check_part(name: &str, text: &str) -> Result<(), CredentialFormatError> {
+pub(super) fn check_credential_text(name: &str, text: &str) -> Result<(), CredentialFormatError> {
     if text.trim() != text {
         return Err(CredentialFormatError::SurroundingSpace(name.to_owned()));
     }
@@ -61,7 +61,7 @@ pub(super) fn check_credentials(credentials: &Credentials) -> Result<(), Credent
     let mut parts = parts.into_iter().filter_map(|(name, text)| Some((name, text?)));
     let checked = parts.try_for_each(|(name, text)| match text {
         "" => Err(CredentialFormatError::Empty(name)),
-        text => check_part(name, text),
+        text => check_credential_text(name, text),
     });
     checked.map_err(CredentialsError::invalid_configuration)
 }
@@ -74,7 +74,7 @@ pub(super) fn check_profiles(profiles: &ProfileSet) -> Result<(), CredentialForm
         let Some(profile) = next.and_then(|name| profiles.get_profile(name)) else { break };
         let named = |property: &str| format!("{property} of the profile {:?}", profile.name());
         for property in CREDENTIAL_PROPERTIES {
-            profile.get(property).map_or(Ok(()), |text| check_part(&named(property), text))?;
+            profile.get(property).map_or(Ok(()), |text| check_credential_text(&named(property), text))?;
         }
         profile.get("region").map_or(Ok(()), |text| check_region(&named("region"), text))?;
         next = profile.get("source_profile").filter(|source| *source != profile.name());

@@ -12,7 +12,7 @@
 //! | `dialect`, `payload` | the header names and documents of S3 and OSS, and request payloads |
 //! | `response` | responses: read with limits, classified once |
 //! | `object_requests` | requests for one object: its tags, ACL, restore and HEAD, and its content |
-//! | `listing` | the pages of a listing |
+//! | `list_page` | the pages of a listing |
 //! | `multipart_upload` | whole objects in parts, for OSS |
 //! | `bucket_setting` | bucket settings |
 
@@ -22,7 +22,7 @@ mod clock;
 mod connection;
 mod credential_cache;
 mod dialect;
-mod listing;
+mod list_page;
 mod multipart_upload;
 mod object_requests;
 mod payload;

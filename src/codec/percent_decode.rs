@@ -1,9 +1,10 @@
-//! Strict percent-decoding of keys, shared by manifests, inventories and reports. Keys are decoded exactly once.
+//! Strict percent-decoding of keys, shared by manifests, inventories and reports. Callers must not decode
+//! the result again.
 
 use memchr::memchr2;
 
 /// Decodes `%XX` to any byte and, if `plus_is_space` is set, `+` to a space. Replaces the content of `out`. Returns
-/// whether the input contains a raw `+`.
+/// whether the input contains a raw `+`, so that the caller can warn that its meaning is not certain.
 ///
 /// # Errors
 /// Returns an error if a `%` is not followed by two hexadecimal digits.

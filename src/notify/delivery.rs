@@ -26,8 +26,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::endpoint::WebhookEndpoint;
 use super::message::WebhookMessage;
+use super::webhook_endpoint::WebhookEndpoint;
 use crate::plan::WebhookEvent;
 
 /// The maximum number of waiting messages. A job has a handful. More of them means that an endpoint is down while many
