@@ -16,13 +16,15 @@ use crate::frontier::{PartWatermark, RowFrontier};
 use crate::journal::{Checkpoint, FailureCode, FailureGroup, FailureTally, Journal, ReportFileRecord};
 use crate::report::{Md5Digest, OpenReportFile, ReportSegment, ReportWriter, UnsyncedReportPosition};
 
-/// Sealed report files, which are full and closed, that may wait for upload while the job runs. Files beyond that are uploaded at the end of the job.
+/// Sealed report files, which are full and closed, that may wait for upload while the job runs. Files beyond that are
+/// uploaded at the end of the job.
 const MAX_WAITING_FILES: usize = 64;
 
 /// Changes that no checkpoint has recorded.
 #[derive(Debug, Default)]
 pub struct UnrecordedChanges {
-    /// The parts of the [`RowFrontier`], which knows the finished rows, that changed since the last recorded checkpoint.
+    /// The parts of the [`RowFrontier`], which knows the finished rows, that changed since the last recorded
+    /// checkpoint.
     pub parts: Vec<PartWatermark>,
     /// The failure codes whose counts changed since the last recorded checkpoint.
     pub failures: Vec<(FailureCode, FailureGroup)>,

@@ -2,7 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `webhook_endpoint` | a webhook endpoint, with the values that its plan takes from the environment, and its signatures |
+//! | `webhook_endpoint` | a webhook endpoint, its values from the environment, and its signatures |
 //! | `message` | the JSON body of a message |
 //! | `delivery` | the queue, the thread that sends and repeats its messages, and the classification of responses |
 //! | `notifier` | turns journal events into messages |

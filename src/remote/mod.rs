@@ -6,8 +6,8 @@
 //! that is killed loses only what it recorded since its last push. Objects whose outcome is then unknown are processed
 //! again; the report has one row for each.
 //!
-//! Below the prefix there are three kinds of objects. Their names are older than the terms of the code; `*` stands for a
-//! random part:
+//! Below the prefix there are three kinds of objects. Their names are older than the terms of the code; `*` stands for
+//! a random part:
 //!
 //! | name | what it is |
 //! |---|---|

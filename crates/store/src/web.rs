@@ -375,7 +375,7 @@ impl WebClient {
         message: WebRequest<'_>,
         bounds: WebRequestLimits,
     ) -> Result<WebResponse, WebRequestError> {
-        let (host, method) = (message.url.origin(), message.method.clone());
+        let (host, waiting_for) = (message.url.origin(), format!("no response to {}", message.method));
         let sending = self.exchange(message, async |head: Parts, body: Incoming| {
             let whole = Limited::new(body, bounds.max_body_bytes).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
@@ -390,7 +390,7 @@ impl WebClient {
             })?;
             Ok(WebResponse { status: head.status, headers: head.headers, body: whole.to_bytes() })
         });
-        with_deadline(sending, bounds.max_time, &host, &method).await
+        with_deadline(sending, bounds.max_time, &host, &waiting_for).await
     }
 
     /// Sends a request once and reads only the head of the response. Use it for notifications, where the body of the
@@ -403,11 +403,11 @@ impl WebClient {
         message: WebRequest<'_>,
         time: Duration,
     ) -> Result<WebResponseHead, WebRequestError> {
-        let (host, method) = (message.url.origin(), message.method.clone());
+        let (host, waiting_for) = (message.url.origin(), format!("no response to {}", message.method));
         let sending = self.exchange(message, async |head: Parts, _| {
             Ok(WebResponseHead { status: head.status, headers: head.headers })
         });
-        with_deadline(sending, time, &host, &method).await
+        with_deadline(sending, time, &host, &waiting_for).await
     }
 
     /// Sends a request and passes the response to the callback, while it drives the connection.
@@ -470,12 +470,12 @@ impl WebClient {
 async fn with_deadline<T>(
     sending: impl Future<Output = Result<T, WebRequestError>>,
     within: Duration,
-    host: &str,
-    method: &Method,
+    origin: &str,
+    waiting_for: &str,
 ) -> Result<T, WebRequestError> {
-    let waiting_for = || format!("no response to {method}");
-    let sent = timeouts::with_time_limit(within, host, waiting_for, Box::pin(sending)).await;
-    sent.unwrap_or_else(|_| Err(WebRequestError::TimedOut { host: host.to_owned(), within }))
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    let sent = timeouts::with_time_limit(within, host, || waiting_for.to_owned(), Box::pin(sending)).await;
+    sent.unwrap_or_else(|_| Err(WebRequestError::TimedOut { host: origin.to_owned(), within }))
 }
 
 fn build_request(message: WebRequest<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
