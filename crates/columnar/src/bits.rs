@@ -40,7 +40,8 @@ pub(crate) fn decode_zigzag(number: u64) -> i64 {
 }
 
 /// Reads a variable-length integer at offset `at`: groups of seven bits, the least significant group first. Returns
-/// the integer and the offset after it, or `None` if the bytes end too early. Bits beyond the 64th are dropped.
+/// the integer and the offset after it, or `None` if the bytes end too early, or if it has more than ten
+/// groups. Bits beyond the 64th are dropped.
 pub(crate) fn read_varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     let mut number = 0;
     for shift in (0..70).step_by(7) {
@@ -50,10 +51,10 @@ pub(crate) fn read_varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
             number |= u64::from(byte & 0x7f) << shift;
         }
         if byte < 0x80 {
-            break;
+            return Some((number, at));
         }
     }
-    Some((number, at))
+    None
 }
 
 #[cfg(test)]
@@ -70,7 +71,8 @@ mod tests {
         assert_eq!(read_msb_first(&[0xff; 8], 7, 64), None);
         assert_eq!((read_lsb_first(&[], 0, 0), read_msb_first(&[], 9, 0)), (Some(0), Some(0)));
         assert_eq!((read_lsb_first(&[], usize::MAX, 2), read_msb_first(&[], usize::MAX, 2)), (None, None));
-        assert_eq!(read_varint(&[0xff; 20], 0).unwrap().1, 10);
+        assert_eq!(read_varint(&[0xff; 20], 0), None);
+        assert_eq!(read_varint(&[&[0xff; 9][..], &[0x01]].concat(), 0), Some((u64::MAX, 10)));
         assert_eq!(read_varint(&[0x80, 0x80], 0), None);
     }
 

@@ -60,7 +60,7 @@ enum CredentialProcessError {
     Read(#[source] io::Error),
     #[error("the profile's credential_process wrote more than {MAX_OUTPUT} bytes, too much for credentials")]
     TooLong,
-    #[error("the profile's credential_process failed ({status}): {stderr}")]
+    #[error("the profile's credential_process failed ({status}){}{stderr}", if .stderr.is_empty() { "" } else { ": " })]
     Failed { status: ExitStatus, stderr: String },
     #[error("the profile's credential_process did not finish: {0}")]
     TimedOut(timeouts::TimeLimitError),
