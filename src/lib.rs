@@ -14,6 +14,7 @@
 //! | 0 | [`diagnostics`] | problems in the user's files |
 //! | 0 | [`connect`] | the store of a plan, or the sandbox in its place |
 //! | 1 | [`codec`] | the file format of completion reports |
+//! | 1 | [`toml_reader`] | reading TOML files that users write, with all problems at once |
 //! | 2 | [`manifest`] | the objects of a job |
 //! | 2 | [`operation`] | what a job does to an object |
 //! | 3 | [`provider`] | the rules of each provider, one file each |
@@ -56,3 +57,4 @@ pub mod plan;
 pub mod provider;
 pub mod remote;
 pub mod report;
+pub mod toml_reader;

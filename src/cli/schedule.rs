@@ -16,8 +16,9 @@ use super::plan_input::{self, show_problems};
 use super::shown_command::{quote, quote_path};
 use super::terminal::Terminal;
 use crate::diagnostics::FileProblems;
-use crate::plan::{StateUrl, mask_for_excerpts};
+use crate::plan::StateUrl;
 use crate::provider::{ProviderRules, WorkflowCredentials};
+use crate::toml_reader::mask_for_excerpts;
 
 /// Print a workflow, timer or crontab line that applies a plan on a schedule.
 ///

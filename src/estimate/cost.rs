@@ -343,7 +343,7 @@ impl CostLineBuilder<'_> {
 }
 
 fn class_suffix(class: Option<&StorageClass>) -> String {
-    class.map(|class| format!(", class {}", crate::plan::quote_for_message(class.as_str()))).unwrap_or_default()
+    class.map(|class| format!(", class {}", crate::toml_reader::quote_for_message(class.as_str()))).unwrap_or_default()
 }
 
 fn is_class_unknown(line: &CostLine) -> bool {

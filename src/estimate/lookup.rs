@@ -8,8 +8,9 @@ use batchplan_store::{RegionSource, StoreProvider};
 
 use super::price_book::{MAX_BOOK_BYTES, PriceBook, PriceBookEntry, PriceBookOrigin};
 use crate::diagnostics::FileProblems;
-use crate::plan::{Plan, nearest, quote_for_message};
+use crate::plan::Plan;
 use crate::provider::ProviderRules;
+use crate::toml_reader::{nearest, quote_for_message};
 
 /// The prices for an estimate.
 #[derive(Clone, Debug)]

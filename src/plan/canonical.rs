@@ -25,14 +25,12 @@ use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
-use super::parser::ParsedField;
-use super::parser::tables::{DEFAULT_CSV_FIELDS, FilterTable, PlanTable, default_report_scope};
-use super::parser::value_types::name_of;
-use super::safe_text::{escape_for_terminal, quote_for_message};
+use super::tables::{DEFAULT_CSV_FIELDS, FilterTable, PlanTable, default_report_scope};
 use crate::completion::{ReportLocation, ReportSpec};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource, ReportRowFilter};
 use crate::operation::{FieldValue, Operation};
 use crate::provider::ProviderRules;
+use crate::toml_reader::{ParsedField, escape_for_terminal, name_of, quote_for_message};
 
 /// Texts longer than this, in characters, are shown from the first difference on.
 const MAX_FULL_CHARS: usize = 60;

@@ -18,30 +18,30 @@ use jiff::Timestamp;
 
 use super::canonical::CanonicalForm;
 use super::model::Plan;
-use super::parser::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
-use super::parser::{ParsedField, PlanParser, SpannedValue};
 use super::settings::{
     JobLimits, JobSettings, MAX_WEBHOOKS, PriceSettings, RecurringSettings, WebhookConfig, WebhookEvent, WebhookTarget,
 };
 use super::state_url::StateUrl;
+use super::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
 use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::diagnostics::FileProblem;
 use crate::provider::ProviderRules;
+use crate::toml_reader::{DocumentReader, ParsedField, SpannedValue};
 use context::{PlanCheckContext, report_conflict};
 
 /// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
-pub(super) fn check(file: &PlanTable, folder: &Path, now: Timestamp, parser: &mut PlanParser) -> Option<Plan> {
+pub(super) fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentReader) -> Option<Plan> {
     let provider = file.store.value().and_then(|store| store.provider.value()).copied();
     let context = PlanCheckContext { rules: provider.map(ProviderRules::of), folder, now };
-    let store = file.store.value().map(|table| store::check(table, &context, parser));
-    let manifest = file.manifest.present().map(|table| manifest::check(table, &context, parser));
-    let operations = file.operation.present().map(|table| operation::check(table, &context, parser));
-    let report = report(&file.report, &context, parser);
-    let limits = limits(file, parser);
-    let prices = prices(file, &context, parser);
-    let state = state(file, parser);
-    let notify = webhooks(&file.notify, parser);
-    let recurring = recurring(file, parser);
+    let store = file.store.value().map(|table| store::check(table, &context, reader));
+    let manifest = file.manifest.present().map(|table| manifest::check(table, &context, reader));
+    let operations = file.operation.present().map(|table| operation::check(table, &context, reader));
+    let report = report(&file.report, &context, reader);
+    let limits = limits(file, reader);
+    let prices = prices(file, &context, reader);
+    let state = state(file, reader);
+    let notify = webhooks(&file.notify, reader);
+    let recurring = recurring(file, reader);
     let (store, manifest, operations) = (store??, manifest??, operations?);
     let canonical = CanonicalForm::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
@@ -78,11 +78,11 @@ fn job(file: &PlanTable) -> JobSettings {
     }
 }
 
-fn limits(file: &PlanTable, parser: &mut PlanParser) -> JobLimits {
+fn limits(file: &PlanTable, reader: &mut DocumentReader) -> JobLimits {
     let default = JobLimits::default();
     let Some(limits) = file.limits.value() else { return default };
     if let Some(none) = limits.max_disk.present().filter(|at| at.value == 0) {
-        parser.push(
+        reader.push(
             FileProblem::new("`max_disk` must be greater than 0")
                 .label(none.span.clone(), "too small for any manifest")
                 .help("set a size such as \"20 GiB\", or remove it for no limit"),
@@ -98,23 +98,23 @@ fn limits(file: &PlanTable, parser: &mut PlanParser) -> JobLimits {
     }
 }
 
-fn prices(file: &PlanTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> PriceSettings {
+fn prices(file: &PlanTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> PriceSettings {
     let Some(prices) = file.prices.value() else { return PriceSettings::default() };
     PriceSettings {
         book: prices.book.value().cloned(),
-        file: prices.file.present().map(|at| context.resolve_file(at, parser)),
+        file: prices.file.present().map(|at| context.resolve_file(at, reader)),
     }
 }
 
-fn state(file: &PlanTable, parser: &mut PlanParser) -> Option<StateUrl> {
+fn state(file: &PlanTable, reader: &mut DocumentReader) -> Option<StateUrl> {
     let url = file.state.value()?.url.present()?;
     match StateUrl::parse(&url.value) {
         Ok(state) => Some(state),
         Err(refused) => {
             if url.value.contains('@') {
-                parser.hide(url.span.clone());
+                reader.hide(url.span.clone());
             }
-            parser.push(
+            reader.push(
                 FileProblem::new("invalid state URL").label(url.span.clone(), refused.message).help(refused.help),
             );
             None
@@ -123,7 +123,7 @@ fn state(file: &PlanTable, parser: &mut PlanParser) -> Option<StateUrl> {
 }
 
 /// Checks the report. Without a `[report]` table nothing is published, and the job's own copy lists the failures.
-fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> ReportSpec {
+fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> ReportSpec {
     let Some(at) = field.present() else {
         return ReportSpec {
             location: None,
@@ -135,14 +135,14 @@ fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, pars
     let table = &at.value;
     let enabled = table.enabled.value().copied().unwrap_or(true);
     if enabled && table.bucket.is_absent() {
-        parser.push(
+        reader.push(
             FileProblem::new("`bucket` is missing in [report]")
                 .label(at.span.clone(), "needed to publish a report")
                 .help("add `bucket = \"...\"`, or `enabled = false`"),
         );
     }
-    check_report_is_saved(table, enabled, parser);
-    let bucket = table.bucket.present().and_then(|at| bucket::check(at, context, parser));
+    check_report_is_saved(table, enabled, reader);
+    let bucket = table.bucket.present().and_then(|at| bucket::check(at, context, reader));
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     ReportSpec {
         location: bucket.filter(|_| enabled).map(|bucket| ReportLocation { bucket, prefix }),
@@ -158,10 +158,10 @@ fn default_report_format(rules: Option<&ProviderRules>) -> ReportFormat {
 }
 
 /// Reports a report that is neither published nor kept with the job. A missing bucket is already reported.
-fn check_report_is_saved(table: &ReportTable, enabled: bool, parser: &mut PlanParser) {
+fn check_report_is_saved(table: &ReportTable, enabled: bool, reader: &mut DocumentReader) {
     let Some(kept) = table.keep_local.present().filter(|at| !at.value) else { return };
     if let (false, Some(switch)) = (enabled, table.enabled.present()) {
-        parser.push(
+        reader.push(
             FileProblem::new("the report would not be saved anywhere")
                 .label(kept.key.clone(), "not kept")
                 .label(switch.key.clone(), "not published")
@@ -171,7 +171,7 @@ fn check_report_is_saved(table: &ReportTable, enabled: bool, parser: &mut PlanPa
 }
 
 /// Checks `[recurring]`. Returns `None` if the plan does not recur.
-fn recurring(file: &PlanTable, parser: &mut PlanParser) -> Option<RecurringSettings> {
+fn recurring(file: &PlanTable, reader: &mut DocumentReader) -> Option<RecurringSettings> {
     let at = file.recurring.present()?;
     let manifest = file.manifest.value();
     let inventory = manifest.and_then(|manifest| manifest.inventory.value());
@@ -182,10 +182,10 @@ fn recurring(file: &PlanTable, parser: &mut PlanParser) -> Option<RecurringSetti
         if let Some(object) = inventory.and_then(|inventory| inventory.object.present()) {
             problem = problem.label(object.key.clone(), "always the same inventory");
         }
-        parser.push(problem);
+        reader.push(problem);
     }
     if let Some(token) = file.job.value().and_then(|job| job.client_request_token.present()) {
-        parser.push(
+        reader.push(
             FileProblem::new("`client_request_token` cannot be combined with [recurring]")
                 .label(token.key.clone(), "identifies one job")
                 .label(at.key.clone(), "creates many jobs")
@@ -195,22 +195,22 @@ fn recurring(file: &PlanTable, parser: &mut PlanParser) -> Option<RecurringSetti
     Some(RecurringSettings { only_changed: at.value.only_changed.value().copied().unwrap_or_default() })
 }
 
-fn webhooks(field: &ParsedField<Vec<SpannedValue<WebhookTable>>>, parser: &mut PlanParser) -> Vec<WebhookConfig> {
+fn webhooks(field: &ParsedField<Vec<SpannedValue<WebhookTable>>>, reader: &mut DocumentReader) -> Vec<WebhookConfig> {
     let Some(hooks) = field.value() else { return Vec::new() };
     if let Some(more) = hooks.get(MAX_WEBHOOKS) {
-        parser.push(
+        reader.push(
             FileProblem::new(format!("too many webhooks: {}", hooks.len()))
                 .label(more.span.clone(), format!("more than {MAX_WEBHOOKS}"))
                 .help("use one receiver that forwards messages to the others"),
         );
     }
-    hooks.iter().filter_map(|at| webhook(at, parser)).collect()
+    hooks.iter().filter_map(|at| webhook(at, reader)).collect()
 }
 
-fn webhook(at: &SpannedValue<WebhookTable>, parser: &mut PlanParser) -> Option<WebhookConfig> {
+fn webhook(at: &SpannedValue<WebhookTable>, reader: &mut DocumentReader) -> Option<WebhookConfig> {
     let table = &at.value;
     let allow_http = table.allow_http.value().copied().unwrap_or(false);
-    let secret_env = table.secret_env.present().and_then(|at| variable_name(at, "secret_env", parser));
+    let secret_env = table.secret_env.present().and_then(|at| variable_name(at, "secret_env", reader));
     let mut on = Vec::new();
     for event in
         table.on.value().map_or(WebhookEvent::DEFAULTS.to_vec(), |list| list.iter().map(|at| at.value).collect())
@@ -224,13 +224,13 @@ fn webhook(at: &SpannedValue<WebhookTable>, parser: &mut PlanParser) -> Option<W
         && table.failure_rate.is_absent()
         && table.run_time.is_absent()
     {
-        parser.push(
+        reader.push(
             FileProblem::new("this webhook is never notified")
                 .label(list.span.clone(), "no statuses")
                 .help("add statuses to `on`, or set `failure_rate` or `run_time`"),
         );
     }
-    let target = webhook_target(at, allow_http, parser)?;
+    let target = webhook_target(at, allow_http, reader)?;
     Some(WebhookConfig {
         target,
         secret_env,
@@ -241,7 +241,11 @@ fn webhook(at: &SpannedValue<WebhookTable>, parser: &mut PlanParser) -> Option<W
     })
 }
 
-fn webhook_target(at: &SpannedValue<WebhookTable>, allow_http: bool, parser: &mut PlanParser) -> Option<WebhookTarget> {
+fn webhook_target(
+    at: &SpannedValue<WebhookTable>,
+    allow_http: bool,
+    reader: &mut DocumentReader,
+) -> Option<WebhookTarget> {
     let table = &at.value;
     if let (Some(here), Some(there)) = (table.url.present(), table.url_env.present()) {
         report_conflict(
@@ -249,30 +253,30 @@ fn webhook_target(at: &SpannedValue<WebhookTable>, allow_http: bool, parser: &mu
             there,
             "`url` and `url_env` cannot be combined",
             "keep `url_env` if the URL is a secret",
-            parser,
+            reader,
         );
         return None;
     }
     if let Some(name) = table.url_env.present() {
-        return variable_name(name, "url_env", parser).map(WebhookTarget::Variable);
+        return variable_name(name, "url_env", reader).map(WebhookTarget::Variable);
     }
     if table.url.is_absent() && table.url_env.is_absent() {
         let example =
             "add `url = \"https://...\"`, or `url_env` with the name of an environment variable that holds it";
-        parser.push(
+        reader.push(
             FileProblem::new("this webhook has no URL")
                 .label(at.span.clone(), "`url` or `url_env` is missing")
                 .help(example),
         );
     }
-    webhook_url(table.url.present()?, allow_http, parser).map(WebhookTarget::Url)
+    webhook_url(table.url.present()?, allow_http, reader).map(WebhookTarget::Url)
 }
 
-fn webhook_url(at: &SpannedValue<String>, allow_http: bool, parser: &mut PlanParser) -> Option<HttpUrl> {
+fn webhook_url(at: &SpannedValue<String>, allow_http: bool, reader: &mut DocumentReader) -> Option<HttpUrl> {
     match HttpUrl::parse(&at.value) {
         Ok(url) => {
             if !url.is_encrypted() && !url.is_loopback() && !allow_http {
-                parser.push(
+                reader.push(
                     FileProblem::new("the webhook URL is not encrypted")
                         .label(at.span.clone(), "plain http to another machine")
                         .help("use https, or set `allow_http = true` to send messages unencrypted"),
@@ -281,8 +285,8 @@ fn webhook_url(at: &SpannedValue<String>, allow_http: bool, parser: &mut PlanPar
             Some(url)
         }
         Err(HttpUrlError::Credentials) => {
-            parser.hide(at.span.clone());
-            parser.push(
+            reader.hide(at.span.clone());
+            reader.push(
                 FileProblem::new("credentials are not allowed in a plan")
                     .label(at.span.clone(), HttpUrlError::Credentials.to_string())
                     .help(
@@ -292,7 +296,7 @@ fn webhook_url(at: &SpannedValue<String>, allow_http: bool, parser: &mut PlanPar
             None
         }
         Err(fault) => {
-            parser.push(
+            reader.push(
                 FileProblem::new("invalid webhook URL")
                     .label(at.span.clone(), fault.to_string())
                     .help("for example https://hooks.example.com/batchplan; percent-encode special characters"),
@@ -303,14 +307,14 @@ fn webhook_url(at: &SpannedValue<String>, allow_http: bool, parser: &mut PlanPar
 }
 
 /// Returns the name of an environment variable. An invalid name may be the secret itself, and is not shown.
-fn variable_name(at: &SpannedValue<String>, key: &str, parser: &mut PlanParser) -> Option<String> {
+fn variable_name(at: &SpannedValue<String>, key: &str, reader: &mut DocumentReader) -> Option<String> {
     let name = &at.value;
     let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if legal && !name.starts_with(|c: char| c.is_ascii_digit()) {
         return Some(name.clone());
     }
-    parser.hide(at.span.clone());
-    parser.push(
+    reader.hide(at.span.clone());
+    reader.push(
         FileProblem::new(format!("`{key}` must be the name of an environment variable"))
             .label(at.span.clone(), "not a name")
             .help(format!(

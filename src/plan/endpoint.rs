@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use batchplan_store::web::{self, host_of};
 
-use super::safe_text::quote_for_message;
+use crate::toml_reader::quote_for_message;
 
 /// A parsed endpoint.
 #[derive(Debug, PartialEq, Eq)]

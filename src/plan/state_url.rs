@@ -8,6 +8,7 @@ use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 
 use super::endpoint::{EndpointError, EndpointUrl};
 use crate::provider::PolicyLanguage;
+use crate::toml_reader::quote_for_message;
 
 /// The maximum length of the prefix, in bytes. It leaves 256 bytes for the names below it.
 const MAX_PREFIX: usize = MAX_KEY_BYTES - 256;
@@ -123,7 +124,7 @@ impl StateUrl {
     fn set(&mut self, name: &str, value: &str) -> Result<(), StateUrlError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:+=@,".contains(&byte);
         if value.is_empty() || value.len() > 2048 || !value.bytes().all(plain) {
-            return error(format!("invalid value for `{}`", super::quote_for_message(name)), FORM_HELP);
+            return error(format!("invalid value for `{}`", quote_for_message(name)), FORM_HELP);
         }
         match (name, value) {
             ("endpoint", _) => self.endpoint = Some(value.to_owned()),
@@ -137,13 +138,13 @@ impl StateUrl {
             ("lock", "true" | "false") => self.locked = value == "true",
             ("region" | "addressing" | "allow_http" | "lock", _) => {
                 return error(
-                    format!("`{name}` cannot be `{}`", super::quote_for_message(value)),
+                    format!("`{name}` cannot be `{}`", quote_for_message(value)),
                     "region is a name, addressing is path or virtual, allow_http and lock are true or false",
                 );
             }
             _ => {
                 return error(
-                    format!("unknown parameter `{}`", super::quote_for_message(name)),
+                    format!("unknown parameter `{}`", quote_for_message(name)),
                     "valid parameters: endpoint, region, addressing, role_arn, allow_http, lock",
                 );
             }

@@ -19,10 +19,10 @@ use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::BytesText;
 
-use super::parser::value_types::name_of;
 use crate::completion::{ReportScope, ReportSpec};
 use crate::manifest::{FileLocation, InventoryDialect, InventorySelector, ManifestSource, SourcePin};
 use crate::operation::{FieldValue, Operation, OperationField};
+use crate::toml_reader::name_of;
 
 /// The format of an OSS CSV manifest.
 pub(super) const OSS_CSV: &str = "OSS_BatchOperations_CSV_20250611";

@@ -9,7 +9,7 @@
 //! A provider with the S3 or OSS API is two files and a line in two registries: its `ProviderProfile` and its variant
 //! of `StoreProvider` in the store crate, and its [`ProviderRules`] and the line in [`ProviderRules::of`] here, with
 //! the `[store]` section that `batchplan init` writes for it. Neither struct has defaults, so that what is forgotten
-//! does not compile. The keys of `[store]` are described in `plan/parser/tables.rs`.
+//! does not compile. The keys of `[store]` are described in `plan/tables.rs`.
 //!
 //! Whether objects have an aspect is a question to the provider too ([`ProviderRules::supports`]). A new aspect does
 //! not compile before each provider that lacks one has answered it.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::money::{Currency, PARTS_PER_UNIT, parse_parts};
-use crate::plan::{mask_for_excerpts, nearest, quote_for_message};
+use crate::toml_reader::{mask_for_excerpts, nearest, quote_for_message};
 
 /// The built-in price book.
 const BUILT_IN: &str = include_str!("../prices.toml");

@@ -71,7 +71,7 @@ fn own_price_book_takes_precedence() {
     assert_eq!(chosen(AWS, &named, None), "mine");
     assert_eq!(chosen(&oss("cn-beijing"), &named, None), "oss-cn");
     let Ok(StorePrices::Known(entry)) = select_prices(&plan(AWS, ""), Some(&file)) else { panic!("an entry") };
-    assert_eq!(entry.origin, PriceBookOrigin::File(crate::plan::quote_for_message(&file.to_string_lossy())));
+    assert_eq!(entry.origin, PriceBookOrigin::File(crate::toml_reader::quote_for_message(&file.to_string_lossy())));
 
     // An entry of the same name replaces the other one as a whole.
     fs::write(&file, OWN.replace("book.mine", "book.aws-us-east-1")).expect("a file");

@@ -4,12 +4,12 @@ use batchplan_store::object::BucketName;
 
 use super::context::PlanCheckContext;
 use crate::diagnostics::FileProblem;
-use crate::plan::parser::{PlanParser, SpannedValue};
+use crate::toml_reader::{DocumentReader, SpannedValue};
 
 pub(super) fn check(
     at: &SpannedValue<String>,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> Option<BucketName> {
     let name = at.value.as_str();
     let dot_problem = context.rules.and_then(|rules| rules.bucket_dot_problem);
@@ -22,7 +22,7 @@ pub(super) fn check(
             // S3-compatible servers may have buckets from before the rules, or not have these rules.
             let lax = context.rules.is_some_and(|rules| rules.is_lenient)
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-            parser.push(if lax { problem.warning() } else { problem });
+            reader.push(if lax { problem.warning() } else { problem });
             lax.then(|| BucketName::new(name))
         }
     }

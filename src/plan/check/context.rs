@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::diagnostics::FileProblem;
-use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
 use crate::provider::ProviderRules;
+use crate::toml_reader::{DocumentReader, ParsedField, SpannedValue, TextSpan};
 
 /// The inputs that the rules depend on.
 pub(super) struct PlanCheckContext<'a> {
@@ -20,10 +20,10 @@ pub(super) struct PlanCheckContext<'a> {
 
 impl PlanCheckContext<'_> {
     /// Resolves a path of the plan against its folder. Warns if there is no such file.
-    pub(super) fn resolve_file(&self, at: &SpannedValue<String>, parser: &mut PlanParser) -> PathBuf {
+    pub(super) fn resolve_file(&self, at: &SpannedValue<String>, reader: &mut DocumentReader) -> PathBuf {
         let path = self.folder.join(&at.value);
         if !path.is_file() {
-            parser.push(
+            reader.push(
                 FileProblem::new("the file does not exist yet")
                     .label(at.span.clone(), "not found, relative to the plan's folder")
                     .help("it must exist when you apply the plan")
@@ -40,11 +40,11 @@ pub(super) fn report_conflict<A, B>(
     second: &SpannedValue<B>,
     title: &str,
     help: &str,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) {
     let (upper, lower) =
         if first.key.start <= second.key.start { (&first.key, &second.key) } else { (&second.key, &first.key) };
-    parser.push(FileProblem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
+    reader.push(FileProblem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
 }
 
 pub(super) fn key_span<T>(field: &ParsedField<T>) -> Option<TextSpan> {
@@ -52,8 +52,8 @@ pub(super) fn key_span<T>(field: &ParsedField<T>) -> Option<TextSpan> {
 }
 
 /// Reports a key that is not allowed beside another.
-pub(super) fn report_not_allowed<A>(field: &ParsedField<A>, title: &str, help: &str, parser: &mut PlanParser) {
+pub(super) fn report_not_allowed<A>(field: &ParsedField<A>, title: &str, help: &str, reader: &mut DocumentReader) {
     if let Some(at) = field.present() {
-        parser.push(FileProblem::new(title).label(at.key.clone(), "not allowed here").help(help));
+        reader.push(FileProblem::new(title).label(at.key.clone(), "not allowed here").help(help));
     }
 }

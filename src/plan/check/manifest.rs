@@ -11,34 +11,33 @@ use crate::manifest::{
     CsvField, FileLocation, Filter, InventoryDialect, InventorySelector, KeyGlobs, ListedVersions, Manifest,
     ManifestSource, ReportRowFilter,
 };
-use crate::plan::parser::tables::{
+use crate::plan::tables::{
     CsvTable, DEFAULT_CSV_FIELDS, EarlierReportTable, FilterTable, InventoryTable, ManifestTable, PrefixTable,
 };
-use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
-use crate::plan::safe_text::nearest;
+use crate::toml_reader::{DocumentReader, ParsedField, SpannedValue, TextSpan, nearest};
 
 pub(super) fn check(
     at: &SpannedValue<ManifestTable>,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> Option<Manifest> {
     let table = &at.value;
-    check_one_source(at, parser);
-    let prefix = table.prefix.value().map(|table| prefix(table, context, parser));
-    let csv = table.csv.present().map(|at| csv(at, context, parser));
-    let inventory = table.inventory.present().map(|at| inventory(at, context, parser));
-    let report = table.report.present().map(|at| report(at, context, parser));
-    let filter = filter_table(table, context, parser);
+    check_one_source(at, reader);
+    let prefix = table.prefix.value().map(|table| prefix(table, context, reader));
+    let csv = table.csv.present().map(|at| csv(at, context, reader));
+    let inventory = table.inventory.present().map(|at| inventory(at, context, reader));
+    let report = table.report.present().map(|at| report(at, context, reader));
+    let filter = filter_table(table, context, reader);
     let source = prefix.or(csv).or(inventory).or(report)??;
     Some(Manifest { source, filter })
 }
 
-fn check_one_source(at: &SpannedValue<ManifestTable>, parser: &mut PlanParser) {
+fn check_one_source(at: &SpannedValue<ManifestTable>, reader: &mut DocumentReader) {
     let table = &at.value;
     let absent =
         [table.prefix.is_absent(), table.csv.is_absent(), table.inventory.is_absent(), table.report.is_absent()];
-    if absent.iter().all(|absent| *absent) && !parser.has_unknown_key("manifest") {
-        parser.push(
+    if absent.iter().all(|absent| *absent) && !reader.has_unknown_key("manifest") {
+        reader.push(
             FileProblem::new("the manifest has no source")
                 .label(at.span.clone(), "which objects?")
                 .help("add [manifest.prefix], [manifest.csv], [manifest.inventory] or [manifest.report]"),
@@ -52,22 +51,26 @@ fn check_one_source(at: &SpannedValue<ManifestTable>, parser: &mut PlanParser) {
         for (index, span) in sources.into_iter().enumerate() {
             problem = problem.label(span, if index == 0 { "a source" } else { "another source" });
         }
-        parser.push(problem);
+        reader.push(problem);
     }
 }
 
-fn prefix(table: &PrefixTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> Option<ManifestSource> {
-    let bucket = bucket::check(table.bucket.present()?, context, parser)?;
+fn prefix(table: &PrefixTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Option<ManifestSource> {
+    let bucket = bucket::check(table.bucket.present()?, context, reader)?;
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     let versions = table.versions.value().copied().unwrap_or(ListedVersions::Current);
     Some(ManifestSource::Prefix { bucket, prefix, versions })
 }
 
-fn csv(at: &SpannedValue<CsvTable>, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> Option<ManifestSource> {
+fn csv(
+    at: &SpannedValue<CsvTable>,
+    context: &PlanCheckContext<'_>,
+    reader: &mut DocumentReader,
+) -> Option<ManifestSource> {
     let CsvTable { bucket, object, etag, path, .. } = &at.value;
-    let fields = csv_fields(&at.value.fields, parser);
+    let fields = csv_fields(&at.value.fields, reader);
     let place = FileLocationKeys { table: "[manifest.csv]", noun: "the CSV file", bucket, object, etag, path };
-    let place = place.check(&at.span, context, parser)?;
+    let place = place.check(&at.span, context, reader)?;
     let plus_is_space = at.value.plus_is_space.value().copied().unwrap_or(false);
     Some(ManifestSource::Csv { location: place, fields, plus_is_space })
 }
@@ -75,31 +78,31 @@ fn csv(at: &SpannedValue<CsvTable>, context: &PlanCheckContext<'_>, parser: &mut
 fn report(
     at: &SpannedValue<EarlierReportTable>,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> Option<ManifestSource> {
     let EarlierReportTable { bucket, object, etag, path, status, code } = &at.value;
     if let Some(at) = object.present() {
-        check_report_file_name(&at.value, &at.span, parser);
+        check_report_file_name(&at.value, &at.span, reader);
     }
     if let Some(at) = path.present() {
-        check_report_file_name(&at.value, &at.span, parser);
+        check_report_file_name(&at.value, &at.span, reader);
     }
-    check_not_empty(status, "status", parser);
-    check_not_empty(code, "code", parser);
+    check_not_empty(status, "status", reader);
+    check_not_empty(code, "code", reader);
     let place = FileLocationKeys { table: "[manifest.report]", noun: "the report", bucket, object, etag, path };
-    let place = place.check(&at.span, context, parser)?;
+    let place = place.check(&at.span, context, reader)?;
     let status = status.value().map(|statuses| statuses.iter().filter_map(|at| at.value.try_into().ok()));
     let code = code.value().map(|codes| codes.iter().map(|at| at.value.clone()));
     let narrowing = ReportRowFilter { status: status.map(Iterator::collect), code: code.map(Iterator::collect) };
     Some(ManifestSource::Report { location: place, row_filter: narrowing })
 }
 
-fn check_report_file_name(name: &str, span: &TextSpan, parser: &mut PlanParser) {
+fn check_report_file_name(name: &str, span: &TextSpan, reader: &mut DocumentReader) {
     let lower = name.to_ascii_lowercase();
     if [".json", ".csv", ".csv.gz"].iter().any(|ending| lower.ends_with(ending)) {
         return;
     }
-    parser.push(
+    reader.push(
         FileProblem::new("a report must be a manifest.json or a CSV file")
             .label(span.clone(), "ends in neither .json nor .csv")
             .help("use the report's manifest.json, which lists its files"),
@@ -107,16 +110,16 @@ fn check_report_file_name(name: &str, span: &TextSpan, parser: &mut PlanParser) 
 }
 
 /// Reports an empty list, which would select nothing.
-fn check_not_empty<T>(field: &ParsedField<Vec<SpannedValue<T>>>, name: &str, parser: &mut PlanParser) {
+fn check_not_empty<T>(field: &ParsedField<Vec<SpannedValue<T>>>, name: &str, reader: &mut DocumentReader) {
     let Some(at) = field.present().filter(|at| at.value.is_empty()) else { return };
-    parser.push(
+    reader.push(
         FileProblem::new(format!("`{name}` selects no objects"))
             .label(at.span.clone(), "empty")
             .help("add at least one value, or remove it to select all failed objects"),
     );
 }
 
-fn csv_fields(field: &ParsedField<Vec<SpannedValue<CsvField>>>, parser: &mut PlanParser) -> Vec<CsvField> {
+fn csv_fields(field: &ParsedField<Vec<SpannedValue<CsvField>>>, reader: &mut DocumentReader) -> Vec<CsvField> {
     let Some(at) = field.present() else { return DEFAULT_CSV_FIELDS.to_vec() };
     let columns = &at.value;
     for (wanted, name, needed) in
@@ -126,9 +129,9 @@ fn csv_fields(field: &ParsedField<Vec<SpannedValue<CsvField>>>, parser: &mut Pla
         match (places.next(), places.next()) {
             (Some(first), Some(second)) => {
                 let title = format!("duplicate column {name}");
-                report_conflict(first, second, &title, "use \"Ignore\" for columns to skip", parser);
+                report_conflict(first, second, &title, "use \"Ignore\" for columns to skip", reader);
             }
-            (None, _) if needed => parser.push(
+            (None, _) if needed => reader.push(
                 FileProblem::new(format!("the column {name} is missing"))
                     .label(at.span.clone(), "must include Bucket and Key")
                     .help("list the file's columns in order, such as [\"Bucket\", \"Key\", \"VersionId\"]"),
@@ -142,33 +145,33 @@ fn csv_fields(field: &ParsedField<Vec<SpannedValue<CsvField>>>, parser: &mut Pla
 fn inventory(
     at: &SpannedValue<InventoryTable>,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> Option<ManifestSource> {
     let table = &at.value;
     if table.object.is_absent() && table.latest.is_absent() {
-        parser.push(
+        reader.push(
             FileProblem::new("[manifest.inventory] has neither `object` nor `latest`")
                 .label(at.span.clone(), "which inventory?")
                 .help("add `object = \".../manifest.json\"`, or `latest = \"prefix/\"` for the newest"),
         );
     }
-    let object = inventory_object(table, parser);
-    let bucket = bucket::check(table.bucket.present()?, context, parser)?;
+    let object = inventory_object(table, reader);
+    let bucket = bucket::check(table.bucket.present()?, context, reader)?;
     let dialect = context.rules.map_or(InventoryDialect::Aws, |rules| rules.inventory);
     Some(ManifestSource::Inventory { bucket, selector: object?, dialect })
 }
 
-fn inventory_object(table: &InventoryTable, parser: &mut PlanParser) -> Option<InventorySelector> {
+fn inventory_object(table: &InventoryTable, reader: &mut DocumentReader) -> Option<InventorySelector> {
     match (table.object.present(), table.latest.present()) {
         (Some(object), Some(latest)) => {
             let help = "keep `object` for this inventory, or `latest` for the newest";
-            report_conflict(object, latest, "`object` and `latest` cannot be combined", help, parser);
+            report_conflict(object, latest, "`object` and `latest` cannot be combined", help, reader);
             None
         }
         (Some(object), None) => {
             let key = object.value.as_str();
             if key != "manifest.json" && !key.ends_with("/manifest.json") {
-                parser.push(
+                reader.push(
                     FileProblem::new("an inventory's `object` must be its manifest.json")
                         .label(object.span.clone(), "does not end in /manifest.json")
                         .help("use the key of the manifest.json, or set `latest` to the prefix of the inventories"),
@@ -178,9 +181,9 @@ fn inventory_object(table: &InventoryTable, parser: &mut PlanParser) -> Option<I
         }
         (None, Some(latest)) => {
             let help = "remove it: the newest manifest is not known yet";
-            report_not_allowed(&table.etag, "`latest` cannot be combined with `etag`", help, parser);
+            report_not_allowed(&table.etag, "`latest` cannot be combined with `etag`", help, reader);
             if latest.value.ends_with("manifest.json") {
-                parser.push(
+                reader.push(
                     FileProblem::new("`latest` must be a prefix, not a manifest")
                         .label(latest.span.clone(), "a single file")
                         .help("use `object` for this file, or remove the date and the file name"),
@@ -192,29 +195,29 @@ fn inventory_object(table: &InventoryTable, parser: &mut PlanParser) -> Option<I
     }
 }
 
-fn filter_table(manifest: &ManifestTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> Filter {
+fn filter_table(manifest: &ManifestTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Filter {
     let Some(table) = manifest.filter.value() else { return Filter::default() };
     if let Some(csv) = manifest.csv.present() {
-        report_unsupported_filters(table, "a CSV manifest", &csv.key, parser);
+        report_unsupported_filters(table, "a CSV manifest", &csv.key, reader);
     }
     if let Some(report) = manifest.report.present() {
-        report_unsupported_filters(table, "a completion report", &report.key, parser);
+        report_unsupported_filters(table, "a completion report", &report.key, reader);
     }
-    let modified_before = modified_before(table, context, parser);
-    check_sizes(table, parser);
+    let modified_before = modified_before(table, context, reader);
+    check_sizes(table, reader);
     Filter {
-        include: globs(&table.include, true, parser),
-        exclude: globs(&table.exclude, false, parser),
+        include: globs(&table.include, true, reader),
+        exclude: globs(&table.exclude, false, reader),
         larger_than: table.larger_than.value().copied(),
         smaller_than: table.smaller_than.value().copied(),
         modified_after: table.modified_after.value().copied(),
         modified_before,
-        storage_class: storage_classes(&table.storage_class, context, parser),
+        storage_class: storage_classes(&table.storage_class, context, reader),
     }
 }
 
 /// Reports filters that need more than keys, for a source that has only keys.
-fn report_unsupported_filters(table: &FilterTable, source: &str, key: &TextSpan, parser: &mut PlanParser) {
+fn report_unsupported_filters(table: &FilterTable, source: &str, key: &TextSpan, reader: &mut DocumentReader) {
     let facts = [
         (key_span(&table.larger_than), "sizes"),
         (key_span(&table.smaller_than), "sizes"),
@@ -225,7 +228,7 @@ fn report_unsupported_filters(table: &FilterTable, source: &str, key: &TextSpan,
     ];
     for (span, fact) in facts {
         if let Some(span) = span {
-            parser.push(
+            reader.push(
                 FileProblem::new(format!("{source} has no {fact}"))
                     .label(span, "cannot be evaluated")
                     .label(key.clone(), "has only keys")
@@ -235,23 +238,27 @@ fn report_unsupported_filters(table: &FilterTable, source: &str, key: &TextSpan,
     }
 }
 
-fn check_sizes(table: &FilterTable, parser: &mut PlanParser) {
+fn check_sizes(table: &FilterTable, reader: &mut DocumentReader) {
     let (Some(larger), Some(smaller)) = (table.larger_than.present(), table.smaller_than.present()) else { return };
     if smaller.value <= larger.value.saturating_add(1) {
-        report_conflict(larger, smaller, "the size filters match no size", "swap the values, or remove one", parser);
+        report_conflict(larger, smaller, "the size filters match no size", "swap the values, or remove one", reader);
     }
 }
 
 /// Returns `modified_before`, or `older_than` counted back from now, whichever is earlier.
-fn modified_before(table: &FilterTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> Option<Timestamp> {
+fn modified_before(
+    table: &FilterTable,
+    context: &PlanCheckContext<'_>,
+    reader: &mut DocumentReader,
+) -> Option<Timestamp> {
     let before = table.modified_before.present().map(|at| (at.value, at.key.clone()));
-    let older = table.older_than.present().and_then(|at| older_than(at, context, parser));
+    let older = table.older_than.present().and_then(|at| older_than(at, context, reader));
     let bound = before.into_iter().chain(older).min_by_key(|(moment, _)| *moment);
     if let (Some((moment, key)), Some(after)) = (&bound, table.modified_after.present())
         && after.value >= *moment
     {
         let bound = SpannedValue { key: key.clone(), span: key.clone(), value: () };
-        report_conflict(after, &bound, "the date filters match no date", "swap the values, or remove one", parser);
+        report_conflict(after, &bound, "the date filters match no date", "swap the values, or remove one", reader);
     }
     bound.map(|(moment, _)| moment)
 }
@@ -259,11 +266,11 @@ fn modified_before(table: &FilterTable, context: &PlanCheckContext<'_>, parser: 
 fn older_than(
     at: &SpannedValue<SignedDuration>,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> Option<(Timestamp, TextSpan)> {
     let moment = context.now.checked_sub(at.value).ok();
     if moment.is_none() {
-        parser.push(
+        reader.push(
             FileProblem::new("`older_than` is too long")
                 .label(at.span.clone(), "before the start of the calendar")
                 .help("no object is that old"),
@@ -272,11 +279,15 @@ fn older_than(
     moment.map(|moment| (moment, at.key.clone()))
 }
 
-fn globs(field: &ParsedField<Vec<SpannedValue<Glob>>>, required: bool, parser: &mut PlanParser) -> Option<KeyGlobs> {
+fn globs(
+    field: &ParsedField<Vec<SpannedValue<Glob>>>,
+    required: bool,
+    reader: &mut DocumentReader,
+) -> Option<KeyGlobs> {
     let at = field.present()?;
     let globs = &at.value;
     if globs.is_empty() && required {
-        parser.push(
+        reader.push(
             FileProblem::new("`include` selects no objects")
                 .label(at.span.clone(), "empty")
                 .help("add at least one glob, or remove it to select all objects"),
@@ -284,7 +295,7 @@ fn globs(field: &ParsedField<Vec<SpannedValue<Glob>>>, required: bool, parser: &
     }
     let set = KeyGlobs::new(globs.iter().map(|glob| glob.value.clone())).ok();
     if set.is_none() {
-        parser.push(
+        reader.push(
             FileProblem::new("the globs are too complex")
                 .label(at.span.clone(), "cannot be compiled")
                 .help("use fewer or simpler globs"),
@@ -296,12 +307,12 @@ fn globs(field: &ParsedField<Vec<SpannedValue<Glob>>>, required: bool, parser: &
 fn storage_classes(
     field: &ParsedField<Vec<SpannedValue<String>>>,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> Option<Vec<StorageClass>> {
     let at = field.present()?;
     let classes = &at.value;
     if classes.is_empty() {
-        parser.push(
+        reader.push(
             FileProblem::new("`storage_class` selects no objects")
                 .label(at.span.clone(), "empty")
                 .help("add at least one class, or remove it to select all objects"),
@@ -318,7 +329,7 @@ fn storage_classes(
             None => format!("known classes: {}", known.join(", ")),
         };
         // Only a warning: services add storage classes faster than programs learn of them.
-        parser.push(
+        reader.push(
             FileProblem::new("unrecognized storage class")
                 .label(class.span.clone(), "probably matches nothing")
                 .help(help)
@@ -346,49 +357,49 @@ impl FileLocationKeys<'_> {
         &self,
         header: &TextSpan,
         context: &PlanCheckContext<'_>,
-        parser: &mut PlanParser,
+        reader: &mut DocumentReader,
     ) -> Option<FileLocation> {
         if self.path.is_absent() {
-            self.report_incomplete_object(header, parser);
+            self.report_incomplete_object(header, reader);
         }
         let Some(path) = self.path.present() else {
-            let bucket = bucket::check(self.bucket.present()?, context, parser)?;
+            let bucket = bucket::check(self.bucket.present()?, context, reader)?;
             let key = ObjectKey::from(self.object.value()?.as_str());
             return Some(FileLocation::Object { bucket, key, etag: unquoted_etag(self.etag) });
         };
         let title = format!("{} has two locations", self.noun);
         if let Some(elsewhere) = self.bucket.present() {
-            report_conflict(path, elsewhere, &title, "keep either `path`, or `bucket` and `object`", parser);
+            report_conflict(path, elsewhere, &title, "keep either `path`, or `bucket` and `object`", reader);
         } else if let Some(elsewhere) = self.object.present() {
-            report_conflict(path, elsewhere, &title, "keep either `path`, or `bucket` and `object`", parser);
+            report_conflict(path, elsewhere, &title, "keep either `path`, or `bucket` and `object`", reader);
         }
         report_not_allowed(
             self.etag,
             "a local file has no ETag",
             "remove it: local files are pinned by their content",
-            parser,
+            reader,
         );
-        Some(FileLocation::Local(context.resolve_file(path, parser)))
+        Some(FileLocation::Local(context.resolve_file(path, reader)))
     }
 
-    fn report_incomplete_object(&self, header: &TextSpan, parser: &mut PlanParser) {
+    fn report_incomplete_object(&self, header: &TextSpan, reader: &mut DocumentReader) {
         match (self.bucket.is_absent(), self.object.is_absent()) {
-            (true, true) => parser.push(
+            (true, true) => reader.push(
                 FileProblem::new(format!("the location of {} is missing in {}", self.noun, self.table))
                     .label(header.clone(), "which file?")
                     .help("add `bucket` and `object`, or `path` for a file on this machine"),
             ),
-            (true, false) => self.report_missing("bucket", self.object.present(), parser),
-            (false, true) => self.report_missing("object", self.bucket.present(), parser),
+            (true, false) => self.report_missing("bucket", self.object.present(), reader),
+            (false, true) => self.report_missing("object", self.bucket.present(), reader),
             (false, false) => {}
         }
     }
 
     /// Reports that one of `bucket` and `object` is missing beside the other.
-    fn report_missing<T>(&self, name: &str, other: Option<&SpannedValue<T>>, parser: &mut PlanParser) {
+    fn report_missing<T>(&self, name: &str, other: Option<&SpannedValue<T>>, reader: &mut DocumentReader) {
         let problem =
             FileProblem::new(format!("`{name}` is missing in {}", self.table)).help(format!("add `{name} = \"...\"`"));
-        parser.push(match other {
+        reader.push(match other {
             Some(other) => problem.label(other.key.clone(), format!("requires `{name}`")),
             None => problem,
         });

@@ -7,10 +7,9 @@ use batchplan_store::object::{MAX_TAGS, ObjectAcl, RestoreRequest, TagSet};
 use super::context::{PlanCheckContext, key_span, report_conflict};
 use crate::diagnostics::FileProblem;
 use crate::operation::Operation;
-use crate::plan::parser::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
-use crate::plan::parser::{PlanParser, SpannedValue, TextSpan};
-use crate::plan::safe_text::quote_for_message;
+use crate::plan::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
 use crate::provider::{AspectSupport, ProviderRules};
+use crate::toml_reader::{DocumentReader, SpannedValue, TextSpan, quote_for_message};
 
 /// The maximum length of a tag key, in characters, on AWS and on OSS. Sources of all limits on tags: the tables in the
 /// tagging pages of both.
@@ -23,7 +22,7 @@ const MAX_VALUE_CHARS: usize = 256;
 pub(super) fn check(
     at: &SpannedValue<OperationTable>,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> Vec<Operation> {
     // In full, so that a key without an operation does not compile.
     let OperationTable {
@@ -38,19 +37,19 @@ pub(super) fn check(
         && delete_object_tagging.is_absent()
         && put_object_acl.is_absent()
         && restore_object.is_absent();
-    if is_empty && !parser.has_unknown_key("operation") {
-        parser.push(
+    if is_empty && !reader.has_unknown_key("operation") {
+        reader.push(
             FileProblem::new("the plan has no operation")
                 .label(at.span.clone(), "no operation")
                 .help("add one, such as [operation.put_object_tagging]"),
         );
     }
-    check_contradictions(&at.value, parser);
-    let put = put_object_tagging.value().and_then(|put| set_tags(put, context, parser));
-    let add = add_object_tagging.value().and_then(|add| set_tags(add, context, parser));
-    let delete = delete_object_tagging.value().map(|delete| delete_tags(delete, context, parser));
-    let acl = put_object_acl.value().and_then(|table| acl(table, context, parser));
-    let restore = restore_object.value().and_then(|table| restore(table, context, parser));
+    check_contradictions(&at.value, reader);
+    let put = put_object_tagging.value().and_then(|put| set_tags(put, context, reader));
+    let add = add_object_tagging.value().and_then(|add| set_tags(add, context, reader));
+    let delete = delete_object_tagging.value().map(|delete| delete_tags(delete, context, reader));
+    let acl = put_object_acl.value().and_then(|table| acl(table, context, reader));
+    let restore = restore_object.value().and_then(|table| restore(table, context, reader));
     let operations = [
         (key_span(put_object_tagging), put.map(Operation::PutTagging)),
         (key_span(add_object_tagging), add.map(Operation::AddTagging)),
@@ -60,16 +59,16 @@ pub(super) fn check(
     ];
     for (key, operation) in &operations {
         if let (Some(rules), Some(key), Some(operation)) = (context.rules, key, operation) {
-            check_support(rules, operation, key, parser);
+            check_support(rules, operation, key, reader);
         }
     }
     operations.into_iter().filter_map(|(_, operation)| operation).collect()
 }
 
 /// Reports an operation on an aspect that the provider's objects do not have.
-fn check_support(rules: &ProviderRules, operation: &Operation, key: &TextSpan, parser: &mut PlanParser) {
+fn check_support(rules: &ProviderRules, operation: &Operation, key: &TextSpan, reader: &mut DocumentReader) {
     if let AspectSupport::Missing(help) = rules.supports(operation.aspect()) {
-        parser.push(
+        reader.push(
             FileProblem::new(format!("{} does not support `{}`", rules.service, operation.name()))
                 .label(key.clone(), "not supported by this provider")
                 .help(help),
@@ -77,51 +76,51 @@ fn check_support(rules: &ProviderRules, operation: &Operation, key: &TextSpan, p
     }
 }
 
-fn check_contradictions(table: &OperationTable, parser: &mut PlanParser) {
+fn check_contradictions(table: &OperationTable, reader: &mut DocumentReader) {
     let put = table.put_object_tagging.present();
     let add = table.add_object_tagging.present();
     let delete = table.delete_object_tagging.present();
     if let (Some(put), Some(add)) = (put, add) {
         let help = "put all tags into put_object_tagging: it replaces all others";
-        report_conflict(put, add, "replacing and adding tags contradict each other", help, parser);
+        report_conflict(put, add, "replacing and adding tags contradict each other", help, reader);
     }
     if let (Some(put), Some(delete)) = (put, delete) {
         let help = "remove [operation.delete_object_tagging]: replacing already removes all other tags";
-        report_conflict(put, delete, "replacing and deleting tags contradict each other", help, parser);
+        report_conflict(put, delete, "replacing and deleting tags contradict each other", help, reader);
     }
     if let (Some(add), Some(delete)) = (add, delete) {
         if delete.value.keys.is_absent() {
             let help = "use put_object_tagging to keep only these tags, or list the `keys` to delete";
-            report_conflict(add, delete, "adding tags and deleting all of them contradict each other", help, parser);
+            report_conflict(add, delete, "adding tags and deleting all of them contradict each other", help, reader);
         } else {
-            check_added_and_deleted(&add.value, &delete.value, parser);
+            check_added_and_deleted(&add.value, &delete.value, reader);
         }
     }
 }
 
-fn check_added_and_deleted(add: &TagsTable, delete: &DeleteTagsTable, parser: &mut PlanParser) {
+fn check_added_and_deleted(add: &TagsTable, delete: &DeleteTagsTable, reader: &mut DocumentReader) {
     let (Some(tags), Some(keys)) = (add.tags.value(), delete.keys.value()) else { return };
     let added: BTreeMap<_, _> = tags.iter().map(|(key, _)| (key.value.as_str(), key)).collect();
     for key in keys {
         if let Some(tag) = added.get(key.value.as_str()) {
-            report_conflict(tag, key, "a tag is both added and deleted", "keep one of them", parser);
+            report_conflict(tag, key, "a tag is both added and deleted", "keep one of them", reader);
         }
     }
 }
 
-fn set_tags(table: &TagsTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> Option<TagSet> {
-    table.tags.present().map(|at| check_tags(at, context, parser))
+fn set_tags(table: &TagsTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Option<TagSet> {
+    table.tags.present().map(|at| check_tags(at, context, reader))
 }
 
 fn delete_tags(
     table: &DeleteTagsTable,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> Option<Vec<String>> {
     let at = table.keys.present()?;
     let keys = &at.value;
     if keys.is_empty() {
-        parser.push(
+        reader.push(
             FileProblem::new("there are no tags to delete")
                 .label(at.span.clone(), "empty")
                 .help("add at least one key, or remove `keys` to delete all tags"),
@@ -130,19 +129,19 @@ fn delete_tags(
     let mut seen = BTreeMap::new();
     for key in keys {
         let text = &key.value;
-        check_tag_key(text, &key.span, context, parser);
+        check_tag_key(text, &key.span, context, reader);
         if let Some(first) = seen.insert(text.as_str(), key) {
-            report_conflict(first, key, "duplicate tag key", "remove one of them", parser);
+            report_conflict(first, key, "duplicate tag key", "remove one of them", reader);
         }
     }
     Some(keys.iter().map(|key| key.value.clone()).collect())
 }
 
-fn acl(table: &AclTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> Option<ObjectAcl> {
+fn acl(table: &AclTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Option<ObjectAcl> {
     let at = table.acl.present()?;
     let acl = at.value;
     if acl == ObjectAcl::Default && context.rules.is_some_and(|rules| !rules.has_default_acl) {
-        parser.push(
+        reader.push(
             FileProblem::new("only OSS has the ACL `default`")
                 .label(at.span.clone(), "not supported by this provider")
                 .help("use private, public-read or public-read-write"),
@@ -153,7 +152,7 @@ fn acl(table: &AclTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser
         ObjectAcl::PublicReadWrite => "anyone can read and overwrite these objects",
         ObjectAcl::Private | ObjectAcl::Default | ObjectAcl::Custom => return Some(acl),
     };
-    parser.push(
+    reader.push(
         FileProblem::new("this makes objects public")
             .label(at.span.clone(), label)
             .help("ignore this if it is intended")
@@ -162,12 +161,16 @@ fn acl(table: &AclTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser
     Some(acl)
 }
 
-fn restore(table: &RestoreTable, context: &PlanCheckContext<'_>, parser: &mut PlanParser) -> Option<RestoreRequest> {
+fn restore(
+    table: &RestoreTable,
+    context: &PlanCheckContext<'_>,
+    reader: &mut DocumentReader,
+) -> Option<RestoreRequest> {
     let days = table.days.present()?;
     if let Some((rules, limit)) = context.rules.and_then(|rules| Some((rules, rules.restore_days?)))
         && days.value > limit.max
     {
-        parser.push(
+        reader.push(
             FileProblem::new("`days` is out of range")
                 .label(days.span.clone(), format!("too long for {}", rules.service))
                 .help(limit.help),
@@ -180,22 +183,22 @@ fn restore(table: &RestoreTable, context: &PlanCheckContext<'_>, parser: &mut Pl
 fn check_tags(
     at: &SpannedValue<Vec<(SpannedValue<String>, SpannedValue<String>)>>,
     context: &PlanCheckContext<'_>,
-    parser: &mut PlanParser,
+    reader: &mut DocumentReader,
 ) -> TagSet {
     let tags = &at.value;
     for (key, value) in tags {
-        check_tag_key(&key.value, &key.span, context, parser);
-        check_tag_value(value, context, parser);
+        check_tag_key(&key.value, &key.span, context, reader);
+        check_tag_value(value, context, reader);
     }
     if tags.is_empty() {
-        parser.push(
+        reader.push(
             FileProblem::new("there are no tags to set")
                 .label(at.span.clone(), "empty")
                 .help("to remove all tags, use [operation.delete_object_tagging]"),
         );
     }
     if let Some((eleventh, _)) = tags.get(MAX_TAGS) {
-        parser.push(
+        reader.push(
             FileProblem::new(format!("too many tags: {}", tags.len()))
                 .label(eleventh.span.clone(), "the eleventh")
                 .help(format!("an object can have at most {MAX_TAGS} tags")),
@@ -205,7 +208,7 @@ fn check_tags(
     if let Some((rules, max)) = context.rules.and_then(|rules| Some((rules, rules.tags.max_bytes?)))
         && bytes > max
     {
-        parser.push(
+        reader.push(
             FileProblem::new("the tags are too large in total")
                 .label(at.span.clone(), format!("{bytes} bytes of keys and values"))
                 .help(format!("{} allows at most {max} bytes", rules.service)),
@@ -215,10 +218,10 @@ fn check_tags(
 }
 
 /// Checks the key of a tag to set or remove.
-fn check_tag_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'_>, parser: &mut PlanParser) {
+fn check_tag_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) {
     let chars = key.chars().count();
     if !(1..=MAX_KEY_CHARS).contains(&chars) {
-        parser.push(
+        reader.push(
             FileProblem::new("a tag key is empty or too long")
                 .label(span.clone(), format!("{chars} characters"))
                 .help(format!("1 to {MAX_KEY_CHARS} characters")),
@@ -231,25 +234,25 @@ fn check_tag_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'_>, par
                 .label(span.clone(), "starts with `aws:`")
                 .help("only AWS can set and remove `aws:` tags"),
             context,
-            parser,
+            reader,
         );
     }
-    check_tag_characters(key, span, context, parser);
+    check_tag_characters(key, span, context, reader);
 }
 
-fn check_tag_value(value: &SpannedValue<String>, context: &PlanCheckContext<'_>, parser: &mut PlanParser) {
+fn check_tag_value(value: &SpannedValue<String>, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) {
     let chars = value.value.chars().count();
     if chars > MAX_VALUE_CHARS {
-        parser.push(
+        reader.push(
             FileProblem::new("a tag value is too long")
                 .label(value.span.clone(), format!("{chars} characters"))
                 .help(format!("at most {MAX_VALUE_CHARS} characters")),
         );
     }
-    check_tag_characters(&value.value, &value.span, context, parser);
+    check_tag_characters(&value.value, &value.span, context, reader);
 }
 
-fn check_tag_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<'_>, parser: &mut PlanParser) {
+fn check_tag_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) {
     let Some(rules) = context.rules else { return };
     let allowed = rules.tags.symbols;
     let Some(odd) = text.chars().find(|c| !(c.is_alphabetic() || c.is_numeric() || *c == ' ' || allowed.contains(*c)))
@@ -262,13 +265,13 @@ fn check_tag_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<
             .label(span.clone(), format!("`{}`", quote_for_message(&odd.to_string())))
             .help(format!("allowed are letters, digits, spaces and {}", spaced.join(" "))),
         context,
-        parser,
+        reader,
     );
 }
 
 /// Reports a problem; only as a warning for S3-compatible servers, which may be less strict than S3.
-fn report_unless_lenient(problem: FileProblem, context: &PlanCheckContext<'_>, parser: &mut PlanParser) {
-    parser.push(if context.rules.is_some_and(|rules| rules.is_lenient) { problem.warning() } else { problem });
+fn report_unless_lenient(problem: FileProblem, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) {
+    reader.push(if context.rules.is_some_and(|rules| rules.is_lenient) { problem.warning() } else { problem });
 }
 
 #[cfg(test)]
@@ -285,12 +288,12 @@ mod tests {
             _ => AspectSupport::Full,
         };
         let rules = ProviderRules { aspect_support, ..ProviderRules::of(StoreProvider::S3).clone() };
-        let mut parser = PlanParser::default();
+        let mut reader = DocumentReader::default();
         let restore = Operation::Restore(RestoreRequest { days: 1, tier: None });
         for operation in [Operation::PutAcl(ObjectAcl::Private), restore] {
-            check_support(&rules, &operation, &(0..1), &mut parser);
+            check_support(&rules, &operation, &(0..1), &mut reader);
         }
-        let (problems, _) = parser.finish();
+        let (problems, _) = reader.finish();
         let titles: Vec<_> = problems.iter().map(FileProblem::title).collect();
         assert_eq!(titles, ["this server does not support `restore_object`"]);
         assert!(!problems.iter().any(FileProblem::is_warning));

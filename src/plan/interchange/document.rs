@@ -6,8 +6,7 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
 use crate::diagnostics::FileProblem;
-use crate::plan::parser::TextSpan;
-use crate::plan::safe_text::quote_for_message;
+use crate::toml_reader::{TextSpan, quote_for_message};
 
 /// The maximum depth of a document. The deepest request, AWS's generator with its filter, has seven levels.
 const MAX_DEPTH: usize = 16;

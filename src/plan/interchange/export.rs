@@ -12,14 +12,13 @@ use crate::completion::{ReportFormat, ReportSpec};
 use crate::diagnostics::FileProblem;
 use crate::manifest::{CsvField, FileLocation, InventoryDialect, InventorySelector, ListedVersions, ManifestSource};
 use crate::operation::{FieldKind, FieldValue, Operation, ServiceGap};
-use crate::plan::parser::value_types::name_of;
-use crate::plan::safe_text::quote_for_message;
 use crate::plan::xml::{
     inventory_format, is_xml_char, scope_name, write_document, write_manifest, write_operation, write_report,
     write_text,
 };
 use crate::plan::{JobLimits, Plan};
 use crate::provider::{BatchService, ProviderRules};
+use crate::toml_reader::{name_of, quote_for_message};
 
 /// The format of an AWS CSV manifest.
 pub(super) const AWS_CSV: &str = "S3BatchOperations_CSV_20180820";

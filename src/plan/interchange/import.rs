@@ -14,11 +14,10 @@ use super::toml_writer::{SpannedText, TomlWriter, ValueOrigin};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::manifest::{FileLocation, InventoryDialect, InventorySelector, ManifestSource};
 use crate::operation::{FieldKind, Operation, OperationField};
-use crate::plan::parser::TextSpan;
-use crate::plan::safe_text::{mask_for_excerpts, nearest, quote_for_message};
 use crate::plan::xml::{OSS_CSV, inventory_format};
 use crate::plan::{self, Plan};
 use crate::provider::{BatchService, ProviderRules};
+use crate::toml_reader::{TextSpan, mask_for_excerpts, nearest, quote_for_message};
 
 /// More problems than this are not kept, so that a hostile document cannot produce megabytes of messages.
 const MAX_PROBLEMS: usize = 100;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use batchplan_store::printable::affects_terminal;
 
 use crate::diagnostics::FileProblem;
-use crate::plan::parser::TextSpan;
+use crate::toml_reader::TextSpan;
 
 /// The origin of a piece of the plan.
 #[derive(Clone, Debug)]

@@ -1,39 +1,34 @@
-//! The plan parser: from TOML with spans to values with spans. It checks every key, and no problem stops it.
-//!
-//! `tables` defines the tables and keys of a plan, `value_types` the types of single values. Both build on this file.
-
-pub(super) mod tables;
-pub(super) mod value_types;
+//! One pass over a TOML file: from TOML with spans to values with spans. It checks every key, and no problem stops it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::Value as Json;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::safe_text::{is_secret_name, nearest, quote_for_message};
 use crate::diagnostics::FileProblem;
 
-/// A range of bytes in the plan's text.
-pub(super) type TextSpan = Range<usize>;
+/// A range of bytes in the text of the file.
+pub(crate) type TextSpan = Range<usize>;
 
 /// More problems than this are counted, not kept, so that a hostile file cannot produce megabytes of messages.
 const MAX_PROBLEMS: usize = 100;
 
 /// A value with its span and the span of its key.
 #[derive(Clone, Debug)]
-pub(super) struct SpannedValue<T> {
+pub(crate) struct SpannedValue<T> {
     /// The span of the key; in an array, that of the item.
-    pub(super) key: TextSpan,
+    pub(crate) key: TextSpan,
     /// The span of the value; for a table, that of its header.
-    pub(super) span: TextSpan,
-    pub(super) value: T,
+    pub(crate) span: TextSpan,
+    pub(crate) value: T,
 }
 
 /// The result of reading one key of a table.
 #[derive(Debug)]
-pub(super) enum ParsedField<T> {
+pub(crate) enum ParsedField<T> {
     /// The key is optional and absent.
     Absent,
     /// The key is not usable, and the problem is reported.
@@ -44,7 +39,7 @@ pub(super) enum ParsedField<T> {
 
 impl<T> ParsedField<T> {
     /// Returns the value with its spans, if it is present and valid.
-    pub(super) fn present(&self) -> Option<&SpannedValue<T>> {
+    pub(crate) fn present(&self) -> Option<&SpannedValue<T>> {
         match self {
             Self::Present(at) => Some(at),
             Self::Absent | Self::Invalid => None,
@@ -52,18 +47,18 @@ impl<T> ParsedField<T> {
     }
 
     /// Returns the value, if it is present and valid.
-    pub(super) fn value(&self) -> Option<&T> {
+    pub(crate) fn value(&self) -> Option<&T> {
         self.present().map(|at| &at.value)
     }
 
-    /// Returns whether the plan does not set the key.
-    pub(super) fn is_absent(&self) -> bool {
+    /// Returns whether the file does not set the key.
+    pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
 }
 
 /// A key and its value, before the value is read.
-pub(super) struct RawField<'a> {
+pub(crate) struct RawField<'a> {
     name: &'a str,
     /// The dotted path of the table that holds the key; empty at the top level.
     path: &'a str,
@@ -74,38 +69,100 @@ pub(super) struct RawField<'a> {
     is_item: bool,
 }
 
-impl RawField<'_> {
+impl<'a> RawField<'a> {
+    /// Returns the value as TOML.
+    pub(crate) fn value(&self) -> &'a DeValue<'a> {
+        self.value
+    }
+
+    /// Returns each item of the array in this field; `None` if it is not an array.
+    pub(crate) fn items(&self) -> Option<impl Iterator<Item = Self>> {
+        let DeValue::Array(items) = self.value else { return None };
+        let (name, path) = (self.name, self.path);
+        Some(items.iter().map(move |item| {
+            let span = item.span();
+            Self { name, path, key: span.clone(), span, value: item.get_ref(), is_item: true }
+        }))
+    }
+
+    /// Returns each key of the table in this field with its value; `None` if it is not a table. `path` is the path of
+    /// the table.
+    pub(crate) fn entries(&self, path: &'a str) -> Option<impl Iterator<Item = Self>> {
+        let DeValue::Table(entries) = self.value else { return None };
+        Some(entries.iter().map(move |(key, value)| Self::of_key(key, value, path)))
+    }
+
+    /// Returns a key of the table with this path.
+    fn of_key(key: &'a Spanned<DeString<'a>>, value: &'a Spanned<DeValue<'a>>, path: &'a str) -> Self {
+        let name = key.get_ref().as_ref();
+        Self { name, path, key: key.span(), span: value.span(), value: value.get_ref(), is_item: false }
+    }
+
+    /// Returns the key, with its span.
+    pub(crate) fn spanned_name(&self) -> SpannedValue<String> {
+        SpannedValue { key: self.key.clone(), span: self.key.clone(), value: self.name.to_owned() }
+    }
+
     /// Adds the spans of this field to a value.
-    fn with_spans<T>(&self, value: T) -> SpannedValue<T> {
+    pub(crate) fn with_spans<T>(&self, value: T) -> SpannedValue<T> {
         SpannedValue { key: self.key.clone(), span: self.span.clone(), value }
     }
 
     /// Returns the path of the table in this field.
-    fn inner_path(&self) -> String {
+    pub(crate) fn inner_path(&self) -> String {
         match (self.path, self.name) {
             ("", name) => name.to_owned(),
             (path, name) => format!("{path}.{name}"),
         }
     }
 
+    /// Reports a value of the wrong type, with an example of the right type.
+    pub(crate) fn report_wrong_type<T: DocumentValue>(&self, wanted: &str, reader: &mut DocumentReader) {
+        self.report_type_mismatch(wanted, &T::example(), reader);
+    }
+
     /// Reports a value of the wrong type; `example` is a valid one.
-    fn report_type_mismatch(&self, wanted: &str, example: &str, parser: &mut PlanParser) {
+    pub(crate) fn report_type_mismatch(&self, wanted: &str, example: &str, reader: &mut DocumentReader) {
         let name = quote_for_message(self.name);
         let (what, entry) = if self.is_item {
             (format!("each item of `{name}`"), format!("{name} = [{example}]"))
         } else {
             (format!("`{name}`"), format!("{name} = {example}"))
         };
-        parser.push(
+        reader.push(
             FileProblem::new(format!("{what} must be {wanted}"))
                 .label(self.span.clone(), format!("this is {}", type_name(self.value)))
                 .help(format!("for example: `{entry}`")),
         );
     }
 
+    /// Reports that the value is not a table.
+    pub(crate) fn report_not_a_table(&self, reader: &mut DocumentReader) {
+        reader.push(
+            FileProblem::new(format!("`{}` must be a table", quote_for_message(self.name)))
+                .label(self.span.clone(), format!("this is {}", type_name(self.value)))
+                .help(format!("write its keys under a [{}] header", quote_for_message(&self.inner_path()))),
+        );
+    }
+
+    /// Reports that the value is not an array of tables.
+    pub(crate) fn report_not_an_array_of_tables(&self, reader: &mut DocumentReader) {
+        reader.push(
+            FileProblem::new(format!("`{}` must be an array of tables", quote_for_message(self.name)))
+                .label(self.span.clone(), "needs double brackets")
+                .help(format!("write its keys under a [[{}]] header", quote_for_message(&self.inner_path()))),
+        );
+    }
+
     /// Reports a value of the right type that is not allowed.
-    fn report_invalid(&self, title: &str, label: &str, help: impl Into<String>, parser: &mut PlanParser) {
-        parser.push(
+    pub(crate) fn report_invalid(
+        &self,
+        title: &str,
+        label: &str,
+        help: impl Into<String>,
+        reader: &mut DocumentReader,
+    ) {
+        reader.push(
             FileProblem::new(format!("`{}` {title}", quote_for_message(self.name)))
                 .label(self.span.clone(), label)
                 .help(help),
@@ -126,29 +183,40 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// A type that a key of the plan can hold.
-pub(super) trait PlanValue: Sized {
+/// A type that a key of the file can hold.
+pub(crate) trait DocumentValue: Sized {
     /// What the key's value is read as.
     type Value;
 
     /// Returns the JSON Schema of the type.
     fn schema() -> Json;
 
-    /// Returns an example as written in a plan, for help texts.
+    /// Returns an example as written in the file, for help texts.
     fn example() -> String;
 
-    /// Returns the help text for a plan in which the key is missing.
+    /// Returns the help text for a file in which the key is missing.
     fn missing(_path: &str, name: &str) -> String {
         format!("add `{name} = {}`", Self::example())
     }
 
     /// Reads the value, or reports why it is not valid.
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value>;
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value>;
 }
 
-/// The findings of one pass over a plan: problems, and text to hide.
+/// A table with a fixed set of keys, as [`table!`](super::table!) defines it.
+pub(crate) trait DocumentTable: DocumentValue {
+    /// The names of the keys.
+    const KEYS: &'static [&'static str];
+
+    /// Reads every key.
+    fn read_keys(table: &TableReader<'_>, reader: &mut DocumentReader) -> Self;
+}
+
+/// The findings of one pass over a file: problems, and text to hide.
 #[derive(Debug, Default)]
-pub(super) struct PlanParser {
+pub(crate) struct DocumentReader {
+    /// What messages call the file, such as "plan".
+    file_type: &'static str,
     problems: Vec<FileProblem>,
     suppressed: usize,
     suppressed_errors: bool,
@@ -157,16 +225,17 @@ pub(super) struct PlanParser {
     tables_with_unknown_keys: BTreeSet<String>,
 }
 
-impl PlanParser {
-    /// Starts a pass. `schema` is the schema of the whole file, which tells where a misplaced key belongs.
-    pub(super) fn new(schema: &Json) -> Self {
-        let mut parser = Self::default();
-        collect_tables_by_key(schema, "", &mut parser.tables_by_key);
-        parser
+impl DocumentReader {
+    /// Starts a pass over a file that messages call `file_type`, such as "plan". Its schema tells where a misplaced key
+    /// belongs.
+    pub(crate) fn new(file_type: &'static str, schema: &Json) -> Self {
+        let mut reader = Self { file_type, ..Self::default() };
+        collect_tables_by_key(schema, "", &mut reader.tables_by_key);
+        reader
     }
 
     /// Adds a problem; once there are too many, only counts it.
-    pub(super) fn push(&mut self, problem: FileProblem) {
+    pub(crate) fn push(&mut self, problem: FileProblem) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem);
         } else {
@@ -177,17 +246,17 @@ impl PlanParser {
 
     /// Returns whether a table holds an unknown key. A key that seems to be missing there is probably that one,
     /// misspelled.
-    pub(super) fn has_unknown_key(&self, path: &str) -> bool {
+    pub(crate) fn has_unknown_key(&self, path: &str) -> bool {
         self.tables_with_unknown_keys.contains(path)
     }
 
     /// Hides these bytes in every excerpt.
-    pub(super) fn hide(&mut self, span: TextSpan) {
+    pub(crate) fn hide(&mut self, span: TextSpan) {
         self.secrets.push(span);
     }
 
     /// Returns the problems in file order, and the bytes that excerpts must hide.
-    pub(super) fn finish(mut self) -> (Vec<FileProblem>, Vec<TextSpan>) {
+    pub(crate) fn finish(mut self) -> (Vec<FileProblem>, Vec<TextSpan>) {
         self.problems.sort_by_key(|problem| problem.label_spans().first().map_or(0, |(span, _)| span.start));
         if self.suppressed > 0 {
             let note = FileProblem::new(match self.suppressed {
@@ -204,7 +273,10 @@ impl PlanParser {
         let tables = self.tables_by_key.get(name)?;
         let places: Vec<_> = tables
             .iter()
-            .map(|table| if table.is_empty() { "at the top of the plan".to_owned() } else { format!("in [{table}]") })
+            .map(|table| match table.as_str() {
+                "" => format!("at the top of the {}", self.file_type),
+                table => format!("in [{table}]"),
+            })
             .collect();
         Some(places.join(" or "))
     }
@@ -220,39 +292,40 @@ fn collect_tables_by_key(schema: &Json, path: &str, tables: &mut BTreeMap<String
     }
 }
 
-/// A table of the plan whose keys are read.
-struct TableReader<'a> {
+/// A table of the file whose keys are read.
+pub(crate) struct TableReader<'a> {
     path: String,
     header: TextSpan,
     entries: &'a DeTable<'a>,
 }
 
 impl<'a> TableReader<'a> {
-    /// Opens the top level of the file.
-    fn root(entries: &'a DeTable<'a>, keys: &[&str], parser: &mut PlanParser) -> Self {
-        let table = Self { path: String::new(), header: 0..0, entries };
-        table.report_unknown(keys, parser);
-        table
+    /// Reads the top level of the file.
+    pub(crate) fn read_file<T: DocumentTable>(entries: &'a DeTable<'a>, reader: &mut DocumentReader) -> T {
+        Self { path: String::new(), header: 0..0, entries }.read::<T>(reader)
     }
 
-    /// Opens the table in a field.
-    fn open(field: &RawField<'a>, keys: &[&str], parser: &mut PlanParser) -> Option<Self> {
+    /// Reads the table in a field.
+    pub(crate) fn read_table<T: DocumentTable>(field: &RawField<'a>, reader: &mut DocumentReader) -> Option<T> {
         let DeValue::Table(entries) = field.value else {
-            parser.push(
-                FileProblem::new(format!("`{}` must be a table", quote_for_message(field.name)))
-                    .label(field.span.clone(), format!("this is {}", type_name(field.value)))
-                    .help(format!("write its keys under a [{}] header", quote_for_message(&field.inner_path()))),
-            );
+            field.report_not_a_table(reader);
             return None;
         };
-        let table = Self { path: field.inner_path(), header: field.span.clone(), entries };
-        table.report_unknown(keys, parser);
-        Some(table)
+        Some(Self { path: field.inner_path(), header: field.span.clone(), entries }.read::<T>(reader))
+    }
+
+    fn read<T: DocumentTable>(&self, reader: &mut DocumentReader) -> T {
+        self.report_unknown(T::KEYS, reader);
+        T::read_keys(self, reader)
     }
 
     /// Reads a required key, and reports it if it is missing.
-    fn required<T: PlanValue>(&self, name: &'static str, parser: &mut PlanParser) -> ParsedField<T::Value> {
-        let field = self.optional::<T>(name, parser);
+    pub(crate) fn required<T: DocumentValue>(
+        &self,
+        name: &'static str,
+        reader: &mut DocumentReader,
+    ) -> ParsedField<T::Value> {
+        let field = self.optional::<T>(name, reader);
         if !field.is_absent() {
             return field;
         }
@@ -261,35 +334,32 @@ impl<'a> TableReader<'a> {
         } else {
             format!("`{name}` is missing in [{}]", self.path)
         };
-        parser
+        reader
             .push(FileProblem::new(title).label(self.header.clone(), "needed here").help(T::missing(&self.path, name)));
         ParsedField::Invalid
     }
 
     /// Reads an optional key.
-    fn optional<T: PlanValue>(&self, name: &'static str, parser: &mut PlanParser) -> ParsedField<T::Value> {
+    pub(crate) fn optional<T: DocumentValue>(
+        &self,
+        name: &'static str,
+        reader: &mut DocumentReader,
+    ) -> ParsedField<T::Value> {
         let Some((key, value)) = self.entries.get_key_value(name) else { return ParsedField::Absent };
-        let field = RawField {
-            name,
-            path: &self.path,
-            key: key.span(),
-            span: value.span(),
-            value: value.get_ref(),
-            is_item: false,
-        };
-        T::read(&field, parser).map_or(ParsedField::Invalid, |read| ParsedField::Present(field.with_spans(read)))
+        let field = RawField::of_key(key, value, &self.path);
+        T::read(&field, reader).map_or(ParsedField::Invalid, |read| ParsedField::Present(field.with_spans(read)))
     }
 
-    fn report_unknown(&self, keys: &[&str], parser: &mut PlanParser) {
+    fn report_unknown(&self, keys: &[&str], reader: &mut DocumentReader) {
         for (key, value) in self.entries {
             let name = key.get_ref().as_ref();
             if keys.contains(&name) {
                 continue;
             }
             if is_secret_name(name) {
-                report_secret(key, value, parser);
+                report_secret(key, value, reader);
             } else {
-                self.report_unknown_key(name, key.span(), value, keys, parser);
+                self.report_unknown_key(name, key.span(), value, keys, reader);
             }
         }
     }
@@ -300,39 +370,39 @@ impl<'a> TableReader<'a> {
         key: TextSpan,
         value: &Spanned<DeValue<'_>>,
         keys: &[&str],
-        parser: &mut PlanParser,
+        reader: &mut DocumentReader,
     ) {
-        parser.tables_with_unknown_keys.insert(self.path.clone());
+        reader.tables_with_unknown_keys.insert(self.path.clone());
         let title = match (value.get_ref(), self.path.as_str()) {
             (DeValue::Table(_), "") => format!("unknown table [{}]", quote_for_message(name)),
             (DeValue::Table(_), path) => format!("unknown table [{path}.{}]", quote_for_message(name)),
             (_, "") => format!("unknown key `{}`", quote_for_message(name)),
             (_, path) => format!("unknown key `{}` in [{path}]", quote_for_message(name)),
         };
-        let table = if value.get_ref().is_table() { None } else { parser.tables_of_key(name) };
+        let table = if value.get_ref().is_table() { None } else { reader.tables_of_key(name) };
         let help = match (nearest(name, keys.iter().copied()), table) {
             (Some(near), _) => format!("did you mean `{near}`?"),
             (None, Some(table)) => format!("`{name}` belongs {table}"),
             (None, None) => format!("valid keys: {}", keys.join(", ")),
         };
-        parser.push(FileProblem::new(title).label(key, "not known here").help(help));
+        reader.push(FileProblem::new(title).label(key, "not known here").help(help));
     }
 }
 
-fn report_secret(key: &Spanned<toml::de::DeString<'_>>, value: &Spanned<DeValue<'_>>, parser: &mut PlanParser) {
-    hide_all(value, parser);
-    parser.push(
-        FileProblem::new("credentials are not allowed in a plan")
+fn report_secret(key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>, reader: &mut DocumentReader) {
+    hide_all(value, reader);
+    reader.push(
+        FileProblem::new(format!("credentials are not allowed in a {}", reader.file_type))
             .label(key.span(), "remove this, and treat the value as leaked")
             .help("set them in the environment or in a profile, as for your provider's own tools"),
     );
 }
 
 /// Hides a value and everything in it.
-fn hide_all(value: &Spanned<DeValue<'_>>, parser: &mut PlanParser) {
+fn hide_all(value: &Spanned<DeValue<'_>>, reader: &mut DocumentReader) {
     match value.get_ref() {
-        DeValue::Table(entries) => entries.iter().for_each(|(_, inner)| hide_all(inner, parser)),
-        DeValue::Array(items) => items.iter().for_each(|inner| hide_all(inner, parser)),
-        _ => parser.hide(value.span()),
+        DeValue::Table(entries) => entries.iter().for_each(|(_, inner)| hide_all(inner, reader)),
+        DeValue::Array(items) => items.iter().for_each(|inner| hide_all(inner, reader)),
+        _ => reader.hide(value.span()),
     }
 }

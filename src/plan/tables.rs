@@ -1,128 +1,28 @@
 //! The tables of a plan file, as they are written. All keys are defined here, and only here.
 //!
-//! A table is one `table!` definition. It is the struct, its parser, its known keys and its part of the JSON Schema at
-//! once, so that they cannot disagree.
-
-use std::marker::PhantomData;
+//! A table is one [`table!`] definition. It is the struct, its parser, its known keys and its part of the JSON Schema
+//! at once, so that they cannot disagree.
 
 use batchplan_store::object::{ObjectAcl, RestoreTier};
 use batchplan_store::{AddressingStyle, StoreProvider};
 use globset::Glob;
 use jiff::Timestamp;
-use serde_json::{Map, Value as Json, json};
-use toml::de::{DeTable, DeValue};
 
-use super::value_types::{
-    AgeValue, ByteSize, DurationValue, EnumValue, IntValue, NamedVariants, ObjectCount, ObjectKeyText, TagsValue,
-    TextValue,
-};
-use super::{ParsedField, PlanParser, PlanValue, RawField, SpannedValue, TableReader};
+use super::settings::{MAX_CONCURRENCY, MAX_WEBHOOKS, WebhookEvent};
+use super::threshold::ExactShare;
+use super::value_types::{AgeValue, ByteSize, DurationValue, ObjectCount, ObjectKeyText, TagsValue};
 use crate::completion::{ReportFormat, ReportScope};
-use crate::diagnostics::FileProblem;
 use crate::manifest::{CsvField, ListedVersions};
 use crate::money::Money;
-use crate::plan::settings::{MAX_CONCURRENCY, MAX_WEBHOOKS, WebhookEvent};
-use crate::plan::threshold::ExactShare;
+use crate::toml_reader::{EnumValue, IntValue, NamedVariants, TableArray, TextValue, table};
 
 /// The default columns of a CSV manifest.
-pub(in crate::plan) const DEFAULT_CSV_FIELDS: [CsvField; 2] = [CsvField::Bucket, CsvField::Key];
+pub(super) const DEFAULT_CSV_FIELDS: [CsvField; 2] = [CsvField::Bucket, CsvField::Key];
 
 /// Returns the default scope of a report. A published report lists all tasks. A report that only stays with the job
 /// lists the failed tasks.
-pub(in crate::plan) fn default_report_scope(published: bool) -> ReportScope {
+pub(super) fn default_report_scope(published: bool) -> ReportScope {
     if published { ReportScope::AllTasks } else { ReportScope::FailedTasksOnly }
-}
-
-/// One key in the schema of a table.
-struct SchemaProperty {
-    name: &'static str,
-    required: bool,
-    /// The description of the key.
-    about: &'static str,
-    schema: Json,
-}
-
-/// Returns the JSON Schema of a table. `rules` are added unchanged.
-fn table_schema(about: &str, properties: Vec<SchemaProperty>, rules: Json) -> Json {
-    let required: Vec<_> = properties.iter().filter(|property| property.required).map(|p| p.name).collect();
-    let mut known = Map::new();
-    for mut property in properties {
-        property.schema["description"] = json!(property.about.trim());
-        known.insert(property.name.to_owned(), property.schema);
-    }
-    let mut schema = json!({ "type": "object", "description": about.trim(), "additionalProperties": false });
-    schema["properties"] = Json::Object(known);
-    if !required.is_empty() {
-        schema["required"] = json!(required);
-    }
-    if let (Json::Object(schema), Json::Object(rules)) = (&mut schema, rules) {
-        schema.extend(rules);
-    }
-    schema
-}
-
-/// Defines a table of the plan file: struct, parser, known keys and schema.
-///
-/// Each key is `required` or `optional`. `missing` is the help text for a plan without the table, and `rules` are added
-/// to its JSON Schema.
-macro_rules! table {
-    (
-        $(#[doc = $about:literal])+
-        struct $name:ident {
-            $( $(#[doc = $doc:literal])+ $need:ident $field:ident: $type:ty, )+
-        }
-        $( missing $missing:literal )?
-        $( rules $rules:tt )?
-    ) => {
-        $(#[doc = $about])+
-        #[derive(Debug)]
-        pub(in crate::plan) struct $name {
-            $( $(#[doc = $doc])+ pub(in crate::plan) $field: ParsedField<<$type as PlanValue>::Value>, )+
-        }
-
-        impl $name {
-            const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
-
-            fn fields(table: &TableReader<'_>, parser: &mut PlanParser) -> Self {
-                Self { $( $field: table.$need::<$type>(stringify!($field), parser), )+ }
-            }
-        }
-
-        impl PlanValue for $name {
-            type Value = Self;
-
-            fn schema() -> Json {
-                let properties = vec![$(
-                    SchemaProperty {
-                        name: stringify!($field),
-                        required: stringify!($need) == "required",
-                        about: concat!($($doc),+),
-                        schema: <$type as PlanValue>::schema(),
-                    },
-                )+];
-                let rules = [$( json!($rules), )?].into_iter().next().unwrap_or_default();
-                table_schema(concat!($($about),+), properties, rules)
-            }
-
-            fn example() -> String {
-                "{ ... }".to_owned()
-            }
-
-            fn missing(path: &str, name: &str) -> String {
-                let own: &[&str] = &[$($missing)?];
-                let dot = if path.is_empty() { "" } else { "." };
-                own.first().map_or_else(|| format!("add a table [{path}{dot}{name}]"), |text| (*text).to_owned())
-            }
-
-            fn read(
-                field: &RawField<'_>,
-                parser: &mut PlanParser,
-            ) -> Option<Self> {
-                let table = TableReader::open(field, Self::KEYS, parser)?;
-                Some(Self::fields(&table, parser))
-            }
-        }
-    };
 }
 
 table! {
@@ -149,17 +49,9 @@ table! {
         /// Where to keep the plan's jobs, instead of in a local folder.
         optional state: StateTable,
         /// Webhooks to notify about the job, at most 8. `validate`, `plan` and `check` send no messages.
-        optional notify: TableArray<WebhookTable>,
+        optional notify: TableArray<WebhookTable, MAX_WEBHOOKS>,
         /// Makes the plan recurring: it runs once for each new inventory.
         optional recurring: RecurringTable,
-    }
-}
-
-impl PlanTable {
-    /// Reads the top level of a plan file.
-    pub(in crate::plan) fn read_file(entries: &DeTable<'_>, parser: &mut PlanParser) -> Self {
-        let table = TableReader::root(entries, Self::KEYS, parser);
-        Self::fields(&table, parser)
     }
 }
 
@@ -514,41 +406,4 @@ impl NamedVariants for ReportScope {
 
 impl NamedVariants for ReportFormat {
     const NAMES: &'static [(&'static str, Self)] = &[("oss", Self::Oss), ("aws", Self::Aws)];
-}
-
-/// An array of tables, each under a header in double brackets.
-pub(in crate::plan) struct TableArray<T>(PhantomData<T>);
-
-impl<T: PlanValue> PlanValue for TableArray<T> {
-    type Value = Vec<SpannedValue<T::Value>>;
-
-    fn schema() -> Json {
-        json!({ "type": "array", "items": T::schema(), "maxItems": MAX_WEBHOOKS })
-    }
-
-    fn example() -> String {
-        format!("[{}]", T::example())
-    }
-
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::Array(items) = field.value else {
-            parser.push(
-                FileProblem::new(format!("`{}` must be an array of tables", field.name))
-                    .label(field.span.clone(), "needs double brackets")
-                    .help(format!("write its keys under a [[{}]] header", field.name)),
-            );
-            return None;
-        };
-        let mut read = Vec::new();
-        let mut whole = true;
-        for item in items {
-            let (span, value) = (item.span(), item.get_ref());
-            let field = RawField { name: field.name, path: field.path, key: span.clone(), span, value, is_item: true };
-            match T::read(&field, parser) {
-                Some(table) => read.push(field.with_spans(table)),
-                None => whole = false,
-            }
-        }
-        whole.then_some(read)
-    }
 }

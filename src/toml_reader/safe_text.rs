@@ -1,4 +1,4 @@
-//! Makes the text of a plan safe to display: it cannot drive the terminal, and no secret is echoed.
+//! Makes the text of a file safe to display: it cannot drive the terminal, and no secret is echoed.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ const SECRET_WORDS: [&str; 9] = [
     "ststoken",
 ];
 
-/// Returns a piece of the plan, escaped and shortened for a message.
+/// Returns a piece of the file, escaped and shortened for a message.
 pub(crate) fn quote_for_message(text: &str) -> String {
     let mut quoted = String::new();
     for (count, c) in text.chars().enumerate() {
@@ -34,7 +34,7 @@ pub(crate) fn quote_for_message(text: &str) -> String {
 }
 
 /// Returns the whole text, escaped for a terminal.
-pub(super) fn escape_for_terminal(text: &str) -> String {
+pub(crate) fn escape_for_terminal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     text.chars().for_each(|c| push_escaped(c, &mut out));
     out
@@ -109,7 +109,7 @@ fn secret_spans(text: &str) -> Vec<Range<usize>> {
 }
 
 /// Returns whether the name of a key means that it holds a credential.
-pub(super) fn is_secret_name(key: &str) -> bool {
+pub(crate) fn is_secret_name(key: &str) -> bool {
     let plain: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     SECRET_WORDS.iter().any(|word| plain.contains(word))
 }

@@ -1,75 +1,22 @@
-//! The types of single values in a plan. Each type defines its parser and its JSON Schema.
+//! The types of single values that only plans have. Each type defines its parser and its JSON Schema.
 
-use std::marker::PhantomData;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use batchplan_store::object::{MAX_KEY_BYTES, MAX_TAGS};
-use batchplan_store::printable::affects_terminal;
 use globset::{Glob, GlobBuilder};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::{PlanParser, PlanValue, RawField, SpannedValue};
+use super::threshold::ExactShare;
 use crate::money::Money;
-use crate::plan::safe_text::{nearest, quote_for_message};
-use crate::plan::threshold::ExactShare;
-
-/// Reports a value of the wrong type, with an example of the right type.
-fn mismatch<T: PlanValue>(field: &RawField<'_>, wanted: &str, parser: &mut PlanParser) {
-    field.report_type_mismatch(wanted, &T::example(), parser);
-}
-
-/// Text of `MIN` to `MAX` characters without control characters that drive a terminal. With `LINES`, line breaks and
-/// tabs are allowed.
-pub(in crate::plan) enum TextValue<const MIN: usize, const MAX: usize, const LINES: bool = false> {}
-
-impl<const MIN: usize, const MAX: usize, const LINES: bool> PlanValue for TextValue<MIN, MAX, LINES> {
-    type Value = String;
-
-    fn schema() -> Json {
-        json!({ "type": "string", "minLength": MIN, "maxLength": MAX })
-    }
-
-    fn example() -> String {
-        "\"...\"".to_owned()
-    }
-
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value else {
-            mismatch::<Self>(field, "a string", parser);
-            return None;
-        };
-        let chars = text.chars().count();
-        if MIN > 0 && text.trim().is_empty() {
-            field.report_invalid("is empty", "empty", format!("{MIN} to {MAX} characters"), parser);
-            return None;
-        }
-        if !(MIN..=MAX).contains(&chars) {
-            let label = format!("{chars} characters");
-            let length = if chars < MIN { "is too short" } else { "is too long" };
-            field.report_invalid(length, &label, format!("{MIN} to {MAX} characters"), parser);
-            return None;
-        }
-        if text.chars().any(|c| affects_terminal(c) && !(LINES && matches!(c, '\n' | '\t'))) {
-            field.report_invalid(
-                "contains a control character",
-                "in this text",
-                "remove it: escapes such as \\u001b are not allowed either",
-                parser,
-            );
-            return None;
-        }
-        Some(text.to_string())
-    }
-}
+use crate::toml_reader::{DocumentReader, DocumentValue, RawField, SpannedValue, quote_for_message, read_integer};
 
 /// An object key or key prefix: any text of `MIN` to 1024 bytes.
-pub(in crate::plan) enum ObjectKeyText<const MIN: usize> {}
+pub(super) enum ObjectKeyText<const MIN: usize> {}
 
-impl<const MIN: usize> PlanValue for ObjectKeyText<MIN> {
+impl<const MIN: usize> DocumentValue for ObjectKeyText<MIN> {
     type Value = String;
 
     fn schema() -> Json {
@@ -80,69 +27,28 @@ impl<const MIN: usize> PlanValue for ObjectKeyText<MIN> {
         "\"...\"".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value else {
-            mismatch::<Self>(field, "a string", parser);
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value() else {
+            field.report_wrong_type::<Self>("a string", reader);
             return None;
         };
         if !(MIN..=MAX_KEY_BYTES).contains(&text.len()) {
             let help = format!("keys have {MIN} to {MAX_KEY_BYTES} bytes of UTF-8");
             let length = if text.len() < MIN { "is empty" } else { "is too long" };
-            field.report_invalid(length, &format!("{} bytes", text.len()), help, parser);
+            field.report_invalid(length, &format!("{} bytes", text.len()), help, reader);
             return None;
         }
         Some(text.to_string())
     }
 }
 
-impl PlanValue for bool {
-    type Value = Self;
-
-    fn schema() -> Json {
-        json!({ "type": "boolean" })
-    }
-
-    fn example() -> String {
-        "true".to_owned()
-    }
-
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::Boolean(value) = field.value else {
-            mismatch::<Self>(field, "true or false, without quotes", parser);
-            return None;
-        };
-        Some(*value)
-    }
-}
-
-/// An integer from `MIN` to `MAX`.
-pub(in crate::plan) enum IntValue<const MIN: u32, const MAX: u32> {}
-
-impl<const MIN: u32, const MAX: u32> PlanValue for IntValue<MIN, MAX> {
-    type Value = u32;
-
-    fn schema() -> Json {
-        json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
-    }
-
-    fn example() -> String {
-        MIN.max(1).to_string()
-    }
-
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let range = u64::from(MIN)..=u64::from(MAX);
-        let value = read_integer::<Self>(field, &range, &format!("from {MIN} to {MAX}"), parser)?;
-        u32::try_from(value).ok()
-    }
-}
-
 /// A number of objects, at least one.
-pub(in crate::plan) enum ObjectCount {}
+pub(super) enum ObjectCount {}
 
 /// The largest integer in TOML.
 const MAX_COUNT: u64 = i64::MAX.unsigned_abs();
 
-impl PlanValue for ObjectCount {
+impl DocumentValue for ObjectCount {
     type Value = u64;
 
     fn schema() -> Json {
@@ -153,114 +59,15 @@ impl PlanValue for ObjectCount {
         "1000000".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        read_integer::<Self>(field, &(1..=MAX_COUNT), "use an integer from 1", parser)
-    }
-}
-
-fn read_integer<V: PlanValue>(
-    field: &RawField<'_>,
-    range: &RangeInclusive<u64>,
-    help: &str,
-    parser: &mut PlanParser,
-) -> Option<u64> {
-    let DeValue::Integer(digits) = field.value else {
-        mismatch::<V>(field, "an integer, without quotes", parser);
-        return None;
-    };
-    let value = u64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|number| range.contains(number));
-    if value.is_none() {
-        field.report_invalid("is out of range", "not allowed", help, parser);
-    }
-    value
-}
-
-/// An enum whose values have names in plan files.
-pub(in crate::plan) trait NamedVariants: Copy + 'static {
-    /// All values that have a name, each with its name.
-    const NAMES: &'static [(&'static str, Self)];
-}
-
-/// Returns the name of a value in plan files; empty if it has none.
-pub(in crate::plan) fn name_of<T: NamedVariants + PartialEq>(wanted: T) -> &'static str {
-    T::NAMES.iter().find(|(_, value)| *value == wanted).map_or("", |(name, _)| name)
-}
-
-/// One of a fixed set of names.
-pub(in crate::plan) struct EnumValue<T>(PhantomData<T>);
-
-impl<T: NamedVariants> PlanValue for EnumValue<T> {
-    type Value = T;
-
-    fn schema() -> Json {
-        json!({ "enum": T::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>() })
-    }
-
-    fn example() -> String {
-        T::NAMES.first().map_or_else(String::new, |(name, _)| format!("\"{name}\""))
-    }
-
-    fn missing(_: &str, name: &str) -> String {
-        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        format!("add `{name} = ...`, one of {}", names.join(", "))
-    }
-
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value else {
-            mismatch::<Self>(field, "a string", parser);
-            return None;
-        };
-        if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| name == text) {
-            return Some(*value);
-        }
-        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
-        let choice = format!("valid values: {}", names.join(", "));
-        let help = nearest(text, names).map_or(choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
-        field.report_invalid(&format!("cannot be `{}`", quote_for_message(text)), "not a valid value", help, parser);
-        None
-    }
-}
-
-/// An array of values of one type.
-impl<T: PlanValue> PlanValue for Vec<T> {
-    type Value = Vec<SpannedValue<T::Value>>;
-
-    fn schema() -> Json {
-        json!({ "type": "array", "items": T::schema() })
-    }
-
-    fn example() -> String {
-        format!("[{}]", T::example())
-    }
-
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::Array(items) = field.value else {
-            mismatch::<Self>(field, "an array", parser);
-            return None;
-        };
-        let read: Vec<_> = items
-            .iter()
-            .map(|item| {
-                let field = RawField {
-                    name: field.name,
-                    path: field.path,
-                    key: item.span(),
-                    span: item.span(),
-                    value: item.get_ref(),
-                    is_item: true,
-                };
-                T::read(&field, parser).map(|value| field.with_spans(value))
-            })
-            .collect();
-        // Read all items before failing, so that the problems of every item are reported.
-        read.into_iter().collect()
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        read_integer::<Self>(field, &(1..=MAX_COUNT), "use an integer from 1", reader)
     }
 }
 
 /// Tags: a table of arbitrary keys with text values, in file order.
-pub(in crate::plan) enum TagsValue {}
+pub(super) enum TagsValue {}
 
-impl PlanValue for TagsValue {
+impl DocumentValue for TagsValue {
     type Value = Vec<(SpannedValue<String>, SpannedValue<String>)>;
 
     fn schema() -> Json {
@@ -271,28 +78,19 @@ impl PlanValue for TagsValue {
         "{ Team = \"DataOps\" }".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::Table(entries) = field.value else {
-            mismatch::<Self>(field, "a table", parser);
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let path = field.inner_path();
+        let Some(entries) = field.entries(&path) else {
+            field.report_wrong_type::<Self>("a table", reader);
             return None;
         };
         let mut tags = Vec::new();
         let mut whole = true;
-        for (key, value) in entries {
-            let name = key.get_ref().as_ref();
-            let field = RawField {
-                name,
-                path: field.path,
-                key: key.span(),
-                span: value.span(),
-                value: value.get_ref(),
-                is_item: false,
-            };
-            if let DeValue::String(text) = value.get_ref() {
-                let key = SpannedValue { key: key.span(), span: key.span(), value: name.to_owned() };
-                tags.push((key, field.with_spans(text.to_string())));
+        for tag in entries {
+            if let DeValue::String(text) = tag.value() {
+                tags.push((tag.spanned_name(), tag.with_spans(text.to_string())));
             } else {
-                field.report_type_mismatch("a string: tag values are text", "\"...\"", parser);
+                tag.report_type_mismatch("a string: tag values are text", "\"...\"", reader);
                 whole = false;
             }
         }
@@ -303,7 +101,7 @@ impl PlanValue for TagsValue {
 
 /// A glob over whole object keys. `*` and `?` also match `/`, because keys have no folders: `*.pdf` matches every key
 /// with this ending.
-impl PlanValue for Glob {
+impl DocumentValue for Glob {
     type Value = Self;
 
     fn schema() -> Json {
@@ -314,15 +112,15 @@ impl PlanValue for Glob {
         "\"*.pdf\"".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let pattern = ObjectKeyText::<1>::read(field, parser)?;
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let pattern = ObjectKeyText::<1>::read(field, reader)?;
         match GlobBuilder::new(&pattern).literal_separator(false).backslash_escape(true).build() {
             Ok(glob) => Some(glob),
             Err(error) => {
                 let label = quote_for_message(&error.kind().to_string());
                 let help = "`*` matches any text, `?` any character, [abc] one of these, {a,b} either; escape special \
                             characters with `\\`";
-                field.report_invalid("contains an invalid glob", &label, help, parser);
+                field.report_invalid("contains an invalid glob", &label, help, reader);
                 None
             }
         }
@@ -330,7 +128,7 @@ impl PlanValue for Glob {
 }
 
 /// A size in bytes: `1048576`, `"1 MiB"`, `"5GB"`.
-pub(in crate::plan) enum ByteSize {}
+pub(super) enum ByteSize {}
 
 /// The units of sizes: powers of 1000 and powers of 1024.
 const SIZE_UNITS: [(&str, u64); 11] = [
@@ -347,7 +145,7 @@ const SIZE_UNITS: [(&str, u64); 11] = [
     ("pib", 1 << 50),
 ];
 
-impl PlanValue for ByteSize {
+impl DocumentValue for ByteSize {
     type Value = u64;
 
     fn schema() -> Json {
@@ -361,18 +159,18 @@ impl PlanValue for ByteSize {
         "\"1 MiB\"".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let size = match field.value {
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let size = match field.value() {
             DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
             DeValue::String(text) => parse_size(text),
             _ => {
-                mismatch::<Self>(field, "a size", parser);
+                field.report_wrong_type::<Self>("a size", reader);
                 return None;
             }
         };
         if size.is_none() {
             let help = "use an integer (bytes), or a number with a unit: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB";
-            field.report_invalid("is not a valid size", "cannot be parsed", help, parser);
+            field.report_invalid("is not a valid size", "cannot be parsed", help, reader);
         }
         size
     }
@@ -395,7 +193,7 @@ fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// A point in time: RFC 3339, or a date, which means midnight UTC.
-impl PlanValue for Timestamp {
+impl DocumentValue for Timestamp {
     type Value = Self;
 
     fn schema() -> Json {
@@ -406,12 +204,12 @@ impl PlanValue for Timestamp {
         "\"2024-01-31\"".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let text = match field.value {
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let text = match field.value() {
             DeValue::String(text) => text.to_string(),
             DeValue::Datetime(datetime) => datetime.to_string(),
             _ => {
-                mismatch::<Self>(field, "a date", parser);
+                field.report_wrong_type::<Self>("a date", reader);
                 return None;
             }
         };
@@ -419,7 +217,7 @@ impl PlanValue for Timestamp {
         if moment.is_none() {
             let help = "use a date such as \"2024-01-31\" (midnight UTC), or a time with its offset, such as \
                         \"2024-01-31T08:00:00Z\"";
-            field.report_invalid("is not a valid date", "cannot be parsed", help, parser);
+            field.report_invalid("is not a valid date", "cannot be parsed", help, reader);
         }
         moment
     }
@@ -435,9 +233,9 @@ pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
 }
 
 /// A length of time in hours, days or weeks: `"90d"`, `"12h"`, `"4w"`.
-pub(in crate::plan) enum AgeValue {}
+pub(super) enum AgeValue {}
 
-impl PlanValue for AgeValue {
+impl DocumentValue for AgeValue {
     type Value = SignedDuration;
 
     fn schema() -> Json {
@@ -448,15 +246,15 @@ impl PlanValue for AgeValue {
         "\"90d\"".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value else {
-            mismatch::<Self>(field, "an age", parser);
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value() else {
+            field.report_wrong_type::<Self>("an age", reader);
             return None;
         };
         let age = parse_age(text);
         if age.is_none() {
             let help = "use an integer and h, d or w (hours, days, weeks), such as \"90d\"";
-            field.report_invalid("is not a valid age", "cannot be parsed", help, parser);
+            field.report_invalid("is not a valid age", "cannot be parsed", help, reader);
         }
         age
     }
@@ -477,9 +275,9 @@ pub fn parse_age(text: &str) -> Option<SignedDuration> {
 }
 
 /// A duration: `"90m"`, `"2h"`, `"1d"`.
-pub(in crate::plan) enum DurationValue {}
+pub(super) enum DurationValue {}
 
-impl PlanValue for DurationValue {
+impl DocumentValue for DurationValue {
     type Value = Duration;
 
     fn schema() -> Json {
@@ -490,15 +288,15 @@ impl PlanValue for DurationValue {
         "\"2h\"".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value else {
-            field.report_type_mismatch("a duration", &Self::example(), parser);
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value() else {
+            field.report_wrong_type::<Self>("a duration", reader);
             return None;
         };
         let duration = parse_duration(text);
         if duration.is_none() {
             let help = "use an integer and s, m, h or d (seconds, minutes, hours, days), such as \"2h\"";
-            field.report_invalid("is not a valid duration", "cannot be parsed", help, parser);
+            field.report_invalid("is not a valid duration", "cannot be parsed", help, reader);
         }
         duration
     }
@@ -522,7 +320,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// A share: a number from 0 to 1 with at most six decimals.
-impl PlanValue for ExactShare {
+impl DocumentValue for ExactShare {
     type Value = Self;
 
     fn schema() -> Json {
@@ -533,8 +331,8 @@ impl PlanValue for ExactShare {
         "0.20".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let share = match field.value {
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let share = match field.value() {
             DeValue::Float(number) => parse_share(number.as_str()),
             DeValue::Integer(digits) => match u32::from_str_radix(digits.as_str(), digits.radix()) {
                 Ok(0) => Ok(Self::percent(0)),
@@ -542,17 +340,17 @@ impl PlanValue for ExactShare {
                 _ => Err(ShareError::OutOfRange),
             },
             _ => {
-                field.report_type_mismatch("a number from 0 to 1", &Self::example(), parser);
+                field.report_wrong_type::<Self>("a number from 0 to 1", reader);
                 return None;
             }
         };
         match share {
             Ok(share) => return Some(share),
             Err(ShareError::OutOfRange) => {
-                field.report_invalid("is out of range", "not from 0 to 1", "from 0 to 1: 0.20 means 20 %", parser);
+                field.report_invalid("is out of range", "not from 0 to 1", "from 0 to 1: 0.20 means 20 %", reader);
             }
             Err(ShareError::TooFine) => {
-                field.report_invalid("has too many decimals", "more than six", "use at most six decimals", parser);
+                field.report_invalid("has too many decimals", "more than six", "use at most six decimals", reader);
             }
         }
         None
@@ -579,7 +377,7 @@ enum ShareError {
     TooFine,
 }
 
-impl PlanValue for Money {
+impl DocumentValue for Money {
     type Value = Self;
 
     fn schema() -> Json {
@@ -590,15 +388,15 @@ impl PlanValue for Money {
         "\"50 CNY\"".to_owned()
     }
 
-    fn read(field: &RawField<'_>, parser: &mut PlanParser) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value else {
-            field.report_type_mismatch("an amount with a currency, in quotes", &Self::example(), parser);
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let DeValue::String(text) = field.value() else {
+            field.report_wrong_type::<Self>("an amount with a currency, in quotes", reader);
             return None;
         };
         let money = Self::parse(text);
         if money.is_none() {
             let help = "use a number, a space and an upper-case currency code, such as \"50 CNY\" or \"12.50 USD\"";
-            field.report_invalid("is not a valid amount of money", "cannot be parsed", help, parser);
+            field.report_invalid("is not a valid amount of money", "cannot be parsed", help, reader);
         }
         money
     }
