@@ -53,7 +53,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["s3s"], &["crates/sandbox"]),
     (&["rusqlite"], &["journal"]),
     (&["clap*"], &["cli"]),
-    (&["toml"], &["toml_reader", "plan/value_types", "estimate"]),
+    (&["toml"], &["toml_reader", "plan/value_types", "estimate/price_book/tables"]),
     (&["quick_xml"], &["plan", "jobs", "crates/store", "crates/sandbox"]),
     (&["tokio", "signal"], &["cli"]),
     (&["std", "env"], &["cli", "crates/store/credentials"]),

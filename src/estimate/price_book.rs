@@ -1,6 +1,8 @@
-//! The price book: the prices and rate limits of services, as dated figures with their sources. `file` reads it.
+//! The price book: the prices and rate limits of services, as dated figures with their sources. `file` reads it, and
+//! `tables` defines the tables and keys of the file.
 
 mod file;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,9 +14,10 @@ use globset::GlobMatcher;
 use jiff::civil::Date;
 
 use crate::money::Currency;
+use crate::toml_reader::{MAX_DOCUMENT_BYTES, NamedVariants, name_of};
 
 /// The maximum size of a price book, in bytes.
-pub const MAX_BOOK_BYTES: usize = 1 << 20;
+pub const MAX_BOOK_BYTES: usize = MAX_DOCUMENT_BYTES;
 
 /// A billable item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,19 +37,6 @@ pub enum BillableItem {
 }
 
 impl BillableItem {
-    /// Returns all items, by their names in price books.
-    fn names() -> Vec<(&'static str, Self)> {
-        let requests = RequestKind::ALL.into_iter().map(|kind| (kind.as_str(), Self::Request(kind)));
-        let others = [
-            ("retrieval", Self::Retrieval),
-            ("temporary_copy", Self::TemporaryCopy),
-            ("storage", Self::Storage),
-            ("managed_job", Self::ManagedJob),
-            ("managed_object", Self::ManagedObject),
-        ];
-        requests.chain(others).collect()
-    }
-
     /// Returns whether the item is a request, which rate limits count.
     fn is_request(self) -> bool {
         matches!(self, Self::Request(_))
@@ -60,6 +50,31 @@ impl BillableItem {
             Self::Request(_) | Self::ManagedJob | Self::ManagedObject => matches!(unit, PriceUnit::Each(_)),
         }
     }
+}
+
+/// The items by their names in price books.
+impl NamedVariants for BillableItem {
+    const NAMES: &'static [(&'static str, Self)] = &{
+        let others = [
+            ("retrieval", Self::Retrieval),
+            ("temporary_copy", Self::TemporaryCopy),
+            ("storage", Self::Storage),
+            ("managed_job", Self::ManagedJob),
+            ("managed_object", Self::ManagedObject),
+        ];
+        let requests = RequestKind::ALL;
+        let mut names = [others[0]; RequestKind::ALL.len() + 5];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = if at < requests.len() {
+                (requests[at].as_str(), Self::Request(requests[at]))
+            } else {
+                others[at - requests.len()]
+            };
+            at += 1;
+        }
+        names
+    };
 }
 
 /// The unit of a price.
@@ -93,17 +108,15 @@ pub enum SourceReliability {
     Secondary,
 }
 
-impl SourceReliability {
-    /// All values, by their names in price books.
+impl NamedVariants for SourceReliability {
     const NAMES: &'static [(&'static str, Self)] = &[("verified", Self::Verified), ("secondary", Self::Secondary)];
+}
 
+impl SourceReliability {
     /// Returns the name in price books.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Verified => "verified",
-            Self::Secondary => "secondary",
-        }
+        name_of(self)
     }
 }
 
@@ -145,17 +158,15 @@ pub enum RateLimitScope {
     Account,
 }
 
-impl RateLimitScope {
-    /// All scopes, by their names in price books.
+impl NamedVariants for RateLimitScope {
     const NAMES: &'static [(&'static str, Self)] = &[("prefix", Self::Prefix), ("account", Self::Account)];
+}
 
+impl RateLimitScope {
     /// Returns the name in price books.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Prefix => "prefix",
-            Self::Account => "account",
-        }
+        name_of(self)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The reader of TOML files that users write by hand.
+//! The reader of TOML files that users write by hand: plans and price books.
 //!
 //! `document` reads a file from its bytes to the list of its problems. `reader` is one pass over its tables and keys,
 //! with their spans; no problem stops it. A module defines the tables of its file with `table!`, which is in `table`, out
@@ -17,4 +17,6 @@ pub(crate) use reader::{
 };
 pub(crate) use safe_text::{escape_for_terminal, mask_for_excerpts, nearest, quote_for_message};
 pub(crate) use table::{SchemaProperty, table, table_schema};
-pub(crate) use value_types::{EnumValue, IntValue, NamedVariants, TableArray, TextValue, name_of, read_integer};
+pub(crate) use value_types::{
+    BoundedArray, EnumValue, IntValue, NamedTables, NamedVariants, TableArray, TextValue, name_of, read_integer,
+};

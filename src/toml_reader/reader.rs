@@ -51,6 +51,11 @@ impl<T> ParsedField<T> {
         self.present().map(|at| &at.value)
     }
 
+    /// Returns whether the key is not usable, and the problem is reported.
+    pub(crate) fn is_invalid(&self) -> bool {
+        matches!(self, Self::Invalid)
+    }
+
     /// Returns whether the file does not set the key.
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
@@ -289,6 +294,9 @@ fn collect_tables_by_key(schema: &Json, path: &str, tables: &mut BTreeMap<String
         tables.entry(name.clone()).or_default().push(path.to_owned());
         let inner_path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         collect_tables_by_key(inner, &inner_path, tables);
+        if let Some(named) = inner.get("additionalProperties") {
+            collect_tables_by_key(named, &format!("{inner_path}.NAME"), tables);
+        }
     }
 }
 

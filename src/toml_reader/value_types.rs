@@ -1,4 +1,4 @@
-//! The types of single values that any file can have: text, numbers, names, arrays, and tables in arrays.
+//! The types of single values that any file can have: text, numbers, names, arrays, and tables in arrays or by name.
 //!
 //! Each type defines its parser and its JSON Schema.
 
@@ -9,8 +9,9 @@ use batchplan_store::printable::affects_terminal;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::reader::{DocumentReader, DocumentValue, RawField, SpannedValue};
+use super::reader::{DocumentReader, DocumentTable, DocumentValue, RawField, SpannedValue};
 use super::safe_text::{nearest, quote_for_message};
+use crate::diagnostics::FileProblem;
 
 /// Text of `MIN` to `MAX` characters without control characters that drive a terminal. With `LINES`, line breaks and
 /// tabs are allowed.
@@ -184,6 +185,31 @@ impl<T: DocumentValue> DocumentValue for Vec<T> {
     }
 }
 
+/// An array of `MIN` to `MAX` values of one type.
+pub(crate) struct BoundedArray<T, const MIN: usize, const MAX: usize>(PhantomData<T>);
+
+impl<T: DocumentValue, const MIN: usize, const MAX: usize> DocumentValue for BoundedArray<T, MIN, MAX> {
+    type Value = Vec<SpannedValue<T::Value>>;
+
+    fn schema() -> Json {
+        json!({ "type": "array", "items": T::schema(), "minItems": MIN, "maxItems": MAX })
+    }
+
+    fn example() -> String {
+        Vec::<T>::example()
+    }
+
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let count = field.items().map_or(MIN, Iterator::count);
+        if !(MIN..=MAX).contains(&count) {
+            let title = if count < MIN { "has too few items" } else { "has too many items" };
+            field.report_invalid(title, &format!("{count} items"), format!("{MIN} to {MAX} items"), reader);
+            return None;
+        }
+        Vec::<T>::read(field, reader)
+    }
+}
+
 /// An array of tables, each under a header in double brackets. The schema allows at most `MAX` of them; the checks of
 /// the file enforce it.
 pub(crate) struct TableArray<T, const MAX: usize>(PhantomData<T>);
@@ -205,5 +231,56 @@ impl<T: DocumentValue, const MAX: usize> DocumentValue for TableArray<T, MAX> {
             return None;
         }
         Vec::<T>::read(field, reader)
+    }
+}
+
+/// Tables by names that the user chooses, in file order. A table whose name is not valid is reported and left out.
+pub(crate) struct NamedTables<T>(PhantomData<T>);
+
+/// The maximum length of the name of a table, in bytes.
+const MAX_TABLE_NAME: usize = 64;
+
+fn is_table_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=MAX_TABLE_NAME).contains(&name.len()) && name.bytes().all(is_allowed)
+}
+
+impl<T: DocumentTable> DocumentValue for NamedTables<T> {
+    type Value = Vec<(SpannedValue<String>, SpannedValue<T::Value>)>;
+
+    fn schema() -> Json {
+        json!({ "type": "object", "additionalProperties": T::schema() })
+    }
+
+    fn example() -> String {
+        "{ ... }".to_owned()
+    }
+
+    fn missing(path: &str, name: &str) -> String {
+        let dot = if path.is_empty() { "" } else { "." };
+        format!("add a table [{path}{dot}{name}.NAME]")
+    }
+
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        let path = field.inner_path();
+        let Some(entries) = field.entries(&path) else {
+            field.report_not_a_table(reader);
+            return None;
+        };
+        let mut tables = Vec::new();
+        for entry in entries {
+            let name = entry.spanned_name();
+            if is_table_name(&name.value) {
+                tables.extend(T::read(&entry, reader).map(|table| (name, entry.with_spans(table))));
+            } else {
+                reader.push(
+                    FileProblem::new(format!("`{}` is not a valid name", quote_for_message(&name.value)))
+                        .label(name.span, "invalid name")
+                        .help(format!("1 to {MAX_TABLE_NAME} letters, digits, hyphens and underscores")),
+                );
+            }
+        }
+        tables.sort_by_key(|(name, _)| name.span.start);
+        Some(tables)
     }
 }

@@ -239,7 +239,7 @@ impl RequestKind {
 
     /// Returns the name in price books.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         self.descriptor().name
     }
 

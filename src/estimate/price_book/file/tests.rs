@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::diagnostics::FileProblems;
 use crate::estimate::tests::{asking, money};
-use crate::estimate::{BillableRequest, StorePrices, estimate};
+use crate::estimate::{BillableRequest, MAX_BOOK_BYTES, PriceUnit, StorePrices, estimate};
 
 /// A valid book, for tests to break.
 const RIGHT: &str = r#"dated = 2026-01-31
@@ -50,9 +50,9 @@ fn spoiled(old: &str, new: &str) -> String {
 
 #[test]
 fn built_in_book_is_complete_and_has_sources() {
-    let (book, problems) = parse_price_book(BUILT_IN, &PriceBookOrigin::BuiltIn);
-    let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
-    assert_eq!(titles, Vec::<String>::new());
+    let (book, problems) = parse_price_book("prices.toml", BUILT_IN, &PriceBookOrigin::BuiltIn);
+    assert_eq!(described(&problems), "");
+    let book = book.expect("no problem");
     let names: Vec<_> = book.entries().map(|entry| entry.name.as_str()).collect();
     assert_eq!(names, ["aws-us-east-1", "oss-cn"]);
     for entry in book.entries() {
@@ -136,29 +136,84 @@ per_second = 0
 "#;
     assert_eq!(
         wrong(text),
-        "1:1 unknown key `date` in the price book / did you mean `dated`?\n\
-         1:1 `dated` is missing in the price book / add `dated = 2026-01-31`\n\
+        "1:1 unknown key `date` / did you mean `dated`?\n\
+         1:1 `dated` is missing / add `dated = 2026-01-31`\n\
          2:1 `currency` is missing in [book.mine] / add `currency = \"USD\"`\n\
-         3:12 `provider` cannot be `as3` / did you mean `s3`? one of aws, oss, s3, sandbox\n\
+         3:12 `provider` cannot be `as3` / did you mean `s3`? valid values: aws, oss, s3, sandbox\n\
          4:21 `regions` contains an invalid pattern / write a region such as \"us-east-1\", or \"cn-*\" for all that \
          start with cn-\n\
          5:1 unknown key `curency` in [book.mine] / did you mean `currency`?\n\
-         6:23 `billed` must be true or false / write it without quotes\n\
-         8:11 `of` cannot be `put_tag` / did you mean `put_tags`? one of get_tags, put_tags, delete_tags, get_acl, \
-         put_acl, restore, head, list, get_object, put_object, retrieval, temporary_copy, storage, managed_job, \
-         managed_object\n\
+         6:23 `billed` must be true or false, without quotes / for example: `billed = true`\n\
+         8:11 `of` cannot be `put_tag` / did you mean `put_tags`? valid values: get_tags, put_tags, delete_tags, \
+         get_acl, put_acl, restore, head, list, get_object, put_object, retrieval, temporary_copy, storage, \
+         managed_job, managed_object\n\
          9:10 `amount` is not a price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; for \
          smaller prices, use a larger `per`\n\
          10:10 `per` is not a unit / 1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"\n\
-         11:10 `mark` cannot be `sure` / one of verified, secondary\n\
+         11:10 `mark` cannot be `sure` / valid values: verified, secondary\n\
          13:10 `amount` is not a price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; for \
          smaller prices, use a larger `per`\n\
-         16:11 `classes` must be an array of strings / write 1 to 64 of them, as in `classes = [\"...\"]`\n\
-         17:1 `within` is missing in a limit / add `within = \"account\"`\n\
+         16:11 `classes` has too few items / 1 to 64 items\n\
+         17:1 `within` is missing in [book.mine.limit] / add `within = ...`, one of \"prefix\", \"account\"\n\
          18:7 this is not a request / limits apply only to requests\n\
          19:14 `per_second` is out of range / from 1 to 10000000\n\
-         20:7 this is not a valid entry name / 1 to 64 letters, digits, hyphens and underscores\n"
+         20:7 `a b` is not a valid name / 1 to 64 letters, digits, hyphens and underscores\n"
     );
+}
+
+#[test]
+fn a_problem_hides_no_other() {
+    let text = r#"currency = "EUR"
+[book.mine]
+provider = "s3"
+provider = "oss"
+regions  = ["*"]
+currency = "EUR"
+price    = { of = ["head"] }
+[book.other]
+secret_key = "hunter2"
+regions = []
+[book.other.limit]
+"#;
+    assert_eq!(
+        wrong(text),
+        "1:1 unknown key `currency` / `currency` belongs in [book.NAME]\n\
+         1:1 `dated` is missing / add `dated = 2026-01-31`\n\
+         4:1 duplicate key or table / TOML allows each of them once: keep one\n\
+         7:12 `price` must be an array of tables / write its keys under a [[book.mine.price]] header\n\
+         8:1 `provider` is missing in [book.other] / add `provider = ...`, one of \"aws\", \"oss\", \"s3\", \
+         \"sandbox\"\n\
+         8:1 `currency` is missing in [book.other] / add `currency = \"USD\"`\n\
+         9:1 credentials are not allowed in a price book / set them in the environment or in a profile, as for your \
+         provider's own tools\n\
+         10:11 `regions` has too few items / 1 to 64 items\n\
+         11:1 `limit` must be an array of tables / write its keys under a [[book.other.limit]] header\n"
+    );
+    assert_eq!(wrong("dated = 2026-01-31"), "1:1 `book` is missing / add a table [book.NAME]\n");
+}
+
+/// A price for some items, classes or tiers must not become one for all.
+#[test]
+fn a_list_is_valid_as_a_whole() {
+    let price = |list: &str| RIGHT.replace("per    = 1000", &format!("per    = 1000\n{list}"));
+    for (list, problem) in [
+        (
+            "classes = [\"COLD\", 1]",
+            "13:20 each item of `classes` must be a string / for example: `classes = [\"...\"]`\n",
+        ),
+        ("classes = \"COLD\"", "13:11 `classes` must be an array / for example: `classes = [\"...\"]`\n"),
+        (
+            "tiers = [\"Bulk\", \"bulk\"]",
+            "13:18 `tiers` cannot be `bulk` / did you mean `Bulk`? valid values: Standard, Bulk, Expedited\n",
+        ),
+        ("tiers = []", "13:9 `tiers` has too few items / 1 to 64 items\n"),
+    ] {
+        assert_eq!(wrong(&price(list)), problem);
+    }
+    let classes =
+        |count: usize| price(&format!("classes = {:?}", (0..count).map(|i| i.to_string()).collect::<Vec<_>>()));
+    assert_eq!(wrong(&classes(65)), "13:11 `classes` has too many items / 1 to 64 items\n");
+    assert_eq!(wrong(&classes(64)), "nothing\n");
 }
 
 #[test]
@@ -195,9 +250,10 @@ fn rejects_invalid_figures() {
         let said = spoiled("per    = 1000", &format!("per    = {per}"));
         assert!(said.starts_with("12:10 `per` is not a unit"), "{per}: {said}");
     }
-    for rate in ["0", "-1", "1.5", "10000001", "\"100\""] {
+    let (range, integer) = ("is out of range / from 1 to 10000000\n", "must be an integer, without quotes / ");
+    for (rate, problem) in [("0", range), ("-1", range), ("1.5", integer), ("10000001", range), ("\"100\"", integer)] {
         let said = spoiled("per_second = 100", &format!("per_second = {rate}"));
-        assert!(said.starts_with("15:14 `per_second` is out of range"), "{rate}: {said}");
+        assert!(said.starts_with(&format!("15:14 `per_second` {problem}")), "{rate}: {said}");
     }
     for date in ["2026", "\"\"", "2026-02-30", "2026-01-31T00:00:00Z", "[]"] {
         assert!(spoiled("2026-01-31", date).starts_with("1:"), "{date}");
@@ -259,7 +315,7 @@ fn rejects_hostile_books_with_few_problems() {
     assert!(wrong(&"#".repeat(MAX_BOOK_BYTES + 1)).contains("price book is too large"));
     let turned = spoiled("\"account\"", "\"acc\\u202eount\"") + &spoiled("[book.mine]", "[book.\"\\u001b[2J\"]");
     assert!(!turned.chars().any(|c| c != '\n' && batchplan_store::printable::affects_terminal(c)), "{turned:?}");
-    assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` is not a valid string"));
+    assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` contains a control character"));
 }
 
 /// Lines of a book, valid and invalid, in any order.
