@@ -11,6 +11,7 @@
 //! | 0 | [`files`] | crash-safe small files and file locks |
 //! | 0 | [`money`] | exact amounts of money |
 //! | 0 | [`descriptors`] | limits on open files and sockets |
+//! | 0 | [`hint`] | what the user can do about a problem, with commands |
 //! | 0 | [`diagnostics`] | problems in the user's files |
 //! | 0 | [`connect`] | the store of a plan, or the sandbox in its place |
 //! | 1 | [`codec`] | the file format of completion reports |
@@ -46,6 +47,7 @@ pub mod estimate;
 pub mod failpoint;
 pub mod files;
 pub mod frontier;
+pub mod hint;
 pub mod job;
 pub mod jobs;
 pub mod journal;

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("completion", 0),
     ("descriptors", 0),
     ("diagnostics", 0),
+    ("hint", 0),
     ("codec", 1),
     ("toml_reader", 1),
     ("manifest", 2),

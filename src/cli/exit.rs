@@ -7,6 +7,7 @@ use batchplan_store::StoreConnectError;
 use super::terminal::Terminal;
 use crate::connect::ConnectError;
 use crate::descriptors;
+use crate::hint::Hint;
 use crate::job::JobStatus;
 use crate::jobs::{JobError, PreviewError, SavedPlanError};
 use crate::journal::{JobRecord, JournalError, LeaseError, PauseCause};
@@ -85,30 +86,43 @@ impl From<ExitStatus> for std::process::ExitCode {
 pub(crate) struct CommandError {
     pub(crate) exit: ExitStatus,
     pub(crate) message: String,
-    pub(crate) help: Option<String>,
+    pub(crate) help: Option<Hint>,
+    /// The ` --state` flag that the commands in the help need, if it is not the one that this command was given.
+    pub(crate) state_flag: Option<String>,
 }
 
 impl CommandError {
     pub(crate) fn new(exit: ExitStatus, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None }
+        Self { exit, message: message.into(), help: None, state_flag: None }
     }
 
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<Hint>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Sets the help, if there is any.
+    pub(crate) fn maybe_help(self, help: Option<impl Into<Hint>>) -> Self {
+        Self { help: help.map(Into::into), ..self }
+    }
+
+    /// Sets the ` --state` flag that the commands in the help need, unless it is set already.
+    pub(crate) fn at_state(mut self, flag: &str) -> Self {
+        self.state_flag.get_or_insert_with(|| flag.to_owned());
         self
     }
 }
 
 impl From<JournalError> for CommandError {
     fn from(error: JournalError) -> Self {
-        Self { exit: ExitStatus::of_journal_error(&error), message: error.to_string(), help: error.help() }
+        Self::new(ExitStatus::of_journal_error(&error), error.to_string()).maybe_help(error.help())
     }
 }
 
 impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
-        let help = descriptors::is_exhausted(&error).then(|| descriptors::HELP.to_owned());
-        Self { help, ..Self::new(ExitStatus::ToolFailed, error.to_string()) }
+        let help = descriptors::is_exhausted(&error).then_some(descriptors::HELP);
+        Self::new(ExitStatus::ToolFailed, error.to_string()).maybe_help(help)
     }
 }
 
@@ -141,7 +155,7 @@ impl From<JobError> for CommandError {
             | JobError::Lease { cause: LeaseError::Io(_), .. }
             | JobError::Io(_) => ExitStatus::ToolFailed,
         };
-        Self { exit, message: error.to_string(), help: error.help() }
+        Self::new(exit, error.to_string()).maybe_help(error.help())
     }
 }
 
@@ -153,7 +167,7 @@ impl From<SavedPlanError> for CommandError {
                 ExitStatus::Refused
             }
         };
-        Self { exit, message: error.to_string(), help: error.help() }
+        Self::new(exit, error.to_string()).maybe_help(error.help())
     }
 }
 
@@ -166,7 +180,7 @@ impl From<PreviewError> for CommandError {
                 ExitStatus::ToolFailed
             }
         };
-        Self { exit, message: error.to_string(), help: error.help() }
+        Self::new(exit, error.to_string()).maybe_help(error.help())
     }
 }
 
@@ -190,7 +204,7 @@ impl From<RemoteError> for CommandError {
                 let error = Self::from(error);
                 Self { message: format!("cannot reach the state: {}", error.message), ..error }
             }
-            error => Self { exit, message: error.to_string(), help: error.help() },
+            error => Self::new(exit, error.to_string()).maybe_help(error.help()),
         }
     }
 }
@@ -238,7 +252,7 @@ impl From<StoreConnectError> for CommandError {
                 Some("install the system's CA certificates, or name a bundle in SSL_CERT_FILE"),
             ),
         };
-        Self { exit, message, help: help.map(str::to_owned) }
+        Self::new(exit, message).maybe_help(help)
     }
 }
 

@@ -19,6 +19,7 @@ use super::{notifications, signals};
 use crate::codec::TaskStatus;
 use crate::connect::{StoreConnection, connect};
 use crate::engine::{CheckpointPolicy, ProgressSnapshot};
+use crate::hint::{Hint, command, hint};
 use crate::job::JobStatus;
 use crate::jobs::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobLease, JobRunner, PrepareOutcome, ProgressObserver,
@@ -226,11 +227,8 @@ impl<'a> JobSession<'a> {
         if let Some(refusal) = &preview.refusal {
             let (error, id, status) =
                 (CommandError::from(untrusted_error(self.plan, refusal)), &runner.job.id, runner.job.status);
-            let help = error.help.unwrap_or_default();
-            return Err(CommandError {
-                help: Some(format!("{help}; job {id} is {status}, and nothing was changed")),
-                ..error
-            });
+            let help = error.help.clone().unwrap_or_default();
+            return Err(error.help(help.append(format!("; job {id} is {status}, and nothing was changed"))));
         }
         let Some(refusal) = estimate.refusal else {
             runner.cost_checked = true;
@@ -242,12 +240,12 @@ impl<'a> JobSession<'a> {
         }
         let (id, status) = (&runner.job.id, runner.job.status);
         let way = if status.is_over() {
-            String::new()
+            Hint::default()
         } else {
-            format!(": apply the plan again, or cancel the job (batchplan cancel {id})")
+            hint!(": apply the plan again, or cancel the job ({})", command!("cancel", id))
         };
         Err(CommandError::new(ExitStatus::Refused, refusal.to_string())
-            .help(format!("{}; job {id} is {status}{way}", refusal.help())))
+            .help(Hint::from(format!("{}; job {id} is {status}", refusal.help())).append(way)))
     }
 
     /// Prints what the job is about to do.
@@ -439,10 +437,10 @@ impl<'a> JobSession<'a> {
         }
         if job.status == JobStatus::Failed && job.next_row.is_none() {
             let message = format!("no objects were changed: {}", error.message);
-            return Ok(CommandError { exit: ExitStatus::JobFailed, message, help: error.help });
+            return Ok(CommandError { exit: ExitStatus::JobFailed, message, ..error });
         }
         let resume = format!("batchplan resume {}{}", job.id, self.state_flag);
-        let help = error.help.unwrap_or_else(|| format!("progress is saved; resume with: {resume}"));
+        let help = error.help.unwrap_or_else(|| format!("progress is saved; resume with: {resume}").into());
         Ok(CommandError { help: Some(help), ..error })
     }
 

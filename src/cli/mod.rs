@@ -71,7 +71,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::descriptors;
 pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
-use shown_command::add_state_flag;
+use shown_command::render_hint;
 use state_location::StateLocationArgs;
 use terminal::{Terminal, announce_long_waits, bar_lines, escape_controls, is_github_actions};
 
@@ -171,10 +171,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             terminal.eprint(format_args!("error: {}", bar_lines(&error.message)));
             if let Some(help) = &error.help {
-                terminal.eprint(format_args!(
-                    "  help: {}",
-                    add_state_flag(help, &StateLocationArgs::flag_from_matches(&matches))
-                ));
+                let flag = error.state_flag.unwrap_or_else(|| StateLocationArgs::flag_from_matches(&matches));
+                terminal.eprint(format_args!("  help: {}", render_hint(help, &flag)));
             }
             error.exit
         }
@@ -206,15 +204,17 @@ fn check_descriptors() -> Result<(), CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hint::{COMMANDS_WITH_STATE, COMMANDS_WITHOUT_STATE};
 
-    /// Returns the names of all commands below one that accept `--state`.
-    fn with_state(command: &clap::Command, name: &str) -> Vec<String> {
+    /// Returns the names of all commands below one, and whether they accept `--state`.
+    fn commands(command: &clap::Command, name: &str) -> Vec<(String, bool)> {
         let mut found = Vec::new();
         for command in command.get_subcommands() {
             let name = format!("{name} {}", command.get_name()).trim_start().to_owned();
-            found.extend(with_state(command, &name));
-            if command.get_arguments().any(|arg| arg.get_id() == "state") {
-                found.push(name);
+            if command.has_subcommands() {
+                found.extend(commands(command, &name));
+            } else {
+                found.push((name, command.get_arguments().any(|arg| arg.get_id() == "state")));
             }
         }
         found
@@ -222,6 +222,10 @@ mod tests {
 
     #[test]
     fn commands_with_a_state_flag_are_listed() {
-        assert_eq!(with_state(&Cli::command(), ""), shown_command::COMMANDS_WITH_STATE);
+        let (with, without): (Vec<_>, Vec<_>) =
+            commands(&Cli::command(), "").into_iter().partition(|(_, accepts_state)| *accepts_state);
+        let names = |commands: Vec<(String, bool)>| commands.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(with), COMMANDS_WITH_STATE);
+        assert_eq!(names(without), COMMANDS_WITHOUT_STATE);
     }
 }

@@ -13,6 +13,7 @@ use super::exit::{CommandError, ExitStatus};
 use super::github;
 use super::terminal::{Terminal, escape_controls};
 use crate::diagnostics::{FileProblem, FileProblems};
+use crate::hint::{command, hint};
 use crate::jobs::SavedPlan;
 use crate::journal::ManifestFingerprint;
 use crate::plan::{self, MAX_PLAN_BYTES, Plan};
@@ -113,7 +114,7 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_saved_plan(bytes)) {
         if of.is_some() {
             return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", path.display()))
-                .help("remove --plan, or save the plan first: batchplan plan PLAN --out FILE"));
+                .help(hint!("remove --plan, or save the plan first: {}", command!("plan", "PLAN", "--out", "FILE"))));
         }
         let LoadedPlan { plan, bytes, .. } = report_and_require(path, check(path, bytes), terminal)?;
         return Ok(PlanInput { plan, text: bytes, file: std::path::absolute(path)?, fingerprint: None });

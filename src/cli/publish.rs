@@ -5,6 +5,7 @@ use super::github::{self, ReportedJob};
 use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::connect::connect;
+use crate::hint::command;
 use crate::jobs::{object_url, stored_plan};
 use crate::journal::{JobFolder, JobRecord, ReportDelivery};
 use crate::report::{FinishedReport, publish};
@@ -39,7 +40,7 @@ fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -
     if job.report_delivery == ReportDelivery::None {
         let why = if job.status.is_over() { "it has no report" } else { "its report is not complete" };
         return Err(CommandError::new(ExitStatus::Refused, format!("job {} is {}: {why}", job.id, job.status))
-            .help(format!("batchplan show {}", job.id)));
+            .help(command!("show", &job.id)));
     }
     let folder = JobFolder::of(journal.state_folder(), &job.id).report_folder();
     let plan = stored_plan(job)?;

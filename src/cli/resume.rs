@@ -9,6 +9,7 @@ use super::notifications;
 use super::plan_input::read_up_to;
 use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
+use crate::hint::{command, hint};
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_resume, stored_plan};
 use crate::journal::JobRecord;
@@ -66,7 +67,7 @@ fn resume(
             ExitStatus::Refused,
             format!("job {} is {}: there is nothing to resume", job.id, job.status),
         )
-        .help(format!("batchplan show {id}; to retry what failed: batchplan retry {id}", id = job.id)));
+        .help(hint!("{}; to retry what failed: {}", command!("show", &job.id), command!("retry", &job.id))));
     }
     let plan = if args.stored_plan {
         stored_plan(&job)?
@@ -82,7 +83,7 @@ fn resume(
             ExitStatus::Refused,
             format!("job {} needs confirmation, but there is no terminal to ask on", job.id),
         )
-        .help(format!("batchplan confirm {id}, or batchplan resume {id} --auto-approve", id = job.id)));
+        .help(hint!("{}, or {}", command!("confirm", &job.id), command!("resume", &job.id, "--auto-approve"))));
     }
     JobSession::new(
         journal,

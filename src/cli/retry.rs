@@ -10,10 +10,10 @@ use super::descriptions::format_objects;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_result::count_damaged_objects;
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
-use super::shown_command::quote_path;
 use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use super::{notifications, plan_input};
+use crate::hint::{command, hint};
 use crate::job::JobStatus;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
@@ -91,11 +91,11 @@ fn retry_failed_objects(
             ExitStatus::Refused,
             format!("job {} is {}: it has not ended", first.id, first.status),
         )
-        .help(format!("batchplan resume {id}, or batchplan cancel {id}", id = first.id)));
+        .help(hint!("{}, or {}", command!("resume", &first.id), command!("cancel", &first.id))));
     }
     if first.scope.is_none() {
         return Err(CommandError::new(ExitStatus::Refused, format!("job {} has no resolved manifest", first.id))
-            .help(format!("apply its plan again: batchplan apply {}", quote_path(&first.plan_file))));
+            .help(hint!("apply its plan again: {}", command!("apply", first.plan_file.display()))));
     }
     let unattempted = first.status != JobStatus::Complete && !args.failed_only;
     if first.progress.failed == 0 && !(unattempted && first.progress.remaining() > 0) {

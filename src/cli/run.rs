@@ -11,7 +11,7 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::job_result::{job_result_json, unpublished_report_error, untrusted_server_error};
 use super::job_session::JobRunArgs;
-use super::shown_command::add_state_flag;
+use super::shown_command::render_hint;
 use super::state_location::{JournalHandle, StateLocationArgs};
 use super::terminal::{ProgressView, Terminal, bar_lines};
 use super::{notifications, signals};
@@ -160,7 +160,7 @@ impl QueueObserver for QueueView<'_> {
                 result["error"] = json!(error.to_string());
                 self.print_for_job(job, format_args!("error: {}", bar_lines(&error.to_string())));
                 if let Some(help) = error.help() {
-                    self.print_for_job(job, format_args!("help: {}", add_state_flag(&help, &self.state_flag)));
+                    self.print_for_job(job, format_args!("help: {}", render_hint(&help, &self.state_flag)));
                 }
                 self.record_exit(match &error {
                     JobError::TooExpensive(_) | JobError::SavedPlanOutdated(_) | JobError::Untrusted { .. } => {
@@ -170,9 +170,12 @@ impl QueueObserver for QueueView<'_> {
                     _ => ExitStatus::ToolFailed,
                 });
             }
-            (Ok(_), Some(CommandError { exit, message, help })) => {
+            (Ok(_), Some(CommandError { exit, message, help, .. })) => {
                 self.print_for_job(job, format_args!("error: {}", bar_lines(&message)));
-                self.print_for_job(job, format_args!("help: {}", help.unwrap_or_default()));
+                self.print_for_job(
+                    job,
+                    format_args!("help: {}", render_hint(&help.unwrap_or_default(), &self.state_flag)),
+                );
                 self.record_exit(exit);
             }
             (Ok(_), None) if job.status == JobStatus::Suspended => {
@@ -180,7 +183,7 @@ impl QueueObserver for QueueView<'_> {
             }
             (Ok(_), None) => {
                 if let Some(CommandError { help: Some(help), .. }) = untrusted_server_error(self.journal, job) {
-                    self.print_for_job(job, format_args!("help: {}", add_state_flag(&help, &self.state_flag)));
+                    self.print_for_job(job, format_args!("help: {}", render_hint(&help, &self.state_flag)));
                 }
                 self.record_exit(ExitStatus::of(job));
             }

@@ -107,7 +107,7 @@ struct ShowOptions {
 fn job_xml(description: &JobDescription) -> Result<String, CommandError> {
     xml::describe_job(description).map_err(|error| match error {
         JobXmlError::Plan(cause) => {
-            CommandError { exit: ExitStatus::ToolFailed, message: cause.to_string(), help: cause.help() }
+            CommandError::new(ExitStatus::ToolFailed, cause.to_string()).maybe_help(cause.help())
         }
         JobXmlError::Io(cause) => CommandError::from(cause),
     })

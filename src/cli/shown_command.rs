@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::engine::{INCONCLUSIVE, reason_says};
+use crate::hint::{Hint, ShownCommand};
 use crate::job::JobStatus;
 use crate::jobs::JobPresence;
 use crate::journal::{JobFolder, JobRecord, PauseCause, ReportDelivery};
@@ -55,59 +56,27 @@ pub(crate) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &Job
     }
 }
 
-/// The text that every shown command starts with.
-const COMMAND_PREFIX: &str = "batchplan ";
-
-/// The commands that accept `--state`.
-pub(crate) const COMMANDS_WITH_STATE: &[&str] = &[
-    "plan",
-    "apply",
-    "create",
-    "confirm",
-    "list",
-    "show",
-    "run",
-    "pause",
-    "resume",
-    "retry",
-    "cancel",
-    "priority",
-    "delete",
-    "publish",
-    "state show",
-    "state pull",
-    "state push",
-    "state unlock",
-    "schedule",
-];
-
-/// Inserts `flag` after each command in `text` that accepts it. Messages from outside `cli` know no flags and omit it. A
-/// text that already contains the flag is returned unchanged.
-pub(crate) fn add_state_flag(text: &str, flag: &str) -> String {
-    if flag.is_empty() || text.contains(flag) {
-        return text.to_owned();
-    }
-    let mut pieces = text.split(COMMAND_PREFIX);
-    let mut out = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let (name, rest) = piece.split_at(command_with_state(piece).map_or(0, str::len));
-        let flag = if name.is_empty() { "" } else { flag };
-        out.extend([COMMAND_PREFIX, name, flag, rest]);
-    }
-    out
+/// Returns the text of a hint. `flag` is the ` --state` flag that its commands need to find the same jobs, or empty; it is
+/// added to each command that accepts it.
+pub(crate) fn render_hint(hint: &Hint, flag: &str) -> String {
+    hint.render(|command| render_command(command, flag))
 }
 
-/// Returns the command that a text starts with, such as `state unlock`, if that command accepts `--state`.
-fn command_with_state(text: &str) -> Option<&'static str> {
-    COMMANDS_WITH_STATE
-        .iter()
-        .copied()
-        .find(|name| text.strip_prefix(name).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric())))
+fn render_command(command: &ShownCommand, flag: &str) -> String {
+    let flag = if command.accepts_state() { flag } else { "" };
+    let mut words = vec![format!("batchplan {}{flag}", command.name())];
+    words.extend(command.args().iter().map(|arg| quote(arg)));
+    words.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hint::{command, hint};
+    use crate::job::JobId;
+    use crate::jobs::JobError;
+    use crate::journal::JournalError;
+    use crate::remote::RemoteError;
 
     #[test]
     fn quotes_words_for_the_shell() {
@@ -119,19 +88,59 @@ mod tests {
 
     #[test]
     fn shown_commands_get_the_state_flag() {
-        let named = |text: &str| add_state_flag(text, " --state 'my dir'");
+        let rendered = |hint: Hint| render_hint(&hint, " --state 'my dir'");
         assert_eq!(
-            named("batchplan show A; or batchplan run"),
+            rendered(hint!("{}; or {}", command!("show", "A"), command!("run"))),
             "batchplan show --state 'my dir' A; or batchplan run --state 'my dir'"
         );
         assert_eq!(
-            named("if so: batchplan state unlock --auto-approve"),
+            rendered(hint!("if so: {}", command!("state unlock", "--auto-approve"))),
             "if so: batchplan state unlock --state 'my dir' --auto-approve"
         );
-        let without = "use batchplan validate plan.toml, or the batchplan that made it";
-        assert_eq!(named(without), without);
-        let has_it = "batchplan publish A --state 'my dir'";
-        assert_eq!(named(has_it), has_it);
-        assert_eq!(add_state_flag("batchplan show A", ""), "batchplan show A");
+        assert_eq!(
+            rendered(hint!("use {}, or the batchplan that made it", command!("validate", "plan.toml"))),
+            "use batchplan validate plan.toml, or the batchplan that made it"
+        );
+        assert_eq!(render_hint(&command!("show", "A").into(), ""), "batchplan show A");
+    }
+
+    #[test]
+    fn texts_get_no_state_flag() {
+        for text in ["batchplan publish A --state 'my dir'", "`t`: `batchplan run` is now `batchplan list`"] {
+            assert_eq!(render_hint(&text.into(), " --state other"), text);
+        }
+    }
+
+    #[test]
+    fn arguments_of_shown_commands_are_quoted() {
+        let hint = hint!("apply its plan again: {}", command!("apply", "my plan.toml"));
+        assert_eq!(render_hint(&hint, " --state x"), "apply its plan again: batchplan apply --state x 'my plan.toml'");
+    }
+
+    #[test]
+    fn hints_of_errors_are_shown_with_the_state() {
+        let shown = |help: Option<Hint>| render_hint(&help.expect("a hint"), " --state x");
+        assert_eq!(
+            shown(JournalError::NoSuchJob("A".to_owned()).help()),
+            "batchplan list --state x shows the jobs; --state or BATCHPLAN_STATE selects the folder that keeps them"
+        );
+        assert_eq!(
+            shown(JournalError::QueueFull(3).help()),
+            "batchplan run --state x runs them; batchplan cancel --state x JOB cancels one"
+        );
+        assert_eq!(
+            shown(RemoteError::Diverged("it".to_owned()).help()),
+            "batchplan state show --state x shows the state in the bucket; batchplan state push --state x --force replaces \
+             it with this machine's copy"
+        );
+        let job = JobId::random();
+        let changed = JobError::PlanChanged { job: job.clone(), changes: Vec::new(), token: false };
+        assert_eq!(
+            shown(changed.help()),
+            format!(
+                "resume with the stored plan (batchplan resume --state x {job} --stored-plan), cancel the job (batchplan \
+                 cancel --state x {job}), or leave it and create another one (batchplan apply --state x PLAN --new)"
+            )
+        );
     }
 }

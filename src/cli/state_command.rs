@@ -12,6 +12,7 @@ use super::plan_input;
 use super::shown_command::quote_path;
 use super::state_location::StateLocationArgs;
 use super::terminal::{PromptAnswer, Terminal, ask, escape_line};
+use crate::hint::{command, hint};
 use crate::remote::{self, LockStatus, RemoteError, RemoteStateConfig, StateOverview};
 
 /// Show, copy or unlock a state: jobs that are kept in a bucket.
@@ -240,7 +241,10 @@ fn unlock(args: &StateUnlockArgs, terminal: Terminal) -> Result<ExitStatus, Comm
                 ExitStatus::Refused,
                 "unlocking needs confirmation, but there is no terminal to ask on",
             )
-            .help("if you are sure that the holder no longer runs: batchplan state unlock --auto-approve"));
+            .help(hint!(
+                "if you are sure that the holder no longer runs: {}",
+                command!("state unlock", "--auto-approve")
+            )));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Never cancelled: a signal ends the process, and nothing was changed.

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CommandError, ExitStatus};
-use super::shown_command::{add_state_flag, quote_path};
+use super::shown_command::quote_path;
 use super::terminal::Terminal;
 use super::{github, notifications, signals};
 use crate::failpoint;
@@ -320,10 +320,9 @@ fn expire_jobs(journal: &JournalHandle, access: JournalAccess, terminal: Termina
     Ok(())
 }
 
-/// Converts an error, and adds `flag` to the commands in its help so that they find the same state.
+/// Converts an error. The commands in its help are shown with `flag`, so that they find the same state.
 fn error_with_flag(error: RemoteError, flag: &str) -> CommandError {
-    let error = CommandError::from(error);
-    CommandError { help: error.help.map(|help| add_state_flag(&help, flag)), ..error }
+    CommandError::from(error).at_state(flag)
 }
 
 /// Warns on a GitHub-hosted runner, which is discarded after the run with everything stored on it.
@@ -470,8 +469,7 @@ impl JournalHandle {
     pub(crate) fn close(mut self, ended: Result<ExitStatus, CommandError>) -> Result<ExitStatus, CommandError> {
         let closed = self.release();
         let flag = std::mem::take(&mut self.flag);
-        let named =
-            |error: CommandError| CommandError { help: error.help.map(|help| add_state_flag(&help, &flag)), ..error };
+        let named = |error: CommandError| error.at_state(&flag);
         match (ended, closed) {
             (ended, Ok(())) => ended.map_err(named),
             (Ok(_), Err(error)) => Err(named(error.into())),

@@ -10,6 +10,7 @@ use crate::connect::ConnectError;
 use crate::descriptors;
 use crate::engine::ReportError;
 use crate::estimate::{CostLimitError, PriceBookError};
+use crate::hint::{Hint, command, hint};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{JournalError, LeaseError};
 use crate::manifest::{ManifestError, SourceChangedError};
@@ -106,7 +107,7 @@ pub enum JobError {
         /// What the server did.
         why: String,
         /// What the user can do.
-        help: String,
+        help: Hint,
     },
     /// The manifest no longer matches the saved plan.
     #[error("the manifest has changed since the plan was saved: {0}; nothing was changed, and the new job was removed")]
@@ -149,75 +150,85 @@ impl JobError {
 
     /// Returns what the user can do about it, if that is known.
     #[must_use]
-    pub fn help(&self) -> Option<String> {
+    pub fn help(&self) -> Option<Hint> {
         Some(match self {
             Self::Journal(error) | Self::Report(ReportError::Journal(error)) => return error.help(),
-            Self::Lease { job, cause: LeaseError::Held(_) } => format!("batchplan show {job} --watch"),
+            Self::Lease { job, cause: LeaseError::Held(_) } => command!("show", job, "--watch").into(),
             Self::Lease { cause: LeaseError::Io(error), .. }
             | Self::Io(error)
             | Self::Report(ReportError::Io(error))
                 if descriptors::is_exhausted(error) =>
             {
-                descriptors::HELP.to_owned()
+                descriptors::HELP.into()
             }
             Self::Lease { cause: LeaseError::Io(_), .. } => {
-                "nothing was changed; check the disk and its permissions, then run the command again".to_owned()
+                "nothing was changed; check the disk and its permissions, then run the command again".into()
             }
-            Self::PlanChanged { job, changes, token } => {
-                let mut lines: Vec<_> = changes.iter().map(|change| format!("{change}")).collect();
-                lines.push(if *token {
-                    "a client request token identifies one plan: set another one in the changed plan".to_owned()
-                } else {
-                    format!(
-                        "resume with the stored plan (batchplan resume {job} --stored-plan), cancel the job (batchplan \
-                         cancel {job}), or leave it and create another one (batchplan apply PLAN --new)"
-                    )
-                });
-                lines.join("\n        ")
-            }
+            Self::PlanChanged { job, changes, token } => changed_plan_hint(job, changes, *token),
             Self::StoredPlan { job, .. } => {
-                format!("use the version of batchplan that created the job, or cancel it: batchplan cancel {job}")
+                hint!("use the version of batchplan that created the job, or cancel it: {}", command!("cancel", job))
             }
-            Self::SourceChanged { job, .. } => format!(
-                "resume with the frozen manifest (batchplan resume {job} --frozen-manifest), or cancel the job \
-                 (batchplan cancel {job}) and apply the plan again"
+            Self::SourceChanged { job, .. } => hint!(
+                "resume with the frozen manifest ({}), or cancel the job ({}) and apply the plan again",
+                command!("resume", job, "--frozen-manifest"),
+                command!("cancel", job)
             ),
             // What was read is kept. The caller names the command that resumes the job.
             Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired(&fault.code)) => {
                 return None;
             }
-            Self::Manifest(error) => return error.help(),
-            Self::Report(_) => {
-                "restore the job's folder from a backup, or delete the job with its report (batchplan cancel, then \
-                 batchplan delete --force) and apply the plan again"
-                    .to_owned()
-            }
-            Self::WrongStatus { job, .. } => format!("batchplan show {job}"),
-            Self::OtherSavedPlan { over: true, .. } => {
-                "a client request token identifies one job: set another one in the plan, and save it again".to_owned()
-            }
-            Self::OtherSavedPlan { job, .. } => format!(
-                "resume that job (batchplan resume {job}), cancel it (batchplan cancel {job}), or leave it and create \
-                 another one (--new)"
+            Self::Manifest(error) => return error.help().map(Hint::from),
+            Self::Report(_) => hint!(
+                "restore the job's folder from a backup, or delete the job with its report ({}, then {}) and apply the \
+                 plan again",
+                command!("cancel"),
+                command!("delete", "--force")
             ),
-            Self::TooExpensive(refusal) => refusal.help(),
-            Self::Prices(error) => error.help(),
+            Self::WrongStatus { job, .. } => command!("show", job).into(),
+            Self::OtherSavedPlan { over: true, .. } => {
+                "a client request token identifies one job: set another one in the plan, and save it again".into()
+            }
+            Self::OtherSavedPlan { job, .. } => hint!(
+                "resume that job ({}), cancel it ({}), or leave it and create another one (--new)",
+                command!("resume", job),
+                command!("cancel", job)
+            ),
+            Self::TooExpensive(refusal) => refusal.help().into(),
+            Self::Prices(error) => error.help().into(),
             Self::CredentialsRejected(fault) => {
-                return hint(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned);
+                return hint(&fault.code, fault.status.unwrap_or_default()).map(Hint::from);
             }
             Self::Untrusted { help, .. } => help.clone(),
             Self::SavedPlanOutdated(_) => {
-                "review the plan and save it again: batchplan plan PLAN --out FILE".to_owned()
+                hint!("review the plan and save it again: {}", command!("plan", "PLAN", "--out", "FILE"))
             }
-            Self::ReportUnpublished(job) => {
-                format!(
-                    "publish it first: batchplan publish {job}; or delete it anyway: batchplan delete {job} --force"
-                )
+            Self::ReportUnpublished(job) => hint!(
+                "publish it first: {}; or delete it anyway: {}",
+                command!("publish", job),
+                command!("delete", job, "--force")
+            ),
+            Self::NeededByPlan { job, .. } => {
+                hint!("keep it, or delete it anyway: {}", command!("delete", job, "--force"))
             }
-            Self::NeededByPlan { job, .. } => format!("keep it, or delete it anyway: batchplan delete {job} --force"),
             Self::Connect(_) | Self::Io(_) => return None,
         })
     }
+}
+
+/// Returns the changes of a plan, and what to do about the job of the earlier plan.
+fn changed_plan_hint(job: &JobId, changes: &[PlanChange], token: bool) -> Hint {
+    let way_out = if token {
+        "a client request token identifies one plan: set another one in the changed plan".into()
+    } else {
+        hint!(
+            "resume with the stored plan ({}), cancel the job ({}), or leave it and create another one ({})",
+            command!("resume", job, "--stored-plan"),
+            command!("cancel", job),
+            command!("apply", "PLAN", "--new")
+        )
+    };
+    let changes = changes.iter().fold(Hint::default(), |hint, change| hint.append(format!("{change}\n        ")));
+    changes.append(way_out)
 }
 
 impl From<ManifestError> for JobError {

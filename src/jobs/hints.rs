@@ -9,6 +9,7 @@ use crate::engine::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, SERVER_CHECK_FAILED, ServerCheckFailure,
     ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
+use crate::hint::{Hint, command, hint};
 use crate::job::JobId;
 use crate::plan::Plan;
 use crate::provider::ProviderRules;
@@ -93,55 +94,65 @@ fn required_action(plan: &Plan, call: &ObjectRequest, object: &ObjectId) -> &'st
 /// revealed the problem (`after_write`), another attempt may damage one more object. The hint suggests turning the
 /// check off only if the check itself could not be completed.
 #[must_use]
-pub fn untrusted_pause_hint(job: &JobId, after_write: bool, why: &str) -> String {
+pub fn untrusted_pause_hint(job: &JobId, after_write: bool, why: &str) -> Hint {
     if after_write && reason_says(why, WRITE_NOT_STORED) {
-        return format!(
-            "cancel the job (batchplan cancel {job}). Once the server supports this, process the remaining objects \
-             (batchplan retry {job}); or apply the plan with another endpoint"
+        return hint!(
+            "cancel the job ({}). Once the server supports this, process the remaining objects ({}); or apply the plan \
+             with another endpoint",
+            command!("cancel", job),
+            command!("retry", job)
         );
     }
     if after_write {
-        return format!(
-            "cancel the job (batchplan cancel {job}), and recover overwritten objects from a copy or an older version. \
-             Only then, and once the server supports this, process the remaining objects (batchplan retry {job}), \
-             which include the overwritten ones"
+        return hint!(
+            "cancel the job ({}), and recover overwritten objects from a copy or an older version. Only then, and once \
+             the server supports this, process the remaining objects ({}), which include the overwritten ones",
+            command!("cancel", job),
+            command!("retry", job)
         );
     }
-    let resume = format!("resume the job (batchplan resume {job}), or cancel it (batchplan cancel {job})");
+    let resume = hint!("resume the job ({}), or cancel it ({})", command!("resume", job), command!("cancel", job));
     if !reason_says(why, INCONCLUSIVE) {
-        return format!(
-            "to use another server, cancel the job (batchplan cancel {job}), change `endpoint` in [store] and apply \
-             the plan again. Once this server supports it, resume the job (batchplan resume {job})"
+        return hint!(
+            "to use another server, cancel the job ({}), change `endpoint` in [store] and apply the plan again. Once \
+             this server supports it, resume the job ({})",
+            command!("cancel", job),
+            command!("resume", job)
         );
     }
     if reason_says(why, NO_USABLE_ANSWER) {
-        return format!(
-            "check that the server responds, and {resume}. Resuming does not retry objects that have failed: use \
-             batchplan retry {job} once the job has ended"
+        return hint!(
+            "check that the server responds, and {}. Resuming does not retry objects that have failed: use {} once the \
+             job has ended",
+            resume,
+            command!("retry", job)
         );
     }
     let first = if reason_says(why, READ_DENIED) { "grant the missing permission" } else { "fix the cause" };
-    format!(
-        "{first}, and {resume}. If you know that this server supports it, set `skip_server_check = true` in [store] \
-         and resume the job"
+    hint!(
+        "{}, and {}. If you know that this server supports it, set `skip_server_check = true` in [store] and resume \
+         the job",
+        first,
+        resume
     )
 }
 
 /// Returns the hint for an untrusted server if there is no job yet.
 #[must_use]
-pub(super) fn untrusted_server_hint(refusal: &ServerCheckFailure) -> String {
+pub(super) fn untrusted_server_hint(refusal: &ServerCheckFailure) -> Hint {
     let way_out = "if you know that this server supports it, set `skip_server_check = true` in [store]";
     match refusal.kind {
         ServerCheckFailureKind::Denied(_) => {
-            format!("grant the missing permission (batchplan policy prints all that a plan needs); {way_out}")
+            hint!("grant the missing permission ({} prints all that a plan needs); {}", command!("policy"), way_out)
         }
-        ServerCheckFailureKind::NotVerifiable => way_out.to_owned(),
-        ServerCheckFailureKind::NoUsableAnswer => "check that the server responds, and try again".to_owned(),
+        ServerCheckFailureKind::NotVerifiable => way_out.into(),
+        ServerCheckFailureKind::NoUsableAnswer => "check that the server responds, and try again".into(),
         ServerCheckFailureKind::AppliedToObject
         | ServerCheckFailureKind::WriteNotStored
-        | ServerCheckFailureKind::Unsupported => {
-            "change `endpoint` in [store] to a server that supports this, and check it: batchplan check PLAN".to_owned()
-        }
+        | ServerCheckFailureKind::Unsupported => hint!(
+            "change `endpoint` in [store] to a server that supports this, and check it: {}",
+            command!("check", "PLAN")
+        ),
     }
 }
 

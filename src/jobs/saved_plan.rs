@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::JobError;
 use super::hints::format_count;
 use crate::files::{with_path, write_atomic};
+use crate::hint::{Hint, command, hint};
 use crate::journal::ManifestFingerprint;
 use crate::manifest::{
     FreezeLimits, FreezeProgress, FrozenManifest, Manifest, SampleOptions, SourcePin, freeze_and_sample,
@@ -192,17 +193,15 @@ impl SavedPlan {
 impl SavedPlanError {
     /// Returns what the user can do about it, if that is known.
     #[must_use]
-    pub fn help(&self) -> Option<String> {
+    pub fn help(&self) -> Option<Hint> {
         match self {
             Self::Io(_) => None,
-            Self::Damaged { .. } => Some("save it again: batchplan plan PLAN --out FILE".to_owned()),
-            Self::OtherVersion { .. } => {
-                Some("use the version of batchplan that saved it, or save it again".to_owned())
-            }
-            Self::OtherPlan { .. } => Some(
-                "the plan has changed since it was saved: review it and save it again (batchplan plan PLAN --out FILE)"
-                    .to_owned(),
-            ),
+            Self::Damaged { .. } => Some(hint!("save it again: {}", command!("plan", "PLAN", "--out", "FILE"))),
+            Self::OtherVersion { .. } => Some("use the version of batchplan that saved it, or save it again".into()),
+            Self::OtherPlan { .. } => Some(hint!(
+                "the plan has changed since it was saved: review it and save it again ({})",
+                command!("plan", "PLAN", "--out", "FILE")
+            )),
         }
     }
 }

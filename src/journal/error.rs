@@ -7,6 +7,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
 use crate::descriptors;
+use crate::hint::{Hint, command, hint};
 use crate::job::{JobId, JobStatus};
 
 /// Why the journal cannot be read or written. Nothing that was recorded before is lost.
@@ -101,11 +102,10 @@ pub enum JournalError {
 impl JournalError {
     /// Returns a hint about what to do, if there is one.
     #[must_use]
-    pub fn help(&self) -> Option<String> {
+    pub fn help(&self) -> Option<Hint> {
         Some(match self {
             Self::Locked { .. } => {
-                "nothing was changed; wait for the other batchplan, or close the program that has the file open"
-                    .to_owned()
+                "nothing was changed; wait for the other batchplan, or close the program that has the file open".into()
             }
             Self::Damaged { path, .. } => {
                 let folder = path.parent().unwrap_or(Path::new(""));
@@ -114,22 +114,21 @@ impl JournalError {
                      it away and apply the plan again (setting tags and ACLs twice has the same result)",
                     folder.join("jobs").display()
                 )
+                .into()
             }
-            Self::NewerFormat { .. } => "update batchplan, or use another folder with --state DIR".to_owned(),
-            Self::DiskFull { .. } => {
-                "free some space, then run the command again: what was recorded is kept".to_owned()
-            }
-            Self::ReadOnly { .. } => "make the folder writable, or use another one with --state DIR".to_owned(),
-            Self::Io { cause, .. } if descriptors::is_exhausted(cause) => descriptors::HELP.to_owned(),
-            Self::Io { .. } => "use another folder with --state DIR if this one cannot be used".to_owned(),
-            Self::NoSuchJob(_) => {
-                "batchplan list shows the jobs; --state or BATCHPLAN_STATE selects the folder that keeps them"
-                    .to_owned()
-            }
-            Self::AmbiguousId { .. } => "use a longer prefix: batchplan list shows one for each job".to_owned(),
-            Self::QueueFull(_) => "batchplan run runs them; batchplan cancel JOB cancels one".to_owned(),
-            Self::IllegalStatusMove { job, .. } => format!("batchplan show {job}"),
-            Self::BackupFailed(_) => "this run changed no objects; run the command again".to_owned(),
+            Self::NewerFormat { .. } => "update batchplan, or use another folder with --state DIR".into(),
+            Self::DiskFull { .. } => "free some space, then run the command again: what was recorded is kept".into(),
+            Self::ReadOnly { .. } => "make the folder writable, or use another one with --state DIR".into(),
+            Self::Io { cause, .. } if descriptors::is_exhausted(cause) => descriptors::HELP.into(),
+            Self::Io { .. } => "use another folder with --state DIR if this one cannot be used".into(),
+            Self::NoSuchJob(_) => hint!(
+                "{} shows the jobs; --state or BATCHPLAN_STATE selects the folder that keeps them",
+                command!("list")
+            ),
+            Self::AmbiguousId { .. } => hint!("use a longer prefix: {} shows one for each job", command!("list")),
+            Self::QueueFull(_) => hint!("{} runs them; {} cancels one", command!("run"), command!("cancel", "JOB")),
+            Self::IllegalStatusMove { job, .. } => command!("show", job).into(),
+            Self::BackupFailed(_) => "this run changed no objects; run the command again".into(),
             Self::Database { .. } | Self::Closed => return None,
         })
     }

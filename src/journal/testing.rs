@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::jobs::{JobCreation, StatusReason};
 use super::record::{JobRecord, JobSource, NewJob};
 use super::{Journal, JournalError};
+use crate::hint::ShownCommand;
 use crate::job::{JobId, JobStatus};
 
 /// Creates a journal in a temporary folder.
@@ -98,7 +99,8 @@ pub(super) fn folder_content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// Returns an error's message and its hint.
 pub(super) fn error_with_hint(error: &JournalError) -> String {
-    format!("{error}\n{}", error.help().unwrap_or_default())
+    let name = |command: &ShownCommand| format!("batchplan {}", command.name());
+    format!("{error}\n{}", error.help().unwrap_or_default().render(name))
 }
 
 /// Inserts jobs with these ids, which need not be valid, directly into the journal.

@@ -8,6 +8,7 @@ use batchplan_store::task::StoreError;
 use jiff::Timestamp;
 
 use crate::connect::ConnectError;
+use crate::hint::{Hint, command, hint};
 use crate::journal::{JournalError, LeaseError};
 
 /// An error of working with a state in a bucket.
@@ -90,66 +91,69 @@ pub enum RemoteError {
 impl RemoteError {
     /// Returns what the user can do about it, if that is known.
     #[must_use]
-    pub fn help(&self) -> Option<String> {
+    pub fn help(&self) -> Option<Hint> {
         match self {
-            Self::HeldBy(_) => Some(
+            Self::HeldBy(_) => Some(hint!(
                 "wait for it to end (for example with --lock-timeout 10m), or cancel it where it runs; if it is \
-                 certainly gone: batchplan state unlock"
-                    .to_owned(),
-            ),
+                 certainly gone: {}",
+                command!("state unlock")
+            )),
             Self::CacheInUse(_) => {
-                Some("wait for it to end; pause, cancel, show and list work meanwhile".to_owned())
+                Some("wait for it to end; pause, cancel, show and list work meanwhile".into())
             }
             Self::ConditionIgnored(_) => Some(
                 "use a store that supports If-None-Match (AWS, MinIO, recent Ceph; OSS with oss://, in a bucket \
                  without versioning), or make sure that only one process works at a time (for example with a \
                  concurrency group) and add lock=false to the state's URL"
-                    .to_owned(),
+                    .into(),
             ),
-            Self::TakenOver(_) => Some("the new holder repeats what was done since the last push".to_owned()),
-            Self::LockChanged => Some(
-                "see the new holder with batchplan state show, then run batchplan state unlock again".to_owned(),
-            ),
-            Self::ConcurrentPush => Some(
-                "stop the process that has lock=false in its state's URL, or remove lock=false there; batchplan state \
-                 show shows who pushed last"
-                    .to_owned(),
-            ),
+            Self::TakenOver(_) => Some("the new holder repeats what was done since the last push".into()),
+            Self::LockChanged => Some(hint!(
+                "see the new holder with {}, then run {} again",
+                command!("state show"),
+                command!("state unlock")
+            )),
+            Self::ConcurrentPush => Some(hint!(
+                "stop the process that has lock=false in its state's URL, or remove lock=false there; {} shows who \
+                 pushed last",
+                command!("state show")
+            )),
             Self::NotRenewed(_) => {
-                Some("check the connection to the state's store, and run the command again".to_owned())
+                Some("check the connection to the state's store, and run the command again".into())
             }
             Self::Damaged { name, .. } if name.starts_with("lock/") => {
-                Some("if the process that wrote it is certainly gone: batchplan state unlock".to_owned())
+                Some(hint!("if the process that wrote it is certainly gone: {}", command!("state unlock")))
             }
             Self::Damaged { .. } => Some(
-                "restore the object from a backup or an earlier version, or keep jobs under another prefix".to_owned(),
+                "restore the object from a backup or an earlier version, or keep jobs under another prefix".into(),
             ),
             Self::Listing { .. } => Some(
                 "nothing was changed; the server's listing is wrong: keep the state in another store, or check whether \
                  a proxy or cache in front of this one alters listings"
-                    .to_owned(),
+                    .into(),
             ),
-            Self::NewerVersion(_) => Some("use that version, or a later one".to_owned()),
-            Self::Diverged(_) => Some(
-                "batchplan state show shows the state in the bucket; batchplan state push --force replaces it with \
-                 this machine's copy"
-                    .to_owned(),
-            ),
+            Self::NewerVersion(_) => Some("use that version, or a later one".into()),
+            Self::Diverged(_) => Some(hint!(
+                "{} shows the state in the bucket; {} replaces it with this machine's copy",
+                command!("state show"),
+                command!("state push", "--force")
+            )),
             Self::FolderNotEmpty(_) => {
-                Some("name an empty or new folder, or use --force to replace its contents".to_owned())
+                Some("name an empty or new folder, or use --force to replace its contents".into())
             }
-            Self::NoState => Some("the first apply or run with this state creates it".to_owned()),
+            Self::NoState => Some("the first apply or run with this state creates it".into()),
             Self::PushTimedOut(_) => {
-                Some("batchplan state push pushes them; so does the next command on this machine".to_owned())
+                Some(hint!("{} pushes them; so does the next command on this machine", command!("state push")))
             }
             Self::Journal(error) => error.help(),
-            Self::Store { .. } => Some(
-                "check the bucket, the connection and the credentials: batchplan policy prints the permissions that a \
-                 plan with [state] needs, and batchplan state show tests them"
-                    .to_owned(),
-            ),
+            Self::Store { .. } => Some(hint!(
+                "check the bucket, the connection and the credentials: {} prints the permissions that a plan with \
+                 [state] needs, and {} tests them",
+                command!("policy"),
+                command!("state show")
+            )),
             Self::FilesKeepChanging => {
-                Some("check what else writes to the folder of the jobs, and run the command again".to_owned())
+                Some("check what else writes to the folder of the jobs, and run the command again".into())
             }
             Self::Connect(_) | Self::Io(_) => None,
         }
