@@ -12,6 +12,8 @@ use crate::job::JobStatus;
 use crate::jobs::{JobError, PreviewError, SavedPlanError};
 use crate::journal::{JobRecord, JournalError, LeaseError, PauseCause};
 use crate::manifest::ManifestError;
+use crate::notify::WebhookError;
+use crate::plan::StateUrlError;
 use crate::provider::ProviderRules;
 use crate::remote::RemoteError;
 
@@ -49,20 +51,61 @@ pub enum ExitStatus {
     Changes = 10,
 }
 
+/// The exit codes from the least to the most severe.
+const BY_SEVERITY: [ExitStatus; 9] = [
+    ExitStatus::Success,
+    ExitStatus::Changes,
+    ExitStatus::Refused,
+    ExitStatus::Invalid,
+    ExitStatus::Cancelled,
+    ExitStatus::ObjectsFailed,
+    ExitStatus::JobFailed,
+    ExitStatus::Interrupted,
+    ExitStatus::ToolFailed,
+];
+
 impl ExitStatus {
     /// Returns the exit code for the status of a job.
     pub(crate) fn of(job: &JobRecord) -> Self {
-        match (job.status, job.progress.failed) {
+        Self::of_status(job.status, job.progress.failed, job.pause_cause)
+    }
+
+    fn of_status(status: JobStatus, failed_objects: u64, cause: Option<PauseCause>) -> Self {
+        match (status, cause) {
             (JobStatus::Failed, _) => Self::JobFailed,
             (JobStatus::Cancelled, _) => Self::Cancelled,
-            (JobStatus::Complete, 0) => Self::Success,
+            (JobStatus::Complete, _) if failed_objects == 0 => Self::Success,
             (JobStatus::Complete, _) => Self::ObjectsFailed,
-            (JobStatus::Paused, _) if job.pause_cause == Some(PauseCause::Server) => Self::Refused,
+            (JobStatus::Paused, Some(PauseCause::Server)) => Self::Refused,
+            (JobStatus::Paused, Some(PauseCause::Machine)) => Self::ToolFailed,
             _ => Self::Interrupted,
         }
     }
 
-    /// Returns the exit code for a journal error.
+    fn of_job_error(error: &JobError) -> Self {
+        match error {
+            JobError::PlanChanged { .. }
+            | JobError::SourceChanged { .. }
+            | JobError::WrongStatus { .. }
+            | JobError::OtherSavedPlan { .. }
+            | JobError::SavedPlanOutdated(_)
+            | JobError::TooExpensive(_)
+            | JobError::Untrusted { .. }
+            | JobError::ReportUnpublished(_)
+            | JobError::NeededByPlan { .. }
+            | JobError::Lease { cause: LeaseError::Held(_), .. } => Self::Refused,
+            JobError::Prices(_) => Self::Invalid,
+            JobError::CredentialsRejected(_)
+            | JobError::StoredPlan { .. }
+            | JobError::Report(_)
+            | JobError::Lease { cause: LeaseError::Io(_), .. }
+            | JobError::Io(_) => Self::ToolFailed,
+            JobError::Journal(error) => Self::of_journal_error(error),
+            JobError::Manifest(error) => Self::of_manifest_error(error),
+            JobError::Connect(error) => CommandError::from(error).exit,
+        }
+    }
+
     fn of_journal_error(error: &JournalError) -> Self {
         match error {
             JournalError::Locked { .. }
@@ -73,6 +116,25 @@ impl ExitStatus {
             _ => Self::ToolFailed,
         }
     }
+
+    fn of_manifest_error(error: &ManifestError) -> Self {
+        match error {
+            ManifestError::TooManyObjects { .. } => Self::Refused,
+            ManifestError::Stopped => Self::Interrupted,
+            _ => Self::ToolFailed,
+        }
+    }
+
+    /// Returns the more severe of two exit codes.
+    pub(crate) fn worst(self, other: Self) -> Self {
+        let severity = |exit| BY_SEVERITY.iter().position(|known| *known == exit);
+        if severity(other) > severity(self) { other } else { self }
+    }
+}
+
+/// Returns whether a job Failed before it processed any object.
+pub(crate) fn failed_before_start(job: &JobRecord) -> bool {
+    job.status == JobStatus::Failed && job.next_row.is_none()
 }
 
 impl From<ExitStatus> for std::process::ExitCode {
@@ -106,6 +168,16 @@ impl CommandError {
         Self { help: help.map(Into::into), ..self }
     }
 
+    /// Puts what was attempted before the message.
+    pub(crate) fn prefix(self, attempt: &str) -> Self {
+        Self { message: format!("{attempt}: {}", self.message), ..self }
+    }
+
+    /// Returns the exit code if this error ended the work on a job. `job` is the job's record after the error.
+    pub(crate) fn exit_for(&self, job: &JobRecord) -> ExitStatus {
+        if failed_before_start(job) { ExitStatus::JobFailed } else { self.exit }
+    }
+
     /// Sets the ` --state` flag that the commands in the help need, unless it is set already.
     pub(crate) fn at_state(mut self, flag: &str) -> Self {
         self.state_flag.get_or_insert_with(|| flag.to_owned());
@@ -126,36 +198,18 @@ impl From<std::io::Error> for CommandError {
     }
 }
 
+impl From<&JobError> for CommandError {
+    fn from(error: &JobError) -> Self {
+        match error {
+            JobError::Connect(error) => Self::from(error),
+            error => Self::new(ExitStatus::of_job_error(error), error.to_string()).maybe_help(error.help()),
+        }
+    }
+}
+
 impl From<JobError> for CommandError {
     fn from(error: JobError) -> Self {
-        let error = match error {
-            JobError::Connect(error) => return Self::from(error),
-            error => error,
-        };
-        let exit = match &error {
-            JobError::Lease { cause: LeaseError::Held(_), .. }
-            | JobError::PlanChanged { .. }
-            | JobError::SourceChanged { .. }
-            | JobError::WrongStatus { .. }
-            | JobError::Manifest(ManifestError::TooManyObjects { .. })
-            | JobError::OtherSavedPlan { .. }
-            | JobError::SavedPlanOutdated(_)
-            | JobError::TooExpensive(_)
-            | JobError::Untrusted { .. }
-            | JobError::ReportUnpublished(_)
-            | JobError::NeededByPlan { .. } => ExitStatus::Refused,
-            JobError::Journal(error) => ExitStatus::of_journal_error(error),
-            JobError::Manifest(ManifestError::Stopped) => ExitStatus::Interrupted,
-            JobError::Prices(_) => ExitStatus::Invalid,
-            JobError::Manifest(_)
-            | JobError::CredentialsRejected(_)
-            | JobError::Connect(_)
-            | JobError::StoredPlan { .. }
-            | JobError::Report(_)
-            | JobError::Lease { cause: LeaseError::Io(_), .. }
-            | JobError::Io(_) => ExitStatus::ToolFailed,
-        };
-        Self::new(exit, error.to_string()).maybe_help(error.help())
+        Self::from(&error)
     }
 }
 
@@ -174,11 +228,9 @@ impl From<SavedPlanError> for CommandError {
 impl From<PreviewError> for CommandError {
     fn from(error: PreviewError) -> Self {
         let exit = match &error {
-            PreviewError::Manifest(ManifestError::TooManyObjects { .. }) => ExitStatus::Refused,
+            PreviewError::Manifest(error) => ExitStatus::of_manifest_error(error),
             PreviewError::Stopped => ExitStatus::Interrupted,
-            PreviewError::Manifest(_) | PreviewError::CredentialsRejected(_) | PreviewError::Io(_) => {
-                ExitStatus::ToolFailed
-            }
+            PreviewError::CredentialsRejected(_) | PreviewError::Io(_) => ExitStatus::ToolFailed,
         };
         Self::new(exit, error.to_string()).maybe_help(error.help())
     }
@@ -200,17 +252,14 @@ impl From<RemoteError> for CommandError {
             _ => ExitStatus::ToolFailed,
         };
         match error {
-            RemoteError::Connect(error) => {
-                let error = Self::from(error);
-                Self { message: format!("cannot reach the state: {}", error.message), ..error }
-            }
+            RemoteError::Connect(error) => Self::from(&error).prefix("cannot reach the state"),
             error => Self::new(exit, error.to_string()).maybe_help(error.help()),
         }
     }
 }
 
-impl From<ConnectError> for CommandError {
-    fn from(error: ConnectError) -> Self {
+impl From<&ConnectError> for CommandError {
+    fn from(error: &ConnectError) -> Self {
         let message = error.to_string();
         match error {
             ConnectError::Store(error) => Self::from(error),
@@ -223,8 +272,14 @@ impl From<ConnectError> for CommandError {
     }
 }
 
-impl From<StoreConnectError> for CommandError {
-    fn from(error: StoreConnectError) -> Self {
+impl From<ConnectError> for CommandError {
+    fn from(error: ConnectError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&StoreConnectError> for CommandError {
+    fn from(error: &StoreConnectError) -> Self {
         let message = error.to_string();
         let (exit, help) = match error {
             _ if error.has_invalid_credentials() => (
@@ -232,7 +287,7 @@ impl From<StoreConnectError> for CommandError {
                 Some("correct that value: it may have been copied with a line break or a space"),
             ),
             StoreConnectError::NoCredentials { provider, .. } => {
-                (ExitStatus::ToolFailed, Some(ProviderRules::of(provider).credentials_help))
+                (ExitStatus::ToolFailed, Some(ProviderRules::of(*provider).credentials_help))
             }
             StoreConnectError::RoleNotAssumed(_) => (
                 ExitStatus::ToolFailed,
@@ -256,9 +311,9 @@ impl From<StoreConnectError> for CommandError {
     }
 }
 
-impl From<SandboxError> for CommandError {
-    fn from(error: SandboxError) -> Self {
-        let (exit, help) = match &error {
+impl From<&SandboxError> for CommandError {
+    fn from(error: &SandboxError) -> Self {
+        let (exit, help) = match error {
             SandboxError::InUse(_) => {
                 (ExitStatus::Refused, "stop the other process, or choose another folder with --data")
             }
@@ -274,8 +329,14 @@ impl From<SandboxError> for CommandError {
     }
 }
 
-impl From<SandboxServerError> for CommandError {
-    fn from(error: SandboxServerError) -> Self {
+impl From<SandboxError> for CommandError {
+    fn from(error: SandboxError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&SandboxServerError> for CommandError {
+    fn from(error: &SandboxServerError) -> Self {
         let message = error.to_string();
         match error {
             SandboxServerError::NotLoopback(_) => Self::new(ExitStatus::Refused, message)
@@ -285,5 +346,90 @@ impl From<SandboxServerError> for CommandError {
             }
             SandboxServerError::Start(_) => Self::new(ExitStatus::ToolFailed, message),
         }
+    }
+}
+
+impl From<SandboxServerError> for CommandError {
+    fn from(error: SandboxServerError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<StateUrlError> for CommandError {
+    fn from(error: StateUrlError) -> Self {
+        Self::new(ExitStatus::Invalid, error.message).help(error.help)
+    }
+}
+
+impl From<WebhookError> for CommandError {
+    fn from(error: WebhookError) -> Self {
+        Self::new(ExitStatus::Refused, error.to_string()).help(error.help())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::estimate::PriceBookError;
+    use crate::job::JobId;
+
+    #[test]
+    fn every_exit_code_has_its_place_by_severity() {
+        use ExitStatus::{
+            Cancelled, Changes, Interrupted, Invalid, JobFailed, ObjectsFailed, Refused, Success, ToolFailed,
+        };
+        let documented = [ToolFailed, Interrupted, JobFailed, ObjectsFailed, Cancelled, Invalid, Refused];
+        for pair in documented.windows(2) {
+            assert_eq!((pair[0].worst(pair[1]), pair[1].worst(pair[0])), (pair[0], pair[0]));
+        }
+        for exit in documented {
+            assert_eq!((exit.worst(exit), Success.worst(exit), exit.worst(Changes)), (exit, exit, exit));
+        }
+    }
+
+    #[test]
+    fn exit_codes_of_jobs_follow_their_status_and_pause_cause() {
+        for (status, failed, cause, exit) in [
+            (JobStatus::Complete, 0, None, 0),
+            (JobStatus::Complete, 1, None, 3),
+            (JobStatus::Failed, 0, None, 4),
+            (JobStatus::Cancelled, 1, None, 7),
+            (JobStatus::Paused, 0, Some(PauseCause::Server), 6),
+            (JobStatus::Paused, 1, Some(PauseCause::Machine), 1),
+            (JobStatus::Paused, 1, Some(PauseCause::Signal), 5),
+            (JobStatus::Paused, 0, Some(PauseCause::Credentials), 5),
+            (JobStatus::Paused, 0, Some(PauseCause::Person), 5),
+            (JobStatus::Active, 0, None, 5),
+        ] {
+            assert_eq!(ExitStatus::of_status(status, failed, cause) as u8, exit, "{status} {failed} {cause:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_has_the_same_exit_code_wherever_it_occurs() {
+        let job = JobId::random();
+        let lease = |cause| JobError::Lease { job: job.clone(), cause };
+        let locked = || JournalError::Locked { path: PathBuf::from("journal.db") };
+        let used = JobError::Connect(ConnectError::Sandbox(SandboxError::InUse(PathBuf::from("data"))));
+        for (error, exit) in [
+            (lease(LeaseError::Held("process 7".to_owned())), ExitStatus::Refused),
+            (lease(LeaseError::Io(io::Error::other("no"))), ExitStatus::ToolFailed),
+            (JobError::Journal(locked()), ExitStatus::Refused),
+            (JobError::Journal(JournalError::NoSuchJob("A".to_owned())), ExitStatus::Invalid),
+            (JobError::Manifest(ManifestError::Stopped), ExitStatus::Interrupted),
+            (JobError::SavedPlanOutdated("a row".to_owned()), ExitStatus::Refused),
+            (JobError::Prices(PriceBookError::Ambiguous { names: Vec::new() }), ExitStatus::Invalid),
+            (JobError::Io(io::Error::other("no")), ExitStatus::ToolFailed),
+            (used, ExitStatus::Refused),
+        ] {
+            assert_eq!(CommandError::from(&error).exit, exit, "{error:?}");
+            assert_eq!(ExitStatus::of_job_error(&error), exit, "{error:?}");
+        }
+        assert_eq!(CommandError::from(RemoteError::Journal(locked())).exit, ExitStatus::Refused);
+        assert_eq!(CommandError::from(locked()).exit, ExitStatus::Refused);
+        assert_eq!(CommandError::from(PreviewError::Manifest(ManifestError::Stopped)).exit, ExitStatus::Interrupted);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{describe_doubt, format_objects, format_outcomes, one_line, relative_path, summary};
-use super::exit::{CommandError, ExitStatus};
+use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github::{self, ReportedJob};
 use super::job_result::{damaged_content_warning, job_result_json, unpublished_report_error, untrusted_server_error};
 use super::preview::{EstimateSummary, load_rates};
@@ -22,11 +22,11 @@ use crate::engine::{CheckpointPolicy, ProgressSnapshot};
 use crate::hint::{Hint, command, hint};
 use crate::job::JobStatus;
 use crate::jobs::{
-    ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobLease, JobRunner, PrepareOutcome, ProgressObserver,
-    PublishOutcome, RequestBudget, RunOutcome, RunSettings, ScheduleRules, StopTimeouts, WaitReason, cautions,
-    job_manifest, preview_sample, server_check_off_warning, untrusted_error,
+    ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRunner, PrepareOutcome,
+    ProgressObserver, PublishOutcome, RequestBudget, RunOutcome, RunSettings, ScheduleRules, StopTimeouts, WaitReason,
+    cautions, job_manifest, preview_sample, server_check_off_warning, untrusted_error,
 };
-use crate::journal::{JobRecord, PauseCause};
+use crate::journal::JobRecord;
 use crate::manifest::{FreezeProgress, FrozenManifest};
 use crate::plan::Plan;
 use crate::report::{FinishedReport, MANIFEST_NAME};
@@ -244,8 +244,8 @@ impl<'a> JobSession<'a> {
         } else {
             hint!(": apply the plan again, or cancel the job ({})", command!("cancel", id))
         };
-        Err(CommandError::new(ExitStatus::Refused, refusal.to_string())
-            .help(Hint::from(format!("{}; job {id} is {status}", refusal.help())).append(way)))
+        let help = Hint::from(format!("{}; job {id} is {status}", refusal.help())).append(way);
+        Err(CommandError::from(JobError::TooExpensive(Box::new(refusal))).help(help))
     }
 
     /// Prints what the job is about to do.
@@ -383,12 +383,7 @@ impl<'a> JobSession<'a> {
             FinishOutcome::Paused if let Some(error) = untrusted => return Ok(SessionOutcome::Error(error)),
             FinishOutcome::Paused => {
                 self.print_resume_command(runner);
-                let machine = job.pause_cause == Some(PauseCause::Machine);
-                return Ok(SessionOutcome::Exit(if machine {
-                    ExitStatus::ToolFailed
-                } else {
-                    ExitStatus::Interrupted
-                }));
+                return Ok(SessionOutcome::Exit(ExitStatus::of(job)));
             }
             FinishOutcome::Over(delivered) => delivered,
         };
@@ -435,9 +430,9 @@ impl<'a> JobSession<'a> {
             result["error"] = json!(error.message);
             self.terminal.print(result)?;
         }
-        if job.status == JobStatus::Failed && job.next_row.is_none() {
+        if failed_before_start(&job) {
             let message = format!("no objects were changed: {}", error.message);
-            return Ok(CommandError { exit: ExitStatus::JobFailed, message, ..error });
+            return Ok(CommandError { exit: error.exit_for(&job), message, ..error });
         }
         let resume = format!("batchplan resume {}{}", job.id, self.state_flag);
         let help = error.help.unwrap_or_else(|| format!("progress is saved; resume with: {resume}").into());

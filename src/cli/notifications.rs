@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::exit::{CommandError, ExitStatus};
+use super::exit::CommandError;
 use super::terminal::Terminal;
 use super::{github, signals};
 use crate::job::JobStatus;
@@ -56,9 +56,7 @@ pub(super) fn subscribe(journal: Journal) -> Journal {
 /// Returns an error if something is missing.
 pub(super) fn require_ready(plan: &Plan) -> Result<(), CommandError> {
     for hook in &plan.notify {
-        if let Err(why) = webhook_receiver(hook) {
-            return Err(CommandError::new(ExitStatus::Refused, why.to_string()).help(why.help()));
-        }
+        webhook_receiver(hook)?;
     }
     Ok(())
 }

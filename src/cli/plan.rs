@@ -25,7 +25,7 @@ use crate::diff::Prediction;
 use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
 use crate::job::Progress;
 use crate::jobs::{
-    Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
+    JobError, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
     manifest_fingerprint, random_key, untrusted_error,
 };
 use crate::manifest::FreezeProgress;
@@ -152,7 +152,7 @@ impl CliCommand for PlanArgs {
             return Err(untrusted_error(plan, refusal).into());
         }
         if let Some(refusal) = refusal {
-            return Err(CommandError::new(ExitStatus::Refused, refusal.to_string()).help(refusal.help()));
+            return Err(JobError::TooExpensive(Box::new(refusal)).into());
         }
         // If nothing in a sample changes, objects outside it still may.
         let nothing = nothing_to_do(&view).is_some();

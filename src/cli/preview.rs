@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{format_objects, summary};
-use super::exit::{CommandError, ExitStatus};
+use super::exit::CommandError;
 use super::plan_input::show_problems;
 use super::state_location::{JournalAccess, StateLocationArgs};
 use super::terminal::{Terminal, escape_controls, escape_line};
@@ -32,7 +32,7 @@ use crate::estimate::{
     RunTimeEstimate, StorePrices, UnitPrice, check_cost_limit, estimate, estimate_run_time, select_prices,
 };
 use crate::job::{JobId, JobStatus};
-use crate::jobs::{Preview, SavedCounts, hint};
+use crate::jobs::{JobError, Preview, SavedCounts, hint};
 use crate::journal::{JobFolder, JobRecord};
 use crate::manifest::{FrozenManifest, ManifestDifference, ManifestError, compare_manifests};
 use crate::money::Currency;
@@ -380,7 +380,7 @@ pub(super) fn load_rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal)
         if let PriceBookError::Invalid(problems) = &error {
             show_problems(problems, terminal);
         }
-        CommandError::new(ExitStatus::Invalid, error.to_string()).help(error.help())
+        JobError::from(error).into()
     })
 }
 

@@ -16,6 +16,7 @@ use super::state_location::{JournalHandle, StateLocationArgs};
 use super::terminal::{ProgressView, Terminal, bar_lines};
 use super::{notifications, signals};
 use crate::engine::ProgressSnapshot;
+use crate::hint::Hint;
 use crate::job::JobStatus;
 use crate::jobs::{FinishOutcome, JobError, JobQueue, ProgressObserver, QueueObserver, RunOutcome, WaitReason};
 use crate::journal::{JobFolder, JobQuery, JobRecord, Journal, PauseCause};
@@ -32,9 +33,10 @@ Examples:
   batchplan create plan.toml && batchplan confirm JOB && batchplan run
   batchplan run --slots 2 --json
 
-Exit codes: 0 all succeeded, 1 the tool failed, 3 some objects failed, 4 a job
-failed, 5 a job is paused or the run was interrupted, 6 a job was refused, 7 a
-job was cancelled. If several apply, the first of 1, 5, 4, 3, 7 and 6.")]
+Exit codes: 0 all succeeded, 1 the tool failed, 2 a price book is not valid, 3
+some objects failed, 4 a job failed, 5 a job is paused or the run was
+interrupted, 6 a job was refused, 7 a job was cancelled. If several apply, the
+first of 1, 5, 4, 3, 7, 2 and 6.")]
 pub(super) struct RunArgs {
     /// Print the results as JSON on standard output
     #[arg(long)]
@@ -123,18 +125,18 @@ impl QueueView<'_> {
 
     /// Records an exit code. The command ends with the most severe one.
     fn record_exit(&self, exit: ExitStatus) {
-        let rank = |exit| match exit {
-            ExitStatus::ToolFailed => 6,
-            ExitStatus::Interrupted => 5,
-            ExitStatus::JobFailed => 4,
-            ExitStatus::ObjectsFailed => 3,
-            ExitStatus::Cancelled => 2,
-            ExitStatus::Invalid | ExitStatus::Refused => 1,
-            ExitStatus::Success | ExitStatus::Changes => 0,
-        };
-        if rank(exit) > rank(self.exit.get()) {
-            self.exit.set(exit);
+        self.exit.set(self.exit.get().worst(exit));
+    }
+
+    fn print_error(&self, job: &JobRecord, CommandError { message, help, .. }: &CommandError) {
+        self.print_for_job(job, format_args!("error: {}", bar_lines(message)));
+        if let Some(help) = help {
+            self.print_help(job, help);
         }
+    }
+
+    fn print_help(&self, job: &JobRecord, help: &Hint) {
+        self.print_for_job(job, format_args!("help: {}", render_hint(help, &self.state_flag)));
     }
 }
 
@@ -158,32 +160,20 @@ impl QueueObserver for QueueView<'_> {
         match (outcome, unpublished) {
             (Err(error), _) => {
                 result["error"] = json!(error.to_string());
-                self.print_for_job(job, format_args!("error: {}", bar_lines(&error.to_string())));
-                if let Some(help) = error.help() {
-                    self.print_for_job(job, format_args!("help: {}", render_hint(&help, &self.state_flag)));
-                }
-                self.record_exit(match &error {
-                    JobError::TooExpensive(_) | JobError::SavedPlanOutdated(_) | JobError::Untrusted { .. } => {
-                        ExitStatus::Refused
-                    }
-                    _ if job.status == JobStatus::Failed => ExitStatus::JobFailed,
-                    _ => ExitStatus::ToolFailed,
-                });
+                let error = CommandError::from(error);
+                self.print_error(job, &error);
+                self.record_exit(error.exit_for(job));
             }
-            (Ok(_), Some(CommandError { exit, message, help, .. })) => {
-                self.print_for_job(job, format_args!("error: {}", bar_lines(&message)));
-                self.print_for_job(
-                    job,
-                    format_args!("help: {}", render_hint(&help.unwrap_or_default(), &self.state_flag)),
-                );
-                self.record_exit(exit);
+            (Ok(_), Some(error)) => {
+                self.print_error(job, &error);
+                self.record_exit(error.exit);
             }
             (Ok(_), None) if job.status == JobStatus::Suspended => {
                 self.print_for_job(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
             }
             (Ok(_), None) => {
                 if let Some(CommandError { help: Some(help), .. }) = untrusted_server_error(self.journal, job) {
-                    self.print_for_job(job, format_args!("help: {}", render_hint(&help, &self.state_flag)));
+                    self.print_help(job, &help);
                 }
                 self.record_exit(ExitStatus::of(job));
             }

@@ -152,9 +152,7 @@ fn checkout_path(plan: &Path, folder: &Path) -> Result<PathBuf, CommandError> {
 /// Returns the value of `--state` for the schedule. A local path becomes absolute if the schedule runs on this machine.
 fn state_argument(state: &str, local: bool) -> Result<String, CommandError> {
     if StateUrl::is_state_url(state) {
-        let url = StateUrl::parse(state).map_err(|refused| {
-            CommandError::new(ExitStatus::Invalid, format!("invalid --state: {}", refused.message)).help(refused.help)
-        })?;
+        let url = StateUrl::parse(state).map_err(|refused| CommandError::from(refused).prefix("invalid --state"))?;
         return check_one_line(&url.to_string());
     }
     if !local {

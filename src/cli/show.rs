@@ -106,9 +106,7 @@ struct ShowOptions {
 
 fn job_xml(description: &JobDescription) -> Result<String, CommandError> {
     xml::describe_job(description).map_err(|error| match error {
-        JobXmlError::Plan(cause) => {
-            CommandError::new(ExitStatus::ToolFailed, cause.to_string()).maybe_help(cause.help())
-        }
+        JobXmlError::Plan(cause) => CommandError::from(cause),
         JobXmlError::Io(cause) => CommandError::from(cause),
     })
 }

@@ -105,9 +105,7 @@ impl StateLocationArgs {
             return Ok(plan.and_then(|plan| plan.state.clone()).map(|url| url.completed_from(beside)));
         };
         let Some(text) = state.to_str().filter(|text| StateUrl::is_state_url(text)) else { return Ok(None) };
-        let url = StateUrl::parse(text).map_err(|refused| {
-            CommandError::new(ExitStatus::Invalid, format!("invalid --state: {}", refused.message)).help(refused.help)
-        })?;
+        let url = StateUrl::parse(text).map_err(|refused| CommandError::from(refused).prefix("invalid --state"))?;
         Ok(Some(url.completed_from(beside)))
     }
 
@@ -116,10 +114,9 @@ impl StateLocationArgs {
     /// # Errors
     /// Returns an error if the URL is incomplete, such as an `oss://` URL without a region.
     pub(crate) fn remote_options(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
-        let store = url.store_config().map_err(|refused| {
-            CommandError::new(ExitStatus::Invalid, format!("cannot use the state at {url}: {}", refused.message))
-                .help(refused.help)
-        })?;
+        let store = url
+            .store_config()
+            .map_err(|refused| CommandError::from(refused).prefix(&format!("cannot use the state at {url}")))?;
         let place = url.to_string();
         // A state has one local copy, although its URL can be written in several ways.
         let at = store.endpoint.clone().unwrap_or_else(|| store.provider.as_str().to_owned());
