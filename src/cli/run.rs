@@ -91,7 +91,8 @@ fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Res
     if results.is_empty() {
         terminal.eprint("no jobs are ready");
         if has_manually_paused_jobs(journal)? {
-            terminal.eprint("  help: paused jobs must be resumed or cancelled: batchplan list --status Paused");
+            let list = format!("batchplan list{state_flag} --status Paused");
+            terminal.eprint(format_args!("  help: paused jobs must be resumed or cancelled: {list}"));
         }
     }
     if args.json {

@@ -86,7 +86,12 @@ impl StateLocationArgs {
 
     /// Returns the same flag for parsed arguments, or an empty string if the command has no `--state`.
     pub(crate) fn flag_from_matches(given: &ArgMatches) -> String {
-        let state = given.subcommand().and_then(|(_, args)| args.try_get_one::<PathBuf>("state").ok().flatten());
+        // `state show` and its like are subcommands of a subcommand.
+        let mut command = given;
+        while let Some((_, inner)) = command.subcommand() {
+            command = inner;
+        }
+        let state = command.try_get_one::<PathBuf>("state").ok().flatten();
         state.map_or_else(String::new, |state| Self { state: Some(state.clone()), lock_timeout: None }.flag())
     }
 
