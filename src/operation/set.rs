@@ -3,9 +3,9 @@
 use batchplan_store::object::ObjectState;
 use batchplan_store::object_request::ObjectRequest;
 
+use super::Operation;
 use super::aspect::ObjectAspect;
 use super::descriptor::OperationError;
-use super::registry::Operation;
 
 /// One request towards the desired state, and the operations that need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
