@@ -11,8 +11,8 @@
 //! the `[store]` section that `batchplan init` writes for it. Neither struct has defaults, so that what is forgotten
 //! does not compile. The keys of `[store]` are described in `plan/tables.rs`.
 //!
-//! Whether objects have an aspect is a question to the provider too ([`ProviderRules::supports`]). A new aspect does
-//! not compile before each provider that lacks one has answered it.
+//! Whether objects have an aspect is a question to the provider too ([`ProviderRules::supports`]): they have every
+//! aspect, unless its rules say otherwise. What a single server does not support, the check of the server finds.
 
 mod aws;
 mod oss;

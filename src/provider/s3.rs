@@ -39,10 +39,12 @@ pub(super) static RULES: ProviderRules = ProviderRules {
 };
 
 fn aspect_support(aspect: ObjectAspect) -> AspectSupport {
-    match aspect {
-        ObjectAspect::Acl => AspectSupport::Partial(
+    // What a server does not support, the check of the server finds before the first write.
+    if aspect == ObjectAspect::Acl {
+        AspectSupport::Partial(
             "some S3-compatible servers do not support object ACLs: MinIO ignores `private` and rejects other values",
-        ),
-        ObjectAspect::Tags | ObjectAspect::Restoration => AspectSupport::Full,
+        )
+    } else {
+        AspectSupport::Full
     }
 }
