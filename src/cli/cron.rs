@@ -1,5 +1,5 @@
-//! A cron expression: five fields, with the syntax that both crontab(5) and GitHub's workflows accept, and the same times
-//! in words and as calendar events of systemd.
+//! A cron expression: five fields, with the syntax that both crontab(5) and GitHub's workflows accept, and the same
+//! times in words and as calendar events of systemd.
 
 use std::ops::Range;
 

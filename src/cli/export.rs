@@ -71,13 +71,14 @@ impl CliCommand for ExportArgs {
             return Err(CommandError::new(ExitStatus::Invalid, message)
                 .help("write one request for each operation to a folder with --out DIR"));
         }
-        let beside = ExportOptions {
+        let options = ExportOptions {
             role_arn: self.role_arn.clone(),
             account_id: self.account_id.clone(),
             etag: self.etag.clone(),
             fresh_token: Uuid::new_v4().to_string(),
         };
-        let exported = interchange::export(&plan, service, &beside).map_err(|found| {
+        let exported = interchange::export(&plan, service, &options).map_err(|found| {
+            // Without excerpts, because the problems have no position in the file.
             let mut refused = FileProblems::new(&self.plan.display().to_string(), "");
             for problem in found {
                 refused.push(problem);
@@ -119,13 +120,13 @@ fn write(
     let stem = args.plan.file_stem().unwrap_or_default().to_string_lossy();
     let several = exported.documents.len() > 1;
     let files = (1..=exported.documents.len()).map(|number| {
-        let number = if several { format!("-{number}") } else { String::new() };
-        folder.join(format!("{stem}{number}.{}", service.extension()))
+        let suffix = if several { format!("-{number}") } else { String::new() };
+        folder.join(format!("{stem}{suffix}.{}", service.extension()))
     });
     let files: Vec<_> = files.collect();
     // Check all files first, so that an existing one does not leave only some of them written.
-    if let Some(there) = files.iter().find(|file| file.exists()) {
-        return Err(write_error(there, &io::ErrorKind::AlreadyExists.into()));
+    if let Some(existing) = files.iter().find(|file| file.exists()) {
+        return Err(write_error(existing, &io::ErrorKind::AlreadyExists.into()));
     }
     for (file, document) in files.iter().zip(&exported.documents) {
         write_new(file, document)?;

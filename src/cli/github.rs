@@ -1,5 +1,5 @@
-//! Reports to GitHub Actions: annotations at the lines of a file, a step's outputs and summary, the results of jobs, and
-//! the comment on a pull request.
+//! Reports to GitHub Actions: annotations at the lines of a file, a step's outputs and summary, the results of jobs,
+//! and the comment on a pull request.
 //! <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>
 
 use std::fmt::Write as _;
@@ -20,7 +20,8 @@ use crate::job::{JobStatus, Progress};
 use crate::jobs::{JobPresence, hint, stored_plan};
 use crate::journal::{FailureCode, FailureGroup, JobFolder, JobRecord, JobSource, Journal, PauseCause, ReportDelivery};
 
-/// The maximum size of a summary in bytes. GitHub drops one of more than 1 MiB. Each step has its own limit.
+/// The maximum size of a summary in bytes, with a margin: GitHub drops one of more than 1 MiB. Each step has its own
+/// limit.
 const MAX_SUMMARY_BYTES: usize = (1 << 20) - 4096;
 
 /// The maximum number of annotated problems. GitHub shows ten errors of a step, and the tenth is kept for the number of
@@ -41,7 +42,7 @@ pub(super) fn annotate<'a>(files: impl IntoIterator<Item = &'a FileProblems>, te
     if !is_github_actions() {
         return;
     }
-    for line in annotations(files, workspace_name) {
+    for line in annotations(files, path_in_workspace) {
         // On standard error: the next program may read the data on standard output.
         terminal.runner_command(line);
     }
@@ -60,14 +61,14 @@ pub(super) fn report_plan(
     set_outputs(outputs, terminal);
     let markdown = markdown();
     append_summary(&markdown, terminal);
-    let file = workspace_name(file);
+    let file = path_in_workspace(file);
     update_comment(&CommentSubject::new("plan", name, &file), &markdown, terminal);
 }
 
 /// Returns a file's path as GitHub names it.
-fn workspace_name(file: &str) -> String {
+fn path_in_workspace(file: &str) -> String {
     let workspace = std::env::var_os("GITHUB_WORKSPACE");
-    workspace_path(workspace.as_deref().map(Path::new), file)
+    path_relative_to(workspace.as_deref().map(Path::new), file)
 }
 
 /// Returns the URL of the current workflow run, if the runner's environment yields a usable one.
@@ -90,7 +91,7 @@ pub(super) fn report_nothing_new(inventory: &str, terminal: Terminal) {
     append_summary(&nothing_new_markdown(inventory), terminal);
 }
 
-/// Returns in Markdown that nothing is new since this inventory.
+/// Formats as Markdown that nothing is new since this inventory.
 pub(super) fn nothing_new_markdown(inventory: &str) -> String {
     format!("Nothing new since {}.", code(inventory))
 }
@@ -135,16 +136,16 @@ fn update_comment(subject: &CommentSubject<'_>, markdown: &str, terminal: Termin
         return;
     }
     // The caller may be inside a runtime, where blocking on another runtime is not allowed.
-    let kept =
+    let written =
         std::thread::scope(|scope| scope.spawn(|| create_or_update(subject, markdown, run_url().as_deref())).join());
-    match kept.unwrap_or_else(|_| Err("internal error".to_owned())) {
+    match written.unwrap_or_else(|_| Err("internal error".to_owned())) {
         Ok(url) => terminal.eprint(format_args!("comment: {url}")),
         Err(why) => terminal.runner_command(warning(&format!("pull request comment not written: {why}"))),
     }
 }
 
 /// Returns a file's path relative to the workspace, as GitHub names it.
-fn workspace_path(workspace: Option<&Path>, name: &str) -> String {
+fn path_relative_to(workspace: Option<&Path>, name: &str) -> String {
     let absolute = std::path::absolute(name).ok();
     let inside = absolute.as_deref().zip(workspace).and_then(|(path, workspace)| path.strip_prefix(workspace).ok());
     inside.map_or_else(|| name.to_owned(), |path| path.display().to_string())
@@ -230,7 +231,7 @@ pub(super) fn report_jobs(journal: &Journal, outcomes: &[ReportedJob<'_>], flag:
     let file;
     let subject = match outcomes {
         [ReportedJob { job, .. }] => {
-            file = workspace_name(&job.plan_file.to_string_lossy());
+            file = path_in_workspace(&job.plan_file.to_string_lossy());
             CommentSubject::new("job", &job.name, &file)
         }
         _ => CommentSubject::new("run", "", ""),
@@ -255,20 +256,20 @@ fn outputs(outcomes: &[ReportedJob<'_>]) -> [(&'static str, String); 6] {
 
 /// Returns the sections of all jobs.
 fn markdown(journal: &Journal, outcomes: &[ReportedJob<'_>], flag: &str) -> String {
-    let of = |outcome: &ReportedJob<'_>| {
+    let section = |outcome: &ReportedJob<'_>| {
         let mut failures: Vec<_> = journal.recorded_progress(outcome.job.number).map_or_else(
             |_| Vec::new(),
-            |recorded| recorded.tally.groups().map(|(code, reason)| (code.clone(), reason.clone())).collect(),
+            |recorded| recorded.tally.groups().map(|(code, group)| (code.clone(), group.clone())).collect(),
         );
-        failures.sort_by_key(|(_, reason)| std::cmp::Reverse(reason.count));
+        failures.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
         let folder = JobFolder::of(journal.state_folder(), &outcome.job.id);
-        // This process holds the job and is about to release it. Commands that show files of a finished job are left
-        // out, because the runner's machine is about to go away.
+        // This process holds the job, but is about to release it. Only commands of this program are shown: the files of
+        // a finished job go away with the runner's machine.
         let next = next_command(outcome.job, &JobPresence::Unattended, &folder, flag)
             .filter(|next| next.starts_with("batchplan "));
         job_section(outcome, &failures, next.as_deref())
     };
-    outcomes.iter().map(of).collect::<Vec<_>>().join("\n")
+    outcomes.iter().map(section).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the section of one job.
@@ -321,7 +322,7 @@ fn facts_table(job: &JobRecord) -> String {
         let _ = writeln!(text, "| {what} | {value} |");
     };
     let Progress { total, succeeded, failed } = job.progress;
-    row("plan", &code(&workspace_name(&job.plan_file.to_string_lossy())));
+    row("plan", &code(&path_in_workspace(&job.plan_file.to_string_lossy())));
     match &job.source {
         JobSource::Plan => {}
         JobSource::Retry { of, .. } => row("retry of", &code(of.as_str())),
@@ -464,10 +465,10 @@ mod tests {
     fn file_names_are_relative_to_the_workspace() {
         let here = std::env::current_dir().expect("a folder");
         assert_eq!(
-            workspace_path(here.parent(), "x.toml"),
+            path_relative_to(here.parent(), "x.toml"),
             format!("{}/x.toml", here.file_name().expect("a name").display())
         );
-        assert_eq!(workspace_path(Some(Path::new("/elsewhere")), "x.toml"), "x.toml");
-        assert_eq!(workspace_path(None, "x.toml"), "x.toml");
+        assert_eq!(path_relative_to(Some(Path::new("/elsewhere")), "x.toml"), "x.toml");
+        assert_eq!(path_relative_to(None, "x.toml"), "x.toml");
     }
 }

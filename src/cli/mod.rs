@@ -1,5 +1,5 @@
-//! The command line interface. Each command is one file, named after it (`state` is in `state_command`). Nothing here is
-//! useful to a library user.
+//! The command line interface. Each command is one file, named after it (`state` is in `state_command`). Nothing here
+//! is useful to a library user.
 //!
 //! This file holds the table of commands. What several commands share is below them:
 //!

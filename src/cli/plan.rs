@@ -240,7 +240,7 @@ fn save(
         // An accepted plan is UTF-8.
         plan: String::from_utf8_lossy(&file.bytes).into_owned(),
         hash: plan.hash(),
-        pledge: manifest_fingerprint(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
+        fingerprint: manifest_fingerprint(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
         counts,
     };
     Ok(saved.write(out)?)

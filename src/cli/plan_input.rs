@@ -1,5 +1,5 @@
-//! The plan that a command is given: a plan file or a saved plan, read with a size limit and checked; and the problems of
-//! such a file, formatted for people or as JSON.
+//! The plan that a command is given: a plan file or a saved plan, read with a size limit and checked; and the problems
+//! of such a file, formatted for people or as JSON.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -125,7 +125,7 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     let named = named.as_ref().map(|(file, now)| (file.as_path(), &now.plan));
     let plan = saved.plan(path, named)?;
     let file = named.map_or_else(|| saved.plan_file.clone(), |(file, _)| file.to_owned());
-    Ok(PlanInput { plan, text: saved.plan.into_bytes(), file, fingerprint: Some(saved.pledge) })
+    Ok(PlanInput { plan, text: saved.plan.into_bytes(), file, fingerprint: Some(saved.fingerprint) })
 }
 
 /// Returns whether a regular file contains a saved plan.

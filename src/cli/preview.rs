@@ -1,5 +1,5 @@
-//! The preview of a plan: its predicted results, cost and time in numbers and as text for a terminal, and what has changed
-//! since the plan's last job.
+//! The preview of a plan: its predicted results, cost and time in numbers and as text for a terminal, and what has
+//! changed since the plan's last job.
 //!
 //! | file | contents |
 //! |---|---|

@@ -111,8 +111,8 @@ fn job_xml(description: &JobDescription) -> Result<String, CommandError> {
     })
 }
 
-/// Shows the job whenever it has changed, until it is over or stops. Signals are not handled here: the first one ends the
-/// process, which leaves nothing half done.
+/// Shows the job whenever it has changed, until it is over or stops. Signals are not handled here: the first one ends
+/// the process, which leaves nothing half done.
 fn watch(
     journal: &Journal,
     job: &JobId,

@@ -56,8 +56,8 @@ pub(crate) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &Job
     }
 }
 
-/// Returns the text of a hint. `flag` is the ` --state` flag that its commands need to find the same jobs, or empty; it is
-/// added to each command that accepts it.
+/// Returns the text of a hint. `flag` is the ` --state` flag that its commands need to find the same jobs, or empty; it
+/// is added to each command that accepts it.
 pub(crate) fn render_hint(hint: &Hint, flag: &str) -> String {
     hint.render(|command| render_command(command, flag))
 }

@@ -1,5 +1,5 @@
-//! Where jobs are kept, `--state`, and the journal that a command opens there: in a local folder, or in a bucket and held
-//! while the command runs.
+//! Where jobs are kept, `--state`, and the journal that a command opens there: in a local folder, or in a bucket and
+//! held while the command runs.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ pub(crate) struct StateLocationArgs {
 pub(crate) enum JournalAccess {
     /// Reads earlier jobs. Changes nothing and sends no notifications.
     ReadHistory,
-    /// Reads jobs.
+    /// Reads jobs. As it may find that one has ended, webhooks are subscribed.
     Read,
     /// Sends a request to the process that runs a job, which may be another process on this machine.
     Request,
@@ -71,8 +71,8 @@ pub(crate) enum JournalAccess {
 }
 
 fn parse_lock_timeout(text: &str) -> Result<Duration, String> {
-    let lapse = parse_duration(text).ok_or("must be a number followed by s, m or h, such as 90s")?;
-    if lapse <= Duration::from_hours(24) { Ok(lapse) } else { Err("must be at most 24h".to_owned()) }
+    let timeout = parse_duration(text).ok_or("must be a number followed by s, m or h, such as 90s")?;
+    if timeout <= Duration::from_hours(24) { Ok(timeout) } else { Err("must be at most 24h".to_owned()) }
 }
 
 impl StateLocationArgs {
@@ -105,13 +105,13 @@ impl StateLocationArgs {
     /// # Errors
     /// Returns an error if `--state` has the form of a URL but is not a valid one.
     pub(crate) fn url(&self, plan: Option<&Plan>) -> Result<Option<StateUrl>, CommandError> {
-        let beside = plan.map(|plan| &plan.store);
+        let plan_store = plan.map(|plan| &plan.store);
         let Some(state) = &self.state else {
-            return Ok(plan.and_then(|plan| plan.state.clone()).map(|url| url.completed_from(beside)));
+            return Ok(plan.and_then(|plan| plan.state.clone()).map(|url| url.completed_from(plan_store)));
         };
         let Some(text) = state.to_str().filter(|text| StateUrl::is_state_url(text)) else { return Ok(None) };
         let url = StateUrl::parse(text).map_err(|refused| CommandError::from(refused).prefix("invalid --state"))?;
-        Ok(Some(url.completed_from(beside)))
+        Ok(Some(url.completed_from(plan_store)))
     }
 
     /// Returns how to open a state in a bucket.
@@ -123,9 +123,9 @@ impl StateLocationArgs {
             .store_config()
             .map_err(|refused| CommandError::from(refused).prefix(&format!("cannot use the state at {url}")))?;
         let place = url.to_string();
-        // A state has one local copy, although its URL can be written in several ways.
-        let at = store.endpoint.clone().unwrap_or_else(|| store.provider.as_str().to_owned());
-        let folder = cache_folder(Path::new(DEFAULT_FOLDER), &format!("{at} {} {}", url.bucket, url.prefix));
+        // The local copy is named after endpoint, bucket and prefix, because the URL can be written in several ways.
+        let endpoint = store.endpoint.clone().unwrap_or_else(|| store.provider.as_str().to_owned());
+        let folder = cache_folder(Path::new(DEFAULT_FOLDER), &format!("{endpoint} {} {}", url.bucket, url.prefix));
         Ok(RemoteStateConfig {
             store,
             bucket: url.bucket.clone(),
@@ -134,7 +134,7 @@ impl StateLocationArgs {
             folder,
             location: place,
             process_name: describe_this_process(),
-            lease_config: lock_intervals(),
+            lease_config: lease_config(),
             lock_timeout: self.lock_timeout.unwrap_or_default(),
             notify: Arc::new(move |what| terminal.eprint(what)),
             exit: Arc::new(move |why| {
@@ -150,10 +150,10 @@ impl StateLocationArgs {
     /// Returns an error if the journal cannot be used.
     pub(crate) fn open_journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<JournalHandle, CommandError> {
         arm_failpoint();
-        let kept = match self.url(plan)? {
+        let handle = match self.url(plan)? {
             None => {
                 warn_of_discarded_state(terminal);
-                let folder = share_folder(self.folder())?;
+                let folder = acquire_shared_lease(self.folder())?;
                 JournalHandle::for_folder(notifications::subscribe(Journal::open(self.folder())?), self.flag(), folder)
             }
             Some(url) => {
@@ -163,8 +163,8 @@ impl StateLocationArgs {
                 JournalHandle::for_remote(remote, flag, terminal)
             }
         };
-        expire_jobs(&kept, JournalAccess::Run, terminal)?;
-        Ok(kept)
+        expire_jobs(&handle, JournalAccess::Run, terminal)?;
+        Ok(handle)
     }
 
     /// Opens the journal for a command about existing jobs. Returns `None` if there is no journal yet.
@@ -196,28 +196,28 @@ impl StateLocationArgs {
         let Some(url) = self.url(plan)? else {
             return self.open_existing_local(access, terminal);
         };
-        let opening = self.remote_options(&url, terminal)?;
-        let (folder, flag) = (opening.folder.clone(), flag_of_url(&url));
-        let holder = match update_local_copy(&opening, job) {
+        let config = self.remote_options(&url, terminal)?;
+        let (folder, flag) = (config.folder.clone(), flag_of_url(&url));
+        let holder = match update_local_copy(&config, job) {
             Err(RemoteError::NoState) => return Ok(None),
-            looked => looked.map_err(|error| error_with_flag(error, &flag))?,
+            updated => updated.map_err(|error| error_with_flag(error, &flag))?,
         };
-        // If another process on this machine holds the state, that process handles the request.
-        let here = |folder: &Path| {
+        let open_local_copy = |folder: &Path| {
             let journal = Journal::open_existing(folder)?;
             let by = holder.as_ref().map(ToString::to_string);
             Ok(journal.map(|journal| JournalHandle::for_folder(journal, flag.clone(), None).with_remote_holder(by)))
         };
         if matches!(access, JournalAccess::ReadHistory | JournalAccess::Read) {
-            return here(&folder);
+            return open_local_copy(&folder);
         }
-        match RemoteState::open(opening) {
-            Err(RemoteError::CacheInUse(_)) if access == JournalAccess::Request => here(&folder),
+        match RemoteState::open(config) {
+            // Another process on this machine holds the state, and handles the request.
+            Err(RemoteError::CacheInUse(_)) if access == JournalAccess::Request => open_local_copy(&folder),
             remote => {
-                let kept =
+                let handle =
                     JournalHandle::for_remote(remote.map_err(|error| error_with_flag(error, &flag))?, flag, terminal);
-                expire_jobs(&kept, access, terminal)?;
-                Ok(Some(kept))
+                expire_jobs(&handle, access, terminal)?;
+                Ok(Some(handle))
             }
         }
     }
@@ -232,15 +232,14 @@ impl StateLocationArgs {
         let is_there = folder.join(JOURNAL_NAME).exists();
         let works = is_there && matches!(access, JournalAccess::Request | JournalAccess::Run);
         // Take the lease before opening the journal: until then, another journal may take its place.
-        let shared = if works { share_folder(folder)? } else { None };
+        let shared = if works { acquire_shared_lease(folder)? } else { None };
         let Some(journal) = Journal::open_existing(folder)? else { return Ok(None) };
-        // A command that only reads changes nothing and sends no notifications.
         if access == JournalAccess::ReadHistory {
             return Ok(Some(JournalHandle::for_folder(journal, self.flag(), shared)));
         }
-        let kept = JournalHandle::for_folder(notifications::subscribe(journal), self.flag(), shared);
-        expire_jobs(&kept, access, terminal)?;
-        Ok(Some(kept))
+        let handle = JournalHandle::for_folder(notifications::subscribe(journal), self.flag(), shared);
+        expire_jobs(&handle, access, terminal)?;
+        Ok(Some(handle))
     }
 
     /// Opens the journal and finds a job by its id or an id prefix. The job's files are on this machine afterwards.
@@ -254,26 +253,26 @@ impl StateLocationArgs {
         terminal: Terminal,
     ) -> Result<(JournalHandle, JobRecord), CommandError> {
         let none = || CommandError::from(JournalError::NoSuchJob(id.to_owned()));
-        let kept = self.open_existing(None, access, terminal)?.ok_or_else(none)?;
-        let job = kept.find(id)?;
+        let handle = self.open_existing(None, access, terminal)?.ok_or_else(none)?;
+        let job = handle.find(id)?;
         if access != JournalAccess::Read || self.url(None)?.is_none() {
-            kept.fetch(&job.id)?;
-            return Ok((kept, job));
+            handle.fetch(&job.id)?;
+            return Ok((handle, job));
         }
         // Close the journal, because a newer copy may take its place.
-        drop(kept);
-        let kept = self.open_existing_with_job(None, access, Some(&job.id), terminal)?.ok_or_else(none)?;
-        let job = kept.find(job.id.as_str())?;
-        Ok((kept, job))
+        drop(handle);
+        let handle = self.open_existing_with_job(None, access, Some(&job.id), terminal)?.ok_or_else(none)?;
+        let job = handle.find(job.id.as_str())?;
+        Ok((handle, job))
     }
 }
 
 /// Takes a shared lease on a state folder. It keeps `state pull` and `state push` from using the folder, and keeps the
 /// folder from becoming a copy of a state in a bucket, while a command works with it.
 ///
-/// If the lease cannot be created, the journal cannot be opened either, and that error describes the problem with the
-/// folder.
-fn share_folder(folder: &Path) -> Result<Option<FileLease>, CommandError> {
+/// Returns `None` if the lease cannot be created: the journal cannot be opened either then, and that error describes
+/// the problem with the folder.
+fn acquire_shared_lease(folder: &Path) -> Result<Option<FileLease>, CommandError> {
     let jobs = JobFolder::jobs_folder(folder);
     reject_symlink(&jobs).map_err(with_path(&jobs))?;
     let shared =
@@ -298,8 +297,8 @@ fn is_not_a_file(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| !found.is_file())
 }
 
-/// Expires jobs. A command that runs jobs removes old ones, a command that sends a request only fails jobs that were
-/// not confirmed in time, and a command that reads changes nothing.
+/// Applies retention as far as the access allows: a command that runs jobs removes old ones, a command that sends a
+/// request only fails jobs that were not confirmed in time, and a command that reads changes nothing.
 fn expire_jobs(journal: &JournalHandle, access: JournalAccess, terminal: Terminal) -> Result<(), CommandError> {
     let now = Timestamp::now();
     let leap = match access {
@@ -343,9 +342,9 @@ fn flag_of_url(url: &StateUrl) -> String {
     format!(" --state {}", quote_path(Path::new(&url.to_string())))
 }
 
-fn update_local_copy(opening: &RemoteStateConfig, job: Option<&JobId>) -> Result<Option<LockHolder>, RemoteError> {
+fn update_local_copy(config: &RemoteStateConfig, job: Option<&JobId>) -> Result<Option<LockHolder>, RemoteError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let looked = runtime.block_on(remote::update_cache(opening, |id| job == Some(id)));
+    let looked = runtime.block_on(remote::update_cache(config, |id| job == Some(id)));
     runtime.shutdown_background();
     looked
 }
@@ -363,15 +362,15 @@ fn describe_this_process() -> String {
     format!("{user}@{} (process {})", host.as_deref().unwrap_or("this machine").trim(), std::process::id())
 }
 
-/// Returns the intervals of the lock and of pushes. In debug builds, tests can shorten them.
-fn lock_intervals() -> LeaseConfig {
-    let mut tempo = LeaseConfig::default();
+/// Returns how long a lock is leased and how often it is pushed. In debug builds, tests can shorten both.
+fn lease_config() -> LeaseConfig {
+    let mut config = LeaseConfig::default();
     if cfg!(debug_assertions) {
         let milliseconds = |name: &str| std::env::var(name).ok()?.parse().ok().map(Duration::from_millis);
-        tempo.lease = milliseconds("BATCHPLAN_LEASE_MS").unwrap_or(tempo.lease);
-        tempo.push_interval = milliseconds("BATCHPLAN_PUSH_MS").unwrap_or(tempo.push_interval);
+        config.lease = milliseconds("BATCHPLAN_LEASE_MS").unwrap_or(config.lease);
+        config.push_interval = milliseconds("BATCHPLAN_PUSH_MS").unwrap_or(config.push_interval);
     }
-    tempo
+    config
 }
 
 /// Arms the failpoint at which a test has the process killed.
@@ -484,10 +483,11 @@ impl JournalHandle {
         }
     }
 
+    /// Releases the state, after a last push.
     fn release(&mut self) -> Result<(), RemoteError> {
         let Some(remote) = self.remote.take() else { return Ok(()) };
         let (since, in_ci) = (signals::time_since_stop(), std::env::var_os("CI").is_some());
-        let farewell = match since {
+        let options = match since {
             None => ShutdownOptions { time_limit: PUSH_LIMIT, essential_only: false },
             Some(_) if !in_ci => ShutdownOptions { time_limit: PUSH_LIMIT_ON_STOP, essential_only: true },
             Some(since) => ShutdownOptions {
@@ -496,11 +496,11 @@ impl JournalHandle {
             },
         };
         let folder = self.journal.state_folder().to_owned();
-        let (tell, told) = oneshot::channel();
-        thread::spawn(move || tell.send(remote.shut_down(farewell)));
+        let (sender, receiver) = oneshot::channel();
+        thread::spawn(move || sender.send(remote.shut_down(options)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let impatient = async {
+            let announce_slow_push = async {
                 tokio::time::sleep(ANNOUNCE_AFTER).await;
                 if let Some(terminal) = self.terminal {
                     terminal.eprint("pushing progress to the state. Press Ctrl-C to quit now.");
@@ -509,9 +509,10 @@ impl JournalHandle {
             };
             tokio::select! {
                 biased;
-                closed = told => closed.unwrap_or(Err(RemoteError::PushTimedOut(folder))),
+                closed = receiver => closed.unwrap_or(Err(RemoteError::PushTimedOut(folder))),
                 () = signals::next_signal() => Err(RemoteError::PushTimedOut(folder)),
-                () = impatient => Ok(()),
+                // Never completes.
+                () = announce_slow_push => Ok(()),
             }
         })
     }

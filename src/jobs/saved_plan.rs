@@ -41,10 +41,11 @@ pub struct SavedPlan {
     pub plan_file: PathBuf,
     /// The text of the plan.
     pub plan: String,
-    /// The hash of the plan.
+    /// The hash of the plan's canonical form.
     pub hash: String,
     /// The fingerprint that the manifest must match.
-    pub pledge: ManifestFingerprint,
+    #[serde(rename = "pledge")]
+    pub fingerprint: ManifestFingerprint,
     /// The counts of the preview.
     pub counts: SavedCounts,
 }
@@ -124,8 +125,8 @@ impl SavedPlan {
     /// The maximum size of a saved plan, in bytes: a plan with every byte escaped, and a margin.
     pub const MAX_BYTES: u64 = 6 * plan::MAX_PLAN_BYTES as u64 + (1 << 20);
 
-    /// Parses a saved plan from the bytes of this file. The caller need not read more than one byte beyond the maximum
-    /// size.
+    /// Parses a saved plan from the bytes of this file. It is enough to read [`Self::MAX_BYTES`] and one
+    /// more: longer files are rejected.
     ///
     /// # Errors
     /// Returns an error if the file is damaged, or has another format version.
@@ -134,16 +135,16 @@ impl SavedPlan {
         if bytes.len() as u64 > Self::MAX_BYTES {
             return Err(damaged("it is too large"));
         }
-        let head: SavedPlanHeader =
+        let header: SavedPlanHeader =
             serde_json::from_slice(bytes).map_err(|_| damaged("it is truncated, or not a saved plan"))?;
-        if head.batchplan_saved_plan != FORMAT_VERSION {
-            return Err(SavedPlanError::OtherVersion { path: path.to_owned(), found: head.batchplan_saved_plan });
+        if header.batchplan_saved_plan != FORMAT_VERSION {
+            return Err(SavedPlanError::OtherVersion { path: path.to_owned(), found: header.batchplan_saved_plan });
         }
-        let shape: SavedPlanFile = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
-        if shape.saved.checksum()? != shape.sha256 {
+        let file: SavedPlanFile = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
+        if file.saved.checksum()? != file.sha256 {
             return Err(damaged("its checksum does not match its content"));
         }
-        Ok(shape.saved)
+        Ok(file.saved)
     }
 
     /// Writes the saved plan atomically, and replaces an existing file.
@@ -151,8 +152,8 @@ impl SavedPlan {
     /// # Errors
     /// Returns an error if the file cannot be written.
     pub fn write(self, path: &Path) -> Result<(), SavedPlanError> {
-        let shape = SavedPlanFile { batchplan_saved_plan: FORMAT_VERSION, sha256: self.checksum()?, saved: self };
-        let mut text = serde_json::to_vec(&shape).map_err(io::Error::from)?;
+        let file = SavedPlanFile { batchplan_saved_plan: FORMAT_VERSION, sha256: self.checksum()?, saved: self };
+        let mut text = serde_json::to_vec(&file).map_err(io::Error::from)?;
         text.push(b'\n');
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path
@@ -162,23 +163,23 @@ impl SavedPlan {
         Ok(write_atomic(folder, name, &text).map_err(with_path(path))?)
     }
 
-    /// Returns the plan as it was saved. With `named`, the plan must be the same as this plan file, and its relative
-    /// paths are resolved against the folder of that file.
+    /// Returns the plan as it was saved. `path` is the path of the saved plan, for messages. With `given`, the plan
+    /// must be the same as this plan file, and its relative paths are resolved against the folder of that file.
     ///
     /// # Errors
     /// Returns an error if this version does not accept the plan, or reads it as a different one.
-    pub fn plan(&self, path: &Path, named: Option<(&Path, &Plan)>) -> Result<Plan, SavedPlanError> {
-        let file = named.map_or(&*self.plan_file, |(file, _)| file);
+    pub fn plan(&self, path: &Path, given: Option<(&Path, &Plan)>) -> Result<Plan, SavedPlanError> {
+        let file = given.map_or(&*self.plan_file, |(file, _)| file);
         let folder = file.parent().unwrap_or(Path::new(""));
         let name = file.display().to_string();
-        let (plan, _) = plan::read_bytes(&name, self.plan.as_bytes(), folder, self.pledge.as_of);
+        let (plan, _) = plan::read_bytes(&name, self.plan.as_bytes(), folder, self.fingerprint.as_of);
         let damaged = |what: &str| SavedPlanError::Damaged { path: path.to_owned(), what: what.to_owned() };
         let plan = plan.ok_or_else(|| damaged("this batchplan does not accept its plan"))?;
         if plan.hash() != self.hash {
             return Err(damaged("its plan does not match its hash"));
         }
-        match named {
-            Some((file, now)) if now.hash() != self.hash => {
+        match given {
+            Some((file, current)) if current.hash() != self.hash => {
                 Err(SavedPlanError::OtherPlan { path: path.to_owned(), plan: file.to_owned() })
             }
             _ => Ok(plan),
@@ -206,7 +207,7 @@ impl SavedPlanError {
     }
 }
 
-/// Returns a random key for the digest of a plan that is saved.
+/// Returns a random key for the digest of a saved plan's objects, so that the digest tells nothing about their names.
 #[must_use]
 pub fn random_key() -> [u8; 16] {
     // Version 4 UUIDs come from the operating system's random source.
@@ -233,15 +234,15 @@ pub(super) async fn freeze_matching(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
-    bounds: FreezeLimits,
+    limits: FreezeLimits,
     observe: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
 ) -> Result<FrozenManifest, JobError> {
     let key = parse_key(fingerprint)
         .ok_or_else(|| JobError::SavedPlanOutdated("its stored fingerprint cannot be read".to_owned()))?;
     let sampling = SampleOptions { digest: Some(key), ..SampleOptions::default() };
-    let (frozen, sampled) = freeze_and_sample(manifest, store, folder, (bounds, sampling), observe, stop).await?;
-    let broken = describe_difference(fingerprint, frozen.pin()).or_else(|| {
+    let (frozen, sampled) = freeze_and_sample(manifest, store, folder, (limits, sampling), observe, stop).await?;
+    let mismatch = describe_difference(fingerprint, frozen.pin()).or_else(|| {
         let found = frozen.rows();
         if found != fingerprint.objects {
             return Some(format!("it has {} instead of {}", format_count(found, "object"), fingerprint.objects));
@@ -249,7 +250,7 @@ pub(super) async fn freeze_matching(
         let same = sampled.digest.as_ref() == Some(&fingerprint.digest);
         (!same).then(|| "it has the same number of objects, but some were replaced or overwritten".to_owned())
     });
-    match broken {
+    match mismatch {
         Some(why) => Err(JobError::SavedPlanOutdated(why)),
         None => Ok(frozen),
     }
@@ -268,7 +269,7 @@ fn parse_key(fingerprint: &ManifestFingerprint) -> Option<[u8; 16]> {
 }
 
 /// Describes how the source of a manifest differs from the fingerprint. The path of a local file and its modification
-/// time do not count.
+/// time are not compared.
 fn describe_difference(fingerprint: &ManifestFingerprint, now: &SourcePin) -> Option<String> {
     let changed = |place: String, what: &str, was: &str, is: &str| {
         (was != is).then(|| format!("the {what} of {place} was {was}, and is now {is}"))
@@ -299,7 +300,7 @@ mod tests {
     use super::*;
 
     fn saved() -> SavedPlan {
-        let pledge = ManifestFingerprint {
+        let fingerprint = ManifestFingerprint {
             as_of: Timestamp::UNIX_EPOCH,
             objects: 2,
             pin: "\"listing\"".to_owned(),
@@ -308,7 +309,7 @@ mod tests {
         };
         let counts = SavedCounts { exact: true, change: 1, unchanged: 1, fail: 0, unknown: 0 };
         let plan = "name = \"x\"\n".to_owned();
-        SavedPlan { plan_file: "/plans/x.toml".into(), plan, hash: "h".to_owned(), pledge, counts }
+        SavedPlan { plan_file: "/plans/x.toml".into(), plan, hash: "h".to_owned(), fingerprint, counts }
     }
 
     #[test]
@@ -346,10 +347,10 @@ mod tests {
 
     #[test]
     fn keys_are_parsed_and_other_texts_rejected() {
-        let pledge = pledged(&SourcePin::Listing);
-        assert_eq!(parse_key(&pledge), Some([0xab; 16]));
+        let fingerprint = pledged(&SourcePin::Listing);
+        assert_eq!(parse_key(&fingerprint), Some([0xab; 16]));
         for key in ["", "zz", "é".repeat(16).as_str(), "+f".repeat(16).as_str()] {
-            assert_eq!(parse_key(&ManifestFingerprint { key: key.to_owned(), ..pledge.clone() }), None, "{key}");
+            assert_eq!(parse_key(&ManifestFingerprint { key: key.to_owned(), ..fingerprint.clone() }), None, "{key}");
         }
     }
 

@@ -110,7 +110,8 @@ struct HashedRow<T> {
 }
 
 impl SamplingPass {
-    /// Creates a sampling pass. The metadata of every object, if wanted, are stored in `manifest_dir`, the manifest's folder.
+    /// Creates a sampling pass. The metadata of every object, if wanted, are stored in `manifest_dir`, the manifest's
+    /// folder.
     pub(super) fn new(options: SampleOptions, manifest_dir: Option<PathBuf>) -> Result<Self, ManifestError> {
         let facts = manifest_dir.as_deref().filter(|_| options.all_metadata).map(MetadataWriter::create).transpose()?;
         let digest = options.digest.map(RowSetDigest::new);

@@ -6,10 +6,10 @@
 //! first.
 //!
 //! `threshold` decides when too many objects have failed. `endpoint` and `state_url` parse the URLs of a plan.
-//! `canonical` identifies the work of a plan, so that an earlier job of it is found again, and describes the differences
-//! between two plans. [`xml`] writes parts of a plan in the format of OSS Batch Operations, [`interchange`] converts
-//! plans to and from the job requests of the cloud services, and [`policy`] generates the permissions that a plan's
-//! credentials need.
+//! `canonical` identifies the work of a plan, so that an earlier job of it is found again, and describes the
+//! differences between two plans. [`xml`] writes parts of a plan in the format of OSS Batch Operations, [`interchange`]
+//! converts plans to and from the job requests of the cloud services, and [`policy`] generates the permissions that a
+//! plan's credentials need.
 
 mod canonical;
 mod check;

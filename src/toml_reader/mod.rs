@@ -1,9 +1,9 @@
 //! The reader of TOML files that users write by hand: plans and price books.
 //!
 //! `document` reads a file from its bytes to the list of its problems. `reader` is one pass over its tables and keys,
-//! with their spans; no problem stops it. A module defines the tables of its file with `table!`, which is in `table`, out
-//! of types of values: those that any file can have are in `value_types`, and the module adds its own. The files are
-//! untrusted input: `safe_text` keeps them from driving the terminal and from echoing a credential.
+//! with their spans; no problem stops it. A module defines the tables of its file with `table!`, which is in `table`,
+//! out of types of values: those that any file can have are in `value_types`, and the module adds its own. The files
+//! are untrusted input: `safe_text` keeps them from driving the terminal and from echoing a credential.
 
 mod document;
 mod reader;

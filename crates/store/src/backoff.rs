@@ -69,8 +69,8 @@ pub struct RetryError<E> {
     pub attempts: u32,
 }
 
-/// Makes attempts until one succeeds, and waits between them. Gives up when the policy allows no more attempts, or after
-/// an error that `is_retryable` does not accept.
+/// Makes attempts until one succeeds, and waits between them. Gives up when the policy allows no more attempts, or
+/// after an error that `is_retryable` does not accept.
 ///
 /// # Errors
 /// Returns the error of the last attempt.

@@ -253,8 +253,8 @@ pub(crate) fn code_for_status(status: u16) -> &'static str {
     }
 }
 
-/// Returns a hint for requests that failed with this error code, if one is known. `status` is the HTTP status, or 0 if no
-/// response arrived; it decides for unknown codes.
+/// Returns a hint for requests that failed with this error code, if one is known. `status` is the HTTP status, or 0 if
+/// no response arrived; it decides for unknown codes.
 #[must_use]
 pub fn hint(code: &str, status: u16) -> Option<&'static str> {
     let known = find(code).or_else(|| {

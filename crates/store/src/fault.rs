@@ -1,4 +1,5 @@
-//! The errors of requests: what the caller must do after each ([`FaultClass`]), and how an error response is classified.
+//! The errors of requests: what the caller must do after each ([`FaultClass`]), and how an error response is
+//! classified.
 
 use std::fmt;
 use std::num::NonZeroU16;

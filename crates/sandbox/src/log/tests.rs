@@ -1,4 +1,5 @@
-//! Every change survives encoding and decoding, malformed bytes are rejected, and damage of a log is never guessed away.
+//! Every change survives encoding and decoding, malformed bytes are rejected, and damage of a log is never guessed
+//! away.
 
 use super::*;
 

@@ -94,8 +94,8 @@ fn sanitize(text: &str, caller: &Credentials) -> String {
     truncate(&redact_credentials(&plain, caller))
 }
 
-/// Returns the provider for stores of the S3 dialect: the plan's role, which is assumed once as a check, or the caller itself
-/// if the plan names no role.
+/// Returns the provider for stores of the S3 dialect: the plan's role, which is assumed once as a check, or the caller
+/// itself if the plan names no role.
 ///
 /// # Errors
 /// Returns an error if the role cannot be assumed.

@@ -1,8 +1,8 @@
 //! Connections: the body of a request, the connection that sends it, the pool of a host, and the body of the response.
 //!
 //! A connection carries one request at a time and is driven by the task that waits for the response. hyper normally
-//! uses one task per connection, which costs two more wake-ups per request. Dropping a request closes its connection, so
-//! that a response can never be assigned to another request.
+//! uses one task per connection, which costs two more wake-ups per request. Dropping a request closes its connection,
+//! so that a response can never be assigned to another request.
 
 use std::io;
 use std::pin::{Pin, pin};
