@@ -181,8 +181,8 @@ impl JobError {
             Self::Report(_) => hint!(
                 "restore the job's folder from a backup, or delete the job with its report ({}, then {}) and apply the \
                  plan again",
-                command!("cancel"),
-                command!("delete", "--force")
+                command!("cancel", "JOB"),
+                command!("delete", "JOB", "--force")
             ),
             Self::WrongStatus { job, .. } => command!("show", job).into(),
             Self::OtherSavedPlan { over: true, .. } => {

@@ -8,8 +8,8 @@ use crate::bucket::{BucketServer, Faults, Object};
 use crate::fixture::{newest, show, wait_for};
 use crate::world::{Ran, World, report_rows};
 
-/// Objects of the slow job: at one request a second it would take a minute.
-const OBJECTS: usize = 60;
+/// Objects of the slow job: at one request a second it would take ten minutes, longer than any test waits.
+const OBJECTS: usize = 600;
 
 /// A process that works on a slow job, in a bucket that several processes reach.
 struct Slow {

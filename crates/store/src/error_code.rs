@@ -173,7 +173,13 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         &["InternalError"],
         "the server failed in all 10 attempts: retry later; the request may have taken effect",
     ),
-    about_credentials(CredentialsProblem::Missing, &["NoCredentials"], EXPIRED_HINT),
+    // The client's own code, which sets the class itself.
+    ErrorCodeGroup {
+        codes: &["NoCredentials"],
+        class: None,
+        credentials: Some(CredentialsProblem::Missing),
+        hint: EXPIRED_HINT,
+    },
     about_credentials(
         CredentialsProblem::Expired,
         &["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "SecurityTokenExpired"],

@@ -137,12 +137,15 @@ impl DocumentValue for RegionPattern {
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
         let pattern = BookText::read(field, reader)?;
-        let glob = GlobBuilder::new(&pattern).literal_separator(false).build();
-        if glob.is_err() {
+        // Names of regions need no other special characters, and nested ones could exceed the limits of the compiler.
+        let is_plain =
+            pattern.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'*' | b'?'));
+        let glob = GlobBuilder::new(&pattern).literal_separator(false).build().ok().filter(|_| is_plain);
+        if glob.is_none() {
             let help = "write a region such as \"us-east-1\", or \"cn-*\" for all that start with cn-";
             field.report_invalid("contains an invalid pattern", "invalid pattern", help, reader);
         }
-        glob.ok().map(|glob| glob.compile_matcher())
+        glob.map(|glob| glob.compile_matcher())
     }
 }
 

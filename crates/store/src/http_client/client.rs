@@ -125,11 +125,12 @@ impl StoreHttpClient {
         })
     }
 
-    /// Returns the endpoint of the store.
+    /// Returns the API that the store speaks.
     pub(crate) fn dialect(&self) -> StoreDialect {
         self.dialect
     }
 
+    /// Returns the endpoint of the store.
     pub(crate) fn endpoint(&self) -> &StoreEndpoint {
         &self.endpoint
     }
