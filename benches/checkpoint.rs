@@ -1,8 +1,9 @@
-//! What checkpoints cost, beside what anybody pays who reads a manifest: the csv crate parsing the same rows.
+//! What checkpoints cost, compared with reading a manifest: the csv crate parsing the same rows.
 //!
-//! `cargo bench --bench record_checkpoint` prints processor time for ten million objects, of which one in a hundred fails, with a
-//! checkpoint for every 12,000 of them: about one a second at the speed of one client. `BATCHPLAN_BENCH_ROWS` sets another
-//! number. Processor time is the kernel's count for this process (Linux), so that waiting for the disk is not in it.
+//! `cargo bench --bench checkpoint` prints processor time for ten million objects, of which one in a hundred fails,
+//! with a checkpoint for every 12,000 of them: about one a second at the speed of one client. `BATCHPLAN_BENCH_ROWS`
+//! sets another number. Processor time is the kernel's count for this process (Linux), so that waiting for the disk is
+//! not in it.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,9 +1,9 @@
-//! What several workers gain on a server that answers a page of a listing after 20 ms: the time that one worker takes for
-//! the same keys, over theirs.
+//! What several workers gain on a server that answers a page of a listing after 20 ms: the time that one worker takes
+//! for the same keys, over theirs.
 //!
-//! `cargo bench --bench listing` prints the ratio for buckets with keys of several kinds, and the requests that were sent
-//! beyond one for each page. `BATCHPLAN_BENCH_PAGES` sets the pages of a bucket, 1,000 keys each. The server sleeps and
-//! then answers from memory; it listens on loopback, and shares the machine's cores with the client.
+//! `cargo bench --bench listing` prints the ratio for buckets with keys of several kinds, and the requests that were
+//! sent beyond one for each page. `BATCHPLAN_BENCH_PAGES` sets the pages of a bucket, 1,000 keys each. The server
+//! sleeps and then answers from memory; it listens on loopback, and shares the machine's cores with the client.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write as _};

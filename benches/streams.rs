@@ -1,7 +1,7 @@
 //! What the streams beside the requests cost: reading a CSV manifest, plain and gzip-compressed, and writing a report.
 //!
-//! `cargo bench --bench streams` prints processor time for each row, beside what others pay for the same bytes: `DuckDB`
-//! with one thread, `gzip -dc`, and the csv crate's writer. Rounds are interleaved, and medians are shown.
+//! `cargo bench --bench streams` prints processor time for each row, beside what others pay for the same bytes:
+//! `DuckDB` with one thread, `gzip -dc`, and the csv crate's writer. Rounds are interleaved, and medians are shown.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|

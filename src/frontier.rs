@@ -1,4 +1,4 @@
-//! Tracks which rows of the manifest snapshot are settled. Its size depends on the rows in flight, not on the size of
+//! Tracks which rows of the frozen manifest are settled. Its size depends on the rows in flight, not on the size of
 //! the job.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,14 +29,13 @@ pub struct PartWatermark {
     pub part: u32,
     /// A row number, a multiple of 64. All rows below it are settled.
     pub low: u32,
-    /// One bit for each row from `first_unsettled` on, 64 rows per word, the first in the lowest bit: 1 if the row is
-    /// settled.
+    /// One bit for each row from `low` on, 64 rows per word, the first in the lowest bit: 1 if the row is settled.
     pub above_bits: Vec<u64>,
 }
 
 impl PartWatermark {
-    /// Returns whether this can come from a frontier: `first_unsettled` is at the start of a word, and the row
-    /// numbers do not overflow.
+    /// Returns whether this can come from a frontier: `low` is at the start of a word, and the row numbers do not
+    /// overflow.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let words = u64::from(self.low / 64) + self.above_bits.len() as u64;

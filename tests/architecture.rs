@@ -78,7 +78,7 @@ fn layer(room: &str) -> Option<u8> {
 }
 
 /// Returns what a file does that its module may not do, one sentence each. The file is named from the repository's
-/// root: `src/plan/mod.rs`, `crates/store/src/s3.rs`.
+/// root: `src/plan/mod.rs`, `crates/store/src/xml.rs`.
 fn offences(path: &str, text: &str) -> Vec<String> {
     let (home, file) = path.split_once("src/").expect("a source file");
     let scan = scan(file, text).unwrap_or_else(|error| panic!("{path}: {error}"));

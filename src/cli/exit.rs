@@ -34,7 +34,7 @@ pub enum ExitStatus {
     Success = 0,
     /// The tool itself failed: for example, it could not write a file, reach a store, or publish a report.
     ToolFailed = 1,
-    /// The plan or the command line is not valid, or names a job that does not exist.
+    /// The plan, a price book or the command line is not valid, or names a job that does not exist.
     Invalid = 2,
     /// The job is Complete, but some objects failed.
     ObjectsFailed = 3,

@@ -10,7 +10,7 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::export::write_new;
 use super::plan_input::show_problems;
 use super::shown_command::quote_path;
-use super::terminal::{Terminal, escape_controls};
+use super::terminal::{Terminal, escape_for_terminal};
 use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
 
 /// Convert a job request of the cloud's own batch service to a plan.
@@ -48,7 +48,7 @@ pub(super) struct ImportArgs {
 
 impl CliCommand for ImportArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let name = escape_controls(&self.file.display().to_string());
+        let name = escape_for_terminal(&self.file.display().to_string());
         let bytes = read_request(&self.file)
             .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {name}: {error}")))?;
         let given =

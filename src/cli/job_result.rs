@@ -17,7 +17,7 @@ use crate::job::{JobStatus, Progress};
 use crate::jobs::{PublishOutcome, describe, find_presence, untrusted_pause_hint};
 use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, ServerTrust};
 
-/// How a command that orders something of a job answers.
+/// The arguments of a command that changes an existing job.
 #[derive(Debug, clap::Args)]
 pub(super) struct JobCommandArgs {
     /// The job's id, or a unique prefix of it

@@ -24,7 +24,7 @@ use crate::job::JobStatus;
 use crate::jobs::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRunner, PrepareOutcome,
     ProgressObserver, PublishOutcome, RequestBudget, RunOutcome, RunSettings, ScheduleRules, StopTimeouts, WaitReason,
-    cautions, job_manifest, preview_sample, server_check_off_warning, untrusted_error,
+    job_manifest, plan_warnings, preview_sample, server_check_off_warning, untrusted_error,
 };
 use crate::journal::JobRecord;
 use crate::manifest::{FreezeProgress, FrozenManifest};
@@ -257,9 +257,9 @@ impl<'a> JobSession<'a> {
         for warning in frozen.warnings().iter().filter(|_| self.confirmation != ConfirmationMode::Ask) {
             self.terminal.eprint(format_args!("  warning: {warning}\n    help: {}", warning.help));
         }
-        // If the user is asked, cautions are shown with the estimate.
-        for caution in cautions(self.plan).iter().filter(|_| self.confirmation != ConfirmationMode::Ask) {
-            self.terminal.eprint(format_args!("  warning: {caution}"));
+        // If the user is asked, warnings are shown with the estimate.
+        for warning in plan_warnings(self.plan).iter().filter(|_| self.confirmation != ConfirmationMode::Ask) {
+            self.terminal.eprint(format_args!("  warning: {warning}"));
         }
     }
 

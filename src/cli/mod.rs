@@ -1,7 +1,7 @@
 //! The command line interface. Each command is one file, named after it (`state` is in `state_command`). Nothing here
 //! is useful to a library user.
 //!
-//! This file holds the table of commands. What several commands share is below them:
+//! This file holds the table of commands. What several commands share:
 //!
 //! | file | contents |
 //! |---|---|
@@ -73,7 +73,7 @@ pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
 use shown_command::render_hint;
 use state_location::StateLocationArgs;
-use terminal::{Terminal, announce_long_waits, bar_lines, escape_controls, is_github_actions};
+use terminal::{Terminal, announce_long_waits, bar_lines, escape_for_terminal, is_github_actions};
 
 /// Declarative batch plans for object storage.
 #[derive(Debug, Parser)]
@@ -160,7 +160,7 @@ pub fn main() -> ExitCode {
         // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would
         // drive a terminal or a workflow runner.
         Err(error) if error.use_stderr() && (is_github_actions() || !is_plain(&error)) => {
-            terminal.eprint(escape_controls(error.render().to_string().trim_end()));
+            terminal.eprint(escape_for_terminal(error.render().to_string().trim_end()));
             return ExitStatus::Invalid.into();
         }
         Err(error) => error.exit(),

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::exit::{CommandError, ExitStatus};
 use super::github;
-use super::terminal::{Terminal, escape_controls};
+use super::terminal::{Terminal, escape_for_terminal};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::hint::{command, hint};
 use crate::jobs::SavedPlan;
@@ -40,7 +40,7 @@ pub(crate) fn load(path: &Path) -> (Option<LoadedPlan>, FileProblems) {
 
 /// Checks the contents of a plan file.
 fn check(path: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FileProblems) {
-    let name = escape_controls(&path.display().to_string());
+    let name = escape_for_terminal(&path.display().to_string());
     let folder = path.parent().unwrap_or(Path::new(""));
     match bytes {
         Ok(bytes) if SavedPlan::is_saved_plan(&bytes) => {

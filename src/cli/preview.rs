@@ -22,7 +22,7 @@ use super::descriptions::{format_objects, summary};
 use super::exit::CommandError;
 use super::plan_input::show_problems;
 use super::state_location::{JournalAccess, StateLocationArgs};
-use super::terminal::{Terminal, escape_controls, escape_line};
+use super::terminal::{Terminal, escape_for_terminal, escape_line};
 use crate::diff::{
     ConfidenceInterval, Effect, LineChange, Prediction, ReasonGroup, SampleShare, StateLine, compare_states,
     unified_diff,
@@ -111,7 +111,7 @@ pub(super) fn saved_counts(view: &PreviewView<'_>) -> SavedCounts {
 pub(super) fn render_text(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     let rows = view.preview.frozen.rows();
-    let _ = writeln!(text, "{}\n", escape_controls(&summary(view.plan, &view.plan.manifest, &view.file, rows)));
+    let _ = writeln!(text, "{}\n", escape_for_terminal(&summary(view.plan, &view.plan.manifest, &view.file, rows)));
     for part in [changes_since(view), examples(view), failures(view), unknowns(view)] {
         text.push_str(&part);
     }

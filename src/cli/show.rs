@@ -14,7 +14,7 @@ use super::list::JobFormat;
 use super::recurring::describe_job_scope;
 use super::shown_command::next_command;
 use super::state_location::{JournalAccess, StateLocationArgs};
-use super::terminal::{Terminal, escape_controls, escape_line};
+use super::terminal::{Terminal, escape_for_terminal, escape_line};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::xml::{self, JobXmlError};
 use crate::jobs::{JobDescription, JobPresence, ReportState, describe, hint};
@@ -90,7 +90,7 @@ impl CliCommand for ShowArgs {
         } else if let Some(JobFormat::Xml) = self.format {
             terminal.print(job_xml(&description)?)?;
         } else {
-            terminal.print(escape_controls(&to_page(&description, &style)))?;
+            terminal.print(escape_for_terminal(&to_page(&description, &style)))?;
         }
         Ok(ExitStatus::Success)
     }
@@ -173,7 +173,7 @@ impl WatchView {
 
     fn render(&self, description: &JobDescription, style: &ShowOptions) -> String {
         match self {
-            Self::Screen(_) => escape_controls(&to_page(description, style)),
+            Self::Screen(_) => escape_for_terminal(&to_page(description, style)),
             Self::Lines => status_line(description),
             Self::Objects => to_json(description, style).to_string(),
         }

@@ -13,7 +13,7 @@ use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressD
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::diagnostics::escape_for_terminal;
+pub(crate) use crate::diagnostics::escape_for_terminal;
 use crate::job::Progress;
 
 /// The interval between lines if there is no terminal.
@@ -132,13 +132,13 @@ impl Terminal {
     ///
     /// The message may contain text of servers, files and names, so everything that drives a terminal is escaped.
     pub(crate) fn eprint(self, line: impl fmt::Display) {
-        self.eprint_unescaped(escape_controls(&line.to_string()));
+        self.eprint_unescaped(escape_for_terminal(&line.to_string()));
     }
 
     /// Like [`eprint`](Self::eprint), but replaces a progress bar on the current line. The bar redraws itself.
     fn eprint_over_bar(self, line: impl fmt::Display) {
         let cleared = if self.shows_progress { "\r\u{1b}[2K" } else { "" };
-        self.eprint_unescaped(format_args!("{cleared}{}", escape_controls(&line.to_string())));
+        self.eprint_unescaped(format_args!("{cleared}{}", escape_for_terminal(&line.to_string())));
     }
 
     /// Like [`eprint`](Self::eprint), for text with colours. It must not contain untrusted text.
@@ -226,11 +226,6 @@ fn leading_colour(text: &str) -> &str {
     rest.map_or("", |rest| &text[..text.len() - rest.len()])
 }
 
-/// Makes characters visible that would move the cursor, colour the screen or change the reading direction.
-pub(crate) fn escape_controls(text: &str) -> String {
-    escape_for_terminal(text)
-}
-
 /// Puts a bar before each line after the first, so that a server's text cannot pass for one of our lines.
 pub(crate) fn bar_lines(text: &str) -> String {
     text.trim_end_matches('\n').replace('\n', "\n  | ")
@@ -238,7 +233,7 @@ pub(crate) fn bar_lines(text: &str) -> String {
 
 /// Escapes a text so that it fits on one line of output.
 pub(crate) fn escape_line(text: &str) -> String {
-    escape_controls(text).replace('\n', "\\n")
+    escape_for_terminal(text).replace('\n', "\\n")
 }
 
 /// Prints a line for every long wait. In debug builds, tests can set how many milliseconds a minute of each limit
@@ -411,7 +406,7 @@ mod tests {
 
     #[test]
     fn escapes_terminal_controls_in_messages() {
-        assert_eq!(escape_controls("a\u{1b}[2Jb\r\u{9b}0m\u{202e}c\né"), "a\\u{1b}[2Jb\\r\\u{9b}0m\\u{202e}c\né");
+        assert_eq!(escape_for_terminal("a\u{1b}[2Jb\r\u{9b}0m\u{202e}c\né"), "a\\u{1b}[2Jb\\r\\u{9b}0m\\u{202e}c\né");
         assert_eq!(escape_line("a\nb\u{1b}"), "a\\nb\\u{1b}");
     }
 

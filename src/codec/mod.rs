@@ -4,6 +4,12 @@
 //! (`Report_CSV_20180820`). This module is a layer below [`manifest`](crate::manifest) and `report`, because one of
 //! them reads what the other writes. It only converts between values and bytes: it opens no files and sends no
 //! requests.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `row` | encodes and decodes the rows of both formats |
+//! | `report_manifest` | writes and parses `manifest.json` |
+//! | `percent_decode` | decodes keys, here and in manifests |
 
 pub mod percent_decode;
 mod report_manifest;
@@ -16,7 +22,7 @@ use batchplan_store::enum_with_all;
 use batchplan_store::task::TaskOutcome;
 
 pub use report_manifest::{ReportManifest, ReportManifestEntry, parse_report_manifest, report_manifest_json};
-pub use row::{OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, column_count, format_for_column_count};
+pub use row::{OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, format_for_column_count};
 
 enum_with_all! {
     /// Whether a row, or a whole report file, is about success or failure. A file never mixes the two.

@@ -233,8 +233,7 @@ const AWS_COLUMNS: usize = 7;
 const SHOWN_CHARS: usize = 40;
 
 /// Returns the number of columns in a row of this format.
-#[must_use]
-pub fn column_count(format: ReportFormat) -> usize {
+fn column_count(format: ReportFormat) -> usize {
     match format {
         ReportFormat::Oss => OSS_COLUMNS,
         ReportFormat::Aws => AWS_COLUMNS,

@@ -92,7 +92,8 @@ fn retention_fails_unconfirmed_jobs_and_deletes_old_ones() {
     let folder = |id: &JobId| JobFolder::of(journal.state_folder(), id).path().to_owned();
     let held =
         FileLease::acquire(JobFolder::create(journal.state_folder(), &asked).expect("made").path()).expect("free");
-    JobFolder::create(journal.state_folder(), &over).expect("made").save_plan(b"plan").expect("written");
+    let made = JobFolder::create(journal.state_folder(), &over).expect("made");
+    std::fs::write(made.path().join("plan.toml"), b"plan").expect("written");
     apply_retention(&journal, days(1)).expect("kept");
     assert_eq!((status(&journal, &waits), status(&journal, &over)), (Some(Suspended), Some(Complete)));
     // A command that only controls a job deletes nothing, and neither does a clock that jumps ahead.

@@ -14,7 +14,7 @@ use crate::job::JobId;
 use crate::plan::Plan;
 use crate::provider::ProviderRules;
 
-/// Hints for the error codes of the checks that the server means what was sent. Other codes are the store's.
+/// Hints for the error codes of the server check. `error_code` in the store crate has those for all other codes.
 const HINTS: &[(&str, &str)] = &[
     (
         SERVER_CHECK_FAILED,

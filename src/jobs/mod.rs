@@ -61,4 +61,4 @@ pub use runner::{
 };
 pub use saved_plan::{SavedCounts, SavedPlan, SavedPlanError, manifest_fingerprint, random_key};
 pub use schedule::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason, check_start, startable};
-pub use warnings::{PlanBuckets, plan_warnings as cautions, server_check_off_warning};
+pub use warnings::{PlanBuckets, plan_warnings, server_check_off_warning};

@@ -1,10 +1,9 @@
 //! A job's files, in `<state>/jobs/<JobId>/`.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::files::{create_folder, create_replacing, reject_symlink, with_path};
+use crate::files::{create_folder, reject_symlink, with_path};
 use crate::job::JobId;
 
 /// The folder in the state folder that holds the jobs' folders.
@@ -60,21 +59,6 @@ impl JobFolder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Returns the path of the plan's text, as of the job's creation.
-    #[must_use]
-    pub fn plan_path(&self) -> PathBuf {
-        self.path.join("plan.toml")
-    }
-
-    /// Saves the plan's text. Replaces an existing file.
-    ///
-    /// # Errors
-    /// Returns an error if the file cannot be written. The message contains its path.
-    pub fn save_plan(&self, text: &[u8]) -> io::Result<()> {
-        let path = self.plan_path();
-        create_replacing(&path).and_then(|mut file| file.write_all(text)).map_err(with_path(&path))
     }
 
     /// Returns the path of the folder with the completion report.

@@ -55,8 +55,8 @@ pub(crate) async fn join<T>(work: JoinHandle<Result<T, ManifestError>>) -> Resul
 /// Streams an opened object through `parse`, which runs on a blocking thread.
 ///
 /// # Errors
-/// Returns the error of `parse`, or [`ManifestError::OssReadError`]. A body that breaks off is an error of the reader
-/// that `parse` gets.
+/// Returns the error of `parse`, or [`ManifestError::Read`]. A body that breaks off is an error of the reader that
+/// `parse` gets.
 pub(crate) async fn stream<T: Send + 'static>(
     opened: OpenedObject,
     stop: &CancellationToken,

@@ -11,7 +11,7 @@
 //!
 //! Ranges have no gaps and no keys in common, whatever the guesses: a range contains the keys after its start, up to
 //! and including its end, with all their versions. The rows of each range go to files of their own, so that no row
-//! waits in memory (`record_page`, and `freeze` in the parent module). In the end the files are put in order.
+//! waits in memory (`consumer`, and `freeze` beside this file). In the end the files are put in order.
 
 mod consumer;
 mod split_point;

@@ -255,7 +255,7 @@ impl RunFile {
         self.end
     }
 
-    /// Removes all runs from the list; their data remain until the file is [emptied](Self::empty).
+    /// Removes all runs from the list; their data remain until the file is [truncated](Self::truncate).
     fn take_runs(&mut self) -> Vec<SortedRun> {
         std::mem::take(&mut self.runs)
     }
@@ -266,7 +266,7 @@ impl RunFile {
         self.file.set_len(0)
     }
 
-    /// Starts another run. It counts once it is [ended](RunWriter::end).
+    /// Starts another run. It counts once it is [finished](SortedRunWriter::finish).
     fn start_run(&mut self) -> io::Result<SortedRunWriter<'_>> {
         (&*self.file).seek(SeekFrom::Start(self.end))?;
         let out = BufWriter::with_capacity(BUFFER, Arc::clone(&self.file));

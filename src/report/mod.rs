@@ -18,6 +18,14 @@
 //! | AWS | `manifest.json`, `results/<40 hex>.csv` | `<prefix>/job-<JobId>/…` |
 //!
 //! `segments.json` is specific to batchplan and is never sent. It stores what [`FinishedReport::load`] needs.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `writer` | writes rows while the job runs, and resumes at a recorded position |
+//! | `segment` | a sealed file, and its MD5 |
+//! | `finished` | a finished report, its `segments.json`, and where it is published |
+//! | `publish` | sends a report to its bucket |
+//! | `layout` | the names of the files in the folder and in the bucket |
 
 mod finished;
 #[cfg(test)]

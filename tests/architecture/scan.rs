@@ -29,7 +29,7 @@ pub(crate) struct Scan {
     pub(crate) modules: Vec<String>,
 }
 
-/// Scans a file of `src/`, named relative to it (`store/mod.rs`).
+/// Scans a file of `src/`, named relative to it (`plan/mod.rs`).
 pub(crate) fn scan(file: &str, text: &str) -> Result<Scan, LexError> {
     let mut scan = Scan::default();
     scan.walk(&flat(text.parse()?), &module_of(file));

@@ -1,5 +1,6 @@
 //! Reads ORC files: stripes, which contain streams of columns. Decodes the values of each selected column of a stripe,
 //! and parses the metadata: the postscript, the footer, and the footer of each stripe, all of them protocol buffers.
+//! `stream` reads the streams.
 //!
 //! <https://orc.apache.org/specification/ORCv1/>
 

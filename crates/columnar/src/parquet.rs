@@ -1,5 +1,5 @@
 //! Reads Parquet files: row groups, which contain column chunks, which contain pages. Decodes the values of each
-//! selected column page by page.
+//! selected column page by page. `meta` parses the footer and the page headers, `encoding` decodes runs of integers.
 //!
 //! <https://github.com/apache/parquet-format>
 

@@ -1,5 +1,5 @@
-//! The error codes of S3 and OSS and of the client itself, in one table: what the caller must do, what a code means for
-//! the credentials, and a hint for the user.
+//! The error codes of S3 and OSS and of the client itself, in one table: what the caller must do ([`FaultClass`]), what
+//! a code means for the credentials, and a hint for the user.
 
 /// What the caller must do after a failed request. The store that sees the error decides this, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
