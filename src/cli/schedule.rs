@@ -206,27 +206,7 @@ fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provider: StorePr
         None if job.plan_has_state => None,
         None => Some("${{ vars.BATCHPLAN_STATE }}".to_owned()),
     };
-    let mut out = format!(
-        "# .github/workflows/batchplan-{slug}.yml\n\
-         #\n\
-         # To use this workflow, save it there and replace OWNER below with the owner of the batchplan repository.\n\
-         # In the repository's settings, create the environment `batchplan` for the default branch only, without reviewers.\n"
-    );
-    if job.state.is_none() && !job.plan_has_state {
-        out.push_str(
-            "# Also create the variable BATCHPLAN_STATE (where jobs are kept between runs: s3://BUCKET/PREFIX).\n",
-        );
-    }
-    match credentials {
-        WorkflowCredentials::AwsRole => {
-            let note = "# Also create the variables AWS_REGION and AWS_ROLE (a role that trusts this environment).\n";
-            out.push_str(note);
-        }
-        WorkflowCredentials::Secrets([key, secret]) => {
-            let _ = writeln!(out, "# In this environment, create the secrets {key} and {secret}.");
-        }
-        WorkflowCredentials::NotNeeded => {}
-    }
+    let mut out = workflow_instructions(job, credentials);
     let _ = write!(
         out,
         "name: {name}\n\
@@ -262,6 +242,22 @@ fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provider: StorePr
          \x20       with:\n\
          \x20         persist-credentials: false\n"
     );
+    push_credential_steps(credentials, &mut out);
+    let _ = write!(
+        out,
+        "        with:\n\
+         \x20         command: apply\n\
+         \x20         plan: {plan}\n\
+         \x20         args: --auto-approve --lock-timeout 1h"
+    );
+    if let Some(state) = state {
+        let _ = write!(out, "\n          state: {state}");
+    }
+    out
+}
+
+/// Appends the steps that get credentials, and the start of the step that uses them.
+fn push_credential_steps(credentials: WorkflowCredentials, out: &mut String) {
     if credentials == WorkflowCredentials::AwsRole {
         out.push_str(
             "      - uses: aws-actions/configure-aws-credentials@8df5847569e6427dd6c4fb1cf565c83acfa8afa7 # v6.0.0\n\
@@ -279,15 +275,31 @@ fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provider: StorePr
             let _ = writeln!(out, "          {secret}: ${{{{ secrets.{secret} }}}}");
         }
     }
-    let _ = write!(
-        out,
-        "        with:\n\
-         \x20         command: apply\n\
-         \x20         plan: {plan}\n\
-         \x20         args: --auto-approve --lock-timeout 1h"
+}
+
+/// Returns the comments at the start of a workflow, which say what to set up.
+fn workflow_instructions(job: &ScheduledCommand<'_>, credentials: WorkflowCredentials) -> String {
+    let mut out = format!(
+        "# .github/workflows/batchplan-{}.yml\n\
+         #\n\
+         # To use this workflow, save it there and replace OWNER below with the owner of the batchplan repository.\n\
+         # In the repository's settings, create the environment `batchplan` for the default branch only, without reviewers.\n",
+        job.slug
     );
-    if let Some(state) = state {
-        let _ = write!(out, "\n          state: {state}");
+    if job.state.is_none() && !job.plan_has_state {
+        out.push_str(
+            "# Also create the variable BATCHPLAN_STATE (where jobs are kept between runs: s3://BUCKET/PREFIX).\n",
+        );
+    }
+    match credentials {
+        WorkflowCredentials::AwsRole => {
+            let note = "# Also create the variables AWS_REGION and AWS_ROLE (a role that trusts this environment).\n";
+            out.push_str(note);
+        }
+        WorkflowCredentials::Secrets([key, secret]) => {
+            let _ = writeln!(out, "# In this environment, create the secrets {key} and {secret}.");
+        }
+        WorkflowCredentials::NotNeeded => {}
     }
     out
 }

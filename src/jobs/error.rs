@@ -148,19 +148,24 @@ impl JobError {
         }
     }
 
+    fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Lease { cause: LeaseError::Io(error), .. }
+            | Self::Io(error)
+            | Self::Report(ReportError::Io(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Returns what the user can do about it, if that is known.
     #[must_use]
     pub fn help(&self) -> Option<Hint> {
+        if self.io_error().is_some_and(descriptors::is_exhausted) {
+            return Some(descriptors::HELP.into());
+        }
         Some(match self {
             Self::Journal(error) | Self::Report(ReportError::Journal(error)) => return error.help(),
             Self::Lease { job, cause: LeaseError::Held(_) } => command!("show", job, "--watch").into(),
-            Self::Lease { cause: LeaseError::Io(error), .. }
-            | Self::Io(error)
-            | Self::Report(ReportError::Io(error))
-                if descriptors::is_exhausted(error) =>
-            {
-                descriptors::HELP.into()
-            }
             Self::Lease { cause: LeaseError::Io(_), .. } => {
                 "nothing was changed; check the disk and its permissions, then run the command again".into()
             }

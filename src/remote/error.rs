@@ -98,16 +98,6 @@ impl RemoteError {
                  certainly gone: {}",
                 command!("state unlock")
             )),
-            Self::CacheInUse(_) => {
-                Some("wait for it to end; pause, cancel, show and list work meanwhile".into())
-            }
-            Self::ConditionIgnored(_) => Some(
-                "use a store that supports If-None-Match (AWS, MinIO, recent Ceph; OSS with oss://, in a bucket \
-                 without versioning), or make sure that only one process works at a time (for example with a \
-                 concurrency group) and add lock=false to the state's URL"
-                    .into(),
-            ),
-            Self::TakenOver(_) => Some("the new holder repeats what was done since the last push".into()),
             Self::LockChanged => Some(hint!(
                 "see the new holder with {}, then run {} again",
                 command!("state show"),
@@ -118,30 +108,14 @@ impl RemoteError {
                  pushed last",
                 command!("state show")
             )),
-            Self::NotRenewed(_) => {
-                Some("check the connection to the state's store, and run the command again".into())
-            }
             Self::Damaged { name, .. } if name.starts_with("lock/") => {
                 Some(hint!("if the process that wrote it is certainly gone: {}", command!("state unlock")))
             }
-            Self::Damaged { .. } => Some(
-                "restore the object from a backup or an earlier version, or keep jobs under another prefix".into(),
-            ),
-            Self::Listing { .. } => Some(
-                "nothing was changed; the server's listing is wrong: keep the state in another store, or check whether \
-                 a proxy or cache in front of this one alters listings"
-                    .into(),
-            ),
-            Self::NewerVersion(_) => Some("use that version, or a later one".into()),
             Self::Diverged(_) => Some(hint!(
                 "{} shows the state in the bucket; {} replaces it with this machine's copy",
                 command!("state show"),
                 command!("state push", "--force")
             )),
-            Self::FolderNotEmpty(_) => {
-                Some("name an empty or new folder, or use --force to replace its contents".into())
-            }
-            Self::NoState => Some("the first apply or run with this state creates it".into()),
             Self::PushTimedOut(_) => {
                 Some(hint!("{} pushes them; so does the next command on this machine", command!("state push")))
             }
@@ -152,11 +126,34 @@ impl RemoteError {
                 command!("policy"),
                 command!("state show")
             )),
-            Self::FilesKeepChanging => {
-                Some("check what else writes to the folder of the jobs, and run the command again".into())
-            }
-            Self::Connect(_) | Self::Io(_) => None,
+            _ => self.help_without_commands().map(Hint::from),
         }
+    }
+
+    /// Returns the help that names no command.
+    fn help_without_commands(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::CacheInUse(_) => "wait for it to end; pause, cancel, show and list work meanwhile",
+            Self::ConditionIgnored(_) => {
+                "use a store that supports If-None-Match (AWS, MinIO, recent Ceph; OSS with oss://, in a bucket \
+                 without versioning), or make sure that only one process works at a time (for example with a \
+                 concurrency group) and add lock=false to the state's URL"
+            }
+            Self::TakenOver(_) => "the new holder repeats what was done since the last push",
+            Self::NotRenewed(_) => "check the connection to the state's store, and run the command again",
+            Self::Damaged { .. } => {
+                "restore the object from a backup or an earlier version, or keep jobs under another prefix"
+            }
+            Self::Listing { .. } => {
+                "nothing was changed; the server's listing is wrong: keep the state in another store, or check whether \
+                 a proxy or cache in front of this one alters listings"
+            }
+            Self::NewerVersion(_) => "use that version, or a later one",
+            Self::FolderNotEmpty(_) => "name an empty or new folder, or use --force to replace its contents",
+            Self::NoState => "the first apply or run with this state creates it",
+            Self::FilesKeepChanging => "check what else writes to the folder of the jobs, and run the command again",
+            _ => return None,
+        })
     }
 }
 

@@ -224,11 +224,6 @@ fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
             w.byte(2);
             w.text(bucket);
         }
-        StateChange::SetVersioning { bucket, versioning } => {
-            w.byte(3);
-            w.text(bucket);
-            w.byte(*versioning as u8);
-        }
         StateChange::Put { bucket, key, version } => {
             w.byte(4);
             w.text(bucket);
@@ -269,6 +264,21 @@ fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
             w.byte(11);
             w.text(id);
         }
+        StateChange::SetVersioning { .. }
+        | StateChange::SetBucketAcl { .. }
+        | StateChange::SetOwnership { .. }
+        | StateChange::SetLifecycle { .. } => encode_bucket_setting(change, &mut w),
+    }
+}
+
+/// Appends the encoding of a change to a bucket's settings. Other changes are in [`encode_change`].
+fn encode_bucket_setting(change: &StateChange, w: &mut ChangeEncoder<'_>) {
+    match change {
+        StateChange::SetVersioning { bucket, versioning } => {
+            w.byte(3);
+            w.text(bucket);
+            w.byte(*versioning as u8);
+        }
         StateChange::SetBucketAcl { bucket, acl } => {
             w.byte(12);
             w.text(bucket);
@@ -287,6 +297,7 @@ fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
                 w.rule(rule);
             }
         }
+        _ => {}
     }
 }
 
