@@ -61,7 +61,7 @@ pub(super) fn require_ready(plan: &Plan) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Performs the same check for every job that may be run now.
+/// Checks, as [`require_ready`] does, every job that may be run now.
 ///
 /// # Errors
 /// Returns an error if something is missing for one of them, or if the journal cannot be read.
@@ -82,7 +82,7 @@ pub(super) fn require_all_ready(journal: &Journal) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Checks whether the environment has what a webhook needs. The receiver is displayed as its host.
+/// Returns the endpoint of a webhook, with the values that it takes from the environment.
 ///
 /// # Errors
 /// Returns what is missing.
@@ -90,7 +90,8 @@ pub(super) fn webhook_receiver(hook: &WebhookConfig) -> Result<WebhookEndpoint, 
     WebhookEndpoint::new(hook, |name| std::env::var(name).ok())
 }
 
-/// From here on, this process confirms jobs without asking. Suspended is then only reported for jobs that stay so.
+/// From here on, this process confirms jobs without asking. Webhooks are then notified of Suspended only
+/// if a job stays Suspended.
 pub(super) fn confirm_without_asking() {
     if let Some(notifier) = NOTIFIER.get() {
         notifier.enable_auto_confirm();
@@ -107,9 +108,9 @@ pub(super) fn deliver_pending(terminal: Terminal) {
             runtime.block_on(wait_for_delivery(notifier, terminal));
         }
     }
-    let undone = notifier.close();
-    if undone.count > 0 {
-        terminal.eprint(format_args!("warning: {}", describe_undelivered(&undone)));
+    let abandoned = notifier.close();
+    if abandoned.count > 0 {
+        terminal.eprint(format_args!("warning: {}", describe_undelivered(&abandoned)));
     }
 }
 

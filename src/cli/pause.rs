@@ -21,20 +21,20 @@ Exit codes: 0 paused, or pausing while requests in flight finish; 2 no such job;
 6 there is nothing to pause.")]
 pub(super) struct PauseArgs {
     #[command(flatten)]
-    order: JobCommandArgs,
+    args: JobCommandArgs,
 }
 
 impl CliCommand for PauseArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let order = &self.order;
-        let (journal, job) = order.open_job(terminal)?;
-        let ended = pause(order, &journal, &job, terminal);
-        journal.close(ended)
+        let args = &self.args;
+        let (journal, job) = args.open_job(terminal)?;
+        let result = pause(args, &journal, &job, terminal);
+        journal.close(result)
     }
 }
 
 fn pause(
-    order: &JobCommandArgs,
+    args: &JobCommandArgs,
     journal: &JournalHandle,
     job: &JobRecord,
     terminal: Terminal,
@@ -43,7 +43,7 @@ fn pause(
     match runtime.block_on(jobs::pause(journal, &job.id))? {
         CommandOutcome::Done(job) | CommandOutcome::MustFinish(job, _) => {
             let paused = job.status == JobStatus::Paused;
-            order.print_status(terminal, journal, job)?;
+            args.print_status(terminal, journal, job)?;
             if paused {
                 return Ok(ExitStatus::Success);
             }
@@ -52,7 +52,7 @@ fn pause(
         }
         CommandOutcome::InProgress(job) => {
             terminal.eprint("pausing: requests in flight are still finishing");
-            order.print_status(terminal, journal, job)?;
+            args.print_status(terminal, journal, job)?;
             Ok(ExitStatus::Success)
         }
     }

@@ -24,7 +24,8 @@ pub struct Prediction {
     /// The requests that the job would send and that would succeed, in order. Requests that are never sent because of
     /// an earlier fault are not included.
     pub accepted: Vec<ObjectRequest>,
-    /// The requests that would be refused: the one that makes the object fail, and those that the job recovers from.
+    /// The requests that would be refused: the one that makes the object fail, and those that the job recovers from,
+    /// such as a restore with a tier that the storage class lacks.
     pub refused: Vec<ObjectRequest>,
 }
 
@@ -96,12 +97,12 @@ impl Predictor {
     }
 
     /// Returns the requests that read what is still unknown about an object. `manifest_state` is what its manifest
-    /// contains. If `class` is set, the storage class is read too.
+    /// contains. If `want_class` is set, the storage class is read too.
     #[must_use]
-    pub fn required_reads(&self, manifest_state: &ObjectState, class: bool) -> Vec<ObjectRequest> {
+    pub fn required_reads(&self, manifest_state: &ObjectState, want_class: bool) -> Vec<ObjectRequest> {
         let unknown = self.aspects.iter().filter(|aspect| !aspect.rules().is_known(manifest_state));
         let mut required: Vec<_> = unknown.filter_map(|aspect| aspect.read_request()).collect();
-        let archived = || match self.restore {
+        let restore_needs_head = || match self.restore {
             None => false,
             // If the restore is refused anyway, nothing more has to be known about the object.
             Some(request) => {
@@ -112,7 +113,7 @@ impl Predictor {
                 )
             }
         };
-        if archived() || (class && manifest_state.class.known().is_none()) {
+        if restore_needs_head() || (want_class && manifest_state.class.known().is_none()) {
             required.push(ObjectRequest::Head);
         }
         required
@@ -126,8 +127,8 @@ impl Predictor {
         relevant
     }
 
-    /// Returns whether the effect on an object depends on the response to `read`. The storage class may matter only
-    /// to the cost.
+    /// Returns whether the effect on an object depends on the response to `read`. Without a restore, HEAD only tells
+    /// the storage class, which matters only to the cost.
     #[must_use]
     pub fn depends_on(&self, read: &ObjectRequest) -> bool {
         *read != ObjectRequest::Head || self.restore.is_some()

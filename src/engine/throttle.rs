@@ -1,4 +1,5 @@
-//! The limits that every attempt of every worker passes before it is sent: the job's quota, the rate limit of the plan,
+//! The limits that every attempt of every worker passes before it is sent: the job's quota, which
+//! `jobs/request_budget` sets, the rate limit of the plan,
 //! and what each bucket can take.
 //!
 //! For each bucket, a [`CongestionController`] finds by itself how much may be sent. With a store that never throttles,

@@ -63,7 +63,7 @@ impl std::fmt::Display for WaitReason {
     }
 }
 
-/// Returns whether `me` may start now, given the jobs that run (`work`) and the others that wait (`wait`).
+/// Returns whether a job may start now, given the jobs that run and those that wait, which may include the job itself.
 ///
 /// Waiting jobs start by priority, then by age, as soon as a slot is free and no running job may change the same
 /// objects. A job that such an overlap holds back does not hold back other jobs.
@@ -71,31 +71,32 @@ impl std::fmt::Display for WaitReason {
 /// # Errors
 /// Returns the reason if the job must wait.
 pub fn check_start(
-    me: &ScheduleCandidate,
-    wait: &[ScheduleCandidate],
-    work: &[ScheduleCandidate],
+    job: &ScheduleCandidate,
+    waiting: &[ScheduleCandidate],
+    running: &[ScheduleCandidate],
     rules: ScheduleRules,
 ) -> Result<(), WaitReason> {
-    let mut line: Vec<&ScheduleCandidate> = wait.iter().filter(|other| other.id != me.id).chain([me]).collect();
-    line.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.number));
-    let mut going: Vec<&ScheduleCandidate> = work.iter().collect();
-    going.sort_by_key(|candidate| candidate.number);
-    for candidate in line {
-        let mine = candidate.id == me.id;
-        if let Some(other) = going.iter().find(|other| !rules.allow_overlap && may_overlap(candidate, other)) {
-            if mine {
+    let mut queue: Vec<&ScheduleCandidate> = waiting.iter().filter(|other| other.id != job.id).chain([job]).collect();
+    queue.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.number));
+    let mut started: Vec<&ScheduleCandidate> = running.iter().collect();
+    started.sort_by_key(|candidate| candidate.number);
+    for candidate in queue {
+        let is_job = candidate.id == job.id;
+        if let Some(other) = started.iter().find(|other| !rules.allow_overlap && may_overlap(candidate, other)) {
+            if is_job {
                 return Err(WaitReason::Overlap(other.id.clone()));
             }
             continue;
         }
-        if going.len() >= rules.slots {
-            return Err(WaitReason::Slots(going.len()));
+        if started.len() >= rules.slots {
+            return Err(WaitReason::Slots(started.len()));
         }
-        if mine {
+        if is_job {
             return Ok(());
         }
-        going.push(candidate);
+        started.push(candidate);
     }
+    // Not reached: the queue contains the job.
     Ok(())
 }
 
@@ -108,13 +109,15 @@ fn may_overlap(one: &ScheduleCandidate, other: &ScheduleCandidate) -> bool {
 
 /// Returns the jobs that may start now, in the order in which they start.
 #[must_use]
-pub fn startable(wait: &[ScheduleCandidate], work: &[ScheduleCandidate], rules: ScheduleRules) -> Vec<JobId> {
-    let mut line: Vec<&ScheduleCandidate> = wait.iter().collect();
-    line.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.number));
-    let busy: BTreeSet<_> = work.iter().map(|candidate| candidate.number).collect();
-    line.into_iter()
-        .filter(|candidate| !busy.contains(&candidate.number))
-        .filter(|candidate| check_start(candidate, wait, work, rules).is_ok())
+pub fn startable(waiting: &[ScheduleCandidate], running: &[ScheduleCandidate], rules: ScheduleRules) -> Vec<JobId> {
+    let mut queue: Vec<&ScheduleCandidate> = waiting.iter().collect();
+    queue.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.number));
+    // The lists are read one after the other, so that a job may be in both.
+    let running_numbers: BTreeSet<_> = running.iter().map(|candidate| candidate.number).collect();
+    queue
+        .into_iter()
+        .filter(|candidate| !running_numbers.contains(&candidate.number))
+        .filter(|candidate| check_start(candidate, waiting, running, rules).is_ok())
         .map(|candidate| candidate.id.clone())
         .collect()
 }

@@ -343,13 +343,14 @@ impl StorageClass {
     }
 }
 
-/// One property of an object: read in this run, or unknown. It never has a default value.
+/// One property of an object: known from the server, the manifest or an operation, or unknown. A property that is
+/// unknown is never replaced by a guess.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MaybeKnown<T> {
-    /// Not read yet.
+    /// Not known.
     #[default]
     Unknown,
-    /// Read from the server, or required by an operation.
+    /// Read from the server or the manifest, or required by an operation.
     Known(T),
 }
 

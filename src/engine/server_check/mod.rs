@@ -14,7 +14,8 @@
 //! Later answers are checked as well: an object's headers in an answer that should not have them end the job. Some of
 //! the later writes are sampled: HEAD before and after shows whether the content stayed the same (`write_check`).
 //!
-//! This file holds what was found out about a server, why one is not trusted, and what both checks share.
+//! This file holds what was found out about a server, why one is not trusted, and what both checks share. A job whose
+//! server is not trusted is paused by `jobs/execution`.
 
 mod read_check;
 mod write_check;

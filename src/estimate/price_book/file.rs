@@ -1,4 +1,5 @@
-//! Reads a price book file: turns its tables into entries, or reports all problems in the file with their positions.
+//! Parses the text of a price book: turns its tables into entries, or reports all problems with their positions.
+//! `lookup` reads the file.
 
 use std::collections::BTreeMap;
 

@@ -5,13 +5,13 @@
 //! becomes several requests.
 //!
 //! Nothing is dropped that would change which objects are changed or how: features that the other side does not support
-//! are rejected by name. Settings that only concern this program, such as the concurrency, are left out of a request
-//! and reported.
+//! are rejected with an error that names them. Settings that only concern this program, such as the concurrency, are
+//! left out of a request and reported.
 //!
 //! `export` writes requests. An import has three passes. `document` parses a request into a tree with spans, under hard
-//! limits. `import` writes its contents into a `toml_writer`, a plan file that records where each of its values came
-//! from. Then the plan file is read like any other, so that the rules of every plan apply to it, while its problems
-//! point into the document.
+//! limits. `import` writes its contents as a plan file with `toml_writer`, which records where each value came from.
+//! Then the plan file is read like any other, so that the rules of every plan apply to it, and each problem is shown at
+//! its position in the request.
 
 mod document;
 mod export;

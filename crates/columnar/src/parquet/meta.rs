@@ -24,11 +24,12 @@ pub(super) enum ParquetStorage {
 /// The number of a timestamp's units per second.
 pub(super) type TimeUnitsPerSecond = i64;
 
-/// A top-level column of the schema.
+/// An element of the schema. `parse_columns` returns the top-level ones, and sets their `leaf`.
 #[derive(Clone, Debug)]
 pub(super) struct ParquetColumn {
     pub(super) name: String,
-    /// The index among all columns that hold values, including nested ones. `None` for a group of columns.
+    /// The index among all columns that hold values, including nested ones. `None` for a group of columns,
+    /// or as long as it is not set.
     pub(super) leaf: Option<usize>,
     /// The number of the physical type.
     physical_type: i64,
@@ -45,6 +46,7 @@ impl ParquetColumn {
             return unsupported(format!("its column {name} has more than one value per row"));
         }
         Ok(match (self.physical_type, self.units) {
+            // The numbers of BOOLEAN, INT32, INT64, INT96 and BYTE_ARRAY in parquet.thrift.
             (0, _) => (ParquetStorage::Booleans, ColumnType::Boolean, None),
             (1, None) => (ParquetStorage::Int32, ColumnType::Integer, None),
             (2, None) => (ParquetStorage::Int64, ColumnType::Integer, None),

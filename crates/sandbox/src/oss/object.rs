@@ -74,7 +74,7 @@ pub(super) fn read(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<O
     request.allow_params(&["versionId"])?;
     let target = request.target()?;
     let marker = |refusal| match refusal {
-        // Only a request that names a delete marker by its version is answered with 405.
+        // The version that the request names is a delete marker. A current one is `CurrentIsDeleteMarker`.
         SandboxRequestError::IsDeleteMarker { id, .. } => {
             let message = "The specified method is not allowed against this resource.";
             OssError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "0016-00000503", message)
