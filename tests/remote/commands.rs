@@ -160,7 +160,10 @@ fn a_push_by_force_keeps_the_files_that_this_machine_never_fetched() {
     // It knows of the job, and has none of its files.
     there.run(&["list", "--state", &url]).ended(0);
     here.run(&["retry", "--report", "x.csv", "--plan", "plan.toml", "--auto-approve"]).ended(4);
-    there.run(&["state", "push", "--state", &url]).ended(6).said("batchplan state push --force");
+    there
+        .run(&["state", "push", "--state", &url])
+        .ended(6)
+        .said(&format!("batchplan state push --state '{url}' --force"));
     there.run(&["state", "push", "--force", "--state", &url]).ended(0);
     let elsewhere = place.machine("elsewhere");
     elsewhere.run(&["state", "pull", "copy", "--state", &url]).ended(0);
