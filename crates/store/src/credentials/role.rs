@@ -28,6 +28,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::header::InvalidHeaderValue;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -321,7 +322,10 @@ impl OssRoleProvider {
     }
 
     async fn send_assume_role(&self, caller: &Credentials) -> Result<Credentials, AssumeRoleAttemptError> {
-        let headers = self.headers(caller);
+        let headers = self.headers(caller).map_err(|error| AssumeRoleAttemptError {
+            why: AssumeRoleError::NoValidResponse(error.to_string()),
+            is_retryable: false,
+        })?;
         let request = WebRequest {
             method: Method::POST,
             url: &self.url,
@@ -350,8 +354,8 @@ impl OssRoleProvider {
         })
     }
 
-    /// Returns the headers of a request, including its signature.
-    fn headers(&self, caller: &Credentials) -> Vec<(HeaderName, HeaderValue)> {
+    /// Returns the headers of a request, including its signature. The error does not contain the value.
+    fn headers(&self, caller: &Credentials) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidHeaderValue> {
         let key = caller.access_key_id();
         let mut headers = vec![
             ("accept", "application/json".to_owned()),
@@ -371,12 +375,11 @@ impl OssRoleProvider {
         let authorization = unsigned.authorization(key, caller.secret_access_key());
         headers.push(("authorization", authorization));
         let header = |(name, value): (&'static str, String)| {
-            let mut value = HeaderValue::try_from(value).ok()?;
+            let mut value = HeaderValue::try_from(value)?;
             value.set_sensitive(matches!(name, "x-acs-security-token" | "authorization"));
-            Some((HeaderName::from_static(name), value))
+            Ok((HeaderName::from_static(name), value))
         };
-        // Credentials are checked when they are loaded, so every value is valid in a header.
-        headers.into_iter().filter_map(header).collect()
+        headers.into_iter().map(header).collect()
     }
 
     /// Converts an error response of the STS. If the STS rejected the time, the clock is corrected for the next

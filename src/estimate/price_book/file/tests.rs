@@ -263,6 +263,15 @@ fn rejects_invalid_figures() {
     }
 }
 
+/// The compiler of patterns panics on deep nesting, and the rest of the program never needs alternatives.
+#[test]
+fn a_pattern_of_regions_is_plain() {
+    for pattern in ["{".repeat(300) + &"}".repeat(300), "[ab]".to_owned(), "us-{east,west}".to_owned()] {
+        let found = spoiled("regions  = [\"*\"]", &format!("regions  = [\"{pattern}\"]"));
+        assert!(found.contains("`regions` contains an invalid pattern"), "{found}");
+    }
+}
+
 #[test]
 fn an_item_has_one_price_in_its_own_unit() {
     let again = "[[book.mine.price]]\nof = [\"head\", \"get_tags\"]\namount = 1\nper = 1\n";
