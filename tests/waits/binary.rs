@@ -190,8 +190,13 @@ const CASES: &[Case] = &[
     )
     .args(APPLY, 1),
     // Roles.
-    Case::new("STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no response within 1."])
-        .store(S3_ROLE),
+    Case::new(
+        "STS",
+        LISTING,
+        at_sts!(Stall::Silent),
+        &["waiting for HOST for", "no response to AssumeRole;", "HOST: no response within 1."],
+    )
+    .store(S3_ROLE),
     Case::new("STS, half an answer", LISTING, at_sts!(Stall::HalfBody(200)), &["role could not be assumed"])
         .store(S3_ROLE),
     Case::new("STS, byte by byte", LISTING, at_sts!(Stall::Trickle(200)), &["role could not be assumed"])
@@ -205,8 +210,13 @@ const CASES: &[Case] = &[
         &["role could not be assumed", "HOST"],
     )
     .store(S3_ROLE),
-    Case::new("OSS's STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no response within"])
-        .store(OSS_WITH_ROLE),
+    Case::new(
+        "OSS's STS",
+        LISTING,
+        at_sts!(Stall::Silent),
+        &["waiting for HOST for", "no response to AssumeRole;", "HOST: no response within"],
+    )
+    .store(OSS_WITH_ROLE),
     Case::new("OSS's STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["role could not be assumed"])
         .store(OSS_WITH_ROLE),
     // Credentials.

@@ -260,6 +260,8 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub struct WebClient {
     tls_connector: OnceLock<WebConnector>,
+    /// The call of an API that all requests make. Messages name it instead of the HTTP method.
+    api_call: Option<&'static str>,
 }
 
 /// A request.
@@ -364,6 +366,12 @@ impl WebClient {
         Self::default()
     }
 
+    /// Creates a client whose requests all make the same call of an API, such as `AssumeRole`.
+    #[must_use]
+    pub fn for_api_call(name: &'static str) -> Self {
+        Self { api_call: Some(name), ..Self::default() }
+    }
+
     /// Sends a request once and reads the whole response. Dropping the future cancels the request and closes the
     /// connection.
     ///
@@ -375,7 +383,7 @@ impl WebClient {
         message: WebRequest<'_>,
         bounds: WebRequestLimits,
     ) -> Result<WebResponse, WebRequestError> {
-        let (host, waiting_for) = (message.url.origin(), format!("no response to {}", message.method));
+        let (host, waiting_for) = (message.url.origin(), self.waiting_for(&message.method));
         let sending = self.exchange(message, async |head: Parts, body: Incoming| {
             let whole = Limited::new(body, bounds.max_body_bytes).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
@@ -403,7 +411,7 @@ impl WebClient {
         message: WebRequest<'_>,
         time: Duration,
     ) -> Result<WebResponseHead, WebRequestError> {
-        let (host, waiting_for) = (message.url.origin(), format!("no response to {}", message.method));
+        let (host, waiting_for) = (message.url.origin(), self.waiting_for(&message.method));
         let sending = self.exchange(message, async |head: Parts, _| {
             Ok(WebResponseHead { status: head.status, headers: head.headers })
         });
@@ -450,6 +458,11 @@ impl WebClient {
             exchanging.as_mut().poll(cx)
         })
         .await
+    }
+
+    /// Returns what a request waits for, as reports of long waits say it.
+    fn waiting_for(&self, method: &Method) -> String {
+        format!("no response to {}", self.api_call.unwrap_or(method.as_str()))
     }
 
     fn connector(&self, message: &WebRequest<'_>) -> Result<WebConnector, WebRequestError> {

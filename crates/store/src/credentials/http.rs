@@ -62,15 +62,26 @@ impl HttpConnector for BoundedHttpConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let host = request.uri().parse::<http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
         let host = host.unwrap_or_default();
+        let waiting_for = waiting_for(request.body().bytes().unwrap_or_default());
         let answering = self.0.call(request);
         HttpConnectorFuture::new(async move {
             let whole = async { buffer_body(answering.await?, &host).await };
             let answered =
-                timeouts::with_time_limit(scaled(REQUEST_TIMEOUT), &host, || "no credentials yet".to_owned(), whole)
-                    .await;
+                timeouts::with_time_limit(scaled(REQUEST_TIMEOUT), &host, || waiting_for.clone(), whole).await;
             answered.unwrap_or_else(|late| Err(ConnectorError::timeout(format!("{host}: {late}").into())))
         })
     }
+}
+
+/// Returns what a request with this body waits for, as reports of long waits say it: the response to the call of an
+/// STS, such as `AssumeRoleWithWebIdentity`, or credentials from a metadata service.
+fn waiting_for(body: &[u8]) -> String {
+    let call = body.strip_prefix(b"Action=").and_then(|rest| rest.split(|byte| *byte == b'&').next());
+    let call = call.filter(|call| !call.is_empty() && call.iter().all(u8::is_ascii_alphanumeric));
+    call.map_or_else(
+        || "no credentials yet".to_owned(),
+        |call| format!("no response to {}", String::from_utf8_lossy(call)),
+    )
 }
 
 /// Returns the response with its body in memory.
@@ -221,6 +232,16 @@ mod tests {
     fn of(path: &str, body: &str) -> Result<String, String> {
         let checked = validate_body(path, Bytes::copy_from_slice(body.as_bytes()), "host:80");
         checked.map(|body| String::from_utf8(body.to_vec()).expect("UTF-8")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_wait_for_an_sts_names_the_call() {
+        let web_identity = b"Action=AssumeRoleWithWebIdentity&Version=2011-06-15&WebIdentityToken=hushhush";
+        assert_eq!(waiting_for(web_identity), "no response to AssumeRoleWithWebIdentity");
+        assert_eq!(waiting_for(b"Action=AssumeRole&Version=2011-06-15"), "no response to AssumeRole");
+        for other in [&b""[..], b"Action=", b"Action=&x", b"Action=a%20b&x", b"x&Action=AssumeRole"] {
+            assert_eq!(waiting_for(other), "no credentials yet");
+        }
     }
 
     #[test]

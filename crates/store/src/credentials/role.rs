@@ -304,7 +304,7 @@ impl OssRoleProvider {
         let query = format!("DurationSeconds={DURATION}&RoleArn={arn}&RoleSessionName={SESSION}");
         let url = HttpUrl::parse(&format!("{sts}/?{query}"))
             .map_err(|error| AssumeRoleError::NoValidResponse(format!("the URL of the STS {error}")))?;
-        Ok(Self { client: WebClient::new(), url, query, caller, clock: SigningClock::default() })
+        Ok(Self { client: WebClient::for_api_call("AssumeRole"), url, query, caller, clock: SigningClock::default() })
     }
 
     async fn assume(&self) -> Result<Credentials, CredentialsError> {

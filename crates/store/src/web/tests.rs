@@ -205,6 +205,12 @@ async fn fails_to_connect_if_nothing_listens_or_tls_is_missing() {
 }
 
 #[test]
+fn a_wait_names_the_api_call_or_else_the_method() {
+    assert_eq!(WebClient::new().waiting_for(&Method::POST), "no response to POST");
+    assert_eq!(WebClient::for_api_call("AssumeRole").waiting_for(&Method::POST), "no response to AssumeRole");
+}
+
+#[test]
 fn parses_a_url_and_shows_only_its_host() {
     for (text, full, loopback) in [
         ("https://hooks.example.com", "https://hooks.example.com/", false),
