@@ -14,13 +14,14 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri};
 use jiff::SignedDuration;
 
-use super::clock::{SigningClock, TOLERATED_SKEW};
 use super::connection::{ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, RequestBody, ResponseBody};
 use super::credential_cache::CredentialCache;
 use super::dialect::StoreDialect;
 use super::payload::{DocumentCache, RequestPayload};
 use super::response::{RejectedResponse, ResponseLimit, SigningContext, StoreResponse, StreamedResponse};
-use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, UnsignedRequest};
+use super::sign::{
+    AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, TOLERATED_SKEW, UnsignedRequest,
+};
 use crate::endpoint::StoreEndpoint;
 use crate::error_code::{FaultClass, is_about_signature, is_renewable};
 use crate::fault::{StoreError, truncate};

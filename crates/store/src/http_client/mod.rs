@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `client` | the client of one store: builds, signs and sends a request |
 //! | `connection` | connections, and the bodies that they send and receive |
-//! | `sign`, `credential_cache`, `clock` | signatures, credentials, and the time of a signature |
+//! | `sign` | the two signature schemes, and the clock whose time is signed |
+//! | `credential_cache` | the credentials to sign with, and their renewal |
 //! | `dialect`, `payload` | the header names and documents of S3 and OSS, and request payloads |
 //! | `response` | responses: read with limits, classified once |
 //! | `object_requests` | requests for one object: its tags, ACL, restore and HEAD, and its content |
@@ -18,7 +19,6 @@
 
 mod bucket_setting;
 mod client;
-mod clock;
 mod connection;
 mod credential_cache;
 mod dialect;
@@ -30,9 +30,10 @@ mod response;
 mod sign;
 
 pub(crate) use client::StoreHttpClient;
-pub use clock::{SigningClock, SigningTimestamp};
 pub(crate) use credential_cache::redact_credentials;
 pub use credential_cache::{CredentialCache, NoCredentialsError, SigningCredentials};
 pub(crate) use dialect::StoreDialect;
 pub(crate) use object_requests::object_query;
-pub use sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, UnsignedRequest};
+pub use sign::{
+    AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, SigningTimestamp, UnsignedRequest,
+};
