@@ -3,9 +3,8 @@
 //! `API_GetBucketVersioning.html`, `API_GetBucketOwnershipControls.html`;
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/getbucketlifecycle>, `getbucketversioning`.
 
-use super::client::{StoreHttpClient, StoreRequest};
+use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
-use super::payload::RequestPayload;
 use super::response::ResponseLimit;
 use crate::fault::StoreError;
 use crate::object::{BucketName, ObjectKey};
@@ -31,7 +30,7 @@ impl StoreHttpClient {
         bucket: &BucketName,
         question: BucketSetting,
     ) -> Result<BucketSettingValue, StoreError> {
-        if (self.dialect, question) == (StoreDialect::Oss, BucketSetting::Ownership) {
+        if (self.dialect(), question) == (StoreDialect::Oss, BucketSetting::Ownership) {
             return Ok(BucketSettingValue::Ownership(OwnershipSetting::NotApplicable));
         }
         let query = question.subresource();

@@ -1,23 +1,33 @@
-//! The HTTP client of one store: builds, signs and sends a request, and reads its response.
+//! The HTTP client of one store: builds, signs and sends a request with its payload, and reads its response.
 //!
 //! Every request is sent once, to the plan's own host, and redirects are not followed. If the server rejects the time
 //! of a signature, the clock is corrected for the next attempt; if it rejects expired credentials, they are renewed.
+//! The last documents that were sent and received are cached, because most requests of a job have the same.
 
 use std::collections::HashMap;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
-use http::header::{CONTENT_LENGTH, USER_AGENT};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderName, HeaderValue, Request, Uri};
 use jiff::SignedDuration;
+use md5::{Digest as _, Md5};
+use sha2::Sha256;
+use tokio::fs::File;
 
-use super::connection::{ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, RequestBody, ResponseBody};
+use super::connection::{
+    ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, PIECE_BYTES, RequestBody, ResponseBody,
+};
 use super::credential_cache::CredentialCache;
-use super::dialect::StoreDialect;
-use super::payload::{DocumentCache, RequestPayload};
+use super::dialect::{StoreDialect, parse_tags};
 use super::response::{RejectedResponse, ResponseLimit, SigningContext, StoreResponse, StreamedResponse};
 use super::sign::{
     AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, TOLERATED_SKEW, UnsignedRequest,
@@ -25,9 +35,12 @@ use super::sign::{
 use crate::endpoint::StoreEndpoint;
 use crate::error_code::{FaultClass, is_about_signature, is_renewable};
 use crate::fault::{StoreError, truncate};
-use crate::object::{BucketName, ObjectKey};
+use crate::hex::hex;
+use crate::object::{BucketName, ObjectKey, TagSet};
+use crate::object_request::{ContentIdentity, ObjectRequest};
 use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
 use crate::web::{WebConnector, root_cause};
+use crate::xml::XmlReadError;
 
 /// The `User-Agent` of all requests.
 const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
@@ -47,7 +60,7 @@ const REJECTED_SKEW: SignedDuration = SignedDuration::from_mins(14);
 /// The HTTP client of one store.
 pub(crate) struct StoreHttpClient {
     endpoint: StoreEndpoint,
-    pub(super) dialect: StoreDialect,
+    dialect: StoreDialect,
     signer: Box<dyn SignatureScheme>,
     /// The region to sign for.
     region: String,
@@ -55,7 +68,7 @@ pub(crate) struct StoreHttpClient {
     clock: Arc<SigningClock>,
     connector: WebConnector,
     route_cache: Mutex<RouteCache>,
-    pub(super) document_cache: DocumentCache,
+    document_cache: DocumentCache,
 }
 
 #[derive(Default)]
@@ -134,6 +147,36 @@ impl StoreHttpClient {
     /// Returns the endpoint of the store.
     pub(crate) fn endpoint(&self) -> &StoreEndpoint {
         &self.endpoint
+    }
+
+    /// Returns the payload of a request. Reuses the last one if the request is the same.
+    pub(super) fn request_payload(
+        &self,
+        call: &ObjectRequest,
+        make: impl FnOnce() -> RequestPayload,
+    ) -> RequestPayload {
+        let mut last = lock_ignoring_poison(&self.document_cache.last_sent);
+        match &*last {
+            Some((cached, payload)) if cached == call => payload.clone(),
+            _ => {
+                let payload = make();
+                *last = Some((call.clone(), payload.clone()));
+                payload
+            }
+        }
+    }
+
+    /// Parses the tags of a response. Reuses the last result if the document is the same.
+    pub(super) fn cached_tags(&self, document: &Bytes) -> Result<Option<TagSet>, XmlReadError> {
+        let mut last = lock_ignoring_poison(&self.document_cache.last_received);
+        match &*last {
+            Some((cached, tags)) if cached == document => Ok(Some(tags.clone())),
+            _ => {
+                let tags = parse_tags(document)?;
+                *last = tags.clone().map(|tags| (document.clone(), tags));
+                Ok(tags)
+            }
+        }
     }
 
     /// Sends a request and reads the whole response, up to a limit. The caller bounds the time.
@@ -333,7 +376,7 @@ impl StoreHttpClient {
 
         let mut request = Request::new(body);
         *request.method_mut() = store_request.method.try_into()?;
-        *request.uri_mut() = Uri::from(PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))?);
+        *request.uri_mut() = Uri::from(PathAndQuery::from_maybe_shared(Bytes::from(target))?);
         let map = request.headers_mut();
         map.reserve(headers.len() + 2);
         for (name, value) in headers {
@@ -413,4 +456,170 @@ impl StoreHttpClient {
 fn timeout_error(late: TimeLimitError, host: &str, request_line: String) -> StoreError {
     let why = format!("no response from {host} within {}", DisplaySeconds(late.0));
     StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &why, request_line)
+}
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+
+/// The SHA-256 of an empty body.
+const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// The number of bytes of a file that are hashed at once.
+const HASH_BUFFER_BYTES: usize = 64 << 10;
+
+/// A request payload. Cheap to clone, so that a payload that is the same for every object is built once.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestPayload {
+    content: PayloadSource,
+    /// The SHA-256 in hexadecimal. Empty if the dialect does not sign the body.
+    sha256: HeaderValue,
+    md5: Option<HeaderValue>,
+    is_xml: bool,
+}
+
+#[derive(Clone, Debug)]
+enum PayloadSource {
+    Bytes(Bytes),
+    /// The path of a file and its size in bytes. Streamed.
+    File(PathBuf, u64),
+}
+
+impl RequestPayload {
+    /// Creates an empty payload.
+    pub(crate) fn empty() -> Self {
+        let sha256 = HeaderValue::from_static(EMPTY_SHA256);
+        Self { content: PayloadSource::Bytes(Bytes::new()), sha256, md5: None, is_xml: false }
+    }
+
+    /// Returns the `ETag` and size that HEAD would report for an object with this content. Empty if the content is
+    /// not in memory.
+    pub(super) fn content_identity(&self) -> ContentIdentity {
+        match &self.content {
+            PayloadSource::Bytes(content) => ContentIdentity {
+                etag: Some(format!("\"{}\"", hex(&Md5::digest(content))).into()),
+                size: Some(content.len() as u64),
+            },
+            PayloadSource::File(..) => ContentIdentity::default(),
+        }
+    }
+
+    /// Creates a payload from an XML document.
+    pub(crate) fn from_xml(document: String, dialect: StoreDialect) -> Self {
+        let content = Bytes::from(document);
+        let md5 = STANDARD.encode(Md5::digest(&content));
+        Self { is_xml: true, ..Self::from_bytes(content, &md5, dialect) }
+    }
+
+    /// Creates a payload from an object's content in memory. `md5` is in base64.
+    pub(crate) fn from_bytes(content: Bytes, md5: &str, dialect: StoreDialect) -> Self {
+        let sha256 = match dialect {
+            StoreDialect::S3 => hex(&Sha256::digest(&content)),
+            StoreDialect::Oss => String::new(),
+        };
+        Self::new(PayloadSource::Bytes(content), &sha256, md5)
+    }
+
+    /// Creates a payload from a file. `md5` is in base64. The file is read once for the signed digest and once while
+    /// it is sent. If it changes in between, the server rejects it.
+    ///
+    /// # Errors
+    /// Returns an error that names the file if it cannot be read.
+    pub(crate) async fn from_file(path: &Path, md5: &str) -> io::Result<Self> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let digested = path.to_owned();
+        let digesting = tokio::task::spawn_blocking(move || {
+            let (mut digest, mut bytes) = (Sha256::new(), 0);
+            let mut file = BufReader::with_capacity(HASH_BUFFER_BYTES, fs::File::open(digested)?);
+            loop {
+                let piece = file.fill_buf()?;
+                if piece.is_empty() {
+                    return Ok((bytes, hex(&digest.finalize())));
+                }
+                digest.update(piece);
+                let length = piece.len();
+                bytes += length as u64;
+                file.consume(length);
+            }
+        });
+        let (bytes, sha256) = digesting.await.map_err(io::Error::other)?.map_err(named)?;
+        Ok(Self::new(PayloadSource::File(path.to_owned(), bytes), &sha256, md5))
+    }
+
+    fn new(content: PayloadSource, sha256: &str, md5: &str) -> Self {
+        let sha256 = HeaderValue::from_str(sha256).unwrap_or_else(|_| HeaderValue::from_static(""));
+        Self { content, sha256, md5: HeaderValue::from_str(md5).ok(), is_xml: false }
+    }
+
+    /// Returns the SHA-256 in hexadecimal, or an empty value if the dialect does not sign the body.
+    fn sha256(&self) -> &HeaderValue {
+        &self.sha256
+    }
+
+    /// Appends the headers that describe the payload.
+    fn push_headers(&self, headers: &mut Vec<HeaderPair>) {
+        if let Some(md5) = &self.md5 {
+            headers.push((CONTENT_MD5, md5.clone()));
+        }
+        if self.is_xml {
+            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/xml")));
+        }
+    }
+
+    /// Returns the size in bytes.
+    fn len(&self) -> u64 {
+        match &self.content {
+            PayloadSource::Bytes(bytes) => bytes.len() as u64,
+            PayloadSource::File(_, bytes) => *bytes,
+        }
+    }
+
+    /// Returns whether the payload is sent in several pieces, so that the upload itself is watched for stalls.
+    fn is_streamed(&self) -> bool {
+        match &self.content {
+            PayloadSource::Bytes(bytes) => bytes.len() > PIECE_BYTES,
+            PayloadSource::File(..) => true,
+        }
+    }
+
+    /// Returns the body for one request.
+    ///
+    /// # Errors
+    /// Returns an error that names the file if it cannot be opened.
+    async fn body(&self) -> io::Result<RequestBody> {
+        match &self.content {
+            PayloadSource::Bytes(bytes) => Ok(RequestBody::from(bytes.clone())),
+            PayloadSource::File(path, bytes) => match File::open(path).await {
+                Ok(file) => Ok(RequestBody::from_file(file, *bytes)),
+                Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+            },
+        }
+    }
+}
+
+/// Caches the last request document that was sent, and the last tags that were received. Most jobs send the same
+/// document for every object, and most objects of a job have the same tags or none.
+#[derive(Default)]
+struct DocumentCache {
+    last_sent: Mutex<Option<(ObjectRequest, RequestPayload)>>,
+    last_received: Mutex<Option<(Bytes, TagSet)>>,
+}
+
+/// The cached value is complete at every moment, so a poisoned lock is safe to use.
+fn lock_ignoring_poison<T>(cached: &Mutex<T>) -> MutexGuard<'_, T> {
+    cached.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sends_digests() {
+        assert_eq!(hex(&Sha256::digest(b"")), EMPTY_SHA256);
+        let payload =
+            RequestPayload::from_bytes(Bytes::from_static(b"hello"), "XUFAKrxLKna5cZ2REBfFkg==", StoreDialect::S3);
+        assert_eq!(payload.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        let document = RequestPayload::from_xml("hello".to_owned(), StoreDialect::Oss);
+        assert_eq!(document.md5.as_ref().expect("one"), "XUFAKrxLKna5cZ2REBfFkg==");
+        assert!(document.sha256.is_empty());
+    }
 }

@@ -8,9 +8,8 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 use percent_encoding::percent_decode;
 
-use super::client::{StoreHttpClient, StoreRequest};
+use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
-use super::payload::RequestPayload;
 use super::response::ResponseLimit;
 use crate::error_code::FaultClass;
 use crate::fault::{StoreError, truncate};
@@ -56,7 +55,7 @@ impl StoreHttpClient {
             payload: RequestPayload::empty(),
         };
         let whole = self.execute_with_timeout(store_request, ResponseLimit::Page).await?;
-        parse_page(&whole.body, request, self.dialect).map_err(|why| {
+        parse_page(&whole.body, request, self.dialect()).map_err(|why| {
             let request_line = self.endpoint().request_line("GET", &request.bucket, &ObjectKey::from(""), &query);
             match why {
                 ListPageError::Unreadable(fault) => whole.unreadable_error(&fault.to_string(), request_line),

@@ -6,11 +6,11 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `client` | the client of one store: builds, signs and sends a request |
+//! | `client` | the client of one store: builds, signs and sends a request with its payload |
 //! | `connection` | connections, and the bodies that they send and receive |
 //! | `sign` | the two signature schemes, and the clock whose time is signed |
 //! | `credential_cache` | the credentials to sign with, and their renewal |
-//! | `dialect`, `payload` | the header names and documents of S3 and OSS, and request payloads |
+//! | `dialect` | the header names and documents of S3 and OSS |
 //! | `response` | responses: read with limits, classified once |
 //! | `object_requests` | requests for one object: its tags, ACL, restore and HEAD, and its content |
 //! | `list_page` | the pages of a listing |
@@ -25,7 +25,6 @@ mod dialect;
 mod list_page;
 mod multipart_upload;
 mod object_requests;
-mod payload;
 mod response;
 mod sign;
 

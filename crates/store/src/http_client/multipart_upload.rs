@@ -10,9 +10,8 @@ use md5::{Digest as _, Md5};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 
-use super::client::{StoreHttpClient, StoreRequest};
+use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
-use super::payload::RequestPayload;
 use super::response::{ResponseLimit, StoreResponse};
 use crate::backoff::{RetryPolicy, retry};
 use crate::error_code::FaultClass;

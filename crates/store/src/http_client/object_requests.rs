@@ -13,9 +13,8 @@ use http::{HeaderName, HeaderValue};
 use md5::{Digest as _, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::client::{StoreHttpClient, StoreRequest};
+use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
-use super::payload::RequestPayload;
 use super::response::{ResponseLimit, StoreResponse};
 use crate::error_code::FaultClass;
 use crate::fault::StoreError;
@@ -38,7 +37,7 @@ impl StoreHttpClient {
         let query = object_query(resource, object.version.as_ref());
         let mut headers = Vec::new();
         if let ObjectRequest::PutAcl(acl) = call {
-            headers.push((self.dialect.acl_header(), HeaderValue::from_static(acl.as_str())));
+            headers.push((self.dialect().acl_header(), HeaderValue::from_static(acl.as_str())));
         }
         let payload = self.payload_for(call);
         let store_request =
@@ -67,11 +66,11 @@ impl StoreHttpClient {
 
     fn payload_for(&self, call: &ObjectRequest) -> RequestPayload {
         match call {
-            ObjectRequest::PutTags(tags) => self
-                .document_cache
-                .request_payload(call, || RequestPayload::from_xml(self.dialect.tagging_document(tags), self.dialect)),
-            ObjectRequest::Restore(request) => self.document_cache.request_payload(call, || {
-                RequestPayload::from_xml(self.dialect.restore_document(*request), self.dialect)
+            ObjectRequest::PutTags(tags) => self.request_payload(call, || {
+                RequestPayload::from_xml(self.dialect().tagging_document(tags), self.dialect())
+            }),
+            ObjectRequest::Restore(request) => self.request_payload(call, || {
+                RequestPayload::from_xml(self.dialect().restore_document(*request), self.dialect())
             }),
             ObjectRequest::PutAcl(_)
             | ObjectRequest::GetTags
@@ -95,12 +94,10 @@ impl StoreHttpClient {
 
     fn response_data(&self, call: &ObjectRequest, response: &StoreResponse) -> Result<ResponseData, String> {
         match call {
-            ObjectRequest::GetTags => {
-                expect_document(self.document_cache.cached_tags(&response.body)).map(ResponseData::Tags)
-            }
-            ObjectRequest::GetAcl => expect_document(self.dialect.parse_acl(&response.body)).map(ResponseData::Acl),
+            ObjectRequest::GetTags => expect_document(self.cached_tags(&response.body)).map(ResponseData::Tags),
+            ObjectRequest::GetAcl => expect_document(self.dialect().parse_acl(&response.body)).map(ResponseData::Acl),
             ObjectRequest::Head => {
-                let (class, restoration) = self.dialect.parse_head(&response.headers);
+                let (class, restoration) = self.dialect().parse_head(&response.headers);
                 Ok(ResponseData::Head { class, restoration, content: response.content_identity() })
             }
             ObjectRequest::PutTags(_)
@@ -231,12 +228,12 @@ impl StoreHttpClient {
         key: &ObjectKey,
         content: Bytes,
     ) -> Result<ConditionalPutOutcome, StoreError> {
-        let condition = match self.dialect {
+        let condition = match self.dialect() {
             StoreDialect::S3 => (IF_NONE_MATCH, HeaderValue::from_static("*")),
             StoreDialect::Oss => (HeaderName::from_static("x-oss-forbid-overwrite"), HeaderValue::from_static("true")),
         };
         let md5 = STANDARD.encode(Md5::digest(&content));
-        let payload = RequestPayload::from_bytes(content, &md5, self.dialect);
+        let payload = RequestPayload::from_bytes(content, &md5, self.dialect());
         let store_request =
             StoreRequest { method: "PUT", bucket, key: Some(key), query: "", headers: vec![condition], payload };
         match self.execute_with_timeout(store_request, ResponseLimit::Small).await {
