@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Uri};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use tokio::fs::File;
@@ -26,9 +26,9 @@ use tokio::fs::File;
 use super::connection::{
     ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, PIECE_BYTES, RequestBody, ResponseBody,
 };
-use super::credential_cache::CredentialCache;
+use super::credential_cache::{CredentialCache, SigningCredentials};
 use super::dialect::{StoreDialect, parse_tags};
-use super::response::{RejectedResponse, ResponseLimit, SigningContext, StoreResponse, StreamedResponse};
+use super::response::{RejectedResponse, ResponseLimit, StoreResponse, StreamedResponse};
 use super::sign::{
     AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, TOLERATED_SKEW, UnsignedRequest,
 };
@@ -100,6 +100,12 @@ pub(crate) struct StoreRequest<'a> {
     /// Headers in addition to those that every request has.
     pub(crate) headers: Vec<HeaderPair>,
     pub(crate) payload: RequestPayload,
+}
+
+/// The credentials and the time that a request is signed with.
+struct SigningContext {
+    credentials: Arc<SigningCredentials>,
+    signed_at: Timestamp,
 }
 
 impl StoreRequest<'_> {
@@ -192,7 +198,7 @@ impl StoreHttpClient {
         let request_line = || store_request.request_line(&self.endpoint);
         let signed = self.signing_context(&request_line).await?;
         let answer = self.send(&store_request, &signed).await?;
-        match answer.read_whole(self.dialect, limit, &signed, &request_line).await {
+        match answer.read_whole(self.dialect, limit, &signed.credentials, &request_line).await {
             Ok(whole) => Ok(whole),
             Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
         }
@@ -229,7 +235,7 @@ impl StoreHttpClient {
                 let sent = timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, waiting_for, sending).await;
                 sent.unwrap_or_else(|late| Err(timeout_error(late, &host, words())))?
             };
-            match answer.with_request_line(words()).read_whole(self.dialect, limit, &signed, &words).await {
+            match answer.with_request_line(words()).read_whole(self.dialect, limit, &signed.credentials, &words).await {
                 Ok(whole) => Ok(whole),
                 Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
             }
@@ -251,7 +257,7 @@ impl StoreHttpClient {
         let opening = Box::pin(async {
             let signed = self.signing_context(&|| request_line.clone()).await?;
             let answer = self.send(&store_request, &signed).await?;
-            match answer.into_stream(self.dialect, &signed, &|| request_line.clone()).await {
+            match answer.into_stream(self.dialect, &signed.credentials, &|| request_line.clone()).await {
                 Ok((head, body)) => Ok((head, body.with_request_line(request_line.clone()))),
                 Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
             }

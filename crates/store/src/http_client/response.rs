@@ -56,20 +56,6 @@ pub(super) struct StreamedResponse {
     is_read_only: bool,
 }
 
-/// The credentials and the time that a request was signed with.
-#[derive(Debug)]
-pub(super) struct SigningContext {
-    pub(super) credentials: Arc<SigningCredentials>,
-    pub(super) signed_at: Timestamp,
-}
-
-impl SigningContext {
-    /// Removes the secrets that the server received from its text, and truncates the text.
-    fn redact(&self, words: &str) -> String {
-        truncate(&self.credentials.redact(words))
-    }
-}
-
 /// A completely read response.
 #[derive(Debug)]
 pub(crate) struct StoreResponse {
@@ -109,12 +95,12 @@ impl StreamedResponse {
         mut self,
         dialect: StoreDialect,
         limit: ResponseLimit,
-        signed: &SigningContext,
+        credentials: &Arc<SigningCredentials>,
         request_line: &impl Fn() -> String,
     ) -> Result<StoreResponse, RejectedResponse> {
         let status = self.head.status.as_u16();
         if !self.head.status.is_success() {
-            return Err(self.into_rejection(dialect, signed, request_line).await);
+            return Err(self.into_rejection(dialect, credentials, request_line).await);
         }
         let read = read_body(&mut self.body, limit.bytes()).await;
         let body = match read {
@@ -143,16 +129,15 @@ impl StreamedResponse {
         };
         // Some servers must start the response before they know whether the request succeeds.
         if is_error_document(&body) {
-            let document = ErrorDocument::parse(&body, signed);
-            return Err(document.into_rejection(status, &self.head.headers, dialect, signed, request_line()));
+            let document = ErrorDocument::parse(&body, credentials);
+            return Err(document.into_rejection(status, &self.head.headers, dialect, credentials, request_line()));
         }
-        let identity = Arc::clone(&signed.credentials);
         Ok(StoreResponse {
             status,
             headers: self.head.headers,
             body,
             is_read_only: self.is_read_only,
-            credentials: identity,
+            credentials: Arc::clone(credentials),
         })
     }
 
@@ -160,19 +145,19 @@ impl StreamedResponse {
     pub(super) async fn into_stream(
         self,
         dialect: StoreDialect,
-        signed: &SigningContext,
+        credentials: &Arc<SigningCredentials>,
         request_line: &impl Fn() -> String,
     ) -> Result<(Parts, ResponseBody), RejectedResponse> {
         if self.head.status.is_success() {
             return Ok((self.head, self.body));
         }
-        Err(self.into_rejection(dialect, signed, request_line).await)
+        Err(self.into_rejection(dialect, credentials, request_line).await)
     }
 
     async fn into_rejection(
         mut self,
         dialect: StoreDialect,
-        signed: &SigningContext,
+        credentials: &Arc<SigningCredentials>,
         request_line: &impl Fn() -> String,
     ) -> RejectedResponse {
         // If the body cannot be read completely, the status alone describes the error.
@@ -181,7 +166,13 @@ impl StreamedResponse {
             Ok(BodyReadOutcome::Broken(_) | BodyReadOutcome::Stalled(_)) | Err(_) => Bytes::new(),
         };
         let status = self.head.status.as_u16();
-        ErrorDocument::parse(&body, signed).into_rejection(status, &self.head.headers, dialect, signed, request_line())
+        ErrorDocument::parse(&body, credentials).into_rejection(
+            status,
+            &self.head.headers,
+            dialect,
+            credentials,
+            request_line(),
+        )
     }
 }
 
@@ -230,7 +221,7 @@ impl StoreResponse {
     /// them are hidden.
     pub(super) fn content_identity(&self) -> ContentIdentity {
         let text = |name| self.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let etag = text(ETAG).map(|etag| truncate(&self.credentials.redact(etag)).into());
+        let etag = text(ETAG).map(|etag| redacted(etag, &self.credentials).into());
         ContentIdentity { etag, size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()) }
     }
 
@@ -289,6 +280,11 @@ fn unreadable_response(status: u16, why: &str, request_line: String) -> StoreErr
     fault
 }
 
+/// Removes the secrets that the server received from its text, and truncates the text.
+fn redacted(text: &str, credentials: &SigningCredentials) -> String {
+    truncate(&credentials.redact(text))
+}
+
 /// The elements of an error document that are used.
 #[derive(Default)]
 struct ErrorDocument {
@@ -303,7 +299,7 @@ struct ErrorDocument {
 
 impl ErrorDocument {
     /// Reads as much as possible from a body that may be truncated or not a document at all.
-    fn parse(body: &[u8], signed: &SigningContext) -> Self {
+    fn parse(body: &[u8], credentials: &SigningCredentials) -> Self {
         let mut document = Self::default();
         // Everything before a parse error is kept.
         let _ = xml::read(body, |path, text| {
@@ -319,7 +315,7 @@ impl ErrorDocument {
             };
             // The first value is kept, so that a value repeated in one document is scanned for secrets only once.
             if to.is_empty() {
-                *to = signed.redact(text);
+                *to = redacted(text, credentials);
             }
         });
         document
@@ -331,7 +327,7 @@ impl ErrorDocument {
         status: u16,
         headers: &HeaderMap,
         dialect: StoreDialect,
-        signed: &SigningContext,
+        credentials: &SigningCredentials,
         request_line: String,
     ) -> RejectedResponse {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -341,11 +337,11 @@ impl ErrorDocument {
             (&mut self.region, "x-amz-bucket-region"),
         ] {
             if said.is_empty() {
-                *said = signed.redact(text(header));
+                *said = redacted(text(header), credentials);
             }
         }
         if (300..400).contains(&status) && self.endpoint.is_empty() {
-            self.endpoint = signed.redact(text("location"));
+            self.endpoint = redacted(text("location"), credentials);
         }
         let message = self.message_with_location(status);
         let refusal = ErrorResponse {
@@ -409,14 +405,12 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a value"));
         }
-        let read = ErrorDocument::parse(document.as_bytes(), &signed());
-        read.into_rejection(status, &map, StoreDialect::Oss, &signed(), "GET x".to_owned()).error
+        let read = ErrorDocument::parse(document.as_bytes(), &credentials());
+        read.into_rejection(status, &map, StoreDialect::Oss, &credentials(), "GET x".to_owned()).error
     }
 
-    fn signed() -> SigningContext {
-        let token = Some("T".repeat(2000));
-        let credentials = Credentials::new("key", "hush", token, None, "test");
-        SigningContext { credentials: Arc::new(SigningCredentials::new(credentials)), signed_at: Timestamp::now() }
+    fn credentials() -> SigningCredentials {
+        SigningCredentials::new(Credentials::new("key", "hush", Some("T".repeat(2000)), None, "test"))
     }
 
     #[test]
@@ -486,8 +480,8 @@ mod tests {
             for (name, value) in headers {
                 map.insert(*name, value.parse().expect("a value"));
             }
-            let read = ErrorDocument::parse(document.as_bytes(), &signed());
-            let date = read.into_rejection(403, &map, StoreDialect::Oss, &signed(), String::new()).server_time;
+            let read = ErrorDocument::parse(document.as_bytes(), &credentials());
+            let date = read.into_rejection(403, &map, StoreDialect::Oss, &credentials(), String::new()).server_time;
             date.map(|date| date.to_string())
         };
         let header = ("date", "Fri, 21 Dec 2012 00:00:00 GMT");
