@@ -23,9 +23,7 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use tokio::fs::File;
 
-use super::connection::{
-    ConnectionPool, ConnectionSendError, MAX_CONNECTIONS_TRIED, PIECE_BYTES, RequestBody, ResponseBody,
-};
+use super::connection::{ConnectionPool, ConnectionSendError, PIECE_BYTES, RequestBody, ResponseBody};
 use super::credential_cache::{CredentialCache, SigningCredentials};
 use super::dialect::{StoreDialect, parse_tags};
 use super::response::{RejectedResponse, ResponseLimit, StoreResponse, StreamedResponse};
@@ -306,44 +304,35 @@ impl StoreHttpClient {
             .body()
             .await
             .map_err(|error| unanswered(FaultClass::Rejected, "FileNotReadable", &error.to_string()))?;
-        let mut request =
+        let request =
             self.build_request(store_request, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
-        for _ in 0..MAX_CONNECTIONS_TRIED {
-            let connected = route.pool.acquire().await;
-            let connection =
-                connected.map_err(|why| unanswered(FaultClass::Transient, "ConnectionError", &why.to_string()))?;
-            let announce = |so_far: Duration, sent: u64| {
-                let (total, request) = (store_request.payload.len(), store_request.request_line(&self.endpoint));
-                let what = || {
-                    if sent < total {
-                        return format!("sent {sent} of {total} bytes of {request}");
-                    }
-                    format!("no response to {request}")
-                };
-                timeouts::report_wait(route.pool.authority(), so_far, scaled(HEAD_TIMEOUT), what);
+        let host = route.pool.authority();
+        let announce = |so_far: Duration, sent: u64| {
+            let (total, request) = (store_request.payload.len(), store_request.request_line(&self.endpoint));
+            let what = || {
+                if sent < total {
+                    return format!("sent {sent} of {total} bytes of {request}");
+                }
+                format!("no response to {request}")
             };
-            match connection.send(request, &announce, &route.pool).await {
-                Ok((head, body)) => {
-                    return Ok(StreamedResponse::new(head, body, matches!(store_request.method, "GET" | "HEAD")));
-                }
-                Err(ConnectionSendError::NotSent(again)) => request = *again,
-                Err(ConnectionSendError::Interrupted(error)) => {
-                    return Err(unanswered(FaultClass::Ambiguous, "ConnectionError", &root_cause(&error)));
-                }
-                Err(ConnectionSendError::NoResponse(time)) => {
-                    return Err(timeout_error(
-                        TimeLimitError(time),
-                        route.pool.authority(),
-                        store_request.request_line(&self.endpoint),
-                    ));
-                }
-                Err(ConnectionSendError::UploadStalled(stalled)) => {
-                    let why = format!("{} accepted {stalled}", route.pool.authority());
-                    return Err(unanswered(FaultClass::Ambiguous, "RequestTimeout", &why));
-                }
+            timeouts::report_wait(host, so_far, scaled(HEAD_TIMEOUT), what);
+        };
+        let (head, body) = route.pool.send(request, &announce).await.map_err(|error| match error {
+            ConnectionSendError::NotConnected(why) => unanswered(FaultClass::Transient, "ConnectionError", &why),
+            ConnectionSendError::NotSent(_) => {
+                unanswered(FaultClass::Transient, "ConnectionError", "the server closes every connection")
             }
-        }
-        Err(unanswered(FaultClass::Transient, "ConnectionError", "the server closes every connection"))
+            ConnectionSendError::Interrupted(error) => {
+                unanswered(FaultClass::Ambiguous, "ConnectionError", &root_cause(&error))
+            }
+            ConnectionSendError::NoResponse(time) => {
+                timeout_error(TimeLimitError(time), host, store_request.request_line(&self.endpoint))
+            }
+            ConnectionSendError::UploadStalled(stalled) => {
+                unanswered(FaultClass::Ambiguous, "RequestTimeout", &format!("{host} accepted {stalled}"))
+            }
+        })?;
+        Ok(StreamedResponse::new(head, body, matches!(store_request.method, "GET" | "HEAD")))
     }
 
     fn build_request(

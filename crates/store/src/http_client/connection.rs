@@ -27,7 +27,7 @@ use crate::web::{CONNECT_TIMEOUT, ConnectionStream, WebConnector, closes_or_send
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
 /// The maximum number of connections that one request tries if each kept-alive connection turns out to be closed.
-pub(super) const MAX_CONNECTIONS_TRIED: u32 = 8;
+const MAX_CONNECTIONS_TRIED: u32 = 8;
 
 /// The body of a request, sent in small pieces.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ const MAX_IN_TRANSIT: u64 = 4 << 20;
 const DRAIN_RATE: u64 = 32 << 10;
 
 /// One connection. Boxed, because it moves between requests and its buffers and TLS state have several kilobytes.
-pub(super) struct HttpConnection(Box<HttpConnectionState>);
+struct HttpConnection(Box<HttpConnectionState>);
 
 struct HttpConnectionState {
     sender: SendRequest<RequestBody>,
@@ -134,7 +134,10 @@ struct HttpConnectionState {
 /// Why there is no response.
 #[derive(Debug)]
 pub(super) enum ConnectionSendError {
-    /// Nothing of the request was sent. Contains the request for another attempt.
+    /// No connection could be established, for this reason. The server cannot have received the request.
+    NotConnected(String),
+    /// The server closed the connection before anything of the request was sent. Contains the request for another
+    /// attempt.
     NotSent(Box<Request<RequestBody>>),
     /// The server may have received the request.
     Interrupted(hyper::Error),
@@ -169,7 +172,7 @@ impl HttpConnection {
     /// Sends a request and waits for the head of the response. The upload of a large body is watched, and the
     /// callback gets the time waited and the bytes sent so far. For a small body the caller bounds the time. The body
     /// of the response returns the connection to the pool.
-    pub(super) async fn send(
+    async fn send(
         mut self,
         request: Request<RequestBody>,
         announce: &(dyn Fn(Duration, u64) + Sync),
@@ -223,17 +226,6 @@ impl HttpConnection {
 /// The maximum number of idle connections that are kept. No plan allows more objects in flight.
 const MAX_IDLE: usize = 4096;
 
-/// Why a connection could not be established. The server cannot have received a request.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum HostConnectError {
-    /// The time limit was exceeded.
-    #[error("no connection to {host} within {}", DisplaySeconds(*.within))]
-    TimedOut { host: String, within: Duration },
-    /// The name does not resolve, the server does not accept the connection, or the TLS handshake fails.
-    #[error("{0}")]
-    Failed(String),
-}
-
 /// The connection pool of one host.
 pub(super) struct ConnectionPool {
     connector: WebConnector,
@@ -252,8 +244,25 @@ impl ConnectionPool {
         self.url.authority().map_or("", http::uri::Authority::as_str)
     }
 
+    /// Sends a request over an idle or a new connection, and waits for the head of the response. If a connection turns
+    /// out to be closed, another one is tried. The callback gets the time waited and the bytes sent so far.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        mut request: Request<RequestBody>,
+        announce: &(dyn Fn(Duration, u64) + Sync),
+    ) -> Result<(Parts, ResponseBody), ConnectionSendError> {
+        for _ in 0..MAX_CONNECTIONS_TRIED {
+            let connection = self.acquire().await.map_err(ConnectionSendError::NotConnected)?;
+            match connection.send(request, announce, self).await {
+                Err(ConnectionSendError::NotSent(again)) => request = *again,
+                sent => return sent,
+            }
+        }
+        Err(ConnectionSendError::NotSent(Box::new(request)))
+    }
+
     /// Returns an idle connection, the most recently used one first, or opens a new one.
-    pub(super) async fn acquire(&self) -> Result<HttpConnection, HostConnectError> {
+    async fn acquire(&self) -> Result<HttpConnection, String> {
         while let Some(mut connection) = self.pop_idle() {
             // The runtime must run once before data that arrived in the meantime is visible.
             tokio::task::yield_now().await;
@@ -272,8 +281,8 @@ impl ConnectionPool {
         });
         let within = scaled(CONNECT_TIMEOUT);
         match tokio::time::timeout(within, connecting).await {
-            Ok(made) => made.map_err(HostConnectError::Failed),
-            Err(_) => Err(HostConnectError::TimedOut { host: self.authority().to_owned(), within }),
+            Ok(made) => made,
+            Err(_) => Err(format!("no connection to {} within {}", self.authority(), DisplaySeconds(within))),
         }
     }
 
