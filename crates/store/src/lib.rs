@@ -6,32 +6,26 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `store` | the [`Store`] trait, and the values of its methods |
+//! | `store` | the [`Store`] trait, the values of its methods, a wrapper that refuses writes, and a stand-in |
 //! | [`object`] | buckets, keys, versions, tags, ACLs, and what is known about an object |
 //! | [`object_request`] | the requests for one object, and their responses |
 //! | `listing` | the pages of a listing, and where it continues after each |
 //! | [`task`] | one object on its way through a job: its row, and its outcome |
 //! | [`backoff`], [`timeouts`] | when a request is sent again, and how long a server may take |
-//! | `http_store` | the implementation for S3 and OSS |
+//! | `http_store` | the implementation for S3 and OSS, and connecting to a store |
 //! | [`http_client`] | the HTTP client that it sends its requests with |
 //! | `credentials` | where credentials come from, and how they are checked |
-//! | [`error_code`] | what each error code means, and a hint for it |
-//! | `fault` | errors, classified by what the caller must do |
+//! | [`error_code`] | errors, classified by what the caller must do; what each error code means, and a hint for it |
 //! | `redact` | removes secrets from the texts of servers |
-//! | `provider` | what the client knows about each provider, and the configuration of a store |
-//! | `endpoint`, `connect` | where a store is, connecting to it, and a stand-in if that fails |
-//! | `read_only` | a wrapper that refuses writes |
+//! | `provider` | what the client knows about each provider, the configuration of a store, and its endpoint |
 //! | [`web`] | requests to other servers: STS, webhooks, GitHub |
 //! | [`hex`], [`printable`], `xml` | encodings, safe text, XML |
 //!
 //! The macro [`enum_with_all!`] defines an enum with a list of all its variants.
 
 pub mod backoff;
-mod connect;
 mod credentials;
-mod endpoint;
 pub mod error_code;
-mod fault;
 pub mod hex;
 pub mod http_client;
 mod http_store;
@@ -40,7 +34,6 @@ pub mod object;
 pub mod object_request;
 pub mod printable;
 mod provider;
-mod read_only;
 mod redact;
 mod store;
 pub mod task;
@@ -48,15 +41,12 @@ pub mod timeouts;
 pub mod web;
 mod xml;
 
-pub use connect::{StoreConnectError, UnreachableStore, connect, connect_with_keys};
-pub use endpoint::AddressingStyle;
-pub use http_store::HttpStore;
+pub use http_store::{HttpStore, StoreConnectError, connect, connect_with_keys};
 pub use listing::{ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
-pub use provider::{EndpointSource, ProviderProfile, RegionSource, StoreConfig, StoreProvider};
-pub use read_only::ReadOnlyStore;
+pub use provider::{AddressingStyle, EndpointSource, ProviderProfile, RegionSource, StoreConfig, StoreProvider};
 pub use store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ConditionalPutOutcome, ObjectContent, OpenedObject,
-    OwnershipSetting, Store, TagLifecycleRule,
+    OwnershipSetting, ReadOnlyStore, Store, TagLifecycleRule, UnreachableStore,
 };
 
 /// Defines an enum without data and its constant `ALL`, which lists every variant in the order of declaration. Both

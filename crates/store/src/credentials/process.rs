@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use super::validation::ValidatingProvider;
-use crate::fault::truncate;
+use crate::error_code::truncate;
 use crate::printable::affects_terminal;
 use crate::timeouts::{self, scaled};
 

@@ -38,7 +38,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::validation::{PrefetchedProvider, check_credentials};
 use crate::backoff::{RetryPolicy, retry};
-use crate::fault::truncate;
+use crate::error_code::truncate;
 use crate::hex::hex;
 use crate::http_client::{SigningClock, redact_credentials};
 use crate::printable::affects_terminal;

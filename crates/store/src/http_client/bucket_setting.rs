@@ -6,7 +6,7 @@
 use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::response::ResponseLimit;
-use crate::fault::StoreError;
+use crate::error_code::StoreError;
 use crate::object::{BucketName, ObjectKey};
 use crate::store::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, TagLifecycleRule};
 use crate::xml::{self, XmlReadError};

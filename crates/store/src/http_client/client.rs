@@ -30,12 +30,11 @@ use super::response::{RejectedResponse, ResponseLimit, StoreResponse, StreamedRe
 use super::sign::{
     AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, TOLERATED_SKEW, UnsignedRequest,
 };
-use crate::endpoint::StoreEndpoint;
-use crate::error_code::{FaultClass, is_about_signature, is_renewable};
-use crate::fault::{StoreError, truncate};
+use crate::error_code::{FaultClass, StoreError, is_about_signature, is_renewable, truncate};
 use crate::hex::hex;
 use crate::object::{BucketName, ObjectKey, TagSet};
 use crate::object_request::{ContentIdentity, ObjectRequest};
+use crate::provider::StoreEndpoint;
 use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
 use crate::web::{WebConnector, root_cause};
 use crate::xml::XmlReadError;
