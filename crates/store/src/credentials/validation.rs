@@ -6,7 +6,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use aws_config::profile::ProfileSet;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
@@ -27,12 +26,6 @@ pub(super) enum CredentialFormatError {
     #[error("{0} is not a valid region: use only letters, digits, `-` and `_`")]
     InvalidRegion(String),
 }
-
-/// The credentials in a profile.
-const CREDENTIAL_PROPERTIES: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
-
-/// The maximum number of profiles in a chain of `source_profile` settings.
-const MAX_PROFILE_CHAIN: usize = 16;
 
 /// Checks that a text can be part of credentials. `name` says where it comes from.
 pub(super) fn check_credential_text(name: &str, text: &str) -> Result<(), CredentialFormatError> {
@@ -64,22 +57,6 @@ pub(super) fn check_credentials(credentials: &Credentials) -> Result<(), Credent
         text => check_credential_text(name, text),
     });
     checked.map_err(CredentialsError::invalid_configuration)
-}
-
-/// Checks the active profile and the profiles from which it takes its credentials.
-pub(super) fn check_profiles(profiles: &ProfileSet) -> Result<(), CredentialFormatError> {
-    let mut next = Some(profiles.selected_profile());
-    // The SDK reports cycles of profiles.
-    for _ in 0..MAX_PROFILE_CHAIN {
-        let Some(profile) = next.and_then(|name| profiles.get_profile(name)) else { break };
-        let named = |property: &str| format!("{property} of the profile {:?}", profile.name());
-        for property in CREDENTIAL_PROPERTIES {
-            profile.get(property).map_or(Ok(()), |text| check_credential_text(&named(property), text))?;
-        }
-        profile.get("region").map_or(Ok(()), |text| check_region(&named("region"), text))?;
-        next = profile.get("source_profile").filter(|source| *source != profile.name());
-    }
-    Ok(())
 }
 
 /// Passes credentials of another provider through if they can be used to sign.
