@@ -12,9 +12,8 @@
 //! | `credential_cache` | the credentials to sign with, and their renewal |
 //! | `dialect` | the header names and documents of S3 and OSS |
 //! | `response` | responses: read with limits, classified once |
-//! | `object_requests` | requests for one object: its tags, ACL, restore and HEAD, and its content |
+//! | `object_requests` | requests for one object: its tags, ACL, restore and HEAD, and its content, also in parts |
 //! | `list_page` | the pages of a listing |
-//! | `multipart_upload` | whole objects in parts, for OSS |
 //! | `bucket_setting` | bucket settings |
 
 mod bucket_setting;
@@ -23,7 +22,6 @@ mod connection;
 mod credential_cache;
 mod dialect;
 mod list_page;
-mod multipart_upload;
 mod object_requests;
 mod response;
 mod sign;
