@@ -9,7 +9,7 @@
 //! | `sources` | the caller's own credentials: environment variables, profiles, a profile's `credential_process` |
 //! | `role` | assuming roles: with AWS STS, the STS of an S3-compatible server, or Alibaba Cloud's STS |
 //! | `http` | the HTTP client for metadata services and AWS STS: limits and validates responses |
-//! | `validation` | validation of credentials |
+//! | `validation` | which texts can be credentials or a region |
 
 mod http;
 mod role;

@@ -36,7 +36,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::validation::{PrefetchedProvider, check_credentials};
+use super::sources::prefetch;
+use super::validation::check_credentials;
 use crate::backoff::{RetryPolicy, retry};
 use crate::error_code::truncate;
 use crate::hex::hex;
@@ -108,7 +109,7 @@ pub(crate) async fn assume_aws_role(
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
     let endpoint = config.endpoint.as_deref().filter(|_| config.provider.profile().assumes_roles_at_endpoint);
-    PrefetchedProvider::prefetch(AwsRoleProvider::new(arn, region, endpoint, caller, http.clone())).await
+    prefetch(AwsRoleProvider::new(arn, region, endpoint, caller, http.clone())).await
 }
 
 /// Returns the provider for OSS: the plan's role, which is assumed once as a check, or the caller itself if the
@@ -123,7 +124,7 @@ pub(crate) async fn assume_oss_role(
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
     let sts = sts_endpoint(config.endpoint.as_deref().unwrap_or_default(), region);
-    PrefetchedProvider::prefetch(OssRoleProvider::new(arn, &sts, caller)?).await
+    prefetch(OssRoleProvider::new(arn, &sts, caller)?).await
 }
 
 /// Provides the credentials of a role at AWS, or at a server with AWS's STS API.

@@ -12,6 +12,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::BehaviorVersion;
@@ -31,9 +32,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use super::http::validating_http_client;
-use super::validation::{
-    CredentialFormatError, PrefetchedProvider, ValidatingProvider, check_credential_text, check_region,
-};
+use super::validation::{CredentialFormatError, check_credential_text, check_credentials, check_region};
 use crate::error_code::truncate;
 use crate::printable::affects_terminal;
 use crate::timeouts::{self, TimeLimitError, scaled};
@@ -79,7 +78,7 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
     let provider = environment
         .credentials_provider()
         .ok_or_else(|| CredentialsError::not_loaded("no credentials provider is configured"))?;
-    let provider = PrefetchedProvider::prefetch(ValidatingProvider::wrap(provider)).await?;
+    let provider = prefetch(ValidatingProvider::wrap(provider)).await?;
     Ok(AwsCredentialSource { provider, region: environment.region().map(ToString::to_string) })
 }
 
@@ -108,6 +107,59 @@ fn check_profiles(profiles: &ProfileSet) -> Result<(), CredentialFormatError> {
         next = profile.get("source_profile").filter(|source| *source != profile.name());
     }
     Ok(())
+}
+
+/// Passes credentials of another provider through if they can be used to sign.
+#[derive(Debug)]
+struct ValidatingProvider(SharedCredentialsProvider);
+
+impl ValidatingProvider {
+    /// Wraps a provider so that all of its credentials are checked.
+    fn wrap(provider: impl ProvideCredentials + 'static) -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(Self(SharedCredentialsProvider::new(provider)))
+    }
+}
+
+impl ProvideCredentials for ValidatingProvider {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.0.provide_credentials().await?;
+            check_credentials(&credentials)?;
+            Ok(credentials)
+        })
+    }
+}
+
+/// Queries this source once. The provider returns the result on its first call.
+pub(super) async fn prefetch(
+    source: impl ProvideCredentials + 'static,
+) -> Result<SharedCredentialsProvider, CredentialsError> {
+    let first = Mutex::new(Some(source.provide_credentials().await?));
+    Ok(SharedCredentialsProvider::new(PrefetchedProvider { first, source: SharedCredentialsProvider::new(source) }))
+}
+
+/// Returns credentials that were loaded in advance on the first call, and those of the source afterwards. The source
+/// is not queried twice at the start, because a person may have to confirm each query.
+#[derive(Debug)]
+struct PrefetchedProvider {
+    first: Mutex<Option<Credentials>>,
+    source: SharedCredentialsProvider,
+}
+
+impl ProvideCredentials for PrefetchedProvider {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        // The value is complete at every moment, so a poisoned lock is safe to use.
+        match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(first) => future::ProvideCredentials::ready(Ok(first)),
+            None => self.source.provide_credentials(),
+        }
+    }
 }
 
 /// The variables with the credentials that AWS's SDK signs with.
@@ -432,6 +484,7 @@ mod process_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::root_cause;
 
     fn value_of(variables: &[(&str, &str)]) -> Result<Credentials, CredentialVariableError> {
         let found = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
@@ -520,5 +573,26 @@ mod tests {
             assert!(said(&[(RELATIVE_URI, path)]).is_some_and(|said| said.starts_with(RELATIVE_URI)));
         }
         assert_eq!(said(&[(RELATIVE_URI, "/v2/x?y=z"), ("AWS_ACCESS_KEY_ID", " ")]), None);
+    }
+
+    #[tokio::test]
+    async fn rejects_credentials_that_cannot_sign() {
+        let of = |key: &str, secret: &str, token: &str| {
+            let credentials = Credentials::new(key, secret, Some(token.to_owned()), None, "test");
+            ValidatingProvider::wrap(SharedCredentialsProvider::new(credentials))
+        };
+        assert!(of("key", "secret/+=", "token==").provide_credentials().await.is_ok());
+        let said = root_cause(&of("", "s", "t").provide_credentials().await.expect_err("refused"));
+        assert_eq!(said, "the access key ID is empty");
+        for bad in ["hush\n", "hush\0hush", "hush\u{7f}", "hüsh", "hush\u{1b}[2J", " hush", "hu\tsh"] {
+            for (provider, name) in [
+                (of(bad, "s", "t"), "the access key ID "),
+                (of("k", bad, "t"), "the secret access key "),
+                (of("k", "s", bad), "the session token "),
+            ] {
+                let said = root_cause(&provider.provide_credentials().await.expect_err("refused"));
+                assert!(said.starts_with(name) && !said.contains("sh"), "{said}");
+            }
+        }
     }
 }

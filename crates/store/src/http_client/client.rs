@@ -305,7 +305,7 @@ impl StoreHttpClient {
             .map_err(|error| unanswered(FaultClass::Rejected, "FileNotReadable", &error.to_string()))?;
         let request =
             self.build_request(store_request, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
-        let host = route.pool.authority();
+        let host = route.authority.to_str().unwrap_or_default();
         let announce = |so_far: Duration, sent: u64| {
             let (total, request) = (store_request.payload.len(), store_request.request_line(&self.endpoint));
             let what = || {

@@ -240,7 +240,7 @@ impl ConnectionPool {
     }
 
     /// Returns host and port.
-    pub(super) fn authority(&self) -> &str {
+    fn authority(&self) -> &str {
         self.url.authority().map_or("", http::uri::Authority::as_str)
     }
 
