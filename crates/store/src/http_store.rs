@@ -82,9 +82,9 @@ impl Store for HttpStore {
     async fn bucket_setting(
         &self,
         bucket: &BucketName,
-        question: BucketSetting,
+        setting: BucketSetting,
     ) -> Result<BucketSettingValue, StoreError> {
-        self.client.bucket_setting(bucket, question).await
+        self.client.bucket_setting(bucket, setting).await
     }
 
     async fn read(

@@ -30,7 +30,7 @@ pub trait Store: Send + Sync + 'static {
     async fn bucket_setting(
         &self,
         bucket: &BucketName,
-        question: BucketSetting,
+        setting: BucketSetting,
     ) -> Result<BucketSettingValue, StoreError>;
 
     /// Opens an object for reading. With `if_match`, returns an error with status 412 if the object no longer has
@@ -253,9 +253,9 @@ impl Store for ReadOnlyStore {
     async fn bucket_setting(
         &self,
         bucket: &BucketName,
-        question: BucketSetting,
+        setting: BucketSetting,
     ) -> Result<BucketSettingValue, StoreError> {
-        self.store.bucket_setting(bucket, question).await
+        self.store.bucket_setting(bucket, setting).await
     }
 
     async fn read(
@@ -336,9 +336,9 @@ impl Store for UnreachableStore {
     async fn bucket_setting(
         &self,
         bucket: &BucketName,
-        question: BucketSetting,
+        setting: BucketSetting,
     ) -> Result<BucketSettingValue, StoreError> {
-        self.reject("GET", bucket, &format!("?{}", question.subresource()))
+        self.reject("GET", bucket, &format!("?{}", setting.subresource()))
     }
 
     async fn read(&self, bucket: &BucketName, key: &ObjectKey, _: Option<&str>) -> Result<OpenedObject, StoreError> {

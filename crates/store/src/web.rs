@@ -380,17 +380,17 @@ impl WebClient {
     /// redirect, is not an error.
     pub async fn send(
         &self,
-        message: WebRequest<'_>,
-        bounds: WebRequestLimits,
+        request: WebRequest<'_>,
+        limits: WebRequestLimits,
     ) -> Result<WebResponse, WebRequestError> {
-        let (host, waiting_for) = (message.url.origin(), self.waiting_for(&message.method));
-        let sending = self.exchange(message, async |head: Parts, body: Incoming| {
-            let whole = Limited::new(body, bounds.max_body_bytes).collect().await.map_err(|error| {
+        let (host, waiting_for) = (request.url.origin(), self.waiting_for(&request.method));
+        let sending = self.exchange(request, async |head: Parts, body: Incoming| {
+            let whole = Limited::new(body, limits.max_body_bytes).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     WebRequestError::ResponseTooLong {
                         host: host.clone(),
                         status: head.status,
-                        most: bounds.max_body_bytes,
+                        most: limits.max_body_bytes,
                     }
                 } else {
                     WebRequestError::UnreadableResponse { host: host.clone(), why: root_cause(&*error) }
@@ -398,7 +398,7 @@ impl WebClient {
             })?;
             Ok(WebResponse { status: head.status, headers: head.headers, body: whole.to_bytes() })
         });
-        with_deadline(sending, bounds.max_time, &host, &waiting_for).await
+        with_deadline(sending, limits.max_time, &host, &waiting_for).await
     }
 
     /// Sends a request once and reads only the head of the response. Use it for notifications, where the body of the
@@ -408,11 +408,11 @@ impl WebClient {
     /// Returns an error if the head does not arrive in time.
     pub async fn send_for_head(
         &self,
-        message: WebRequest<'_>,
+        request: WebRequest<'_>,
         time: Duration,
     ) -> Result<WebResponseHead, WebRequestError> {
-        let (host, waiting_for) = (message.url.origin(), self.waiting_for(&message.method));
-        let sending = self.exchange(message, async |head: Parts, _| {
+        let (host, waiting_for) = (request.url.origin(), self.waiting_for(&request.method));
+        let sending = self.exchange(request, async |head: Parts, _| {
             Ok(WebResponseHead { status: head.status, headers: head.headers })
         });
         with_deadline(sending, time, &host, &waiting_for).await
@@ -421,16 +421,16 @@ impl WebClient {
     /// Sends a request and passes the response to the callback, while it drives the connection.
     async fn exchange<T>(
         &self,
-        message: WebRequest<'_>,
+        request: WebRequest<'_>,
         read: impl AsyncFnOnce(Parts, Incoming) -> Result<T, WebRequestError>,
     ) -> Result<T, WebRequestError> {
-        let host = message.url.origin();
+        let host = request.url.origin();
         let unconnected = |why| WebRequestError::ConnectFailed { host: host.clone(), why };
         let unread =
             |error: &hyper::Error| WebRequestError::UnreadableResponse { host: host.clone(), why: root_cause(error) };
-        let connector = self.connector(&message)?;
-        let to = message.url.connect_uri().map_err(|error| unconnected(error.to_string()))?;
-        let request = build_request(message).map_err(|error| unconnected(error.to_string()))?;
+        let connector = self.connector(&request)?;
+        let to = request.url.connect_uri().map_err(|error| unconnected(error.to_string()))?;
+        let http_request = build_request(request).map_err(|error| unconnected(error.to_string()))?;
         let connecting = tokio::time::timeout(scaled(CONNECT_TIMEOUT), connector.connect(to));
         let io = match connecting.await {
             Ok(connected) => connected.map_err(|error| unconnected(root_cause(&*error)))?,
@@ -445,7 +445,7 @@ impl WebClient {
             return Err(unconnected("it closes the connection, or sends data before a request".to_owned()));
         }
         let mut exchanging = pin!(async {
-            let response = requests.send_request(request).await.map_err(|error| unread(&error))?;
+            let response = requests.send_request(http_request).await.map_err(|error| unread(&error))?;
             let (head, body) = response.into_parts();
             read(head, body).await
         });
@@ -465,10 +465,10 @@ impl WebClient {
         format!("no response to {}", self.api_call.unwrap_or(method.as_str()))
     }
 
-    fn connector(&self, message: &WebRequest<'_>) -> Result<WebConnector, WebRequestError> {
-        if !message.url.is_encrypted() {
-            if !message.allow_http && !message.url.is_loopback() {
-                return Err(WebRequestError::NotEncrypted(message.url.origin()));
+    fn connector(&self, request: &WebRequest<'_>) -> Result<WebConnector, WebRequestError> {
+        if !request.url.is_encrypted() {
+            if !request.allow_http && !request.url.is_loopback() {
+                return Err(WebRequestError::NotEncrypted(request.url.origin()));
             }
             return WebConnector::new(false).map_err(WebRequestError::NoCertificates);
         }
@@ -491,23 +491,23 @@ async fn with_deadline<T>(
     sent.unwrap_or_else(|_| Err(WebRequestError::TimedOut { host: origin.to_owned(), within }))
 }
 
-fn build_request(message: WebRequest<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
-    let authority = HeaderValue::from_str(message.url.authority())?;
-    let bodiless = message.body.is_empty();
-    let mut request = Request::new(Full::new(message.body));
-    *request.uri_mut() = Uri::from(message.url.target().clone());
-    let headers = request.headers_mut();
+fn build_request(request: WebRequest<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
+    let authority = HeaderValue::from_str(request.url.authority())?;
+    let bodiless = request.body.is_empty();
+    let mut http_request = Request::new(Full::new(request.body));
+    *http_request.uri_mut() = Uri::from(request.url.target().clone());
+    let headers = http_request.headers_mut();
     headers.insert(USER_AGENT, USER_AGENT_VALUE);
-    for (name, value) in message.headers {
+    for (name, value) in request.headers {
         headers.insert(name, value.clone());
     }
     headers.insert(HOST, authority);
-    if bodiless && matches!(message.method, Method::POST | Method::PUT | Method::PATCH) {
+    if bodiless && matches!(request.method, Method::POST | Method::PUT | Method::PATCH) {
         // hyper sends no `Content-Length` for an empty body, and some servers require it.
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    *request.method_mut() = message.method;
-    Ok(request)
+    *http_request.method_mut() = request.method;
+    Ok(http_request)
 }
 
 #[cfg(test)]

@@ -63,12 +63,12 @@ impl HttpConnector for BoundedHttpConnector {
         let host = request.uri().parse::<http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
         let host = host.unwrap_or_default();
         let waiting_for = waiting_for(request.body().bytes().unwrap_or_default());
-        let answering = self.0.call(request);
+        let sending = self.0.call(request);
         HttpConnectorFuture::new(async move {
-            let whole = async { buffer_body(answering.await?, &host).await };
-            let answered =
-                timeouts::with_time_limit(scaled(REQUEST_TIMEOUT), &host, || waiting_for.clone(), whole).await;
-            answered.unwrap_or_else(|late| Err(ConnectorError::timeout(format!("{host}: {late}").into())))
+            let reading = async { buffer_body(sending.await?, &host).await };
+            let result =
+                timeouts::with_time_limit(scaled(REQUEST_TIMEOUT), &host, || waiting_for.clone(), reading).await;
+            result.unwrap_or_else(|exceeded| Err(ConnectorError::timeout(format!("{host}: {exceeded}").into())))
         })
     }
 }
@@ -85,12 +85,12 @@ fn waiting_for(body: &[u8]) -> String {
 }
 
 /// Returns the response with its body in memory.
-async fn buffer_body(mut answer: HttpResponse, host: &str) -> Result<HttpResponse, ConnectorError> {
-    let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
+async fn buffer_body(mut response: HttpResponse, host: &str) -> Result<HttpResponse, ConnectorError> {
+    let body = std::mem::replace(response.body_mut(), SdkBody::taken());
     match Limited::new(body, MAX_ANSWER).collect().await {
-        Ok(whole) => {
-            *answer.body_mut() = SdkBody::from(whole.to_bytes());
-            Ok(answer)
+        Ok(collected) => {
+            *response.body_mut() = SdkBody::from(collected.to_bytes());
+            Ok(response)
         }
         Err(error) if error.is::<LengthLimitError>() => {
             let why = format!("the response from {host} is longer than {MAX_ANSWER} bytes, too long for credentials");
@@ -147,25 +147,25 @@ impl HttpClient for ValidatingHttpClient {
 impl HttpConnector for ValidatingHttpConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let uri = request.uri().parse::<Uri>().unwrap_or_default();
-        let answering = self.0.call(request);
+        let sending = self.0.call(request);
         HttpConnectorFuture::new(async move {
-            let mut answer = answering.await?;
+            let mut response = sending.await?;
             let host = uri.authority().map(ToString::to_string).unwrap_or_default();
             // The inner client has already read the whole body, within its limits.
-            let body = answer.take_body().bytes().map(Bytes::copy_from_slice).unwrap_or_default();
-            cap_token_ttl(&mut answer);
-            if answer.status().is_success() {
+            let body = response.take_body().bytes().map(Bytes::copy_from_slice).unwrap_or_default();
+            cap_token_ttl(&mut response);
+            if response.status().is_success() {
                 let length = body.len();
                 let checked = validate_body(uri.path(), body, &host).map_err(permanent_error)?;
                 if checked.len() != length {
                     // The SDK compares the body with this header.
-                    answer.headers_mut().remove(CONTENT_LENGTH);
+                    response.headers_mut().remove(CONTENT_LENGTH);
                 }
-                *answer.body_mut() = SdkBody::from(checked);
+                *response.body_mut() = SdkBody::from(checked);
             } else {
-                *answer.body_mut() = SdkBody::from(body);
+                *response.body_mut() = SdkBody::from(body);
             }
-            Ok(answer)
+            Ok(response)
         })
     }
 }
@@ -176,10 +176,10 @@ fn permanent_error(error: CredentialResponseError) -> ConnectorError {
 }
 
 /// Limits the lifetime of a token to the maximum that can be requested.
-fn cap_token_ttl(answer: &mut HttpResponse) {
-    let ttl = answer.headers().get(TOKEN_TTL_HEADER).and_then(|ttl| ttl.trim().parse::<u64>().ok());
+fn cap_token_ttl(response: &mut HttpResponse) {
+    let ttl = response.headers().get(TOKEN_TTL_HEADER).and_then(|ttl| ttl.trim().parse::<u64>().ok());
     if ttl.is_some_and(|ttl| ttl > MAX_TOKEN_TTL) {
-        answer.headers_mut().insert(TOKEN_TTL_HEADER, MAX_TOKEN_TTL.to_string());
+        response.headers_mut().insert(TOKEN_TTL_HEADER, MAX_TOKEN_TTL.to_string());
     }
 }
 

@@ -164,8 +164,8 @@ impl AwsRoleProvider {
             .retry_config(RetryConfig::standard())
             .timeout_config(timeouts);
         sdk.set_endpoint_url(endpoint.map(str::to_owned));
-        let place = endpoint.and_then(|url| url.split_once("://")).map(|(_, host)| host.to_owned());
-        let sts_name = place.unwrap_or_else(|| format!("AWS STS in {region}"));
+        let host = endpoint.and_then(|url| url.split_once("://")).map(|(_, host)| host.to_owned());
+        let sts_name = host.unwrap_or_else(|| format!("AWS STS in {region}"));
         Self { sts: Client::from_conf(sdk.build()), sts_name, arn: arn.to_owned(), caller }
     }
 
@@ -173,21 +173,23 @@ impl AwsRoleProvider {
         let caller = self.caller.provide_credentials().await?;
         let signed_by_the_caller = aws_sdk_sts::Config::builder().credentials_provider(caller.clone());
         let request = self.sts.assume_role().role_arn(&self.arn).role_session_name(SESSION);
-        let asking = Box::pin(request.customize().config_override(signed_by_the_caller).send());
-        let unanswered = |why: &dyn Display| AssumeRoleError::NoValidResponse(format!("{}: {why}", self.sts_name));
+        let sending = Box::pin(request.customize().config_override(signed_by_the_caller).send());
+        let no_response =
+            |reason: &dyn Display| AssumeRoleError::NoValidResponse(format!("{}: {reason}", self.sts_name));
         let waiting_for = || "no response to AssumeRole".to_owned();
-        let answer = timeouts::with_time_limit(scaled(STS_TIMEOUT), &self.sts_name, waiting_for, asking).await;
-        let answer = answer.map_err(|late| unanswered(&late))?.map_err(|error| match &error {
+        let response = timeouts::with_time_limit(scaled(STS_TIMEOUT), &self.sts_name, waiting_for, sending).await;
+        let response = response.map_err(|exceeded| no_response(&exceeded))?.map_err(|error| match &error {
             SdkError::ServiceError(refusal) => {
                 let (code, message) = code_and_message(refusal.err().meta(), refusal.raw());
                 AssumeRoleError::rejected(&code, &message, &caller)
             }
-            SdkError::TimeoutError(_) => unanswered(&TimeLimitError(scaled(STS_TIMEOUT))),
+            SdkError::TimeoutError(_) => no_response(&TimeLimitError(scaled(STS_TIMEOUT))),
             _ => AssumeRoleError::NoValidResponse(sanitize(&root_cause(&error), &caller)),
         })?;
-        let nothing = || AssumeRoleError::NoValidResponse("the response contains no valid credentials".to_owned());
-        let granted = answer.credentials().ok_or_else(nothing)?;
-        let until = SystemTime::try_from(*granted.expiration()).map_err(|_| nothing())?;
+        let no_credentials =
+            || AssumeRoleError::NoValidResponse("the response contains no valid credentials".to_owned());
+        let granted = response.credentials().ok_or_else(no_credentials)?;
+        let until = SystemTime::try_from(*granted.expiration()).map_err(|_| no_credentials())?;
         let granted = Credentials::new(
             granted.access_key_id(),
             granted.secret_access_key(),
@@ -196,18 +198,18 @@ impl AwsRoleProvider {
             "role",
         );
         // The reason is not shown: the caller cannot fix what the STS returned.
-        check_credentials(&granted).map_err(|_| nothing())?;
+        check_credentials(&granted).map_err(|_| no_credentials())?;
         Ok(granted)
     }
 }
 
 /// Returns the code and the message of an error response. Some S3-compatible servers use S3's error format instead of
 /// the STS's, or a mixture of both.
-fn code_and_message(meta: &ErrorMetadata, answer: &HttpResponse) -> (String, String) {
+fn code_and_message(meta: &ErrorMetadata, response: &HttpResponse) -> (String, String) {
     let (mut code, mut message) = (meta.code().map(str::to_owned), meta.message().unwrap_or_default().to_owned());
     if code.is_none() {
         // A document that cannot be parsed yields the elements before the error, perhaps none.
-        let _ = xml::read(answer.body().bytes().unwrap_or_default(), |path, text| {
+        let _ = xml::read(response.body().bytes().unwrap_or_default(), |path, text| {
             if path.ends_with("Error/Code") {
                 code = Some(text.to_owned());
             } else if path.ends_with("Error/Message") {
@@ -215,7 +217,7 @@ fn code_and_message(meta: &ErrorMetadata, answer: &HttpResponse) -> (String, Str
             }
         });
     }
-    (code.unwrap_or_else(|| format!("HTTP {}", answer.status().as_u16())), message)
+    (code.unwrap_or_else(|| format!("HTTP {}", response.status().as_u16())), message)
 }
 
 impl ProvideCredentials for AwsRoleProvider {
@@ -256,7 +258,7 @@ struct OssRoleProvider {
 
 /// Why an attempt failed, and whether a retry may succeed.
 struct AssumeRoleAttemptError {
-    why: AssumeRoleError,
+    reason: AssumeRoleError,
     is_retryable: bool,
 }
 
@@ -310,21 +312,21 @@ impl OssRoleProvider {
 
     async fn assume(&self) -> Result<Credentials, CredentialsError> {
         let caller = self.caller.provide_credentials().await?;
-        let asking = retry(
+        let sending = retry(
             RETRY_POLICY,
             |failed: &AssumeRoleAttemptError| failed.is_retryable,
             || self.send_assume_role(&caller),
         );
-        let granted = tokio::time::timeout(scaled(STS_TIMEOUT), asking).await.map_err(|_| {
-            let why = format!("{}: {}", self.url.origin(), TimeLimitError(scaled(STS_TIMEOUT)));
-            AssumeRoleError::NoValidResponse(why)
+        let granted = tokio::time::timeout(scaled(STS_TIMEOUT), sending).await.map_err(|_| {
+            let reason = format!("{}: {}", self.url.origin(), TimeLimitError(scaled(STS_TIMEOUT)));
+            AssumeRoleError::NoValidResponse(reason)
         })?;
-        Ok(granted.map_err(|exhausted| exhausted.error.why)?)
+        Ok(granted.map_err(|exhausted| exhausted.error.reason)?)
     }
 
     async fn send_assume_role(&self, caller: &Credentials) -> Result<Credentials, AssumeRoleAttemptError> {
         let headers = self.headers(caller).map_err(|error| AssumeRoleAttemptError {
-            why: AssumeRoleError::NoValidResponse(error.to_string()),
+            reason: AssumeRoleError::NoValidResponse(error.to_string()),
             is_retryable: false,
         })?;
         let request = WebRequest {
@@ -338,11 +340,11 @@ impl OssRoleProvider {
         let limits = WebRequestLimits { max_time: scaled(STS_TIMEOUT), max_body_bytes: MAX_RESPONSE_BYTES };
         let response = self.client.send(request, limits).await.map_err(|error| match error {
             WebRequestError::NoCertificates(error) => {
-                AssumeRoleAttemptError { why: AssumeRoleError::NoCertificates(error), is_retryable: false }
+                AssumeRoleAttemptError { reason: AssumeRoleError::NoCertificates(error), is_retryable: false }
             }
             error => {
-                let why = AssumeRoleError::NoValidResponse(sanitize(&error.to_string(), caller));
-                AssumeRoleAttemptError { why, is_retryable: true }
+                let reason = AssumeRoleError::NoValidResponse(sanitize(&error.to_string(), caller));
+                AssumeRoleAttemptError { reason, is_retryable: true }
             }
         })?;
         let date = server_time(&response.headers);
@@ -350,8 +352,8 @@ impl OssRoleProvider {
             return Err(self.classify_error(&response, date, caller));
         }
         parse_credentials(&response.body, date).ok_or_else(|| {
-            let why = format!("{}: the response contains no valid credentials", self.url.origin());
-            AssumeRoleAttemptError { why: AssumeRoleError::NoValidResponse(why), is_retryable: false }
+            let reason = format!("{}: the response contains no valid credentials", self.url.origin());
+            AssumeRoleAttemptError { reason: AssumeRoleError::NoValidResponse(reason), is_retryable: false }
         })
     }
 
@@ -392,13 +394,13 @@ impl OssRoleProvider {
         caller: &Credentials,
     ) -> AssumeRoleAttemptError {
         let StsErrorResponse { code, message } = serde_json::from_slice(&response.body).unwrap_or_default();
-        let put_right = code.starts_with("InvalidTimeStamp") && date.is_some_and(|date| self.clock.sync_to(date));
-        let busy =
+        let clock_corrected = code.starts_with("InvalidTimeStamp") && date.is_some_and(|date| self.clock.sync_to(date));
+        let is_busy =
             response.status.is_server_error() || response.status.as_u16() == 429 || code.starts_with("Throttling");
         let code = if code.is_empty() { format!("HTTP {}", response.status.as_u16()) } else { code };
         AssumeRoleAttemptError {
-            why: AssumeRoleError::rejected(&code, &message, caller),
-            is_retryable: put_right || busy,
+            reason: AssumeRoleError::rejected(&code, &message, caller),
+            is_retryable: clock_corrected || is_busy,
         }
     }
 }

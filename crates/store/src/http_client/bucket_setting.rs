@@ -28,30 +28,30 @@ impl StoreHttpClient {
     pub(crate) async fn bucket_setting(
         &self,
         bucket: &BucketName,
-        question: BucketSetting,
+        setting: BucketSetting,
     ) -> Result<BucketSettingValue, StoreError> {
-        if (self.dialect(), question) == (StoreDialect::Oss, BucketSetting::Ownership) {
+        if (self.dialect(), setting) == (StoreDialect::Oss, BucketSetting::Ownership) {
             return Ok(BucketSettingValue::Ownership(OwnershipSetting::NotApplicable));
         }
-        let query = question.subresource();
+        let query = setting.subresource();
         let payload = RequestPayload::empty();
         let store_request = StoreRequest { method: "GET", bucket, key: None, query, headers: Vec::new(), payload };
         // Up to 1,000 rules of a few kilobytes, or a listing from a server that does not know the subresource.
         // Versioning is one line.
-        let limit = if question == BucketSetting::Versioning { ResponseLimit::Small } else { ResponseLimit::Page };
-        let whole = match self.execute_with_timeout(store_request, limit).await {
-            Ok(whole) => whole,
-            Err(fault) => return unset_value(question, &fault).ok_or(fault),
+        let limit = if setting == BucketSetting::Versioning { ResponseLimit::Small } else { ResponseLimit::Page };
+        let response = match self.execute_with_timeout(store_request, limit).await {
+            Ok(response) => response,
+            Err(error) => return unset_value(setting, &error).ok_or(error),
         };
-        parse_setting(question, &whole.body).map_err(|why| {
-            whole.unreadable_error(&why, self.endpoint().request_line("GET", bucket, &ObjectKey::from(""), query))
+        parse_setting(setting, &response.body).map_err(|why| {
+            response.unreadable_error(&why, self.endpoint().request_line("GET", bucket, &ObjectKey::from(""), query))
         })
     }
 }
 
 /// Returns the value that an error response stands for, if it only means that the setting is not set.
-fn unset_value(question: BucketSetting, fault: &StoreError) -> Option<BucketSettingValue> {
-    match (question, fault.status, fault.code.as_str()) {
+fn unset_value(setting: BucketSetting, error: &StoreError) -> Option<BucketSettingValue> {
+    match (setting, error.status, error.code.as_str()) {
         (BucketSetting::TagRules, Some(404), "NoSuchLifecycleConfiguration" | "NoSuchLifecycle") => {
             Some(BucketSettingValue::TagRules(Vec::new()))
         }
@@ -62,8 +62,8 @@ fn unset_value(question: BucketSetting, fault: &StoreError) -> Option<BucketSett
     }
 }
 
-fn parse_setting(question: BucketSetting, document: &[u8]) -> Result<BucketSettingValue, InvalidSettingReason> {
-    match question {
+fn parse_setting(setting: BucketSetting, document: &[u8]) -> Result<BucketSettingValue, InvalidSettingReason> {
+    match setting {
         BucketSetting::TagRules => parse_tag_rules(document).map(BucketSettingValue::TagRules),
         BucketSetting::Versioning => parse_versioning(document).map(BucketSettingValue::Versioning),
         BucketSetting::Ownership => parse_ownership(document).map(BucketSettingValue::Ownership),
@@ -74,11 +74,11 @@ fn parse_setting(question: BucketSetting, document: &[u8]) -> Result<BucketSetti
 /// directly in the rule, and its filter excludes objects with the tags inside.
 fn parse_tag_rules(document: &[u8]) -> Result<Vec<TagLifecycleRule>, InvalidSettingReason> {
     let (mut rules, mut rule, mut enabled) = (Vec::new(), TagLifecycleRule::default(), false);
-    let (mut count, mut crowded, mut whole) = (0_usize, false, false);
+    let (mut count, mut has_too_many_keys, mut is_complete) = (0_usize, false, false);
     describe_xml_error(xml::read(document, |path, text| {
         let Some(rest) = path.strip_prefix("LifecycleConfiguration") else { return };
         match rest {
-            "" => whole = true,
+            "" => is_complete = true,
             "/Rule/ID" => text.clone_into(&mut rule.id),
             "/Rule/Status" => enabled = text.trim() == "Enabled",
             "/Rule/Tag/Key" | "/Rule/Filter/Tag/Key" | "/Rule/Filter/And/Tag/Key" | "/Rule/Filter/Not/Tag/Key"
@@ -89,7 +89,7 @@ fn parse_tag_rules(document: &[u8]) -> Result<Vec<TagLifecycleRule>, InvalidSett
             "/Rule" => {
                 let ended = std::mem::take(&mut rule);
                 count += 1;
-                crowded |= ended.keys.len() > MAX_KEYS;
+                has_too_many_keys |= ended.keys.len() > MAX_KEYS;
                 if std::mem::take(&mut enabled) && !ended.keys.is_empty() && count <= MAX_RULES {
                     rules.push(ended);
                 }
@@ -100,21 +100,21 @@ fn parse_tag_rules(document: &[u8]) -> Result<Vec<TagLifecycleRule>, InvalidSett
     if count > MAX_RULES {
         return Err(format!("it has {count} rules; the maximum is {MAX_RULES}"));
     }
-    if crowded {
+    if has_too_many_keys {
         return Err(format!("a rule filters on more than {MAX_KEYS} tags"));
     }
-    if whole { Ok(rules) } else { Err(unexpected_document()) }
+    if is_complete { Ok(rules) } else { Err(unexpected_document()) }
 }
 
 fn parse_versioning(document: &[u8]) -> Result<BucketVersioning, InvalidSettingReason> {
-    let (mut status, mut whole) = (None, false);
+    let (mut status, mut is_complete) = (None, false);
     describe_xml_error(xml::read(document, |path, text| match path {
         "VersioningConfiguration/Status" => status = Some(text.trim().to_owned()),
-        "VersioningConfiguration" => whole = true,
+        "VersioningConfiguration" => is_complete = true,
         _ => {}
     }))?;
     match status.as_deref() {
-        _ if !whole => Err(unexpected_document()),
+        _ if !is_complete => Err(unexpected_document()),
         None | Some("") => Ok(BucketVersioning::Never),
         Some("Enabled") => Ok(BucketVersioning::Enabled),
         Some("Suspended") => Ok(BucketVersioning::Suspended),
@@ -124,16 +124,16 @@ fn parse_versioning(document: &[u8]) -> Result<BucketVersioning, InvalidSettingR
 
 /// Parses the object ownership. A server without this setting, such as Ceph release 16, responds with a listing.
 fn parse_ownership(document: &[u8]) -> Result<OwnershipSetting, InvalidSettingReason> {
-    let (mut said, mut whole, mut listing) = (None, false, false);
+    let (mut ownership, mut is_complete, mut listing) = (None, false, false);
     describe_xml_error(xml::read(document, |path, text| match path {
-        "OwnershipControls/Rule/ObjectOwnership" => said = Some(text.trim().to_owned()),
-        "OwnershipControls" => whole = true,
+        "OwnershipControls/Rule/ObjectOwnership" => ownership = Some(text.trim().to_owned()),
+        "OwnershipControls" => is_complete = true,
         "ListBucketResult" => listing = true,
         _ => {}
     }))?;
-    match said.as_deref() {
+    match ownership.as_deref() {
         _ if listing => Ok(OwnershipSetting::NotApplicable),
-        _ if !whole => Err(unexpected_document()),
+        _ if !is_complete => Err(unexpected_document()),
         None => Ok(OwnershipSetting::NotSet),
         Some("BucketOwnerEnforced") => Ok(OwnershipSetting::BucketOwnerEnforced),
         Some("BucketOwnerPreferred") => Ok(OwnershipSetting::BucketOwnerPreferred),
@@ -143,7 +143,7 @@ fn parse_ownership(document: &[u8]) -> Result<OwnershipSetting, InvalidSettingRe
 }
 
 fn describe_xml_error(read: Result<(), XmlReadError>) -> Result<(), InvalidSettingReason> {
-    read.map_err(|fault| fault.to_string())
+    read.map_err(|error| error.to_string())
 }
 
 fn unexpected_document() -> InvalidSettingReason {

@@ -194,8 +194,8 @@ impl StoreHttpClient {
     ) -> Result<StoreResponse, StoreError> {
         let request_line = || store_request.request_line(&self.endpoint);
         let signed = self.signing_context(&request_line).await?;
-        let answer = self.send(&store_request, &signed).await?;
-        match answer.read_whole(self.dialect, limit, &signed.credentials, &request_line).await {
+        let response = self.send(&store_request, &signed).await?;
+        match response.read_whole(self.dialect, limit, &signed.credentials, &request_line).await {
             Ok(whole) => Ok(whole),
             Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
         }
@@ -212,7 +212,7 @@ impl StoreHttpClient {
         store_request: StoreRequest<'_>,
         limit: ResponseLimit,
     ) -> Result<StoreResponse, StoreError> {
-        let patience = match limit {
+        let time_limit = match limit {
             ResponseLimit::Small => RESPONSE_TIMEOUT,
             ResponseLimit::Page => PAGE_TIMEOUT,
         };
@@ -222,24 +222,24 @@ impl StoreHttpClient {
             store_request.payload.len(),
         );
         let sending = Box::pin(async {
-            let words = || request_line.clone();
-            let signed = self.signing_context(&words).await?;
+            let line = || request_line.clone();
+            let signed = self.signing_context(&line).await?;
             let sending = self.send(&store_request, &signed);
-            let answer = if store_request.payload.is_streamed() {
+            let response = if store_request.payload.is_streamed() {
                 sending.await?
             } else {
                 let waiting_for = || format!("no response to {request_line}");
                 let sent = timeouts::with_time_limit(scaled(HEAD_TIMEOUT), &host, waiting_for, sending).await;
-                sent.unwrap_or_else(|late| Err(timeout_error(late, &host, words())))?
+                sent.unwrap_or_else(|exceeded| Err(timeout_error(exceeded, &host, line())))?
             };
-            match answer.with_request_line(words()).read_whole(self.dialect, limit, &signed.credentials, &words).await {
+            match response.with_request_line(line()).read_whole(self.dialect, limit, &signed.credentials, &line).await {
                 Ok(whole) => Ok(whole),
                 Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
             }
         });
-        let allowed = scaled(patience + Duration::from_secs(size / MIN_BYTES_PER_SECOND));
-        let answer = tokio::time::timeout(allowed, sending).await;
-        answer.unwrap_or_else(|_| Err(timeout_error(TimeLimitError(allowed), &host, request_line.clone())))
+        let allowed = scaled(time_limit + Duration::from_secs(size / MIN_BYTES_PER_SECOND));
+        let response = tokio::time::timeout(allowed, sending).await;
+        response.unwrap_or_else(|_| Err(timeout_error(TimeLimitError(allowed), &host, request_line.clone())))
     }
 
     /// Sends a request whose response is streamed. The head of the response may take one minute.
@@ -253,8 +253,8 @@ impl StoreHttpClient {
         let (request_line, host) = (store_request.request_line(&self.endpoint), self.authority_for(&store_request));
         let opening = Box::pin(async {
             let signed = self.signing_context(&|| request_line.clone()).await?;
-            let answer = self.send(&store_request, &signed).await?;
-            match answer.into_stream(self.dialect, &signed.credentials, &|| request_line.clone()).await {
+            let response = self.send(&store_request, &signed).await?;
+            match response.into_stream(self.dialect, &signed.credentials, &|| request_line.clone()).await {
                 Ok((head, body)) => Ok((head, body.with_request_line(request_line.clone()))),
                 Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
             }
@@ -266,7 +266,7 @@ impl StoreHttpClient {
             opening,
         )
         .await;
-        opened.unwrap_or_else(|late| Err(timeout_error(late, &host, request_line.clone())))
+        opened.unwrap_or_else(|exceeded| Err(timeout_error(exceeded, &host, request_line.clone())))
     }
 
     /// Returns the host that a request is sent to, with its port.
@@ -293,16 +293,16 @@ impl StoreHttpClient {
         store_request: &StoreRequest<'_>,
         signed: &SigningContext,
     ) -> Result<StreamedResponse, StoreError> {
-        let unanswered = |class, code: &str, why: &str| {
+        let failure = |class, code: &str, why: &str| {
             StoreError::without_response(class, code, &truncate(why), store_request.request_line(&self.endpoint))
         };
-        let not_sent = |why: &str| unanswered(FaultClass::Rejected, "RequestNotSent", why);
+        let not_sent = |why: &str| failure(FaultClass::Rejected, "RequestNotSent", why);
         let route = self.route_to(store_request.bucket).map_err(|error| not_sent(&error.to_string()))?;
         let body = store_request
             .payload
             .body()
             .await
-            .map_err(|error| unanswered(FaultClass::Rejected, "FileNotReadable", &error.to_string()))?;
+            .map_err(|error| failure(FaultClass::Rejected, "FileNotReadable", &error.to_string()))?;
         let request =
             self.build_request(store_request, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
         let host = route.authority.to_str().unwrap_or_default();
@@ -317,18 +317,18 @@ impl StoreHttpClient {
             timeouts::report_wait(host, so_far, scaled(HEAD_TIMEOUT), what);
         };
         let (head, body) = route.pool.send(request, &announce).await.map_err(|error| match error {
-            ConnectionSendError::NotConnected(why) => unanswered(FaultClass::Transient, "ConnectionError", &why),
+            ConnectionSendError::NotConnected(why) => failure(FaultClass::Transient, "ConnectionError", &why),
             ConnectionSendError::NotSent(_) => {
-                unanswered(FaultClass::Transient, "ConnectionError", "the server closes every connection")
+                failure(FaultClass::Transient, "ConnectionError", "the server closes every connection")
             }
             ConnectionSendError::Interrupted(error) => {
-                unanswered(FaultClass::Ambiguous, "ConnectionError", &root_cause(&error))
+                failure(FaultClass::Ambiguous, "ConnectionError", &root_cause(&error))
             }
             ConnectionSendError::NoResponse(time) => {
                 timeout_error(TimeLimitError(time), host, store_request.request_line(&self.endpoint))
             }
             ConnectionSendError::UploadStalled(stalled) => {
-                unanswered(FaultClass::Ambiguous, "RequestTimeout", &format!("{host} accepted {stalled}"))
+                failure(FaultClass::Ambiguous, "RequestTimeout", &format!("{host} accepted {stalled}"))
             }
         })?;
         Ok(StreamedResponse::new(head, body, matches!(store_request.method, "GET" | "HEAD")))
@@ -392,13 +392,13 @@ impl StoreHttpClient {
     async fn handle_rejection(&self, rejection: RejectedResponse, signed: &SigningContext) -> StoreError {
         let RejectedResponse { error: mut fault, server_time: date, has_code } = rejection;
         if let Some(date) = date {
-            let off = date.duration_since(signed.signed_at).abs();
+            let skew = date.duration_since(signed.signed_at).abs();
             // A response to HEAD has no error code, so only the server's clock shows the reason.
-            let skewed =
-                fault.code == "RequestTimeTooSkewed" || (fault.status == Some(403) && !has_code && off > REJECTED_SKEW);
+            let skewed = fault.code == "RequestTimeTooSkewed"
+                || (fault.status == Some(403) && !has_code && skew > REJECTED_SKEW);
             if skewed {
                 self.clock.sync_to(date);
-                if off > TOLERATED_SKEW {
+                if skew > TOLERATED_SKEW {
                     fault.class = FaultClass::Transient;
                 }
             }
@@ -430,25 +430,26 @@ impl StoreHttpClient {
         if routes.by_bucket.len() >= MAX_ROUTES {
             *routes = RouteCache::default();
         }
-        let place = self.endpoint.bucket_location(bucket);
-        let host = if let Some(host) = routes.by_authority.get(&place.authority) {
+        let location = self.endpoint.bucket_location(bucket);
+        let host = if let Some(host) = routes.by_authority.get(&location.authority) {
             Arc::clone(host)
         } else {
             let scheme = if self.endpoint.is_https() { "https" } else { "http" };
-            let url = Uri::builder().scheme(scheme).authority(place.authority.as_str()).path_and_query("/").build()?;
+            let url =
+                Uri::builder().scheme(scheme).authority(location.authority.as_str()).path_and_query("/").build()?;
             Arc::new(ConnectionPool::new(self.connector.clone(), url))
         };
-        routes.by_authority.insert(place.authority.clone(), Arc::clone(&host));
+        routes.by_authority.insert(location.authority.clone(), Arc::clone(&host));
         let resource = format!("/{bucket}/");
-        let authority = HeaderValue::from_str(&place.authority)?;
-        let route = Arc::new(BucketRoute { pool: host, authority, path: place.path, resource });
+        let authority = HeaderValue::from_str(&location.authority)?;
+        let route = Arc::new(BucketRoute { pool: host, authority, path: location.path, resource });
         routes.by_bucket.insert(bucket.clone(), Arc::clone(&route));
         Ok(route)
     }
 }
 
-fn timeout_error(late: TimeLimitError, host: &str, request_line: String) -> StoreError {
-    let why = format!("no response from {host} within {}", DisplaySeconds(late.0));
+fn timeout_error(exceeded: TimeLimitError, host: &str, request_line: String) -> StoreError {
+    let why = format!("no response from {host} within {}", DisplaySeconds(exceeded.0));
     StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &why, request_line)
 }
 
@@ -518,11 +519,11 @@ impl RequestPayload {
     /// # Errors
     /// Returns an error that names the file if it cannot be read.
     pub(crate) async fn from_file(path: &Path, md5: &str) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let digested = path.to_owned();
-        let digesting = tokio::task::spawn_blocking(move || {
+        let with_path = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let hashed_path = path.to_owned();
+        let hashing = tokio::task::spawn_blocking(move || {
             let (mut digest, mut bytes) = (Sha256::new(), 0);
-            let mut file = BufReader::with_capacity(HASH_BUFFER_BYTES, fs::File::open(digested)?);
+            let mut file = BufReader::with_capacity(HASH_BUFFER_BYTES, fs::File::open(hashed_path)?);
             loop {
                 let piece = file.fill_buf()?;
                 if piece.is_empty() {
@@ -534,7 +535,7 @@ impl RequestPayload {
                 file.consume(length);
             }
         });
-        let (bytes, sha256) = digesting.await.map_err(io::Error::other)?.map_err(named)?;
+        let (bytes, sha256) = hashing.await.map_err(io::Error::other)?.map_err(with_path)?;
         Ok(Self::new(PayloadSource::File(path.to_owned(), bytes), &sha256, md5))
     }
 

@@ -99,8 +99,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub struct NoCredentialsError(Arc<str>);
 
 impl NoCredentialsError {
-    fn new(why: &str) -> Self {
-        Self(why.into())
+    fn new(reason: &str) -> Self {
+        Self(reason.into())
     }
 }
 
@@ -122,17 +122,17 @@ struct CachedCredentials {
 }
 
 impl CachedCredentials {
-    fn new(identity: Arc<SigningCredentials>, now: SystemTime) -> Self {
-        let mut held = Self {
-            credentials: identity,
+    fn new(credentials: Arc<SigningCredentials>, now: SystemTime) -> Self {
+        let mut current = Self {
+            credentials,
             expiry: None,
             reported_expiry: None,
             renew_at: None,
             rejection_code: None,
             was_queried: false,
         };
-        held.set_expiry(held.credentials.inner.expiry(), now);
-        held
+        current.set_expiry(current.credentials.inner.expiry(), now);
+        current
     }
 
     fn set_expiry(&mut self, expiry: Option<SystemTime>, now: SystemTime) {
@@ -182,23 +182,23 @@ impl RenewalState {
     /// Returns what a request must do now. After `Renew` and `UseAndRenew` an attempt counts as running until
     /// [`Self::finish_attempt`] is called.
     fn decide(&mut self, now: SystemTime, instant: Instant) -> CredentialDecision {
-        let waited = self.not_before.is_none_or(|at| instant >= at);
+        let may_query = self.not_before.is_none_or(|at| instant >= at);
         match &mut self.current {
-            Some(held) if held.is_valid(now) => {
-                let identity = Arc::clone(&held.credentials);
-                if self.attempt_running || !waited || held.renew_at.is_none_or(|at| now < at) {
-                    return CredentialDecision::Use(identity);
+            Some(current) if current.is_valid(now) => {
+                let credentials = Arc::clone(&current.credentials);
+                if self.attempt_running || !may_query || current.renew_at.is_none_or(|at| now < at) {
+                    return CredentialDecision::Use(credentials);
                 }
                 self.attempt_running = true;
-                CredentialDecision::UseAndRenew(identity)
+                CredentialDecision::UseAndRenew(credentials)
             }
             _ if self.attempt_running => CredentialDecision::Wait,
-            Some(held) if !held.was_queried || waited => {
-                held.was_queried = true;
+            Some(current) if !current.was_queried || may_query => {
+                current.was_queried = true;
                 self.attempt_running = true;
                 CredentialDecision::Renew
             }
-            None if waited => {
+            None if may_query => {
                 self.attempt_running = true;
                 CredentialDecision::Renew
             }
@@ -211,8 +211,8 @@ impl RenewalState {
         self.attempt_running = false;
         match answer {
             Ok(fresh) => self.accept(SigningCredentials::new(fresh), now, instant),
-            Err(why) => {
-                self.last_error = Some(why);
+            Err(reason) => {
+                self.last_error = Some(reason);
                 self.back_off(instant);
             }
         }
@@ -220,22 +220,22 @@ impl RenewalState {
 
     fn accept(&mut self, fresh: SigningCredentials, now: SystemTime, instant: Instant) {
         match &mut self.current {
-            Some(held) if held.credentials.same_as(&fresh) => {
+            Some(current) if current.credentials.same_as(&fresh) => {
                 let expiry = fresh.inner.expiry();
-                let longer = expiry > held.expiry.max(Some(now));
-                if held.rejection_code.is_some() {
+                let longer = expiry > current.expiry.max(Some(now));
+                if current.rejection_code.is_some() {
                     self.last_error = Some(NoCredentialsError::new("the credentials provider returned the same ones"));
-                } else if longer || !held.is_valid(now) {
-                    held.set_expiry(expiry, now);
+                } else if longer || !current.is_valid(now) {
+                    current.set_expiry(expiry, now);
                 }
-                if longer && held.rejection_code.is_none() {
+                if longer && current.rejection_code.is_none() {
                     self.reset_backoff();
                 } else {
                     self.back_off(instant);
                 }
             }
-            held => {
-                let fresh = held.insert(CachedCredentials::new(Arc::new(fresh), now));
+            current => {
+                let fresh = current.insert(CachedCredentials::new(Arc::new(fresh), now));
                 let has_expired = fresh.renew_at.is_some() && fresh.expiry.is_none();
                 self.reset_backoff();
                 if has_expired {
@@ -258,34 +258,36 @@ impl RenewalState {
     }
 
     /// Records that the service rejected these credentials with this error code.
-    fn mark_rejected(&mut self, identity: &SigningCredentials, code: &str) {
-        if let Some(held) =
-            self.current.as_mut().filter(|held| held.rejection_code.is_none() && held.credentials.same_as(identity))
+    fn mark_rejected(&mut self, credentials: &SigningCredentials, code: &str) {
+        if let Some(current) = self
+            .current
+            .as_mut()
+            .filter(|current| current.rejection_code.is_none() && current.credentials.same_as(credentials))
         {
-            held.rejection_code = Some(code.to_owned());
-            held.was_queried = false;
+            current.rejection_code = Some(code.to_owned());
+            current.was_queried = false;
         }
     }
 
     /// Returns whether these credentials are no longer used to sign.
-    fn is_unusable(&self, identity: &SigningCredentials, now: SystemTime) -> bool {
-        let expired = |held: &CachedCredentials| held.reported_expiry.is_some_and(|expiry| now >= expiry);
-        self.current
-            .as_ref()
-            .is_none_or(|held| !held.credentials.same_as(identity) || held.rejection_code.is_some() || expired(held))
+    fn is_unusable(&self, credentials: &SigningCredentials, now: SystemTime) -> bool {
+        let expired = |current: &CachedCredentials| current.reported_expiry.is_some_and(|expiry| now >= expiry);
+        self.current.as_ref().is_none_or(|current| {
+            !current.credentials.same_as(credentials) || current.rejection_code.is_some() || expired(current)
+        })
     }
 
     fn unavailable_error(&self) -> NoCredentialsError {
-        let why = self.last_error.as_ref().map_or("the credentials provider returned none", |why| &why.0);
-        let Some(held) = &self.current else { return NoCredentialsError::new(why) };
-        match (&held.rejection_code, held.expiry.and_then(|expiry| Timestamp::try_from(expiry).ok())) {
+        let reason = self.last_error.as_ref().map_or("the credentials provider returned none", |reason| &reason.0);
+        let Some(current) = &self.current else { return NoCredentialsError::new(reason) };
+        match (&current.rejection_code, current.expiry.and_then(|expiry| Timestamp::try_from(expiry).ok())) {
             (Some(code), _) => NoCredentialsError::new(&format!(
-                "the service rejected the credentials ({code}), and no others are available: {why}"
+                "the service rejected the credentials ({code}), and no others are available: {reason}"
             )),
             (None, Some(expiry)) => NoCredentialsError::new(&format!(
-                "the credentials expired at {expiry:.0} and could not be renewed: {why}"
+                "the credentials expired at {expiry:.0} and could not be renewed: {reason}"
             )),
-            (None, None) => NoCredentialsError::new(&format!("the credentials could not be renewed: {why}")),
+            (None, None) => NoCredentialsError::new(&format!("the credentials could not be renewed: {reason}")),
         }
     }
 }
@@ -343,9 +345,11 @@ impl CredentialCache {
         let mut ended = self.0.attempt_ended.subscribe();
         loop {
             match self.decide() {
-                CredentialDecision::Use(identity) | CredentialDecision::UseAndRenew(identity) => return Ok(identity),
+                CredentialDecision::Use(credentials) | CredentialDecision::UseAndRenew(credentials) => {
+                    return Ok(credentials);
+                }
                 CredentialDecision::Renew | CredentialDecision::Wait => {}
-                CredentialDecision::Fail(why) => return Err(why),
+                CredentialDecision::Fail(reason) => return Err(reason),
             }
             if tokio::time::timeout_at(deadline, ended.changed()).await.is_err() {
                 return Err(timeout_error(scaled(WAIT_TIMEOUT)));
@@ -357,27 +361,27 @@ impl CredentialCache {
     /// credentials that it has not rejected.
     pub async fn renew(&self, refused: &SigningCredentials, code: &str) -> bool {
         self.0.lock().mark_rejected(refused, code);
-        self.current().await.is_ok_and(|identity| !identity.same_as(refused))
+        self.current().await.is_ok_and(|credentials| !credentials.same_as(refused))
     }
 
     /// Returns the current credentials, unless they have expired or were rejected. If they are due for renewal, the
     /// provider is queried in the background.
     pub(super) fn current_if_valid(&self) -> Option<Arc<SigningCredentials>> {
         match self.decide() {
-            CredentialDecision::Use(identity) | CredentialDecision::UseAndRenew(identity) => Some(identity),
+            CredentialDecision::Use(credentials) | CredentialDecision::UseAndRenew(credentials) => Some(credentials),
             CredentialDecision::Renew | CredentialDecision::Wait | CredentialDecision::Fail(_) => None,
         }
     }
 
     /// Returns whether these credentials have expired, were rejected, or were replaced.
-    pub(super) fn is_unusable(&self, identity: &SigningCredentials) -> bool {
-        self.0.lock().is_unusable(identity, SystemTime::now())
+    pub(super) fn is_unusable(&self, credentials: &SigningCredentials) -> bool {
+        self.0.lock().is_unusable(credentials, SystemTime::now())
     }
 
     /// Returns what to do now, and starts the attempt if that is part of it.
     fn decide(&self) -> CredentialDecision {
-        let standing = self.0.lock().decide(SystemTime::now(), Instant::now());
-        if matches!(standing, CredentialDecision::Renew | CredentialDecision::UseAndRenew(_)) {
+        let decision = self.0.lock().decide(SystemTime::now(), Instant::now());
+        if matches!(decision, CredentialDecision::Renew | CredentialDecision::UseAndRenew(_)) {
             let mut attempt = RenewalAttempt { shared: Arc::clone(&self.0), result: None };
             // A separate task, so that it outlives the request that started it.
             tokio::spawn(async move {
@@ -385,7 +389,7 @@ impl CredentialCache {
                 attempt.complete(answer);
             });
         }
-        standing
+        decision
     }
 }
 

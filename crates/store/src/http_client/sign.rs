@@ -51,7 +51,7 @@ pub trait SignatureScheme: Send + Sync {
     fn sign(
         &self,
         request: &UnsignedRequest<'_>,
-        identity: &Arc<SigningCredentials>,
+        credentials: &Arc<SigningCredentials>,
         stamp: &SigningTimestamp,
         headers: &mut Vec<HeaderPair>,
     );
@@ -80,14 +80,14 @@ impl SignatureScheme for AwsV4Signer {
     fn sign(
         &self,
         request: &UnsignedRequest<'_>,
-        identity: &Arc<SigningCredentials>,
+        credentials: &Arc<SigningCredentials>,
         stamp: &SigningTimestamp,
         headers: &mut Vec<HeaderPair>,
     ) {
         headers.push((HOST, request.host.clone()));
         headers.push((AMZ_CONTENT_SHA256, request.body_sha256.clone()));
         headers.push((AMZ_DATE, stamp.header_value().clone()));
-        if let Some(token) = identity.token() {
+        if let Some(token) = credentials.token() {
             headers.push((AMZ_SECURITY_TOKEN, token.clone()));
         }
         headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
@@ -123,11 +123,11 @@ impl SignatureScheme for AwsV4Signer {
         self.keys.push_scope(stamp, &mut text);
         text.push(b'\n');
         push_hex(&digest, &mut text);
-        let signature = self.keys.sign(identity, stamp.date(), &text);
+        let signature = self.keys.sign(credentials, stamp.date(), &text);
 
         text.clear();
         text.extend_from_slice(b"AWS4-HMAC-SHA256 Credential=");
-        text.extend_from_slice(identity.access_key().as_bytes());
+        text.extend_from_slice(credentials.access_key().as_bytes());
         text.push(b'/');
         self.keys.push_scope(stamp, &mut text);
         text.extend_from_slice(b", SignedHeaders=");
@@ -196,14 +196,14 @@ impl SignatureScheme for OssV4Signer {
     fn sign(
         &self,
         request: &UnsignedRequest<'_>,
-        identity: &Arc<SigningCredentials>,
+        credentials: &Arc<SigningCredentials>,
         stamp: &SigningTimestamp,
         headers: &mut Vec<HeaderPair>,
     ) {
         headers.push((HOST, request.host.clone()));
         headers.push((OSS_CONTENT_SHA256, HeaderValue::from_static(UNSIGNED_PAYLOAD)));
         headers.push((OSS_DATE, stamp.header_value().clone()));
-        if let Some(token) = identity.token() {
+        if let Some(token) = credentials.token() {
             headers.push((OSS_SECURITY_TOKEN, token.clone()));
         }
         headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
@@ -234,11 +234,11 @@ impl SignatureScheme for OssV4Signer {
         self.keys.push_scope(stamp, &mut text);
         text.push(b'\n');
         push_hex(&digest, &mut text);
-        let signature = self.keys.sign(identity, stamp.date(), &text);
+        let signature = self.keys.sign(credentials, stamp.date(), &text);
 
         text.clear();
         text.extend_from_slice(b"OSS4-HMAC-SHA256 Credential=");
-        text.extend_from_slice(identity.access_key().as_bytes());
+        text.extend_from_slice(credentials.access_key().as_bytes());
         text.push(b'/');
         self.keys.push_scope(stamp, &mut text);
         if !self.additional.is_empty() {
@@ -288,21 +288,21 @@ impl SigningKeyCache {
     }
 
     /// Returns the HMAC of a text with the key of the day.
-    fn sign(&self, identity: &Arc<SigningCredentials>, date: &str, text: &[u8]) -> [u8; 32] {
-        let mut state = self.hmac_state(identity, date);
+    fn sign(&self, credentials: &Arc<SigningCredentials>, date: &str, text: &[u8]) -> [u8; 32] {
+        let mut state = self.hmac_state(credentials, date);
         state.update(text);
         state.finalize().into_bytes().into()
     }
 
-    fn hmac_state(&self, identity: &Arc<SigningCredentials>, date: &str) -> HmacSha256 {
+    fn hmac_state(&self, credentials: &Arc<SigningCredentials>, date: &str) -> HmacSha256 {
         // The cached value is complete at every moment, so a poisoned lock is safe to use.
-        let mut kept = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some(key) if key.date == date && Arc::ptr_eq(&key.credentials, identity) => key.state.clone(),
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*cached {
+            Some(key) if key.date == date && Arc::ptr_eq(&key.credentials, credentials) => key.state.clone(),
             _ => {
-                let state = self.derive_key(identity.secret(), date);
-                *kept = Some(CachedSigningKey {
-                    credentials: Arc::clone(identity),
+                let state = self.derive_key(credentials.secret(), date);
+                *cached = Some(CachedSigningKey {
+                    credentials: Arc::clone(credentials),
                     date: date.to_owned(),
                     state: state.clone(),
                 });
