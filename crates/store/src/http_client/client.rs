@@ -27,9 +27,7 @@ use super::connection::{ConnectionPool, ConnectionSendError, PIECE_BYTES, Reques
 use super::credential_cache::{CredentialCache, SigningCredentials};
 use super::dialect::{StoreDialect, parse_tags};
 use super::response::{RejectedResponse, ResponseLimit, StoreResponse, StreamedResponse};
-use super::sign::{
-    AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, TOLERATED_SKEW, UnsignedRequest,
-};
+use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, UnsignedRequest};
 use crate::error_code::{FaultClass, StoreError, is_about_signature, is_renewable, truncate};
 use crate::hex::hex;
 use crate::object::{BucketName, ObjectKey, TagSet};
@@ -196,7 +194,7 @@ impl StoreHttpClient {
         let signed = self.signing_context(&request_line).await?;
         let response = self.send(&store_request, &signed).await?;
         match response.read_whole(self.dialect, limit, &signed.credentials, &request_line).await {
-            Ok(whole) => Ok(whole),
+            Ok(response) => Ok(response),
             Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
         }
     }
@@ -233,7 +231,7 @@ impl StoreHttpClient {
                 sent.unwrap_or_else(|exceeded| Err(timeout_error(exceeded, &host, line())))?
             };
             match response.with_request_line(line()).read_whole(self.dialect, limit, &signed.credentials, &line).await {
-                Ok(whole) => Ok(whole),
+                Ok(response) => Ok(response),
                 Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
             }
         });
@@ -396,11 +394,8 @@ impl StoreHttpClient {
             // A response to HEAD has no error code, so only the server's clock shows the reason.
             let skewed = fault.code == "RequestTimeTooSkewed"
                 || (fault.status == Some(403) && !has_code && skew > REJECTED_SKEW);
-            if skewed {
-                self.clock.sync_to(date);
-                if skew > TOLERATED_SKEW {
-                    fault.class = FaultClass::Transient;
-                }
+            if skewed && self.clock.correct(date, signed.signed_at) {
+                fault.class = FaultClass::Transient;
             }
         }
         if fault.class == FaultClass::Credentials && is_about_signature(&fault.code) {

@@ -152,8 +152,8 @@ impl StoreDialect {
 /// Parses the tags in a response. Returns `None` if it is a different document.
 pub(super) fn parse_tags(document: &[u8]) -> Result<Option<TagSet>, XmlReadError> {
     let (mut keys, mut values) = (Vec::new(), Vec::new());
-    let (mut tags, mut whole) = (TagSet::default(), false);
-    let mut fault = None;
+    let (mut tags, mut is_complete) = (TagSet::default(), false);
+    let mut error = None;
     xml::read(document, |path, text| match path {
         "Tagging/TagSet/Tag/Key" => keys.push(text.to_owned()),
         "Tagging/TagSet/Tag/Value" => values.push(text.to_owned()),
@@ -161,20 +161,20 @@ pub(super) fn parse_tags(document: &[u8]) -> Result<Option<TagSet>, XmlReadError
             let (keys, values) = (std::mem::take(&mut keys), std::mem::take(&mut values));
             match build_tag(keys, values) {
                 Ok((key, _)) if tags.iter().any(|(known, _)| known == key) => {
-                    fault = Some(XmlReadError::Duplicate("Tag"));
+                    error = Some(XmlReadError::Duplicate("Tag"));
                 }
                 Ok((key, value)) => tags.insert(key, value),
-                Err(why) => fault = Some(why),
+                Err(reason) => error = Some(reason),
             }
         }
-        "Tagging" => whole = true,
-        path if path.ends_with("/Tag") => fault = Some(XmlReadError::Misplaced("Tag")),
+        "Tagging" => is_complete = true,
+        path if path.ends_with("/Tag") => error = Some(XmlReadError::Misplaced("Tag")),
         _ => {}
     })?;
     // A tag that is skipped here would be removed from the object when its tags are written back.
-    match fault {
-        Some(why) if whole => Err(why),
-        _ => Ok(whole.then_some(tags)),
+    match error {
+        Some(error) if is_complete => Err(error),
+        _ => Ok(is_complete.then_some(tags)),
     }
 }
 
@@ -195,7 +195,7 @@ fn build_tag(keys: Vec<String>, values: Vec<String>) -> Result<(String, String),
 fn parse_grants(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
     let (mut owner, mut id, mut uri, mut permission) = (String::new(), String::new(), String::new(), String::new());
     let mut grants = Vec::new();
-    let mut whole = false;
+    let mut is_complete = false;
     xml::read(document, |path, text| match path {
         "AccessControlPolicy/Owner/ID" => text.clone_into(&mut owner),
         "AccessControlPolicy/AccessControlList/Grant/Grantee/ID" => text.clone_into(&mut id),
@@ -204,7 +204,7 @@ fn parse_grants(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
         "AccessControlPolicy/AccessControlList/Grant" => {
             grants.push([&mut id, &mut uri, &mut permission].map(std::mem::take));
         }
-        "AccessControlPolicy" => whole = true,
+        "AccessControlPolicy" => is_complete = true,
         _ => {}
     })?;
     let (mut full, mut read, mut write, mut other) = (false, false, false, false);
@@ -224,7 +224,7 @@ fn parse_grants(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
         (true, true, false) => ObjectAcl::PublicReadWrite,
         _ => ObjectAcl::Custom,
     };
-    Ok(whole.then_some(acl))
+    Ok(is_complete.then_some(acl))
 }
 
 fn parse_oss_acl(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {

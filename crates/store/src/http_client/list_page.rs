@@ -53,11 +53,11 @@ impl StoreHttpClient {
             headers: Vec::new(),
             payload: RequestPayload::empty(),
         };
-        let whole = self.execute_with_timeout(store_request, ResponseLimit::Page).await?;
-        parse_page(&whole.body, request, self.dialect()).map_err(|why| {
+        let response = self.execute_with_timeout(store_request, ResponseLimit::Page).await?;
+        parse_page(&response.body, request, self.dialect()).map_err(|why| {
             let request_line = self.endpoint().request_line("GET", &request.bucket, &ObjectKey::from(""), &query);
             match why {
-                ListPageError::Unreadable(fault) => whole.unreadable_error(&fault.to_string(), request_line),
+                ListPageError::Unreadable(fault) => response.unreadable_error(&fault.to_string(), request_line),
                 ListPageError::Untrusted(why) => {
                     let message = truncate(&format!("a page of the listing cannot be trusted: {why}"));
                     StoreError::without_response(FaultClass::Rejected, "InvalidListing", &message, request_line)

@@ -129,9 +129,9 @@ fn expect_document<T>(read: Result<Option<T>, XmlReadError>) -> Result<T, String
 /// Returns the query for a subresource, with the version ID if there is one.
 pub(crate) fn object_query(resource: &'static str, version: Option<&VersionId>) -> Cow<'static, str> {
     let Some(version) = version else { return Cow::Borrowed(resource) };
-    let joint = if resource.is_empty() { "" } else { "&" };
+    let separator = if resource.is_empty() { "" } else { "&" };
     // Sorted by name: every subresource comes before `versionId`.
-    Cow::Owned(format!("{resource}{joint}versionId={}", utf8_percent_encode(version.as_str(), PERCENT_ENCODED)))
+    Cow::Owned(format!("{resource}{separator}versionId={}", utf8_percent_encode(version.as_str(), PERCENT_ENCODED)))
 }
 
 impl StoreHttpClient {
@@ -325,17 +325,17 @@ impl StoreHttpClient {
     /// Starts a multipart upload. Returns the upload ID, URL-encoded for a query.
     async fn initiate_multipart(&self, target: UploadTarget<'_>) -> Result<String, StoreError> {
         let request = upload_request("POST", target, "uploads".to_owned(), RequestPayload::empty());
-        let whole = self.send_with_retries(&request).await?;
+        let response = self.send_with_retries(&request).await?;
         let mut id = String::new();
-        let read = xml::read(&whole.body, |path, text| {
+        let read = xml::read(&response.body, |path, text| {
             if path == "InitiateMultipartUploadResult/UploadId" {
                 text.clone_into(&mut id);
             }
         });
         match read {
             Ok(()) if !id.is_empty() => Ok(ObjectKey::from(id.as_str()).encoded()),
-            Ok(()) => Err(whole.unreadable_error("it has no upload ID", self.describe(&request))),
-            Err(why) => Err(whole.unreadable_error(&why.to_string(), self.describe(&request))),
+            Ok(()) => Err(response.unreadable_error("it has no upload ID", self.describe(&request))),
+            Err(why) => Err(response.unreadable_error(&why.to_string(), self.describe(&request))),
         }
     }
 
@@ -347,18 +347,18 @@ impl StoreHttpClient {
         mut source: UploadSource,
         md5: &str,
     ) -> Result<(), StoreError> {
-        let mut whole = Md5::new();
+        let mut content_md5 = Md5::new();
         let mut list = String::from("<CompleteMultipartUpload>");
         let (mut part, mut number) = (first, 1);
         while !part.is_empty() {
-            whole.update(&part);
+            content_md5.update(&part);
             let digest = STANDARD.encode(Md5::digest(&part));
             let query = format!("partNumber={number}&uploadId={upload}");
             let request =
                 upload_request("PUT", target, query, RequestPayload::from_bytes(part, &digest, StoreDialect::Oss));
-            let answer = self.send_with_retries(&request).await?;
-            let Some(etag) = answer.headers.get(ETAG).and_then(|etag| etag.to_str().ok()) else {
-                return Err(answer.unreadable_error("it has no ETag", self.describe(&request)));
+            let response = self.send_with_retries(&request).await?;
+            let Some(etag) = response.headers.get(ETAG).and_then(|etag| etag.to_str().ok()) else {
+                return Err(response.unreadable_error("it has no ETag", self.describe(&request)));
             };
             let etag = quick_xml::escape::escape(etag);
             list = format!("{list}<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
@@ -372,7 +372,7 @@ impl StoreHttpClient {
             format!("uploadId={upload}"),
             RequestPayload::from_xml(list, StoreDialect::Oss),
         );
-        if STANDARD.encode(whole.finalize()) != md5 {
+        if STANDARD.encode(content_md5.finalize()) != md5 {
             let why = "the content read for the upload is not the expected one: its MD5 differs";
             return Err(StoreError::without_response(FaultClass::Rejected, "BadDigest", why, self.describe(&request)));
         }

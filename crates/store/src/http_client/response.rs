@@ -185,7 +185,7 @@ enum BodyReadOutcome {
 }
 
 async fn read_body(body: &mut ResponseBody, limit: usize) -> BodyReadOutcome {
-    let mut whole = Bytes::new();
+    let mut received = Bytes::new();
     while let Some(frame) = body.frame().await {
         let data = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
@@ -194,19 +194,19 @@ async fn read_body(body: &mut ResponseBody, limit: usize) -> BodyReadOutcome {
             }
             Err(error) => return BodyReadOutcome::Broken(root_cause(&error)),
         };
-        if whole.is_empty() {
-            whole = data;
+        if received.is_empty() {
+            received = data;
         } else {
             // Most responses arrive in one piece. The pieces of a longer one are joined.
-            let mut joined = whole.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+            let mut joined = received.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
             joined.extend_from_slice(&data);
-            whole = joined.freeze();
+            received = joined.freeze();
         }
-        if whole.len() > limit {
-            return BodyReadOutcome::TooLong(whole.slice(..limit));
+        if received.len() > limit {
+            return BodyReadOutcome::TooLong(received.slice(..limit));
         }
     }
-    BodyReadOutcome::Complete(whole)
+    BodyReadOutcome::Complete(received)
 }
 
 impl RejectedResponse {

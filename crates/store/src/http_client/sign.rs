@@ -340,7 +340,7 @@ fn push_hex(bytes: &[u8], to: &mut Vec<u8>) {
 }
 
 /// A clock difference that every server accepts. AWS and OSS reject 15 minutes or more.
-pub(super) const TOLERATED_SKEW: SignedDuration = SignedDuration::from_secs(60);
+const TOLERATED_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// A clock that can be adjusted to a server's time.
 #[derive(Debug)]
@@ -378,6 +378,13 @@ impl SigningClock {
             *last = (now.as_second(), SigningTimestamp::of(now));
         }
         last.1.clone()
+    }
+
+    /// Adjusts the clock to the server's time, after the server rejected a request that was signed at `signed_at`.
+    /// Returns whether another attempt can succeed: that time differed by more than every server accepts.
+    pub fn correct(&self, server: Timestamp, signed_at: Timestamp) -> bool {
+        self.sync_to(server);
+        server.duration_since(signed_at).abs() > TOLERATED_SKEW
     }
 
     /// Adjusts the clock to the server's time. Returns whether the correction changed by more than a tolerated
