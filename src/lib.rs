@@ -10,7 +10,7 @@
 //! | 0 | [`completion`] | the settings of a completion report |
 //! | 0 | [`files`] | crash-safe small files and file locks |
 //! | 0 | [`money`] | exact amounts of money |
-//! | 0 | [`descriptors`] | limits on open files and sockets |
+//! | 0 | [`open_files`] | limits on open files and sockets |
 //! | 0 | [`hint`] | what the user can do about a problem, with commands |
 //! | 0 | [`diagnostics`] | problems in the user's files |
 //! | 0 | [`connect`] | the store of a plan, or the sandbox in its place |
@@ -39,7 +39,6 @@ pub mod cli;
 pub mod codec;
 pub mod completion;
 pub mod connect;
-pub mod descriptors;
 pub mod diagnostics;
 pub mod diff;
 pub mod engine;
@@ -54,6 +53,7 @@ pub mod journal;
 pub mod manifest;
 pub mod money;
 pub mod notify;
+pub mod open_files;
 pub mod operation;
 pub mod plan;
 pub mod provider;

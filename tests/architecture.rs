@@ -24,7 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("failpoint", 0),
     ("job", 0),
     ("completion", 0),
-    ("descriptors", 0),
+    ("open_files", 0),
     ("diagnostics", 0),
     ("hint", 0),
     ("codec", 1),

@@ -6,13 +6,13 @@ use batchplan_store::StoreConnectError;
 
 use super::terminal::Terminal;
 use crate::connect::ConnectError;
-use crate::descriptors;
 use crate::hint::Hint;
 use crate::job::JobStatus;
 use crate::jobs::{JobError, PreviewError, SavedPlanError};
 use crate::journal::{JobRecord, JournalError, LeaseError, PauseCause};
 use crate::manifest::ManifestError;
 use crate::notify::WebhookError;
+use crate::open_files;
 use crate::plan::StateUrlError;
 use crate::provider::ProviderRules;
 use crate::remote::RemoteError;
@@ -193,7 +193,7 @@ impl From<JournalError> for CommandError {
 
 impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
-        let help = descriptors::is_exhausted(&error).then_some(descriptors::HELP);
+        let help = open_files::is_exhausted(&error).then_some(open_files::HELP);
         Self::new(ExitStatus::ToolFailed, error.to_string()).maybe_help(help)
     }
 }

@@ -68,7 +68,7 @@ use std::process::ExitCode;
 use batchplan_store::printable::affects_terminal;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::descriptors;
+use crate::open_files;
 pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
 use shown_command::render_hint;
@@ -148,7 +148,7 @@ impl Command {
 /// Parses the process's arguments, runs the command, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    descriptors::raise_limit();
+    open_files::raise_limit();
     let terminal = Terminal::from_process();
     announce_long_waits(terminal);
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
@@ -190,12 +190,12 @@ fn is_plain(error: &clap::Error) -> bool {
 /// Returns an error if too few file descriptors are left to open even a clock and a journal.
 fn check_descriptors() -> Result<(), CommandError> {
     const MIN_DESCRIPTORS: u64 = 12;
-    match descriptors::available().zip(descriptors::limit()) {
+    match open_files::available().zip(open_files::limit()) {
         Some((left, limit)) if left < MIN_DESCRIPTORS => {
             let what = format!(
                 "too few file descriptors: {left} of {limit} are free, and batchplan needs at least {MIN_DESCRIPTORS}"
             );
-            Err(CommandError::new(ExitStatus::ToolFailed, what).help(descriptors::HELP))
+            Err(CommandError::new(ExitStatus::ToolFailed, what).help(open_files::HELP))
         }
         _ => Ok(()),
     }

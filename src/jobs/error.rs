@@ -7,13 +7,13 @@ use batchplan_store::task::StoreError;
 
 use super::hints::hint;
 use crate::connect::ConnectError;
-use crate::descriptors;
 use crate::engine::ReportError;
 use crate::estimate::{CostLimitError, PriceBookError};
 use crate::hint::{Hint, command, hint};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{JournalError, LeaseError};
 use crate::manifest::{ManifestError, SourceChangedError};
+use crate::open_files;
 use crate::plan::PlanChange;
 
 /// An error of creating, running or controlling a job.
@@ -160,8 +160,8 @@ impl JobError {
     /// Returns what the user can do about it, if that is known.
     #[must_use]
     pub fn help(&self) -> Option<Hint> {
-        if self.io_error().is_some_and(descriptors::is_exhausted) {
-            return Some(descriptors::HELP.into());
+        if self.io_error().is_some_and(open_files::is_exhausted) {
+            return Some(open_files::HELP.into());
         }
         Some(match self {
             Self::Journal(error) | Self::Report(ReportError::Journal(error)) => return error.help(),

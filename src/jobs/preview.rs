@@ -20,7 +20,6 @@ use super::error::JobError;
 use super::hints::{describe_untrusted_server, hint, untrusted_server_hint};
 use super::warnings::{PlanBuckets, all_warnings};
 use super::workload::workload;
-use crate::descriptors;
 use crate::diff::{Effect, Prediction, PredictionTotals, Predictor, ReadFailure, busiest_directory, compare_states};
 use crate::engine::{JobQuota, ObjectReadOutcome, ReadCheckOutcome, ServerCheckFailure, Throttle, Worker};
 use crate::estimate::{JobWorkload, check_cost_limit, estimate, select_prices};
@@ -28,6 +27,7 @@ use crate::manifest::{
     FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, SampleOptions, SampleResult, SampledObject,
     SourceMetadata, SourcePin, freeze_and_sample, sample_frozen,
 };
+use crate::open_files;
 use crate::operation::{ObjectAspect, OperationSet};
 use crate::plan::Plan;
 use crate::provider::{ClassPricing, ProviderRules};
@@ -342,7 +342,7 @@ async fn read_objects(
     observer: &mut (dyn PreviewObserver + Send + Sync),
 ) -> Result<(), PreviewError> {
     let limits = &previewer.plan.limits;
-    let concurrency = descriptors::fit_to_available(limits.concurrency, 1);
+    let concurrency = open_files::fit_to_available(limits.concurrency, 1);
     let throttle = Throttle::new(JobQuota::new(concurrency, limits.requests_per_second));
     let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
     let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop);

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::descriptors;
 use crate::engine::JobQuota;
+use crate::open_files;
 
 /// Files that a job keeps open: two report files, one upload, up to six manifest partitions, the lease, and a folder
 /// that is being synced to disk.
@@ -54,11 +54,11 @@ impl RequestBudget {
     /// Returns the budget of this process, limited by the files and sockets that the system lets it open.
     #[must_use]
     pub fn for_process() -> Self {
-        Self::with_descriptors(descriptors::available())
+        Self::with_descriptors(open_files::available())
     }
 
     fn with_descriptors(descriptors: Option<u64>) -> Self {
-        Self { descriptors: descriptors.map(|left| left.saturating_sub(descriptors::RESERVED)), ..Self::default() }
+        Self { descriptors: descriptors.map(|left| left.saturating_sub(open_files::RESERVED)), ..Self::default() }
     }
 
     /// Returns how many of `wanted` jobs can run at once with the available files and sockets. At least one.
@@ -108,7 +108,7 @@ impl BudgetShare {
     #[must_use]
     pub fn descriptor_limit(&self, wanted: u32) -> Option<(u32, u64)> {
         let sockets = self.budget.sockets_per_job(self.budget.entries().len());
-        descriptors::limit().filter(|_| sockets < wanted).map(|limit| (sockets, limit))
+        open_files::limit().filter(|_| sockets < wanted).map(|limit| (sockets, limit))
     }
 
     /// Changes the job's priority, and divides the budget again.

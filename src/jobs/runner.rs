@@ -15,7 +15,6 @@ use super::job_source::job_manifest;
 use super::request_budget::{BudgetShare, RequestBudget};
 use super::saved_plan::freeze_matching;
 use super::schedule::{JobScope, ScheduleRules, WaitReason};
-use crate::descriptors;
 use crate::engine::{CheckpointPolicy, ProgressSnapshot};
 use crate::failpoint;
 use crate::job::JobStatus;
@@ -24,6 +23,7 @@ use crate::journal::{
     ControlRequest, JobFolder, JobRecord, JobSource, Journal, PauseCause, PinnedInventory, StatusReason,
 };
 use crate::manifest::{FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, freeze};
+use crate::open_files;
 use crate::plan::Plan;
 
 /// The interval between two reads of the journal.
@@ -237,7 +237,7 @@ impl<'a> JobRunner<'a> {
             max_disk: limits.max_disk,
             max_objects: limits.max_objects,
             // Each listing uses a connection and a file.
-            concurrency: Some(descriptors::fit_to_available(limits.concurrency, 2)),
+            concurrency: Some(open_files::fit_to_available(limits.concurrency, 2)),
         };
         let fingerprint = self.job.manifest_fingerprint.as_ref();
         let freezing = async {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
-use crate::descriptors;
 use crate::hint::{Hint, command, hint};
 use crate::job::{JobId, JobStatus};
+use crate::open_files;
 
 /// Why the journal cannot be read or written. Nothing that was recorded before is lost.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ impl JournalError {
             Self::NewerFormat { .. } => "update batchplan, or use another folder with --state DIR".into(),
             Self::DiskFull { .. } => "free some space, then run the command again: what was recorded is kept".into(),
             Self::ReadOnly { .. } => "make the folder writable, or use another one with --state DIR".into(),
-            Self::Io { cause, .. } if descriptors::is_exhausted(cause) => descriptors::HELP.into(),
+            Self::Io { cause, .. } if open_files::is_exhausted(cause) => open_files::HELP.into(),
             Self::Io { .. } => "use another folder with --state DIR if this one cannot be used".into(),
             Self::NoSuchJob(_) => hint!(
                 "{} shows the jobs; --state or BATCHPLAN_STATE selects the folder that keeps them",
@@ -155,8 +155,8 @@ impl JournalError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged { path, what },
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
             // `SQLite` does not report the cause. It opens one or two files besides the journal's own.
-            Some(ErrorCode::CannotOpen) if descriptors::available().is_some_and(|left| left < 3) => {
-                Self::Io { path, cause: descriptors::exhausted_error() }
+            Some(ErrorCode::CannotOpen) if open_files::available().is_some_and(|left| left < 3) => {
+                Self::Io { path, cause: open_files::exhausted_error() }
             }
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 Self::ReadOnly { path, what }

@@ -8,7 +8,7 @@ use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::StoreError;
 use thiserror::Error;
 
-use crate::descriptors;
+use crate::open_files;
 
 /// The maximum number of bad rows that an error shows; all of them are counted.
 pub(crate) const MAX_SHOWN_ROWS: usize = 20;
@@ -271,7 +271,7 @@ impl ManifestError {
             Self::Disk { cause, .. } if is_no_room(cause) => {
                 "nothing was changed; free space there, and preparing resumes from the last checkpoint".to_owned()
             }
-            Self::Disk { cause, .. } if descriptors::is_exhausted(cause) => descriptors::HELP.to_owned(),
+            Self::Disk { cause, .. } if open_files::is_exhausted(cause) => open_files::HELP.to_owned(),
             Self::Disk { .. } => "nothing was changed; check the disk and run the same command again".to_owned(),
             Self::Stopped => return None,
         })

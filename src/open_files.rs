@@ -1,4 +1,4 @@
-//! Limits on the open files and sockets (file descriptors) of this process.
+//! Limits on the files and sockets that this process can have open at once (file descriptors).
 
 use std::fs;
 use std::io;
