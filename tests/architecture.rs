@@ -54,7 +54,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["s3s"], &["crates/sandbox"]),
     (&["rusqlite"], &["journal"]),
     (&["clap*"], &["cli"]),
-    (&["toml"], &["toml_reader", "plan/value_types", "estimate/price_book/tables"]),
+    (&["toml"], &["toml_reader", "plan/value_types", "estimate/price_book"]),
     (&["quick_xml"], &["plan", "jobs", "crates/store", "crates/sandbox"]),
     (&["tokio", "signal"], &["cli"]),
     (&["std", "env"], &["cli", "crates/store/credentials"]),

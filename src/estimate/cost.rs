@@ -6,8 +6,8 @@ use std::fmt;
 use batchplan_store::object::{RestoreTier, StorageClass};
 use batchplan_store::object_request::RequestKind;
 
-use super::lookup::{NoPricesError, StorePrices};
 use super::price_book::{BillableItem, PriceBookEntry, PriceBookOrigin, PriceLookup, PriceUnit, UnitPrice};
+use super::price_selection::{NoPricesError, StorePrices};
 use super::workload::{JobWorkload, RequestGroup, RestoreGroup, RestoreVolume};
 use crate::money::{Currency, Money};
 
@@ -76,8 +76,8 @@ impl fmt::Display for UnpricedReason {
         match self {
             Self::NoPrices => f.write_str("no prices are known for this store"),
             Self::NotInBook => f.write_str("no price in the price book"),
-            Self::ClassUnknown { min: least, max: most } => {
-                write!(f, "the storage class is unknown ({least} to {most})")
+            Self::ClassUnknown { min, max } => {
+                write!(f, "the storage class is unknown ({min} to {max})")
             }
             Self::SizeUnknown => f.write_str("the sizes are unknown"),
             Self::Unpredictable => f.write_str("their requests cannot be predicted"),
@@ -186,7 +186,7 @@ pub fn estimate(work: &JobWorkload, prices: &StorePrices) -> CostEstimate {
     let mut lines: Vec<_> =
         work.requests.iter().map(|(request, count)| builder.request_line(request, *count)).collect();
     lines.extend(work.rejected.iter().map(|(request, count)| builder.rejected_line(request, *count)));
-    lines.extend(work.restored.iter().flat_map(|(place, volume)| builder.restore_lines(place, *volume)));
+    lines.extend(work.restored.iter().flat_map(|(group, volume)| builder.restore_lines(group, *volume)));
     lines.push(CostLine {
         description: "objects that cannot be predicted".to_owned(),
         category: CostCategory::Objects,
@@ -197,15 +197,15 @@ pub fn estimate(work: &JobWorkload, prices: &StorePrices) -> CostEstimate {
     lines.extend(builder.overhead_lines(work));
     lines.retain(|line| !line.quantity.is_zero());
     let total = CostTotal::of(currency, lines.iter());
-    let managed = builder.entry.and_then(|entry| entry.managed_service.clone()).map(|service| {
+    let managed_service = builder.entry.and_then(|entry| entry.managed_service.clone()).map(|service| {
         let fees = builder.managed_service_fees(work);
         let objects = lines.iter().filter(|line| line.category == CostCategory::Objects);
         ManagedServiceCost { service, total: CostTotal::of(currency, fees.iter().chain(objects)), fees }
     });
-    let kept = BilledQuantity::Stored { bytes: work.overhead.report_bytes, days: 30 };
-    let report = builder.overhead_line("report storage, per month".to_owned(), BillableItem::Storage, kept);
-    let report_a_month = (work.overhead.report_bytes > 0).then_some(report);
-    CostEstimate { prices: prices.clone(), lines, total, managed_service: managed, report_per_month: report_a_month }
+    let stored = BilledQuantity::Stored { bytes: work.overhead.report_bytes, days: 30 };
+    let report = builder.overhead_line("report storage, per month".to_owned(), BillableItem::Storage, stored);
+    let report_per_month = (work.overhead.report_bytes > 0).then_some(report);
+    CostEstimate { prices: prices.clone(), lines, total, managed_service, report_per_month }
 }
 
 /// Builds lines with the prices of an entry, if there is one.
@@ -239,36 +239,36 @@ impl CostLineBuilder<'_> {
         line
     }
 
-    fn restore_lines(&self, place: &RestoreGroup, volume: RestoreVolume) -> Vec<CostLine> {
-        let RestoreGroup { class, tier, days } = place;
-        let of = class_suffix(class.as_ref());
+    fn restore_lines(&self, group: &RestoreGroup, volume: RestoreVolume) -> Vec<CostLine> {
+        let RestoreGroup { class, tier, days } = group;
+        let class_text = class_suffix(class.as_ref());
         let (bytes, days) = (volume.bytes, *days);
         let mut lines = Vec::new();
         for (what, item) in [("retrieval", BillableItem::Retrieval), ("temporary copy", BillableItem::TemporaryCopy)] {
             let tier_of = tier.filter(|_| item == BillableItem::Retrieval);
-            let named = tier_of.map(|tier| format!(", tier {}", tier.as_str())).unwrap_or_default();
+            let tier_text = tier_of.map(|tier| format!(", tier {}", tier.as_str())).unwrap_or_default();
             let quantity = if item == BillableItem::Retrieval {
                 BilledQuantity::Bytes(bytes)
             } else {
                 BilledQuantity::Stored { bytes, days }
             };
             let line = |quantity, size| {
-                let what = format!("{what}{of}{named}{size}");
-                self.line(what, CostCategory::Objects, quantity, item, class.as_ref(), tier_of)
+                let description = format!("{what}{class_text}{tier_text}{size}");
+                self.line(description, CostCategory::Objects, quantity, item, class.as_ref(), tier_of)
             };
             lines.push(line(quantity, ""));
-            let mut others = line(BilledQuantity::Objects(volume.unsized_objects), ", sizes unknown");
+            let mut unsized_line = line(BilledQuantity::Objects(volume.unsized_objects), ", sizes unknown");
             // If it is free, the size does not matter. If there is no price, that is the reason to report.
-            if others.price.as_ref().is_some_and(|price| price.parts > 0) || is_class_unknown(&others) {
-                others.amount = Err(UnpricedReason::SizeUnknown);
+            if unsized_line.price.as_ref().is_some_and(|price| price.parts > 0) || is_class_unknown(&unsized_line) {
+                unsized_line.amount = Err(UnpricedReason::SizeUnknown);
             }
-            lines.push(others);
+            lines.push(unsized_line);
         }
         lines
     }
 
     fn overhead_lines(&self, work: &JobWorkload) -> Vec<CostLine> {
-        let own = &work.overhead;
+        let overhead = &work.overhead;
         let requests = |kind: RequestKind, what: &str, count| {
             let description = format!("{}, {what}", kind.api_name());
             self.overhead_line(description, BillableItem::Request(kind), BilledQuantity::Requests(count))
@@ -276,16 +276,16 @@ impl CostLineBuilder<'_> {
         // The class of these files is unknown. It is assumed to be the one that the book names, and the line says so.
         let class = class_suffix(self.entry.and_then(|entry| entry.own_class.as_ref()));
         vec![
-            requests(RequestKind::List, "listings", own.lists),
-            requests(RequestKind::GetObject, &format!("manifests{class}"), own.reads),
-            requests(RequestKind::PutObject, &format!("the report{class}"), own.uploads),
+            requests(RequestKind::List, "listings", overhead.lists),
+            requests(RequestKind::GetObject, &format!("manifests{class}"), overhead.reads),
+            requests(RequestKind::PutObject, &format!("the report{class}"), overhead.uploads),
         ]
     }
 
     /// Builds a line for the program's own files, with the class that they are assumed to have.
-    fn overhead_line(&self, what: String, item: BillableItem, quantity: BilledQuantity) -> CostLine {
+    fn overhead_line(&self, description: String, item: BillableItem, quantity: BilledQuantity) -> CostLine {
         let class = self.entry.and_then(|entry| entry.own_class.as_ref());
-        self.line(what, CostCategory::Overhead, quantity, item, class, None)
+        self.line(description, CostCategory::Overhead, quantity, item, class, None)
     }
 
     /// Builds the lines for the managed service, which runs one operation per job.
@@ -314,31 +314,25 @@ impl CostLineBuilder<'_> {
 
     fn line(
         &self,
-        what: String,
-        part: CostCategory,
+        description: String,
+        category: CostCategory,
         quantity: BilledQuantity,
         item: BillableItem,
         class: Option<&StorageClass>,
         tier: Option<RestoreTier>,
     ) -> CostLine {
         let Some(entry) = self.entry else {
-            return CostLine {
-                description: what,
-                category: part,
-                quantity,
-                price: None,
-                amount: Err(UnpricedReason::NoPrices),
-            };
+            return CostLine { description, category, quantity, price: None, amount: Err(UnpricedReason::NoPrices) };
         };
         let money = |price: &UnitPrice| Money::new(price.cost_of(quantity), entry.currency);
         let (price, amount) = match entry.price_of(item, class, tier) {
             PriceLookup::Price(price) => (Some(price.clone()), Ok(money(price))),
-            PriceLookup::Range(least, most) => {
-                (None, Err(UnpricedReason::ClassUnknown { min: money(least), max: money(most) }))
+            PriceLookup::Range(cheapest, dearest) => {
+                (None, Err(UnpricedReason::ClassUnknown { min: money(cheapest), max: money(dearest) }))
             }
             PriceLookup::Missing => (None, Err(UnpricedReason::NotInBook)),
         };
-        CostLine { description: what, category: part, quantity, price, amount }
+        CostLine { description, category, quantity, price, amount }
     }
 }
 
@@ -384,11 +378,11 @@ impl UnitPrice {
     }
 }
 
-/// Returns `of` times `amount / unit`, rounded to the nearest. Saturates if a product is too large.
-fn prorate(amount: u128, unit: u128, of: u128) -> u128 {
+/// Returns the cost of an amount at this price per unit, rounded to the nearest. Saturates if a product is too large.
+fn prorate(amount: u128, unit: u128, price: u128) -> u128 {
     let (whole, rest) = (amount / unit, amount % unit);
     // The rest is below 2^35 and a price below 2^60, so their product cannot overflow.
-    whole.saturating_mul(of).saturating_add((rest * of + unit / 2) / unit)
+    whole.saturating_mul(price).saturating_add((rest * price + unit / 2) / unit)
 }
 
 /// The result of comparing an estimate with `max_cost`.
@@ -409,7 +403,7 @@ impl CostLimitCheck {
     pub fn error(&self) -> Option<&CostLimitError> {
         match self {
             Self::Within => None,
-            Self::Above(refusal) | Self::Undetermined(refusal) => Some(refusal),
+            Self::Above(error) | Self::Undetermined(error) => Some(error),
         }
     }
 }
@@ -480,11 +474,11 @@ impl CostLimitError {
 
 /// Returns the first texts, and the number of the others.
 fn summarize(unknown: &[String]) -> String {
-    const NAMED: usize = 3;
-    let named = unknown[..unknown.len().min(NAMED)].join("; ");
-    match unknown.len().saturating_sub(NAMED) {
-        0 => named,
-        more => format!("{named}; and {more} more"),
+    const MAX_SHOWN: usize = 3;
+    let shown = unknown[..unknown.len().min(MAX_SHOWN)].join("; ");
+    match unknown.len().saturating_sub(MAX_SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
     }
 }
 

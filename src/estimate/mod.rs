@@ -5,16 +5,16 @@
 //! into lines, each with a quantity, a unit price with its source, and an amount. Nothing is guessed: a price that is
 //! in no book is reported as unknown, and a sum with unknown parts is reported as a minimum.
 //!
-//! `workload` holds the counts, `price_book` the figures and their file, `lookup` the choice of an entry, `cost` the
-//! lines and the check against `max_cost`, and `run_time` the duration.
+//! `workload` holds the counts, `price_book` the figures and their file, `price_selection` the choice of an entry,
+//! `cost` the lines and the check against `max_cost`, and `run_time` the duration.
 //!
 //! Money is exact. A price has at most six decimals and is for a power of ten of requests, so every sum of requests is
 //! a whole number of trillionths. Only bytes, which are billed by the gigabyte, are rounded: once per line, to a
 //! trillionth.
 
 mod cost;
-mod lookup;
 mod price_book;
+mod price_selection;
 mod run_time;
 mod workload;
 
@@ -25,10 +25,10 @@ pub use cost::{
     BilledQuantity, CostCategory, CostEstimate, CostLimitCheck, CostLimitError, CostLine, CostTotal,
     ManagedServiceCost, UnpricedReason, check_cost_limit, estimate,
 };
-pub use lookup::{NoPricesError, PriceBookError, StorePrices, select_prices};
 pub use price_book::{
-    BillableItem, MAX_BOOK_BYTES, PriceBook, PriceBookEntry, PriceBookOrigin, PriceUnit, ProviderRateLimit,
-    RateLimitScope, RejectedRequestBilling, SourceReliability, UnitPrice,
+    BillableItem, PriceBook, PriceBookEntry, PriceBookOrigin, PriceUnit, ProviderRateLimit, RateLimitScope,
+    RejectedRequestBilling, SourceReliability, UnitPrice,
 };
+pub use price_selection::{NoPricesError, PriceBookError, StorePrices, select_prices};
 pub use run_time::{ASSUMED_LATENCY, RateBottleneck, RunTimeBound, RunTimeEstimate, estimate_run_time};
 pub use workload::{BillableRequest, JobWorkload, OverheadRequests, RequestGroup, RestoreGroup, RestoreVolume};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::lookup::StorePrices;
 use super::price_book::ProviderRateLimit;
+use super::price_selection::StorePrices;
 use super::workload::JobWorkload;
 use crate::plan::JobLimits;
 
@@ -63,18 +63,18 @@ impl RunTimeEstimate {
 pub fn estimate_run_time(work: &JobWorkload, limits: &JobLimits, prices: &StorePrices) -> RunTimeEstimate {
     let requests = sum(work.all_requests().map(|(_, count)| count));
     let in_flight = u64::from(limits.concurrency.max(1)) * REQUESTS_PER_SLOT;
-    let (per_second, pace) = match limits.requests_per_second.map(u64::from) {
+    let (per_second, bottleneck) = match limits.requests_per_second.map(u64::from) {
         Some(cap) if cap <= in_flight => (cap.max(1), RateBottleneck::RateLimit),
         _ => (in_flight, RateBottleneck::Concurrency),
     };
     let bound = |limit: &ProviderRateLimit| {
         let counted = work.all_requests().filter(|((kind, class), _)| limit.counts(kind.item().0, class.as_ref()));
         let requests = sum(counted.map(|(_, count)| count));
-        let takes = time_for(requests, u64::from(limit.per_second.max(1)));
-        (requests > 0).then(|| RunTimeBound { limit: limit.clone(), requests, duration: takes })
+        let duration = time_for(requests, u64::from(limit.per_second.max(1)));
+        (requests > 0).then(|| RunTimeBound { limit: limit.clone(), requests, duration })
     };
     let bounds = prices.entry().map(|entry| entry.limits.iter().filter_map(bound).collect()).unwrap_or_default();
-    RunTimeEstimate { requests, per_second, bottleneck: pace, at_plan_rate: time_for(requests, per_second), bounds }
+    RunTimeEstimate { requests, per_second, bottleneck, at_plan_rate: time_for(requests, per_second), bounds }
 }
 
 fn sum(counts: impl Iterator<Item = u64>) -> u64 {

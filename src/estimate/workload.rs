@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use batchplan_store::object::{RestoreRequest, RestoreTier, StorageClass};
+use batchplan_store::object::{RestoreTier, StorageClass};
 use batchplan_store::object_request::{ObjectRequest, RequestKind};
 
 use super::price_book::BillableItem;
@@ -21,15 +21,9 @@ impl BillableRequest {
     #[must_use]
     pub fn of(call: &ObjectRequest) -> Self {
         match call {
-            ObjectRequest::Restore(request) => Self::restore(request.tier),
+            ObjectRequest::Restore(request) => Self { kind: RequestKind::Restore, tier: request.tier },
             other => other.kind().into(),
         }
-    }
-
-    /// Returns how a restore is billed.
-    #[must_use]
-    pub fn restore(tier: Option<RestoreTier>) -> Self {
-        Self { kind: RequestKind::Restore, tier }
     }
 
     /// Returns the item in a price book, and the tier that the request names.
@@ -125,25 +119,13 @@ impl JobWorkload {
         add_count(&mut self.rejected, (kind.into(), class.cloned()), count);
     }
 
-    /// Counts one restored object: the request, and its bytes if the size is known.
-    pub fn add_restore(&mut self, request: &RestoreRequest, class: Option<&StorageClass>, size: Option<u64>) {
-        self.add_requests(BillableRequest::restore(request.tier), class, 1);
-        let place = RestoreGroup { class: class.cloned(), tier: request.tier, days: request.days };
-        let volume = self.restored.entry(place).or_default();
-        volume.objects = volume.objects.saturating_add(1);
-        match size {
-            Some(size) => volume.bytes = volume.bytes.saturating_add(u128::from(size)),
-            None => volume.unsized_objects = volume.unsized_objects.saturating_add(1),
-        }
-    }
-
     /// Returns all requests about objects, both expected to succeed and expected to be rejected.
     pub fn all_requests(&self) -> impl Iterator<Item = (&RequestGroup, u64)> {
-        self.requests.iter().chain(&self.rejected).map(|(asked, count)| (asked, *count))
+        self.requests.iter().chain(&self.rejected).map(|(group, count)| (group, *count))
     }
 }
 
-fn add_count(counts: &mut BTreeMap<RequestGroup, u64>, asked: RequestGroup, count: u64) {
-    let held = counts.entry(asked).or_default();
-    *held = held.saturating_add(count);
+fn add_count(counts: &mut BTreeMap<RequestGroup, u64>, group: RequestGroup, count: u64) {
+    let total = counts.entry(group).or_default();
+    *total = total.saturating_add(count);
 }

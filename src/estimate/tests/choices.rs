@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::toml_reader::MAX_DOCUMENT_BYTES;
 
 const AWS: &str = "provider = \"aws\"\nregion = \"us-east-1\"";
 const OWN: &str = "dated = 2026-01-01\n[book.mine]\nprovider = \"aws\"\nregions = [\"us-*\"]\ncurrency = \"EUR\"\n";
@@ -99,7 +100,8 @@ fn rejects_unusable_price_books() {
     let gone = folder.path().join("gone.toml");
     let error = select_prices(&plan(AWS, ""), Some(&gone)).expect_err("it is not there");
     assert!(matches!(&error, PriceBookError::Unreadable { path, .. } if *path == gone), "{error}");
-    for bytes in [&b"dated = 2026-01-01\n\xff"[..], b"\xff\xfed\0", b"", b"x = 1", &vec![b'#'; MAX_BOOK_BYTES + 2]] {
+    for bytes in [&b"dated = 2026-01-01\n\xff"[..], b"\xff\xfed\0", b"", b"x = 1", &vec![b'#'; MAX_DOCUMENT_BYTES + 2]]
+    {
         fs::write(&gone, bytes).expect("a file");
         let error = select_prices(&plan(AWS, ""), Some(&gone)).expect_err("it is no price book");
         assert!(matches!(&error, PriceBookError::Invalid(problems) if problems.has_errors()), "{error}");

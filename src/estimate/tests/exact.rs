@@ -24,7 +24,7 @@ fn kind() -> impl Strategy<Value = BillableRequest> {
             ][..]
         )
         .prop_map(BillableRequest::from),
-        tier.prop_map(BillableRequest::restore),
+        tier.prop_map(restore_request),
     ]
 }
 

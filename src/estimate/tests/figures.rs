@@ -101,9 +101,9 @@ fn missing_prices_make_the_total_a_minimum() {
         ("aws-us-east-1", asking(7, Some("STANDARD"), &[RequestKind::DeleteTags])),
         ("oss-cn", asking(7, Some("Standard"), &[RequestKind::DeleteTags])),
         ("aws-us-east-1", asking(7, Some("GLACIER_IR"), &[RequestKind::Head])),
-        ("oss-cn", asking(7, Some("DeepColdArchive"), &[BillableRequest::restore(Some(RestoreTier::Standard))])),
+        ("oss-cn", asking(7, Some("DeepColdArchive"), &[restore_request(Some(RestoreTier::Standard))])),
         // This tier does not exist.
-        ("aws-us-east-1", asking(7, Some("DEEP_ARCHIVE"), &[BillableRequest::restore(Some(RestoreTier::Expedited))])),
+        ("aws-us-east-1", asking(7, Some("DEEP_ARCHIVE"), &[restore_request(Some(RestoreTier::Expedited))])),
     ] {
         let told = estimate(&work, &rates(entry));
         let reasons: Vec<_> = told.unknown_lines().map(|(_, why)| why.clone()).collect();
@@ -137,7 +137,7 @@ fn unknown_class_does_not_matter_if_prices_are_equal() {
 fn unknown_sizes_make_the_cost_unknown_unless_free() {
     let unknown = |of_class: &str, tier| {
         let mut work = JobWorkload { objects: 1, operations: 1, ..JobWorkload::default() };
-        work.add_restore(&RestoreRequest { days: 1, tier: Some(tier) }, Some(&class(of_class)), None);
+        add_restore(&mut work, RestoreRequest { days: 1, tier: Some(tier) }, Some(&class(of_class)), None);
         let told = estimate(&work, &rates("aws-us-east-1"));
         told.unknown_lines().map(|(line, why)| format!("{}: {why}", line.description)).collect::<Vec<_>>()
     };

@@ -8,7 +8,7 @@ mod verdicts;
 use std::path::Path;
 
 use batchplan_store::object::{RestoreRequest, RestoreTier, StorageClass};
-use batchplan_store::object_request::RequestKind;
+use batchplan_store::object_request::{ObjectRequest, RequestKind};
 
 use super::*;
 use crate::money::Money;
@@ -46,10 +46,27 @@ pub(super) fn asking<K: Copy + Into<BillableRequest>>(
     work
 }
 
+/// Returns how a restore with this tier is billed.
+pub(super) fn restore_request(tier: Option<RestoreTier>) -> BillableRequest {
+    BillableRequest::of(&ObjectRequest::Restore(RestoreRequest { days: 1, tier }))
+}
+
+/// Adds one restored object, with its bytes if the size is known.
+fn add_restore(work: &mut JobWorkload, request: RestoreRequest, class: Option<&StorageClass>, size: Option<u64>) {
+    work.add_requests(BillableRequest::of(&ObjectRequest::Restore(request)), class, 1);
+    let group = RestoreGroup { class: class.cloned(), tier: request.tier, days: request.days };
+    let volume = work.restored.entry(group).or_default();
+    volume.objects += 1;
+    match size {
+        Some(size) => volume.bytes += u128::from(size),
+        None => volume.unsized_objects += 1,
+    }
+}
+
 /// A workload that restores this number of objects of one size.
 fn restoring(objects: u64, of_class: &str, tier: Option<RestoreTier>, days: u32, size: u64) -> JobWorkload {
     let mut one = JobWorkload { objects: 1, operations: 1, ..JobWorkload::default() };
-    one.add_restore(&RestoreRequest { days, tier }, Some(&class(of_class)), Some(size));
+    add_restore(&mut one, RestoreRequest { days, tier }, Some(&class(of_class)), Some(size));
     let mut work = JobWorkload { objects, operations: 1, ..JobWorkload::default() };
     for asked in one.requests.keys() {
         work.requests.insert(asked.clone(), objects);

@@ -1,4 +1,4 @@
-//! Selects the prices for a plan.
+//! Selects the prices for a plan: an entry of the built-in price book, or of the user's own.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use batchplan_store::{RegionSource, StoreProvider};
 
-use super::price_book::{MAX_BOOK_BYTES, PriceBook, PriceBookEntry, PriceBookOrigin};
+use super::price_book::{PriceBook, PriceBookEntry, PriceBookOrigin};
 use crate::diagnostics::FileProblems;
 use crate::plan::Plan;
 use crate::provider::ProviderRules;
-use crate::toml_reader::{nearest, quote_for_message};
+use crate::toml_reader::{MAX_DOCUMENT_BYTES, nearest, quote_for_message};
 
 /// The prices for an estimate.
 #[derive(Clone, Debug)]
@@ -145,11 +145,11 @@ impl PriceBook {
             let no_such = || PriceBookError::NoSuchEntry { name: name.to_owned(), known: known() };
             return self.get(name).cloned().map(|entry| StorePrices::Known(Box::new(entry))).ok_or_else(no_such);
         }
-        let covering = |shipped: bool| -> Vec<&PriceBookEntry> {
-            let here = |entry: &&PriceBookEntry| {
-                (entry.origin == PriceBookOrigin::BuiltIn) == shipped && entry.covers(provider, region)
+        let covering = |built_in: bool| -> Vec<&PriceBookEntry> {
+            let covers = |entry: &&PriceBookEntry| {
+                (entry.origin == PriceBookOrigin::BuiltIn) == built_in && entry.covers(provider, region)
             };
-            self.entries().filter(here).collect()
+            self.entries().filter(covers).collect()
         };
         let own = covering(false);
         let found = if own.is_empty() { covering(true) } else { own };
@@ -165,11 +165,11 @@ impl PriceBook {
     }
 }
 
-/// Reads a file, but never more than the maximum size of a price book, because the path may be a device.
+/// Reads a file, but never more than the maximum size of a TOML file, because the path may be a device.
 fn read_file(path: &Path) -> Result<PriceBook, PriceBookError> {
     let unreadable = |source| PriceBookError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let most = u64::try_from(MAX_BOOK_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(unreadable)?;
+    let limit = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
     PriceBook::from_bytes(&path.to_string_lossy(), &bytes).map_err(PriceBookError::Invalid)
 }

@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-use batchplan_store::object_request::RequestKind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::diagnostics::FileProblems;
-use crate::estimate::tests::{asking, money};
-use crate::estimate::{BillableRequest, MAX_BOOK_BYTES, PriceUnit, StorePrices, estimate};
+use crate::estimate::tests::{asking, money, restore_request};
+use crate::estimate::{StorePrices, estimate};
+use crate::toml_reader::MAX_DOCUMENT_BYTES;
 
 /// A valid book, for tests to break.
 const RIGHT: &str = r#"dated = 2026-01-31
@@ -101,10 +100,10 @@ fn specific_prices_take_precedence() {
         (Some("COLD"), RequestKind::PutTags.into(), Some("7 EUR")),
         (Some("WARM"), RequestKind::PutTags.into(), Some("0.000005 EUR")),
         (None, RequestKind::PutTags.into(), None),
-        (Some("COLD"), BillableRequest::restore(Some(RestoreTier::Bulk)), Some("1 EUR")),
-        (Some("COLD"), BillableRequest::restore(Some(RestoreTier::Expedited)), Some("2 EUR")),
-        (Some("COLD"), BillableRequest::restore(None), Some("2 EUR")),
-        (Some("WARM"), BillableRequest::restore(None), None),
+        (Some("COLD"), restore_request(Some(RestoreTier::Bulk)), Some("1 EUR")),
+        (Some("COLD"), restore_request(Some(RestoreTier::Expedited)), Some("2 EUR")),
+        (Some("COLD"), restore_request(None), Some("2 EUR")),
+        (Some("WARM"), restore_request(None), None),
     ] {
         let told = estimate(&asking(1, of_class, &[kind]), &rates);
         assert_eq!(told.lines[0].amount.clone().ok(), cost.map(money), "{of_class:?} {kind}");
@@ -321,7 +320,7 @@ fn rejects_hostile_books_with_few_problems() {
     assert!(wrong(&format!("{RIGHT}{prices}")).contains("too many `price` tables"));
     let deep = format!("a = {}", "[".repeat(100_000));
     assert!(PriceBook::from_toml("p", &deep).is_err());
-    assert!(wrong(&"#".repeat(MAX_BOOK_BYTES + 1)).contains("price book is too large"));
+    assert!(wrong(&"#".repeat(MAX_DOCUMENT_BYTES + 1)).contains("price book is too large"));
     let turned = spoiled("\"account\"", "\"acc\\u202eount\"") + &spoiled("[book.mine]", "[book.\"\\u001b[2J\"]");
     assert!(!turned.chars().any(|c| c != '\n' && batchplan_store::printable::affects_terminal(c)), "{turned:?}");
     assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` contains a control character"));
