@@ -7,9 +7,9 @@ use batchplan_store::object::{
     MaybeKnown, ObjectId, ObjectState, RestoreRequest, RestoreState, RestoreTier, StorageClass,
 };
 use batchplan_store::object_request::ObjectRequest;
-use batchplan_store::task::StoreError;
+use batchplan_store::task::{FaultClass, StoreError};
 
-use crate::operation::{ObjectAspect, Operation, OperationSet};
+use crate::operation::{ObjectAspect, Operation, OperationSet, OperationStep};
 use crate::provider::RestoreService;
 
 /// What a job would do with one object.
@@ -75,48 +75,49 @@ pub struct ReadFailure {
 pub struct Predictor {
     /// The operations, configured as the job would run them.
     operations: OperationSet,
-    service: RestoreService,
-    /// The requests with which the job reads an object.
-    reads: Vec<ObjectRequest>,
+    restore_service: RestoreService,
+    /// The requests with which the job itself reads an object before it writes.
+    job_reads: Vec<ObjectRequest>,
     /// The aspects that the operations change.
     aspects: Vec<ObjectAspect>,
+    /// The restore that the job requests, if it does.
     restore: Option<RestoreRequest>,
 }
 
 impl Predictor {
     /// Creates a predictor for the operations of a job and the rules of a service.
     #[must_use]
-    pub fn new(operations: OperationSet, service: RestoreService) -> Self {
+    pub fn new(operations: OperationSet, restore_service: RestoreService) -> Self {
         let restore = operations.iter().find_map(|operation| match operation {
             Operation::Restore(request) => Some(*request),
             _ => None,
         });
-        let reads = operations.read_steps().into_iter().map(|step| step.call).collect();
+        let job_reads = operations.read_steps().into_iter().map(|step| step.call).collect();
         let aspects = operations.aspects().collect();
-        Self { operations, service, reads, aspects, restore }
+        Self { operations, restore_service, job_reads, aspects, restore }
     }
 
-    /// Returns the requests that read what is still unknown about an object. `manifest_state` is what its manifest
-    /// contains. If `want_class` is set, the storage class is read too.
+    /// Returns the requests with which a preview reads what its manifest does not say about an object.
+    /// `manifest_state` is what it says. If `want_class` is set, the storage class is read too.
     #[must_use]
-    pub fn required_reads(&self, manifest_state: &ObjectState, want_class: bool) -> Vec<ObjectRequest> {
+    pub fn preview_reads(&self, manifest_state: &ObjectState, want_class: bool) -> Vec<ObjectRequest> {
         let unknown = self.aspects.iter().filter(|aspect| !aspect.rules().is_known(manifest_state));
-        let mut required: Vec<_> = unknown.filter_map(|aspect| aspect.read_request()).collect();
-        let restore_needs_head = || match self.restore {
-            None => false,
-            // If the restore is refused anyway, nothing more has to be known about the object.
-            Some(request) => {
-                let absent = MaybeKnown::Known(RestoreState::NotRestored);
-                !matches!(
-                    expected_response(self.service, &manifest_state.class, &absent, request),
-                    ExpectedResponse::Refused(_)
-                )
-            }
-        };
-        if restore_needs_head() || (want_class && manifest_state.class.known().is_none()) {
-            required.push(ObjectRequest::Head);
+        let mut reads: Vec<_> = unknown.filter_map(|aspect| aspect.read_request()).collect();
+        let class = &manifest_state.class;
+        if self.restore_depends_on_head(class) || (want_class && class.known().is_none()) {
+            reads.push(ObjectRequest::Head);
         }
-        required
+        reads
+    }
+
+    /// Returns whether the response to the job's restore depends on more than the storage class. It does not if the
+    /// class alone causes it to be refused.
+    fn restore_depends_on_head(&self, class: &MaybeKnown<StorageClass>) -> bool {
+        self.restore.is_some_and(|request| {
+            let not_restored = MaybeKnown::Known(RestoreState::NotRestored);
+            let response = expected_response(self.restore_service, class, &not_restored, request);
+            !matches!(response, ExpectedResponse::Refused(_))
+        })
     }
 
     /// Returns the part of an object's state that matters to what the job does or to what it costs.
@@ -136,143 +137,150 @@ impl Predictor {
 
     /// Returns whether the job reads tags before it writes them.
     #[must_use]
-    pub fn reads_tags(&self) -> bool {
-        self.reads.contains(&ObjectRequest::GetTags)
+    pub fn job_reads_tags(&self) -> bool {
+        self.job_reads.contains(&ObjectRequest::GetTags)
     }
 
-    /// Predicts the effect on an object with the state `before`. `read_failure` is the request to read the object that
-    /// failed, if any. `takes_acl` is false if the object's bucket is known not to accept ACLs.
+    /// Predicts the effect on an object with the state `before`. `read_failure` is the request of the preview that
+    /// failed, if one did. `bucket_accepts_acls` is false if the object's bucket is known not to accept ACLs.
     #[must_use]
     pub fn predict(
         &self,
         object: ObjectId,
         before: ObjectState,
         read_failure: Option<&ReadFailure>,
-        takes_acl: bool,
+        bucket_accepts_acls: bool,
     ) -> Prediction {
-        let mut accepted = Vec::new();
-        if let Some(read_failure) = read_failure {
-            let refused_request = self.first_refused(read_failure);
-            let effect = match (self.predict_from_failure(read_failure, &refused_request), &refused_request) {
-                // The service checks whether the bucket accepts ACLs before it looks up the object.
-                (Effect::Fails(reason), ObjectRequest::PutAcl(_)) if !takes_acl && reason.code != "NoSuchBucket" => {
-                    Effect::Fails(acls_not_supported(&reason.operation))
-                }
-                (effect, _) => effect,
-            };
-            let mut refused = Vec::new();
-            if matches!(effect, Effect::Fails(_)) {
-                accepted.extend(self.reads.iter().take_while(|read| **read != refused_request).cloned());
-                refused.push(refused_request);
-            }
-            return Prediction { object, before, effect, accepted, refused };
-        }
-        let mut refused = Vec::new();
-        accepted.extend(self.reads.iter().cloned());
-        let seen = self.state_seen_by_job(&before);
-        let after = match self.operations.desired(&seen) {
-            Ok(after) => after,
-            Err((operation, rejection)) => {
-                let reason = FailureReason::new(rejection.code(), 0, operation, rejection.to_string());
-                return Prediction { object, before, effect: Effect::Fails(reason), accepted, refused };
-            }
+        let (effect, requests) = match read_failure {
+            Some(failure) => self.predict_from_failure(failure, bucket_accepts_acls),
+            None => self.predict_from_state(&before, bucket_accepts_acls),
         };
-        for step in self.operations.write_steps(&seen, &after) {
-            let fails = match step.call {
-                ObjectRequest::PutAcl(_) if !takes_acl => Some(Effect::Fails(acls_not_supported(&step.operation))),
-                ObjectRequest::Restore(request) => {
-                    let expected = expected_response(self.service, &before.class, &before.restoration, request);
-                    let attempts = restore_attempts(self.service, &before.class, request, &expected);
-                    accepted.extend(attempts.accepted);
-                    refused.extend(attempts.refused);
-                    match expected {
-                        ExpectedResponse::Accepted => continue,
-                        ExpectedResponse::Refused(reason) => Some(Effect::Fails(reason)),
-                        ExpectedResponse::Unknown(why) => Some(Effect::Unknown(why.to_owned())),
-                    }
-                }
-                _ => None,
-            };
-            if let Some(effect) = fails {
-                if !matches!(step.call, ObjectRequest::Restore(_)) {
-                    refused.push(step.call);
-                }
-                return Prediction { object, before, effect, accepted, refused };
-            }
-            accepted.push(step.call);
-        }
-        let effect = self.changed_state(&before).map_or(Effect::Unchanged, Effect::Changes);
+        let PredictedRequests { accepted, refused } = requests;
         Prediction { object, before, effect, accepted, refused }
     }
 
-    /// Returns the state after the job, or `None` if it is the same as before.
-    fn changed_state(&self, before: &ObjectState) -> Option<ObjectState> {
-        self.operations.desired(before).ok().filter(|after| after != before)
-    }
-
-    /// Returns what the job knows about the object when it decides what to send: only what it reads itself.
-    fn state_seen_by_job(&self, before: &ObjectState) -> ObjectState {
-        let mut seen = ObjectState::default();
-        for aspect in self.reads.iter().filter_map(ObjectAspect::of) {
-            aspect.rules().copy(before, &mut seen);
+    /// Predicts the effect on an object that could be read.
+    fn predict_from_state(&self, before: &ObjectState, bucket_accepts_acls: bool) -> (Effect, PredictedRequests) {
+        let mut requests = PredictedRequests { accepted: self.job_reads.clone(), refused: Vec::new() };
+        let read_by_job = self.state_read_by_job(before);
+        let desired = match self.operations.desired(&read_by_job) {
+            Ok(desired) => desired,
+            Err((operation, rejection)) => {
+                let reason = FailureReason::new(rejection.code(), 0, operation, rejection.to_string());
+                return (Effect::Fails(reason), requests);
+            }
+        };
+        for OperationStep { call, operation } in self.operations.write_steps(&read_by_job, &desired) {
+            match call {
+                ObjectRequest::PutAcl(_) if !bucket_accepts_acls => {
+                    requests.refused.push(call);
+                    return (Effect::Fails(acls_not_supported(&operation)), requests);
+                }
+                ObjectRequest::Restore(request) => {
+                    let response = expected_response(self.restore_service, &before.class, &before.restoration, request);
+                    requests.append(restore_requests(self.restore_service, &before.class, request, &response));
+                    match response {
+                        ExpectedResponse::Accepted => {}
+                        ExpectedResponse::Refused(reason) => return (Effect::Fails(reason), requests),
+                        ExpectedResponse::Unknown(why) => return (Effect::Unknown(why.to_owned()), requests),
+                    }
+                }
+                write => requests.accepted.push(write),
+            }
         }
-        seen
+        // The effect is the difference to the real state, even where the job writes without reading it.
+        let changed = self.operations.desired(before).ok().filter(|after| after != before);
+        (changed.map_or(Effect::Unchanged, Effect::Changes), requests)
     }
 
-    /// Predicts the effect of the job after a failed request to read the object.
-    fn predict_from_failure(
-        &self,
-        ReadFailure { call, fault }: &ReadFailure,
-        refused_request: &ObjectRequest,
-    ) -> Effect {
-        let missing = match fault.code.as_str() {
+    /// Returns what the job knows about the object when it decides what to write: only what it reads itself.
+    fn state_read_by_job(&self, before: &ObjectState) -> ObjectState {
+        let mut state = ObjectState::default();
+        for aspect in self.job_reads.iter().filter_map(ObjectAspect::of) {
+            aspect.rules().copy(before, &mut state);
+        }
+        state
+    }
+
+    /// Predicts the effect on an object that the preview failed to read.
+    fn predict_from_failure(&self, failure: &ReadFailure, bucket_accepts_acls: bool) -> (Effect, PredictedRequests) {
+        let refused = self.first_refused_request(&failure.call);
+        if !self.job_fails_too(failure) {
+            return (Effect::Unknown(describe_unreadable(failure)), PredictedRequests::default());
+        }
+        let fault = &failure.fault;
+        let operation = self.operation_names(&refused);
+        // The service checks whether the bucket accepts ACLs before it looks up the object.
+        let acl_is_refused =
+            matches!(refused, ObjectRequest::PutAcl(_)) && !bucket_accepts_acls && fault.code != "NoSuchBucket";
+        let reason = if acl_is_refused {
+            acls_not_supported(&operation)
+        } else {
+            FailureReason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone())
+        };
+        let accepted = self.job_reads.iter().take_while(|read| **read != refused).cloned().collect();
+        (Effect::Fails(reason), PredictedRequests { accepted, refused: vec![refused] })
+    }
+
+    /// Returns whether the job would fail on an object that the preview failed to read: if the object does not exist,
+    /// or if the job sends the refused request too. Otherwise, the job's own requests may still be allowed.
+    fn job_fails_too(&self, ReadFailure { call, fault }: &ReadFailure) -> bool {
+        let is_missing = match fault.code.as_str() {
             "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NoSuchObject" => true,
             // The response had no body, or the version is a delete marker.
             _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
         };
-        // If only the prediction sends this request, the job's own requests may still be allowed.
-        let sent_by_job = self.reads.contains(call)
-            && fault.class == batchplan_store::task::FaultClass::Rejected
-            && fault.status.is_some();
-        if missing || sent_by_job {
-            let operation = self.operation_name(refused_request);
-            let reason = FailureReason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone());
-            return Effect::Fails(reason);
-        }
-        // Leave out the server's message, which may name the object, so that objects with the same reason form one
-        // group.
-        let status = fault.status.map_or_else(String::new, |status| format!("{status} "));
-        Effect::Unknown(format!(
-            "{} could not be read: {status}{}",
-            aspect_shown_by(call).rules().subject(),
-            fault.code
-        ))
+        let is_refused = fault.class == FaultClass::Rejected && fault.status.is_some();
+        is_missing || (is_refused && self.job_reads.contains(call))
     }
 
     /// Returns the request of the job that would be refused: the failed read request itself if the job sends it too,
     /// otherwise the first request that the job sends.
-    fn first_refused(&self, ReadFailure { call, .. }: &ReadFailure) -> ObjectRequest {
-        if self.reads.contains(call) {
-            return call.clone();
+    fn first_refused_request(&self, failed_read: &ObjectRequest) -> ObjectRequest {
+        if self.job_reads.contains(failed_read) {
+            return failed_read.clone();
         }
         let first_write = || {
-            let nothing = ObjectState::default();
-            let after = self.operations.desired(&nothing).ok()?;
-            self.operations.write_steps(&nothing, &after).into_iter().next().map(|step| step.call)
+            let unknown = ObjectState::default();
+            let desired = self.operations.desired(&unknown).ok()?;
+            self.operations.write_steps(&unknown, &desired).into_iter().next().map(|step| step.call)
         };
-        self.reads.first().cloned().or_else(first_write).unwrap_or_else(|| call.clone())
+        self.job_reads.first().cloned().or_else(first_write).unwrap_or_else(|| failed_read.clone())
     }
 
-    /// Returns the name of the operation that the report would show for the failure.
-    fn operation_name(&self, refused_request: &ObjectRequest) -> String {
-        let aspect = aspect_shown_by(refused_request);
+    /// Returns the names of the operations that the report would show for the failure, joined by `+`.
+    fn operation_names(&self, refused: &ObjectRequest) -> String {
+        let aspect = aspect_of(refused);
         let names: Vec<_> = self.operations.iter().filter(|it| it.aspect() == aspect).map(Operation::name).collect();
         names.join("+")
     }
 }
 
+/// The requests that a job would send for one object, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct PredictedRequests {
+    /// The requests that would succeed.
+    accepted: Vec<ObjectRequest>,
+    /// The requests that would be refused.
+    refused: Vec<ObjectRequest>,
+}
+
+impl PredictedRequests {
+    fn append(&mut self, later: Self) {
+        self.accepted.extend(later.accepted);
+        self.refused.extend(later.refused);
+    }
+}
+
+/// Describes a failed request without the server's message, which may name the object, so that objects with the same
+/// reason form one group.
+fn describe_unreadable(ReadFailure { call, fault }: &ReadFailure) -> String {
+    let status = fault.status.map_or_else(String::new, |status| format!("{status} "));
+    format!("{} could not be read: {status}{}", aspect_of(call).rules().subject(), fault.code)
+}
+
 /// Returns the aspect that a request is about. HEAD is sent because of restores.
-fn aspect_shown_by(call: &ObjectRequest) -> ObjectAspect {
+fn aspect_of(call: &ObjectRequest) -> ObjectAspect {
     ObjectAspect::of(call).unwrap_or(ObjectAspect::Restoration)
 }
 
@@ -306,16 +314,16 @@ fn expected_response(
     let Some(class) = class.known() else {
         return ExpectedResponse::Unknown("the storage class is unknown");
     };
-    let kind = RetrievalClass::of(class);
-    if kind == RetrievalClass::Readable {
+    let retrieval = RetrievalClass::of(class);
+    if retrieval == RetrievalClass::Readable {
         let message = format!("objects of class {} can be read directly and need no restore", class.as_str());
         let (code, http) =
             if service == RestoreService::Oss { ("OperationNotSupported", 400) } else { ("InvalidObjectState", 403) };
         return ExpectedResponse::Refused(FailureReason::new(code, http, RESTORE_OPERATION, message));
     }
     let checked = match service {
-        RestoreService::Aws => check_aws(kind, class, request),
-        RestoreService::Oss => check_oss(kind, class, request),
+        RestoreService::Aws => check_aws_restore(retrieval, class, request),
+        RestoreService::Oss => check_oss_restore(retrieval, class, request),
         RestoreService::Other => Ok(()),
     };
     if let Err(reason) = checked {
@@ -323,64 +331,61 @@ fn expected_response(
     }
     match restoration.known() {
         None => ExpectedResponse::Unknown("it is unknown whether a restore is in progress"),
-        Some(RestoreState::InProgress) if service == RestoreService::Oss && kind == RetrievalClass::Archive => {
-            in_progress(None)
+        Some(RestoreState::InProgress) if service == RestoreService::Oss && retrieval == RetrievalClass::Archive => {
+            response_while_in_progress(None)
         }
-        Some(RestoreState::InProgress) => in_progress(Some(request.tier.unwrap_or(RestoreTier::Standard))),
-        Some(_) if kind == RetrievalClass::Unknown => {
+        Some(RestoreState::InProgress) => {
+            response_while_in_progress(Some(request.tier.unwrap_or(RestoreTier::Standard)))
+        }
+        Some(_) if retrieval == RetrievalClass::Unknown => {
             ExpectedResponse::Unknown("it is unknown whether objects of this class need a restore")
         }
         Some(_) => ExpectedResponse::Accepted,
     }
 }
 
-/// The requests that a restore takes, without the requests before it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct RestoreAttempts {
-    /// The requests that succeed.
-    accepted: Vec<ObjectRequest>,
-    /// The requests that are refused.
-    refused: Vec<ObjectRequest>,
-}
-
 /// Returns the requests that the job sends for a restore with this predicted response.
 ///
 /// The job sends a HEAD request after a 409 conflict. On OSS, which has a class without tiers, it also sends one
-/// after a 400 response to a request that names a tier.
-fn restore_attempts(
+/// after a 400 response to a request that names a tier, and then requests the restore without the tier if the class has
+/// none.
+fn restore_requests(
     service: RestoreService,
     class: &MaybeKnown<StorageClass>,
     request: RestoreRequest,
-    expected: &ExpectedResponse,
-) -> RestoreAttempts {
-    let asks = ObjectRequest::Restore(request);
-    let untiered = ObjectRequest::Restore(RestoreRequest { tier: None, ..request });
-    let kind = class.known().map_or(RetrievalClass::Unknown, RetrievalClass::of);
-    let gives_up_tier = service == RestoreService::Oss && kind == RetrievalClass::Archive && request.tier.is_some();
-    let mut attempts = RestoreAttempts::default();
-    if gives_up_tier {
-        attempts.refused.push(asks.clone());
-        attempts.accepted.push(ObjectRequest::Head);
-    }
-    let last = if gives_up_tier { untiered } else { asks };
-    match expected {
-        ExpectedResponse::Accepted => attempts.accepted.push(last),
+    response: &ExpectedResponse,
+) -> PredictedRequests {
+    let as_planned = ObjectRequest::Restore(request);
+    let without_tier = ObjectRequest::Restore(RestoreRequest { tier: None, ..request });
+    let retrieval = class.known().map_or(RetrievalClass::Unknown, RetrievalClass::of);
+    let has_tier_on_oss = service == RestoreService::Oss && request.tier.is_some();
+    let tier_is_refused = has_tier_on_oss && retrieval == RetrievalClass::Archive;
+    let mut requests = PredictedRequests::default();
+    let last = if tier_is_refused {
+        requests.refused.push(as_planned);
+        requests.accepted.push(ObjectRequest::Head);
+        without_tier
+    } else {
+        as_planned
+    };
+    match response {
+        ExpectedResponse::Accepted => requests.accepted.push(last),
         ExpectedResponse::Refused(reason) => {
-            attempts.refused.push(last);
-            let tier = service == RestoreService::Oss && request.tier.is_some() && !gives_up_tier;
-            if reason.http == 409 || (reason.http == 400 && tier) {
-                attempts.accepted.push(ObjectRequest::Head);
+            requests.refused.push(last);
+            let may_be_the_tier = reason.http == 400 && has_tier_on_oss && !tier_is_refused;
+            if reason.http == 409 || may_be_the_tier {
+                requests.accepted.push(ObjectRequest::Head);
             }
         }
         ExpectedResponse::Unknown(_) => {}
     }
-    attempts
+    requests
 }
 
 /// Predicts the response if a restore is already in progress. The service refuses the new one unless it is faster,
 /// and the tier of the old one cannot be seen. `tier` is the tier of the new one, or `None` if the class has no
 /// tiers.
-fn in_progress(tier: Option<RestoreTier>) -> ExpectedResponse {
+fn response_while_in_progress(tier: Option<RestoreTier>) -> ExpectedResponse {
     match tier {
         None | Some(RestoreTier::Bulk) => {
             let message = "a restore of this object is already in progress, and the expiry of its copy is unknown";
@@ -420,26 +425,30 @@ impl RetrievalClass {
     }
 }
 
-fn check_aws(kind: RetrievalClass, class: &StorageClass, request: RestoreRequest) -> Result<(), FailureReason> {
-    if kind == RetrievalClass::Deep && request.tier == Some(RestoreTier::Expedited) {
+fn check_aws_restore(
+    retrieval: RetrievalClass,
+    class: &StorageClass,
+    request: RestoreRequest,
+) -> Result<(), FailureReason> {
+    if retrieval == RetrievalClass::Deep && request.tier == Some(RestoreTier::Expedited) {
         return Err(tier_not_supported("InvalidArgument", class, RestoreTier::Expedited));
     }
     Ok(())
 }
 
-fn check_oss(
-    kind: RetrievalClass,
+fn check_oss_restore(
+    retrieval: RetrievalClass,
     class: &StorageClass,
     RestoreRequest { days, tier }: RestoreRequest,
 ) -> Result<(), FailureReason> {
-    let most = if kind == RetrievalClass::Archive { 7 } else { 365 };
-    if kind != RetrievalClass::Unknown && !(1..=most).contains(&days) {
+    let max_days = if retrieval == RetrievalClass::Archive { 7 } else { 365 };
+    if retrieval != RetrievalClass::Unknown && !(1..=max_days).contains(&days) {
         let message =
-            format!("copies restored from class {} are kept for 1 to {most} days, not {days}", class.as_str());
+            format!("copies restored from class {} are kept for 1 to {max_days} days, not {days}", class.as_str());
         return Err(FailureReason::new("InvalidArgument", 400, RESTORE_OPERATION, message));
     }
     match tier {
-        Some(tier @ RestoreTier::Bulk) if kind == RetrievalClass::Deep => {
+        Some(tier @ RestoreTier::Bulk) if retrieval == RetrievalClass::Deep => {
             Err(tier_not_supported("MalformedXML", class, tier))
         }
         _ => Ok(()),

@@ -1,5 +1,4 @@
 use batchplan_store::object::{BucketName, ObjectAcl, ObjectKey, RestoreTier, StorageClass, TagSet};
-use batchplan_store::task::FaultClass;
 
 use super::*;
 
@@ -11,7 +10,7 @@ fn tagged(pairs: &[(&str, &str)]) -> ObjectState {
     ObjectState { tags: MaybeKnown::Known(tags(pairs)), ..ObjectState::default() }
 }
 
-fn judge(operations: &[Operation], skips: bool) -> Predictor {
+fn predictor(operations: &[Operation], skips: bool) -> Predictor {
     Predictor::new(OperationSet::new(operations.to_vec()).with_skip_unchanged(skips), RestoreService::Aws)
 }
 
@@ -19,8 +18,8 @@ fn object() -> ObjectId {
     ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k"), version: None }
 }
 
-fn fate(operations: &[Operation], skips: bool, before: ObjectState) -> Prediction {
-    judge(operations, skips).predict(object(), before, None, true)
+fn predict(operations: &[Operation], skips: bool, before: ObjectState) -> Prediction {
+    predictor(operations, skips).predict(object(), before, None, true)
 }
 
 fn refused(code: &str, status: u16, call: ObjectRequest) -> ReadFailure {
@@ -31,11 +30,11 @@ fn refused(code: &str, status: u16, call: ObjectRequest) -> ReadFailure {
 #[test]
 fn unchanged_objects_are_written_unless_skip_unchanged() {
     let put = [Operation::PutTagging(tags(&[("a", "1")]))];
-    let same = fate(&put, false, tagged(&[("a", "1")]));
+    let same = predict(&put, false, tagged(&[("a", "1")]));
     assert_eq!((same.effect, same.accepted), (Effect::Unchanged, vec![ObjectRequest::PutTags(tags(&[("a", "1")]))]));
-    let skipped = fate(&put, true, tagged(&[("a", "1")]));
+    let skipped = predict(&put, true, tagged(&[("a", "1")]));
     assert_eq!((skipped.effect, skipped.accepted), (Effect::Unchanged, vec![ObjectRequest::GetTags]));
-    let other = fate(&put, true, tagged(&[("b", "2")]));
+    let other = predict(&put, true, tagged(&[("b", "2")]));
     assert_eq!(other.effect, Effect::Changes(tagged(&[("a", "1")])));
     assert_eq!(other.accepted, [ObjectRequest::GetTags, ObjectRequest::PutTags(tags(&[("a", "1")]))]);
 }
@@ -45,18 +44,18 @@ fn too_many_tags_fail_before_any_write() {
     let full: TagSet = (0..10).map(|number| (format!("k{number}"), "")).collect();
     let before = ObjectState { tags: MaybeKnown::Known(full), ..ObjectState::default() };
     let both = [Operation::PutAcl(ObjectAcl::Private), Operation::AddTagging(tags(&[("new", "")]))];
-    let Prediction { effect: fate, accepted: sends, refused, .. } = fate(&both, false, before);
-    let Effect::Fails(reason) = fate else { panic!("{fate:?}") };
+    let Prediction { effect, accepted, refused, .. } = predict(&both, false, before);
+    let Effect::Fails(reason) = effect else { panic!("{effect:?}") };
     assert_eq!(
         (reason.code.as_str(), reason.http, reason.operation.as_str()),
         ("TooManyTags", 0, "add_object_tagging")
     );
-    assert_eq!((sends, refused), (vec![ObjectRequest::GetTags], vec![]));
+    assert_eq!((accepted, refused), (vec![ObjectRequest::GetTags], vec![]));
 }
 
 #[test]
 fn missing_objects_fail_for_any_read() {
-    let put = judge(&[Operation::PutTagging(tags(&[("a", "1")]))], false);
+    let put = predictor(&[Operation::PutTagging(tags(&[("a", "1")]))], false);
     let gone =
         put.predict(object(), ObjectState::default(), Some(&refused("NoSuchKey", 404, ObjectRequest::GetTags)), true);
     let Effect::Fails(reason) = gone.effect else { panic!("{:?}", gone.effect) };
@@ -67,8 +66,9 @@ fn missing_objects_fail_for_any_read() {
 #[test]
 fn refused_read_is_a_failure_only_if_the_job_reads_too() {
     let denied = refused("AccessDenied", 403, ObjectRequest::GetTags);
-    let of =
-        |operation, skips| judge(&[operation], skips).predict(object(), ObjectState::default(), Some(&denied), true);
+    let of = |operation, skips| {
+        predictor(&[operation], skips).predict(object(), ObjectState::default(), Some(&denied), true)
+    };
     let open = of(Operation::PutTagging(tags(&[("a", "1")])), false);
     assert!(matches!(open.effect, Effect::Unknown(_)), "{:?}", open.effect);
     for fails in
@@ -86,27 +86,27 @@ fn known_facts_need_no_read() {
         Operation::PutAcl(ObjectAcl::Private),
         Operation::Restore(RestoreRequest { days: 1, tier: None }),
     ];
-    let judge = judge(&all, false);
+    let predictor = predictor(&all, false);
     let nothing = ObjectState::default();
     assert_eq!(
-        judge.required_reads(&nothing, false),
+        predictor.preview_reads(&nothing, false),
         [ObjectRequest::GetTags, ObjectRequest::GetAcl, ObjectRequest::Head]
     );
     let told = ObjectState { acl: MaybeKnown::Known(ObjectAcl::Private), ..ObjectState::default() };
-    assert_eq!(judge.required_reads(&told, false), [ObjectRequest::GetTags, ObjectRequest::Head]);
+    assert_eq!(predictor.preview_reads(&told, false), [ObjectRequest::GetTags, ObjectRequest::Head]);
     let class = |name| ObjectState { class: MaybeKnown::Known(StorageClass::new(name)), ..ObjectState::default() };
     assert_eq!(
-        judge.required_reads(&class("GLACIER"), true),
+        predictor.preview_reads(&class("GLACIER"), true),
         [ObjectRequest::GetTags, ObjectRequest::GetAcl, ObjectRequest::Head]
     );
     assert_eq!(
-        judge.required_reads(&class("STANDARD"), true),
+        predictor.preview_reads(&class("STANDARD"), true),
         [ObjectRequest::GetTags, ObjectRequest::GetAcl],
         "it cannot be restored"
     );
     let tags_alone = Predictor::new(OperationSet::new(all[..1].to_vec()), RestoreService::Aws);
-    assert_eq!(tags_alone.required_reads(&nothing, true), [ObjectRequest::GetTags, ObjectRequest::Head]);
-    assert_eq!(tags_alone.required_reads(&class("STANDARD"), true), [ObjectRequest::GetTags]);
+    assert_eq!(tags_alone.preview_reads(&nothing, true), [ObjectRequest::GetTags, ObjectRequest::Head]);
+    assert_eq!(tags_alone.preview_reads(&class("STANDARD"), true), [ObjectRequest::GetTags]);
 }
 
 #[test]
@@ -119,13 +119,13 @@ fn requests_are_counted_up_to_the_one_that_fails() {
         restoration: MaybeKnown::Known(RestoreState::NotRestored),
         ..ObjectState::default()
     };
-    let prospect = fate(&all, false, before.clone());
-    assert!(matches!(&prospect.effect, Effect::Fails(reason) if reason.operation == "restore_object"));
+    let prediction = predict(&all, false, before.clone());
+    assert!(matches!(&prediction.effect, Effect::Fails(reason) if reason.operation == "restore_object"));
     assert_eq!(
-        (prospect.accepted, prospect.refused),
+        (prediction.accepted, prediction.refused),
         (vec![ObjectRequest::PutAcl(ObjectAcl::Private)], vec![ObjectRequest::Restore(request)])
     );
-    let closed = judge(&all, false).predict(object(), before, None, false);
+    let closed = predictor(&all, false).predict(object(), before, None, false);
     assert!(matches!(&closed.effect, Effect::Fails(reason) if reason.code == "AccessControlListNotSupported"));
     assert_eq!((closed.accepted, closed.refused), (vec![], vec![ObjectRequest::PutAcl(ObjectAcl::Private)]));
 }
@@ -133,17 +133,17 @@ fn requests_are_counted_up_to_the_one_that_fails() {
 #[test]
 fn untiered_class_needs_a_second_request() {
     let request = RestoreRequest { days: 1, tier: Some(RestoreTier::Standard) };
-    let judge = Predictor::new(OperationSet::new(vec![Operation::Restore(request)]), RestoreService::Oss);
+    let predictor = Predictor::new(OperationSet::new(vec![Operation::Restore(request)]), RestoreService::Oss);
     let before = ObjectState {
         class: MaybeKnown::Known(StorageClass::new("Archive")),
         restoration: MaybeKnown::Known(RestoreState::NotRestored),
         ..ObjectState::default()
     };
-    let prospect = judge.predict(object(), before, None, true);
-    assert!(matches!(prospect.effect, Effect::Changes(_)));
+    let prediction = predictor.predict(object(), before, None, true);
+    assert!(matches!(prediction.effect, Effect::Changes(_)));
     let untiered = ObjectRequest::Restore(RestoreRequest { days: 1, tier: None });
     assert_eq!(
-        (prospect.accepted, prospect.refused),
+        (prediction.accepted, prediction.refused),
         (vec![ObjectRequest::Head, untiered], vec![ObjectRequest::Restore(request)])
     );
 }
@@ -152,9 +152,12 @@ fn untiered_class_needs_a_second_request() {
 fn refused_second_read_names_its_operation() {
     let both = [Operation::PutTagging(tags(&[])), Operation::PutAcl(ObjectAcl::Private)];
     let denied = refused("AccessDenied", 403, ObjectRequest::GetAcl);
-    let prospect = judge(&both, true).predict(object(), tagged(&[]), Some(&denied), true);
-    assert!(matches!(&prospect.effect, Effect::Fails(reason) if reason.operation == "put_object_acl"), "{prospect:?}");
-    assert_eq!((prospect.accepted, prospect.refused), (vec![ObjectRequest::GetTags], vec![ObjectRequest::GetAcl]));
+    let prediction = predictor(&both, true).predict(object(), tagged(&[]), Some(&denied), true);
+    assert!(
+        matches!(&prediction.effect, Effect::Fails(reason) if reason.operation == "put_object_acl"),
+        "{prediction:?}"
+    );
+    assert_eq!((prediction.accepted, prediction.refused), (vec![ObjectRequest::GetTags], vec![ObjectRequest::GetAcl]));
 }
 
 #[test]
@@ -165,13 +168,13 @@ fn irrelevant_state_is_omitted() {
         class: MaybeKnown::Known(StorageClass::new("GLACIER")),
         ..tagged(&[("a", "1")])
     };
-    let tags_alone = judge(&[Operation::DeleteTagging(None)], false);
+    let tags_alone = predictor(&[Operation::DeleteTagging(None)], false);
     let class = known.class.clone();
     assert_eq!(tags_alone.relevant_state(&known), ObjectState { class, ..tagged(&[("a", "1")]) });
     assert!(!tags_alone.depends_on(&ObjectRequest::Head) && tags_alone.depends_on(&ObjectRequest::GetTags));
     let request = RestoreRequest { days: 1, tier: None };
     let all = [Operation::DeleteTagging(None), Operation::PutAcl(ObjectAcl::Private), Operation::Restore(request)];
-    let all = judge(&all, false);
+    let all = predictor(&all, false);
     assert_eq!(all.relevant_state(&known), known);
     assert!(all.depends_on(&ObjectRequest::Head));
 }

@@ -138,10 +138,10 @@ impl PredictionTotals {
         self.changes + self.fails + self.unknown > 0
     }
 
-    /// Returns `found` of these objects as a share, with `all` as the size of the population.
+    /// Returns `matching` of these objects as a share of a population of this size.
     #[must_use]
-    pub fn share(&self, found: u64, all: u64) -> SampleShare {
-        SampleShare { matching: found, sampled: self.total(), population: all }
+    pub fn share(&self, matching: u64, population: u64) -> SampleShare {
+        SampleShare { matching, sampled: self.total(), population }
     }
 }
 
@@ -205,23 +205,23 @@ impl SampleShare {
     /// population it contains the true value even more often.
     #[must_use]
     pub fn estimate(self) -> ConfidenceInterval {
-        let Self { matching: found, sampled: looked, population: all } = self;
+        let Self { matching, sampled, population } = self;
         if self.is_exact() {
-            return ConfidenceInterval { low: found, likely: found, high: found };
+            return ConfidenceInterval { low: matching, likely: matching, high: matching };
         }
-        if looked == 0 {
-            return ConfidenceInterval { low: 0, likely: 0, high: all };
+        if sampled == 0 {
+            return ConfidenceInterval { low: 0, likely: 0, high: population };
         }
-        let (low, high) = clopper_pearson(found, looked);
+        let (low, high) = clopper_pearson(matching, sampled);
         // Sampled objects with the property are certain to have it, and sampled objects without it are certain not
         // to.
-        let (least, most) = (found, all - (looked - found));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies from 0 to all")]
-        let bound = |value: f64| value.clamp(0.0, to_f64(all)) as u64;
-        let low = bound((low * to_f64(all)).floor()).clamp(least, most);
-        let high = bound((high * to_f64(all)).ceil()).clamp(least, most);
-        let likely = u128::from(found) * u128::from(all) * 2 + u128::from(looked);
-        let likely = u64::try_from(likely / (u128::from(looked) * 2)).unwrap_or(all).clamp(low, high);
+        let (min, max) = (matching, population - (sampled - matching));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies from 0 to the population")]
+        let bound = |value: f64| value.clamp(0.0, to_f64(population)) as u64;
+        let low = bound((low * to_f64(population)).floor()).clamp(min, max);
+        let high = bound((high * to_f64(population)).ceil()).clamp(min, max);
+        let doubled = u128::from(matching) * u128::from(population) * 2 + u128::from(sampled);
+        let likely = u64::try_from(doubled / (u128::from(sampled) * 2)).unwrap_or(population).clamp(low, high);
         ConfidenceInterval { low, likely, high }
     }
 }
@@ -232,11 +232,12 @@ fn to_f64(count: u64) -> f64 {
 }
 
 /// Returns the bounds of the true share, each from 0 to 1.
-fn clopper_pearson(found: u64, looked: u64) -> (f64, f64) {
+fn clopper_pearson(matching: u64, sampled: u64) -> (f64, f64) {
     let tail = (1.0 - CONFIDENCE) / 2.0;
     let quantile = |a: u64, b: u64, p: f64| Beta::new(to_f64(a), to_f64(b)).map(|beta| beta.inverse_cdf(p));
-    let low = if found == 0 { 0.0 } else { quantile(found, looked - found + 1, tail).unwrap_or(0.0) };
-    let high = if found == looked { 1.0 } else { quantile(found + 1, looked - found, 1.0 - tail).unwrap_or(1.0) };
+    let low = if matching == 0 { 0.0 } else { quantile(matching, sampled - matching + 1, tail).unwrap_or(0.0) };
+    let high =
+        if matching == sampled { 1.0 } else { quantile(matching + 1, sampled - matching, 1.0 - tail).unwrap_or(1.0) };
     (low, high)
 }
 

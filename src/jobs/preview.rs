@@ -248,7 +248,7 @@ impl Previewer<'_> {
     fn needs_storage_class(&self, predictor: &Predictor) -> bool {
         let tags_alone = self.plan.operations.iter().all(|it| it.aspect() == ObjectAspect::Tags);
         match ProviderRules::of(self.plan.store.provider).class_pricing {
-            ClassPricing::AllButTagWrites => !tags_alone || predictor.reads_tags(),
+            ClassPricing::AllButTagWrites => !tags_alone || predictor.job_reads_tags(),
             ClassPricing::AllRequests => true,
             ClassPricing::OnlyPlanPrices => {
                 let priced = self.plan.prices.book.is_some() || self.plan.prices.file.is_some();
@@ -350,7 +350,7 @@ async fn read_objects(
     let look = async |sampled: Result<SampledObject, ManifestError>| {
         let SampledObject { object, mut metadata } = sampled?;
         metadata.state = predictor.relevant_state(&metadata.state);
-        let reads = predictor.required_reads(&metadata.state, wants_class);
+        let reads = predictor.preview_reads(&metadata.state, wants_class);
         let (seen, read_failure) = match worker.read_object(&object, &reads).await {
             ObjectReadOutcome::Complete(seen) => (seen, None),
             ObjectReadOutcome::Failed { seen, call, fault }
