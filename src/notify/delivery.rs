@@ -18,16 +18,15 @@ use batchplan_store::backoff::{Backoff, RetryPolicy};
 use batchplan_store::timeouts::scaled;
 use batchplan_store::web::{WebClient, WebRequest, WebRequestError};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::message::WebhookMessage;
-use super::webhook_endpoint::WebhookEndpoint;
+use super::webhook::{WebhookEndpoint, WebhookMessage};
 use crate::plan::WebhookEvent;
 
 /// The maximum number of waiting messages. A job has a handful. More of them means that an endpoint is down while many
@@ -52,7 +51,7 @@ const MESSAGE_RETRY_POLICY: RetryPolicy =
 struct MessageQueue {
     /// In the order in which they were posted.
     waiting: VecDeque<QueuedMessage>,
-    /// By the receiver's whole URL.
+    /// By the endpoint's whole URL.
     in_flight: HashMap<String, MessageInFlight>,
     /// Until when receivers accept no messages, by their whole URLs.
     paused_until: HashMap<String, Instant>,
@@ -73,7 +72,7 @@ struct QueuedMessage {
     message: WebhookMessage,
     /// The position of the message among all posted messages.
     sequence: u64,
-    /// Whether a later status of the same job waits for the same receiver, or was sent before this one.
+    /// Whether a later status of the same job waits for the same endpoint, or was sent before this one.
     superseded: bool,
     backoff: Backoff,
     /// When the message is given up. Set at its first attempt.
@@ -113,7 +112,7 @@ enum QueueAction {
 }
 
 impl QueuedMessage {
-    /// Returns whether this is the last status of its job for this receiver.
+    /// Returns whether this is the last status of its job for this endpoint.
     fn is_latest_status(&self) -> bool {
         is_status_event(self.message.event) && !self.superseded
     }
@@ -121,23 +120,23 @@ impl QueuedMessage {
 
 impl MessageQueue {
     /// Adds a message. If too many messages wait, removes the oldest one and returns it.
-    fn push(&mut self, receiver: &Arc<WebhookEndpoint>, letter: WebhookMessage) -> Option<QueuedMessage> {
+    fn push(&mut self, endpoint: &Arc<WebhookEndpoint>, message: WebhookMessage) -> Option<QueuedMessage> {
         let dropped = if self.waiting.len() >= MAX_WAITING { self.waiting.pop_front() } else { None };
-        if is_status_event(letter.event) {
-            let url = receiver.url.full_url();
+        if is_status_event(message.event) {
+            let url = endpoint.url.full_url();
             let earlier =
-                self.waiting.iter_mut().filter(|it| it.message.job == letter.job && it.endpoint.url.full_url() == url);
+                self.waiting.iter_mut().filter(|it| it.message.job == message.job && it.endpoint.url.full_url() == url);
             earlier.for_each(|it| it.superseded = true);
             self.in_flight
                 .get_mut(&url)
-                .filter(|it| it.job == letter.job)
+                .filter(|it| it.job == message.job)
                 .into_iter()
                 .for_each(|it| it.superseded = true);
         }
         self.posted += 1;
         self.waiting.push_back(QueuedMessage {
-            endpoint: Arc::clone(receiver),
-            message: letter,
+            endpoint: Arc::clone(endpoint),
+            message,
             sequence: self.posted,
             superseded: false,
             backoff: Backoff::new(MESSAGE_RETRY_POLICY),
@@ -174,8 +173,8 @@ impl MessageQueue {
     fn close(&mut self) -> AbandonedMessages {
         self.closed = true;
         let count = self.len();
-        let under_way = self.in_flight.values().map(|it| it.last_failure.clone());
-        let mut failures = under_way.chain(self.waiting.drain(..).map(|it| it.last_failure));
+        let in_flight = self.in_flight.values().map(|it| it.last_failure.clone());
+        let mut failures = in_flight.chain(self.waiting.drain(..).map(|it| it.last_failure));
         AbandonedMessages { count, last_failure: failures.find_map(|why| why) }
     }
 
@@ -195,28 +194,28 @@ impl MessageQueue {
         if self.in_flight.len() >= MAX_IN_FLIGHT {
             return QueueAction::Wait(None);
         }
-        let mut seen: Vec<String> = self.in_flight.keys().cloned().collect();
+        let mut busy: Vec<String> = self.in_flight.keys().cloned().collect();
         let mut soonest: Option<Instant> = None;
         for at in self.send_order(now) {
-            let posted = &self.waiting[at];
-            let url = posted.endpoint.url.full_url();
-            if seen.contains(&url) {
+            let queued = &self.waiting[at];
+            let url = queued.endpoint.url.full_url();
+            if busy.contains(&url) {
                 continue;
             }
             let paused = self.paused_until.get(&url).copied();
             if paused.is_some_and(|until| until >= now + scaled(DELIVERY_TIMEOUT)) {
-                let why = format!("{} asked to receive no messages for now", posted.endpoint);
-                let Some(posted) = self.waiting.remove(at) else { return QueueAction::Wait(None) };
-                let (letter, why) = self.give_up(posted, why);
-                return QueueAction::GiveUp(letter, why);
+                let why = format!("{} asked to receive no messages for now", queued.endpoint);
+                let Some(queued) = self.waiting.remove(at) else { return QueueAction::Wait(None) };
+                let (message, why) = self.give_up(queued, why);
+                return QueueAction::GiveUp(message, why);
             }
-            match paused.max(posted.not_before).filter(|due| *due > now) {
+            match paused.max(queued.not_before).filter(|due| *due > now) {
                 Some(due) => soonest = Some(soonest.map_or(due, |other| other.min(due))),
                 None => return self.start_attempt(at, now),
             }
             // A later message does not overtake this one, unless the process is ending.
             if !self.shutting_down {
-                seen.push(url);
+                busy.push(url);
             }
         }
         QueueAction::Wait(soonest)
@@ -224,27 +223,27 @@ impl MessageQueue {
 
     /// Returns the indexes of the waiting messages in the order in which to try them.
     fn send_order(&self, now: Instant) -> Vec<usize> {
-        let mut places: Vec<usize> = (0..self.waiting.len()).collect();
+        let mut order: Vec<usize> = (0..self.waiting.len()).collect();
         if self.shutting_down {
-            places.sort_by_cached_key(|at| {
-                let posted = &self.waiting[*at];
-                let due = posted.not_before.is_none_or(|due| due <= now);
-                (!due, !posted.is_latest_status(), posted.backoff.failures(), posted.sequence)
+            order.sort_by_cached_key(|at| {
+                let queued = &self.waiting[*at];
+                let due = queued.not_before.is_none_or(|due| due <= now);
+                (!due, !queued.is_latest_status(), queued.backoff.failures(), queued.sequence)
             });
         }
-        places
+        order
     }
 
     fn start_attempt(&mut self, at: usize, now: Instant) -> QueueAction {
-        let Some(mut posted) = self.waiting.remove(at) else { return QueueAction::Wait(None) };
-        let deadline = *posted.deadline.get_or_insert(now + scaled(DELIVERY_TIMEOUT));
-        let most = scaled(if self.shutting_down { FINAL_ATTEMPT_TIMEOUT } else { ATTEMPT_TIMEOUT });
-        let (job, event, superseded) = (posted.message.job.clone(), posted.message.event, posted.superseded);
-        let recall = CancellationToken::new();
-        let last_failure = posted.last_failure.clone();
-        let under_way = MessageInFlight { job, event, superseded, last_failure, cancel: recall.clone() };
-        self.in_flight.insert(posted.endpoint.url.full_url(), under_way);
-        QueueAction::Send(Box::new(posted), most.min(deadline.saturating_duration_since(now)), recall)
+        let Some(mut queued) = self.waiting.remove(at) else { return QueueAction::Wait(None) };
+        let deadline = *queued.deadline.get_or_insert(now + scaled(DELIVERY_TIMEOUT));
+        let limit = scaled(if self.shutting_down { FINAL_ATTEMPT_TIMEOUT } else { ATTEMPT_TIMEOUT });
+        let (job, event, superseded) = (queued.message.job.clone(), queued.message.event, queued.superseded);
+        let cancel = CancellationToken::new();
+        let last_failure = queued.last_failure.clone();
+        let in_flight = MessageInFlight { job, event, superseded, last_failure, cancel: cancel.clone() };
+        self.in_flight.insert(queued.endpoint.url.full_url(), in_flight);
+        QueueAction::Send(Box::new(queued), limit.min(deadline.saturating_duration_since(now)), cancel)
     }
 
     /// While the process is ending, cancels attempts that delay the last status of a job and do not send one
@@ -253,55 +252,55 @@ impl MessageQueue {
         if !self.shutting_down {
             return;
         }
-        for posted in self.waiting.iter().filter(|posted| posted.is_latest_status()) {
-            let sent = self.in_flight.get(&posted.endpoint.url.full_url());
+        for queued in self.waiting.iter().filter(|queued| queued.is_latest_status()) {
+            let sent = self.in_flight.get(&queued.endpoint.url.full_url());
             if let Some(sent) = sent.filter(|sent| sent.superseded || !is_status_event(sent.event)) {
                 sent.cancel.cancel();
             }
         }
     }
 
-    fn give_up(&mut self, posted: QueuedMessage, why: String) -> (WebhookMessage, String) {
+    fn give_up(&mut self, queued: QueuedMessage, why: String) -> (WebhookMessage, String) {
         self.unreported += 1;
-        (posted.message, why)
+        (queued.message, why)
     }
 
     /// Records the result of an attempt, which is `None` if it was cancelled. Returns the message if it is given up.
     fn finish_attempt(
         &mut self,
-        mut posted: QueuedMessage,
-        became: Option<Result<(), DeliveryError>>,
+        mut queued: QueuedMessage,
+        result: Option<Result<(), DeliveryError>>,
         now: Instant,
     ) -> Option<(WebhookMessage, String)> {
-        if let Some(sent) = self.in_flight.remove(&posted.endpoint.url.full_url()) {
-            posted.superseded = sent.superseded;
+        if let Some(sent) = self.in_flight.remove(&queued.endpoint.url.full_url()) {
+            queued.superseded = sent.superseded;
         }
-        match became {
+        match result {
             Some(Ok(())) => return None,
-            Some(Err(DeliveryError::Permanent(why))) => return Some(self.give_up(posted, why)),
+            Some(Err(DeliveryError::Permanent(why))) => return Some(self.give_up(queued, why)),
             Some(Err(DeliveryError::Retryable { reason: why, pause })) => {
                 if let Some(pause) = pause {
-                    self.paused_until.insert(posted.endpoint.url.full_url(), now + pause);
+                    self.paused_until.insert(queued.endpoint.url.full_url(), now + pause);
                 }
-                let wait = posted.backoff.next_delay();
+                let wait = queued.backoff.next_delay();
                 let again = wait.map(|wait| now + wait.max(pause.unwrap_or_default().min(scaled(DELIVERY_TIMEOUT))));
-                let again = again.filter(|again| posted.deadline.is_none_or(|deadline| *again < deadline));
+                let again = again.filter(|again| queued.deadline.is_none_or(|deadline| *again < deadline));
                 if again.is_none() {
-                    let attempts = match posted.backoff.failures() {
+                    let attempts = match queued.backoff.failures() {
                         1 => "1 attempt".to_owned(),
                         count => format!("{count} attempts"),
                     };
                     let why = format!("{why}; gave up after {attempts}");
-                    return Some(self.give_up(posted, why));
+                    return Some(self.give_up(queued, why));
                 }
-                posted.not_before = again;
-                posted.last_failure = Some(why);
+                queued.not_before = again;
+                queued.last_failure = Some(why);
             }
             None => {}
         }
         if !self.closed {
-            let at = self.waiting.partition_point(|other| other.sequence < posted.sequence);
-            self.waiting.insert(at, posted);
+            let at = self.waiting.partition_point(|other| other.sequence < queued.sequence);
+            self.waiting.insert(at, queued);
         }
         None
     }
@@ -318,11 +317,6 @@ const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 /// The maximum pause that an endpoint can request.
 const MAX_PAUSE: Duration = Duration::from_hours(24);
 
-const EVENT: HeaderName = HeaderName::from_static("x-batchplan-event");
-const DELIVERY: HeaderName = HeaderName::from_static("x-batchplan-delivery");
-const TIMESTAMP: HeaderName = HeaderName::from_static("x-batchplan-timestamp");
-const SIGNATURE: HeaderName = HeaderName::from_static("x-batchplan-signature");
-
 /// Why a message was not accepted, as a sentence. Of the endpoint's URL it names only the origin.
 #[derive(Debug)]
 enum DeliveryError {
@@ -336,22 +330,22 @@ enum DeliveryError {
     Permanent(String),
 }
 
-/// Sends a message once, within this time.
+/// Sends a message once, with this time limit.
 ///
 /// # Errors
 /// Returns an error if the message is not accepted.
 async fn send_once(
     client: &WebClient,
-    receiver: &WebhookEndpoint,
-    letter: &WebhookMessage,
-    time: Duration,
+    endpoint: &WebhookEndpoint,
+    message: &WebhookMessage,
+    timeout: Duration,
 ) -> Result<(), DeliveryError> {
     let now = Timestamp::now().as_second();
-    let headers = headers(receiver, letter, now).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
-    let (url, body, allow_http) = (&receiver.url, letter.body.clone(), receiver.allow_http);
-    let message = WebRequest { method: Method::POST, url, headers: &headers, body, allow_http };
-    match client.send_for_head(message, time).await {
-        Ok(head) => classify_response(receiver, head.status, &head.headers),
+    let headers = endpoint.headers(message, now).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
+    let (url, body, allow_http) = (&endpoint.url, message.body.clone(), endpoint.allow_http);
+    let request = WebRequest { method: Method::POST, url, headers: &headers, body, allow_http };
+    match client.send_for_head(request, timeout).await {
+        Ok(head) => classify_response(endpoint, head.status, &head.headers),
         Err(error @ (WebRequestError::NotEncrypted(_) | WebRequestError::NoCertificates(_))) => {
             Err(DeliveryError::Permanent(error.to_string()))
         }
@@ -359,25 +353,8 @@ async fn send_once(
     }
 }
 
-fn headers(
-    receiver: &WebhookEndpoint,
-    letter: &WebhookMessage,
-    now: i64,
-) -> Result<Vec<(HeaderName, HeaderValue)>, http::header::InvalidHeaderValue> {
-    let mut headers = vec![
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (EVENT, HeaderValue::from_static(letter.event.as_str())),
-        (DELIVERY, HeaderValue::from_str(&letter.id)?),
-        (TIMESTAMP, HeaderValue::from(now)),
-    ];
-    if let Some(signature) = receiver.sign(now, &letter.body) {
-        headers.push((SIGNATURE, HeaderValue::from_str(&signature)?));
-    }
-    Ok(headers)
-}
-
-fn classify_response(receiver: &WebhookEndpoint, status: StatusCode, headers: &HeaderMap) -> Result<(), DeliveryError> {
-    let answered = format!("{receiver} answered {}", status.as_u16());
+fn classify_response(endpoint: &WebhookEndpoint, status: StatusCode, headers: &HeaderMap) -> Result<(), DeliveryError> {
+    let answered = format!("{endpoint} answered {}", status.as_u16());
     match status.as_u16() {
         200..=299 => Ok(()),
         300..=399 => Err(DeliveryError::Permanent(format!("{answered}; redirects are not followed"))),
@@ -440,34 +417,32 @@ struct SenderShared {
 }
 
 impl MessageSender {
-    pub(super) fn new(tell: UndeliveredCallback) -> Self {
-        let (posted, left) = (Notify::new(), Notify::new());
-        let (queue, started) = (Mutex::default(), AtomicBool::new(false));
+    pub(super) fn new(on_undelivered: UndeliveredCallback) -> Self {
         Self {
             shared: Arc::new(SenderShared {
-                queue,
-                started,
-                queue_changed: posted,
-                message_finished: left,
-                on_undelivered: tell,
+                queue: Mutex::default(),
+                started: AtomicBool::new(false),
+                queue_changed: Notify::new(),
+                message_finished: Notify::new(),
+                on_undelivered,
             }),
         }
     }
 
     /// Queues a message. If too many messages wait, drops and reports the oldest one.
-    pub(super) fn enqueue(&self, receiver: &Arc<WebhookEndpoint>, letter: WebhookMessage) {
-        let dropped = self.shared.queue().push(receiver, letter);
-        if let Some(QueuedMessage { endpoint: receiver, message: letter, .. }) = dropped {
-            let why = format!("{MAX_WAITING} messages are waiting for {receiver} and others");
-            (self.shared.on_undelivered)(undelivered(&letter, why));
+    pub(super) fn enqueue(&self, endpoint: &Arc<WebhookEndpoint>, message: WebhookMessage) {
+        let dropped = self.shared.queue().push(endpoint, message);
+        if let Some(QueuedMessage { endpoint, message, .. }) = dropped {
+            let why = format!("{MAX_WAITING} messages are waiting for {endpoint} and others");
+            (self.shared.on_undelivered)(undelivered(&message, why));
         }
         if !self.shared.started.swap(true, Ordering::Relaxed)
             && let Err(why) = self.start_thread()
         {
             self.shared.started.store(false, Ordering::Relaxed);
             let unsent = self.shared.queue().drain_waiting();
-            for QueuedMessage { message: letter, .. } in unsent {
-                (self.shared.on_undelivered)(undelivered(&letter, why.to_string()));
+            for QueuedMessage { message, .. } in unsent {
+                (self.shared.on_undelivered)(undelivered(&message, why.to_string()));
             }
         }
         self.shared.queue_changed.notify_one();
@@ -495,11 +470,11 @@ impl MessageSender {
     /// Waits until every message is delivered or given up.
     pub(super) async fn wait_until_empty(&self) {
         loop {
-            let left = self.shared.message_finished.notified();
+            let finished = self.shared.message_finished.notified();
             if self.pending_count() == 0 {
                 return;
             }
-            left.await;
+            finished.await;
         }
     }
 
@@ -515,50 +490,50 @@ impl SenderShared {
     }
 
     /// Records the result of an attempt, which is `None` if it was cancelled.
-    fn finish_attempt(&self, posted: QueuedMessage, became: Option<Result<(), DeliveryError>>) {
-        let given_up = self.queue().finish_attempt(posted, became, Instant::now());
-        if let Some((letter, why)) = given_up {
-            self.report_given_up(&letter, why);
+    fn finish_attempt(&self, queued: QueuedMessage, result: Option<Result<(), DeliveryError>>) {
+        let given_up = self.queue().finish_attempt(queued, result, Instant::now());
+        if let Some((message, why)) = given_up {
+            self.report_given_up(&message, why);
         }
         self.message_finished.notify_waiters();
     }
 
     /// Reports a message that is given up, unless nothing waits for it any more.
-    fn report_given_up(&self, letter: &WebhookMessage, why: String) {
+    fn report_given_up(&self, message: &WebhookMessage, why: String) {
         if !self.queue().is_closed() {
-            (self.on_undelivered)(undelivered(letter, why));
+            (self.on_undelivered)(undelivered(message, why));
         }
         self.queue().mark_reported();
     }
 }
 
-fn undelivered(letter: &WebhookMessage, why: String) -> UndeliveredMessage {
-    UndeliveredMessage { event: letter.event.as_str(), job: letter.job.clone(), reason: why }
+fn undelivered(message: &WebhookMessage, why: String) -> UndeliveredMessage {
+    UndeliveredMessage { event: message.event.as_str(), job: message.job.clone(), reason: why }
 }
 
 async fn deliver(shared: &SenderShared) {
     let client = WebClient::new();
     let client = &client;
-    let mut under_way = FuturesUnordered::new();
+    let mut in_flight = FuturesUnordered::new();
     loop {
         let until = loop {
             let next = shared.queue().next_action(Instant::now());
             match next {
-                QueueAction::Send(posted, time, recall) => under_way.push(async move {
-                    let called_back = async {
-                        recall.cancelled().await;
+                QueueAction::Send(queued, timeout, cancel) => in_flight.push(async move {
+                    let cancelled = async {
+                        cancel.cancelled().await;
                         // The response may arrive at any moment, and it keeps the messages in order.
                         tokio::time::sleep(CANCEL_GRACE).await;
                     };
-                    let became = tokio::select! {
+                    let result = tokio::select! {
                         biased;
-                        became = send_once(client, &posted.endpoint, &posted.message, time) => Some(became),
-                        () = called_back => None,
+                        result = send_once(client, &queued.endpoint, &queued.message, timeout) => Some(result),
+                        () = cancelled => None,
                     };
-                    (*posted, became)
+                    (*queued, result)
                 }),
-                QueueAction::GiveUp(letter, why) => {
-                    shared.report_given_up(&letter, why);
+                QueueAction::GiveUp(message, why) => {
+                    shared.report_given_up(&message, why);
                     shared.message_finished.notify_waiters();
                 }
                 QueueAction::Wait(until) => break until,
@@ -571,7 +546,7 @@ async fn deliver(shared: &SenderShared) {
             }
         };
         tokio::select! {
-            Some((posted, became)) = under_way.next(), if !under_way.is_empty() => shared.finish_attempt(posted, became),
+            Some((queued, result)) = in_flight.next(), if !in_flight.is_empty() => shared.finish_attempt(queued, result),
             () = shared.queue_changed.notified() => {}
             () = due => {}
         }
@@ -584,6 +559,7 @@ mod tests {
 
     use batchplan_store::web::HttpUrl;
     use bytes::Bytes;
+    use http::HeaderValue;
 
     use super::*;
     use crate::plan::WebhookEvent;
@@ -595,21 +571,21 @@ mod tests {
     /// Returns the message that is sent next, if one is to be sent now.
     fn sent(state: &mut MessageQueue, now: Instant) -> Option<QueuedMessage> {
         match state.next_action(now) {
-            QueueAction::Send(posted, ..) => Some(*posted),
+            QueueAction::Send(queued, ..) => Some(*queued),
             QueueAction::GiveUp(..) | QueueAction::Wait(_) => None,
         }
     }
 
-    fn name(posted: &QueuedMessage) -> (String, &'static str) {
-        (posted.message.job.clone(), posted.message.event.as_str())
+    fn name(queued: &QueuedMessage) -> (String, &'static str) {
+        (queued.message.job.clone(), queued.message.event.as_str())
     }
 
     /// Returns a queue with these messages to one receiver.
-    fn still(letters: &[(usize, WebhookEvent)]) -> MessageQueue {
+    fn still(messages: &[(usize, WebhookEvent)]) -> MessageQueue {
         let url = HttpUrl::parse("http://127.0.0.1:1/hook").expect("a URL");
         let receiver = WebhookEndpoint::unsigned(url, vec![WebhookEvent::Failed]);
         let (receiver, mut queue) = (Arc::new(receiver), MessageQueue::default());
-        for (job, event) in letters {
+        for (job, event) in messages {
             assert!(queue.push(&receiver, message(*job, *event)).is_none());
         }
         queue
@@ -621,7 +597,7 @@ mod tests {
 
     #[test]
     fn sends_in_order_and_latest_statuses_first_on_shutdown() {
-        let letters = [
+        let messages = [
             (1, WebhookEvent::Active),
             (1, WebhookEvent::RunTime),
             (2, WebhookEvent::Active),
@@ -629,26 +605,26 @@ mod tests {
             (2, WebhookEvent::Failed),
             (3, WebhookEvent::Active),
         ];
-        let (mut state, now) = (still(&letters), Instant::now());
-        let first = sent(&mut state, now).expect("a letter");
+        let (mut state, now) = (still(&messages), Instant::now());
+        let first = sent(&mut state, now).expect("a message");
         assert_eq!(name(&first), ("1".to_owned(), "active"));
         assert!(sent(&mut state, now).is_none(), "one at a time");
         let url = first.endpoint.url.full_url();
-        let recall = state.in_flight[&url].cancel.clone();
+        let cancel = state.in_flight[&url].cancel.clone();
         assert!(state.finish_attempt(first, Some(refused(None)), now).is_none());
         assert!(sent(&mut state, now).is_none(), "the others wait for it");
         let first = sent(&mut state, now + Duration::from_secs(2)).expect("again");
         assert_eq!(name(&first), ("1".to_owned(), "active"));
         let again = state.in_flight[&url].cancel.clone();
         state.begin_shutdown();
-        assert!(again.is_cancelled() && !recall.is_cancelled());
+        assert!(again.is_cancelled() && !cancel.is_cancelled());
         assert!(state.finish_attempt(first, None, now).is_none());
         let mut order = Vec::new();
         let mut at = now + Duration::from_secs(30);
-        while let Some(posted) = sent(&mut state, at) {
-            order.push(name(&posted));
-            let fails = posted.backoff.failures() == 0 && posted.message.event == WebhookEvent::Complete;
-            assert!(state.finish_attempt(posted, Some(if fails { refused(None) } else { Ok(()) }), at).is_none());
+        while let Some(queued) = sent(&mut state, at) {
+            order.push(name(&queued));
+            let fails = queued.backoff.failures() == 0 && queued.message.event == WebhookEvent::Complete;
+            assert!(state.finish_attempt(queued, Some(if fails { refused(None) } else { Ok(()) }), at).is_none());
             at += Duration::from_secs(2);
         }
         let order: Vec<_> = order.iter().map(|(job, event)| format!("{job} {event}")).collect();
@@ -663,7 +639,7 @@ mod tests {
         let now = Instant::now();
         for sending in [false, true] {
             let mut state = still(&[(1, WebhookEvent::Complete), (2, WebhookEvent::Complete)]);
-            let first = sent(&mut state, now).expect("a letter");
+            let first = sent(&mut state, now).expect("a message");
             assert!(state.finish_attempt(first, Some(refused(None)), now).is_none());
             let again = sending.then(|| sent(&mut state, now + Duration::from_secs(2)).expect("again"));
             assert_eq!(state.close(), AbandonedMessages { count: 2, last_failure: Some("no".to_owned()) });
@@ -676,7 +652,7 @@ mod tests {
     #[test]
     fn shutdown_does_not_cancel_a_latest_status() {
         let mut state = still(&[(1, WebhookEvent::Complete), (2, WebhookEvent::Complete)]);
-        let first = sent(&mut state, Instant::now()).expect("a letter");
+        let first = sent(&mut state, Instant::now()).expect("a message");
         state.begin_shutdown();
         assert!(!state.in_flight[&first.endpoint.url.full_url()].cancel.is_cancelled());
     }
@@ -685,7 +661,7 @@ mod tests {
     fn respects_the_pause_of_an_endpoint() {
         let (mut state, now) =
             (still(&[(1, WebhookEvent::Active), (2, WebhookEvent::Active), (3, WebhookEvent::Active)]), Instant::now());
-        let first = sent(&mut state, now).expect("a letter");
+        let first = sent(&mut state, now).expect("a message");
         // Even if this message were given up by then, the next ones wait.
         assert!(state.finish_attempt(first, Some(refused(Some(59))), now).is_none());
         state.waiting.pop_front();
@@ -729,7 +705,7 @@ mod tests {
         Arc::new(WebhookEndpoint::unsigned(url, vec![WebhookEvent::Failed]))
     }
 
-    fn letter(job: usize) -> WebhookMessage {
+    fn failed_message(job: usize) -> WebhookMessage {
         WebhookMessage {
             id: "id".to_owned(),
             event: WebhookEvent::Failed,
@@ -738,10 +714,10 @@ mod tests {
         }
     }
 
-    fn outbox() -> (MessageSender, Arc<Mutex<Vec<UndeliveredMessage>>>) {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&told);
-        (MessageSender::new(Box::new(move |what| noted.lock().expect("sound").push(what))), told)
+    fn sender() -> (MessageSender, Arc<Mutex<Vec<UndeliveredMessage>>>) {
+        let undelivered = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&undelivered);
+        (MessageSender::new(Box::new(move |what| noted.lock().expect("sound").push(what))), undelivered)
     }
 
     #[test]
@@ -749,20 +725,20 @@ mod tests {
         // It listens, but accepts no connections.
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let silent = receiver(&format!("http://{}/hook", listener.local_addr().expect("an address")));
-        let (outbox, told) = outbox();
-        outbox.enqueue(&silent, letter(0));
-        while !outbox.shared.queue().is_sending() {
+        let (sender, undelivered) = sender();
+        sender.enqueue(&silent, failed_message(0));
+        while !sender.shared.queue().is_sending() {
             thread::sleep(Duration::from_millis(1));
         }
         for job in 1..=MAX_WAITING + 2 {
-            outbox.enqueue(&silent, letter(job));
+            sender.enqueue(&silent, failed_message(job));
         }
-        let dropped: Vec<_> = told.lock().expect("sound").iter().map(|what| what.job.clone()).collect();
+        let dropped: Vec<_> = undelivered.lock().expect("sound").iter().map(|what| what.job.clone()).collect();
         assert_eq!(dropped, ["1", "2"]);
-        assert_eq!(outbox.pending_count(), MAX_WAITING + 1);
-        assert_eq!(outbox.close(), AbandonedMessages { count: MAX_WAITING + 1, last_failure: None });
-        assert_eq!(outbox.pending_count(), 1, "what is under way is left to itself");
-        let said = told.lock().expect("sound")[0].to_string();
+        assert_eq!(sender.pending_count(), MAX_WAITING + 1);
+        assert_eq!(sender.close(), AbandonedMessages { count: MAX_WAITING + 1, last_failure: None });
+        assert_eq!(sender.pending_count(), 1, "what is under way is left to itself");
+        let said = undelivered.lock().expect("sound")[0].to_string();
         assert!(
             said.starts_with("webhook not delivered for job 1 (`failed`): 256 messages are waiting for http://127"),
             "{said}"
@@ -774,15 +750,15 @@ mod tests {
         // Nothing listens on this port. A port that was free a moment ago may belong to another test by now.
         let closed_port = "127.0.0.1:1";
         let elsewhere = receiver("http://192.0.2.1/hook");
-        let (outbox, told) = outbox();
-        outbox.wait_until_empty().await;
+        let (sender, undelivered) = sender();
+        sender.wait_until_empty().await;
         for job in 0..3 {
-            outbox.enqueue(&elsewhere, letter(job));
+            sender.enqueue(&elsewhere, failed_message(job));
         }
-        tokio::time::timeout(Duration::from_secs(30), outbox.wait_until_empty()).await.expect("refused at once");
-        let why: Vec<_> = told.lock().expect("sound").iter().map(|what| what.reason.clone()).collect();
+        tokio::time::timeout(Duration::from_secs(30), sender.wait_until_empty()).await.expect("refused at once");
+        let why: Vec<_> = undelivered.lock().expect("sound").iter().map(|what| what.reason.clone()).collect();
         assert_eq!(why, ["http://192.0.2.1 is not encrypted, and not on this machine"; 3]);
-        outbox.enqueue(&receiver(&format!("http://{closed_port}/")), letter(4));
-        assert_eq!(outbox.pending_count(), 1, "it is tried again");
+        sender.enqueue(&receiver(&format!("http://{closed_port}/")), failed_message(4));
+        assert_eq!(sender.pending_count(), 1, "it is tried again");
     }
 }

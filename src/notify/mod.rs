@@ -2,8 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `webhook_endpoint` | a webhook endpoint, its values from the environment, and its signatures |
-//! | `message` | the JSON body of a message |
+//! | `webhook` | a webhook endpoint, its values from the environment, and its messages: body, headers, signature |
 //! | `delivery` | the queue, the thread that sends and repeats its messages, and the classification of responses |
 //! | `notifier` | turns journal events into messages |
 //!
@@ -12,11 +11,9 @@
 //! are lost.
 
 mod delivery;
-mod message;
 mod notifier;
-mod webhook_endpoint;
+mod webhook;
 
 pub use delivery::{AbandonedMessages, UndeliveredMessage};
-pub use message::MessageOrigin;
 pub use notifier::{Notifier, NotifierHost};
-pub use webhook_endpoint::{WebhookEndpoint, WebhookError};
+pub use webhook::{MessageOrigin, WebhookEndpoint, WebhookError};

@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::delivery::{AbandonedMessages, MessageSender, UndeliveredMessage};
-use super::message::{MessageOrigin, WebhookMessage, WebhookPayload};
-use super::webhook_endpoint::{WebhookEndpoint, WebhookError};
+use super::webhook::{MessageOrigin, WebhookEndpoint, WebhookError, WebhookMessage};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::{FailureCode, JobRecord, Journal, JournalListener};
-use crate::plan::{FailureThreshold, WebhookConfig, WebhookEvent};
+use crate::plan::{WebhookConfig, WebhookEvent};
 
 /// What a notifier needs from its caller.
 pub trait NotifierHost: Send + Sync {
@@ -24,14 +23,14 @@ pub trait NotifierHost: Send + Sync {
     fn report_unusable_webhook(&self, job: &JobRecord, why: &WebhookError);
 
     /// Reports that a message was not delivered.
-    fn report_undelivered(&self, what: &UndeliveredMessage);
+    fn report_undelivered(&self, message: &UndeliveredMessage);
 }
 
 /// Sends messages about jobs to the webhooks of their plans.
 pub struct Notifier {
     host: Arc<dyn NotifierHost>,
     origin: MessageOrigin,
-    outbox: MessageSender,
+    sender: MessageSender,
     jobs: Mutex<HashMap<i64, NotifiedJob>>,
     /// Jobs that are Suspended only until this process confirms them, which it does at once.
     held_back: Mutex<HashMap<JobId, JobRecord>>,
@@ -41,7 +40,7 @@ pub struct Notifier {
 /// A job that had an event in this process.
 struct NotifiedJob {
     endpoints: Arc<[Arc<WebhookEndpoint>]>,
-    /// For each receiver: whether it was notified of the failure rate, and of the run time.
+    /// For each endpoint: whether it was notified of the failure rate, and of the run time.
     notified: Vec<[bool; 2]>,
 }
 
@@ -49,12 +48,12 @@ impl Notifier {
     /// Creates a notifier that has sent no messages.
     #[must_use]
     pub fn new(host: Arc<dyn NotifierHost>, origin: MessageOrigin) -> Self {
-        let teller = Arc::clone(&host);
-        let outbox = MessageSender::new(Box::new(move |what| teller.report_undelivered(&what)));
+        let reporter = Arc::clone(&host);
+        let sender = MessageSender::new(Box::new(move |message| reporter.report_undelivered(&message)));
         Self {
             host,
             origin,
-            outbox,
+            sender,
             jobs: Mutex::default(),
             held_back: Mutex::default(),
             auto_confirm: AtomicBool::new(false),
@@ -70,27 +69,27 @@ impl Notifier {
     /// Announces that no more events follow. Sends the messages that were held back, and the last status of each job
     /// first.
     pub fn finish(&self) {
-        let passing: Vec<_> = self.held_back().drain().map(|(_, job)| job).collect();
-        for job in passing {
+        let still_suspended: Vec<_> = self.held_back().drain().map(|(_, job)| job).collect();
+        for job in still_suspended {
             self.notify_status(&job, WebhookEvent::Suspended, Vec::new);
         }
-        self.outbox.begin_shutdown();
+        self.sender.begin_shutdown();
     }
 
     /// Returns the number of messages that are not delivered yet.
     #[must_use]
     pub fn pending_count(&self) -> usize {
-        self.outbox.pending_count()
+        self.sender.pending_count()
     }
 
     /// Waits until every message is delivered or given up.
     pub async fn wait_until_empty(&self) {
-        self.outbox.wait_until_empty().await;
+        self.sender.wait_until_empty().await;
     }
 
     /// Gives up all messages that are not delivered.
     pub fn close(&self) -> AbandonedMessages {
-        self.outbox.close()
+        self.sender.close()
     }
 
     fn jobs(&self) -> MutexGuard<'_, HashMap<i64, NotifiedJob>> {
@@ -101,33 +100,35 @@ impl Notifier {
         self.held_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the receivers of a job. Reads its plan only once.
+    /// Returns the endpoints of a job. Reads its plan only once.
     fn endpoints(&self, job: &JobRecord) -> Arc<[Arc<WebhookEndpoint>]> {
-        if let Some(watched) = self.jobs().get(&job.number) {
-            return Arc::clone(&watched.endpoints);
+        if let Some(notified) = self.jobs().get(&job.number) {
+            return Arc::clone(&notified.endpoints);
         }
-        let mut receivers = Vec::new();
+        let mut endpoints = Vec::new();
         for hook in self.host.hooks(job) {
             match WebhookEndpoint::new(&hook, |name| self.host.env_var(name)) {
-                Ok(receiver) => receivers.push(Arc::new(receiver)),
+                Ok(endpoint) => endpoints.push(Arc::new(endpoint)),
                 Err(why) => self.host.report_unusable_webhook(job, &why),
             }
         }
-        let receivers: Arc<[_]> = receivers.into();
-        let watched = NotifiedJob { endpoints: Arc::clone(&receivers), notified: vec![[false; 2]; receivers.len()] };
-        self.jobs().insert(job.number, watched);
-        receivers
+        let endpoints: Arc<[_]> = endpoints.into();
+        let notified = NotifiedJob { endpoints: Arc::clone(&endpoints), notified: vec![[false; 2]; endpoints.len()] };
+        self.jobs().insert(job.number, notified);
+        endpoints
     }
 
     fn notify_status(&self, job: &JobRecord, event: WebhookEvent, failures: impl FnOnce() -> FailureCounts) {
-        let receivers = self.endpoints(job);
-        let mut wanted = receivers.iter().filter(|receiver| receiver.events.contains(&event)).peekable();
-        if wanted.peek().is_none() {
+        let endpoints = self.endpoints(job);
+        let mut receivers = endpoints.iter().filter(|endpoint| endpoint.receives(event)).peekable();
+        if receivers.peek().is_none() {
             return;
         }
-        let (progress, active) = (job.progress, job.active_time);
-        let news = WebhookPayload { event, at: job.changed, job, progress, active, failures: failures() };
-        wanted.for_each(|receiver| self.outbox.enqueue(receiver, WebhookMessage::new(&news, &self.origin)));
+        let failures = failures();
+        for receiver in receivers {
+            let message = WebhookMessage::new(event, job.changed, job, &failures, &self.origin);
+            self.sender.enqueue(receiver, message);
+        }
     }
 }
 
@@ -138,12 +139,6 @@ type FailureCounts = Vec<(FailureCode, u64)>;
 fn failure_counts(journal: &Journal, job: &JobRecord) -> FailureCounts {
     let tally = journal.recorded_progress(job.number).map(|recorded| recorded.tally).unwrap_or_default();
     tally.groups().map(|(code, reason)| (code.clone(), reason.count)).collect()
-}
-
-/// Returns whether the job has crossed the receiver's thresholds: the failure rate, and the run time.
-fn crossed_thresholds(receiver: &WebhookEndpoint, progress: Progress, active: Duration) -> [bool; 2] {
-    let failures = receiver.failure_rate.is_some_and(|rate| FailureThreshold::new(rate).is_exceeded(progress));
-    [failures, receiver.run_time.is_some_and(|time| active > time)]
 }
 
 impl JournalListener for Notifier {
@@ -166,10 +161,10 @@ impl JournalListener for Notifier {
         let mut jobs = self.jobs();
         if job.status.is_over() {
             jobs.remove(&job.number);
-        } else if let Some(NotifiedJob { endpoints: receivers, notified: told }) = jobs.get_mut(&job.number) {
+        } else if let Some(NotifiedJob { endpoints, notified }) = jobs.get_mut(&job.number) {
             // Thresholds that were crossed before the job is resumed were notified then.
-            *told =
-                receivers.iter().map(|receiver| crossed_thresholds(receiver, job.progress, job.active_time)).collect();
+            let crossed = endpoints.iter().map(|endpoint| endpoint.crossed_thresholds(job.progress, job.active_time));
+            *notified = crossed.collect();
         }
     }
 
@@ -181,13 +176,13 @@ impl JournalListener for Notifier {
             self.endpoints(&job);
         }
         let mut due = Vec::new();
-        if let Some(NotifiedJob { endpoints: receivers, notified: told }) = self.jobs().get_mut(&number) {
-            for (receiver, told) in receivers.iter().zip(told) {
-                let passed = crossed_thresholds(receiver, progress, active);
-                for (at, event) in [WebhookEvent::FailureRate, WebhookEvent::RunTime].into_iter().enumerate() {
-                    if passed[at] && !told[at] {
-                        told[at] = true;
-                        due.push((Arc::clone(receiver), event));
+        if let Some(NotifiedJob { endpoints, notified }) = self.jobs().get_mut(&number) {
+            for (endpoint, notified) in endpoints.iter().zip(notified) {
+                let crossed = endpoint.crossed_thresholds(progress, active);
+                for (threshold, event) in [WebhookEvent::FailureRate, WebhookEvent::RunTime].into_iter().enumerate() {
+                    if crossed[threshold] && !notified[threshold] {
+                        notified[threshold] = true;
+                        due.push((Arc::clone(endpoint), event));
                     }
                 }
             }
@@ -196,11 +191,11 @@ impl JournalListener for Notifier {
             return;
         }
         let Ok(job) = journal.job_by_number(number) else { return };
+        let job = JobRecord { progress, active_time: active, ..job };
         let failures = failure_counts(journal, &job);
-        for (receiver, event) in due {
-            let (at, failures) = (jiff::Timestamp::now(), failures.clone());
-            let news = WebhookPayload { event, at, job: &job, progress, active, failures };
-            self.outbox.enqueue(&receiver, WebhookMessage::new(&news, &self.origin));
+        for (endpoint, event) in due {
+            let message = WebhookMessage::new(event, jiff::Timestamp::now(), &job, &failures, &self.origin);
+            self.sender.enqueue(&endpoint, message);
         }
     }
 }
