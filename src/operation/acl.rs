@@ -4,10 +4,9 @@ use batchplan_store::object::{MaybeKnown, ObjectAcl, ObjectState};
 use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
 use serde_json::{Value as Json, json};
 
-use super::aspect::{AspectRules, NOT_READABLE, NOT_WRITABLE, ObjectAspect, needed_change};
-use super::descriptor::{
-    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationField, OperationRules,
-    ServiceGap,
+use super::rules::{
+    AspectRules, FieldKind, FieldValue, NOT_READABLE, NOT_WRITABLE, ObjectAspect, OperationDescriptor,
+    OperationDetails, OperationError, OperationField, OperationRules, ServiceGap, needed_change,
 };
 
 /// The ACL of an object.

@@ -3,9 +3,8 @@
 use batchplan_store::object::{MAX_TAGS, MaybeKnown, ObjectState, TagSet};
 use batchplan_store::object_request::RequestKind;
 
-use super::aspect::ObjectAspect;
-use super::descriptor::{
-    FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationRules, ServiceGap,
+use super::rules::{
+    FieldValue, ObjectAspect, OperationDescriptor, OperationDetails, OperationError, OperationRules, ServiceGap,
 };
 use super::tagging;
 

@@ -3,10 +3,9 @@
 use batchplan_store::object::{MaybeKnown, ObjectState, TagSet};
 use batchplan_store::object_request::RequestKind;
 
-use super::aspect::ObjectAspect;
-use super::descriptor::{
-    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationField, OperationRules,
-    ServiceGap,
+use super::rules::{
+    FieldKind, FieldValue, ObjectAspect, OperationDescriptor, OperationDetails, OperationError, OperationField,
+    OperationRules, ServiceGap,
 };
 
 pub(super) struct DeleteTagging;
@@ -93,7 +92,7 @@ fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState, Operation
 
 #[cfg(test)]
 mod tests {
-    use super::super::aspect::AspectRules as _;
+    use super::super::rules::AspectRules as _;
     use super::super::tagging::TagRules;
     use super::*;
     use batchplan_store::object_request::ObjectRequest;

@@ -7,7 +7,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `mod` | the registry: the operations that exist, and the rules of each aspect |
-//! | `descriptor`, `aspect` | what must be known about an operation, and about an aspect |
+//! | `rules` | what must be known about an aspect, and about an operation |
 //! | `tagging`, `acl`, `restore` | the aspects, each with the operation that sets it |
 //! | `add_tagging`, `delete_tagging` | the other operations on tags |
 //! | `set` | all operations of a plan, combined into one pass over each object |
@@ -32,23 +32,22 @@
 
 mod acl;
 mod add_tagging;
-mod aspect;
 mod delete_tagging;
-mod descriptor;
 mod restore;
+mod rules;
 mod set;
 mod tagging;
 
 use batchplan_store::object::{ObjectAcl, ObjectState, RestoreRequest, TagSet};
 use batchplan_store::object_request::ObjectRequest;
 
-pub(crate) use aspect::AspectRules;
-pub use aspect::ObjectAspect;
-use descriptor::OperationRules;
-pub use descriptor::{
-    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationField, ServiceGap,
-};
 pub use restore::{RestoreCheck, check_restore};
+pub(crate) use rules::AspectRules;
+use rules::OperationRules;
+pub use rules::{
+    FieldKind, FieldValue, ObjectAspect, OperationDescriptor, OperationDetails, OperationError, OperationField,
+    ServiceGap,
+};
 pub use set::{OperationSet, OperationStep};
 
 /// Declares the operations: a variant with its settings, and the rules of the operation.

@@ -6,10 +6,9 @@ use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value as Json, json};
 
-use super::aspect::{AspectRules, NOT_READABLE, ObjectAspect, needed_change};
-use super::descriptor::{
-    FieldKind, FieldValue, OperationDescriptor, OperationDetails, OperationError, OperationField, OperationRules,
-    ServiceGap,
+use super::rules::{
+    AspectRules, FieldKind, FieldValue, NOT_READABLE, ObjectAspect, OperationDescriptor, OperationDetails,
+    OperationError, OperationField, OperationRules, ServiceGap, needed_change,
 };
 
 /// The restored copy of an archived object.

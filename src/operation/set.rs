@@ -4,8 +4,7 @@ use batchplan_store::object::ObjectState;
 use batchplan_store::object_request::ObjectRequest;
 
 use super::Operation;
-use super::aspect::ObjectAspect;
-use super::descriptor::OperationError;
+use super::rules::{ObjectAspect, OperationError};
 
 /// One request towards the desired state, and the operations that need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +50,8 @@ impl OperationSet {
     /// [`Self::write_steps`] needs to leave out unnecessary writes.
     #[must_use]
     pub fn read_steps(&self) -> Vec<OperationStep> {
-        let looks = |op: &Operation| self.skip_unchanged || op.details().needs_current_state;
-        let wanted = |aspect: &ObjectAspect| self.all.iter().any(|op| op.aspect() == *aspect && looks(op));
+        let is_read = |op: &Operation| self.skip_unchanged || op.details().needs_current_state;
+        let wanted = |aspect: &ObjectAspect| self.all.iter().any(|op| op.aspect() == *aspect && is_read(op));
         let aspects = ObjectAspect::ALL.into_iter().filter(wanted);
         aspects.filter_map(|aspect| Some(self.step(aspect, aspect.read_request()?))).collect()
     }
