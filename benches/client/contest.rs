@@ -41,7 +41,7 @@ impl Settings {
 /// Makes the command that does so many objects.
 type Start = dyn Fn(u64) -> Result<Command, Box<dyn Error>>;
 
-/// One who is measured.
+/// A command that is measured.
 struct Contestant {
     name: &'static str,
     objects: u64,
@@ -62,7 +62,7 @@ impl Contestant {
     }
 }
 
-/// Measures everybody in turn, and prints the table.
+/// Measures every contestant in turn, and prints the table.
 pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let server = Server::start()?;
     let folder = tempfile::tempdir()?;

@@ -27,7 +27,7 @@ use tokio::task::LocalSet;
 /// Requests in flight.
 pub(crate) const IN_FLIGHT: u64 = 64;
 
-/// The document that everybody sends.
+/// The document that every client sends.
 const DOCUMENT: &str = "<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TagSet><Tag><Key>Environment</Key>\
     <Value>Production</Value></Tag><Tag><Key>Team</Key><Value>DataOps</Value></Tag></TagSet></Tagging>";
 

@@ -1,9 +1,9 @@
 //! What a client costs: processor time per object for the whole tool, beside the barest loop that could do the same,
 //! the AWS SDK's, and what people use today.
 //!
-//! `cargo bench --bench client` prints the table. Everybody talks to one server that answers at once, on loopback. The
-//! server has one core and the client another, where `taskset` is there; rounds are interleaved, and medians are shown.
-//! Only ratios of one run mean anything.
+//! `cargo bench --bench client` prints the table. Every client talks to one server that answers at once, on loopback.
+//! The server has one core and the client another, where `taskset` is there; rounds are interleaved, and medians are
+//! shown. Only ratios of one run mean anything.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|

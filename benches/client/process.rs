@@ -22,7 +22,7 @@ pub(crate) struct Took {
 pub(crate) fn run(mut command: Command) -> io::Result<Took> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let mut peak = 0.0_f64;
-    // What a process took can be read as long as nobody has asked for its end.
+    // The counts of a process can be read until its parent waits for it.
     let cpu = loop {
         let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();

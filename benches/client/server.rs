@@ -81,7 +81,7 @@ fn answer_all(mut stream: TcpStream) -> io::Result<()> {
             let body: usize = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
             let whole = head + body;
             if whole > filled {
-                // The rest of it says nothing that anybody wants to know.
+                // The rest of the body is read and discarded.
                 let rest = (whole - filled) as u64;
                 if io::copy(&mut (&stream).take(rest), &mut io::sink())? < rest {
                     return Ok(());

@@ -26,7 +26,7 @@ pub(crate) struct Figure {
 
 impl Figure {
     pub(crate) fn new(few: Took, many: Took, few_objects: u64, objects: u64) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "nobody has so many objects")]
+        #[expect(clippy::cast_precision_loss, reason = "no run has 2^53 objects")]
         let more = (objects - few_objects) as f64;
         Self { each: (many.cpu - few.cpu) / more * 1e6, peak: many.peak }
     }
@@ -52,7 +52,7 @@ pub(crate) fn progress(round: usize, name: &str, figure: Figure) -> io::Result<(
     writeln!(io::stderr(), "round {round}: {name}: {:.2} us", figure.each)
 }
 
-/// Prints everybody's median, and the ratios that are promised.
+/// Prints the median of each contestant, and the ratios that are promised.
 pub(crate) fn print(names: &[&'static str], figures: &BTreeMap<&'static str, Vec<Figure>>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{:<28} {:>12} {:>16} {:>10}", "", "us an object", "objects a CPU s", "MiB")?;
