@@ -8,12 +8,20 @@ mod armed {
     use std::thread;
     use std::time::Duration;
 
-    pub(super) struct ArmedFailpoint {
-        pub(super) name: String,
-        pub(super) remaining: AtomicU32,
+    struct ArmedFailpoint {
+        name: String,
+        remaining: AtomicU32,
     }
 
-    pub(super) static ARMED: OnceLock<ArmedFailpoint> = OnceLock::new();
+    static ARMED: OnceLock<ArmedFailpoint> = OnceLock::new();
+
+    pub(super) fn arm(setting: &str) {
+        if let Some((name, count)) = setting.split_once(':')
+            && let Ok(count) = count.parse()
+        {
+            let _ = ARMED.set(ArmedFailpoint { name: name.to_owned(), remaining: AtomicU32::new(count) });
+        }
+    }
 
     pub(super) fn hit(name: &str) {
         let Some(point) = ARMED.get().filter(|point| point.name == name) else { return };
@@ -29,12 +37,7 @@ mod armed {
 /// Ignores a setting that it cannot parse.
 pub fn arm(setting: &str) {
     #[cfg(debug_assertions)]
-    if let Some((name, count)) = setting.split_once(':')
-        && let Ok(count) = count.parse()
-    {
-        let _ = armed::ARMED
-            .set(armed::ArmedFailpoint { name: name.to_owned(), remaining: std::sync::atomic::AtomicU32::new(count) });
-    }
+    armed::arm(setting);
     #[cfg(not(debug_assertions))]
     let _ = setting;
 }

@@ -111,8 +111,8 @@ impl Money {
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decimals = format!("{:012}", self.parts % PARTS_PER_UNIT);
-        let kept = decimals.trim_end_matches('0').len().max(2);
-        write!(f, "{}.{} {}", self.parts / PARTS_PER_UNIT, &decimals[..kept], self.currency)
+        let shown = decimals.trim_end_matches('0').len().max(2);
+        write!(f, "{}.{} {}", self.parts / PARTS_PER_UNIT, &decimals[..shown], self.currency)
     }
 }
 
@@ -122,11 +122,11 @@ impl fmt::Display for Money {
 pub fn parse_parts(text: &str, places: u32) -> Option<u128> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let behind = u32::try_from(decimals.len()).ok()?;
-    if !digits(whole) || !digits(decimals) || whole.len() > WHOLE_DIGITS || behind > places.min(DECIMAL_PLACES) {
+    let decimal_count = u32::try_from(decimals.len()).ok()?;
+    if !digits(whole) || !digits(decimals) || whole.len() > WHOLE_DIGITS || decimal_count > places.min(DECIMAL_PLACES) {
         return None;
     }
-    let decimals = decimals.parse::<u128>().ok()? * 10_u128.pow(DECIMAL_PLACES - behind);
+    let decimals = decimals.parse::<u128>().ok()? * 10_u128.pow(DECIMAL_PLACES - decimal_count);
     Some(whole.parse::<u128>().ok()? * PARTS_PER_UNIT + decimals)
 }
 
