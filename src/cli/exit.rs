@@ -119,7 +119,7 @@ impl ExitStatus {
 
     fn of_manifest_error(error: &ManifestError) -> Self {
         match error {
-            ManifestError::TooManyObjects { .. } => Self::Refused,
+            ManifestError::TooManyObjects { .. } | ManifestError::NewerFormat { .. } => Self::Refused,
             ManifestError::Stopped => Self::Interrupted,
             _ => Self::ToolFailed,
         }
@@ -413,6 +413,7 @@ mod tests {
         let job = JobId::random();
         let lease = |cause| JobError::Lease { job: job.clone(), cause };
         let locked = || JournalError::Locked { path: PathBuf::from("journal.db") };
+        let newer = || ManifestError::NewerFormat { file: PathBuf::from("part-00000.bpm"), found: 2, known: 1 };
         let used = JobError::Connect(ConnectError::Sandbox(SandboxError::InUse(PathBuf::from("data"))));
         for (error, exit) in [
             (lease(LeaseError::Held("process 7".to_owned())), ExitStatus::Refused),
@@ -420,6 +421,7 @@ mod tests {
             (JobError::Journal(locked()), ExitStatus::Refused),
             (JobError::Journal(JournalError::NoSuchJob("A".to_owned())), ExitStatus::Invalid),
             (JobError::Manifest(ManifestError::Stopped), ExitStatus::Interrupted),
+            (JobError::Manifest(newer()), ExitStatus::Refused),
             (JobError::SavedPlanOutdated("a row".to_owned()), ExitStatus::Refused),
             (JobError::Prices(PriceBookError::Ambiguous { names: Vec::new() }), ExitStatus::Invalid),
             (JobError::Io(io::Error::other("no")), ExitStatus::ToolFailed),

@@ -159,6 +159,7 @@ fn is_unavailable(error: &ManifestError) -> bool {
         | ManifestError::Malformed { .. }
         | ManifestError::MissingFact { .. }
         | ManifestError::Missing { .. }
+        | ManifestError::NewerFormat { .. }
         | ManifestError::Corrupt { .. } => true,
         // An archived inventory cannot be read either.
         ManifestError::Store { fault, .. } => fault.status == Some(404) || fault.code == "InvalidObjectState",

@@ -193,6 +193,19 @@ pub enum ManifestError {
         /// The path of the file.
         file: PathBuf,
     },
+    /// A newer batchplan wrote a file of the frozen manifest.
+    #[error(
+        "{} was written by a newer batchplan: it has format {found}; this batchplan supports formats up to {known}",
+        file.display()
+    )]
+    NewerFormat {
+        /// The path of the file.
+        file: PathBuf,
+        /// The format version of the file.
+        found: u32,
+        /// The newest format version that this program knows.
+        known: u32,
+    },
     /// A file of the frozen manifest is damaged.
     #[error("{} is damaged: {what}", file.display())]
     Corrupt {
@@ -243,6 +256,7 @@ impl ManifestError {
                  freeze the names again in a new job"
                     .to_owned()
             }
+            Self::NewerFormat { .. } => "update batchplan, and run the same command again".to_owned(),
             Self::TooLarge { .. } => {
                 "nothing was changed; raise `max_disk` in the plan's [limits] to resume preparing from the last \
                  checkpoint, or narrow the filter"
@@ -305,6 +319,7 @@ impl ManifestError {
             | Self::MissingFact { .. }
             | Self::InconsistentListing { .. }
             | Self::Missing { .. }
+            | Self::NewerFormat { .. }
             | Self::Corrupt { .. } => false,
         }
     }

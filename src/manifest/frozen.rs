@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ManifestError, ManifestWarning};
 use super::key_ranges::{KeyRange, KeyRanges};
-use super::part::{ManifestPart, PartReader, part_path};
+use super::part::{ManifestPart, PartReader, check_part, part_path};
 use super::pins::{SourcePin, SourcePinJson};
 use super::source_metadata::{MetadataReader, StorageClassStats, StorageClassStatsJson};
 use crate::files::{json_digest, open_regular, write_atomic};
@@ -86,18 +86,13 @@ impl FrozenManifest {
     /// Opens the frozen manifest in a job's folder. Returns `None` if there is none, or if it is unfinished.
     ///
     /// # Errors
-    /// Returns an error if the index cannot be read or is invalid, or if a part is missing or its size differs from the
-    /// index.
+    /// Returns an error if the index cannot be read or is invalid, if a part is missing or its size differs from the
+    /// index, or if a newer program wrote the index or a part.
     pub fn open(folder: &Path) -> Result<Option<Self>, ManifestError> {
         let manifest_dir = manifest_folder(folder);
         let Some(frozen) = load_index(&manifest_dir)? else { return Ok(None) };
         for (number, part) in (0_u32..).zip(&frozen.parts) {
-            let path = part_path(&manifest_dir, number);
-            let found = fs::metadata(&path).map_err(|cause| ManifestError::unopened_part(&path, cause))?.len();
-            if found != part.bytes {
-                let what = format!("it has {found} bytes, but the index says {}", part.bytes);
-                return Err(ManifestError::corrupt(&path, what));
-            }
+            check_part(&part_path(&manifest_dir, number), number, *part)?;
         }
         Ok(Some(frozen))
     }
@@ -455,8 +450,9 @@ fn load_index(manifest_dir: &Path) -> Result<Option<FrozenManifest>, ManifestErr
     let mut text = Vec::new();
     file.take(MAX_INDEX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
     let corrupt = |why: String| ManifestError::corrupt(&path, why);
+    reject_newer_index(&text, &path)?;
     let mut json: ManifestIndexJson = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
-    if !(INDEX_VERSION..=SEGMENTED_VERSION).contains(&json.version) {
+    if json.version < INDEX_VERSION {
         let found = json.version;
         return Err(corrupt(format!("unsupported format version {found} (the newest is {SEGMENTED_VERSION})")));
     }
@@ -484,6 +480,20 @@ fn load_index(manifest_dir: &Path) -> Result<Option<FrozenManifest>, ManifestErr
         return Err(corrupt("its row count does not match its parts".to_owned()));
     }
     Ok(Some(frozen))
+}
+
+/// Returns an error if a newer program wrote the index, whose other members may have changed.
+fn reject_newer_index(text: &[u8], path: &Path) -> Result<(), ManifestError> {
+    #[derive(Deserialize)]
+    struct IndexVersionJson {
+        version: u32,
+    }
+    match serde_json::from_slice(text) {
+        Ok(IndexVersionJson { version: found }) if found > SEGMENTED_VERSION => {
+            Err(ManifestError::NewerFormat { file: path.to_owned(), found, known: SEGMENTED_VERSION })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Removes the index, and a temporary file that was never renamed.

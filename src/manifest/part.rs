@@ -58,6 +58,21 @@ pub struct ManifestPart {
     pub bytes: u64,
 }
 
+/// Checks that a part exists, has its recorded size, and was not written by a newer program. Nothing but its header is
+/// read: other damage is found when its rows are read.
+pub(super) fn check_part(path: &Path, number: u32, part: ManifestPart) -> Result<(), ManifestError> {
+    let found = fs::metadata(path).map_err(|cause| ManifestError::unopened_part(path, cause))?.len();
+    if found != part.bytes {
+        return Err(ManifestError::corrupt(path, format!("it has {found} bytes, but the index says {}", part.bytes)));
+    }
+    let mut header = [0; HEADER_BYTES];
+    let read = open_regular(path, File::options().read(true)).and_then(|mut file| file.read_exact(&mut header));
+    match read.map(|()| check_file_header(&header, number, path)) {
+        Ok(Err(newer @ ManifestError::NewerFormat { .. })) => Err(newer),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Returns whether a part matches what was recorded of it: every checksum is right. A part that is not `ended` need
 /// not have its end mark. Nothing is decompressed.
 pub(super) fn is_intact(path: &Path, number: u32, part: ManifestPart, ended: bool) -> Result<bool, ManifestError> {
@@ -87,10 +102,11 @@ pub(super) fn is_intact(path: &Path, number: u32, part: ManifestPart, ended: boo
     Ok(!ended && at == part.bytes && reader.rows_seen == part.rows)
 }
 
-/// Returns `false` for a part that is damaged or missing; passes on other errors, after which the part may be intact.
+/// Returns `false` for a part that is damaged, missing, or of another program; passes on other errors, after which the
+/// part may be intact.
 fn not_intact(error: ManifestError) -> Result<bool, ManifestError> {
     match error {
-        ManifestError::Corrupt { .. } | ManifestError::Missing { .. } => Ok(false),
+        ManifestError::Corrupt { .. } | ManifestError::NewerFormat { .. } | ManifestError::Missing { .. } => Ok(false),
         other => Err(other),
     }
 }
@@ -130,7 +146,7 @@ impl PartReader {
             at_end: false,
         };
         let header = reader.read_header()?;
-        check_file_header(&header, part).map_err(|why| ManifestError::corrupt(&reader.path, why))?;
+        check_file_header(&header, part, &reader.path)?;
         reader.skip_to(from.min(rows))?;
         Ok(reader)
     }
@@ -504,16 +520,21 @@ fn file_header(part: u32) -> [u8; HEADER_BYTES] {
 }
 
 /// Checks the file header of a part.
-fn check_file_header(bytes: &[u8; HEADER_BYTES], part: u32) -> Result<(), String> {
+fn check_file_header(bytes: &[u8; HEADER_BYTES], part: u32, path: &Path) -> Result<(), ManifestError> {
     if !bytes.starts_with(&MAGIC) {
-        return Err("it is not a manifest part".to_owned());
+        return Err(ManifestError::corrupt(path, "it is not a manifest part"));
     }
-    let [_, _, version, number] = verify_checksum(bytes).ok_or("its header fails its checksum")?;
-    if version != VERSION {
-        return Err(format!("its format version is {version}, but this version of batchplan reads only {VERSION}"));
+    let [_, _, version, number] =
+        verify_checksum(bytes).ok_or_else(|| ManifestError::corrupt(path, "its header fails its checksum"))?;
+    if version > VERSION {
+        return Err(ManifestError::NewerFormat { file: path.to_owned(), found: version, known: VERSION });
+    }
+    if version < VERSION {
+        let what = format!("its format version is {version}, but this version of batchplan reads only {VERSION}");
+        return Err(ManifestError::corrupt(path, what));
     }
     if number != part {
-        return Err(format!("its header says part {number}, not part {part}"));
+        return Err(ManifestError::corrupt(path, format!("its header says part {number}, not part {part}")));
     }
     Ok(())
 }
