@@ -6,47 +6,35 @@
 //! percent-encodes keys, and the other formats do not. The columns of CSV are named in `fileSchema`, and the other
 //! files name their own.
 //!
-//! | file | what it does |
-//! |---|---|
-//! | `manifest_json` | parses `manifest.json`, and finds the newest one |
-//! | `columns` | interprets columns, and decodes CSV rows and ACLs |
-//!
-//! CSV files are read as they stream. The metadata of Parquet and ORC files is at their end, so each is downloaded
-//! first, into a file without a name. The system frees its disk space when the file is closed, even if the process was
-//! killed.
+//! This file parses `manifest.json`, finds the newest one in a folder of inventories, and reads the data files in order.
+//! `data_files` downloads each and interprets its columns.
 //!
 //! The formats are documented in the AWS S3 User Guide ("Locating your inventory list") and in OSS's "Bucket
 //! inventory".
 
-mod columns;
-mod manifest_json;
+mod data_files;
 
-use std::fs::File;
-use std::io::{BufRead, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::sync::Arc;
 
-use batchplan_columnar::{ColumnValue, ColumnarError, ColumnarFormat, ColumnarReader};
-use batchplan_store::OpenedObject;
+use batchplan_columnar::ColumnarFormat;
+use batchplan_store::hex::hex;
 use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::{ListCursor, ListRequest, Store};
 use jiff::Timestamp;
-use md5::Md5;
+use md5::{Digest, Md5};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use tokio_util::sync::CancellationToken;
 
-use self::columns::{ColumnSpelling, InventoryColumns, InventoryCsvDecoder, InventoryRow, RowFields};
-use self::manifest_json::{
-    FetchedInventoryManifest, InventoryDataFile, InventoryFormat, InventoryManifest, MAX_MANIFEST_BYTES, find_newest,
-};
-use super::csv::{CsvItem, CsvLineEnds, CsvRecords};
-use super::error::{ManifestError, object_path};
-use super::input::{self, BoxedReader, ReadDigest, UnreadBytes};
+use self::data_files::{InventoryCsvDecoder, InventoryDataFile, read_columnar_file, read_csv_file};
+use super::error::{ManifestError, ManifestWarning, object_path};
+use super::input::{self, is_gzip_key, read_small};
 use super::pins::SourcePin;
 use super::retrying_store::{RetryingStore, bare_etag};
-use super::row_visitor::{BadRows, RowFlow, RowVisitor, SourceCursor};
+use super::row_visitor::{RowVisitor, SourceCursor};
 use super::spec::{InventoryDialect, InventorySelector};
-
-pub use self::manifest_json::newest_inventory;
-
-/// The number of bytes copied at once.
-const COPY_SIZE: usize = 128 << 10;
 
 /// Passes the rows of an inventory's data files to the visitor, one file after another. Resumes after the files that an
 /// earlier attempt has read, if there was one.
@@ -76,8 +64,10 @@ pub(super) async fn read_inventory<V: RowVisitor>(
     };
     match document.format {
         InventoryFormat::Csv => {
+            let dialect = document.dialect().unwrap_or(dialect);
             let mut columns = InventoryCsvDecoder::new(
-                &document,
+                document.schema,
+                document.source,
                 dialect,
                 visitor.intake().filter(),
                 visitor.needs_all_metadata(),
@@ -90,14 +80,14 @@ pub(super) async fn read_inventory<V: RowVisitor>(
             }
             columns.warn(visitor.intake_mut(), &name);
         }
-        InventoryFormat::Columnar(form) => {
+        InventoryFormat::Columnar(format) => {
             let mut files = document.files;
             if !visitor.needs_all_rows() {
                 // Any object will do, and the smallest file gives one soonest.
                 files.sort_by_key(|file| file.size);
             }
             for (number, file) in files.into_iter().enumerate().skip(done.files_read) {
-                visitor = read_columnar_file(bucket, file, form, retrying, visitor).await?;
+                visitor = read_columnar_file(bucket, file, format, retrying, visitor).await?;
                 visitor = save_cursor(visitor, cursor(number + 1, None)).await?;
             }
         }
@@ -182,269 +172,380 @@ async fn fetch_manifest(
 ) -> Result<FetchedInventoryManifest, ManifestError> {
     let opened = retrying.open_pinned(bucket, key, etag).await?;
     let etag = bare_etag(&opened.etag).to_owned();
-    let text = input::read_small(opened, MAX_MANIFEST_BYTES, &object_path(bucket, key), retrying.stop_token()).await?;
+    let text = read_small(opened, MAX_MANIFEST_BYTES, &object_path(bucket, key), retrying.stop_token()).await?;
     Ok(FetchedInventoryManifest { key: key.clone(), etag, text })
 }
+/// The largest `manifest.json` in bytes: enough for 300,000 data files.
+const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
-async fn read_csv_file<V: RowVisitor>(
-    bucket: &BucketName,
-    file: InventoryDataFile,
-    columns: InventoryCsvDecoder,
-    retrying: &RetryingStore,
-    visitor: V,
-) -> Result<(V, InventoryCsvDecoder), ManifestError> {
-    let name = object_path(bucket, &file.key);
-    let opened = open_data_file(bucket, &file, retrying).await?;
-    input::stream(opened, retrying.stop_token(), move |raw| read_and_verify(raw, &file, &name, columns, visitor)).await
+/// A `manifest.json` as it was fetched, not parsed yet.
+struct FetchedInventoryManifest {
+    key: ObjectKey,
+    /// The `ETag` without quotes.
+    etag: String,
+    text: Vec<u8>,
 }
 
-/// Opens a data file. Returns an error if it does not exist.
-async fn open_data_file(
-    bucket: &BucketName,
-    file: &InventoryDataFile,
-    retrying: &RetryingStore,
-) -> Result<OpenedObject, ManifestError> {
-    retrying.open_existing(bucket, &file.key).await.map_err(|error| match error {
-        ManifestError::Store { fault, .. } if fault.status == Some(404) => {
-            let help = "the inventory is incomplete, or its files were deleted: use another inventory";
-            let what = "manifest.json lists this data file, but it does not exist";
-            ManifestError::malformed(&object_path(bucket, &file.key), what, help)
+/// The parsed and validated description of an inventory.
+struct InventoryManifest {
+    /// The bucket that the inventory lists.
+    source: String,
+    /// The bucket of the data files as written: a name or an ARN.
+    destination: String,
+    format: InventoryFormat,
+    /// The column names of CSV files, in order. Other files name their own columns, and those names are used.
+    schema: Vec<String>,
+    files: Vec<InventoryDataFile>,
+    /// When the inventory was started.
+    created: Option<Timestamp>,
+}
+
+/// The format of the data files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InventoryFormat {
+    Csv,
+    Columnar(ColumnarFormat),
+}
+
+impl InventoryFormat {
+    fn from_name(format: &str) -> Option<Self> {
+        match format.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Columnar(ColumnarFormat::Parquet)),
+            "orc" => Some(Self::Columnar(ColumnarFormat::Orc)),
+            _ => None,
         }
-        other => other,
-    })
+    }
+}
+impl InventoryManifest {
+    /// Parses and validates a `manifest.json`.
+    fn parse(text: &[u8], name: &str) -> Result<Self, ManifestError> {
+        let help = "use the key of an inventory's manifest.json, or latest = \"prefix/\"";
+        let shape: RawInventoryManifest = serde_json::from_slice(text)
+            .map_err(|why| ManifestError::malformed(name, format!("not an inventory manifest: {why}"), help))?;
+        let written = InventoryFormat::from_name(&shape.file_format).ok_or_else(|| {
+            let form = shape.file_format.escape_debug();
+            let what = format!("the inventory's data is {form}, but only CSV, Parquet and ORC are supported");
+            ManifestError::malformed(name, what, "configure the inventory to use one of these formats")
+        })?;
+        let files = shape.files.into_iter().map(|file| file.validate(name)).collect::<Result<Vec<_>, _>>()?;
+        check_unique_keys(&files, name)?;
+        Ok(Self {
+            source: shape.source_bucket,
+            destination: shape.destination_bucket.unwrap_or_default(),
+            format: written,
+            schema: shape.file_schema.split(',').map(|column| column.trim().to_owned()).collect(),
+            files,
+            created: shape.creation_timestamp.and_then(|StringOrNumber(text)| parse_creation_time(&text)),
+        })
+    }
+
+    /// Returns the total size in bytes of the compressed data files, as far as the manifest gives sizes.
+    fn compressed_size(&self) -> u64 {
+        let all = self.format != InventoryFormat::Csv;
+        let packed = self.files.iter().filter(|file| all || is_gzip_key(&file.key));
+        packed.filter_map(|file| file.size).fold(0, u64::saturating_add)
+    }
+
+    /// Returns the dialect, if the destination reveals it.
+    fn dialect(&self) -> Option<InventoryDialect> {
+        let (scheme, _) = self.destination.split_once(':')?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "arn" => Some(InventoryDialect::Aws),
+            "acs" => Some(InventoryDialect::Oss),
+            _ => None,
+        }
+    }
+
+    /// Returns an error if the manifest was copied to another bucket. The keys of the data files refer to the bucket
+    /// that the inventory was written to.
+    fn check_bucket(&self, bucket: &BucketName, name: &str) -> Result<(), ManifestError> {
+        let destination = self.destination.rsplit(':').next().unwrap_or_default();
+        if destination.is_empty() || destination == bucket.as_str() {
+            return Ok(());
+        }
+        Err(ManifestError::malformed(
+            name,
+            format!("its data files are in the bucket {}, not in {bucket}", destination.escape_debug()),
+            "use the manifest.json in the bucket that the inventory was written to",
+        ))
+    }
 }
 
-/// Compares the size and MD5 of a data file with `manifest.json`.
-fn verify_data_file(file: &InventoryDataFile, tally: &ReadDigest, name: &str) -> Result<(), ManifestError> {
-    let help = "the file was overwritten or truncated: use another inventory";
-    if let Some(size) = file.size.filter(|size| *size != tally.bytes) {
-        let what = format!("it has {} bytes, but manifest.json says {size}", tally.bytes);
-        return Err(ManifestError::malformed(name, what, help));
+/// Returns an error if a data file is listed twice. Each object is in exactly one data file, so a repeated file would
+/// process its objects twice.
+fn check_unique_keys(files: &[InventoryDataFile], name: &str) -> Result<(), ManifestError> {
+    let mut seen = HashSet::with_capacity(files.len());
+    match files.iter().find(|file| !seen.insert(file.key.as_bytes())) {
+        None => Ok(()),
+        Some(file) => {
+            let what = format!("it lists the data file {} twice", file.key);
+            Err(ManifestError::malformed(name, what, "use another inventory"))
+        }
     }
-    if !file.md5.eq_ignore_ascii_case(&tally.digest) {
-        let what = format!("its MD5 is {}, but manifest.json says {}", tally.digest, file.md5);
-        return Err(ManifestError::malformed(name, what, help));
-    }
-    Ok(())
 }
 
-/// Reads one data file, and compares its size and MD5 with `manifest.json`.
-fn read_and_verify<V: RowVisitor>(
-    raw: BoxedReader,
-    file: &InventoryDataFile,
-    name: &str,
-    mut columns: InventoryCsvDecoder,
-    mut visitor: V,
-) -> Result<(V, InventoryCsvDecoder), ManifestError> {
-    let gzip = input::is_gzip_key(&file.key);
-    let rest = UnreadBytes::after_failure(visitor.needs_all_rows());
-    let (rows, tally) = input::read_digested::<Md5, _>(raw, gzip, name, rest, |text| {
-        read_rows(CsvRecords::new(text, CsvLineEnds::Either), gzip, name, &mut columns, &mut visitor)
-    })?;
-    // A file that was not read to its end has no digest to compare.
-    if rest == UnreadBytes::Skip && rows.is_err() {
-        return rows.map(|()| (visitor, columns));
-    }
-    verify_data_file(file, &tally, name)?;
-    // Errors in rows come last: if the file is not the listed one, that explains them.
-    rows?;
-    Ok((visitor, columns))
+/// Parses seconds or milliseconds since 1970. AWS writes milliseconds, and OSS does not document the unit.
+fn parse_creation_time(text: &str) -> Option<Timestamp> {
+    const FIRST_MILLISECOND: i64 = 100_000_000_000;
+    let number: i64 = text.parse().ok()?;
+    let time =
+        if number < FIRST_MILLISECOND { Timestamp::from_second(number) } else { Timestamp::from_millisecond(number) };
+    time.ok()
 }
 
-fn read_rows<R: BufRead>(
-    mut records: CsvRecords<R>,
-    gzip: bool,
-    name: &str,
-    columns: &mut InventoryCsvDecoder,
-    visitor: &mut dyn RowVisitor,
-) -> Result<(), ManifestError> {
-    let mut bad = BadRows::default();
-    loop {
-        let row = records.row() + 1;
-        let flow = match records.next().map_err(|broken| broken.into_manifest_error(gzip, name, row))? {
-            CsvItem::End => break,
-            CsvItem::Bad(why) => Ok(RowFlow::Invalid(why)),
-            CsvItem::Record(record) if row == 1 && columns.is_header(&record) => Ok(RowFlow::Continue),
-            CsvItem::Record(record) => {
-                let read = columns.read(&record, || format!("row {row} of {name}"));
-                visit_row(read, visitor)
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawInventoryManifest {
+    source_bucket: String,
+    destination_bucket: Option<String>,
+    creation_timestamp: Option<StringOrNumber>,
+    file_format: String,
+    file_schema: String,
+    files: Vec<RawInventoryFile>,
+}
+
+/// A value that one service writes as a string and the other as a number.
+struct StringOrNumber(String);
+
+impl<'de> Deserialize<'de> for StringOrNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringOrNumberVisitor;
+        impl Visitor<'_> for StringOrNumberVisitor {
+            type Value = StringOrNumber;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an integer")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<StringOrNumber, E> {
+                Ok(StringOrNumber(text.to_owned()))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<StringOrNumber, E> {
+                Ok(StringOrNumber(number.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<StringOrNumber, E> {
+                Ok(StringOrNumber(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(StringOrNumberVisitor)
+    }
+}
+
+/// An entry of `files`. The names of its members vary in case and spelling.
+#[derive(Default)]
+struct RawInventoryFile {
+    key: Option<String>,
+    size: Option<StringOrNumber>,
+    md5: Option<String>,
+}
+
+impl RawInventoryFile {
+    fn validate(self, name: &str) -> Result<InventoryDataFile, ManifestError> {
+        let malformed = |what: String| {
+            ManifestError::malformed(name, format!("not an inventory manifest: {what}"), "use another inventory")
+        };
+        let key = self.key.filter(|key| !key.is_empty());
+        let key = key.ok_or_else(|| malformed("a data file has no key".to_owned()))?;
+        let about = |what: &str| malformed(format!("the data file {} {what}", key.escape_debug()));
+        let size = match self.size {
+            None => None,
+            Some(StringOrNumber(text)) => {
+                Some(text.parse().map_err(|_| about("has a size that is not a number of bytes"))?)
             }
         };
-        if !bad.record(flow, (row, records.line()), name)? {
-            break;
+        let md5 = self.md5.ok_or_else(|| about("has no MD5"))?;
+        if md5.len() != 32 || !md5.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(about("has an MD5 that is not 32 hexadecimal digits"));
         }
-    }
-    bad.into_result(name)
-}
-
-/// Passes a row to the visitor, or skips it.
-fn visit_row(read: Result<InventoryRow<'_>, String>, visitor: &mut dyn RowVisitor) -> Result<RowFlow, ManifestError> {
-    match read {
-        Ok(InventoryRow::Object(row)) => visitor.visit(&row),
-        Ok(InventoryRow::Skipped) => visitor.count_row(),
-        Err(why) => Ok(RowFlow::Invalid(why)),
+        Ok(InventoryDataFile { key: ObjectKey::from(key.as_str()), size, md5 })
     }
 }
 
-/// Downloads one data file, and passes its rows to the visitor.
-async fn read_columnar_file<V: RowVisitor>(
+impl<'de> Deserialize<'de> for RawInventoryFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InventoryFileVisitor;
+        impl<'de> Visitor<'de> for InventoryFileVisitor {
+            type Value = RawInventoryFile;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a data file with key, size and MD5checksum")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<RawInventoryFile, M::Error> {
+                let mut file = RawInventoryFile::default();
+                while let Some(member) = members.next_key::<String>()? {
+                    let twice = match member.to_ascii_lowercase().as_str() {
+                        "key" | "name" => file.key.replace(members.next_value()?).is_some(),
+                        "size" => file.size.replace(members.next_value()?).is_some(),
+                        "md5checksum" | "md5" => file.md5.replace(members.next_value()?).is_some(),
+                        _ => {
+                            members.next_value::<IgnoredAny>()?;
+                            false
+                        }
+                    };
+                    if twice {
+                        return Err(M::Error::custom(format!("duplicate field `{}`", member.escape_debug())));
+                    }
+                }
+                Ok(file)
+            }
+        }
+        deserializer.deserialize_map(InventoryFileVisitor)
+    }
+}
+
+/// The number of newest folders that are tried. With one inventory per day, this is a month of incomplete ones.
+const MAX_FOLDERS: usize = 32;
+
+/// The most pages in a row without a new name, for example pages of delete markers.
+const IDLE_PAGES: u32 = 1000;
+
+/// The largest `manifest.checksum` in bytes: 32 digits and a newline, with a wide margin.
+const MAX_CHECKSUM_BYTES: u64 = 1024;
+
+/// Returns the newest complete inventory below a prefix, as a job pins it, and warnings about newer inventories that
+/// are skipped.
+///
+/// # Errors
+/// Returns an error if there is no complete inventory, its `manifest.json` is invalid, or a request fails.
+pub async fn newest_inventory(
     bucket: &BucketName,
-    file: InventoryDataFile,
-    form: ColumnarFormat,
+    prefix: &ObjectKey,
+    store: &Arc<dyn Store>,
+    stop: &CancellationToken,
+) -> Result<(SourcePin, Vec<ManifestWarning>), ManifestError> {
+    let retrying = RetryingStore::new(Arc::clone(store), stop.clone());
+    let (FetchedInventoryManifest { key, etag, text }, warnings) = find_newest(bucket, prefix, &retrying).await?;
+    let created = InventoryManifest::parse(&text, &object_path(bucket, &key))?.created;
+    Ok((SourcePin::Inventory { bucket: bucket.clone(), key, etag, created }, warnings))
+}
+
+/// Finds and fetches the newest `manifest.json` that matches its `manifest.checksum`.
+async fn find_newest(
+    bucket: &BucketName,
+    prefix: &ObjectKey,
     retrying: &RetryingStore,
-    mut visitor: V,
-) -> Result<V, ManifestError> {
-    let name = object_path(bucket, &file.key);
-    let opened = open_data_file(bucket, &file, retrying).await?;
-    let size = opened.size;
-    visitor.reserve_temporary(&name, size)?;
-    let mut visitor = input::stream(opened, retrying.stop_token(), move |raw| {
-        let fetched = download(raw, &file, &name, visitor.scratch().folder.as_deref())?;
-        read_columnar_rows(form, fetched, &name, &mut visitor)
-            .map_err(|error| visitor.blame_temporary(error, &name))?;
-        Ok(visitor)
-    })
-    .await?;
-    visitor.reserve_temporary("", 0)?;
-    Ok(visitor)
-}
-
-/// Downloads a data file to disk, and compares its size and MD5 with `manifest.json` before any of it is parsed.
-fn download(
-    raw: BoxedReader,
-    file: &InventoryDataFile,
-    name: &str,
-    home: Option<&Path>,
-) -> Result<File, ManifestError> {
-    let folder = home.map_or_else(|| PathBuf::from("a temporary folder"), Path::to_owned);
-    let failed = |doing, cause| ManifestError::disk(doing, &folder, cause);
-    let made = home.map_or_else(tempfile::tempfile, tempfile::tempfile_in);
-    let mut fetched = made.map_err(|cause| failed("create a file in", cause))?;
-    let (copied, tally) = input::read_digested::<Md5, _>(raw, false, name, UnreadBytes::Skip, |text| {
-        let mut chunk = vec![0; COPY_SIZE];
-        loop {
-            // `read_digested` reports the error if the download fails.
-            let count = match text.read(&mut chunk) {
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(count) => count,
-            };
-            fetched.write_all(&chunk[..count]).map_err(|cause| failed("write to", cause))?;
-        }
-    })?;
-    copied?;
-    verify_data_file(file, &tally, name)?;
-    fetched.rewind().map_err(|cause| failed("read in", cause))?;
-    Ok(fetched)
-}
-
-fn read_columnar_rows(
-    form: ColumnarFormat,
-    file: File,
-    name: &str,
-    visitor: &mut dyn RowVisitor,
-) -> Result<(), ManifestError> {
-    let what = |broken| columnar_error(broken, form, name, None);
-    let mut table = ColumnarReader::open(form, file).map_err(what)?;
-    let mut places = InventoryColumns::new(
-        table.column_names(),
-        ColumnSpelling::SnakeCase,
-        visitor.intake().filter(),
-        visitor.needs_all_metadata(),
-        (name, "it"),
-    )?;
-    if places.bucket.is_none() {
-        return Err(ManifestError::malformed(name, "it has no Bucket column", "use an inventory of objects"));
+) -> Result<(FetchedInventoryManifest, Vec<ManifestWarning>), ManifestError> {
+    let mut base = prefix.as_bytes().to_vec();
+    if base.last().is_some_and(|byte| *byte != b'/') {
+        base.push(b'/');
     }
-    places.check_types(|column| table.column_type(column)).map_err(|(column, _, broken)| match broken {
-        ColumnarError::Unsupported(why) => {
-            let column = table.column_names().get(column).map(String::as_str).unwrap_or_default();
-            let problem = format!("column {} cannot be used: {why}", column.escape_debug());
-            ManifestError::malformed(name, problem, "use an inventory that the storage service wrote")
-        }
-        other => what(other),
-    })?;
-    table.select(&places.indexes()).map_err(what)?;
-    let (mut bad, mut row) = (BadRows::default(), 0_u64);
-    while table.advance().map_err(|broken| columnar_error(broken, form, name, Some(row + 1)))? {
-        row += 1;
-        if !bad.record(visit_row(read_row(&table, &places), visitor), (row, row), name)? {
-            break;
+    let folders = list_dated_folders(bucket, &ObjectKey::new(base.as_slice()), retrying).await?;
+    let mut unfinished = Vec::new();
+    for folder in folders.into_iter().rev() {
+        match fetch_complete(bucket, &folder, retrying).await? {
+            Ok(found) => {
+                let passed = |(folder, why): &(ObjectKey, String)| ManifestWarning {
+                    message: format!("skipped {}: {why}; using {}", object_path(bucket, folder), found.key),
+                    help: "to include its objects, wait until the newer inventory is complete".to_owned(),
+                };
+                let warnings = unfinished.iter().map(passed).collect();
+                return Ok((found, warnings));
+            }
+            Err(why) => unfinished.push((folder, why)),
         }
     }
-    bad.into_result(name)
+    Err(ManifestError::malformed(
+        &object_path(bucket, prefix),
+        match unfinished.len() {
+            0 => "there is no folder named like 2026-01-31T00-00Z/ below it".to_owned(),
+            count => format!("no complete inventory below it ({count} tried); the newest: {}", unfinished[0].1),
+        },
+        "use the prefix that holds the dated folders, each with manifest.json and manifest.checksum",
+    ))
 }
 
-fn read_row<'a>(table: &'a ColumnarReader, places: &InventoryColumns) -> Result<InventoryRow<'a>, String> {
-    let fields = ColumnarRowFields(table);
-    if places.is_skipped(&fields)? {
-        return Ok(InventoryRow::Skipped);
-    }
-    let key = match table.value(places.key) {
-        ColumnValue::Text(key) => key,
-        _ => b"",
+/// Returns the newest dated folders directly below the prefix, oldest first. Their names sort by time.
+async fn list_dated_folders(
+    bucket: &BucketName,
+    base: &ObjectKey,
+    retrying: &RetryingStore,
+) -> Result<BTreeSet<ObjectKey>, ManifestError> {
+    let mut request = ListRequest {
+        bucket: bucket.clone(),
+        prefix: base.clone(),
+        all_versions: false,
+        group_by_directory: true,
+        from: None,
     };
-    places.object_row(&fields, "", key).map(InventoryRow::Object)
-}
-
-/// The fields of the current row of a table.
-struct ColumnarRowFields<'a>(&'a ColumnarReader);
-
-impl ColumnarRowFields<'_> {
-    fn describe_column(&self, column: usize, what: &str) -> String {
-        let name = self.0.column_names().get(column).map(String::as_str).unwrap_or_default();
-        format!("its {} {what}", name.escape_debug())
-    }
-}
-
-impl<'a> RowFields<'a> for ColumnarRowFields<'a> {
-    fn text(&self, column: usize) -> Result<&'a str, String> {
-        match self.0.value(column) {
-            ColumnValue::Text(text) => {
-                std::str::from_utf8(text).map_err(|_| self.describe_column(column, "is not UTF-8"))
+    let untrusted = |what: String| ManifestError::InconsistentListing { place: object_path(bucket, base), what };
+    let mut newest = BTreeSet::new();
+    let mut last = ObjectKey::from("");
+    let mut cursor = ListCursor::new(request.all_versions, IDLE_PAGES);
+    loop {
+        let page = retrying.list(&request).await?;
+        let names = || page.entries.iter().map(|entry| &entry.key).chain(&page.common_prefixes);
+        if let Some(back) = names().find(|name| **name < last) {
+            return Err(untrusted(format!("it went backwards: {back} after {last}")));
+        }
+        last = names().max().unwrap_or(&last).clone();
+        let next = cursor.advance(request.from.as_ref(), &page).map_err(untrusted)?;
+        for folder in page.common_prefixes {
+            if folder.as_bytes().strip_prefix(base.as_bytes()).is_some_and(is_dated) {
+                newest.insert(folder);
             }
-            _ => Ok(""),
-        }
-    }
-
-    fn boolean(&self, column: usize) -> Result<bool, String> {
-        Ok(self.0.value(column) == ColumnValue::Boolean(true))
-    }
-
-    fn size(&self, column: usize) -> Result<Option<u64>, String> {
-        match self.0.value(column) {
-            ColumnValue::Integer(size) => {
-                u64::try_from(size).map(Some).map_err(|_| format!("`{size}` is not a size in bytes"))
+            if newest.len() > MAX_FOLDERS {
+                newest.pop_first();
             }
-            _ => Ok(None),
         }
+        if next.is_none() {
+            return Ok(newest);
+        }
+        request.from = next;
     }
+}
 
-    fn time(&self, column: usize) -> Result<Option<Timestamp>, String> {
-        match self.0.value(column) {
-            ColumnValue::Timestamp(time) => Ok(Some(time)),
-            _ => Ok(None),
+/// Returns whether a folder's name has the form `YYYY-MM-DDTHH-MMZ/`.
+fn is_dated(name: &[u8]) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00-00Z/";
+    let fits = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    name.len() == FORM.len() && name.iter().zip(FORM).all(fits)
+}
+
+/// Fetches the `manifest.json` of one folder. The inner error says why the inventory is not complete.
+async fn fetch_complete(
+    bucket: &BucketName,
+    folder: &ObjectKey,
+    retrying: &RetryingStore,
+) -> Result<Result<FetchedInventoryManifest, String>, ManifestError> {
+    let sibling = |name: &str| ObjectKey::new([folder.as_bytes(), name.as_bytes()].concat());
+    let checksum = sibling("manifest.checksum");
+    let Some((_, expected)) = fetch_optional(bucket, &checksum, MAX_CHECKSUM_BYTES, retrying).await? else {
+        return Ok(Err("it has no manifest.checksum".to_owned()));
+    };
+    let key = sibling("manifest.json");
+    let Some((etag, text)) = fetch_optional(bucket, &key, MAX_MANIFEST_BYTES, retrying).await? else {
+        return Ok(Err("it has no manifest.json".to_owned()));
+    };
+    let found = hex(&Md5::digest(&text));
+    if !expected.trim_ascii().eq_ignore_ascii_case(found.as_bytes()) {
+        return Ok(Err("its manifest.checksum does not match its manifest.json".to_owned()));
+    }
+    Ok(Ok(FetchedInventoryManifest { key, etag, text }))
+}
+
+async fn fetch_optional(
+    bucket: &BucketName,
+    key: &ObjectKey,
+    limit: u64,
+    retrying: &RetryingStore,
+) -> Result<Option<(String, Vec<u8>)>, ManifestError> {
+    match retrying.open(bucket, key, None).await? {
+        Ok(opened) => {
+            let etag = bare_etag(&opened.etag).to_owned();
+            Ok(Some((etag, read_small(opened, limit, &object_path(bucket, key), retrying.stop_token()).await?)))
+        }
+        Err(fault) if fault.status == Some(404) => Ok(None),
+        Err(fault) => {
+            Err(ManifestError::Store { doing: format!("read {}", object_path(bucket, key)), fault: Box::new(fault) })
         }
     }
 }
 
-/// Converts an error of a reader. The file is the one that `manifest.json` lists: that was checked before.
-fn columnar_error(broken: ColumnarError, form: ColumnarFormat, name: &str, row: Option<u64>) -> ManifestError {
-    let form = form.name();
-    let near = row.map(|row| format!(" near row {row}")).unwrap_or_default();
-    match broken {
-        ColumnarError::Damaged(what) => ManifestError::malformed(
-            name,
-            format!("its {form} data is damaged{near}: {what}"),
-            "the file was written this way: use another inventory",
-        ),
-        ColumnarError::Unsupported(what) => ManifestError::malformed(
-            name,
-            format!("its {form} data cannot be read{near}: {what}"),
-            "use an inventory that the storage service wrote, or one in CSV",
-        ),
-        ColumnarError::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
-    }
-}
-
+#[cfg(test)]
+mod manifest_tests;
 #[cfg(test)]
 mod tests;

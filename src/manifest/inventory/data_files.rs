@@ -1,23 +1,309 @@
-//! Interprets the fields of a row by the names of their columns, never by their positions, and decodes CSV rows
-//! and ACLs: a name in OSS inventories, an encoded list of grants in AWS inventories.
+//! The data files of an inventory: downloads and verifies each, and reads its rows, which are CSV, Parquet or ORC.
+//!
+//! The fields of a row are interpreted by the names of their columns, never by their positions. ACLs are a name in OSS
+//! inventories, and an encoded list of grants in AWS inventories.
+//!
+//! CSV files are read as they stream. The metadata of Parquet and ORC files is at their end, so each is downloaded
+//! first, into a file without a name. The system frees its disk space when the file is closed, even if the process was
+//! killed.
+
+use std::fs::File;
+use std::io::{BufRead, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use batchplan_columnar::{ColumnType, ColumnarError};
-use batchplan_store::object::ObjectAcl;
+use batchplan_columnar::{ColumnType, ColumnValue, ColumnarError, ColumnarFormat, ColumnarReader};
+use batchplan_store::OpenedObject;
+use batchplan_store::object::{BucketName, ObjectAcl, ObjectKey};
 use jiff::Timestamp;
+use md5::Md5;
 use serde::Deserialize;
 
-use super::manifest_json::InventoryManifest;
 use crate::codec::percent_decode;
-use crate::manifest::csv::CsvRecord;
-use crate::manifest::error::{ManifestError, counted};
+use crate::manifest::csv::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
+use crate::manifest::error::{ManifestError, counted, object_path};
 use crate::manifest::filter::{Filter, FilterFact, ManifestRow, RowMetadata};
-use crate::manifest::row_visitor::RowIntake;
+use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
+use crate::manifest::retrying_store::RetryingStore;
+use crate::manifest::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor};
 use crate::manifest::spec::InventoryDialect;
 
+/// The number of bytes copied at once.
+const COPY_SIZE: usize = 128 << 10;
+
+/// A data file, as `manifest.json` lists it.
+pub(super) struct InventoryDataFile {
+    /// Used only as a key, never as a path.
+    pub(super) key: ObjectKey,
+    /// In bytes.
+    pub(super) size: Option<u64>,
+    /// In hex.
+    pub(super) md5: String,
+}
+
+pub(super) async fn read_csv_file<V: RowVisitor>(
+    bucket: &BucketName,
+    file: InventoryDataFile,
+    columns: InventoryCsvDecoder,
+    retrying: &RetryingStore,
+    visitor: V,
+) -> Result<(V, InventoryCsvDecoder), ManifestError> {
+    let name = object_path(bucket, &file.key);
+    let opened = open_data_file(bucket, &file, retrying).await?;
+    input::stream(opened, retrying.stop_token(), move |raw| read_and_verify(raw, &file, &name, columns, visitor)).await
+}
+
+/// Opens a data file. Returns an error if it does not exist.
+async fn open_data_file(
+    bucket: &BucketName,
+    file: &InventoryDataFile,
+    retrying: &RetryingStore,
+) -> Result<OpenedObject, ManifestError> {
+    retrying.open_existing(bucket, &file.key).await.map_err(|error| match error {
+        ManifestError::Store { fault, .. } if fault.status == Some(404) => {
+            let help = "the inventory is incomplete, or its files were deleted: use another inventory";
+            let what = "manifest.json lists this data file, but it does not exist";
+            ManifestError::malformed(&object_path(bucket, &file.key), what, help)
+        }
+        other => other,
+    })
+}
+
+/// Compares the size and MD5 of a data file with `manifest.json`.
+fn verify_data_file(file: &InventoryDataFile, read: &ReadDigest, name: &str) -> Result<(), ManifestError> {
+    let help = "the file was overwritten or truncated: use another inventory";
+    if let Some(size) = file.size.filter(|size| *size != read.bytes) {
+        let what = format!("it has {} bytes, but manifest.json says {size}", read.bytes);
+        return Err(ManifestError::malformed(name, what, help));
+    }
+    if !file.md5.eq_ignore_ascii_case(&read.digest) {
+        let what = format!("its MD5 is {}, but manifest.json says {}", read.digest, file.md5);
+        return Err(ManifestError::malformed(name, what, help));
+    }
+    Ok(())
+}
+
+/// Reads one data file, and compares its size and MD5 with `manifest.json`.
+fn read_and_verify<V: RowVisitor>(
+    raw: BoxedReader,
+    file: &InventoryDataFile,
+    name: &str,
+    mut columns: InventoryCsvDecoder,
+    mut visitor: V,
+) -> Result<(V, InventoryCsvDecoder), ManifestError> {
+    let gzip = input::is_gzip_key(&file.key);
+    let rest = UnreadBytes::after_failure(visitor.needs_all_rows());
+    let (rows, digest) = input::read_digested::<Md5, _>(raw, gzip, name, rest, |text| {
+        read_rows(CsvRecords::new(text, CsvLineEnds::Either), gzip, name, &mut columns, &mut visitor)
+    })?;
+    // A file that was not read to its end has no digest to compare.
+    if rest == UnreadBytes::Skip && rows.is_err() {
+        return rows.map(|()| (visitor, columns));
+    }
+    verify_data_file(file, &digest, name)?;
+    // Errors in rows come last: if the file is not the listed one, that explains them.
+    rows?;
+    Ok((visitor, columns))
+}
+
+fn read_rows<R: BufRead>(
+    mut records: CsvRecords<R>,
+    gzip: bool,
+    name: &str,
+    columns: &mut InventoryCsvDecoder,
+    visitor: &mut dyn RowVisitor,
+) -> Result<(), ManifestError> {
+    let mut bad = BadRows::default();
+    loop {
+        let row = records.row() + 1;
+        let flow = match records.next().map_err(|broken| broken.into_manifest_error(gzip, name, row))? {
+            CsvItem::End => break,
+            CsvItem::Bad(why) => Ok(RowFlow::Invalid(why)),
+            CsvItem::Record(record) if row == 1 && columns.is_header(&record) => Ok(RowFlow::Continue),
+            CsvItem::Record(record) => {
+                let read = columns.read(&record, || format!("row {row} of {name}"));
+                visit_row(read, visitor)
+            }
+        };
+        if !bad.record(flow, (row, records.line()), name)? {
+            break;
+        }
+    }
+    bad.into_result(name)
+}
+
+/// Passes a row to the visitor, or skips it.
+fn visit_row(read: Result<InventoryRow<'_>, String>, visitor: &mut dyn RowVisitor) -> Result<RowFlow, ManifestError> {
+    match read {
+        Ok(InventoryRow::Object(row)) => visitor.visit(&row),
+        Ok(InventoryRow::Skipped) => visitor.count_row(),
+        Err(why) => Ok(RowFlow::Invalid(why)),
+    }
+}
+
+/// Downloads one data file, and passes its rows to the visitor.
+pub(super) async fn read_columnar_file<V: RowVisitor>(
+    bucket: &BucketName,
+    file: InventoryDataFile,
+    format: ColumnarFormat,
+    retrying: &RetryingStore,
+    mut visitor: V,
+) -> Result<V, ManifestError> {
+    let name = object_path(bucket, &file.key);
+    let opened = open_data_file(bucket, &file, retrying).await?;
+    let size = opened.size;
+    visitor.reserve_temporary(&name, size)?;
+    let mut visitor = input::stream(opened, retrying.stop_token(), move |raw| {
+        let fetched = download(raw, &file, &name, visitor.scratch().folder.as_deref())?;
+        read_columnar_rows(format, fetched, &name, &mut visitor)
+            .map_err(|error| visitor.blame_temporary(error, &name))?;
+        Ok(visitor)
+    })
+    .await?;
+    visitor.reserve_temporary("", 0)?;
+    Ok(visitor)
+}
+
+/// Downloads a data file to disk, and compares its size and MD5 with `manifest.json` before any of it is parsed.
+fn download(
+    raw: BoxedReader,
+    file: &InventoryDataFile,
+    name: &str,
+    folder: Option<&Path>,
+) -> Result<File, ManifestError> {
+    let shown = folder.map_or_else(|| PathBuf::from("a temporary folder"), Path::to_owned);
+    let failed = |doing, cause| ManifestError::disk(doing, &shown, cause);
+    let created = folder.map_or_else(tempfile::tempfile, tempfile::tempfile_in);
+    let mut file_on_disk = created.map_err(|cause| failed("create a file in", cause))?;
+    let (copied, digest) = input::read_digested::<Md5, _>(raw, false, name, UnreadBytes::Skip, |text| {
+        let mut chunk = vec![0; COPY_SIZE];
+        loop {
+            // `read_digested` reports the error if the download fails.
+            let count = match text.read(&mut chunk) {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(count) => count,
+            };
+            file_on_disk.write_all(&chunk[..count]).map_err(|cause| failed("write to", cause))?;
+        }
+    })?;
+    copied?;
+    verify_data_file(file, &digest, name)?;
+    file_on_disk.rewind().map_err(|cause| failed("read in", cause))?;
+    Ok(file_on_disk)
+}
+
+fn read_columnar_rows(
+    format: ColumnarFormat,
+    file: File,
+    name: &str,
+    visitor: &mut dyn RowVisitor,
+) -> Result<(), ManifestError> {
+    let error = |broken| columnar_error(broken, format, name, None);
+    let mut table = ColumnarReader::open(format, file).map_err(error)?;
+    let mut columns = InventoryColumns::new(
+        table.column_names(),
+        ColumnSpelling::SnakeCase,
+        visitor.intake().filter(),
+        visitor.needs_all_metadata(),
+        (name, "it"),
+    )?;
+    if columns.bucket.is_none() {
+        return Err(ManifestError::malformed(name, "it has no Bucket column", "use an inventory of objects"));
+    }
+    columns.check_types(|column| table.column_type(column)).map_err(|(column, _, broken)| match broken {
+        ColumnarError::Unsupported(why) => {
+            let column = table.column_names().get(column).map(String::as_str).unwrap_or_default();
+            let problem = format!("column {} cannot be used: {why}", column.escape_debug());
+            ManifestError::malformed(name, problem, "use an inventory that the storage service wrote")
+        }
+        other => error(other),
+    })?;
+    table.select(&columns.indexes()).map_err(error)?;
+    let (mut bad, mut row) = (BadRows::default(), 0_u64);
+    while table.advance().map_err(|broken| columnar_error(broken, format, name, Some(row + 1)))? {
+        row += 1;
+        if !bad.record(visit_row(read_row(&table, &columns), visitor), (row, row), name)? {
+            break;
+        }
+    }
+    bad.into_result(name)
+}
+
+fn read_row<'a>(table: &'a ColumnarReader, columns: &InventoryColumns) -> Result<InventoryRow<'a>, String> {
+    let fields = ColumnarRowFields(table);
+    if columns.is_skipped(&fields)? {
+        return Ok(InventoryRow::Skipped);
+    }
+    let key = match table.value(columns.key) {
+        ColumnValue::Text(key) => key,
+        _ => b"",
+    };
+    columns.object_row(&fields, "", key).map(InventoryRow::Object)
+}
+
+/// The fields of the current row of a table.
+struct ColumnarRowFields<'a>(&'a ColumnarReader);
+
+impl ColumnarRowFields<'_> {
+    fn describe_column(&self, column: usize, what: &str) -> String {
+        let name = self.0.column_names().get(column).map(String::as_str).unwrap_or_default();
+        format!("its {} {what}", name.escape_debug())
+    }
+}
+
+impl<'a> RowFields<'a> for ColumnarRowFields<'a> {
+    fn text(&self, column: usize) -> Result<&'a str, String> {
+        match self.0.value(column) {
+            ColumnValue::Text(text) => {
+                std::str::from_utf8(text).map_err(|_| self.describe_column(column, "is not UTF-8"))
+            }
+            _ => Ok(""),
+        }
+    }
+
+    fn boolean(&self, column: usize) -> Result<bool, String> {
+        Ok(self.0.value(column) == ColumnValue::Boolean(true))
+    }
+
+    fn size(&self, column: usize) -> Result<Option<u64>, String> {
+        match self.0.value(column) {
+            ColumnValue::Integer(size) => {
+                u64::try_from(size).map(Some).map_err(|_| format!("`{size}` is not a size in bytes"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn time(&self, column: usize) -> Result<Option<Timestamp>, String> {
+        match self.0.value(column) {
+            ColumnValue::Timestamp(time) => Ok(Some(time)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Converts an error of a reader. The file is the one that `manifest.json` lists: that was checked before.
+fn columnar_error(broken: ColumnarError, format: ColumnarFormat, name: &str, row: Option<u64>) -> ManifestError {
+    let format = format.name();
+    let near = row.map(|row| format!(" near row {row}")).unwrap_or_default();
+    match broken {
+        ColumnarError::Damaged(what) => ManifestError::malformed(
+            name,
+            format!("its {format} data is damaged{near}: {what}"),
+            "the file was written this way: use another inventory",
+        ),
+        ColumnarError::Unsupported(what) => ManifestError::malformed(
+            name,
+            format!("its {format} data cannot be read{near}: {what}"),
+            "use an inventory that the storage service wrote, or one in CSV",
+        ),
+        ColumnarError::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
+    }
+}
+
 /// Reads the fields of a row, in any file format.
-pub(super) trait RowFields<'a> {
+trait RowFields<'a> {
     /// Returns a string, or an empty one if there is no value.
     fn text(&self, column: usize) -> Result<&'a str, String>;
 
@@ -31,7 +317,7 @@ pub(super) trait RowFields<'a> {
 }
 
 /// The meaning of a row.
-pub(super) enum InventoryRow<'a> {
+enum InventoryRow<'a> {
     Object(ManifestRow<'a>),
     /// A row to skip: a delete marker, or an older version without a version ID.
     Skipped,
@@ -39,7 +325,7 @@ pub(super) enum InventoryRow<'a> {
 
 /// How a file format spells column names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ColumnSpelling {
+enum ColumnSpelling {
     /// `LastModifiedDate`, in any case.
     CamelCase,
     /// `last_modified_date`.
@@ -60,9 +346,9 @@ impl ColumnSpelling {
 
 /// The indexes of the columns that are used.
 #[derive(Clone, Debug)]
-pub(super) struct InventoryColumns {
-    pub(super) bucket: Option<usize>,
-    pub(super) key: usize,
+struct InventoryColumns {
+    bucket: Option<usize>,
+    key: usize,
     version: Option<usize>,
     latest: Option<usize>,
     delete_marker: Option<usize>,
@@ -87,17 +373,17 @@ impl InventoryColumns {
     /// # Errors
     /// Returns an error if there is no key, a column occurs twice, a column that the filter needs is missing, or the
     /// inventory is incremental.
-    pub(super) fn new(
+    fn new(
         names: &[String],
         spelling: ColumnSpelling,
         filter: &Filter,
-        surveys: bool,
+        all_metadata: bool,
         (name, list): (&str, &str),
     ) -> Result<Self, ManifestError> {
         let find = |wanted: &str| {
-            let mut places = names.iter().enumerate().filter(|(_, column)| spelling.matches(column, wanted));
-            let first = places.next().map(|(index, _)| index);
-            if places.next().is_some() {
+            let mut found = names.iter().enumerate().filter(|(_, column)| spelling.matches(column, wanted));
+            let first = found.next().map(|(index, _)| index);
+            if found.next().is_some() {
                 let what = format!("{list} has {wanted} twice");
                 return Err(ManifestError::malformed(name, what, "use another inventory"));
             }
@@ -115,22 +401,22 @@ impl InventoryColumns {
                 return Err(missing_column(condition, fact, names));
             }
         }
-        let asked = |fact: FilterFact| if filter.requires(fact) { find(fact.column()) } else { Ok(None) };
+        let required = |fact: FilterFact| if filter.requires(fact) { find(fact.column()) } else { Ok(None) };
         // A column that is only passed on is not worth an error.
-        let told = |column: &str| find(column).ok().flatten();
-        let told_if = |column: &str| if surveys { told(column) } else { None };
+        let optional = |column: &str| find(column).ok().flatten();
+        let metadata = |column: &str| if all_metadata { optional(column) } else { None };
         Ok(Self {
             bucket: find("Bucket")?,
             key,
             version: find("VersionId")?,
             latest: find("IsLatest")?,
             delete_marker: find("IsDeleteMarker")?,
-            size: asked(FilterFact::Size)?.or_else(|| told(FilterFact::Size.column())),
-            modified: asked(FilterFact::Modified)?.or_else(|| told_if(FilterFact::Modified.column())),
-            class: asked(FilterFact::Class)?.or_else(|| told(FilterFact::Class.column())),
-            etag: told_if("ETag"),
-            acl: ACL_COLUMNS.into_iter().find_map(told_if),
-            owner: told_if("ObjectOwner"),
+            size: required(FilterFact::Size)?.or_else(|| optional(FilterFact::Size.column())),
+            modified: required(FilterFact::Modified)?.or_else(|| metadata(FilterFact::Modified.column())),
+            class: required(FilterFact::Class)?.or_else(|| optional(FilterFact::Class.column())),
+            etag: metadata("ETag"),
+            acl: ACL_COLUMNS.into_iter().find_map(metadata),
+            owner: metadata("ObjectOwner"),
             needs_size: filter.requires(FilterFact::Size),
             needs_modified: filter.requires(FilterFact::Modified),
             needs_class: filter.requires(FilterFact::Class),
@@ -138,7 +424,7 @@ impl InventoryColumns {
     }
 
     /// Returns the indexes of all columns that are used.
-    pub(super) fn indexes(&self) -> Vec<usize> {
+    fn indexes(&self) -> Vec<usize> {
         let names = [self.bucket, Some(self.key), self.version, self.latest, self.delete_marker];
         let facts = [self.size, self.modified, self.class, self.etag, self.acl, self.owner];
         names.into_iter().chain(facts).flatten().collect()
@@ -148,7 +434,7 @@ impl InventoryColumns {
     ///
     /// # Errors
     /// Returns an error if a column that is needed has the wrong type: its index, the right type, and the problem.
-    pub(super) fn check_types(
+    fn check_types(
         &mut self,
         kind: impl Fn(usize) -> Result<ColumnType, ColumnarError>,
     ) -> Result<(), (usize, ColumnType, ColumnarError)> {
@@ -175,14 +461,14 @@ impl InventoryColumns {
         }
         self.size = self.size.filter(|column| fits(*column, ColumnType::Integer).is_ok());
         self.modified = self.modified.filter(|column| fits(*column, ColumnType::Timestamp).is_ok());
-        for told in [&mut self.class, &mut self.etag, &mut self.acl, &mut self.owner] {
-            *told = told.filter(|column| fits(*column, ColumnType::Text).is_ok());
+        for optional in [&mut self.class, &mut self.etag, &mut self.acl, &mut self.owner] {
+            *optional = optional.filter(|column| fits(*column, ColumnType::Text).is_ok());
         }
         Ok(())
     }
 
     /// Returns whether a row is skipped.
-    pub(super) fn is_skipped<'a>(&self, fields: &impl RowFields<'a>) -> Result<bool, String> {
+    fn is_skipped<'a>(&self, fields: &impl RowFields<'a>) -> Result<bool, String> {
         if self.delete_marker.map_or(Ok(false), |column| fields.boolean(column))? {
             return Ok(true);
         }
@@ -191,7 +477,7 @@ impl InventoryColumns {
     }
 
     /// Returns the object of a row. `source` is its bucket if there is no bucket column.
-    pub(super) fn object_row<'a>(
+    fn object_row<'a>(
         &self,
         fields: &impl RowFields<'a>,
         source: &'a str,
@@ -237,6 +523,7 @@ fn missing_column(condition: &str, fact: FilterFact, schema: &[String]) -> Manif
 pub(super) struct InventoryCsvDecoder {
     names: Vec<String>,
     columns: InventoryColumns,
+    /// The bucket that the inventory lists.
     source: String,
     dialect: InventoryDialect,
     decoded: Vec<u8>,
@@ -245,37 +532,31 @@ pub(super) struct InventoryCsvDecoder {
 }
 
 impl InventoryCsvDecoder {
-    /// Finds the columns by their names.
+    /// Finds the columns by their names. `source` is the bucket that the inventory lists.
     ///
     /// # Errors
     /// Returns an error if there is no `Key`, a column occurs twice, or a column that the filter needs is missing.
     pub(super) fn new(
-        document: &InventoryManifest,
-        fallback: InventoryDialect,
+        names: Vec<String>,
+        source: String,
+        dialect: InventoryDialect,
         filter: &Filter,
-        surveys: bool,
-        name: &str,
+        all_metadata: bool,
+        manifest_name: &str,
     ) -> Result<Self, ManifestError> {
-        let places = InventoryColumns::new(
-            &document.schema,
+        let columns = InventoryColumns::new(
+            &names,
             ColumnSpelling::CamelCase,
             filter,
-            surveys,
-            (name, "its fileSchema"),
+            all_metadata,
+            (manifest_name, "its fileSchema"),
         )?;
-        Ok(Self {
-            columns: places,
-            names: document.schema.clone(),
-            source: document.source.clone(),
-            dialect: document.dialect().unwrap_or(fallback),
-            decoded: Vec::new(),
-            raw_plus: None,
-        })
+        Ok(Self { names, columns, source, dialect, decoded: Vec::new(), raw_plus: None })
     }
 
     /// Returns whether the first row is a header. No header is documented, but a row of column names cannot be an
     /// object, since bucket names have no capitals and sizes are numbers.
-    pub(super) fn is_header(&self, record: &CsvRecord<'_>) -> bool {
+    fn is_header(&self, record: &CsvRecord<'_>) -> bool {
         let matches = |(index, name): (usize, &String)| record.field(index) == Some(name.as_str());
         self.names.len() > 1 && record.len() == self.names.len() && self.names.iter().enumerate().all(matches)
     }
@@ -284,11 +565,7 @@ impl InventoryCsvDecoder {
     ///
     /// # Errors
     /// Returns an error if the row is invalid.
-    pub(super) fn read<'a>(
-        &'a mut self,
-        record: &CsvRecord<'a>,
-        place: impl Fn() -> String,
-    ) -> Result<InventoryRow<'a>, String> {
+    fn read<'a>(&'a mut self, record: &CsvRecord<'a>, place: impl Fn() -> String) -> Result<InventoryRow<'a>, String> {
         if record.len() != self.names.len() {
             return Err(format!("expected {} fields (`fileSchema`), found {}", self.names.len(), record.len()));
         }
@@ -419,7 +696,6 @@ fn parse_grants(field: &str, owner: &str) -> Option<ObjectAcl> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[test]
