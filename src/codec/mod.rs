@@ -7,11 +7,9 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `row` | encodes and decodes the rows of both formats |
+//! | `row` | encodes and decodes the rows of both formats, and decodes keys, here and in manifests |
 //! | `report_manifest` | writes and parses `manifest.json` |
-//! | `percent_decode` | decodes keys, here and in manifests |
 
-pub mod percent_decode;
 mod report_manifest;
 mod row;
 
@@ -22,7 +20,9 @@ use batchplan_store::enum_with_all;
 use batchplan_store::task::TaskOutcome;
 
 pub use report_manifest::{ReportManifest, ReportManifestEntry, parse_report_manifest, report_manifest_json};
-pub use row::{OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, format_for_column_count};
+pub use row::{
+    OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, format_for_column_count, percent_decode_into,
+};
 
 enum_with_all! {
     /// Whether a row, or a whole report file, is about success or failure. A file never mixes the two.

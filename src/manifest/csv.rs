@@ -24,7 +24,7 @@ use super::pins::{self, SourcePin};
 use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_visitor::{BadRows, RowFlow, RowVisitor};
 use super::spec::{CsvField, FileLocation};
-use crate::codec::percent_decode;
+use crate::codec::percent_decode_into;
 
 /// Reads a CSV manifest, and passes its rows to the visitor.
 pub(crate) async fn read<V: RowVisitor>(
@@ -181,7 +181,7 @@ impl CsvColumns {
         }
         let field = |index| record.field(index).unwrap_or_default();
         let key = record.bytes(self.key).unwrap_or_default();
-        let plus = percent_decode::percent_decode_into(key, self.plus_is_space, &mut self.decoded)?;
+        let plus = percent_decode_into(key, self.plus_is_space, &mut self.decoded)?;
         if plus && !self.plus_is_space {
             let (_, rows) = self.raw_plus.get_or_insert((number, 0));
             *rows += 1;

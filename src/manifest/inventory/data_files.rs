@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use md5::Md5;
 use serde::Deserialize;
 
-use crate::codec::percent_decode;
+use crate::codec::percent_decode_into;
 use crate::manifest::csv::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
 use crate::manifest::error::{ManifestError, counted, object_path};
 use crate::manifest::filter::{Filter, FilterFact, ManifestRow, RowMetadata};
@@ -574,7 +574,7 @@ impl InventoryCsvDecoder {
         }
         let plus_is_space = self.dialect == InventoryDialect::Aws;
         let key = record.field(self.columns.key).unwrap_or_default().as_bytes();
-        let plus = percent_decode::percent_decode_into(key, plus_is_space, &mut self.decoded)?;
+        let plus = percent_decode_into(key, plus_is_space, &mut self.decoded)?;
         if plus && !plus_is_space {
             self.raw_plus.get_or_insert_with(|| (place(), 0)).1 += 1;
         }
