@@ -214,18 +214,18 @@ mod tests {
         #[test]
         fn what_is_kept_of_it_gives_it_back(rows in prop::collection::vec((0u32..3, 0u32..300), 0..400), cut in 0usize..400) {
             let mut frontier = RowFrontier::default();
-            let mut kept = Vec::new();
+            let mut saved = Vec::new();
             for (place, (part, row)) in rows.iter().enumerate() {
                 if place == cut {
-                    kept.extend(frontier.take_changes());
+                    saved.extend(frontier.take_changes());
                 }
                 frontier.mark_settled(TaskId { part: *part, row: *row });
             }
             let lost: Vec<_> = frontier.take_changes().into_iter().map(|mark| mark.part).collect();
             frontier.mark_changed(lost);
-            kept.extend(frontier.take_changes());
+            saved.extend(frontier.take_changes());
             prop_assert!(frontier.take_changes().is_empty());
-            let again = RowFrontier::from_parts(kept);
+            let again = RowFrontier::from_parts(saved);
             prop_assert_eq!(again.settled_above_low(), frontier.settled_above_low());
             for part in 0..3 {
                 prop_assert_eq!(again.first_unsettled(part), frontier.first_unsettled(part));

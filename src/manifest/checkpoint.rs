@@ -55,19 +55,19 @@ pub(super) struct FreezeCheckpoint {
 
 /// Returns the digest of source and filter that a checkpoint must match to be resumed. Returns `None` for a source that
 /// is always read from its beginning.
-pub(super) fn fingerprint(manifest: &Manifest) -> Option<String> {
+fn fingerprint(manifest: &Manifest) -> Option<String> {
     let source = match &manifest.source {
         ManifestSource::Prefix { bucket, prefix, versions } => {
             format!("prefix {bucket} {} {versions:?}", prefix.encoded())
         }
-        ManifestSource::Inventory { bucket, selector: object, dialect } => {
-            let object = match object {
+        ManifestSource::Inventory { bucket, selector, dialect } => {
+            let inventory = match selector {
                 InventorySelector::Exact { key, etag } => format!("{} {etag:?}", key.encoded()),
                 // These are sorted again in every attempt.
                 InventorySelector::Changed(_) | InventorySelector::Distinct { .. } => return None,
                 InventorySelector::Latest { prefix } => format!("latest {}", prefix.encoded()),
             };
-            format!("inventory {bucket} {object} {dialect:?}")
+            format!("inventory {bucket} {inventory} {dialect:?}")
         }
         // One or few pinned files: reading them again is faster than checking what is already frozen.
         ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Retry { .. } => return None,
@@ -82,22 +82,27 @@ pub(super) struct FreezeCheckpointStore {
 }
 
 impl FreezeCheckpointStore {
-    pub(super) fn new(manifest_dir: &Path, fingerprint: String) -> Self {
-        Self { manifest_dir: manifest_dir.to_owned(), fingerprint }
+    /// Returns `None` for a source that is always read from its beginning.
+    pub(super) fn new(manifest_dir: &Path, manifest: &Manifest) -> Option<Self> {
+        Some(Self { manifest_dir: manifest_dir.to_owned(), fingerprint: fingerprint(manifest)? })
     }
 
     /// Replaces the checkpoint. The parts that it lists must be on disk.
     pub(super) fn save(&self, checkpoint: &FreezeCheckpoint) -> Result<(), ManifestError> {
-        let shape = FreezeCheckpointJson {
+        let json = FreezeCheckpointJson {
             version: VERSION,
             fingerprint: self.fingerprint.clone(),
-            lanes: checkpoint.partitions.iter().map(PartitionCheckpointJson::from).collect(),
+            partitions: checkpoint.partitions.iter().map(PartitionCheckpointJson::from).collect(),
             warnings: checkpoint.warnings.iter().map(ManifestWarningJson::from).collect(),
-            mark: (&checkpoint.cursor).into(),
+            cursor: (&checkpoint.cursor).into(),
         };
         let write = || {
-            let crc32 = shape.crc32()?;
-            write_atomic(&self.manifest_dir, NAME, &serde_json::to_vec(&ChecksummedCheckpoint { crc32, draft: shape })?)
+            let crc32 = json.crc32()?;
+            write_atomic(
+                &self.manifest_dir,
+                NAME,
+                &serde_json::to_vec(&ChecksummedCheckpoint { crc32, checkpoint: json })?,
+            )
         };
         write().map_err(|cause| ManifestError::disk("write", &self.manifest_dir.join(NAME), cause))
     }
@@ -112,10 +117,12 @@ impl FreezeCheckpointStore {
         };
         let mut text = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
-        let Ok(ChecksummedCheckpoint { crc32, draft }) = serde_json::from_slice(&text) else { return Ok(None) };
-        let ours = draft.version == VERSION && draft.fingerprint == self.fingerprint;
-        let whole = draft.crc32().is_ok_and(|found| found == crc32);
-        Ok(if ours && whole { draft.into_checkpoint() } else { None })
+        let Ok(ChecksummedCheckpoint { crc32, checkpoint: json }) = serde_json::from_slice(&text) else {
+            return Ok(None);
+        };
+        let ours = json.version == VERSION && json.fingerprint == self.fingerprint;
+        let intact = json.crc32().is_ok_and(|found| found == crc32);
+        Ok(if ours && intact { json.into_checkpoint() } else { None })
     }
 }
 
@@ -141,7 +148,8 @@ pub(super) fn remove(manifest_dir: &Path) -> Result<(), ManifestError> {
 #[derive(Serialize, Deserialize)]
 struct ChecksummedCheckpoint {
     crc32: u32,
-    draft: FreezeCheckpointJson,
+    #[serde(rename = "draft")]
+    checkpoint: FreezeCheckpointJson,
 }
 
 /// The JSON form. Keys are URL-encoded.
@@ -149,21 +157,27 @@ struct ChecksummedCheckpoint {
 struct FreezeCheckpointJson {
     version: u32,
     fingerprint: String,
-    lanes: Vec<PartitionCheckpointJson>,
+    #[serde(rename = "lanes")]
+    partitions: Vec<PartitionCheckpointJson>,
     warnings: Vec<ManifestWarningJson>,
-    mark: SourceCursorJson,
+    #[serde(rename = "mark")]
+    cursor: SourceCursorJson,
 }
 
 /// A part is a pair of rows and bytes.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PartitionCheckpointJson {
-    read: u64,
-    taken: u64,
+    #[serde(rename = "read")]
+    rows_read: u64,
+    #[serde(rename = "taken")]
+    rows_included: u64,
     sealed: Vec<(u32, u64)>,
     open: Option<(u32, u64)>,
-    reach: KeyRangesJson,
-    census: StorageClassStatsJson,
+    #[serde(rename = "reach")]
+    key_ranges: KeyRangesJson,
+    #[serde(rename = "census")]
+    class_stats: StorageClassStatsJson,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -176,11 +190,13 @@ enum SourceCursorJson {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RangeCursorJson {
-    lane: u32,
+    #[serde(rename = "lane")]
+    partition: u32,
     after: Option<String>,
     until: Option<String>,
     last: Option<String>,
-    next: RangePositionJson,
+    #[serde(rename = "next")]
+    position: RangePositionJson,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -199,14 +215,15 @@ impl FreezeCheckpointJson {
     }
 
     fn into_checkpoint(self) -> Option<FreezeCheckpoint> {
-        let lanes = self.lanes.into_iter().map(PartitionCheckpointJson::into_checkpoint).collect::<Option<Vec<_>>>()?;
-        let cursor = SourceCursor::from(self.mark);
-        let has_lanes = match &cursor {
-            SourceCursor::Listing(ranges) => cover_prefix(ranges, lanes.len()),
-            SourceCursor::Inventory { .. } => lanes.len() == 1,
+        let partitions =
+            self.partitions.into_iter().map(PartitionCheckpointJson::into_checkpoint).collect::<Option<Vec<_>>>()?;
+        let cursor = SourceCursor::from(self.cursor);
+        let has_all_partitions = match &cursor {
+            SourceCursor::Listing(ranges) => cover_prefix(ranges, partitions.len()),
+            SourceCursor::Inventory { .. } => partitions.len() == 1,
         };
-        has_lanes.then(|| FreezeCheckpoint {
-            partitions: lanes,
+        has_all_partitions.then(|| FreezeCheckpoint {
+            partitions,
             warnings: self.warnings.into_iter().map(ManifestWarning::from).collect(),
             cursor,
         })
@@ -214,24 +231,24 @@ impl FreezeCheckpointJson {
 }
 
 /// Returns whether the ranges cover the prefix without gaps, and each range has its own partition.
-fn cover_prefix(ranges: &[RangeCursor], lanes: usize) -> bool {
+fn cover_prefix(ranges: &[RangeCursor], partitions: usize) -> bool {
     let mut numbers: Vec<u32> = ranges.iter().map(|range| range.partition.0).collect();
     numbers.sort_unstable();
     let joined = ranges.windows(2).all(|pair| pair[0].until.is_some() && pair[0].until == pair[1].after);
     let ends =
         ranges.first().is_some_and(|it| it.after.is_none()) && ranges.last().is_some_and(|it| it.until.is_none());
-    ranges.len() == lanes && joined && ends && (0_u32..).zip(&numbers).all(|(lane, found)| lane == *found)
+    ranges.len() == partitions && joined && ends && (0_u32..).zip(&numbers).all(|(number, found)| number == *found)
 }
 
 impl From<&PartitionCheckpoint> for PartitionCheckpointJson {
     fn from(saved: &PartitionCheckpoint) -> Self {
         Self {
-            read: saved.progress.rows_read,
-            taken: saved.progress.rows_included,
+            rows_read: saved.progress.rows_read,
+            rows_included: saved.progress.rows_included,
             sealed: saved.parts.sealed.iter().map(part_to_pair).collect(),
             open: saved.parts.open.as_ref().map(part_to_pair),
-            reach: (&saved.key_ranges).into(),
-            census: (&saved.class_stats).into(),
+            key_ranges: (&saved.key_ranges).into(),
+            class_stats: (&saved.class_stats).into(),
         }
     }
 }
@@ -243,19 +260,19 @@ impl PartitionCheckpointJson {
             open: self.open.map(part_from_pair),
         };
         let rows: u64 = written.sealed.iter().chain(&written.open).map(|part| u64::from(part.rows)).sum();
-        let prepared = FreezeProgress { rows_read: self.read, rows_included: self.taken };
-        (rows == self.taken).then(|| PartitionCheckpoint {
-            progress: prepared,
+        let progress = FreezeProgress { rows_read: self.rows_read, rows_included: self.rows_included };
+        (rows == self.rows_included).then(|| PartitionCheckpoint {
+            progress,
             parts: written,
-            key_ranges: self.reach.into(),
-            class_stats: self.census.into(),
+            key_ranges: self.key_ranges.into(),
+            class_stats: self.class_stats.into(),
         })
     }
 }
 
 impl From<&SourceCursor> for SourceCursorJson {
-    fn from(mark: &SourceCursor) -> Self {
-        match mark {
+    fn from(cursor: &SourceCursor) -> Self {
+        match cursor {
             SourceCursor::Listing(ranges) => Self::Listing(ranges.iter().map(RangeCursorJson::from).collect()),
             SourceCursor::Inventory { key, etag, files, raw_plus: plus } => {
                 Self::Inventory { key: encode_key(key), etag: etag.clone(), files: *files, plus: plus.clone() }
@@ -265,8 +282,8 @@ impl From<&SourceCursor> for SourceCursorJson {
 }
 
 impl From<SourceCursorJson> for SourceCursor {
-    fn from(shape: SourceCursorJson) -> Self {
-        match shape {
+    fn from(json: SourceCursorJson) -> Self {
+        match json {
             SourceCursorJson::Listing(ranges) => Self::Listing(ranges.into_iter().map(RangeCursor::from).collect()),
             SourceCursorJson::Inventory { key, etag, files, plus } => {
                 Self::Inventory { key: decode_key(&key), etag, files, raw_plus: plus }
@@ -278,11 +295,11 @@ impl From<SourceCursorJson> for SourceCursor {
 impl From<&RangeCursor> for RangeCursorJson {
     fn from(range: &RangeCursor) -> Self {
         Self {
-            lane: range.partition.0,
+            partition: range.partition.0,
             after: range.after.as_ref().map(encode_key),
             until: range.until.as_ref().map(encode_key),
             last: range.last.as_ref().map(encode_key),
-            next: match &range.position {
+            position: match &range.position {
                 RangePosition::ListFrom(None) => RangePositionJson::Beginning,
                 RangePosition::ListFrom(Some(ListPosition::Token(token))) => RangePositionJson::Token(token.clone()),
                 RangePosition::ListFrom(Some(ListPosition::After { key, version })) => RangePositionJson::After {
@@ -296,13 +313,13 @@ impl From<&RangeCursor> for RangeCursorJson {
 }
 
 impl From<RangeCursorJson> for RangeCursor {
-    fn from(shape: RangeCursorJson) -> Self {
+    fn from(json: RangeCursorJson) -> Self {
         Self {
-            partition: PartitionId(shape.lane),
-            after: shape.after.as_deref().map(decode_key),
-            until: shape.until.as_deref().map(decode_key),
-            last: shape.last.as_deref().map(decode_key),
-            position: match shape.next {
+            partition: PartitionId(json.partition),
+            after: json.after.as_deref().map(decode_key),
+            until: json.until.as_deref().map(decode_key),
+            last: json.last.as_deref().map(decode_key),
+            position: match json.position {
                 RangePositionJson::Beginning => RangePosition::ListFrom(None),
                 RangePositionJson::Token(token) => RangePosition::ListFrom(Some(ListPosition::Token(token))),
                 RangePositionJson::After { key, version } => RangePosition::ListFrom(Some(ListPosition::After {

@@ -124,10 +124,10 @@ async fn run_freeze(
 ) -> Result<(FrozenManifest, SampleResult), ManifestError> {
     let manifest_dir = frozen::manifest_folder(folder);
     // The checkpoint does not include the sample, so a sampling pass cannot resume.
-    let fingerprint = checkpoint::fingerprint(manifest).filter(|_| options.is_none());
-    let place = manifest_dir.clone();
+    let checkpoints = FreezeCheckpointStore::new(&manifest_dir, manifest).filter(|_| options.is_none());
+    let start_dir = manifest_dir.clone();
     let (start, sampling) = run_blocking(move || {
-        let start = FreezeStart::load(place, fingerprint, config)?;
+        let start = FreezeStart::load(start_dir, checkpoints, config)?;
         let sampling =
             options.map(|options| SamplingPass::new(options, Some(start.manifest_dir.clone()))).transpose()?;
         Ok((start, sampling))
@@ -198,7 +198,7 @@ async fn write_manifest(
 }
 
 /// Writes rows to one partition at a time. There is a single partition unless the source adds others.
-pub(super) struct ManifestWriter {
+struct ManifestWriter {
     intake: RowIntake,
     partitions: Vec<PartitionWriter>,
     /// The index of the partition that rows go to now.
@@ -216,7 +216,7 @@ pub(super) struct ManifestWriter {
 
 impl ManifestWriter {
     /// Creates a writer that starts from `start`.
-    pub(super) fn new(
+    fn new(
         filter: Filter,
         store: Arc<dyn Store>,
         start: FreezeStart,
@@ -241,7 +241,7 @@ impl ManifestWriter {
 
     /// Seals the partitions and puts them in order. The parts are on disk when this returns.
     fn finish(mut self) -> Result<FreezeOutput, ManifestError> {
-        let (mut key_ranges, mut class_stats) = (KeyRangeTracker::new(), StorageClassStats::default());
+        let (mut key_ranges, mut class_stats) = (KeyRangeTracker::default(), StorageClassStats::default());
         for partition in &mut self.partitions {
             partition.seal()?;
             key_ranges.merge(&partition.key_ranges());
@@ -397,7 +397,7 @@ impl ResumableReading for ManifestWriter {
 }
 
 /// The state that a freeze starts from.
-pub(super) struct FreezeStart {
+struct FreezeStart {
     manifest_dir: PathBuf,
     /// `None` if the source is always read from its beginning.
     checkpoints: Option<FreezeCheckpointStore>,
@@ -410,12 +410,11 @@ pub(super) struct FreezeStart {
 
 impl FreezeStart {
     /// Loads the checkpoint in this folder. Empties the folder if there is none that can be used.
-    pub(super) fn load(
+    fn load(
         manifest_dir: PathBuf,
-        fingerprint: Option<String>,
+        checkpoints: Option<FreezeCheckpointStore>,
         config: FreezeConfig,
     ) -> Result<Self, ManifestError> {
-        let checkpoints = fingerprint.map(|fingerprint| FreezeCheckpointStore::new(&manifest_dir, fingerprint));
         if let Some((checkpoint, partitions)) = load_checkpoint(&manifest_dir, checkpoints.as_ref(), config)? {
             return Ok(Self { manifest_dir, checkpoints, partitions, checkpoint: Some(checkpoint), config });
         }
@@ -482,17 +481,13 @@ fn clean_up_after(manifest_dir: &Path, error: &ManifestError) -> Result<(), Mani
 }
 
 /// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
-pub(super) fn clear_folder(manifest_dir: &Path) -> Result<(), ManifestError> {
+fn clear_folder(manifest_dir: &Path) -> Result<(), ManifestError> {
     create_folder(manifest_dir).map_err(|cause| ManifestError::disk("create", manifest_dir, cause))?;
     // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
     checkpoint::remove(manifest_dir)?;
     remove_index(manifest_dir)?;
     remove_other_parts(manifest_dir, &HashSet::new())
 }
-
-/// The number of rows in a block of every partition except the first. With this, sixteen partitions need no more memory
-/// than five full blocks. Deflate, with its window of 32 KiB, loses almost nothing.
-const PARTITION_BLOCK_ROWS: usize = 8192;
 
 /// The rows of one partition so far.
 struct PartitionWriter {
@@ -517,14 +512,13 @@ enum PartitionRows {
 impl PartitionWriter {
     /// Creates an empty partition.
     fn new(manifest_dir: &Path, id: PartitionId, config: FreezeConfig) -> Self {
-        let writer = PartitionPartsWriter::for_partition(manifest_dir, id, partition_limits(id, config.part_limits))
-            .with_max_disk(config.max_disk);
+        let writer = PartitionPartsWriter::new(manifest_dir, id, config.part_limits).with_max_disk(config.max_disk);
         let nothing = FreezeProgress::default();
         let key_ranges = KeyRanges::Known(Vec::new());
         Self {
             id,
             progress: nothing,
-            key_ranges: KeyRangeTracker::new(),
+            key_ranges: KeyRangeTracker::default(),
             class_counter: ClassCounter::default(),
             rows: PartitionRows::Open(Box::new(writer)),
             saved: PartitionCheckpoint {
@@ -544,12 +538,8 @@ impl PartitionWriter {
         config: FreezeConfig,
         checkpoint: &PartitionCheckpoint,
     ) -> Result<Option<Self>, ManifestError> {
-        let Some(writer) = PartitionPartsWriter::resume(
-            manifest_dir,
-            id,
-            partition_limits(id, config.part_limits),
-            checkpoint.parts.clone(),
-        )?
+        let Some(writer) =
+            PartitionPartsWriter::resume(manifest_dir, id, config.part_limits, checkpoint.parts.clone())?
         else {
             return Ok(None);
         };
@@ -562,7 +552,7 @@ impl PartitionWriter {
         Self {
             id,
             progress: checkpoint.progress,
-            key_ranges: KeyRangeTracker::from_ranges(checkpoint.key_ranges.clone()),
+            key_ranges: KeyRangeTracker::from(checkpoint.key_ranges.clone()),
             class_counter: ClassCounter::from_stats(&checkpoint.class_stats),
             rows: PartitionRows::Sealed(checkpoint.parts.sealed.clone()),
             saved: checkpoint.clone(),
@@ -683,14 +673,6 @@ impl PartitionWriter {
     }
 }
 
-fn partition_limits(id: PartitionId, limits: PartLimits) -> PartLimits {
-    if id == PartitionId(0) {
-        limits
-    } else {
-        PartLimits { block_rows: limits.block_rows.min(PARTITION_BLOCK_ROWS), ..limits }
-    }
-}
-
 /// The limits and buffer sizes of a freeze; smaller in tests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FreezeConfig {
@@ -714,14 +696,21 @@ pub(super) struct FreezeConfig {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FreezeCheckpointPolicy {
     /// Pages of a listing, or data files of an inventory.
-    pub(super) steps: u32,
+    steps: u32,
     /// Rows read, whether included or not.
-    pub(super) rows: u64,
+    rows: u64,
 }
 
 impl Default for FreezeCheckpointPolicy {
     fn default() -> Self {
         Self { steps: 64, rows: 65_536 }
+    }
+}
+
+#[cfg(test)]
+impl FreezeCheckpointPolicy {
+    pub(super) const fn new(steps: u32, rows: u64) -> Self {
+        Self { steps, rows }
     }
 }
 

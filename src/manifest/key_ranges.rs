@@ -61,20 +61,24 @@ struct TrackedRange {
     last: Vec<u8>,
 }
 
-impl KeyRangeTracker {
-    pub(super) fn new() -> Self {
-        Self::from_ranges(KeyRanges::Known(Vec::new()))
+impl Default for KeyRangeTracker {
+    fn default() -> Self {
+        Self::from(KeyRanges::Known(Vec::new()))
     }
+}
 
-    /// Continues from known ranges.
-    pub(super) fn from_ranges(reach: KeyRanges) -> Self {
-        let spans = match reach {
+/// Continues from known ranges.
+impl From<KeyRanges> for KeyRangeTracker {
+    fn from(ranges: KeyRanges) -> Self {
+        let spans = match ranges {
             KeyRanges::Unknown => None,
             KeyRanges::Known(ranges) => Some(ranges.into_iter().map(TrackedRange::from).collect()),
         };
         Self { spans, current: 0 }
     }
+}
 
+impl KeyRangeTracker {
     pub(super) fn record(&mut self, bucket: &str, key: &[u8]) {
         let Some(spans) = &mut self.spans else { return };
         if spans.get(self.current).is_none_or(|span| span.bucket != bucket) {
@@ -102,8 +106,8 @@ impl KeyRangeTracker {
     }
 
     /// Merges ranges that were tracked elsewhere.
-    pub(super) fn merge(&mut self, reach: &KeyRanges) {
-        match reach {
+    pub(super) fn merge(&mut self, other: &KeyRanges) {
+        match other {
             KeyRanges::Unknown => self.spans = None,
             KeyRanges::Known(ranges) => {
                 for range in ranges {
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn more_than_64_buckets_make_ranges_unknown() {
-        let mut tracker = KeyRangeTracker::new();
+        let mut tracker = KeyRangeTracker::default();
         for bucket in 0..64 {
             tracker.record(&format!("bucket-{bucket}"), b"k");
         }
@@ -195,7 +199,7 @@ mod tests {
         tracker.record("another", b"k");
         tracker.record("bucket-1", b"k");
         assert_eq!(tracker.key_ranges(), KeyRanges::Unknown);
-        assert_eq!(KeyRangeTracker::from_ranges(KeyRanges::Unknown).key_ranges(), KeyRanges::Unknown);
+        assert_eq!(KeyRangeTracker::from(KeyRanges::Unknown).key_ranges(), KeyRanges::Unknown);
     }
 
     proptest! {
@@ -204,11 +208,11 @@ mod tests {
             rows in proptest::collection::vec(("[a-e]", proptest::collection::vec(any::<u8>(), 0..4)), 0..60),
             broken_at in 0_usize..60,
         ) {
-            let mut tracker = KeyRangeTracker::new();
+            let mut tracker = KeyRangeTracker::default();
             let mut model: BTreeMap<&str, (Vec<u8>, Vec<u8>)> = BTreeMap::new();
             for (row, (bucket, key)) in rows.iter().enumerate() {
                 if row == broken_at {
-                    tracker = KeyRangeTracker::from_ranges(tracker.key_ranges());
+                    tracker = KeyRangeTracker::from(tracker.key_ranges());
                 }
                 tracker.record(bucket, key);
                 let (first, last) = model.entry(bucket).or_insert_with(|| (key.clone(), key.clone()));

@@ -612,9 +612,9 @@ fn as_u64(value: usize) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PartLimits {
     /// Per block, at most 65,536.
-    pub(super) block_rows: usize,
+    block_rows: usize,
     /// Per part, at most `u32::MAX`.
-    pub(super) part_rows: u32,
+    part_rows: u32,
 }
 
 impl Default for PartLimits {
@@ -622,6 +622,25 @@ impl Default for PartLimits {
         Self { block_rows: MAX_BLOCK_ROWS, part_rows: 4 << 20 }
     }
 }
+
+impl PartLimits {
+    #[cfg(test)]
+    pub(super) const fn new(block_rows: usize, part_rows: u32) -> Self {
+        Self { block_rows, part_rows }
+    }
+
+    fn for_partition(self, partition: PartitionId) -> Self {
+        if partition == PartitionId(0) {
+            self
+        } else {
+            Self { block_rows: self.block_rows.min(PARTITION_BLOCK_ROWS), ..self }
+        }
+    }
+}
+
+/// The number of rows in a block of every partition except the first. With this, sixteen partitions need no more memory
+/// than five full blocks. Deflate, with its window of 32 KiB, loses almost nothing.
+const PARTITION_BLOCK_ROWS: usize = 8192;
 
 /// The parts that survive a crash: when writing resumes, the open part is truncated to the recorded length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -674,18 +693,12 @@ struct OpenPart {
 }
 
 impl PartitionPartsWriter {
-    /// Creates a writer for partition 0.
-    #[cfg(test)]
-    pub(super) fn new(folder: &Path, limits: PartLimits) -> Self {
-        Self::for_partition(folder, PartitionId(0), limits)
-    }
-
     /// Creates a writer for a partition that has no parts yet.
-    pub(super) fn for_partition(folder: &Path, partition: PartitionId, limits: PartLimits) -> Self {
+    pub(super) fn new(folder: &Path, partition: PartitionId, limits: PartLimits) -> Self {
         Self {
             folder: folder.to_owned(),
             partition,
-            limits,
+            limits: limits.for_partition(partition),
             block: RowBlockWriter::default(),
             compressor: BlockCompressor::new(),
             raw: Vec::new(),
@@ -746,7 +759,7 @@ impl PartitionPartsWriter {
                 }
             }
         };
-        Ok(Some(Self { open, sealed: written.sealed, ..Self::for_partition(folder, partition, limits) }))
+        Ok(Some(Self { open, sealed: written.sealed, ..Self::new(folder, partition, limits) }))
     }
 
     /// Returns the paths of the files that it has written.
@@ -779,12 +792,6 @@ impl PartitionPartsWriter {
         self.end_block()?;
         self.end_part()?;
         Ok(self.sealed.clone())
-    }
-
-    /// Seals a writer in a test.
-    #[cfg(test)]
-    pub(super) fn finish(mut self) -> Result<Vec<ManifestPart>, ManifestError> {
-        self.seal()
     }
 
     fn end_block(&mut self) -> Result<(), ManifestError> {

@@ -22,7 +22,7 @@ use super::input::{self, BoxedReader, UnreadBytes};
 use super::pins::{SourcePin, pinned_path};
 use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor, check_bucket};
-use super::spec::{FileLocation, ReportRowFilter};
+use super::spec::{FailedRowsFile, FileLocation, ReportRowFilter};
 use crate::codec::{
     ReportManifest, ReportManifestEntry, ReportRow, ReportRowDecoder, TaskStatus, format_for_column_count,
     parse_report_manifest,
@@ -176,14 +176,34 @@ impl FailedRowReader {
         Self { filter, decoder, raw_plus: RowOccurrences::default(), without_code: RowOccurrences::default() }
     }
 
+    /// Reads a report file with failures, wherever it is, and checks its MD5.
+    pub(super) async fn read_failed<V: RowVisitor>(
+        self,
+        file: &FailedRowsFile,
+        retrying: &RetryingStore,
+        visitor: V,
+    ) -> Result<ReportReadState<V>, ManifestError> {
+        let state = (visitor, self);
+        match &file.location {
+            FileLocation::Object { bucket, key, .. } => {
+                Self::read_object(bucket, key, file.format, &file.md5, retrying, state).await
+            }
+            FileLocation::Local(path) => {
+                let (path, format, md5, stop) =
+                    (path.clone(), file.format, file.md5.clone(), retrying.stop_token().clone());
+                input::run_blocking(move || Self::read_file(&path, format, &md5, &stop, state)).await
+            }
+        }
+    }
+
     /// Reads a report file in a bucket, and checks its MD5.
-    pub(super) async fn read_object<V: RowVisitor>(
+    async fn read_object<V: RowVisitor>(
         bucket: &BucketName,
         key: &ObjectKey,
         format: ReportFormat,
         md5: &str,
         retrying: &RetryingStore,
-        hands: ReportReadState<V>,
+        state: ReportReadState<V>,
     ) -> Result<ReportReadState<V>, ManifestError> {
         let (name, gzip, md5) = (object_path(bucket, key), input::is_gzip_key(key), md5.to_owned());
         let opened = retrying.open_existing(bucket, key).await.map_err(|error| match error {
@@ -193,21 +213,21 @@ impl FailedRowReader {
             }
             other => other,
         })?;
-        input::stream(opened, retrying.stop_token(), move |raw| read_checked(raw, gzip, &name, format, &md5, hands))
+        input::stream(opened, retrying.stop_token(), move |raw| read_checked(raw, gzip, &name, format, &md5, state))
             .await
     }
 
     /// Reads a local report file, and checks its MD5.
-    pub(super) fn read_file<V: RowVisitor>(
+    fn read_file<V: RowVisitor>(
         path: &Path,
         format: ReportFormat,
         md5: &str,
         stop: &CancellationToken,
-        hands: ReportReadState<V>,
+        state: ReportReadState<V>,
     ) -> Result<ReportReadState<V>, ManifestError> {
         let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
         let raw = input::open_local(path, stop.clone())?;
-        read_checked(raw, gzip, &path.display().to_string(), format, md5, hands)
+        read_checked(raw, gzip, &path.display().to_string(), format, md5, state)
     }
 
     /// Adds the warnings, once all files have been read.
@@ -236,22 +256,22 @@ impl FailedRowReader {
         visitor: &mut dyn RowVisitor,
     ) -> Result<RowFlow, ManifestError> {
         let column = |at| record.field(at).unwrap_or_default();
-        let told = match self.decoder.decode(format, record.len(), column) {
-            Ok(told) => told,
+        let decoded = match self.decoder.decode(format, record.len(), column) {
+            Ok(decoded) => decoded,
             Err(why) => return Ok(RowFlow::Invalid(why)),
         };
-        if told.task == TaskStatus::Succeeded
-            || !is_selected(&self.filter, &told, || self.without_code.count(name, row))
+        if decoded.task == TaskStatus::Succeeded
+            || !is_selected(&self.filter, &decoded, || self.without_code.count(name, row))
         {
             return visitor.count_row();
         }
-        if told.raw_plus {
+        if decoded.raw_plus {
             self.raw_plus.count(name, row);
         }
         visitor.visit(&ManifestRow {
-            bucket: told.bucket,
-            key: told.key,
-            version: told.version,
+            bucket: decoded.bucket,
+            key: decoded.key,
+            version: decoded.version,
             metadata: RowMetadata::default(),
         })
     }
@@ -259,13 +279,13 @@ impl FailedRowReader {
 
 /// Returns whether a failed row meets the conditions. Calls `codeless` for a row without the code that a condition
 /// needs.
-fn is_selected(narrowing: &ReportRowFilter, row: &ReportRow<'_>, codeless: impl FnOnce()) -> bool {
-    if let Some(statuses) = &narrowing.status
+fn is_selected(filter: &ReportRowFilter, row: &ReportRow<'_>, codeless: impl FnOnce()) -> bool {
+    if let Some(statuses) = &filter.status
         && !row.status.is_some_and(|status| statuses.contains(&status))
     {
         return false;
     }
-    let Some(codes) = &narrowing.code else { return true };
+    let Some(codes) = &filter.code else { return true };
     let Some(code) = row.error_code() else {
         codeless();
         return false;
@@ -280,7 +300,7 @@ fn read_checked<V: RowVisitor>(
     name: &str,
     format: ReportFormat,
     md5: &str,
-    hands: ReportReadState<V>,
+    state: ReportReadState<V>,
 ) -> Result<ReportReadState<V>, ManifestError> {
     let expect = |digest: &str| {
         if digest.eq_ignore_ascii_case(md5) {
@@ -293,8 +313,8 @@ fn read_checked<V: RowVisitor>(
             "the file was overwritten or truncated: use another copy of the report",
         ))
     };
-    let rest = UnreadBytes::after_failure(hands.0.needs_all_rows());
-    let (rows, digest) = read_with_digest::<Md5, V>(raw, gzip, name, rest, Some(format), hands)?;
+    let rest = UnreadBytes::after_failure(state.0.needs_all_rows());
+    let (rows, digest) = read_with_digest::<Md5, V>(raw, gzip, name, rest, Some(format), state)?;
     // A file that was not read to its end has no digest to compare.
     if rest == UnreadBytes::Skip && rows.is_err() {
         return rows;
@@ -311,9 +331,9 @@ fn read_digested<D: Digest, V: RowVisitor>(
     name: &str,
     rest: UnreadBytes,
     format: Option<ReportFormat>,
-    hands: ReportReadState<V>,
+    state: ReportReadState<V>,
 ) -> Result<(ReportReadState<V>, String), ManifestError> {
-    let (rows, digest) = read_with_digest::<D, V>(raw, gzip, name, rest, format, hands)?;
+    let (rows, digest) = read_with_digest::<D, V>(raw, gzip, name, rest, format, state)?;
     Ok((rows?, digest))
 }
 

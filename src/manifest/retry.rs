@@ -9,7 +9,7 @@ use super::input;
 use super::report::FailedRowReader;
 use super::retrying_store::RetryingStore;
 use super::row_visitor::{BadRows, RowFlow, RowVisitor};
-use super::spec::{FailedRowsFile, FileLocation, ReportRowFilter, UnfinishedRows};
+use super::spec::{FailedRowsFile, ReportRowFilter, UnfinishedRows};
 
 /// The number of rows read from the first job's manifest at once.
 const BATCH: usize = 1024;
@@ -24,29 +24,12 @@ pub(super) async fn read<V: RowVisitor>(
     visitor.intake().filter().require_names_only("a retry")?;
     let mut rows = FailedRowReader::new(ReportRowFilter::default());
     for file in failed {
-        (visitor, rows) = read_file(file, retrying, (visitor, rows)).await?;
+        (visitor, rows) = rows.read_failed(file, retrying, visitor).await?;
     }
     rows.add_warnings(visitor.intake_mut());
     match rest {
         Some(rest) => read_unfinished(rest, visitor).await,
         None => Ok(visitor),
-    }
-}
-
-async fn read_file<V: RowVisitor>(
-    file: &FailedRowsFile,
-    retrying: &RetryingStore,
-    hands: (V, FailedRowReader),
-) -> Result<(V, FailedRowReader), ManifestError> {
-    match &file.location {
-        FileLocation::Object { bucket, key, .. } => {
-            FailedRowReader::read_object(bucket, key, file.format, &file.md5, retrying, hands).await
-        }
-        FileLocation::Local(path) => {
-            let (path, format, md5, stop) =
-                (path.clone(), file.format, file.md5.clone(), retrying.stop_token().clone());
-            input::run_blocking(move || FailedRowReader::read_file(&path, format, &md5, &stop, hands)).await
-        }
     }
 }
 

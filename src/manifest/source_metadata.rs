@@ -94,9 +94,9 @@ pub(crate) struct ClassCounter {
 
 impl ClassCounter {
     /// Creates a counter that continues from these totals.
-    pub(crate) fn from_stats(census: &StorageClassStats) -> Self {
-        let found = census.classes.iter().map(|(class, tally)| (class.as_ref().map(|it| it.as_str().into()), *tally));
-        Self { classes: found.collect(), last: 0, versioned_objects: census.versioned_objects }
+    pub(crate) fn from_stats(stats: &StorageClassStats) -> Self {
+        let found = stats.classes.iter().map(|(class, tally)| (class.as_ref().map(|it| it.as_str().into()), *tally));
+        Self { classes: found.collect(), last: 0, versioned_objects: stats.versioned_objects }
     }
 
     pub(crate) fn count(&mut self, facts: &RowMetadata<'_>, versioned: bool) {
@@ -140,17 +140,17 @@ pub(crate) struct StorageClassStatsJson {
 }
 
 impl From<&StorageClassStats> for StorageClassStatsJson {
-    fn from(census: &StorageClassStats) -> Self {
+    fn from(stats: &StorageClassStats) -> Self {
         let name = |class: &StorageClass| class.as_str().to_owned();
-        let classes = census.classes.iter().map(|(class, tally)| (class.as_ref().map(name), *tally)).collect();
-        Self { versions: census.versioned_objects, classes }
+        let classes = stats.classes.iter().map(|(class, tally)| (class.as_ref().map(name), *tally)).collect();
+        Self { versions: stats.versioned_objects, classes }
     }
 }
 
 impl From<StorageClassStatsJson> for StorageClassStats {
-    fn from(shape: StorageClassStatsJson) -> Self {
-        let classes = shape.classes.into_iter().map(|(class, tally)| (class.as_deref().map(StorageClass::new), tally));
-        Self { classes: classes.collect(), versioned_objects: shape.versions }
+    fn from(json: StorageClassStatsJson) -> Self {
+        let classes = json.classes.into_iter().map(|(class, tally)| (class.as_deref().map(StorageClass::new), tally));
+        Self { classes: classes.collect(), versioned_objects: json.versions }
     }
 }
 
@@ -341,16 +341,16 @@ mod tests {
         counter.count(&facts(Some("GLACIER"), Some(7)), true);
         counter.count(&facts(Some("STANDARD"), None), false);
         counter.count(&facts(None, None), true);
-        let census = counter.stats();
-        let of = |class: Option<&str>| census.classes[&class.map(StorageClass::new)];
+        let stats = counter.stats();
+        let of = |class: Option<&str>| stats.classes[&class.map(StorageClass::new)];
         assert_eq!(of(Some("STANDARD")), ClassTotals { objects: 2, bytes: 5, unsized_objects: 1 });
         assert_eq!(of(Some("GLACIER")), ClassTotals { objects: 1, bytes: 7, unsized_objects: 0 });
         assert_eq!(of(None), ClassTotals { objects: 1, bytes: 0, unsized_objects: 1 });
-        assert_eq!((census.objects(), census.versioned_objects), (4, 2));
-        let mut twice = ClassCounter::from_stats(&census).stats();
-        twice.merge(&census);
+        assert_eq!((stats.objects(), stats.versioned_objects), (4, 2));
+        let mut twice = ClassCounter::from_stats(&stats).stats();
+        twice.merge(&stats);
         assert_eq!((twice.objects(), twice.versioned_objects), (8, 4));
-        assert_eq!(StorageClassStats::from(StorageClassStatsJson::from(&census)), census);
+        assert_eq!(StorageClassStats::from(StorageClassStatsJson::from(&stats)), stats);
     }
 
     #[test]
@@ -360,9 +360,9 @@ mod tests {
             counter.count(&facts(Some(&format!("CLASS-{number}")), Some(u64::MAX)), false);
         }
         counter.count(&facts(Some(&"X".repeat(4096)), Some(1)), false);
-        let census = counter.stats();
-        assert_eq!(census.objects(), 1001);
-        assert!(census.classes.len() <= MAX_CLASSES + 1, "{}", census.classes.len());
-        assert_eq!(census.classes[&None].objects, 1001 - MAX_CLASSES as u64);
+        let stats = counter.stats();
+        assert_eq!(stats.objects(), 1001);
+        assert!(stats.classes.len() <= MAX_CLASSES + 1, "{}", stats.classes.len());
+        assert_eq!(stats.classes[&None].objects, 1001 - MAX_CLASSES as u64);
     }
 }

@@ -272,8 +272,7 @@ pub(super) fn csv_fields(key: &str, fields: &[CsvField]) -> ManifestSource {
 }
 
 /// A listing that is never split.
-pub(super) const SINGLE_WORKER: ListingConcurrency =
-    ListingConcurrency { workers: 1, pages_per_split: 8, min_pages_left: 4 };
+pub(super) const SINGLE_WORKER: ListingConcurrency = ListingConcurrency::new(1, 8, 4);
 
 /// Freezes with blocks of 3 rows and parts of 7 rows.
 pub(super) fn freeze_in(
@@ -295,10 +294,10 @@ pub(super) fn freeze_until(
 ) -> Result<FrozenManifest, ManifestError> {
     let store: Arc<dyn Store> = store.clone();
     let manifest = Manifest { source, filter };
-    let limits = PartLimits { block_rows: 3, part_rows: 7 };
+    let limits = PartLimits::new(3, 7);
     let sizes = FreezeConfig {
         part_limits: limits,
-        checkpoint_policy: FreezeCheckpointPolicy { steps: 2, rows: 5 },
+        checkpoint_policy: FreezeCheckpointPolicy::new(2, 5),
         listing: SINGLE_WORKER,
         sort_budget: SortBudget { bytes: 256, runs: 3 },
         max_disk: None,

@@ -12,8 +12,6 @@ use super::*;
 use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
 use crate::manifest::freeze::FreezeConfig;
-use crate::manifest::freeze::FreezeStart;
-use crate::manifest::freeze::ManifestWriter;
 use crate::manifest::freeze::freeze_with_config;
 use crate::manifest::testing::{
     MemoryStore, add_inventory, csv_source, data_key, etag, fault, freeze_in, freeze_until, keys, objects, refusal,
@@ -255,13 +253,14 @@ fn comparison_respects_max_disk_and_removes_its_files() {
 }
 
 #[test]
-fn temporary_files_of_a_comparison_are_in_the_folder_of_the_manifest() {
+fn temporary_files_of_a_comparison_are_where_the_visitor_wants_them() {
     let folder = tempfile::tempdir().unwrap();
-    let start = FreezeStart::load(folder.path().join("manifest"), None, FreezeConfig::default()).unwrap();
     let (store, progress) = (Arc::new(MemoryStore::default()), tokio::sync::watch::Sender::default());
-    let writer = ManifestWriter::new(Filter::default(), store, start, progress, CancellationToken::new());
-    let comparison = new_comparison(&writer, Filter::default());
-    assert_eq!(comparison.scratch().folder, Some(folder.path().join("manifest")));
+    let intake = RowIntake::new(Filter::default(), store, progress, CancellationToken::new());
+    let scratch = ScratchSpace { folder: Some(folder.path().to_owned()), ..ScratchSpace::default() };
+    let visitor = ComparisonSorter::new(intake, scratch);
+    let comparison = new_comparison(&visitor, Filter::default());
+    assert_eq!(comparison.scratch().folder, Some(folder.path().to_owned()));
 }
 
 #[tokio::test]

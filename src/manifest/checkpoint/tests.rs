@@ -9,7 +9,11 @@ use crate::manifest::filter::Filter;
 use crate::manifest::key_ranges::{KeyRange, KeyRanges};
 use crate::manifest::spec::{FileLocation, InventoryDialect, ListedVersions};
 
-fn kept() -> PartitionCheckpoint {
+fn store(folder: &Path, fingerprint: &str) -> FreezeCheckpointStore {
+    FreezeCheckpointStore { manifest_dir: folder.to_owned(), fingerprint: fingerprint.to_owned() }
+}
+
+fn saved_partition() -> PartitionCheckpoint {
     let key = ObjectKey::new(&b"a+b/%41\xff\n"[..]);
     PartitionCheckpoint {
         progress: FreezeProgress { rows_read: 12, rows_included: 9 },
@@ -25,7 +29,7 @@ fn kept() -> PartitionCheckpoint {
 fn draft(mark: SourceCursor) -> FreezeCheckpoint {
     let lanes = if let SourceCursor::Listing(ranges) = &mark { ranges.len() } else { 1 };
     let warnings = vec![ManifestWarning { message: "m".into(), help: "h".into() }];
-    FreezeCheckpoint { partitions: vec![kept(); lanes], warnings, cursor: mark }
+    FreezeCheckpoint { partitions: vec![saved_partition(); lanes], warnings, cursor: mark }
 }
 
 fn range(
@@ -65,7 +69,7 @@ fn marks() -> Vec<SourceCursor> {
 #[test]
 fn rejects_ranges_with_gaps_or_a_shared_partition() {
     let folder = tempfile::tempdir().unwrap();
-    let keeper = FreezeCheckpointStore::new(folder.path(), "mine".into());
+    let keeper = store(folder.path(), "mine");
     let done = |lane, after, until| range(lane, after, until, None, RangePosition::Finished);
     let whole = [done(0, None, Some("k")), done(1, Some("k"), None)];
     let broken = [
@@ -81,7 +85,8 @@ fn rejects_ranges_with_gaps_or_a_shared_partition() {
         keeper.save(&draft(SourceCursor::Listing(ranges.clone()))).unwrap();
         assert_eq!(keeper.load().unwrap().is_some(), good, "{ranges:?}");
     }
-    let short = FreezeCheckpoint { partitions: vec![kept()], ..draft(SourceCursor::Listing(whole.to_vec())) };
+    let short =
+        FreezeCheckpoint { partitions: vec![saved_partition()], ..draft(SourceCursor::Listing(whole.to_vec())) };
     keeper.save(&short).unwrap();
     assert_eq!(keeper.load().unwrap(), None);
 }
@@ -89,12 +94,12 @@ fn rejects_ranges_with_gaps_or_a_shared_partition() {
 #[test]
 fn checkpoint_loads_only_with_its_fingerprint() {
     let folder = tempfile::tempdir().unwrap();
-    let keeper = FreezeCheckpointStore::new(folder.path(), "mine".into());
+    let keeper = store(folder.path(), "mine");
     assert_eq!(keeper.load().unwrap(), None);
     for mark in marks() {
         keeper.save(&draft(mark.clone())).unwrap();
         assert_eq!(keeper.load().unwrap(), Some(draft(mark)));
-        assert_eq!(FreezeCheckpointStore::new(folder.path(), "another".into()).load().unwrap(), None);
+        assert_eq!(store(folder.path(), "another").load().unwrap(), None);
     }
     assert!(exists(folder.path()));
     fs::write(folder.path().join(TEMPORARY), b"torn").unwrap();
@@ -105,7 +110,7 @@ fn checkpoint_loads_only_with_its_fingerprint() {
 #[test]
 fn ignores_a_damaged_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let keeper = FreezeCheckpointStore::new(folder.path(), "mine".into());
+    let keeper = store(folder.path(), "mine");
     let saved = draft(marks().remove(2));
     keeper.save(&saved).unwrap();
     let path = folder.path().join(NAME);

@@ -38,7 +38,7 @@ proptest! {
     }
 }
 
-const LIMITS: PartLimits = PartLimits { block_rows: 3, part_rows: 7 };
+const LIMITS: PartLimits = PartLimits::new(3, 7);
 const ROOM: SortBudget = SortBudget { bytes: 64, runs: 2 };
 
 fn all(rows: &[(&str, &[u8], Option<&str>)], scratch: &Path) -> Result<Vec<ObjectId>, ManifestError> {

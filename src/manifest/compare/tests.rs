@@ -11,7 +11,7 @@ use crate::manifest::part::part_path;
 
 type Name = (String, Vec<u8>, Option<String>);
 
-const LIMITS: PartLimits = PartLimits { block_rows: 3, part_rows: 7 };
+const LIMITS: PartLimits = PartLimits::new(3, 7);
 
 /// Small enough that a run holds about three names.
 const ROOM: SortBudget = SortBudget { bytes: 100, runs: 2 };

@@ -43,7 +43,7 @@ fn listing_resumes_after_its_last_page() {
 
 #[test]
 fn stop_saves_rows_before_a_checkpoint_is_due() {
-    let seldom = FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy { steps: 100, rows: 1000 }, ..SMALL };
+    let seldom = FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy::new(100, 1000), ..SMALL };
     for (end, again) in [(End::Stop, 5), (End::Fail, 5), (End::Drop, 10)] {
         let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
         attempt(folder.path(), &Breaking::new(&store, 5, end), &listing(ListedVersions::Current), seldom);
@@ -56,7 +56,7 @@ fn stop_saves_rows_before_a_checkpoint_is_due() {
 #[test]
 fn rows_make_a_checkpoint_due_as_pages_do() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
-    let sizes = FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy { steps: 100, rows: 5 }, ..SMALL };
+    let sizes = FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy::new(100, 5), ..SMALL };
     attempt(folder.path(), &Breaking::new(&store, 8, End::Drop), &listing(ListedVersions::Current), sizes);
     asked(&store);
     whole(folder.path(), &store, &listing(ListedVersions::Current), sizes).unwrap();
@@ -293,18 +293,28 @@ fn a_checkpoint_that_cannot_be_written_loses_nothing() {
 #[test]
 fn key_ranges_cover_the_rows_and_a_listings_prefix() {
     let folder = tempfile::tempdir().unwrap();
-    let reach = |frozen: FrozenManifest| match frozen.key_ranges() {
+    let ranges_of = |frozen: FrozenManifest| match frozen.key_ranges() {
         KeyRanges::Known(ranges) => {
             ranges.iter().map(|it| format!("{} {}..{}", it.bucket, it.first, it.last)).collect::<Vec<_>>()
         }
         KeyRanges::Unknown => panic!("known"),
     };
     let listed = whole(folder.path(), &bucket(), &listing(ListedVersions::Current), SMALL).unwrap();
-    assert_eq!(reach(listed), ["b p/..p/19"]);
+    assert_eq!(ranges_of(listed), ["b p/..p/19"]);
     let nothing = Filter { larger_than: Some(1000), ..Filter::default() };
     let nothing = Manifest { filter: nothing, ..listing(ListedVersions::Current) };
-    assert!(reach(whole(folder.path(), &bucket(), &nothing, SMALL).unwrap()).is_empty());
+    assert!(ranges_of(whole(folder.path(), &bucket(), &nothing, SMALL).unwrap()).is_empty());
     let store = Arc::new(MemoryStore::with(&[("m.csv", b"y,m\nx,k\ny,a\ny,z\n")]));
     let named = whole(folder.path(), &store, &manifest(csv_source("m.csv")), SMALL).unwrap();
-    assert_eq!(reach(named), ["x k..k", "y a..z"]);
+    assert_eq!(ranges_of(named), ["x k..k", "y a..z"]);
+}
+
+#[test]
+fn temporary_files_are_in_the_folder_of_the_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest_dir = folder.path().join("manifest");
+    let start = FreezeStart::load(manifest_dir.clone(), None, FreezeConfig::default()).unwrap();
+    let (store, progress) = (Arc::new(MemoryStore::default()), watch::Sender::default());
+    let writer = ManifestWriter::new(Filter::default(), store, start, progress, CancellationToken::new());
+    assert_eq!(writer.scratch().folder, Some(manifest_dir));
 }

@@ -6,17 +6,17 @@ use crate::manifest::pins::FileStamp;
 fn frozen(folder: &Path, pin: SourcePin) -> FrozenManifest {
     let warnings = vec![ManifestWarning { message: "m".into(), help: "h".into() }];
     let (first, last) = (ObjectKey::new(&b"%a+ \xff"[..]), ObjectKey::new(&b"z\n"[..]));
-    let reach = KeyRanges::Known(vec![KeyRange { bucket: BucketName::new("b"), first, last }]);
+    let key_ranges = KeyRanges::Known(vec![KeyRange { bucket: BucketName::new("b"), first, last }]);
     let parts = vec![ManifestPart { rows: 3, bytes: 99 }];
-    let census = Some(Box::default());
+    let class_stats = Some(Box::default());
     FrozenManifest {
         folder: folder.to_owned(),
         rows_read: 7,
         parts,
         pin,
         warnings,
-        key_ranges: reach,
-        class_stats: census,
+        key_ranges,
+        class_stats,
         segments: 1,
         has_checksum: true,
     }

@@ -20,7 +20,7 @@ fn taken(rows: impl Iterator<Item = Result<Vec<Task>, crate::manifest::ManifestE
 
 #[test]
 fn lanes_begin_far_apart() {
-    let (_folder, frozen) = frozen(2_000, PartLimits { block_rows: 100, part_rows: 700 }, 4);
+    let (_folder, frozen) = frozen(2_000, PartLimits::new(100, 700), 4);
     let batches: Vec<_> = frozen.interleaved_tasks(&RowFrontier::default(), 256).map(Result::unwrap).collect();
     let firsts: Vec<_> = batches.iter().map(|batch| batch[0].object.key.to_string()).collect();
     assert_eq!(firsts[..5], ["k/000000", "k/000500", "k/001000", "k/001500", "k/000256"]);
@@ -39,7 +39,7 @@ proptest! {
         settled in proptest::collection::btree_set(0_u64..3_000, 0..300),
         run in 0_u64..3_200,
     ) {
-        let (_folder, frozen) = frozen(rows, PartLimits { block_rows, part_rows }, lanes);
+        let (_folder, frozen) = frozen(rows, PartLimits::new(block_rows, part_rows), lanes);
         let all = taken(frozen.interleaved_tasks(&RowFrontier::default(), batch));
         let keys: BTreeSet<_> = all.iter().map(|task| task.object.key.clone()).collect();
         prop_assert_eq!(keys.len() as u64, u64::from(rows));

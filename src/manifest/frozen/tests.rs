@@ -1,10 +1,12 @@
+use std::collections::HashSet;
+
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::freeze::clear_folder;
 pub(in crate::manifest) use crate::manifest::part::PartLimits;
-use crate::manifest::part::PartitionPartsWriter;
+use crate::manifest::part::{PartitionPartsWriter, remove_other_parts};
+use crate::manifest::row_visitor::PartitionId;
 
 /// Writes rows into parts, in the folder of a new job.
 pub(in crate::manifest) fn freeze(
@@ -13,12 +15,12 @@ pub(in crate::manifest) fn freeze(
 ) -> (tempfile::TempDir, FrozenManifest) {
     let folder = tempfile::tempdir().unwrap();
     let home = manifest_folder(folder.path());
-    clear_folder(&home).unwrap();
-    let mut writer = PartitionPartsWriter::new(&home, limits);
+    fs::create_dir_all(&home).unwrap();
+    let mut writer = PartitionPartsWriter::new(&home, PartitionId(0), limits);
     for (bucket, key, version) in rows {
         writer.push(bucket, key, *version).unwrap();
     }
-    let parts = writer.finish().unwrap();
+    let parts = writer.seal().unwrap();
     let read = rows.len() as u64;
     let frozen = FrozenManifest {
         folder: home,
@@ -42,7 +44,7 @@ fn all(frozen: &FrozenManifest, from: TaskId, batch: usize) -> Result<Vec<Task>,
 
 const START: TaskId = TaskId { part: 0, row: 0 };
 
-const SMALL: PartLimits = PartLimits { block_rows: 3, part_rows: 7 };
+const SMALL: PartLimits = PartLimits::new(3, 7);
 
 /// Jobs started by an earlier release rely on the bytes of a part: a change needs a new version of the format. The
 /// output of deflate may differ between builds, so these bytes are read and not written.
@@ -95,7 +97,7 @@ fn a_reader_starts_at_any_row_of_any_part() {
 fn blocks_before_the_start_are_not_inflated() {
     let keys: Vec<String> = (0..9).map(|row| format!("k/{row}")).collect();
     let rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
-    let (_folder, frozen) = freeze(&rows, PartLimits { block_rows: 3, part_rows: 9 });
+    let (_folder, frozen) = freeze(&rows, PartLimits::new(3, 9));
     let path = part_path(&frozen.folder, 0);
     let mut bytes = fs::read(&path).unwrap();
     bytes[40] ^= 1;
@@ -167,7 +169,7 @@ fn a_folder_without_an_index_is_no_manifest() {
     assert_eq!(FrozenManifest::open(folder.path()).unwrap(), Some(frozen.clone()));
     remove_index(&frozen.folder).unwrap();
     assert_eq!(FrozenManifest::open(folder.path()).unwrap(), None);
-    clear_folder(&frozen.folder).unwrap();
+    remove_other_parts(&frozen.folder, &HashSet::new()).unwrap();
     assert_eq!(fs::read_dir(&frozen.folder).unwrap().count(), 0);
 }
 
@@ -242,7 +244,7 @@ proptest! {
     ) {
         let keys: Vec<String> = (0..rows).map(|row| format!("k/{row}")).collect();
         let names: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
-        let (_folder, frozen) = freeze(&names, PartLimits { block_rows, part_rows });
+        let (_folder, frozen) = freeze(&names, PartLimits::new(block_rows, part_rows));
         let at = |row: u32| TaskId { part: row / part_rows, row: row % part_rows };
         let is_settled = |row: u32| row < run || settled.contains(&row);
         let mut frontier = RowFrontier::default();
@@ -268,7 +270,7 @@ proptest! {
         start in 0_u32..60,
     ) {
         let rows: Vec<_> = names.iter().map(|(b, k, v)| (b.as_str(), k.as_slice(), v.as_deref())).collect();
-        let (_folder, frozen) = freeze(&rows, PartLimits { block_rows, part_rows });
+        let (_folder, frozen) = freeze(&rows, PartLimits::new(block_rows, part_rows));
         let from = TaskId { part: start / part_rows, row: start % part_rows };
         let tasks = all(&frozen, from, batch).unwrap();
         let expected: Vec<_> = rows.iter().skip(start as usize).map(|(bucket, key, version)| ObjectId {

@@ -78,7 +78,7 @@ impl Taken {
     }
 }
 
-const EAGER: ListingConcurrency = ListingConcurrency { workers: 16, pages_per_split: 1, min_pages_left: 0 };
+const EAGER: ListingConcurrency = ListingConcurrency::new(16, 1, 0);
 
 fn ranges(bucket: &Bucket, prefix: &str, spread: ListingConcurrency) -> ListingRanges {
     ListingRanges::new(ObjectKey::from(prefix), bucket.all_versions, &[RangeCursor::unstarted()], spread)

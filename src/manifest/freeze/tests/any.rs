@@ -92,8 +92,8 @@ fn end() -> impl Strategy<Value = End> {
 
 fn sizes() -> impl Strategy<Value = FreezeConfig> {
     (1_usize..5, 1_u32..9, 1_u32..5, 1_u64..12).prop_map(|(block_rows, part_rows, steps, rows)| FreezeConfig {
-        part_limits: PartLimits { block_rows, part_rows },
-        checkpoint_policy: FreezeCheckpointPolicy { steps, rows },
+        part_limits: PartLimits::new(block_rows, part_rows),
+        checkpoint_policy: FreezeCheckpointPolicy::new(steps, rows),
         listing: SINGLE_WORKER,
         sort_budget: SortBudget { bytes: 256, runs: 3 },
         max_disk: None,
@@ -105,11 +105,7 @@ fn spread() -> impl Strategy<Value = ListingConcurrency> {
     let eager = (1_u32..6, 1_u64..4);
     prop_oneof![
         Just(SINGLE_WORKER),
-        eager.prop_map(|(workers, pages_a_cut)| ListingConcurrency {
-            workers,
-            pages_per_split: pages_a_cut,
-            min_pages_left: 0
-        })
+        eager.prop_map(|(workers, pages_a_cut)| ListingConcurrency::new(workers, pages_a_cut, 0))
     ]
 }
 

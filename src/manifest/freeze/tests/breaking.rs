@@ -137,8 +137,8 @@ impl Store for Breaking {
 }
 
 pub(super) const SMALL: FreezeConfig = FreezeConfig {
-    part_limits: PartLimits { block_rows: 3, part_rows: 7 },
-    checkpoint_policy: FreezeCheckpointPolicy { steps: 1, rows: 1000 },
+    part_limits: PartLimits::new(3, 7),
+    checkpoint_policy: FreezeCheckpointPolicy::new(1, 1000),
     listing: SINGLE_WORKER,
     sort_budget: SortBudget { bytes: 256, runs: 3 },
     max_disk: None,

@@ -105,7 +105,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row, 1..60)
 }
 
-/// The objects, the rows read, the census, the metadata of each object, and the digest.
+/// The objects, the rows read, the counts by storage class, the metadata of each object, and the digest.
 type Come = (Vec<ObjectId>, u64, Option<StorageClassStats>, Vec<SourceMetadata>, String);
 
 /// Returns everything in a manifest, including all metadata of its objects.
@@ -299,7 +299,7 @@ fn data_file_counts_against_max_disk() {
     let store = Arc::new(stored(Layout { versions: false, ..LAYOUT }, &rows));
     let sizes: Vec<u64> = (0..3).map(|number| data(&store, number).len() as u64).collect();
     let folder = tempfile::tempdir().unwrap();
-    let limits = PartLimits { block_rows: 10, part_rows: 1000 };
+    let limits = PartLimits::new(10, 1000);
     let tight = |limit| FreezeConfig { max_disk: Some(limit), part_limits: limits, ..FreezeConfig::default() };
     let error = frozen_in(folder.path(), &store, tight(sizes.iter().sum::<u64>() - 1)).unwrap_err();
     assert!(matches!(error, ManifestError::ProbablyTooLarge { .. }), "{error}");

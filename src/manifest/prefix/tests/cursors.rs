@@ -15,7 +15,7 @@ use super::models::{Model, Row, Rule};
 use super::spread::{EAGER, sizes};
 use super::*;
 use crate::manifest::Manifest;
-use crate::manifest::checkpoint::{self, FreezeCheckpointStore};
+use crate::manifest::checkpoint::FreezeCheckpointStore;
 use crate::manifest::freeze::freeze_with_config;
 use crate::manifest::frozen::{self, FrozenManifest};
 
@@ -192,8 +192,8 @@ fn a_listing_of_an_earlier_release_is_resumed_without_its_tokens() {
     refusing.refuses_from = 30;
     let error = freeze(folder.path(), refusing, ListedVersions::Current, EAGER).unwrap_err();
     assert!(error.to_string().contains("403 AccessDenied"), "{error}");
-    let fingerprint = checkpoint::fingerprint(&manifest(ListedVersions::Current)).unwrap();
-    let keeper = FreezeCheckpointStore::new(&frozen::manifest_folder(folder.path()), fingerprint);
+    let manifest = manifest(ListedVersions::Current);
+    let keeper = FreezeCheckpointStore::new(&frozen::manifest_folder(folder.path()), &manifest).unwrap();
     let mut draft = keeper.load().unwrap().expect("a draft");
     let SourceCursor::Listing(ranges) = &mut draft.cursor else { panic!("a listing") };
     let mut tokens = 0;
@@ -263,7 +263,7 @@ proptest! {
         let expected = objects_of(&rows, all);
         prop_assume!(!expected.is_empty());
         let folder = tempfile::tempdir().unwrap();
-        let spread = ListingConcurrency { workers, pages_per_split: pages_a_cut, min_pages_left: least };
+        let spread = ListingConcurrency::new(workers, pages_a_cut, least);
         let versions = if all { ListedVersions::All } else { ListedVersions::Current };
         match freeze(folder.path(), Model::new(rows, page, rule), versions, spread) {
             Ok(frozen) => prop_assert_eq!(names(&frozen), expected),

@@ -21,13 +21,13 @@ use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::Manifest;
 use crate::manifest::testing::{SINGLE_WORKER, StartAfterSupport};
 
-pub(super) const EAGER: ListingConcurrency = ListingConcurrency { workers: 4, pages_per_split: 1, min_pages_left: 0 };
+pub(super) const EAGER: ListingConcurrency = ListingConcurrency::new(4, 1, 0);
 
 pub(super) fn sizes(spread: ListingConcurrency) -> FreezeConfig {
-    let limits = PartLimits { block_rows: 3, part_rows: 7 };
+    let limits = PartLimits::new(3, 7);
     FreezeConfig {
         part_limits: limits,
-        checkpoint_policy: FreezeCheckpointPolicy { steps: 2, rows: 1000 },
+        checkpoint_policy: FreezeCheckpointPolicy::new(2, 1000),
         listing: spread,
         sort_budget: SortBudget { bytes: 256, runs: 3 },
         max_disk: None,
@@ -151,8 +151,7 @@ fn rejection_ends_all_workers_and_the_next_attempt_resumes() {
 fn stop_ends_all_workers_and_keeps_their_progress() {
     let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
     let stop = CancellationToken::new();
-    let seldom =
-        FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy { steps: 100, rows: 10_000 }, ..sizes(EAGER) };
+    let seldom = FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy::new(100, 10_000), ..sizes(EAGER) };
     let stopping = Arc::new(MemoryStore {
         on_row: Some(Box::new({
             let (stop, rows) = (stop.clone(), AtomicUsize::new(0));
@@ -201,7 +200,7 @@ proptest! {
         }
         let versions = if all { ListedVersions::All } else { ListedVersions::Current };
         let folder = tempfile::tempdir().unwrap();
-        let spread = ListingConcurrency { workers, pages_per_split: pages_a_cut, min_pages_left: least };
+        let spread = ListingConcurrency::new(workers, pages_a_cut, least);
         let frozen =
             freeze(folder.path(), &Arc::new(store), versions, sizes(spread), &|_| {}, &CancellationToken::new()).unwrap();
         let each = if all { ids.len().max(1) } else { 1 };
