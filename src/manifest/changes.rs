@@ -291,15 +291,15 @@ struct StateComparison {
 }
 
 impl StateComparison {
-    fn new(ComparisonFacts { earlier: before, current: now }: ComparisonFacts) -> Self {
-        let both = |fact: fn(&SideFacts) -> bool| fact(&before) && fact(&now);
+    fn new(ComparisonFacts { earlier, current }: ComparisonFacts) -> Self {
+        let both = |fact: fn(&SideFacts) -> bool| fact(&earlier) && fact(&current);
         let shared_facts = SideFacts {
-            rows: now.rows,
-            etag: both(|tells| tells.etag),
-            size: both(|tells| tells.size),
-            modified: both(|tells| tells.modified),
+            rows: current.rows,
+            etag: both(|facts| facts.etag),
+            size: both(|facts| facts.size),
+            modified: both(|facts| facts.modified),
         };
-        Self { shared_facts, both_have_rows: before.rows > 0 && now.rows > 0 }
+        Self { shared_facts, both_have_rows: earlier.rows > 0 && current.rows > 0 }
     }
 
     /// Returns whether an object is unchanged. The size alone proves nothing: an overwritten object may have the same
@@ -307,13 +307,14 @@ impl StateComparison {
     fn is_unchanged(&self, before: &ComparedState, now: &ComparedState) -> bool {
         let SideFacts { etag, size, modified, .. } = self.shared_facts;
         let etags = before.etag.as_ref().zip(now.etag.as_ref()).filter(|_| etag);
-        let moments = before.modified.zip(now.modified).filter(|_| modified);
-        let seen = etags.is_some() || moments.is_some();
+        let dates = before.modified.zip(now.modified).filter(|_| modified);
+        let comparable = etags.is_some() || dates.is_some();
         let same_etag = match (&before.etag, &now.etag) {
             (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        seen && (!etag || same_etag)
+        comparable
+            && (!etag || same_etag)
             && (!size || before.size == now.size)
             && (!modified || before.modified == now.modified)
     }
@@ -544,7 +545,7 @@ fn encode(row: &ManifestRow<'_>, side: ComparisonSide, out: &mut Vec<u8>) {
     }
     let class = class.filter(|class| side == ComparisonSide::Current && class.len() <= MAX_CLASS_BYTES);
     let acl = acl.filter(|_| side == ComparisonSide::Current).and_then(|acl| ACLS.iter().position(|it| *it == acl));
-    let flag = |there: bool, flag: u8| if there { flag } else { 0 };
+    let flag = |present: bool, flag: u8| if present { flag } else { 0 };
     let acl = u8::try_from(acl.map_or(0, |place| place + 1)).unwrap_or(0) << ACL_SHIFT;
     out.push(
         flag(etag.is_some(), ETAG)
@@ -670,8 +671,8 @@ fn decode_record(rest: &[u8]) -> Option<ComparisonRecord> {
 }
 
 fn take_etag(rest: &mut &[u8]) -> Option<String> {
-    let (case, behind) = rest.split_first()?;
-    *rest = behind;
+    let (case, remaining) = rest.split_first()?;
+    *rest = remaining;
     if *case == TEXT {
         return String::from_utf8(take_text(rest)).ok();
     }
@@ -680,8 +681,8 @@ fn take_etag(rest: &mut &[u8]) -> Option<String> {
 }
 
 fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (bytes, behind) = rest.split_first_chunk::<N>()?;
-    *rest = behind;
+    let (bytes, remaining) = rest.split_first_chunk::<N>()?;
+    *rest = remaining;
     Some(*bytes)
 }
 

@@ -50,14 +50,14 @@ pub fn compare_manifests(
 }
 
 fn compare_with_budget(
-    room: SortBudget,
+    sort_budget: SortBudget,
     old: &FrozenManifest,
     new: &FrozenManifest,
     scratch: &Path,
     stop: &CancellationToken,
 ) -> Result<ManifestDifference, ManifestError> {
-    let mut old = SortedNames::new(old, scratch, room, stop)?;
-    let mut new = SortedNames::new(new, scratch, room, stop)?;
+    let mut old = SortedNames::new(old, scratch, sort_budget, stop)?;
+    let mut new = SortedNames::new(new, scratch, sort_budget, stop)?;
     let mut found = ManifestDifference::default();
     let (mut in_old, mut in_new) = (old.advance()?, new.advance()?);
     while in_old || in_new {
@@ -106,7 +106,7 @@ impl SortedNames {
     fn new(
         frozen: &FrozenManifest,
         scratch: &Path,
-        room: SortBudget,
+        sort_budget: SortBudget,
         stop: &CancellationToken,
     ) -> Result<Self, ManifestError> {
         if is_sorted(frozen, stop)? {
@@ -116,7 +116,7 @@ impl SortedNames {
                 next: Vec::new(),
             }));
         }
-        let mut sorter = ExternalSorter::new(scratch, room, stop);
+        let mut sorter = ExternalSorter::new(scratch, sort_budget, stop);
         let mut rows = FrozenObjects::new(frozen, stop);
         let mut name = Vec::new();
         while let Some(object) = rows.next()? {

@@ -69,11 +69,11 @@ fn read_and_digest<V: RowVisitor>(
     columns: CsvColumns,
     mut visitor: V,
 ) -> Result<(V, String), ManifestError> {
-    let (read, tally) = input::read_digested::<Sha256, _>(raw, gzip, name, UnreadBytes::Skip, |text| {
+    let (read, content) = input::read_digested::<Sha256, _>(raw, gzip, name, UnreadBytes::Skip, |text| {
         read_rows(text, gzip, name, columns, &mut visitor)
     })?;
     read?;
-    Ok((visitor, tally.digest))
+    Ok((visitor, content.digest))
 }
 
 fn read_rows(
@@ -371,19 +371,19 @@ impl<R: BufRead> CsvRecords<R> {
     }
 
     /// Appends the bytes up to and including the next LF, but at most `room` bytes. Returns their number.
-    fn read_line(&mut self, room: usize) -> io::Result<usize> {
+    fn read_line(&mut self, limit: usize) -> io::Result<usize> {
         let mut count = 0;
         loop {
-            let here = match self.input.fill_buf() {
-                Ok(here) => &here[..here.len().min(room - count)],
+            let buffered = match self.input.fill_buf() {
+                Ok(buffered) => &buffered[..buffered.len().min(limit - count)],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let found = memchr3(b'\n', b'"', b'\r', here);
-            self.plain &= found.is_none_or(|at| here[at] == b'\n');
-            let end = if self.plain { found } else { memchr(b'\n', here) }.map(|at| at + 1);
-            let taken = end.unwrap_or(here.len());
-            self.raw.extend_from_slice(&here[..taken]);
+            let found = memchr3(b'\n', b'"', b'\r', buffered);
+            self.plain &= found.is_none_or(|at| buffered[at] == b'\n');
+            let end = if self.plain { found } else { memchr(b'\n', buffered) }.map(|at| at + 1);
+            let taken = end.unwrap_or(buffered.len());
+            self.raw.extend_from_slice(&buffered[..taken]);
             self.input.consume(taken);
             count += taken;
             if end.is_some() || taken == 0 {
@@ -457,18 +457,18 @@ fn is_corruption(cause: &io::Error) -> bool {
 
 /// Rejects a byte order mark, which would become part of the first bucket name, and other encodings.
 fn check_encoding(raw: &[u8]) -> Result<(), CsvReadError> {
-    let form = |what: &str, help| Err(CsvReadError::Malformed { what: what.to_owned(), help });
+    let error = |what: &str, help| Err(CsvReadError::Malformed { what: what.to_owned(), help });
     if raw.starts_with(BOM) {
-        return form(
+        return error(
             "row 1: the file begins with a byte order mark (BOM)",
             "save it as UTF-8 without BOM, for example with `tail -c +4`",
         );
     }
     if raw.starts_with(b"\xff\xfe") || raw.starts_with(b"\xfe\xff") {
-        return form("row 1: the file is UTF-16, not UTF-8", "save it as UTF-8 without BOM");
+        return error("row 1: the file is UTF-16, not UTF-8", "save it as UTF-8 without BOM");
     }
     if raw.starts_with(b"\x1f\x8b") {
-        return form("row 1: the file is gzip-compressed", "give it a name that ends with .gz, or decompress it");
+        return error("row 1: the file is gzip-compressed", "give it a name that ends with .gz, or decompress it");
     }
     Ok(())
 }

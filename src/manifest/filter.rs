@@ -150,7 +150,7 @@ impl Filter {
 
     /// Returns whether a condition needs this fact.
     pub(crate) fn requires(&self, fact: FilterFact) -> bool {
-        self.required_facts().iter().any(|(_, asked)| *asked == fact)
+        self.required_facts().iter().any(|(_, needed)| *needed == fact)
     }
 
     /// Returns whether the filter has no condition at all.

@@ -438,8 +438,8 @@ fn load_checkpoint(
         let partitions: Vec<PartitionWriter> =
             numbered().map(|(id, saved)| PartitionWriter::restore(id, saved)).collect();
         let parts = parts_in_order(&partitions, &order);
-        let whole = assemble_parts(manifest_dir, &parts)? && parts_are_intact(manifest_dir, &parts)?;
-        return Ok(whole.then_some((checkpoint, partitions)));
+        let intact = assemble_parts(manifest_dir, &parts)? && parts_are_intact(manifest_dir, &parts)?;
+        return Ok(intact.then_some((checkpoint, partitions)));
     }
     let mut partitions = Vec::new();
     for (id, saved) in numbered() {
@@ -512,7 +512,7 @@ enum PartitionRows {
 impl PartitionWriter {
     /// Creates an empty partition.
     fn new(manifest_dir: &Path, id: PartitionId, config: FreezeConfig) -> Self {
-        let writer = PartitionPartsWriter::new(manifest_dir, id, config.part_limits).with_max_disk(config.max_disk);
+        let writer = PartitionPartsWriter::new(manifest_dir, id, config.part_limits, config.max_disk);
         let nothing = FreezeProgress::default();
         let key_ranges = KeyRanges::Known(Vec::new());
         Self {
@@ -538,12 +538,17 @@ impl PartitionWriter {
         config: FreezeConfig,
         checkpoint: &PartitionCheckpoint,
     ) -> Result<Option<Self>, ManifestError> {
-        let Some(writer) =
-            PartitionPartsWriter::resume(manifest_dir, id, config.part_limits, checkpoint.parts.clone())?
+        let Some(writer) = PartitionPartsWriter::resume(
+            manifest_dir,
+            id,
+            config.part_limits,
+            config.max_disk,
+            checkpoint.parts.clone(),
+        )?
         else {
             return Ok(None);
         };
-        let rows = PartitionRows::Open(Box::new(writer.with_max_disk(config.max_disk)));
+        let rows = PartitionRows::Open(Box::new(writer));
         Ok(Some(Self { rows, ..Self::restore(id, checkpoint) }))
     }
 

@@ -274,9 +274,9 @@ impl<D: Digest> Read for DigestingReader<D> {
             }
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => Err(cause),
             Err(cause) => {
-                let told = io::Error::new(cause.kind(), cause.to_string());
+                let copy = io::Error::new(cause.kind(), cause.to_string());
                 self.failure = Some(cause);
-                Err(told)
+                Err(copy)
             }
         }
     }

@@ -221,22 +221,22 @@ impl InventoryManifest {
     /// Parses and validates a `manifest.json`.
     fn parse(text: &[u8], name: &str) -> Result<Self, ManifestError> {
         let help = "use the key of an inventory's manifest.json, or latest = \"prefix/\"";
-        let shape: RawInventoryManifest = serde_json::from_slice(text)
+        let json: RawInventoryManifest = serde_json::from_slice(text)
             .map_err(|why| ManifestError::malformed(name, format!("not an inventory manifest: {why}"), help))?;
-        let written = InventoryFormat::from_name(&shape.file_format).ok_or_else(|| {
-            let form = shape.file_format.escape_debug();
-            let what = format!("the inventory's data is {form}, but only CSV, Parquet and ORC are supported");
+        let format = InventoryFormat::from_name(&json.file_format).ok_or_else(|| {
+            let other = json.file_format.escape_debug();
+            let what = format!("the inventory's data is {other}, but only CSV, Parquet and ORC are supported");
             ManifestError::malformed(name, what, "configure the inventory to use one of these formats")
         })?;
-        let files = shape.files.into_iter().map(|file| file.validate(name)).collect::<Result<Vec<_>, _>>()?;
+        let files = json.files.into_iter().map(|file| file.validate(name)).collect::<Result<Vec<_>, _>>()?;
         check_unique_keys(&files, name)?;
         Ok(Self {
-            source: shape.source_bucket,
-            destination: shape.destination_bucket.unwrap_or_default(),
-            format: written,
-            schema: shape.file_schema.split(',').map(|column| column.trim().to_owned()).collect(),
+            source: json.source_bucket,
+            destination: json.destination_bucket.unwrap_or_default(),
+            format,
+            schema: json.file_schema.split(',').map(|column| column.trim().to_owned()).collect(),
             files,
-            created: shape.creation_timestamp.and_then(|StringOrNumber(text)| parse_creation_time(&text)),
+            created: json.creation_timestamp.and_then(|StringOrNumber(text)| parse_creation_time(&text)),
         })
     }
 
@@ -438,11 +438,11 @@ async fn find_newest(
     for folder in folders.into_iter().rev() {
         match fetch_complete(bucket, &folder, retrying).await? {
             Ok(found) => {
-                let passed = |(folder, why): &(ObjectKey, String)| ManifestWarning {
+                let skipped = |(folder, why): &(ObjectKey, String)| ManifestWarning {
                     message: format!("skipped {}: {why}; using {}", object_path(bucket, folder), found.key),
                     help: "to include its objects, wait until the newer inventory is complete".to_owned(),
                 };
-                let warnings = unfinished.iter().map(passed).collect();
+                let warnings = unfinished.iter().map(skipped).collect();
                 return Ok((found, warnings));
             }
             Err(why) => unfinished.push((folder, why)),

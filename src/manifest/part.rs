@@ -204,9 +204,9 @@ impl PartReader {
         let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);
         match BlockHeader::parse(&header).map_err(corrupt)? {
             BlockHeader::Block { rows, raw, packed, crc } => {
-                let passed = u32::try_from(rows).ok().and_then(|rows| self.rows_seen.checked_add(rows));
-                let passed = passed.filter(|passed| *passed <= self.rows);
-                self.rows_seen = passed.ok_or_else(|| corrupt("it has more rows than the index says"))?;
+                let rows_seen = u32::try_from(rows).ok().and_then(|rows| self.rows_seen.checked_add(rows));
+                let rows_seen = rows_seen.filter(|rows_seen| *rows_seen <= self.rows);
+                self.rows_seen = rows_seen.ok_or_else(|| corrupt("it has more rows than the index says"))?;
                 Ok(Some((rows, raw, packed, crc)))
             }
             BlockHeader::End { rows } if rows == self.rows_seen && rows == self.rows => {
@@ -596,9 +596,9 @@ impl BlockDecompressor {
         raw.clear();
         raw.resize(length, 0);
         let end = self.0.decompress(packed, raw, FlushDecompress::Finish);
-        let whole = self.0.total_out() == as_u64(length) && self.0.total_in() == as_u64(packed.len());
+        let complete = self.0.total_out() == as_u64(length) && self.0.total_in() == as_u64(packed.len());
         match end {
-            Ok(Status::StreamEnd) if whole => Ok(()),
+            Ok(Status::StreamEnd) if complete => Ok(()),
             Ok(_) | Err(_) => Err("a block does not decompress to its recorded length"),
         }
     }
@@ -693,8 +693,8 @@ struct OpenPart {
 }
 
 impl PartitionPartsWriter {
-    /// Creates a writer for a partition that has no parts yet.
-    pub(super) fn new(folder: &Path, partition: PartitionId, limits: PartLimits) -> Self {
+    /// Creates a writer for a partition that has no parts yet. `max_disk` limits the parts of all partitions together.
+    pub(super) fn new(folder: &Path, partition: PartitionId, limits: PartLimits, max_disk: Option<u64>) -> Self {
         Self {
             folder: folder.to_owned(),
             partition,
@@ -705,14 +705,9 @@ impl PartitionPartsWriter {
             packed: Vec::new(),
             open: None,
             sealed: Vec::new(),
-            max_disk: None,
+            max_disk,
             other_totals: PartTotals::default(),
         }
-    }
-
-    /// Sets the maximum size of all parts, in bytes.
-    pub(super) fn with_max_disk(self, max_disk: Option<u64>) -> Self {
-        Self { max_disk, ..self }
     }
 
     /// Sets the totals of the other partitions, which count towards the maximum size.
@@ -722,14 +717,14 @@ impl PartitionPartsWriter {
 
     /// Returns the total number of rows and bytes.
     pub(super) fn totals(&self) -> PartTotals {
-        let mut tally = PartTotals::default();
+        let mut totals = PartTotals::default();
         for part in self.sealed.iter().copied().chain(self.open.as_ref().map(OpenPart::recorded)) {
-            tally.rows += u64::from(part.rows);
-            tally.bytes += part.bytes;
+            totals.rows += u64::from(part.rows);
+            totals.bytes += part.bytes;
         }
-        let mark = if self.open.is_some() { HEADER_BYTES } else { 0 };
-        tally.bytes += u64::try_from(mark).unwrap_or(u64::MAX);
-        tally
+        let end_mark = if self.open.is_some() { HEADER_BYTES } else { 0 };
+        totals.bytes += u64::try_from(end_mark).unwrap_or(u64::MAX);
+        totals
     }
 
     /// Resumes after the recorded parts, and truncates what was written later. Returns `None` if the recorded parts are
@@ -738,6 +733,7 @@ impl PartitionPartsWriter {
         folder: &Path,
         partition: PartitionId,
         limits: PartLimits,
+        max_disk: Option<u64>,
         written: WrittenParts,
     ) -> Result<Option<Self>, ManifestError> {
         for (number, part) in (0_u32..).zip(&written.sealed) {
@@ -746,20 +742,15 @@ impl PartitionPartsWriter {
                 return Ok(None);
             }
         }
+        let number = part_count(&written.sealed);
         let open = match written.open {
             None => None,
-            Some(part) => {
-                match OpenPart::reopen(
-                    partition_path(folder, partition, part_count(&written.sealed)),
-                    part_count(&written.sealed),
-                    part,
-                )? {
-                    None => return Ok(None),
-                    open => open,
-                }
-            }
+            Some(part) => match OpenPart::reopen(partition_path(folder, partition, number), number, part)? {
+                None => return Ok(None),
+                open => open,
+            },
         };
-        Ok(Some(Self { open, sealed: written.sealed, ..Self::new(folder, partition, limits) }))
+        Ok(Some(Self { open, sealed: written.sealed, ..Self::new(folder, partition, limits, max_disk) }))
     }
 
     /// Returns the paths of the files that it has written.
@@ -820,15 +811,15 @@ impl PartitionPartsWriter {
     /// is written.
     fn check_room(&self) -> Result<(), ManifestError> {
         let Some(limit) = self.max_disk else { return Ok(()) };
-        let (ours, others) = (self.totals(), self.other_totals);
-        let used = ours.bytes.saturating_add(others.bytes);
+        let (own, others) = (self.totals(), self.other_totals);
+        let used = own.bytes.saturating_add(others.bytes);
         // The end mark of an open part is already counted.
         let around = if self.open.is_some() { 0 } else { 2 * HEADER_BYTES };
         let more = u64::try_from(self.packed.len() + around).unwrap_or(u64::MAX);
         if used.saturating_add(more) <= limit {
             return Ok(());
         }
-        Err(ManifestError::TooLarge { used, limit, rows: ours.rows.saturating_add(others.rows) })
+        Err(ManifestError::TooLarge { used, limit, rows: own.rows.saturating_add(others.rows) })
     }
 
     fn end_part(&mut self) -> Result<(), ManifestError> {

@@ -190,8 +190,8 @@ impl PinnedFile {
 /// Returns the SHA-256 of the content of a file, in lower-case hex.
 fn file_digest(path: &str, stop: CancellationToken) -> Result<String, ManifestError> {
     let raw = input::open_local(Path::new(path), stop)?;
-    let (_, tally) = input::read_digested::<Sha256, ()>(raw, false, path, UnreadBytes::Digest, |_| Ok(()))?;
-    Ok(tally.digest)
+    let (_, content) = input::read_digested::<Sha256, ()>(raw, false, path, UnreadBytes::Digest, |_| Ok(()))?;
+    Ok(content.digest)
 }
 
 /// Returns the size and modification time of a file. Returns `None` if either is not available.
@@ -307,8 +307,8 @@ impl SourcePinJson {
     }
 }
 
-fn parse_stamp(shape: &FileStampJson) -> Result<FileStamp, String> {
-    Ok(FileStamp { size: shape.size, modified: parse_timestamp(&shape.modified)? })
+fn parse_stamp(json: &FileStampJson) -> Result<FileStamp, String> {
+    Ok(FileStamp { size: json.size, modified: parse_timestamp(&json.modified)? })
 }
 
 fn parse_timestamp(text: &str) -> Result<Timestamp, String> {

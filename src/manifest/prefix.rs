@@ -26,7 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use xxhash_rust::xxh3::xxh3_64;
 
-use self::consumer::{ListingMessage, PageConsumer};
+use self::consumer::{ListingMessage, consume_pages};
 use super::error::{ManifestError, object_path};
 use super::input::join;
 use super::retrying_store::RetryingStore;
@@ -54,8 +54,9 @@ pub(super) async fn list<V: RowVisitor>(
     let listing = object_path(bucket, prefix);
     let ranges = ListingRanges::new(prefix.clone(), versions == ListedVersions::All, &cursors, listing_concurrency);
     let (messages, receiver) = mpsc::channel(CHANNEL_PAGES);
-    let (taker, name) = (PageConsumer::new(bucket.clone(), visitor, cursors), listing.clone());
-    let taking = tokio::task::spawn_blocking(move || taker.run(receiver, &name));
+    let (listed_bucket, name) = (bucket.clone(), listing.clone());
+    let consuming =
+        tokio::task::spawn_blocking(move || consume_pages(listed_bucket, visitor, cursors, receiver, &name));
     let request = ListRequest {
         bucket: bucket.clone(),
         prefix: prefix.clone(),
@@ -74,7 +75,7 @@ pub(super) async fn list<V: RowVisitor>(
     };
     let outcome = lister.run().await;
     // If the consumer failed, its error is the reason why it stopped receiving.
-    let mut visitor = match (outcome, join(taking).await) {
+    let mut visitor = match (outcome, join(consuming).await) {
         (Ok(()) | Err(ListingAbort::ReceiverGone), Err(error)) | (Err(ListingAbort::Failed(error)), _) => {
             return Err(error);
         }
@@ -126,9 +127,9 @@ impl ParallelLister<'_> {
     async fn run(mut self) -> Result<(), ListingAbort> {
         loop {
             self.start_requests();
-            let Some(answer) = self.in_flight.next().await else { return Ok(()) };
+            let Some(response) = self.in_flight.next().await else { return Ok(()) };
             self.worker_limit.record_response(self.store.throttled_requests());
-            match self.handle_response(answer).await {
+            match self.handle_response(response).await {
                 Ok(()) => {}
                 Err(ListingAbort::Failed(error)) => {
                     // Drop the other requests, but keep what was consumed. The first error is returned.
@@ -162,10 +163,12 @@ impl ParallelLister<'_> {
         }
     }
 
-    async fn handle_response(&mut self, answer: ListingResponse) -> Result<(), ListingAbort> {
-        let ListingResponse { purpose, from, used_fallback: aged, page } = answer;
+    async fn handle_response(&mut self, response: ListingResponse) -> Result<(), ListingAbort> {
+        let ListingResponse { purpose, from, used_fallback, page } = response;
         match (purpose, page.ok_or(ListingAbort::ReceiverGone)?) {
-            (ListingPurpose::Next(partition), Ok(page)) => self.handle_page(partition, from.as_ref(), aged, page).await,
+            (ListingPurpose::Next(partition), Ok(page)) => {
+                self.handle_page(partition, from.as_ref(), used_fallback, page).await
+            }
             (ListingPurpose::Probe(partition), Ok(page)) => self.handle_probe(partition, page).await,
             (ListingPurpose::Probe(partition), Err(ManifestError::Store { fault, .. })) => {
                 self.handle_probe_failure(partition, &fault).await
@@ -190,10 +193,10 @@ impl ParallelLister<'_> {
         &mut self,
         partition: PartitionId,
         from: Option<&ListPosition>,
-        aged: bool,
+        used_fallback: bool,
         page: ListPage,
     ) -> Result<(), ListingAbort> {
-        let unsure = aged || self.ranges.is_unproven(partition);
+        let unsure = used_fallback || self.ranges.is_unproven(partition);
         match self.ranges.record_page(partition, from, page) {
             Ok(message) => self.send(message).await,
             Err(why) if unsure => self.restart(&why).await,
@@ -241,9 +244,9 @@ async fn request_page(
     request: ListRequest,
     wanted: PageRequest,
 ) -> ListingResponse {
-    let PageRequest { from, fallback: otherwise, previous_consumed: taken, .. } = wanted;
-    if let Some(taken) = taken
-        && taken.await.is_err()
+    let PageRequest { from, fallback, previous_consumed, .. } = wanted;
+    if let Some(previous_consumed) = previous_consumed
+        && previous_consumed.await.is_err()
     {
         return ListingResponse { purpose, from, used_fallback: false, page: None };
     }
@@ -252,8 +255,8 @@ async fn request_page(
         ListingPurpose::Next(_) => retrying.list(&request).await,
         ListingPurpose::Probe(_) => retrying.probe(&request).await,
     };
-    let refused = matches!(&page, Err(ManifestError::Store { fault, .. }) if fault.status == Some(400));
-    if let (true, Some(RangePosition::ListFrom(from))) = (refused, otherwise) {
+    let rejected = matches!(&page, Err(ManifestError::Store { fault, .. }) if fault.status == Some(400));
+    if let (true, Some(RangePosition::ListFrom(from))) = (rejected, fallback) {
         let again = ListRequest { from, ..request.clone() };
         // Expired credentials are a 400 as well: in that case the first error is returned.
         if let Ok(page) = retrying.list(&again).await {
@@ -347,14 +350,14 @@ enum ProbeOutcome {
 
 impl ListingRanges {
     /// Creates the ranges at these positions.
-    fn new(prefix: ObjectKey, all_versions: bool, cursors: &[RangeCursor], spread: ListingConcurrency) -> Self {
+    fn new(prefix: ObjectKey, all_versions: bool, cursors: &[RangeCursor], concurrency: ListingConcurrency) -> Self {
         let mut alphabet = KeyAlphabet::new(&prefix);
         cursors.iter().filter_map(|cursor| cursor.last.as_ref()).for_each(|last| alphabet.record(last));
         let mut ranges = Self {
             all: Vec::new(),
             prefix,
             all_versions,
-            concurrency: spread,
+            concurrency,
             alphabet,
             pages: 0,
             split_attempts: 0,
@@ -400,16 +403,11 @@ impl ListingRanges {
         let RangePosition::ListFrom(from) = range.position.clone() else { return None };
         range.in_flight = true;
         let is_token = matches!(from, Some(ListPosition::Token(_)));
-        let otherwise = (range.resumed && is_token).then(|| {
-            let behind = range.validator.last.clone().or_else(|| range.validator.after.clone());
-            RangePosition::ListFrom(behind.map(|key| ListPosition::After { key, version: None }))
+        let fallback = (range.resumed && is_token).then(|| {
+            let last_listed = range.validator.last.clone().or_else(|| range.validator.after.clone());
+            RangePosition::ListFrom(last_listed.map(|key| ListPosition::After { key, version: None }))
         });
-        Some(PageRequest {
-            partition: range.partition,
-            from,
-            fallback: otherwise,
-            previous_consumed: range.consumed.take(),
-        })
+        Some(PageRequest { partition: range.partition, from, fallback, previous_consumed: range.consumed.take() })
     }
 
     /// Records a page of a range. Returns the message for the consumer.
@@ -496,8 +494,8 @@ impl ListingRanges {
         let next = RangePosition::ListFrom(Some(from.clone()));
         let until = self.all[place].until.clone();
         let cursor = RangeCursor { partition: new, after: Some(at.clone()), until, last: None, position: next };
-        let mut behind = self.new_range(&cursor, false);
-        let next = match behind.validator.accept_page(Some(&from), &mut page) {
+        let mut after_split = self.new_range(&cursor, false);
+        let next = match after_split.validator.accept_page(Some(&from), &mut page) {
             Ok(next) => next,
             Err(why) => {
                 self.splitting_disabled = true;
@@ -505,8 +503,8 @@ impl ListingRanges {
             }
         };
         let range = &mut self.all[place];
-        let ends = next.is_none() || page.entries.last().is_some_and(|last| !behind.contains(&last.key));
-        let has_none = page.entries.first().is_none_or(|first| !behind.contains(&first.key));
+        let ends = next.is_none() || page.entries.last().is_some_and(|last| !after_split.contains(&last.key));
+        let has_none = page.entries.first().is_none_or(|first| !after_split.contains(&first.key));
         // A page without objects may consist of delete markers only: what follows is unknown.
         if has_none && ends {
             range.misses += 1;
@@ -519,10 +517,10 @@ impl ListingRanges {
         }
         self.middle_first ^= !range.misses.is_multiple_of(2);
         range.misses = 0;
-        behind.empty_after = range.empty_after.take();
+        after_split.empty_after = range.empty_after.take();
         range.until = Some(at.clone());
-        let message = behind.advance(page, next, self.all_versions, &mut self.alphabet);
-        self.all.insert(place + 1, behind);
+        let message = after_split.advance(page, next, self.all_versions, &mut self.alphabet);
+        self.all.insert(place + 1, after_split);
         ProbeOutcome::Split { at, message }
     }
 }
@@ -684,26 +682,26 @@ impl ListingValidator {
         if self.last.as_ref() != Some(key) {
             return Ok(());
         }
-        let head = page.entries.iter().take_while(|entry| entry.key == *key).count();
-        let marked = page.entries[..head].iter().position(|entry| !self.all_versions || entry.version == *version);
+        let same_key = page.entries.iter().take_while(|entry| entry.key == *key).count();
+        let marked = page.entries[..same_key].iter().position(|entry| !self.all_versions || entry.version == *version);
         let was_last = self.last_version.is_none() || !self.all_versions || self.last_version == *version;
         match marked {
             Some(0) if was_last => drop(page.entries.remove(0)),
-            None if head > 0 => self.drop_seen_versions(head, page)?,
+            None if same_key > 0 => self.drop_seen_versions(same_key, page)?,
             _ => {}
         }
         Ok(())
     }
 
     /// Removes the versions at the start of a page that were received before, if something follows them.
-    fn drop_seen_versions(&self, head: usize, page: &mut ListPage) -> Result<(), String> {
+    fn drop_seen_versions(&self, same_key: usize, page: &mut ListPage) -> Result<(), String> {
         let is_remembered =
             |entry: &ListedObject| entry.version.as_ref().is_some_and(|id| self.seen_versions.contains(&hash(id)));
-        let again = page.entries[..head].iter().take_while(|entry| is_remembered(entry)).count();
-        if again == page.entries.len() && page.next.is_none() {
+        let repeated = page.entries[..same_key].iter().take_while(|entry| is_remembered(entry)).count();
+        if repeated == page.entries.len() && page.next.is_none() {
             return Err(format!("it ends with versions of {} that it listed before", page.entries[0].key));
         }
-        page.entries.drain(..again);
+        page.entries.drain(..repeated);
         Ok(())
     }
 
@@ -878,8 +876,8 @@ impl KeyAlphabet {
         };
         let shared = self.shared_with_end(low.as_bytes(), end);
         let middle = || self.middle(low, end).filter(inside);
-        let behind = || key_after(low, usize::midpoint(shared, turn.max(shared))).filter(inside);
-        if middle_first { middle().or_else(behind) } else { behind().or_else(middle) }
+        let after = || key_after(low, usize::midpoint(shared, turn.max(shared))).filter(inside);
+        if middle_first { middle().or_else(after) } else { after().or_else(middle) }
     }
 }
 

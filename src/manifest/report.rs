@@ -145,8 +145,32 @@ fn sha256(text: &[u8]) -> String {
     hex(&Sha256::digest(text))
 }
 
+/// Passes the failed rows of report files to the visitor, and checks the MD5 of each file.
+pub(super) async fn read_failed_rows<V: RowVisitor>(
+    files: &[FailedRowsFile],
+    retrying: &RetryingStore,
+    mut visitor: V,
+) -> Result<V, ManifestError> {
+    let mut rows = FailedRowReader::new(ReportRowFilter::default());
+    for file in files {
+        let FailedRowsFile { location, format, md5 } = file;
+        (visitor, rows) = match location {
+            FileLocation::Object { bucket, key, .. } => {
+                FailedRowReader::read_object(bucket, key, *format, md5, retrying, (visitor, rows)).await?
+            }
+            FileLocation::Local(path) => {
+                let (path, format, md5, stop) = (path.clone(), *format, md5.clone(), retrying.stop_token().clone());
+                let read = move || FailedRowReader::read_file(&path, format, &md5, &stop, (visitor, rows));
+                input::run_blocking(read).await?
+            }
+        };
+    }
+    rows.add_warnings(visitor.intake_mut());
+    Ok(visitor)
+}
+
 /// Selects the failed rows to include, and counts rows to warn about.
-pub(super) struct FailedRowReader {
+struct FailedRowReader {
     filter: ReportRowFilter,
     decoder: ReportRowDecoder,
     raw_plus: RowOccurrences,
@@ -171,29 +195,9 @@ impl RowOccurrences {
 type ReportReadState<V> = (V, FailedRowReader);
 
 impl FailedRowReader {
-    pub(super) fn new(filter: ReportRowFilter) -> Self {
+    fn new(filter: ReportRowFilter) -> Self {
         let decoder = ReportRowDecoder::default();
         Self { filter, decoder, raw_plus: RowOccurrences::default(), without_code: RowOccurrences::default() }
-    }
-
-    /// Reads a report file with failures, wherever it is, and checks its MD5.
-    pub(super) async fn read_failed<V: RowVisitor>(
-        self,
-        file: &FailedRowsFile,
-        retrying: &RetryingStore,
-        visitor: V,
-    ) -> Result<ReportReadState<V>, ManifestError> {
-        let state = (visitor, self);
-        match &file.location {
-            FileLocation::Object { bucket, key, .. } => {
-                Self::read_object(bucket, key, file.format, &file.md5, retrying, state).await
-            }
-            FileLocation::Local(path) => {
-                let (path, format, md5, stop) =
-                    (path.clone(), file.format, file.md5.clone(), retrying.stop_token().clone());
-                input::run_blocking(move || Self::read_file(&path, format, &md5, &stop, state)).await
-            }
-        }
     }
 
     /// Reads a report file in a bucket, and checks its MD5.
@@ -231,7 +235,7 @@ impl FailedRowReader {
     }
 
     /// Adds the warnings, once all files have been read.
-    pub(super) fn add_warnings(self, intake: &mut RowIntake) {
+    fn add_warnings(self, intake: &mut RowIntake) {
         if let Some(first) = self.raw_plus.first {
             let keys = counted(self.raw_plus.rows, "key");
             intake.warn(
@@ -347,10 +351,10 @@ fn read_with_digest<D: Digest, V: RowVisitor>(
     format: Option<ReportFormat>,
     (mut visitor, mut rows): ReportReadState<V>,
 ) -> Result<ReportReadAttempt<V>, ManifestError> {
-    let (done, tally) = input::read_digested::<D, _>(raw, gzip, name, rest, |text| {
+    let (done, content) = input::read_digested::<D, _>(raw, gzip, name, rest, |text| {
         read_rows(CsvRecords::new(text, CsvLineEnds::Either), gzip, name, format, &mut rows, &mut visitor)
     })?;
-    Ok((done.map(|()| (visitor, rows)), tally.digest))
+    Ok((done.map(|()| (visitor, rows)), content.digest))
 }
 
 fn read_rows<R: BufRead>(

@@ -6,10 +6,10 @@ use super::error::ManifestError;
 use super::filter::{ManifestRow, RowMetadata};
 use super::frozen::FrozenManifest;
 use super::input;
-use super::report::FailedRowReader;
+use super::report;
 use super::retrying_store::RetryingStore;
 use super::row_visitor::{BadRows, RowFlow, RowVisitor};
-use super::spec::{FailedRowsFile, ReportRowFilter, UnfinishedRows};
+use super::spec::{FailedRowsFile, UnfinishedRows};
 
 /// The number of rows read from the first job's manifest at once.
 const BATCH: usize = 1024;
@@ -19,14 +19,10 @@ pub(super) async fn read<V: RowVisitor>(
     failed: &[FailedRowsFile],
     rest: Option<&UnfinishedRows>,
     retrying: &RetryingStore,
-    mut visitor: V,
+    visitor: V,
 ) -> Result<V, ManifestError> {
     visitor.intake().filter().require_names_only("a retry")?;
-    let mut rows = FailedRowReader::new(ReportRowFilter::default());
-    for file in failed {
-        (visitor, rows) = rows.read_failed(file, retrying, visitor).await?;
-    }
-    rows.add_warnings(visitor.intake_mut());
+    let visitor = report::read_failed_rows(failed, retrying, visitor).await?;
     match rest {
         Some(rest) => read_unfinished(rest, visitor).await,
         None => Ok(visitor),

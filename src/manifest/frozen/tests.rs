@@ -16,7 +16,7 @@ pub(in crate::manifest) fn freeze(
     let folder = tempfile::tempdir().unwrap();
     let home = manifest_folder(folder.path());
     fs::create_dir_all(&home).unwrap();
-    let mut writer = PartitionPartsWriter::new(&home, PartitionId(0), limits);
+    let mut writer = PartitionPartsWriter::new(&home, PartitionId(0), limits, None);
     for (bucket, key, version) in rows {
         writer.push(bucket, key, *version).unwrap();
     }

@@ -9,7 +9,7 @@ fn push(writer: &mut PartitionPartsWriter, rows: std::ops::Range<u32>) {
 }
 
 fn going_on(folder: &Path, written: WrittenParts) -> Option<PartitionPartsWriter> {
-    let writer = PartitionPartsWriter::resume(folder, PartitionId(0), SMALL, written).unwrap()?;
+    let writer = PartitionPartsWriter::resume(folder, PartitionId(0), SMALL, None, written).unwrap()?;
     remove_other_parts(folder, &writer.files().collect()).unwrap();
     Some(writer)
 }
@@ -24,7 +24,7 @@ fn files(folder: &Path) -> Vec<Vec<u8>> {
 fn resume_truncates_data_after_the_checkpoint() {
     for (before, after) in [(0, 5), (4, 2), (5, 12), (7, 7), (9, 0), (20, 30)] {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL);
+        let mut writer = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL, None);
         push(&mut writer, 0..before);
         let written = writer.checkpoint().unwrap();
         let there = files(folder.path());
@@ -43,7 +43,7 @@ fn resume_truncates_data_after_the_checkpoint() {
 fn resume_rejects_an_incomplete_part() {
     for (part, bytes) in [(0, None), (0, Some(30)), (1, None), (1, Some(30))] {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL);
+        let mut writer = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL, None);
         push(&mut writer, 0..9);
         let written = writer.checkpoint().unwrap();
         assert_eq!((written.sealed.len(), written.open.map(|open| open.rows)), (1, Some(2)));
@@ -60,7 +60,7 @@ fn resume_rejects_an_incomplete_part() {
 fn ordering_partitions_survives_interruptions() {
     let lanes = |folder: &Path| {
         let lane = |number, rows| {
-            let mut writer = PartitionPartsWriter::new(folder, PartitionId(number), SMALL);
+            let mut writer = PartitionPartsWriter::new(folder, PartitionId(number), SMALL, None);
             push(&mut writer, rows);
             (PartitionId(number), writer.seal().unwrap())
         };
@@ -104,12 +104,12 @@ fn ordering_partitions_survives_interruptions() {
 #[test]
 fn no_more_is_written_than_allowed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut free = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL);
+    let mut free = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL, None);
     push(&mut free, 0..30);
     let whole: u64 = free.seal().unwrap().iter().map(|part| part.bytes).sum();
     for limit in (0..whole - 30).step_by(11).chain(whole - 30..whole + 3) {
         remove_other_parts(folder.path(), &HashSet::new()).unwrap();
-        let mut writer = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL).with_max_disk(Some(limit));
+        let mut writer = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL, Some(limit));
         let mut rows = (0..30).map(|row| writer.push("b", format!("k{row:03}").as_bytes(), None));
         let pushed = rows.find_map(Result::err);
         let error = pushed.or_else(|| writer.checkpoint().err());

@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::manifest::error::ManifestError;
 use crate::manifest::filter::{ManifestRow, RowMetadata};
-use crate::manifest::row_visitor::{BadRows, RowFlow, RowVisitor};
-use crate::manifest::row_visitor::{PartitionId, RangeCursor, RangePosition, SourceCursor};
+use crate::manifest::row_visitor::{
+    BadRows, PartitionId, RangeCursor, RangePosition, RowFlow, RowVisitor, SourceCursor,
+};
 
 /// The input of the thread, processed in order.
 pub(super) enum ListingMessage {
@@ -45,8 +46,19 @@ pub(super) enum ListingMessage {
     SaveCheckpoint,
 }
 
+/// Consumes messages until all senders are dropped. `listing` is the name of the listing for messages.
+pub(super) fn consume_pages<V: RowVisitor>(
+    bucket: BucketName,
+    visitor: V,
+    ranges: Vec<RangeCursor>,
+    messages: mpsc::Receiver<ListingMessage>,
+    listing: &str,
+) -> Result<V, ManifestError> {
+    PageConsumer::new(bucket, visitor, ranges).run(messages, listing)
+}
+
 /// The state of the thread.
-pub(super) struct PageConsumer<V> {
+struct PageConsumer<V> {
     bucket: BucketName,
     visitor: V,
     bad: BadRows,
@@ -57,25 +69,20 @@ pub(super) struct PageConsumer<V> {
 }
 
 impl<V: RowVisitor> PageConsumer<V> {
-    pub(super) fn new(bucket: BucketName, visitor: V, ranges: Vec<RangeCursor>) -> Self {
+    fn new(bucket: BucketName, visitor: V, ranges: Vec<RangeCursor>) -> Self {
         Self { bucket, visitor, bad: BadRows::default(), saved_ranges: ranges.clone(), ranges }
     }
 
-    /// Consumes messages until all senders are dropped. `listing` is the name of the listing for messages.
-    pub(super) fn run(
-        mut self,
-        mut messages: mpsc::Receiver<ListingMessage>,
-        listing: &str,
-    ) -> Result<V, ManifestError> {
+    fn run(mut self, mut messages: mpsc::Receiver<ListingMessage>, listing: &str) -> Result<V, ManifestError> {
         while let Some(message) = messages.blocking_recv() {
             match message {
-                ListingMessage::Page { partition, entries, last, next, consumed: taken } => {
+                ListingMessage::Page { partition, entries, last, next, consumed } => {
                     self.write_page(partition, &entries, last, next)?;
                     if self.visitor.count_page() == RowFlow::Stop {
                         return Err(ManifestError::Stopped);
                     }
                     // The lister may have ended without waiting for the signal.
-                    let _ = taken.send(());
+                    let _ = consumed.send(());
                     if self.bad.limit_reached() {
                         break;
                     }
@@ -93,13 +100,13 @@ impl<V: RowVisitor> PageConsumer<V> {
             }
         }
         self.bad.into_result(&format!("the listing of {listing}"))?;
-        let mut taken = Self { bad: BadRows::default(), ..self };
-        taken.visitor.set_partition_order(taken.ranges.iter().map(|range| range.partition).collect());
-        if taken.ranges.len() > 1 && taken.ranges.iter().all(|range| range.position == RangePosition::Finished) {
+        let mut finished = Self { bad: BadRows::default(), ..self };
+        finished.visitor.set_partition_order(finished.ranges.iter().map(|range| range.partition).collect());
+        if finished.ranges.len() > 1 && finished.ranges.iter().all(|range| range.position == RangePosition::Finished) {
             // If ordering the parts is interrupted, this checkpoint says what the order is.
-            taken.save_checkpoint()?;
+            finished.save_checkpoint()?;
         }
-        Ok(taken.visitor)
+        Ok(finished.visitor)
     }
 
     fn write_page(
@@ -142,13 +149,13 @@ impl<V: RowVisitor> PageConsumer<V> {
         if !self.bad.is_empty() {
             return Ok(());
         }
-        let ahead = self.visitor.unsaved_partitions();
-        if ahead.is_empty() {
+        let unsaved = self.visitor.unsaved_partitions();
+        if unsaved.is_empty() {
             return Ok(());
         }
         for place in 0..self.ranges.len() {
             let partition = self.ranges[place].partition;
-            if ahead.contains(&partition) {
+            if unsaved.contains(&partition) {
                 self.visitor.select_partition(partition);
                 if self.ranges[place].position == RangePosition::Finished {
                     self.visitor.seal_partition()?;
