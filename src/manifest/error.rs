@@ -282,11 +282,7 @@ impl ManifestError {
                  preparing; otherwise narrow the filter"
                     .to_owned()
             }
-            Self::Disk { cause, .. } if is_no_room(cause) => {
-                "nothing was changed; free space there, and preparing resumes from the last checkpoint".to_owned()
-            }
-            Self::Disk { cause, .. } if open_files::is_exhausted(cause) => open_files::HELP.to_owned(),
-            Self::Disk { .. } => "nothing was changed; check the disk and run the same command again".to_owned(),
+            Self::Disk { cause, .. } => disk_help(cause).to_owned(),
             Self::Stopped => return None,
         })
     }
@@ -370,6 +366,16 @@ pub(crate) const MAX_BAD_ROWS: u64 = 100_000;
 /// Returns whether the disk is full, or a quota or a file size limit is reached.
 fn is_no_room(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+fn disk_help(cause: &io::Error) -> &'static str {
+    if is_no_room(cause) {
+        "nothing was changed; free space there, and preparing resumes from the last checkpoint"
+    } else if open_files::is_exhausted(cause) {
+        open_files::HELP
+    } else {
+        "nothing was changed; check the disk and run the same command again"
+    }
 }
 
 fn disk(doing: &str, path: &Path, cause: &io::Error) -> String {

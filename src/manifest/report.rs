@@ -372,9 +372,9 @@ fn read_rows<R: BufRead>(
             CsvItem::End => break,
             CsvItem::Bad(why) => Ok(RowFlow::Invalid(why)),
             CsvItem::Record(record) => {
-                let form = format.map_or_else(|| detect_format(&record, row, name), Ok)?;
-                format = Some(form);
-                rows.visit_row(&record, form, (row, name), visitor)
+                let row_format = format.map_or_else(|| detect_format(&record, row, name), Ok)?;
+                format = Some(row_format);
+                rows.visit_row(&record, row_format, (row, name), visitor)
             }
         };
         if !bad.record(flow, (row, records.line()), name)? {

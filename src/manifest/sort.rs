@@ -57,8 +57,8 @@ pub(crate) struct ExternalSorter {
 
 impl ExternalSorter {
     /// Sorts with unnamed temporary files in this folder, which vanish when they are closed.
-    pub(crate) fn new(folder: &Path, room: SortBudget, stop: &CancellationToken) -> Self {
-        let budget = SortBudget { runs: room.runs.max(2), ..room };
+    pub(crate) fn new(folder: &Path, budget: SortBudget, stop: &CancellationToken) -> Self {
+        let budget = SortBudget { runs: budget.runs.max(2), ..budget };
         Self { folder: folder.to_owned(), budget, stop: stop.clone(), batch: SortBatch::default(), levels: Vec::new() }
     }
 

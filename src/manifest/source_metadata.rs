@@ -72,13 +72,13 @@ impl StorageClassStats {
     /// Returns the number of objects of all classes.
     #[must_use]
     pub fn objects(&self) -> u64 {
-        self.classes.values().map(|tally| tally.objects).sum()
+        self.classes.values().map(|totals| totals.objects).sum()
     }
 
     /// Adds the totals of another part of the manifest.
     pub(crate) fn merge(&mut self, other: &Self) {
-        for (class, tally) in &other.classes {
-            self.classes.entry(class.clone()).or_default().add(*tally);
+        for (class, totals) in &other.classes {
+            self.classes.entry(class.clone()).or_default().add(*totals);
         }
         self.versioned_objects += other.versioned_objects;
     }
@@ -95,7 +95,7 @@ pub(crate) struct ClassCounter {
 impl ClassCounter {
     /// Creates a counter that continues from these totals.
     pub(crate) fn from_stats(stats: &StorageClassStats) -> Self {
-        let found = stats.classes.iter().map(|(class, tally)| (class.as_ref().map(|it| it.as_str().into()), *tally));
+        let found = stats.classes.iter().map(|(class, totals)| (class.as_ref().map(|it| it.as_str().into()), *totals));
         Self { classes: found.collect(), last: 0, versioned_objects: stats.versioned_objects }
     }
 
@@ -115,8 +115,8 @@ impl ClassCounter {
     }
 
     fn index_of(&mut self, class: Option<&str>) -> usize {
-        if let Some(place) = self.classes.iter().position(|(known, _)| known.as_deref() == class) {
-            return place;
+        if let Some(index) = self.classes.iter().position(|(known, _)| known.as_deref() == class) {
+            return index;
         }
         if class.is_some() && self.classes.len() >= MAX_CLASSES {
             return self.index_of(None);
@@ -126,7 +126,7 @@ impl ClassCounter {
     }
 
     pub(crate) fn stats(&self) -> StorageClassStats {
-        let named = self.classes.iter().map(|(class, tally)| (class.as_deref().map(StorageClass::new), *tally));
+        let named = self.classes.iter().map(|(class, totals)| (class.as_deref().map(StorageClass::new), *totals));
         StorageClassStats { classes: named.collect(), versioned_objects: self.versioned_objects }
     }
 }
@@ -142,14 +142,14 @@ pub(crate) struct StorageClassStatsJson {
 impl From<&StorageClassStats> for StorageClassStatsJson {
     fn from(stats: &StorageClassStats) -> Self {
         let name = |class: &StorageClass| class.as_str().to_owned();
-        let classes = stats.classes.iter().map(|(class, tally)| (class.as_ref().map(name), *tally)).collect();
+        let classes = stats.classes.iter().map(|(class, totals)| (class.as_ref().map(name), *totals)).collect();
         Self { versions: stats.versioned_objects, classes }
     }
 }
 
 impl From<StorageClassStatsJson> for StorageClassStats {
     fn from(json: StorageClassStatsJson) -> Self {
-        let classes = json.classes.into_iter().map(|(class, tally)| (class.as_deref().map(StorageClass::new), tally));
+        let classes = json.classes.into_iter().map(|(class, totals)| (class.as_deref().map(StorageClass::new), totals));
         Self { classes: classes.collect(), versioned_objects: json.versions }
     }
 }
@@ -196,7 +196,7 @@ impl MetadataWriter {
 
     pub(crate) fn push(&mut self, facts: &RowMetadata<'_>) -> Result<(), ManifestError> {
         let class = facts.class.and_then(|class| self.class_index(class));
-        let acl = facts.acl.and_then(|acl| ACLS.iter().position(|it| *it == acl)).map_or(0, |place| place + 1);
+        let acl = facts.acl.and_then(|acl| ACLS.iter().position(|it| *it == acl)).map_or(0, |index| index + 1);
         let mut flags = u8::try_from(acl << 1).unwrap_or(0);
         flags |= if facts.size.is_some() { HAS_SIZE } else { 0 };
         flags |= if class.is_some() { HAS_CLASS } else { 0 };
@@ -205,8 +205,8 @@ impl MetadataWriter {
         if let Some(size) = facts.size {
             varint::put(&mut self.record, usize::try_from(size).unwrap_or(usize::MAX));
         }
-        if let Some((place, new)) = class {
-            varint::put(&mut self.record, place);
+        if let Some((index, new)) = class {
+            varint::put(&mut self.record, index);
             if let Some(name) = new {
                 varint::put(&mut self.record, name.len());
                 self.record.extend_from_slice(name.as_bytes());
@@ -217,8 +217,8 @@ impl MetadataWriter {
 
     /// Returns the index of a class, and its name if it is new. Returns `None` if there are too many classes.
     fn class_index<'a>(&mut self, class: &'a str) -> Option<(usize, Option<&'a str>)> {
-        if let Some(place) = self.classes.iter().position(|known| **known == *class) {
-            return Some((place, None));
+        if let Some(index) = self.classes.iter().position(|known| **known == *class) {
+            return Some((index, None));
         }
         if self.classes.len() >= MAX_CLASSES || class.len() > MAX_CLASS_BYTES {
             return None;
@@ -263,19 +263,19 @@ impl MetadataReader {
     fn read_record(&mut self) -> io::Result<SourceMetadata> {
         let flags = self.read_byte()?;
         let size = if flags & HAS_SIZE == 0 { None } else { Some(self.read_number()? as u64) };
-        let acl = usize::from(flags >> 1 & 7).checked_sub(1).and_then(|place| ACLS.get(place)).copied();
+        let acl = usize::from(flags >> 1 & 7).checked_sub(1).and_then(|index| ACLS.get(index)).copied();
         let class = if flags & HAS_CLASS == 0 { None } else { Some(self.read_class()?) };
-        Ok(SourceMetadata::new(size, None, class.map(|place| &*self.classes[place]), acl))
+        Ok(SourceMetadata::new(size, None, class.map(|index| &*self.classes[index]), acl))
     }
 
     fn read_class(&mut self) -> io::Result<usize> {
-        let place = self.read_number()?;
-        if place == self.classes.len() && place < MAX_CLASSES {
+        let index = self.read_number()?;
+        if index == self.classes.len() && index < MAX_CLASSES {
             let mut name = vec![0; self.read_number()?.min(MAX_CLASS_BYTES)];
             self.text.read_exact(&mut name)?;
             self.classes.push(String::from_utf8_lossy(&name).into());
         }
-        if place < self.classes.len() { Ok(place) } else { Err(io::ErrorKind::InvalidData.into()) }
+        if index < self.classes.len() { Ok(index) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
     fn read_byte(&mut self) -> io::Result<u8> {
@@ -317,13 +317,13 @@ mod tests {
         let mut reader = MetadataReader::open(manifest_dir.path()).expect("opened");
         let mut left_out = 0;
         for number in 0..100 {
-            let told = reader.next_row().expect("a row");
+            let metadata = reader.next_row().expect("a row");
             let RowMetadata { size, class, acl, .. } = facts(number);
-            if told.state.class.known().is_none() && class.is_some() {
+            if metadata.state.class.known().is_none() && class.is_some() {
                 left_out += 1;
-                assert_eq!(told, SourceMetadata::new(size, None, None, acl));
+                assert_eq!(metadata, SourceMetadata::new(size, None, None, acl));
             } else {
-                assert_eq!(told, SourceMetadata::new(size, None, class, acl), "{number}");
+                assert_eq!(metadata, SourceMetadata::new(size, None, class, acl), "{number}");
             }
         }
         assert!(left_out < 20, "only classes beyond the most that are told apart: {left_out}");
