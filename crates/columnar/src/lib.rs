@@ -7,16 +7,19 @@
 //! | file | what it does |
 //! |---|---|
 //! | `value` | what both formats yield: values, their types, and errors |
-//! | `input` | random access to the file, and the memory limit |
-//! | `compression` | decompression of blocks |
+//! | `input` | random access to the file, the memory limit, and the decompression of blocks |
 //! | `bits` | integers of any bit width |
-//! | `parquet`, `orc` | the two formats |
+//! | `parquet` | Parquet: rows, column chunks and pages, and the encodings of values |
+//! | `parquet_metadata` | the footer and the page headers of a Parquet file |
+//! | `orc` | ORC: rows, stripes and columns, and the footers |
+//! | `orc_stream` | the streams of an ORC stripe, and the runs of integers in them |
 
 mod bits;
-mod compression;
 mod input;
 mod orc;
+mod orc_stream;
 mod parquet;
+mod parquet_metadata;
 mod value;
 
 use std::fs::File;
@@ -36,9 +39,9 @@ impl ColumnarReader {
     ///
     /// # Errors
     /// Returns an error if the file is damaged, uses unsupported features or cannot be read.
-    pub fn open(form: ColumnarFormat, file: File) -> Result<Self, ColumnarError> {
+    pub fn open(format: ColumnarFormat, file: File) -> Result<Self, ColumnarError> {
         let input = input::RandomAccessFile::new(file)?;
-        Ok(Self(match form {
+        Ok(Self(match format {
             ColumnarFormat::Parquet => FormatReader::Parquet(parquet::ParquetReader::open(input)?),
             ColumnarFormat::Orc => FormatReader::Orc(orc::OrcReader::open(input)?),
         }))

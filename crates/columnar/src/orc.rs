@@ -1,20 +1,18 @@
 //! Reads ORC files: stripes, which contain streams of columns. Decodes the values of each selected column of a stripe,
 //! and parses the metadata: the postscript, the footer, and the footer of each stripe, all of them protocol buffers.
-//! `stream` reads the streams.
+//! `orc_stream` reads the streams.
 //!
 //! <https://orc.apache.org/specification/ORCv1/>
-
-mod stream;
+//! <https://github.com/apache/orc-format/blob/main/src/main/proto/orc/proto/orc_proto.proto>
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use self::stream::{OrcBooleanDecoder, OrcCompression, OrcIntegerDecoder, OrcStream};
 use crate::bits::read_varint;
-use crate::compression::BlockCompression;
-use crate::input::RandomAccessFile;
+use crate::input::{BlockCompression, RandomAccessFile};
+use crate::orc_stream::{OrcBooleanDecoder, OrcCompression, OrcIntegerDecoder, OrcStream};
 use crate::value::{
     ColumnType, ColumnValue, ColumnarError, ColumnarResult, CurrentValue, MAX_COLUMNS, MAX_TEXT, damaged, unsupported,
 };
@@ -72,16 +70,12 @@ impl OrcReader {
         }
     }
 
-    pub(crate) fn select(&mut self, places: &[usize]) -> ColumnarResult<()> {
+    pub(crate) fn select(&mut self, columns: &[usize]) -> ColumnarResult<()> {
         self.selected = self.columns.iter().map(|_| None).collect();
-        for place in places {
-            let (stored, _) = self.storage(*place)?;
-            self.selected[*place] = Some(OrcSelectedColumn {
-                storage: stored,
-                decoder: None,
-                current: CurrentValue::Null,
-                text: Vec::new(),
-            });
+        for index in columns {
+            let (storage, _) = self.storage(*index)?;
+            self.selected[*index] =
+                Some(OrcSelectedColumn { storage, decoder: None, current: CurrentValue::Null, text: Vec::new() });
         }
         Ok(())
     }
@@ -93,27 +87,27 @@ impl OrcReader {
             self.rows_left = stripe.rows;
         }
         self.rows_left -= 1;
-        for picked in self.selected.iter_mut().flatten() {
-            if let Some(values) = &mut picked.decoder {
-                picked.current = values.next(&self.input, &mut picked.text)?;
+        for column in self.selected.iter_mut().flatten() {
+            if let Some(decoder) = &mut column.decoder {
+                column.current = decoder.next(&self.input, &mut column.text)?;
             }
         }
         Ok(true)
     }
 
     fn start_stripe(&mut self, stripe: OrcStripe) -> ColumnarResult<()> {
-        for picked in self.selected.iter_mut().flatten() {
-            if let Some(values) = picked.decoder.take() {
-                values.release(&self.input)?;
+        for column in self.selected.iter_mut().flatten() {
+            if let Some(decoder) = column.decoder.take() {
+                decoder.release(&self.input)?;
             }
         }
         let layout = read_stripe_footer(&self.input, self.compression, stripe)?;
         if layout.spans.iter().any(|span| span.column == 0 && span.kind == OrcStreamKind::Present) {
             return unsupported("some of its rows are null");
         }
-        for (column, picked) in self.columns.iter().zip(&mut self.selected) {
-            let Some(picked) = picked else { continue };
-            if picked.storage == OrcStorage::Timestamps && !UTC_ZONES.contains(&layout.zone.as_str()) {
+        for (column, selected) in self.columns.iter().zip(&mut self.selected) {
+            let Some(selected) = selected else { continue };
+            if selected.storage == OrcStorage::Timestamps && !UTC_ZONES.contains(&layout.zone.as_str()) {
                 return unsupported(format!(
                     "its timestamps are in the time zone {}, not in UTC",
                     layout.zone.escape_debug()
@@ -124,18 +118,18 @@ impl OrcReader {
             let opened = OrcColumnDecoder::open(
                 &self.input,
                 self.compression,
-                picked.storage,
+                selected.storage,
                 encoding.unwrap_or_default(),
                 &spans,
             )?;
-            picked.decoder = Some(opened);
+            selected.decoder = Some(opened);
         }
         Ok(())
     }
 
     pub(crate) fn value(&self, column: usize) -> ColumnValue<'_> {
         match self.selected.get(column) {
-            Some(Some(picked)) => picked.current.value(&picked.text),
+            Some(Some(selected)) => selected.current.value(&selected.text),
             _ => ColumnValue::Null,
         }
     }
@@ -171,50 +165,50 @@ impl OrcColumnDecoder {
     /// Opens the streams of a column.
     fn open<'a>(
         input: &RandomAccessFile,
-        packed: OrcCompression,
-        stored: OrcStorage,
+        compression: OrcCompression,
+        storage: OrcStorage,
         encoding: OrcColumnEncoding,
         spans: &(impl Iterator<Item = &'a OrcStreamSpan> + Clone),
     ) -> ColumnarResult<Self> {
-        let find = |part: OrcStreamKind| {
-            let span = spans.clone().find(|span| span.kind == part);
-            span.map(|span| packed.stream(span.at, span.end))
+        let find = |kind: OrcStreamKind| {
+            let span = spans.clone().find(|span| span.kind == kind);
+            span.map(|span| compression.stream(span.at, span.end))
         };
         // A stream without any bytes is left out of the file.
-        let stream = |part: OrcStreamKind| find(part).unwrap_or_else(|| packed.stream(0, 0));
-        let second = encoding.kind >= 2;
+        let stream = |kind: OrcStreamKind| find(kind).unwrap_or_else(|| compression.stream(0, 0));
+        let is_version_2 = encoding.kind >= 2;
         let by_dictionary = encoding.kind % 2 == 1;
-        if encoding.kind > 3 || (by_dictionary && stored != OrcStorage::Texts) {
+        if encoding.kind > 3 || (by_dictionary && storage != OrcStorage::Texts) {
             return unsupported(format!("a column has the unsupported encoding {}", encoding.kind));
         }
-        let form = match stored {
+        let streams = match storage {
             OrcStorage::Booleans => OrcColumnStreams::Booleans(OrcBooleanDecoder::new(stream(OrcStreamKind::Data))),
             OrcStorage::Integers => {
-                OrcColumnStreams::Integers(OrcIntegerDecoder::new(stream(OrcStreamKind::Data), second, true))
+                OrcColumnStreams::Integers(OrcIntegerDecoder::new(stream(OrcStreamKind::Data), is_version_2, true))
             }
             OrcStorage::Timestamps | OrcStorage::Instants => OrcColumnStreams::Timestamps {
-                seconds: OrcIntegerDecoder::new(stream(OrcStreamKind::Data), second, true),
-                nanos: OrcIntegerDecoder::new(stream(OrcStreamKind::Secondary), second, false),
+                seconds: OrcIntegerDecoder::new(stream(OrcStreamKind::Data), is_version_2, true),
+                nanos: OrcIntegerDecoder::new(stream(OrcStreamKind::Secondary), is_version_2, false),
             },
             OrcStorage::Texts if by_dictionary => OrcColumnStreams::DictionaryIndexes {
-                indexes: OrcIntegerDecoder::new(stream(OrcStreamKind::Data), second, false),
+                indexes: OrcIntegerDecoder::new(stream(OrcStreamKind::Data), is_version_2, false),
                 dictionary: OrcDictionary::read(
                     input,
-                    OrcIntegerDecoder::new(stream(OrcStreamKind::Length), second, false),
+                    OrcIntegerDecoder::new(stream(OrcStreamKind::Length), is_version_2, false),
                     stream(OrcStreamKind::Dictionary),
                     encoding.dictionary,
                 )?,
             },
             OrcStorage::Texts => OrcColumnStreams::Texts {
-                lengths: OrcIntegerDecoder::new(stream(OrcStreamKind::Length), second, false),
+                lengths: OrcIntegerDecoder::new(stream(OrcStreamKind::Length), is_version_2, false),
                 texts: stream(OrcStreamKind::Data),
             },
         };
-        Ok(Self { present: find(OrcStreamKind::Present).map(OrcBooleanDecoder::new), streams: form })
+        Ok(Self { present: find(OrcStreamKind::Present).map(OrcBooleanDecoder::new), streams })
     }
 
-    /// Returns the next value. The bytes of a text replace the content of `into`.
-    fn next(&mut self, input: &RandomAccessFile, into: &mut Vec<u8>) -> ColumnarResult<CurrentValue> {
+    /// Returns the next value. The bytes of a text replace the content of `text`.
+    fn next(&mut self, input: &RandomAccessFile, text: &mut Vec<u8>) -> ColumnarResult<CurrentValue> {
         if let Some(present) = &mut self.present
             && !present.next(input)?
         {
@@ -225,14 +219,14 @@ impl OrcColumnDecoder {
             OrcColumnStreams::Integers(integers) => CurrentValue::Integer(integers.next(input)?),
             OrcColumnStreams::Texts { lengths, texts } => {
                 let length = checked_length(lengths.next(input)?, MAX_TEXT)?;
-                into.clear();
-                texts.read_into(input, length, into)?;
+                text.clear();
+                texts.read_into(input, length, text)?;
                 CurrentValue::Text
             }
-            OrcColumnStreams::DictionaryIndexes { indexes: places, dictionary } => {
-                let text = dictionary.get(places.next(input)?)?;
-                into.clear();
-                into.extend_from_slice(text);
+            OrcColumnStreams::DictionaryIndexes { indexes, dictionary } => {
+                let entry = dictionary.get(indexes.next(input)?)?;
+                text.clear();
+                text.extend_from_slice(entry);
                 CurrentValue::Text
             }
             OrcColumnStreams::Timestamps { seconds, nanos } => timestamp(seconds.next(input)?, nanos.next(input)?)?,
@@ -248,9 +242,9 @@ impl OrcColumnDecoder {
             OrcColumnStreams::Booleans(bits) => bits.release(input),
             OrcColumnStreams::Integers(integers) => integers.release(input),
             OrcColumnStreams::Texts { lengths, texts } => lengths.release(input).and_then(|()| texts.release(input)),
-            OrcColumnStreams::DictionaryIndexes { indexes: places, mut dictionary } => {
+            OrcColumnStreams::DictionaryIndexes { indexes, mut dictionary } => {
                 input.update_held_bytes(&mut dictionary.held_bytes, 0)?;
-                places.release(input)
+                indexes.release(input)
             }
             OrcColumnStreams::Timestamps { seconds, nanos } => {
                 seconds.release(input).and_then(|()| nanos.release(input))
@@ -284,27 +278,27 @@ impl OrcDictionary {
         Ok(found)
     }
 
-    fn get(&self, place: i64) -> ColumnarResult<&[u8]> {
-        let place = usize::try_from(place).unwrap_or(usize::MAX);
-        let before = place.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
-        let end = self.ends.get(place).map(|end| *end as usize);
-        let text = end.and_then(|end| self.bytes.get(before..end));
+    fn get(&self, index: i64) -> ColumnarResult<&[u8]> {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
+        let end = self.ends.get(index).map(|end| *end as usize);
+        let text = end.and_then(|end| self.bytes.get(start..end));
         text.ok_or_else(|| ColumnarError::Damaged("a value is not in its dictionary".to_owned()))
     }
 }
 
-fn checked_length(length: i64, most: usize) -> ColumnarResult<usize> {
-    match usize::try_from(length).ok().filter(|length| *length <= most) {
+fn checked_length(length: i64, limit: usize) -> ColumnarResult<usize> {
+    match usize::try_from(length).ok().filter(|length| *length <= limit) {
         Some(length) => Ok(length),
-        None => damaged(format!("a string has {} bytes (maximum {most})", length.cast_unsigned())),
+        None => damaged(format!("a string has {} bytes (maximum {limit})", length.cast_unsigned())),
     }
 }
 
 /// Converts seconds since 2015 and packed nanoseconds to a timestamp.
 fn timestamp(seconds: i64, packed: i64) -> ColumnarResult<CurrentValue> {
     // The three lowest bits are the number of decimal zeros that were removed, less one. 0 means none.
-    let noughts = u32::try_from(packed & 7).unwrap_or_default();
-    let scale = if noughts == 0 { 1 } else { 10_i64.pow(noughts + 1) };
+    let zeros = u32::try_from(packed & 7).unwrap_or_default();
+    let scale = if zeros == 0 { 1 } else { 10_i64.pow(zeros + 1) };
     let nanos = (packed >> 3).checked_mul(scale).filter(|nanos| nanos.abs() < 1_000_000_000);
     let whole = seconds.checked_add(EPOCH);
     let time = nanos.zip(whole).and_then(|(nanos, seconds)| {
@@ -331,6 +325,56 @@ const MAX_STREAMS: usize = 16 * MAX_COLUMNS;
 /// The largest block in bytes that is decompressed at once. The format stores its length in 23 bits.
 const MAX_BLOCK: u64 = 8 << 20;
 
+// The numbers of the fields that are read, as orc_proto.proto gives them: the message and the field in its notation.
+const POST_SCRIPT_FOOTER_LENGTH: u64 = 1;
+const POST_SCRIPT_COMPRESSION: u64 = 2;
+const POST_SCRIPT_COMPRESSION_BLOCK_SIZE: u64 = 3;
+const POST_SCRIPT_MAGIC: u64 = 8000;
+const FOOTER_STRIPES: u64 = 3;
+const FOOTER_TYPES: u64 = 4;
+const FOOTER_ENCRYPTION: u64 = 10;
+const TYPE_KIND: u64 = 1;
+const TYPE_SUBTYPES: u64 = 2;
+const TYPE_FIELD_NAMES: u64 = 3;
+const STRIPE_INFORMATION_OFFSET: u64 = 1;
+const STRIPE_INFORMATION_INDEX_LENGTH: u64 = 2;
+const STRIPE_INFORMATION_DATA_LENGTH: u64 = 3;
+const STRIPE_INFORMATION_FOOTER_LENGTH: u64 = 4;
+const STRIPE_INFORMATION_NUMBER_OF_ROWS: u64 = 5;
+const STRIPE_FOOTER_STREAMS: u64 = 1;
+const STRIPE_FOOTER_COLUMNS: u64 = 2;
+const STRIPE_FOOTER_WRITER_TIMEZONE: u64 = 3;
+const STRIPE_FOOTER_ENCRYPTION: u64 = 4;
+const STREAM_KIND: u64 = 1;
+const STREAM_COLUMN: u64 = 2;
+const STREAM_LENGTH: u64 = 3;
+const COLUMN_ENCODING_KIND: u64 = 1;
+const COLUMN_ENCODING_DICTIONARY_SIZE: u64 = 2;
+
+// The values of the enumerations that are read: `CompressionKind`, `Type.Kind` and `Stream.Kind` in orc_proto.proto.
+const COMPRESSION_NONE: u64 = 0;
+const COMPRESSION_ZLIB: u64 = 1;
+const COMPRESSION_SNAPPY: u64 = 2;
+const COMPRESSION_LZO: u64 = 3;
+const COMPRESSION_LZ4: u64 = 4;
+const COMPRESSION_ZSTD: u64 = 5;
+const KIND_BOOLEAN: u64 = 0;
+const KIND_SHORT: u64 = 2;
+const KIND_INT: u64 = 3;
+const KIND_LONG: u64 = 4;
+const KIND_STRING: u64 = 7;
+const KIND_BINARY: u64 = 8;
+const KIND_TIMESTAMP: u64 = 9;
+const KIND_STRUCT: u64 = 12;
+const KIND_VARCHAR: u64 = 16;
+const KIND_CHAR: u64 = 17;
+const KIND_TIMESTAMP_INSTANT: u64 = 18;
+const STREAM_PRESENT: u64 = 0;
+const STREAM_DATA: u64 = 1;
+const STREAM_LENGTHS: u64 = 2;
+const STREAM_DICTIONARY_DATA: u64 = 3;
+const STREAM_SECONDARY: u64 = 5;
+
 /// How the values of a column are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OrcStorage {
@@ -354,11 +398,11 @@ impl OrcColumn {
     /// Returns how the values are stored, and their type.
     fn storage(self, name: &str) -> ColumnarResult<(OrcStorage, ColumnType)> {
         Ok(match self.kind {
-            0 => (OrcStorage::Booleans, ColumnType::Boolean),
-            2..=4 => (OrcStorage::Integers, ColumnType::Integer),
-            7 | 8 | 16 | 17 => (OrcStorage::Texts, ColumnType::Text),
-            9 => (OrcStorage::Timestamps, ColumnType::Timestamp),
-            18 => (OrcStorage::Instants, ColumnType::Timestamp),
+            KIND_BOOLEAN => (OrcStorage::Booleans, ColumnType::Boolean),
+            KIND_SHORT | KIND_INT | KIND_LONG => (OrcStorage::Integers, ColumnType::Integer),
+            KIND_STRING | KIND_BINARY | KIND_VARCHAR | KIND_CHAR => (OrcStorage::Texts, ColumnType::Text),
+            KIND_TIMESTAMP => (OrcStorage::Timestamps, ColumnType::Timestamp),
+            KIND_TIMESTAMP_INSTANT => (OrcStorage::Instants, ColumnType::Timestamp),
             other => {
                 return unsupported(format!("its column {} has the unsupported type {other}", name.escape_debug()));
             }
@@ -390,12 +434,12 @@ fn read_footer(input: &RandomAccessFile) -> ColumnarResult<OrcFooter> {
     let Some(last) = size.checked_sub(1).filter(|_| size > 4) else { return damaged("it is too short") };
     input.read_at(last, 1, &mut bytes)?;
     let length = u64::from(bytes.first().copied().unwrap_or_default());
-    let Some(begins) = last.checked_sub(length) else { return damaged("it is too short") };
-    input.read_at(begins, usize::try_from(length).unwrap_or_default(), &mut bytes)?;
-    let (footer, packed) = parse_postscript(&bytes)?;
-    let Some(begins) = begins.checked_sub(footer) else { return damaged("its footer is longer than the file") };
-    let bytes = read_whole_footer(input, packed, begins, footer)?;
-    parse_footer(&bytes, packed)
+    let Some(start) = last.checked_sub(length) else { return damaged("it is too short") };
+    input.read_at(start, usize::try_from(length).unwrap_or_default(), &mut bytes)?;
+    let (footer, compression) = parse_postscript(&bytes)?;
+    let Some(start) = start.checked_sub(footer) else { return damaged("its footer is longer than the file") };
+    let bytes = read_whole_footer(input, compression, start, footer)?;
+    parse_footer(&bytes, compression)
 }
 
 /// Parses the postscript. Returns the size of the footer in bytes, and how blocks are compressed.
@@ -404,58 +448,58 @@ fn parse_postscript(bytes: &[u8]) -> ColumnarResult<(u64, OrcCompression)> {
     let mut message = ProtobufMessage::new(bytes);
     while let Some((number, field)) = message.next()? {
         match (number, field) {
-            (1, ProtobufField::Number(size)) => footer = size,
-            (2, ProtobufField::Number(kind)) => codec = kind,
-            (3, ProtobufField::Number(size)) => block = size,
-            (8000, ProtobufField::Bytes(text)) => magic = text == b"ORC",
+            (POST_SCRIPT_FOOTER_LENGTH, ProtobufField::Number(size)) => footer = size,
+            (POST_SCRIPT_COMPRESSION, ProtobufField::Number(kind)) => codec = kind,
+            (POST_SCRIPT_COMPRESSION_BLOCK_SIZE, ProtobufField::Number(size)) => block = size,
+            (POST_SCRIPT_MAGIC, ProtobufField::Bytes(text)) => magic = text == b"ORC",
             _ => {}
         }
     }
     if !magic {
         return damaged("it does not end like an ORC file");
     }
-    let packing = match codec {
-        0 => BlockCompression::None,
-        1 => BlockCompression::Deflate,
-        2 => BlockCompression::Snappy,
-        3 => return unsupported("it is compressed with LZO"),
-        4 => return unsupported("it is compressed with LZ4"),
-        5 => return unsupported("it is compressed with Zstandard"),
+    let codec = match codec {
+        COMPRESSION_NONE => BlockCompression::None,
+        COMPRESSION_ZLIB => BlockCompression::Deflate,
+        COMPRESSION_SNAPPY => BlockCompression::Snappy,
+        COMPRESSION_LZO => return unsupported("it is compressed with LZO"),
+        COMPRESSION_LZ4 => return unsupported("it is compressed with LZ4"),
+        COMPRESSION_ZSTD => return unsupported("it is compressed with Zstandard"),
         other => return unsupported(format!("it is compressed with the unknown codec {other}")),
     };
     if block > MAX_BLOCK {
         return unsupported(format!("its blocks have {block} bytes (maximum {MAX_BLOCK})"));
     }
-    Ok((footer, OrcCompression { codec: packing, block_size: usize::try_from(block).unwrap_or_default() }))
+    Ok((footer, OrcCompression::new(codec, usize::try_from(block).unwrap_or_default())))
 }
 
 /// Reads and decompresses a whole footer.
-fn read_whole_footer(input: &RandomAccessFile, packed: OrcCompression, at: u64, size: u64) -> ColumnarResult<Vec<u8>> {
+fn read_whole_footer(
+    input: &RandomAccessFile,
+    compression: OrcCompression,
+    at: u64,
+    size: u64,
+) -> ColumnarResult<Vec<u8>> {
     if size > MAX_FOOTER {
         return unsupported(format!("a footer has {size} bytes (maximum {MAX_FOOTER})"));
     }
     let Some(end) = at.checked_add(size) else { return damaged("a footer is past the end of the file") };
-    let mut stream = packed.stream(at, end);
-    let mut all = Vec::new();
-    while stream.has_more(input)? {
-        all.extend_from_slice(stream.buffered());
-        stream.skip_buffered();
-        if all.len() as u64 > MAX_FOOTER {
-            return unsupported(format!("a footer decompresses to more than {MAX_FOOTER} bytes"));
-        }
+    let limit = usize::try_from(MAX_FOOTER).unwrap_or(usize::MAX);
+    match compression.stream(at, end).read_all(input, limit)? {
+        Some(bytes) => Ok(bytes),
+        None => unsupported(format!("a footer decompresses to more than {MAX_FOOTER} bytes")),
     }
-    Ok(all)
 }
 
-fn parse_footer(bytes: &[u8], packed: OrcCompression) -> ColumnarResult<OrcFooter> {
+fn parse_footer(bytes: &[u8], compression: OrcCompression) -> ColumnarResult<OrcFooter> {
     let (mut types, mut stripes, mut root) = (Vec::new(), Vec::new(), None);
     let mut message = ProtobufMessage::new(bytes);
     while let Some((number, field)) = message.next()? {
         match (number, field) {
-            (3, ProtobufField::Bytes(bytes)) => stripes.push(parse_stripe(bytes)?),
-            (4, ProtobufField::Bytes(bytes)) if root.is_none() => root = Some(parse_row_type(bytes)?),
-            (4, ProtobufField::Bytes(bytes)) => types.push(parse_type_kind(bytes)?),
-            (10, ProtobufField::Bytes(_)) => return unsupported("it is encrypted"),
+            (FOOTER_STRIPES, ProtobufField::Bytes(bytes)) => stripes.push(parse_stripe(bytes)?),
+            (FOOTER_TYPES, ProtobufField::Bytes(bytes)) if root.is_none() => root = Some(parse_row_type(bytes)?),
+            (FOOTER_TYPES, ProtobufField::Bytes(bytes)) => types.push(parse_type_kind(bytes)?),
+            (FOOTER_ENCRYPTION, ProtobufField::Bytes(_)) => return unsupported("it is encrypted"),
             _ => {}
         }
         if stripes.len() > MAX_STRIPES || types.len() > MAX_COLUMNS {
@@ -473,7 +517,7 @@ fn parse_footer(bytes: &[u8], packed: OrcCompression) -> ColumnarResult<OrcFoote
     if names.len() != columns.len() {
         return damaged(format!("its footer has {} columns, but {} column names", columns.len(), names.len()));
     }
-    Ok(OrcFooter { names, columns, stripes, compression: packed })
+    Ok(OrcFooter { names, columns, stripes, compression })
 }
 
 fn parse_row_type(bytes: &[u8]) -> ColumnarResult<(Vec<String>, Vec<u64>)> {
@@ -481,9 +525,9 @@ fn parse_row_type(bytes: &[u8]) -> ColumnarResult<(Vec<String>, Vec<u64>)> {
     let mut message = ProtobufMessage::new(bytes);
     while let Some((number, field)) = message.next()? {
         match (number, field) {
-            (1, ProtobufField::Number(number)) => kind = number,
-            (2, field) => append_numbers(field, &mut ids, MAX_COLUMNS)?,
-            (3, ProtobufField::Bytes(name)) => {
+            (TYPE_KIND, ProtobufField::Number(number)) => kind = number,
+            (TYPE_SUBTYPES, field) => append_numbers(field, &mut ids, MAX_COLUMNS)?,
+            (TYPE_FIELD_NAMES, ProtobufField::Bytes(name)) => {
                 let name = String::from_utf8(name.to_vec());
                 names.push(name.map_err(|_| ColumnarError::Damaged("a column name is not UTF-8".to_owned()))?);
             }
@@ -493,13 +537,13 @@ fn parse_row_type(bytes: &[u8]) -> ColumnarResult<(Vec<String>, Vec<u64>)> {
             return damaged("a footer has too many entries");
         }
     }
-    if kind == 12 { Ok((names, ids)) } else { unsupported("its rows have no columns") }
+    if kind == KIND_STRUCT { Ok((names, ids)) } else { unsupported("its rows have no columns") }
 }
 
 fn parse_type_kind(bytes: &[u8]) -> ColumnarResult<u64> {
     let (mut kind, mut message) = (0, ProtobufMessage::new(bytes));
     while let Some((number, field)) = message.next()? {
-        if let (1, ProtobufField::Number(number)) = (number, field) {
+        if let (TYPE_KIND, ProtobufField::Number(number)) = (number, field) {
             kind = number;
         }
     }
@@ -510,11 +554,11 @@ fn parse_stripe(bytes: &[u8]) -> ColumnarResult<OrcStripe> {
     let (mut stripe, mut message) = (OrcStripe::default(), ProtobufMessage::new(bytes));
     while let Some((number, field)) = message.next()? {
         match (number, field) {
-            (1, ProtobufField::Number(number)) => stripe.at = number,
-            (2, ProtobufField::Number(number)) => stripe.index = number,
-            (3, ProtobufField::Number(number)) => stripe.data = number,
-            (4, ProtobufField::Number(number)) => stripe.footer = number,
-            (5, ProtobufField::Number(number)) => stripe.rows = number,
+            (STRIPE_INFORMATION_OFFSET, ProtobufField::Number(number)) => stripe.at = number,
+            (STRIPE_INFORMATION_INDEX_LENGTH, ProtobufField::Number(number)) => stripe.index = number,
+            (STRIPE_INFORMATION_DATA_LENGTH, ProtobufField::Number(number)) => stripe.data = number,
+            (STRIPE_INFORMATION_FOOTER_LENGTH, ProtobufField::Number(number)) => stripe.footer = number,
+            (STRIPE_INFORMATION_NUMBER_OF_ROWS, ProtobufField::Number(number)) => stripe.rows = number,
             _ => {}
         }
     }
@@ -561,17 +605,17 @@ struct OrcStripeFooter {
 /// Reads the footer of a stripe.
 fn read_stripe_footer(
     input: &RandomAccessFile,
-    packed: OrcCompression,
+    compression: OrcCompression,
     stripe: OrcStripe,
 ) -> ColumnarResult<OrcStripeFooter> {
     let ends = stripe.at.checked_add(stripe.index).and_then(|at| at.checked_add(stripe.data));
     let Some(ends) = ends else { return damaged("a stripe is past the end of the file") };
-    let bytes = read_whole_footer(input, packed, ends, stripe.footer)?;
+    let bytes = read_whole_footer(input, compression, ends, stripe.footer)?;
     let mut layout = OrcStripeFooter { spans: Vec::new(), encodings: Vec::new(), zone: String::new() };
     let (mut message, mut at) = (ProtobufMessage::new(&bytes), stripe.at);
     while let Some((number, field)) = message.next()? {
         match (number, field) {
-            (1, ProtobufField::Bytes(bytes)) => {
+            (STRIPE_FOOTER_STREAMS, ProtobufField::Bytes(bytes)) => {
                 let span = parse_stream_span(bytes, at)?;
                 at = span.end;
                 if at > ends {
@@ -579,9 +623,13 @@ fn read_stripe_footer(
                 }
                 layout.spans.push(span);
             }
-            (2, ProtobufField::Bytes(bytes)) => layout.encodings.push(parse_column_encoding(bytes)?),
-            (3, ProtobufField::Bytes(zone)) => layout.zone = String::from_utf8_lossy(zone).into_owned(),
-            (4, _) => return unsupported("it is encrypted"),
+            (STRIPE_FOOTER_COLUMNS, ProtobufField::Bytes(bytes)) => {
+                layout.encodings.push(parse_column_encoding(bytes)?);
+            }
+            (STRIPE_FOOTER_WRITER_TIMEZONE, ProtobufField::Bytes(zone)) => {
+                layout.zone = String::from_utf8_lossy(zone).into_owned();
+            }
+            (STRIPE_FOOTER_ENCRYPTION, _) => return unsupported("it is encrypted"),
             _ => {}
         }
         if layout.spans.len() > MAX_STREAMS || layout.encodings.len() > MAX_STREAMS {
@@ -592,34 +640,34 @@ fn read_stripe_footer(
 }
 
 fn parse_stream_span(bytes: &[u8], at: u64) -> ColumnarResult<OrcStreamSpan> {
-    let (mut part, mut column, mut length, mut message) = (OrcStreamKind::Present, 0, 0, ProtobufMessage::new(bytes));
+    let (mut kind, mut column, mut length, mut message) = (OrcStreamKind::Present, 0, 0, ProtobufMessage::new(bytes));
     while let Some((number, field)) = message.next()? {
         match (number, field) {
-            (1, ProtobufField::Number(kind)) => {
-                part = match kind {
-                    0 => OrcStreamKind::Present,
-                    1 => OrcStreamKind::Data,
-                    2 => OrcStreamKind::Length,
-                    3 => OrcStreamKind::Dictionary,
-                    5 => OrcStreamKind::Secondary,
+            (STREAM_KIND, ProtobufField::Number(number)) => {
+                kind = match number {
+                    STREAM_PRESENT => OrcStreamKind::Present,
+                    STREAM_DATA => OrcStreamKind::Data,
+                    STREAM_LENGTHS => OrcStreamKind::Length,
+                    STREAM_DICTIONARY_DATA => OrcStreamKind::Dictionary,
+                    STREAM_SECONDARY => OrcStreamKind::Secondary,
                     _ => OrcStreamKind::Other,
                 }
             }
-            (2, ProtobufField::Number(number)) => column = number,
-            (3, ProtobufField::Number(number)) => length = number,
+            (STREAM_COLUMN, ProtobufField::Number(number)) => column = number,
+            (STREAM_LENGTH, ProtobufField::Number(number)) => length = number,
             _ => {}
         }
     }
     let Some(end) = at.checked_add(length) else { return damaged("a stream is past the end of the file") };
-    Ok(OrcStreamSpan { kind: part, column, at, end })
+    Ok(OrcStreamSpan { kind, column, at, end })
 }
 
 fn parse_column_encoding(bytes: &[u8]) -> ColumnarResult<OrcColumnEncoding> {
     let (mut encoding, mut message) = (OrcColumnEncoding::default(), ProtobufMessage::new(bytes));
     while let Some((number, field)) = message.next()? {
         match (number, field) {
-            (1, ProtobufField::Number(number)) => encoding.kind = number,
-            (2, ProtobufField::Number(number)) => encoding.dictionary = number,
+            (COLUMN_ENCODING_KIND, ProtobufField::Number(number)) => encoding.kind = number,
+            (COLUMN_ENCODING_DICTIONARY_SIZE, ProtobufField::Number(number)) => encoding.dictionary = number,
             _ => {}
         }
     }
@@ -679,31 +727,31 @@ impl<'a> ProtobufMessage<'a> {
     fn take_bytes(&mut self, bytes: u64) -> ColumnarResult<&'a [u8]> {
         let end = usize::try_from(bytes).ok().and_then(|bytes| self.at.checked_add(bytes));
         match end.and_then(|end| self.bytes.get(self.at..end)) {
-            Some(passed) => {
-                self.at += passed.len();
-                Ok(passed)
+            Some(taken) => {
+                self.at += taken.len();
+                Ok(taken)
             }
             None => damaged("a footer is truncated"),
         }
     }
 }
 
-/// Appends the numbers of a field, which may be packed. Returns an error if `into` then holds more than `most`
+/// Appends the numbers of a field, which may be packed. Returns an error if `into` then holds more than `limit`
 /// numbers.
-fn append_numbers(field: ProtobufField<'_>, into: &mut Vec<u64>, most: usize) -> ColumnarResult<()> {
+fn append_numbers(field: ProtobufField<'_>, into: &mut Vec<u64>, limit: usize) -> ColumnarResult<()> {
     match field {
         ProtobufField::Number(number) => into.push(number),
         ProtobufField::Fixed => {}
         ProtobufField::Bytes(bytes) => {
             let mut at = 0;
-            while at < bytes.len() && into.len() <= most {
+            while at < bytes.len() && into.len() <= limit {
                 let Some((number, next)) = read_varint(bytes, at) else { return damaged("a footer is truncated") };
                 into.push(number);
                 at = next;
             }
         }
     }
-    if into.len() > most { damaged("a footer has too many entries") } else { Ok(()) }
+    if into.len() > limit { damaged("a footer has too many entries") } else { Ok(()) }
 }
 
 #[cfg(test)]

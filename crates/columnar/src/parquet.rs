@@ -1,23 +1,21 @@
 //! Reads Parquet files: row groups, which contain column chunks, which contain pages. Decodes the values of each
-//! selected column page by page. `meta` parses the footer and the page headers, `encoding` decodes runs of integers.
+//! selected column page by page: plain values, runs of one repeated integer or of packed integers (levels, booleans,
+//! dictionary indexes), and delta-encoded integers. `parquet_metadata` parses the footer and the page headers.
 //!
 //! <https://github.com/apache/parquet-format>
-
-mod encoding;
-mod meta;
+//! <https://github.com/apache/parquet-format/blob/master/Encodings.md>
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use self::encoding::{ParquetDeltaDecoder, ParquetHybridDecoder, page_cut_off};
-use self::meta::{
+use crate::bits::{decode_zigzag, read_lsb_first, read_varint};
+use crate::input::{BlockCompression, RandomAccessFile, decompress};
+use crate::parquet_metadata::{
     ParquetColumn, ParquetColumnChunk, ParquetPageHeader, ParquetPageKind, ParquetStorage, TimeUnitsPerSecond,
-    parse_page_header,
+    footer_size, parse_columns, parse_page_header, parse_row_groups,
 };
-use crate::compression::{BlockCompression, decompress};
-use crate::input::RandomAccessFile;
 use crate::value::{
     ColumnType, ColumnValue, ColumnarError, ColumnarResult, CurrentValue, MAX_TEXT, damaged, unsupported,
 };
@@ -49,11 +47,11 @@ impl ParquetReader {
             return damaged("it is too short");
         }
         input.read_at(size - 8, 8, &mut end)?;
-        let bytes = meta::footer_size(&end, MAX_FOOTER)?;
-        let Some(begins) = (size - 8).checked_sub(bytes) else { return damaged("its footer is longer than the file") };
+        let bytes = footer_size(&end, MAX_FOOTER)?;
+        let Some(start) = (size - 8).checked_sub(bytes) else { return damaged("its footer is longer than the file") };
         let mut footer = Vec::new();
-        input.read_at(begins, usize::try_from(bytes).unwrap_or(usize::MAX), &mut footer)?;
-        let columns = meta::parse_columns(&footer)?;
+        input.read_at(start, usize::try_from(bytes).unwrap_or(usize::MAX), &mut footer)?;
+        let columns = parse_columns(&footer)?;
         let names = columns.iter().map(|column| column.name.clone()).collect();
         Ok(Self {
             input: Rc::new(input),
@@ -77,17 +75,17 @@ impl ParquetReader {
         }
     }
 
-    pub(crate) fn select(&mut self, places: &[usize]) -> ColumnarResult<()> {
+    pub(crate) fn select(&mut self, columns: &[usize]) -> ColumnarResult<()> {
         let mut leaves = Vec::new();
         self.selected = self.columns.iter().map(|_| None).collect();
-        let mut order = places.to_vec();
+        let mut order = columns.to_vec();
         order.sort_unstable();
         order.dedup();
-        for place in order {
-            let Some(column) = self.columns.get(place) else { return damaged("a column is missing") };
+        for index in order {
+            let Some(column) = self.columns.get(index) else { return damaged("a column is missing") };
             let (storage, _, units) = column.storage()?;
             leaves.extend(column.leaf);
-            self.selected[place] = Some(ParquetColumnDecoder {
+            self.selected[index] = Some(ParquetColumnDecoder {
                 pages: ParquetColumnPages::new(Rc::clone(&self.input), storage, column.optional),
                 storage,
                 units,
@@ -96,7 +94,7 @@ impl ParquetReader {
             });
         }
         let groups = &mut self.row_groups;
-        meta::parse_row_groups(&self.footer, &leaves, |rows, chunks| groups.push_back((rows, chunks)))?;
+        parse_row_groups(&self.footer, &leaves, |rows, chunks| groups.push_back((rows, chunks)))?;
         self.footer = Vec::new();
         self.input.check_row_count(self.row_groups.iter().map(|(rows, _)| *rows))
     }
@@ -104,11 +102,11 @@ impl ParquetReader {
     pub(crate) fn advance(&mut self) -> ColumnarResult<bool> {
         while self.rows_left == 0 {
             let Some((rows, chunks)) = self.row_groups.pop_front() else { return Ok(false) };
-            for (values, chunk) in self.selected.iter_mut().flatten().zip(chunks) {
+            for (column, chunk) in self.selected.iter_mut().flatten().zip(chunks) {
                 if chunk.values != rows {
                     return damaged(format!("a row group has {rows} rows, but {} values in a column", chunk.values));
                 }
-                values.pages.start_chunk(chunk)?;
+                column.pages.start_chunk(chunk)?;
             }
             self.rows_left = rows;
         }
@@ -119,7 +117,7 @@ impl ParquetReader {
 
     pub(crate) fn value(&self, column: usize) -> ColumnValue<'_> {
         match self.selected.get(column) {
-            Some(Some(values)) => values.current.value(&values.text),
+            Some(Some(column)) => column.current.value(&column.text),
             _ => ColumnValue::Null,
         }
     }
@@ -147,66 +145,71 @@ impl ParquetColumnDecoder {
             self.current = CurrentValue::Null;
             return Ok(());
         }
-        self.current = match &mut pages.decoder {
+        self.current = self.decode_value()?;
+        Ok(())
+    }
+
+    /// Decodes the next value that is present. The bytes of a text replace the content of `text`.
+    fn decode_value(&mut self) -> ColumnarResult<CurrentValue> {
+        let pages = &mut self.pages;
+        match &mut pages.decoder {
             ParquetPageDecoder::Plain(at) => match self.storage {
                 ParquetStorage::Booleans => {
                     let byte = pages.page.get(*at / 8).ok_or_else(page_cut_off)?;
                     let truth = byte >> (*at % 8) & 1 == 1;
                     *at += 1;
-                    CurrentValue::Boolean(truth)
+                    Ok(CurrentValue::Boolean(truth))
                 }
                 ParquetStorage::ByteArrays => {
-                    let (begins, ends) = text_range(&pages.page, *at)?;
-                    *at = ends;
-                    replace_text(&mut self.text, 0, &pages.page[begins..ends])?
+                    let (start, end) = text_range(&pages.page, *at)?;
+                    *at = end;
+                    replace_text(&mut self.text, 0, &pages.page[start..end])
                 }
                 storage => {
-                    let begins = *at;
+                    let start = *at;
                     *at += byte_width(storage);
-                    decode_fixed_width(storage, self.units, pages.page.get(begins..*at))?
+                    decode_fixed_width(storage, self.units, pages.page.get(start..*at))
                 }
             },
-            ParquetPageDecoder::BooleanRuns(hybrid) => CurrentValue::Boolean(hybrid.next(&pages.page)? == 1),
+            ParquetPageDecoder::BooleanRuns(hybrid) => Ok(CurrentValue::Boolean(hybrid.next(&pages.page)? == 1)),
             ParquetPageDecoder::DictionaryIndexes(hybrid) => {
-                let place = hybrid.next(&pages.page)?;
-                let place = usize::try_from(place).unwrap_or(usize::MAX);
+                let index = usize::try_from(hybrid.next(&pages.page)?).unwrap_or(usize::MAX);
                 let dictionary = &pages.dictionary;
                 if self.storage == ParquetStorage::ByteArrays {
-                    let begins = dictionary.text_offsets.get(place).ok_or_else(not_in_dictionary)?;
-                    let (begins, ends) = text_range(&dictionary.bytes, (*begins as usize).saturating_sub(4))?;
-                    replace_text(&mut self.text, 0, &dictionary.bytes[begins..ends])?
+                    let start = dictionary.text_offsets.get(index).ok_or_else(not_in_dictionary)?;
+                    let (start, end) = text_range(&dictionary.bytes, (*start as usize).saturating_sub(4))?;
+                    replace_text(&mut self.text, 0, &dictionary.bytes[start..end])
                 } else {
-                    let begins = place.saturating_mul(byte_width(self.storage));
-                    let bytes = dictionary.bytes.get(begins..begins.saturating_add(byte_width(self.storage)));
-                    decode_fixed_width(self.storage, self.units, Some(bytes.ok_or_else(not_in_dictionary)?))?
+                    let start = index.saturating_mul(byte_width(self.storage));
+                    let bytes = dictionary.bytes.get(start..start.saturating_add(byte_width(self.storage)));
+                    decode_fixed_width(self.storage, self.units, Some(bytes.ok_or_else(not_in_dictionary)?))
                 }
             }
             ParquetPageDecoder::Deltas(delta) => {
-                integer_or_timestamp(self.units, delta.next(&pages.page)?, self.storage)?
+                integer_or_timestamp(self.units, delta.next(&pages.page)?, self.storage)
             }
             ParquetPageDecoder::DeltaLengths(lengths, at) => {
-                let rest = take_bytes(&pages.page, at, lengths.next(&pages.page)?)?;
-                replace_text(&mut self.text, 0, rest)?
+                let text = take_bytes(&pages.page, at, lengths.next(&pages.page)?)?;
+                replace_text(&mut self.text, 0, text)
             }
             ParquetPageDecoder::DeltaStrings(prefixes, lengths, at) => {
-                let kept = usize::try_from(prefixes.next(&pages.page)?).unwrap_or(usize::MAX);
-                if kept > self.text.len() {
+                let shared = usize::try_from(prefixes.next(&pages.page)?).unwrap_or(usize::MAX);
+                if shared > self.text.len() {
                     return damaged("a string shares more bytes with the previous string than that string has");
                 }
                 let rest = take_bytes(&pages.page, at, lengths.next(&pages.page)?)?;
-                replace_text(&mut self.text, kept, rest)?
+                replace_text(&mut self.text, shared, rest)
             }
-        };
-        Ok(())
+        }
     }
 }
 
-/// Replaces the previous text with its first `kept` bytes, followed by `rest`.
-fn replace_text(into: &mut Vec<u8>, kept: usize, rest: &[u8]) -> ColumnarResult<CurrentValue> {
-    if kept + rest.len() > MAX_TEXT {
+/// Replaces the previous text with its first `shared` bytes, followed by `rest`.
+fn replace_text(into: &mut Vec<u8>, shared: usize, rest: &[u8]) -> ColumnarResult<CurrentValue> {
+    if shared + rest.len() > MAX_TEXT {
         return damaged(format!("a string is longer than {MAX_TEXT} bytes"));
     }
-    into.truncate(kept);
+    into.truncate(shared);
     into.extend_from_slice(rest);
     Ok(CurrentValue::Text)
 }
@@ -282,10 +285,19 @@ fn not_in_dictionary() -> ColumnarError {
 const MAX_PAGE: u64 = 32 << 20;
 
 /// The buffer capacity, in bytes, that a column always keeps for its next page.
-const KEPT_CAPACITY: usize = 2 << 20;
+const REUSED_CAPACITY: usize = 2 << 20;
 
 /// The numbers of bytes to read for a page header, tried in this order. The first is usually enough.
 const HEADER_READ_SIZES: [u64; 3] = [1 << 10, 64 << 10, 2 << 20];
+
+/// The numbers of the encodings, which parquet.thrift lists as `enum Encoding`.
+const PLAIN: i64 = 0;
+const PLAIN_DICTIONARY: i64 = 2;
+const RLE: i64 = 3;
+const DELTA_BINARY_PACKED: i64 = 5;
+const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
+const DELTA_BYTE_ARRAY: i64 = 7;
+const RLE_DICTIONARY: i64 = 8;
 
 /// How the values of a page are encoded, and where the next value is.
 #[derive(Clone, Copy, Debug)]
@@ -409,48 +421,69 @@ impl ParquetColumnPages {
                 header.uncompressed_size.max(header.compressed_size)
             ));
         }
-        let (unpacked, packed) = (to_usize(header.uncompressed_size)?, to_usize(header.compressed_size)?);
+        let (uncompressed_size, compressed_size) =
+            (to_usize(header.uncompressed_size)?, to_usize(header.compressed_size)?);
         // The levels are a copy of a part of the page.
-        self.input.update_held_bytes(&mut self.page_held, unpacked.saturating_mul(2).saturating_add(packed))?;
+        self.input.update_held_bytes(
+            &mut self.page_held,
+            uncompressed_size.saturating_mul(2).saturating_add(compressed_size),
+        )?;
         for buffer in [&mut self.page, &mut self.levels, &mut self.compressed] {
             // Do not keep the buffer of a large page for small ones.
-            if buffer.capacity() > KEPT_CAPACITY + 2 * unpacked.max(packed) {
+            if buffer.capacity() > REUSED_CAPACITY + 2 * uncompressed_size.max(compressed_size) {
                 *buffer = Vec::new();
             }
         }
-        self.input.read_at(self.at, packed, &mut self.compressed)?;
+        self.input.read_at(self.at, compressed_size, &mut self.compressed)?;
         match header.kind {
             ParquetPageKind::Other => Ok(()),
             ParquetPageKind::Dictionary { values } => {
-                decompress(self.compression, &self.compressed, unpacked, &mut self.page)?;
+                decompress(self.compression, &self.compressed, uncompressed_size, &mut self.page)?;
                 self.load_dictionary(values)
             }
             ParquetPageKind::Data { values, encoding } => {
-                decompress(self.compression, &self.compressed, unpacked, &mut self.page)?;
-                let begins = if self.optional { self.read_levels(0)? } else { 0 };
-                self.start_values(values, encoding, begins)
+                decompress(self.compression, &self.compressed, uncompressed_size, &mut self.page)?;
+                let start = if self.optional { self.read_levels(0)? } else { 0 };
+                self.start_values(values, encoding, start)
             }
-            ParquetPageKind::DataVersion2 { values, encoding, levels, repetition, compressed: packed } => {
-                if repetition > 0 {
+            ParquetPageKind::DataVersion2 {
+                values,
+                encoding,
+                definition_levels_size,
+                repetition_levels_size,
+                is_compressed,
+            } => {
+                if repetition_levels_size > 0 {
                     return unsupported("a column has more than one value per row");
                 }
-                let levels = to_usize(levels)?;
-                let Some((levels, compressed)) = self.compressed.split_at_checked(levels) else {
-                    return damaged("a page is shorter than its levels");
-                };
-                let packing = if packed { self.compression } else { BlockCompression::None };
-                // A page without values may have nothing to decompress.
-                if compressed.is_empty() {
-                    self.page.clear();
-                } else {
-                    decompress(packing, compressed, unpacked.saturating_sub(levels.len()), &mut self.page)?;
-                }
-                self.levels.clear();
-                self.levels.extend_from_slice(levels);
-                self.present = self.optional.then(|| self.level_decoder()).transpose()?;
+                let compression = if is_compressed { self.compression } else { BlockCompression::None };
+                self.unpack_page_version_2(definition_levels_size, compression, uncompressed_size)?;
                 self.start_values(values, encoding, 0)
             }
         }
+    }
+
+    /// Splits a data page of version 2 into its levels, which are not compressed, and its values.
+    fn unpack_page_version_2(
+        &mut self,
+        levels_size: u64,
+        compression: BlockCompression,
+        uncompressed_size: usize,
+    ) -> ColumnarResult<()> {
+        let levels_size = to_usize(levels_size)?;
+        let Some((levels, values)) = self.compressed.split_at_checked(levels_size) else {
+            return damaged("a page is shorter than its levels");
+        };
+        // A page without values may have nothing to decompress.
+        if values.is_empty() {
+            self.page.clear();
+        } else {
+            decompress(compression, values, uncompressed_size.saturating_sub(levels_size), &mut self.page)?;
+        }
+        self.levels.clear();
+        self.levels.extend_from_slice(levels);
+        self.present = self.optional.then(|| self.level_decoder()).transpose()?;
+        Ok(())
     }
 
     /// Makes the current page the dictionary.
@@ -459,9 +492,9 @@ impl ParquetColumnPages {
         if self.storage == ParquetStorage::ByteArrays {
             let mut at = 0;
             while u64::try_from(found.text_offsets.len()).unwrap_or(u64::MAX) < values {
-                let (begins, ends) = text_range(&found.bytes, at)?;
-                found.text_offsets.push(u32::try_from(begins).unwrap_or(u32::MAX));
-                at = ends;
+                let (start, end) = text_range(&found.bytes, at)?;
+                found.text_offsets.push(u32::try_from(start).unwrap_or(u32::MAX));
+                at = end;
             }
         }
         let held = found.bytes.len() + found.text_offsets.len() * size_of::<u32>();
@@ -472,11 +505,11 @@ impl ParquetColumnPages {
 
     /// Finds the levels of a data page of version 1. Returns the offset of its values.
     fn read_levels(&mut self, at: usize) -> ColumnarResult<usize> {
-        let (begins, ends) = text_range(&self.page, at)?;
+        let (start, end) = text_range(&self.page, at)?;
         self.levels.clear();
-        self.levels.extend_from_slice(&self.page[begins..ends]);
+        self.levels.extend_from_slice(&self.page[start..end]);
         self.present = Some(self.level_decoder()?);
-        Ok(ends)
+        Ok(end)
     }
 
     fn level_decoder(&self) -> ColumnarResult<ParquetHybridDecoder> {
@@ -487,29 +520,31 @@ impl ParquetColumnPages {
         self.remaining = values;
         let end = self.page.len();
         self.decoder = match (encoding, self.storage) {
-            (0, ParquetStorage::Booleans) => ParquetPageDecoder::Plain(at * 8),
-            (0, _) => ParquetPageDecoder::Plain(at),
-            (2 | 8, ParquetStorage::Booleans) => return damaged("a boolean column has a dictionary"),
-            (2 | 8, _) => match self.page.get(at) {
+            (PLAIN, ParquetStorage::Booleans) => ParquetPageDecoder::Plain(at * 8),
+            (PLAIN, _) => ParquetPageDecoder::Plain(at),
+            (PLAIN_DICTIONARY | RLE_DICTIONARY, ParquetStorage::Booleans) => {
+                return damaged("a boolean column has a dictionary");
+            }
+            (PLAIN_DICTIONARY | RLE_DICTIONARY, _) => match self.page.get(at) {
                 Some(width) => {
                     ParquetPageDecoder::DictionaryIndexes(ParquetHybridDecoder::new(u32::from(*width), at + 1, end)?)
                 }
                 // All values of the page are null.
                 None => ParquetPageDecoder::DictionaryIndexes(ParquetHybridDecoder::default()),
             },
-            (3, ParquetStorage::Booleans) => {
-                let (begins, ends) = if end == at { (at, at) } else { text_range(&self.page, at)? };
-                ParquetPageDecoder::BooleanRuns(ParquetHybridDecoder::new(1, begins, ends)?)
+            (RLE, ParquetStorage::Booleans) => {
+                let (start, end) = if end == at { (at, at) } else { text_range(&self.page, at)? };
+                ParquetPageDecoder::BooleanRuns(ParquetHybridDecoder::new(1, start, end)?)
             }
-            (5..=7, _) if end == at => ParquetPageDecoder::Plain(at),
-            (5, ParquetStorage::Int32 | ParquetStorage::Int64) => {
+            (DELTA_BINARY_PACKED..=DELTA_BYTE_ARRAY, _) if end == at => ParquetPageDecoder::Plain(at),
+            (DELTA_BINARY_PACKED, ParquetStorage::Int32 | ParquetStorage::Int64) => {
                 ParquetPageDecoder::Deltas(ParquetDeltaDecoder::new(&self.page, at)?)
             }
-            (6, ParquetStorage::ByteArrays) => {
+            (DELTA_LENGTH_BYTE_ARRAY, ParquetStorage::ByteArrays) => {
                 let lengths = ParquetDeltaDecoder::new(&self.page, at)?;
                 ParquetPageDecoder::DeltaLengths(lengths, lengths.end_offset(&self.page)?)
             }
-            (7, ParquetStorage::ByteArrays) => {
+            (DELTA_BYTE_ARRAY, ParquetStorage::ByteArrays) => {
                 let prefixes = ParquetDeltaDecoder::new(&self.page, at)?;
                 let rests = ParquetDeltaDecoder::new(&self.page, prefixes.end_offset(&self.page)?)?;
                 if prefixes.remaining() != rests.remaining() {
@@ -525,11 +560,11 @@ impl ParquetColumnPages {
 
 /// Returns the start and end offsets of the string at `at`, after the four bytes of its length.
 fn text_range(page: &[u8], at: usize) -> ColumnarResult<(usize, usize)> {
-    let begins = at.saturating_add(4);
-    let length = page.get(at..begins).and_then(|length| <[u8; 4]>::try_from(length).ok());
+    let start = at.saturating_add(4);
+    let length = page.get(at..start).and_then(|length| <[u8; 4]>::try_from(length).ok());
     let length = length.and_then(|length| usize::try_from(u32::from_le_bytes(length)).ok());
-    match length.and_then(|length| begins.checked_add(length)).filter(|end| *end <= page.len()) {
-        Some(ends) => Ok((begins, ends)),
+    match length.and_then(|length| start.checked_add(length)).filter(|end| *end <= page.len()) {
+        Some(end) => Ok((start, end)),
         None => Err(page_cut_off()),
     }
 }
@@ -538,8 +573,196 @@ fn to_usize(bytes: u64) -> ColumnarResult<usize> {
     usize::try_from(bytes).map_err(|_| ColumnarError::Unsupported(format!("{bytes} bytes are too many")))
 }
 
+/// Decodes integers of one bit width between two offsets of a page. Runs are decoded as they are read, so a false
+/// length costs nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct ParquetHybridDecoder {
+    width: u32,
+    at: usize,
+    end: usize,
+    remaining: u64,
+    run: ParquetHybridRun,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ParquetHybridRun {
+    Repeated(u64),
+    /// The bit at which the next integer starts.
+    Packed(usize),
+}
+
+impl Default for ParquetHybridRun {
+    fn default() -> Self {
+        Self::Repeated(0)
+    }
+}
+
+impl ParquetHybridDecoder {
+    /// Creates a decoder for integers of `width` bits, at most 32, from offset `at` to offset `end`.
+    fn new(width: u32, at: usize, end: usize) -> ColumnarResult<Self> {
+        if width > 32 {
+            return damaged(format!("a page has the invalid bit width {width}"));
+        }
+        Ok(Self { width, at, end, ..Self::default() })
+    }
+
+    fn next(&mut self, page: &[u8]) -> ColumnarResult<u64> {
+        while self.remaining == 0 {
+            self.start_run(page.get(..self.end).unwrap_or(page))?;
+        }
+        self.remaining -= 1;
+        match &mut self.run {
+            ParquetHybridRun::Repeated(number) => Ok(*number),
+            ParquetHybridRun::Packed(bit) => {
+                let number = read_lsb_first(page.get(..self.end).unwrap_or(page), *bit, self.width);
+                *bit += self.width as usize;
+                number.ok_or_else(page_cut_off)
+            }
+        }
+    }
+
+    fn start_run(&mut self, bytes: &[u8]) -> ColumnarResult<()> {
+        let (header, at) = read_varint(bytes, self.at).ok_or_else(page_cut_off)?;
+        let width = self.width as usize;
+        if header & 1 == 0 {
+            let number = bytes.get(at..at + width.div_ceil(8)).ok_or_else(page_cut_off)?;
+            let number = number.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            self.at = at + width.div_ceil(8);
+            (self.remaining, self.run) = (header >> 1, ParquetHybridRun::Repeated(number));
+            return Ok(());
+        }
+        // The last run of a page may have less padding than its groups of eight need.
+        self.remaining = (header >> 1).saturating_mul(8);
+        self.run = ParquetHybridRun::Packed(at.saturating_mul(8));
+        let bytes_of = usize::try_from(header >> 1).ok().and_then(|groups| groups.checked_mul(width));
+        self.at = bytes_of.and_then(|bytes| at.checked_add(bytes)).unwrap_or(usize::MAX);
+        Ok(())
+    }
+}
+
+/// The most values in a block of delta-encoded integers. Writers make blocks of 128 values.
+const MAX_BLOCK: u64 = 1 << 20;
+
+/// Decodes the integers that start at some offset of a page.
+#[derive(Clone, Copy, Debug, Default)]
+struct ParquetDeltaDecoder {
+    /// The offset after the block header or miniblock that was started last.
+    at: usize,
+    /// The number of values left.
+    remaining: u64,
+    value: i64,
+    is_first: bool,
+    /// The number of miniblocks in a block, and of values in a miniblock.
+    miniblocks: usize,
+    miniblock_values: usize,
+    min_delta: i64,
+    /// The offset of the bit widths of this block's miniblocks, and the index of the next miniblock.
+    widths_at: usize,
+    miniblock: usize,
+    /// The current miniblock: its offset, its bit width, and the index of its next value.
+    miniblock_at: usize,
+    width: u32,
+    value_index: usize,
+}
+
+impl ParquetDeltaDecoder {
+    /// Reads the header.
+    fn new(page: &[u8], at: usize) -> ColumnarResult<Self> {
+        let mut offset = at;
+        let mut next = || {
+            let (number, end) = read_varint(page, offset).ok_or_else(page_cut_off)?;
+            offset = end;
+            Ok(number)
+        };
+        let (block, miniblocks, total, first) = (next()?, next()?, next()?, next()?);
+        if block == 0
+            || block > MAX_BLOCK
+            || miniblocks == 0
+            || block % miniblocks != 0
+            || (block / miniblocks) % 8 != 0
+        {
+            return damaged(format!("a page has invalid blocks: {block} values in {miniblocks} miniblocks"));
+        }
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let (miniblocks, miniblock_values) = (size(miniblocks), size(block / miniblocks));
+        Ok(Self {
+            at: offset,
+            remaining: total,
+            value: decode_zigzag(first),
+            is_first: true,
+            miniblocks,
+            miniblock_values,
+            // The first difference starts the first miniblock of the first block.
+            miniblock: miniblocks,
+            value_index: miniblock_values,
+            ..Self::default()
+        })
+    }
+
+    fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    fn next(&mut self, page: &[u8]) -> ColumnarResult<i64> {
+        let Some(left) = self.remaining.checked_sub(1) else { return Err(page_cut_off()) };
+        self.remaining = left;
+        if self.is_first {
+            self.is_first = false;
+            return Ok(self.value);
+        }
+        if self.value_index == self.miniblock_values {
+            self.start_miniblock(page)?;
+        }
+        let bit =
+            self.miniblock_at.checked_mul(8).and_then(|bit| bit.checked_add(self.value_index * self.width as usize));
+        let delta = bit.and_then(|bit| read_lsb_first(page, bit, self.width)).ok_or_else(page_cut_off)?;
+        self.value_index += 1;
+        self.value = self.value.wrapping_add(self.min_delta).wrapping_add(delta.cast_signed());
+        Ok(self.value)
+    }
+
+    /// Starts the next miniblock, and the next block if all miniblocks of this one were read.
+    fn start_miniblock(&mut self, page: &[u8]) -> ColumnarResult<()> {
+        if self.miniblock == self.miniblocks {
+            let (least, at) = read_varint(page, self.at).ok_or_else(page_cut_off)?;
+            (self.min_delta, self.widths_at, self.miniblock) = (decode_zigzag(least), at, 0);
+            self.at = at.saturating_add(self.miniblocks);
+        }
+        let width = u32::from(*page.get(self.widths_at.saturating_add(self.miniblock)).ok_or_else(page_cut_off)?);
+        if width > 64 {
+            return damaged(format!("a page has the invalid bit width {width}"));
+        }
+        (self.miniblock_at, self.width, self.value_index) = (self.at, width, 0);
+        self.at = self.at.saturating_add(self.miniblock_values / 8 * width as usize);
+        self.miniblock += 1;
+        Ok(())
+    }
+
+    /// Returns the offset after all of the integers, by reading through them.
+    fn end_offset(mut self, page: &[u8]) -> ColumnarResult<usize> {
+        while self.remaining > 0 {
+            // Skip a miniblock in one step. Integers of zero bits take no bytes, so a false count must not cost time.
+            if self.value_index < self.miniblock_values && !self.is_first {
+                let here =
+                    u64::try_from(self.miniblock_values - self.value_index).unwrap_or(u64::MAX).min(self.remaining);
+                self.value_index += usize::try_from(here).unwrap_or(usize::MAX);
+                self.remaining -= here;
+                continue;
+            }
+            self.next(page)?;
+        }
+        if self.at > page.len() { Err(page_cut_off()) } else { Ok(self.at) }
+    }
+}
+
+/// The error of a page that is too short.
+fn page_cut_off() -> ColumnarError {
+    ColumnarError::Damaged("a page ends before its last value".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -576,6 +799,81 @@ mod tests {
                 assert_eq!(present.next(&pages.levels).expect("a level"), 0);
             }
             assert_eq!(pages.remaining, 3);
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_run_are_read() {
+        // Four times 5, then eight packed numbers of three bits, 0 to 7.
+        let page = [0x08, 0x05, 0x03, 0b1000_1000, 0b1100_0110, 0b1111_1010];
+        let mut hybrid = ParquetHybridDecoder::new(3, 0, page.len()).unwrap();
+        let numbers: Vec<u64> = (0..12).map(|_| hybrid.next(&page).unwrap()).collect();
+        assert_eq!(numbers, [5, 5, 5, 5, 0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!(hybrid.next(&page).is_err());
+    }
+
+    #[test]
+    fn numbers_without_bits_are_nothing_but_their_count() {
+        let page = [0xfe, 0xff, 0xff, 0xff, 0x0f];
+        let mut hybrid = ParquetHybridDecoder::new(0, 0, page.len()).unwrap();
+        assert_eq!(hybrid.next(&page).unwrap(), 0);
+        assert!(ParquetHybridDecoder::new(33, 0, 0).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn junk_runs_are_no_panic(page: Vec<u8>, width in 0_u32..=32, at in 0_usize..20, end in 0_usize..40) {
+            let mut hybrid = ParquetHybridDecoder::new(width, at, end).unwrap();
+            for _ in 0..1000 {
+                if hybrid.next(&page).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// From the documentation of the format: 1 to 5, then 7, 5, 3, 1, 2, 3, 4, 5, in blocks of one miniblock of 8
+    /// values.
+    #[test]
+    fn numbers_are_summed_up() {
+        // Four differences of 1, padded to eight, take no bits at all.
+        let page = [0x08, 0x01, 0x05, 0x02, 0x02, 0x00, 0x77];
+        let mut delta = ParquetDeltaDecoder::new(&page, 0).unwrap();
+        assert_eq!(delta.end_offset(&page).unwrap(), 6);
+        let numbers: Vec<i64> = (0..5).map(|_| delta.next(&page).unwrap()).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5]);
+        assert!(delta.next(&page).is_err());
+
+        // 7, then the differences -2 -2 -2 1 1 1 1. The smallest is -2, so the stored values are 0 0 0 3 3 3 3, of
+        // two bits each.
+        let page = [0x08, 0x01, 0x08, 0x0e, 0x03, 0x02, 0b1100_0000, 0b0011_1111];
+        let mut delta = ParquetDeltaDecoder::new(&page, 0).unwrap();
+        let numbers: Vec<i64> = (0..8).map(|_| delta.next(&page).unwrap()).collect();
+        assert_eq!(numbers, [7, 5, 3, 1, 2, 3, 4, 5]);
+        assert_eq!(ParquetDeltaDecoder::new(&page, 0).unwrap().end_offset(&page).unwrap(), page.len());
+    }
+
+    #[test]
+    fn heads_that_cannot_be_are_refused() {
+        for page in [&[0x00, 0x01, 0x05, 0x02][..], &[0x08, 0x00, 0x05, 0x02], &[0x08, 0x03, 0x05, 0x02], &[0x08]] {
+            assert!(ParquetDeltaDecoder::new(page, 0).is_err(), "{page:?}");
+        }
+        let wide = [0x08, 0x01, 0x05, 0x02, 0x02, 65, 0, 0, 0];
+        let mut delta = ParquetDeltaDecoder::new(&wide, 0).unwrap();
+        assert!(delta.next(&wide).is_ok() && delta.next(&wide).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn junk_is_no_panic(page: Vec<u8>, at in 0_usize..10) {
+            if let Ok(mut delta) = ParquetDeltaDecoder::new(&page, at) {
+                let _ = delta.end_offset(&page);
+                for _ in 0..1000 {
+                    if delta.next(&page).is_err() {
+                        break;
+                    }
+                }
+            }
         }
     }
 }

@@ -2,33 +2,36 @@
 //! that it contains.
 
 use crate::bits::{decode_zigzag, read_msb_first};
-use crate::compression::{BlockCompression, decompress};
-use crate::input::RandomAccessFile;
+use crate::input::{BlockCompression, RandomAccessFile, decompress};
 use crate::value::{ColumnarError, ColumnarResult, damaged};
 
 /// The number of bytes read at once from an uncompressed stream.
 const READ_SIZE: u64 = 64 << 10;
 
 /// The buffer capacity, in bytes, that a column always keeps for its next block.
-const KEPT_CAPACITY: usize = 1 << 20;
+const REUSED_CAPACITY: usize = 1 << 20;
 
 /// How the streams of a file are compressed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OrcCompression {
-    pub(super) codec: BlockCompression,
+pub(crate) struct OrcCompression {
+    codec: BlockCompression,
     /// The largest decompressed size of a block, in bytes.
-    pub(super) block_size: usize,
+    block_size: usize,
 }
 
 impl OrcCompression {
+    pub(crate) fn new(codec: BlockCompression, block_size: usize) -> Self {
+        Self { codec, block_size }
+    }
+
     /// Returns a stream of the bytes from offset `at` to offset `end`.
-    pub(super) fn stream(self, at: u64, end: u64) -> OrcStream {
+    pub(crate) fn stream(self, at: u64, end: u64) -> OrcStream {
         OrcStream { compression: self, at, end, block: Vec::new(), position: 0, raw: Vec::new(), held_bytes: 0 }
     }
 }
 
 /// A stream, positioned at one of its bytes.
-pub(super) struct OrcStream {
+pub(crate) struct OrcStream {
     compression: OrcCompression,
     at: u64,
     end: u64,
@@ -40,7 +43,7 @@ pub(super) struct OrcStream {
 
 impl OrcStream {
     /// Returns whether there are more bytes. If there are, some of them are in the buffer.
-    pub(super) fn has_more(&mut self, input: &RandomAccessFile) -> ColumnarResult<bool> {
+    fn has_more(&mut self, input: &RandomAccessFile) -> ColumnarResult<bool> {
         while self.position == self.block.len() {
             if self.at >= self.end {
                 return Ok(false);
@@ -50,14 +53,23 @@ impl OrcStream {
         Ok(true)
     }
 
-    /// Returns the remaining bytes in the buffer.
-    pub(super) fn buffered(&self) -> &[u8] {
-        self.block.get(self.position..).unwrap_or_default()
+    /// Reads all remaining bytes; `None` if there are more than `limit`.
+    pub(crate) fn read_all(mut self, input: &RandomAccessFile, limit: usize) -> ColumnarResult<Option<Vec<u8>>> {
+        let mut all = Vec::new();
+        while self.has_more(input)? {
+            all.extend_from_slice(self.buffered());
+            self.position = self.block.len();
+            if all.len() > limit {
+                return Ok(None);
+            }
+        }
+        self.release(input)?;
+        Ok(Some(all))
     }
 
-    /// Skips the remaining bytes in the buffer.
-    pub(super) fn skip_buffered(&mut self) {
-        self.position = self.block.len();
+    /// Returns the remaining bytes in the buffer.
+    fn buffered(&self) -> &[u8] {
+        self.block.get(self.position..).unwrap_or_default()
     }
 
     fn read_byte(&mut self, input: &RandomAccessFile) -> ColumnarResult<u8> {
@@ -82,7 +94,7 @@ impl OrcStream {
     }
 
     /// Appends the next `bytes` bytes to `into`.
-    pub(super) fn read_into(
+    pub(crate) fn read_into(
         &mut self,
         input: &RandomAccessFile,
         mut bytes: usize,
@@ -130,7 +142,7 @@ impl OrcStream {
         }
         input.read_at(self.at, 3, &mut self.raw)?;
         let header = u32::from_le_bytes([self.raw[0], self.raw[1], self.raw[2], 0]);
-        let (bytes, original) = (header >> 1, header & 1 == 1);
+        let (bytes, is_original) = (header >> 1, header & 1 == 1);
         if u64::from(bytes) > left - 3 {
             return damaged("a block is truncated");
         }
@@ -139,10 +151,10 @@ impl OrcStream {
             return damaged(format!("a block has {bytes} bytes (maximum {})", self.compression.block_size));
         }
         self.at += 3 + bytes as u64;
-        if self.block.capacity() > KEPT_CAPACITY + 2 * bytes {
+        if self.block.capacity() > REUSED_CAPACITY + 2 * bytes {
             self.block = Vec::new();
         }
-        if original {
+        if is_original {
             input.read_at(self.at - bytes as u64, bytes, &mut self.block)?;
         } else {
             input.read_at(self.at - bytes as u64, bytes, &mut self.raw)?;
@@ -152,7 +164,7 @@ impl OrcStream {
     }
 
     /// Releases the memory that the stream holds.
-    pub(super) fn release(mut self, input: &RandomAccessFile) -> ColumnarResult<()> {
+    pub(crate) fn release(mut self, input: &RandomAccessFile) -> ColumnarResult<()> {
         input.update_held_bytes(&mut self.held_bytes, 0)
     }
 }
@@ -188,23 +200,23 @@ impl OrcByteDecoder {
 }
 
 /// Decodes booleans, eight per byte, the first in the highest bit.
-pub(super) struct OrcBooleanDecoder {
+pub(crate) struct OrcBooleanDecoder {
     bytes: OrcByteDecoder,
     byte: u8,
     remaining: u32,
 }
 
 impl OrcBooleanDecoder {
-    pub(super) fn new(stream: OrcStream) -> Self {
+    pub(crate) fn new(stream: OrcStream) -> Self {
         Self { bytes: OrcByteDecoder::new(stream), byte: 0, remaining: 0 }
     }
 
     /// Releases the memory that the stream holds.
-    pub(super) fn release(self, input: &RandomAccessFile) -> ColumnarResult<()> {
+    pub(crate) fn release(self, input: &RandomAccessFile) -> ColumnarResult<()> {
         self.bytes.stream.release(input)
     }
 
-    pub(super) fn next(&mut self, input: &RandomAccessFile) -> ColumnarResult<bool> {
+    pub(crate) fn next(&mut self, input: &RandomAccessFile) -> ColumnarResult<bool> {
         if self.remaining == 0 {
             (self.byte, self.remaining) = (self.bytes.next(input)?, 8);
         }
@@ -214,7 +226,7 @@ impl OrcBooleanDecoder {
 }
 
 /// Decodes runs of integers, at most 512 per run.
-pub(super) struct OrcIntegerDecoder {
+pub(crate) struct OrcIntegerDecoder {
     stream: OrcStream,
     is_version_2: bool,
     is_signed: bool,
@@ -226,17 +238,17 @@ pub(super) struct OrcIntegerDecoder {
 impl OrcIntegerDecoder {
     /// Creates a decoder for a stream of integers in version 1 of the encoding, or in version 2 if `is_version_2` is
     /// set.
-    pub(super) fn new(stream: OrcStream, is_version_2: bool, is_signed: bool) -> Self {
+    pub(crate) fn new(stream: OrcStream, is_version_2: bool, is_signed: bool) -> Self {
         Self { stream, is_version_2, is_signed, run: Vec::new(), next: 0, packed: Vec::new() }
     }
 
     /// Releases the memory that the stream holds.
-    pub(super) fn release(self, input: &RandomAccessFile) -> ColumnarResult<()> {
+    pub(crate) fn release(self, input: &RandomAccessFile) -> ColumnarResult<()> {
         self.stream.release(input)
     }
 
     /// Returns the next integer. An unsigned integer of 64 bits comes out negative.
-    pub(super) fn next(&mut self, input: &RandomAccessFile) -> ColumnarResult<i64> {
+    pub(crate) fn next(&mut self, input: &RandomAccessFile) -> ColumnarResult<i64> {
         while self.next == self.run.len() {
             self.run.clear();
             self.next = 0;
@@ -407,14 +419,12 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use crate::compression::BlockCompression;
-
     use super::*;
 
     fn input(bytes: &[u8]) -> (RandomAccessFile, OrcStream) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        let stream = OrcCompression { codec: BlockCompression::None, block_size: 0 }.stream(0, bytes.len() as u64);
+        let stream = OrcCompression::new(BlockCompression::None, 0).stream(0, bytes.len() as u64);
         (RandomAccessFile::new(file).unwrap(), stream)
     }
 
@@ -459,6 +469,18 @@ mod tests {
         let mut bits = OrcBooleanDecoder::new(stream);
         let all: Vec<bool> = std::iter::from_fn(|| bits.next(&source).ok()).collect();
         assert_eq!(all, [true, false, false, false, false, false, false, false]);
+    }
+
+    #[test]
+    fn a_stream_that_was_read_whole_holds_no_memory() {
+        // One block of a megabyte, which is stored as it is.
+        let header = (1_u32 << 20 << 1 | 1).to_le_bytes();
+        let (source, _) = input(&[&header[..3], &vec![0; 1 << 20]].concat());
+        let compression = OrcCompression::new(BlockCompression::Deflate, 1 << 20);
+        for _ in 0..200 {
+            let all = compression.stream(0, source.size()).read_all(&source, 1 << 20).unwrap();
+            assert_eq!(all.map(|all| all.len()), Some(1 << 20));
+        }
     }
 
     proptest! {

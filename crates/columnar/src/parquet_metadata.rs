@@ -5,12 +5,74 @@
 //! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
 
 use crate::bits::{decode_zigzag, read_varint};
-use crate::compression::BlockCompression;
+use crate::input::BlockCompression;
 use crate::value::{ColumnType, ColumnarError, ColumnarResult, MAX_COLUMNS, damaged, unsupported};
+
+// The ids of the fields that are read, as parquet.thrift numbers them: the structure and the field in its notation. In
+// the compact protocol, a field is its id, its type and its value.
+const FILE_META_DATA_SCHEMA: i64 = 2;
+const FILE_META_DATA_ROW_GROUPS: i64 = 4;
+const SCHEMA_ELEMENT_TYPE: i64 = 1;
+const SCHEMA_ELEMENT_REPETITION_TYPE: i64 = 3;
+const SCHEMA_ELEMENT_NAME: i64 = 4;
+const SCHEMA_ELEMENT_NUM_CHILDREN: i64 = 5;
+const SCHEMA_ELEMENT_CONVERTED_TYPE: i64 = 6;
+const SCHEMA_ELEMENT_LOGICAL_TYPE: i64 = 10;
+const LOGICAL_TYPE_TIMESTAMP: i64 = 8;
+const TIMESTAMP_TYPE_UNIT: i64 = 2;
+const TIME_UNIT_MILLIS: i64 = 1;
+const TIME_UNIT_MICROS: i64 = 2;
+const TIME_UNIT_NANOS: i64 = 3;
+const ROW_GROUP_COLUMNS: i64 = 1;
+const ROW_GROUP_NUM_ROWS: i64 = 3;
+const COLUMN_CHUNK_FILE_PATH: i64 = 1;
+const COLUMN_CHUNK_META_DATA: i64 = 3;
+const COLUMN_META_DATA_CODEC: i64 = 4;
+const COLUMN_META_DATA_NUM_VALUES: i64 = 5;
+const COLUMN_META_DATA_TOTAL_COMPRESSED_SIZE: i64 = 7;
+const COLUMN_META_DATA_DATA_PAGE_OFFSET: i64 = 9;
+const COLUMN_META_DATA_DICTIONARY_PAGE_OFFSET: i64 = 11;
+const PAGE_HEADER_TYPE: i64 = 1;
+const PAGE_HEADER_UNCOMPRESSED_PAGE_SIZE: i64 = 2;
+const PAGE_HEADER_COMPRESSED_PAGE_SIZE: i64 = 3;
+const PAGE_HEADER_DATA_PAGE_HEADER: i64 = 5;
+const PAGE_HEADER_DICTIONARY_PAGE_HEADER: i64 = 7;
+const PAGE_HEADER_DATA_PAGE_HEADER_V2: i64 = 8;
+const DATA_PAGE_HEADER_NUM_VALUES: i64 = 1;
+const DATA_PAGE_HEADER_ENCODING: i64 = 2;
+const DICTIONARY_PAGE_HEADER_NUM_VALUES: i64 = 1;
+const DATA_PAGE_HEADER_V2_NUM_VALUES: i64 = 1;
+const DATA_PAGE_HEADER_V2_ENCODING: i64 = 4;
+const DATA_PAGE_HEADER_V2_DEFINITION_LEVELS_BYTE_LENGTH: i64 = 5;
+const DATA_PAGE_HEADER_V2_REPETITION_LEVELS_BYTE_LENGTH: i64 = 6;
+const DATA_PAGE_HEADER_V2_IS_COMPRESSED: i64 = 7;
+
+// The values of the enumerations that are read: `Type`, `FieldRepetitionType`, `ConvertedType`, `CompressionCodec` and
+// `PageType` in parquet.thrift.
+const TYPE_BOOLEAN: i64 = 0;
+const TYPE_INT32: i64 = 1;
+const TYPE_INT64: i64 = 2;
+const TYPE_INT96: i64 = 3;
+const TYPE_BYTE_ARRAY: i64 = 6;
+const REPETITION_REQUIRED: i64 = 0;
+const REPETITION_OPTIONAL: i64 = 1;
+const CONVERTED_TYPE_TIMESTAMP_MILLIS: i64 = 9;
+const CONVERTED_TYPE_TIMESTAMP_MICROS: i64 = 10;
+const CODEC_UNCOMPRESSED: i64 = 0;
+const CODEC_SNAPPY: i64 = 1;
+const CODEC_GZIP: i64 = 2;
+const CODEC_LZO: i64 = 3;
+const CODEC_BROTLI: i64 = 4;
+const CODEC_LZ4: i64 = 5;
+const CODEC_ZSTD: i64 = 6;
+const CODEC_LZ4_RAW: i64 = 7;
+const PAGE_TYPE_DATA_PAGE: i64 = 0;
+const PAGE_TYPE_DICTIONARY_PAGE: i64 = 2;
+const PAGE_TYPE_DATA_PAGE_V2: i64 = 3;
 
 /// How the values of a column are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ParquetStorage {
+pub(crate) enum ParquetStorage {
     Booleans,
     /// Integers of four bytes.
     Int32,
@@ -22,37 +84,36 @@ pub(super) enum ParquetStorage {
 }
 
 /// The number of a timestamp's units per second.
-pub(super) type TimeUnitsPerSecond = i64;
+pub(crate) type TimeUnitsPerSecond = i64;
 
-/// An element of the schema. `parse_columns` returns the top-level ones, and sets their `leaf`.
+/// A column of the schema. `parse_columns` returns the top-level ones, and sets their `leaf`.
 #[derive(Clone, Debug)]
-pub(super) struct ParquetColumn {
-    pub(super) name: String,
+pub(crate) struct ParquetColumn {
+    pub(crate) name: String,
     /// The index among all columns that hold values, including nested ones. `None` for a group of columns,
     /// or as long as it is not set.
-    pub(super) leaf: Option<usize>,
+    pub(crate) leaf: Option<usize>,
     /// The number of the physical type.
     physical_type: i64,
-    pub(super) optional: bool,
+    pub(crate) optional: bool,
     repeated: bool,
     units: Option<TimeUnitsPerSecond>,
 }
 
 impl ParquetColumn {
     /// Returns how the values are stored, their type, and the unit of timestamps.
-    pub(super) fn storage(&self) -> ColumnarResult<(ParquetStorage, ColumnType, Option<TimeUnitsPerSecond>)> {
+    pub(crate) fn storage(&self) -> ColumnarResult<(ParquetStorage, ColumnType, Option<TimeUnitsPerSecond>)> {
         let name = self.name.escape_debug();
         if self.leaf.is_none() || self.repeated {
             return unsupported(format!("its column {name} has more than one value per row"));
         }
         Ok(match (self.physical_type, self.units) {
-            // The numbers of BOOLEAN, INT32, INT64, INT96 and BYTE_ARRAY in parquet.thrift.
-            (0, _) => (ParquetStorage::Booleans, ColumnType::Boolean, None),
-            (1, None) => (ParquetStorage::Int32, ColumnType::Integer, None),
-            (2, None) => (ParquetStorage::Int64, ColumnType::Integer, None),
-            (2, Some(units)) => (ParquetStorage::Int64, ColumnType::Timestamp, Some(units)),
-            (3, _) => (ParquetStorage::Int96, ColumnType::Timestamp, None),
-            (6, _) => (ParquetStorage::ByteArrays, ColumnType::Text, None),
+            (TYPE_BOOLEAN, _) => (ParquetStorage::Booleans, ColumnType::Boolean, None),
+            (TYPE_INT32, None) => (ParquetStorage::Int32, ColumnType::Integer, None),
+            (TYPE_INT64, None) => (ParquetStorage::Int64, ColumnType::Integer, None),
+            (TYPE_INT64, Some(units)) => (ParquetStorage::Int64, ColumnType::Timestamp, Some(units)),
+            (TYPE_INT96, _) => (ParquetStorage::Int96, ColumnType::Timestamp, None),
+            (TYPE_BYTE_ARRAY, _) => (ParquetStorage::ByteArrays, ColumnType::Text, None),
             (other, _) => return unsupported(format!("its column {name} has the unsupported physical type {other}")),
         })
     }
@@ -60,36 +121,43 @@ impl ParquetColumn {
 
 /// The pages of one column in a row group. `start` is an offset in the file, and `bytes` is a size.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ParquetColumnChunk {
-    pub(super) compression: BlockCompression,
-    pub(super) values: u64,
-    pub(super) start: u64,
-    pub(super) bytes: u64,
+pub(crate) struct ParquetColumnChunk {
+    pub(crate) compression: BlockCompression,
+    pub(crate) values: u64,
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
+}
+
+/// An element of the schema, which lists each column and, right after it, the columns nested in it.
+struct ParquetSchemaElement {
+    column: ParquetColumn,
+    /// The number of its direct children.
+    children: u64,
 }
 
 /// Parses the columns from a footer.
-pub(super) fn parse_columns(footer: &[u8]) -> ColumnarResult<Vec<ParquetColumn>> {
+pub(crate) fn parse_columns(footer: &[u8]) -> ColumnarResult<Vec<ParquetColumn>> {
     let mut elements = None;
-    ThriftReader::new(footer).read_struct(|it, id, kind| {
-        if (id, kind) != (2, ThriftType::List) || elements.is_some() {
+    ThriftReader::new(footer).read_struct(|thrift, id, kind| {
+        if (id, kind) != (FILE_META_DATA_SCHEMA, ThriftType::List) || elements.is_some() {
             return Ok(false);
         }
-        let (count, _) = it.read_list_header()?;
+        let (count, _) = thrift.read_list_header()?;
         if count > MAX_COLUMNS {
             return unsupported(format!("it has {count} columns (maximum {MAX_COLUMNS})"));
         }
-        elements = Some((0..count).map(|_| parse_schema_element(it)).collect::<ColumnarResult<Vec<_>>>()?);
+        elements = Some((0..count).map(|_| parse_schema_element(thrift)).collect::<ColumnarResult<Vec<_>>>()?);
         Ok(true)
     })?;
     let elements = elements.unwrap_or_default();
-    let Some((root, rest)) = elements.split_first() else { return damaged("its footer has no schema") };
+    let Some((root, nested)) = elements.split_first() else { return damaged("its footer has no schema") };
     let (mut columns, mut at, mut leaves) = (Vec::new(), 0, 0);
-    for _ in 0..root.1 {
-        let Some((column, _)) = rest.get(at) else { return damaged("its schema has fewer columns than it declares") };
-        let mut column = column.clone();
-        let within = skip_column(rest, &mut at)?;
-        column.leaf = (within == ParquetLeafColumns::Itself).then_some(leaves);
-        leaves += within.count();
+    for _ in 0..root.children {
+        let Some(element) = nested.get(at) else { return damaged("its schema has fewer columns than it declares") };
+        let mut column = element.column.clone();
+        let own_leaves = skip_column(nested, &mut at)?;
+        column.leaf = (own_leaves == ParquetLeafColumns::Itself).then_some(leaves);
+        leaves += own_leaves.count();
         columns.push(column);
     }
     Ok(columns)
@@ -112,11 +180,11 @@ impl ParquetLeafColumns {
 }
 
 /// Moves past one column and all columns nested in it, without recursion.
-fn skip_column(elements: &[(ParquetColumn, u64)], at: &mut usize) -> ColumnarResult<ParquetLeafColumns> {
+fn skip_column(elements: &[ParquetSchemaElement], at: &mut usize) -> ColumnarResult<ParquetLeafColumns> {
     let (mut leaves, mut pending) = (0, 1_u64);
     let first = *at;
     while pending > 0 {
-        let Some((_, children)) = elements.get(*at) else {
+        let Some(ParquetSchemaElement { children, .. }) = elements.get(*at) else {
             return damaged("its schema has fewer columns than it declares");
         };
         *at += 1;
@@ -126,11 +194,10 @@ fn skip_column(elements: &[(ParquetColumn, u64)], at: &mut usize) -> ColumnarRes
             return damaged("its schema declares more columns than it lists");
         }
     }
-    Ok(if elements[first].1 == 0 { ParquetLeafColumns::Itself } else { ParquetLeafColumns::Nested(leaves) })
+    Ok(if elements[first].children == 0 { ParquetLeafColumns::Itself } else { ParquetLeafColumns::Nested(leaves) })
 }
 
-/// Parses one column and the number of its direct children.
-fn parse_schema_element(thrift: &mut ThriftReader<'_>) -> ColumnarResult<(ParquetColumn, u64)> {
+fn parse_schema_element(thrift: &mut ThriftReader<'_>) -> ColumnarResult<ParquetSchemaElement> {
     let mut column = ParquetColumn {
         name: String::new(),
         leaf: None,
@@ -139,49 +206,48 @@ fn parse_schema_element(thrift: &mut ThriftReader<'_>) -> ColumnarResult<(Parque
         repeated: false,
         units: None,
     };
-    let (mut children, mut converted, mut logical) = (0, None, None);
-    thrift.read_struct(|it, id, kind| {
+    let (mut children, mut converted_type, mut logical_units) = (0, None, None);
+    thrift.read_struct(|thrift, id, kind| {
         match (id, kind) {
-            (1, ThriftType::Int) => column.physical_type = it.read_int()?,
-            (3, ThriftType::Int) => {
-                (column.optional, column.repeated) = match it.read_int()? {
-                    0 => (false, false),
-                    1 => (true, false),
-                    _ => (false, true),
-                }
+            (SCHEMA_ELEMENT_TYPE, ThriftType::Int) => column.physical_type = thrift.read_int()?,
+            (SCHEMA_ELEMENT_REPETITION_TYPE, ThriftType::Int) => {
+                let repetition = thrift.read_int()?;
+                column.optional = repetition == REPETITION_OPTIONAL;
+                column.repeated = !matches!(repetition, REPETITION_REQUIRED | REPETITION_OPTIONAL);
             }
-            (4, ThriftType::Binary) => column.name = decode_text(it.read_binary()?)?,
-            (5, ThriftType::Int) => children = it.read_count()?,
-            (6, ThriftType::Int) => converted = Some(it.read_int()?),
-            (10, ThriftType::Struct) => logical = parse_logical_type(it)?,
+            (SCHEMA_ELEMENT_NAME, ThriftType::Binary) => column.name = decode_text(thrift.read_binary()?)?,
+            (SCHEMA_ELEMENT_NUM_CHILDREN, ThriftType::Int) => children = thrift.read_count()?,
+            (SCHEMA_ELEMENT_CONVERTED_TYPE, ThriftType::Int) => converted_type = Some(thrift.read_int()?),
+            (SCHEMA_ELEMENT_LOGICAL_TYPE, ThriftType::Struct) => logical_units = parse_logical_type(thrift)?,
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    column.units = logical.or(match converted {
-        Some(9) => Some(1000),
-        Some(10) => Some(1_000_000),
+    column.units = logical_units.or(match converted_type {
+        Some(CONVERTED_TYPE_TIMESTAMP_MILLIS) => Some(1000),
+        Some(CONVERTED_TYPE_TIMESTAMP_MICROS) => Some(1_000_000),
         _ => None,
     });
-    Ok((column, children))
+    Ok(ParquetSchemaElement { column, children })
 }
 
 /// Parses a logical type. Returns its unit if it is a timestamp.
 fn parse_logical_type(thrift: &mut ThriftReader<'_>) -> ColumnarResult<Option<TimeUnitsPerSecond>> {
     let mut units = None;
-    thrift.read_struct(|it, id, kind| {
-        if (id, kind) != (8, ThriftType::Struct) {
+    thrift.read_struct(|logical_type, id, kind| {
+        if (id, kind) != (LOGICAL_TYPE_TIMESTAMP, ThriftType::Struct) {
             return Ok(false);
         }
-        it.read_struct(|it, id, kind| {
-            if (id, kind) != (2, ThriftType::Struct) {
+        logical_type.read_struct(|timestamp_type, id, kind| {
+            if (id, kind) != (TIMESTAMP_TYPE_UNIT, ThriftType::Struct) {
                 return Ok(false);
             }
-            it.read_struct(|_, id, _| {
+            // The unit is a union: the id of its only field says which unit it is.
+            timestamp_type.read_struct(|_, id, _| {
                 units = match id {
-                    1 => Some(1000),
-                    2 => Some(1_000_000),
-                    3 => Some(1_000_000_000),
+                    TIME_UNIT_MILLIS => Some(1000),
+                    TIME_UNIT_MICROS => Some(1_000_000),
+                    TIME_UNIT_NANOS => Some(1_000_000_000),
                     _ => None,
                 };
                 Ok(false)
@@ -193,22 +259,23 @@ fn parse_logical_type(thrift: &mut ThriftReader<'_>) -> ColumnarResult<Option<Ti
     Ok(units)
 }
 
-/// Parses the row groups from a footer. Calls `take` with the number of rows and the chunks of `leaves` of each.
-pub(super) fn parse_row_groups(
+/// Parses the row groups from a footer. Calls `on_row_group` with the number of rows and the chunks of `leaves` of
+/// each.
+pub(crate) fn parse_row_groups(
     footer: &[u8],
     leaves: &[usize],
-    mut take: impl FnMut(u64, Vec<ParquetColumnChunk>),
+    mut on_row_group: impl FnMut(u64, Vec<ParquetColumnChunk>),
 ) -> ColumnarResult<()> {
     let mut seen = false;
-    ThriftReader::new(footer).read_struct(|it, id, kind| {
-        if (id, kind) != (4, ThriftType::List) || seen {
+    ThriftReader::new(footer).read_struct(|thrift, id, kind| {
+        if (id, kind) != (FILE_META_DATA_ROW_GROUPS, ThriftType::List) || seen {
             return Ok(false);
         }
         seen = true;
-        let (count, _) = it.read_list_header()?;
+        let (count, _) = thrift.read_list_header()?;
         for _ in 0..count {
-            let (rows, chunks) = parse_row_group(it, leaves)?;
-            take(rows, chunks);
+            let (rows, chunks) = parse_row_group(thrift, leaves)?;
+            on_row_group(rows, chunks);
         }
         Ok(true)
     })
@@ -216,18 +283,18 @@ pub(super) fn parse_row_groups(
 
 fn parse_row_group(thrift: &mut ThriftReader<'_>, leaves: &[usize]) -> ColumnarResult<(u64, Vec<ParquetColumnChunk>)> {
     let (mut rows, mut chunks) = (0, vec![None; leaves.len()]);
-    thrift.read_struct(|it, id, kind| {
+    thrift.read_struct(|thrift, id, kind| {
         match (id, kind) {
-            (1, ThriftType::List) => {
-                let (count, _) = it.read_list_header()?;
+            (ROW_GROUP_COLUMNS, ThriftType::List) => {
+                let (count, _) = thrift.read_list_header()?;
                 for number in 0..count {
-                    let found = parse_chunk(it)?;
-                    if let Some(place) = leaves.iter().position(|leaf| *leaf == number) {
-                        chunks[place] = found;
+                    let chunk = parse_chunk(thrift)?;
+                    if let Some(index) = leaves.iter().position(|leaf| *leaf == number) {
+                        chunks[index] = chunk;
                     }
                 }
             }
-            (3, ThriftType::Int) => rows = it.read_count()?,
+            (ROW_GROUP_NUM_ROWS, ThriftType::Int) => rows = thrift.read_count()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -247,7 +314,7 @@ fn parse_row_group(thrift: &mut ThriftReader<'_>, leaves: &[usize]) -> ColumnarR
 struct RawParquetChunk {
     codec: i64,
     values: u64,
-    bytes: u64,
+    compressed_size: u64,
     data_offset: u64,
     dictionary_offset: Option<u64>,
     in_other_file: bool,
@@ -258,66 +325,69 @@ impl RawParquetChunk {
         if self.in_other_file {
             return unsupported("some of its columns are in other files");
         }
-        let packing = match self.codec {
-            0 => BlockCompression::None,
-            1 => BlockCompression::Snappy,
-            2 => BlockCompression::Gzip,
-            3 => return unsupported("it is compressed with LZO"),
-            4 => return unsupported("it is compressed with Brotli"),
-            5 | 7 => return unsupported("it is compressed with LZ4"),
-            6 => return unsupported("it is compressed with Zstandard"),
+        let compression = match self.codec {
+            CODEC_UNCOMPRESSED => BlockCompression::None,
+            CODEC_SNAPPY => BlockCompression::Snappy,
+            CODEC_GZIP => BlockCompression::Gzip,
+            CODEC_LZO => return unsupported("it is compressed with LZO"),
+            CODEC_BROTLI => return unsupported("it is compressed with Brotli"),
+            CODEC_LZ4 | CODEC_LZ4_RAW => return unsupported("it is compressed with LZ4"),
+            CODEC_ZSTD => return unsupported("it is compressed with Zstandard"),
             other => return unsupported(format!("it is compressed with the unknown codec {other}")),
         };
         // Some writers store 0 as the offset of a dictionary that does not exist.
         let start = self.dictionary_offset.filter(|at| *at > 0 && *at < self.data_offset).unwrap_or(self.data_offset);
-        Ok(ParquetColumnChunk { compression: packing, values: self.values, start, bytes: self.bytes })
+        Ok(ParquetColumnChunk { compression, values: self.values, start, bytes: self.compressed_size })
     }
 }
 
 fn parse_chunk(thrift: &mut ThriftReader<'_>) -> ColumnarResult<Option<RawParquetChunk>> {
-    let mut found = None;
-    let mut elsewhere = false;
-    thrift.read_struct(|it, id, kind| {
+    let mut chunk = None;
+    let mut in_other_file = false;
+    thrift.read_struct(|thrift, id, kind| {
         match (id, kind) {
-            (1, ThriftType::Binary) => elsewhere = !it.read_binary()?.is_empty(),
-            (3, ThriftType::Struct) => found = Some(parse_chunk_metadata(it)?),
+            (COLUMN_CHUNK_FILE_PATH, ThriftType::Binary) => in_other_file = !thrift.read_binary()?.is_empty(),
+            (COLUMN_CHUNK_META_DATA, ThriftType::Struct) => chunk = Some(parse_chunk_metadata(thrift)?),
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    Ok(found.map(|found| RawParquetChunk { in_other_file: elsewhere, ..found }))
+    Ok(chunk.map(|chunk| RawParquetChunk { in_other_file, ..chunk }))
 }
 
 fn parse_chunk_metadata(thrift: &mut ThriftReader<'_>) -> ColumnarResult<RawParquetChunk> {
-    let mut found = RawParquetChunk::default();
-    thrift.read_struct(|it, id, kind| {
+    let mut chunk = RawParquetChunk::default();
+    thrift.read_struct(|thrift, id, kind| {
         match (id, kind) {
-            (4, ThriftType::Int) => found.codec = it.read_int()?,
-            (5, ThriftType::Int) => found.values = it.read_count()?,
-            (7, ThriftType::Int) => found.bytes = it.read_count()?,
-            (9, ThriftType::Int) => found.data_offset = it.read_count()?,
-            (11, ThriftType::Int) => found.dictionary_offset = Some(it.read_count()?),
+            (COLUMN_META_DATA_CODEC, ThriftType::Int) => chunk.codec = thrift.read_int()?,
+            (COLUMN_META_DATA_NUM_VALUES, ThriftType::Int) => chunk.values = thrift.read_count()?,
+            (COLUMN_META_DATA_TOTAL_COMPRESSED_SIZE, ThriftType::Int) => chunk.compressed_size = thrift.read_count()?,
+            (COLUMN_META_DATA_DATA_PAGE_OFFSET, ThriftType::Int) => chunk.data_offset = thrift.read_count()?,
+            (COLUMN_META_DATA_DICTIONARY_PAGE_OFFSET, ThriftType::Int) => {
+                chunk.dictionary_offset = Some(thrift.read_count()?);
+            }
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    Ok(found)
+    Ok(chunk)
 }
 
-/// The kind of a page, with what its header says about it.
+/// The kind of a page, with what its header says about it. `encoding` is a number of `enum Encoding` in parquet.thrift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ParquetPageKind {
+pub(crate) enum ParquetPageKind {
     Data {
         values: u64,
         encoding: i64,
     },
-    /// A data page of version 2. Its levels are stored before the compressed part.
+    /// A data page of version 2. Its levels, which say which values are present and which belong to one row, are stored
+    /// before the compressed part, repetition levels first. The sizes of the levels are in bytes.
     DataVersion2 {
         values: u64,
         encoding: i64,
-        levels: u64,
-        repetition: u64,
-        compressed: bool,
+        definition_levels_size: u64,
+        repetition_levels_size: u64,
+        is_compressed: bool,
     },
     Dictionary {
         values: u64,
@@ -328,26 +398,29 @@ pub(super) enum ParquetPageKind {
 
 /// The header of a page. `uncompressed_size` and `compressed_size` are the sizes of the page in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ParquetPageHeader {
-    pub(super) kind: ParquetPageKind,
-    pub(super) uncompressed_size: u64,
-    pub(super) compressed_size: u64,
+pub(crate) struct ParquetPageHeader {
+    pub(crate) kind: ParquetPageKind,
+    pub(crate) uncompressed_size: u64,
+    pub(crate) compressed_size: u64,
     /// The size of the header itself, in bytes.
-    pub(super) header_size: u64,
+    pub(crate) header_size: u64,
 }
 
 /// Parses the header of a page. Returns `None` if the bytes end before the header does.
-pub(super) fn parse_page_header(bytes: &[u8]) -> ColumnarResult<Option<ParquetPageHeader>> {
+pub(crate) fn parse_page_header(bytes: &[u8]) -> ColumnarResult<Option<ParquetPageHeader>> {
     let mut thrift = ThriftReader::new(bytes);
-    let mut header =
-        ParquetPageHeader { kind: ParquetPageKind::Other, uncompressed_size: 0, compressed_size: 0, header_size: 0 };
-    let (mut number, mut sized) = (-1, (false, false));
-    let read = thrift.read_struct(|it, id, kind| {
+    let (mut page_type, mut uncompressed_size, mut compressed_size) = (-1, None, None);
+    let mut page_kind = ParquetPageKind::Other;
+    let read = thrift.read_struct(|thrift, id, kind| {
         match (id, kind) {
-            (1, ThriftType::Int) => number = it.read_int()?,
-            (2, ThriftType::Int) => (header.uncompressed_size, sized.0) = (it.read_count()?, true),
-            (3, ThriftType::Int) => (header.compressed_size, sized.1) = (it.read_count()?, true),
-            (5 | 7 | 8, ThriftType::Struct) => header.kind = parse_page_kind(it, id)?,
+            (PAGE_HEADER_TYPE, ThriftType::Int) => page_type = thrift.read_int()?,
+            (PAGE_HEADER_UNCOMPRESSED_PAGE_SIZE, ThriftType::Int) => uncompressed_size = Some(thrift.read_count()?),
+            (PAGE_HEADER_COMPRESSED_PAGE_SIZE, ThriftType::Int) => compressed_size = Some(thrift.read_count()?),
+            (PAGE_HEADER_DATA_PAGE_HEADER, ThriftType::Struct) => page_kind = parse_data_page_header(thrift)?,
+            (PAGE_HEADER_DICTIONARY_PAGE_HEADER, ThriftType::Struct) => {
+                page_kind = parse_dictionary_page_header(thrift)?;
+            }
+            (PAGE_HEADER_DATA_PAGE_HEADER_V2, ThriftType::Struct) => page_kind = parse_data_page_header_v2(thrift)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -356,44 +429,75 @@ pub(super) fn parse_page_header(bytes: &[u8]) -> ColumnarResult<Option<ParquetPa
         return Ok(None);
     }
     read?;
-    let fits = match header.kind {
-        ParquetPageKind::Data { .. } => number == 0,
-        ParquetPageKind::Dictionary { .. } => number == 2,
-        ParquetPageKind::DataVersion2 { .. } => number == 3,
+    let is_of_type = match page_kind {
+        ParquetPageKind::Data { .. } => page_type == PAGE_TYPE_DATA_PAGE,
+        ParquetPageKind::Dictionary { .. } => page_type == PAGE_TYPE_DICTIONARY_PAGE,
+        ParquetPageKind::DataVersion2 { .. } => page_type == PAGE_TYPE_DATA_PAGE_V2,
         ParquetPageKind::Other => true,
     };
-    if !fits || sized != (true, true) {
+    let (true, Some(uncompressed_size), Some(compressed_size)) = (is_of_type, uncompressed_size, compressed_size)
+    else {
         return damaged("a page header is inconsistent");
-    }
-    header.header_size = u64::try_from(thrift.position()).unwrap_or(u64::MAX);
-    Ok(Some(header))
+    };
+    let header_size = u64::try_from(thrift.position()).unwrap_or(u64::MAX);
+    Ok(Some(ParquetPageHeader { kind: page_kind, uncompressed_size, compressed_size, header_size }))
 }
 
-fn parse_page_kind(thrift: &mut ThriftReader<'_>, which: i64) -> ColumnarResult<ParquetPageKind> {
-    let (mut values, mut encoding, mut levels, mut repetition, mut packed) = (0, -1, 0, 0, true);
-    thrift.read_struct(|it, id, kind| {
-        match (which, id, kind) {
-            (_, 1, ThriftType::Int) => values = it.read_count()?,
-            (5, 2, ThriftType::Int) | (8, 4, ThriftType::Int) => encoding = it.read_int()?,
-            (8, 5, ThriftType::Int) => levels = it.read_count()?,
-            (8, 6, ThriftType::Int) => repetition = it.read_count()?,
-            (8, 7, ThriftType::False) => {
-                packed = false;
-                return Ok(false);
-            }
+fn parse_data_page_header(thrift: &mut ThriftReader<'_>) -> ColumnarResult<ParquetPageKind> {
+    let (mut values, mut encoding) = (0, -1);
+    thrift.read_struct(|thrift, id, kind| {
+        match (id, kind) {
+            (DATA_PAGE_HEADER_NUM_VALUES, ThriftType::Int) => values = thrift.read_count()?,
+            (DATA_PAGE_HEADER_ENCODING, ThriftType::Int) => encoding = thrift.read_int()?,
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    Ok(match which {
-        5 => ParquetPageKind::Data { values, encoding },
-        7 => ParquetPageKind::Dictionary { values },
-        _ => ParquetPageKind::DataVersion2 { values, encoding, levels, repetition, compressed: packed },
+    Ok(ParquetPageKind::Data { values, encoding })
+}
+
+fn parse_dictionary_page_header(thrift: &mut ThriftReader<'_>) -> ColumnarResult<ParquetPageKind> {
+    let mut values = 0;
+    thrift.read_struct(|thrift, id, kind| {
+        if (id, kind) != (DICTIONARY_PAGE_HEADER_NUM_VALUES, ThriftType::Int) {
+            return Ok(false);
+        }
+        values = thrift.read_count()?;
+        Ok(true)
+    })?;
+    Ok(ParquetPageKind::Dictionary { values })
+}
+
+fn parse_data_page_header_v2(thrift: &mut ThriftReader<'_>) -> ColumnarResult<ParquetPageKind> {
+    let (mut values, mut encoding) = (0, -1);
+    let (mut definition_levels_size, mut repetition_levels_size, mut is_compressed) = (0, 0, true);
+    thrift.read_struct(|thrift, id, kind| {
+        match (id, kind) {
+            (DATA_PAGE_HEADER_V2_NUM_VALUES, ThriftType::Int) => values = thrift.read_count()?,
+            (DATA_PAGE_HEADER_V2_ENCODING, ThriftType::Int) => encoding = thrift.read_int()?,
+            (DATA_PAGE_HEADER_V2_DEFINITION_LEVELS_BYTE_LENGTH, ThriftType::Int) => {
+                definition_levels_size = thrift.read_count()?;
+            }
+            (DATA_PAGE_HEADER_V2_REPETITION_LEVELS_BYTE_LENGTH, ThriftType::Int) => {
+                repetition_levels_size = thrift.read_count()?;
+            }
+            // The type of a boolean field is its value, and nothing follows that could be read.
+            (DATA_PAGE_HEADER_V2_IS_COMPRESSED, ThriftType::False) => is_compressed = false,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(ParquetPageKind::DataVersion2 {
+        values,
+        encoding,
+        definition_levels_size,
+        repetition_levels_size,
+        is_compressed,
     })
 }
 
 /// Returns the size of the footer in bytes. `end` is the last eight bytes of the file.
-pub(super) fn footer_size(end: &[u8], limit: u64) -> Result<u64, ColumnarError> {
+pub(crate) fn footer_size(end: &[u8], limit: u64) -> Result<u64, ColumnarError> {
     let (size, magic) = end.split_at_checked(4).unwrap_or_default();
     if magic == b"PARE" {
         return unsupported("it is encrypted");
@@ -411,7 +515,7 @@ pub(super) fn footer_size(end: &[u8], limit: u64) -> Result<u64, ColumnarError> 
 /// The deepest nesting in skipped values. Parquet's structures are nested five deep.
 const MAX_DEPTH: u32 = 16;
 
-/// The type of a value.
+/// The type of a value. A boolean field has no other value than its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ThriftType {
     True,
@@ -426,8 +530,11 @@ enum ThriftType {
 }
 
 impl ThriftType {
-    fn of(code: u8) -> ColumnarResult<Self> {
-        Ok(match code {
+    /// Returns the type with this number. <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
+    /// lists them under "Struct encoding" and "List and Set encoding". Integers of two, four and eight bytes (4 to 6) are
+    /// stored alike, and so are lists and sets (9 and 10).
+    fn of(number: u8) -> ColumnarResult<Self> {
+        Ok(match number {
             1 => Self::True,
             2 => Self::False,
             3 => Self::Byte,
@@ -437,7 +544,7 @@ impl ThriftType {
             9 | 10 => Self::List,
             11 => Self::Map,
             12 => Self::Struct,
-            _ => return damaged(format!("a header has a value of the unknown type {code}")),
+            _ => return damaged(format!("a header has a value of the unknown type {number}")),
         })
     }
 }
@@ -498,9 +605,9 @@ impl<'a> ThriftReader<'a> {
     fn take_bytes(&mut self, bytes: u64) -> ColumnarResult<&'a [u8]> {
         let end = usize::try_from(bytes).ok().and_then(|bytes| self.at.checked_add(bytes));
         match end.and_then(|end| self.bytes.get(self.at..end)) {
-            Some(passed) => {
-                self.at += passed.len();
-                Ok(passed)
+            Some(taken) => {
+                self.at += taken.len();
+                Ok(taken)
             }
             None => self.cut_off(),
         }
@@ -512,22 +619,23 @@ impl<'a> ThriftReader<'a> {
         self.take_bytes(bytes)
     }
 
-    /// Reads a structure. Calls `take` with the number and type of each field, until the structure ends. If
-    /// `take` returns false, it has not read the field, and the field is skipped.
+    /// Reads a structure. Calls `read_field` with the id and type of each field, until the structure ends. If
+    /// `read_field` returns false, it has not read the field, and the field is skipped.
     fn read_struct(
         &mut self,
-        mut take: impl FnMut(&mut Self, i64, ThriftType) -> ColumnarResult<bool>,
+        mut read_field: impl FnMut(&mut Self, i64, ThriftType) -> ColumnarResult<bool>,
     ) -> ColumnarResult<()> {
         let mut id = 0_i64;
         while let Some((next, kind)) = self.read_field_header(id)? {
             id = next;
-            if !take(self, id, kind)? {
+            if !read_field(self, id, kind)? {
                 self.skip(kind, MAX_DEPTH)?;
             }
         }
         Ok(())
     }
 
+    /// Reads the id and type of the next field, after the field with the id `before`; `None` at the end of a structure.
     fn read_field_header(&mut self, before: i64) -> ColumnarResult<Option<(i64, ThriftType)>> {
         let header = self.read_byte()?;
         if header == 0 {
