@@ -39,7 +39,7 @@ const MAX_FINISHED_ABOVE_LOW: usize = 1 << 16;
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Batches of rows, in the order of the frozen manifest.
-pub type TaskBatches = mpsc::Receiver<Result<Vec<Task>, ManifestError>>;
+pub(super) type TaskBatches = mpsc::Receiver<Result<Vec<Task>, ManifestError>>;
 
 /// Stops a run gracefully: no more rows are started, and requests in flight may finish until the deadline.
 #[derive(Clone, Debug)]
@@ -323,9 +323,9 @@ impl<'a> Dispatcher<'a> {
     pub async fn run(mut self, mut batches: TaskBatches) -> DispatchOutcome {
         let mut tick = tokio::time::interval(SNAPSHOT_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let asked = self.stop.requested.clone();
+        let stop_requested = self.stop.requested.clone();
         self.check_failure_threshold();
-        if asked.is_cancelled() {
+        if stop_requested.is_cancelled() {
             self.request_stop(StopReason::StopRequested);
         }
         loop {
@@ -337,7 +337,7 @@ impl<'a> Dispatcher<'a> {
             let (deadline, due) = (self.deadline, self.next_checkpoint_at);
             tokio::select! {
                 biased;
-                () = asked.cancelled(), if deadline.is_none() => self.request_stop(StopReason::StopRequested),
+                () = stop_requested.cancelled(), if deadline.is_none() => self.request_stop(StopReason::StopRequested),
                 () = sleep_until(deadline), if deadline.is_some() => break,
                 // Before the work: `join_next` may always have something ready.
                 made = wait_for_checkpoint(&mut self.checkpoint), if self.checkpoint.is_some() => self.finish_checkpoint(made),
@@ -345,7 +345,7 @@ impl<'a> Dispatcher<'a> {
                 () = tokio::time::sleep_until(due), if self.needs_checkpoint() => {}
                 Some(done) = self.in_flight.join_next() => match done {
                     Ok(done) => self.finish_row(done),
-                    Err(died) => self.request_stop(StopReason::InternalError(EngineError::Worker(died))),
+                    Err(panicked) => self.request_stop(StopReason::InternalError(EngineError::Worker(panicked))),
                 },
                 batch = batches.recv(), if self.needs_rows() => match batch {
                     Some(Ok(batch)) => self.batch.extend(batch),
@@ -388,8 +388,8 @@ impl<'a> Dispatcher<'a> {
         while let Some(done) = self.in_flight.join_next().await {
             match done {
                 Ok(done) => self.finish_row(done),
-                Err(given_up) if given_up.is_cancelled() => {}
-                Err(died) => self.request_stop(StopReason::InternalError(EngineError::Worker(died))),
+                Err(aborted) if aborted.is_cancelled() => {}
+                Err(panicked) => self.request_stop(StopReason::InternalError(EngineError::Worker(panicked))),
             }
         }
         self.abandoned += self.worker.written_objects().saturating_sub(self.returned_writes);
@@ -432,12 +432,12 @@ impl<'a> Dispatcher<'a> {
             // Never move back: the rows that an earlier run left unfinished come first.
             self.next_row = self.next_row.max(Some(TaskId { part: task.id.part, row: task.id.row + 1 }));
             self.started += 1;
-            let asked_before = self.may_have_been_sent(&task);
+            let may_have_been_sent = self.may_have_been_sent(&task);
             let hash = self.hasher.hash_one((&task.object.bucket, &task.object.key));
             if self.busy_keys.insert(hash) {
-                self.spawn_worker(task, hash, asked_before);
+                self.spawn_worker(task, hash, may_have_been_sent);
             } else {
-                self.deferred.push_back(DeferredDuplicate { task, key_hash: hash, may_have_been_sent: asked_before });
+                self.deferred.push_back(DeferredDuplicate { task, key_hash: hash, may_have_been_sent });
             }
         }
     }
@@ -450,11 +450,11 @@ impl<'a> Dispatcher<'a> {
         self.started_past_record <= self.limits.checkpoint_policy.max_unrecorded_rows
     }
 
-    fn spawn_worker(&mut self, task: Task, hash: u64, asked_before: bool) {
+    fn spawn_worker(&mut self, task: Task, hash: u64, may_have_been_sent: bool) {
         let worker = Arc::clone(&self.worker);
         // Boxed, because spawning moves the future several times.
         self.in_flight.spawn(Box::pin(async move {
-            let (end, wrote) = worker.process_object(&task.object, asked_before).await;
+            let (end, wrote) = worker.process(&task.object, may_have_been_sent).await;
             (task, hash, end, wrote)
         }));
     }
@@ -511,9 +511,9 @@ impl<'a> Dispatcher<'a> {
     fn start_deferred(&mut self, object: &ObjectId, hash: u64, succeeded: bool) {
         let duplicate = self.deferred.iter().position(|duplicate| duplicate.key_hash == hash);
         match duplicate.filter(|_| !self.is_stopping()).and_then(|index| self.deferred.remove(index)) {
-            Some(DeferredDuplicate { task, key_hash: hash, may_have_been_sent: asked_before }) => {
-                let asked_before = asked_before || (succeeded && task.object == *object);
-                self.spawn_worker(task, hash, asked_before);
+            Some(DeferredDuplicate { task, key_hash: hash, may_have_been_sent }) => {
+                let may_have_been_sent = may_have_been_sent || (succeeded && task.object == *object);
+                self.spawn_worker(task, hash, may_have_been_sent);
             }
             None => {
                 self.busy_keys.remove(&hash);
@@ -680,19 +680,19 @@ mod tests {
             total in 1..40_usize,
             runs in prop::collection::vec((prop::collection::vec(any_row(), 0..20), any::<bool>(), 0..8_usize), 1..6),
         ) {
-            let leave = 8;
+            let more = 8;
             let (mut settled, mut changed) = (BTreeSet::new(), BTreeSet::new());
-            let (mut in_doubt, mut reach) = (0, 0);
+            let (mut in_doubt, mut maybe_started) = (0, 0);
             for (rows, killed, recorded) in runs {
-                let earlier = EarlierInDoubt { in_doubt, maybe_started: reach, finished: settled.len() as u64 };
+                let earlier = EarlierInDoubt { in_doubt, maybe_started, finished: settled.len() as u64 };
                 let stream: Vec<usize> = (0..total).filter(|row| !settled.contains(row)).collect();
                 let taken: Vec<(usize, Row)> = stream.into_iter().zip(rows).collect();
                 // The last checkpoint of a killed run was `recorded` rows before its end.
                 let recorded = if killed { taken.len().saturating_sub(recorded) } else { taken.len() };
                 let mut abandoned = 0;
-                for (place, (row, fate)) in taken.iter().enumerate() {
-                    let counts = place < recorded;
-                    match fate {
+                for (index, (row, event)) in taken.iter().enumerate() {
+                    let counts = index < recorded;
+                    match event {
                         Row::Settled if counts => {
                             settled.insert(*row);
                             changed.remove(row);
@@ -707,13 +707,13 @@ mod tests {
                 let progress =
                     Progress { total: total as u64, succeeded: settled.len() as u64, failed: 0 };
                 let run = RunCounters { started: recorded as u64, abandoned, progress };
-                reach = earlier.maybe_started(run, if killed { leave } else { 0 });
-                in_doubt = if killed { reach } else { earlier.in_doubt(run) };
+                maybe_started = earlier.maybe_started(run, if killed { more } else { 0 });
+                in_doubt = if killed { maybe_started } else { earlier.in_doubt(run) };
                 let lost = changed.iter().filter(|row| !settled.contains(row)).count() as u64;
                 prop_assert!(in_doubt >= lost, "{in_doubt} {lost}");
-                prop_assert!(reach >= in_doubt && in_doubt <= progress.remaining());
+                prop_assert!(maybe_started >= in_doubt && in_doubt <= progress.remaining());
                 let first: BTreeSet<usize> =
-                    (0..total).filter(|row| !settled.contains(row)).take(usize::try_from(reach).expect("small")).collect();
+                    (0..total).filter(|row| !settled.contains(row)).take(usize::try_from(maybe_started).expect("small")).collect();
                 prop_assert!(changed.iter().all(|row| settled.contains(row) || first.contains(row)));
             }
         }

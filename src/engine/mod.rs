@@ -8,9 +8,8 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `job_execution` | runs one job with its report, from its frozen manifest to the end of its work |
+//! | `job_execution` | runs one job, and records its outcomes in the report and its checkpoints in the journal |
 //! | `dispatcher` | starts rows, counts what is in doubt, and decides when a run stops and why |
-//! | `job_recorder` | records outcomes in the report, and checkpoints in the journal |
 //! | `worker` | runs the operations on one object |
 //! | `request_sender` | sends requests with a time limit, retries them, and resolves restores |
 //! | `server_check` | checks that the server does exactly what a request asks |
@@ -20,7 +19,6 @@
 mod congestion;
 mod dispatcher;
 mod job_execution;
-mod job_recorder;
 mod request_sender;
 mod server_check;
 mod throttle;
@@ -28,10 +26,9 @@ mod worker;
 
 pub use dispatcher::{
     CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, EngineError,
-    GracefulStop, OutcomeSink, PendingCheckpoint, ProgressSnapshot, StopReason, TaskBatches,
+    GracefulStop, OutcomeSink, PendingCheckpoint, ProgressSnapshot, StopReason,
 };
-pub use job_execution::{ExecutionOutcome, JobExecution, JobResumeState, ReportError, report_state};
-pub use job_recorder::UnrecordedChanges;
+pub use job_execution::{ExecutionOutcome, JobExecution, JobResumeState, ReportError, UnrecordedChanges, report_state};
 pub use server_check::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReadCheckOutcome, SERVER_CHECK_FAILED, ServerCheck,
     ServerCheckFailure, ServerCheckFailureKind, UntrustedServer, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,

@@ -100,10 +100,10 @@ impl RequestSender {
         &self,
         context: &ObjectContext<'_>,
         step: &OperationStep,
-        asked_before: bool,
+        may_have_been_sent: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
         match step.call {
-            ObjectRequest::Restore(request) => Box::pin(self.restore(context, step, request, asked_before)).await,
+            ObjectRequest::Restore(request) => Box::pin(self.restore(context, step, request, may_have_been_sent)).await,
             _ => self.send(context, step).await,
         }
     }
@@ -138,10 +138,9 @@ impl RequestSender {
         context: &ObjectContext<'_>,
         step: &OperationStep,
         request: RestoreRequest,
-        asked_before: bool,
+        mut may_have_been_sent: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
         let since = Timestamp::now();
-        let mut asked = asked_before;
         let mut backoff = Backoff::new(self.retry_policy);
         let mut call = step.call.clone();
         loop {
@@ -162,12 +161,12 @@ impl RequestSender {
                 FaultClass::Throttled | FaultClass::Transient => {}
                 FaultClass::Conflict | FaultClass::Ambiguous => {
                     let conflict = fault.class == FaultClass::Conflict;
-                    asked |= !conflict;
+                    may_have_been_sent |= !conflict;
                     let (reply, found) = self.read_restoration(context, step, &fault).await?;
-                    match check_restore(found, request, asked, since) {
+                    match check_restore(found, request, may_have_been_sent, since) {
                         RestoreCheck::InEffect => return Ok(reply),
                         RestoreCheck::NotStarted | RestoreCheck::ExpiresTooEarly { .. } if !conflict => {}
-                        looked => return Err(failed(&step.operation, explain_conflict(fault, looked, request))),
+                        state => return Err(failed(&step.operation, explain_conflict(fault, state, request))),
                     }
                 }
             }
@@ -186,8 +185,8 @@ impl RequestSender {
         let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
         let reply = match self.send(context, &head).await {
             // The restore request itself reports a missing object.
-            Err(RequestAbort::Failed(unseen)) if unseen.error.status == Some(404) => return Ok(None),
-            looked => looked?,
+            Err(RequestAbort::Failed(failure)) if failure.error.status == Some(404) => return Ok(None),
+            reply => reply?,
         };
         let ResponseData::Head { restoration, .. } = reply.data else { return Ok(None) };
         Ok(matches!(check_restore(restoration, request, true, since), RestoreCheck::InEffect).then_some(reply))
@@ -241,8 +240,8 @@ impl RequestSender {
             | RequestAbort::CredentialsRejected(_)
             | RequestAbort::ServerUntrusted(_)
             | RequestAbort::ServerCheckNotRecorded(_) => abort,
-            RequestAbort::Failed(unseen) => {
-                let message = format!("{}; checking the object failed as well: {}", fault.message, unseen.error);
+            RequestAbort::Failed(failure) => {
+                let message = format!("{}; checking the object failed as well: {}", fault.message, failure.error);
                 failed(&step.operation, StoreError { message, ..fault.clone() })
             }
         })
@@ -260,10 +259,10 @@ impl RequestSender {
         if self.server_check.as_ref().is_some_and(|check| check.has_failed()) {
             return Err(RequestAbort::Stopped);
         }
-        let pass = tokio::select! {
+        let permit = tokio::select! {
             biased;
             () = self.stop.cancelled(), if may_stop => return Err(RequestAbort::Stopped),
-            pass = self.throttle.acquire(&context.object.bucket, call) => pass,
+            permit = self.throttle.acquire(&context.object.bucket, call) => permit,
         };
         context.request_sent.store(true, Ordering::Relaxed);
         if call.is_write() && !context.write_sent.swap(true, Ordering::Relaxed) {
@@ -274,7 +273,7 @@ impl RequestSender {
         let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.send_request(context.object, call));
         let answer = timeouts::with_time_limit(limit, "the store", waiting_for, calling).await;
         let answer = answer.unwrap_or_else(|late| Err(timeout_fault(late, url())));
-        pass.report_answer(&answer);
+        permit.report_answer(&answer);
         Ok(answer
             .inspect(|_| self.signature_accepted.store(true, Ordering::Relaxed))
             .map_err(|fault| self.reclassify(fault)))
@@ -316,8 +315,8 @@ pub(super) fn failed(operation: &str, fault: StoreError) -> RequestAbort {
 }
 
 /// Adds to the server's conflict what HEAD showed about the object.
-fn explain_conflict(mut fault: StoreError, looked: RestoreCheck, request: RestoreRequest) -> StoreError {
-    let why = match looked {
+fn explain_conflict(mut fault: StoreError, state: RestoreCheck, request: RestoreRequest) -> StoreError {
+    let why = match state {
         RestoreCheck::ForeignRestore => {
             "a restore that this job did not request is in progress, and its expiry is not known; retry the failed \
              objects when it is done"

@@ -125,15 +125,10 @@ impl Worker {
     }
 
     /// Runs the operations on one object. `restore_maybe_sent` is true if this job may already have requested its
-    /// restore.
-    pub async fn process(&self, object: &ObjectId, restore_maybe_sent: bool) -> WorkerOutcome {
-        self.process_object(object, restore_maybe_sent).await.0
-    }
-
-    /// Like [`Self::process`]. Also returns whether a write was sent.
-    pub(super) async fn process_object(&self, object: &ObjectId, restore_maybe_sent: bool) -> (WorkerOutcome, bool) {
+    /// restore. Also returns whether a write was sent.
+    pub async fn process(&self, object: &ObjectId, restore_maybe_sent: bool) -> (WorkerOutcome, bool) {
         let context = ObjectContext::new(object);
-        let worked = match self.run_operations(&context, restore_maybe_sent).await {
+        let outcome = match self.run_operations(&context, restore_maybe_sent).await {
             Ok(status) => WorkerOutcome::Finished(TaskOutcome::Succeeded { status }),
             Err(RequestAbort::Failed(failure)) => WorkerOutcome::Finished(TaskOutcome::Failed(*failure)),
             Err(RequestAbort::CredentialsRejected(fault)) => WorkerOutcome::CredentialsRejected(fault),
@@ -143,7 +138,7 @@ impl Worker {
             Err(RequestAbort::Stopped) if context.write_sent() => WorkerOutcome::Abandoned,
             Err(RequestAbort::Stopped) => WorkerOutcome::NotStarted,
         };
-        (worked, context.write_sent())
+        (outcome, context.write_sent())
     }
 
     /// The number of objects for which a write was sent.

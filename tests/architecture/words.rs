@@ -75,7 +75,7 @@ pub(crate) const BANNED_MODULES: &[(&str, &str)] = &[
     ("kept", "journal_handle"),
     ("lane", "connection"),
     ("leaf", "value_types"),
-    ("ledger", "job_recorder"),
+    ("ledger", "recorder"),
     ("letter", "message"),
     ("orders", "commands"),
     ("outbox", "sender"),

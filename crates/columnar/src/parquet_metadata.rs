@@ -530,9 +530,8 @@ enum ThriftType {
 }
 
 impl ThriftType {
-    /// Returns the type with this number. <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
-    /// lists them under "Struct encoding" and "List and Set encoding". Integers of two, four and eight bytes (4 to 6) are
-    /// stored alike, and so are lists and sets (9 and 10).
+    /// Returns the type with this number, as the compact protocol lists them under "Struct encoding" and "List and Set
+    /// encoding". Integers of two, four and eight bytes (4 to 6) are stored alike; so are lists and sets (9 and 10).
     fn of(number: u8) -> ColumnarResult<Self> {
         Ok(match number {
             1 => Self::True,

@@ -64,23 +64,23 @@ impl RequestSender {
             Err(abort) => return Err(abort),
         };
         let refused = |what| Ok(server_failed(context.object, aspect, ServerCheckFailureKind::AppliedToObject, what));
-        let asked = self.store.request_line(context.object, &step.call);
+        let request = self.store.request_line(context.object, &step.call);
         if let Some(header) = object_header(&step.call, reply.headers) {
             return refused(format!(
-                "{asked} returned the header {}, like a request for the object itself",
+                "{request} returned the header {}, like a request for the object itself",
                 header.as_str()
             ));
         }
         let invented = invent_object(context.object);
-        let asked = self.store.request_line(&invented, &step.call);
+        let request = self.store.request_line(&invented, &step.call);
         let every_answer_has_ranges = match self.send(&ObjectContext::new(&invented), &step).await {
             Ok(ObjectResponse { no_tag_set: true, headers, .. }) => headers.contains(ObjectHeader::AcceptRanges),
             Ok(ObjectResponse { status, .. }) => {
-                return refused(format!("{asked} returned {status}, although the object does not exist"));
+                return refused(format!("{request} returned {status}, although the object does not exist"));
             }
             Err(RequestAbort::Failed(failure)) => match (failure.error.status, failure.error.class.is_retryable()) {
                 (Some(status), false) if status < 300 => {
-                    return refused(format!("{asked} returned {status}, although the object does not exist"));
+                    return refused(format!("{request} returned {status}, although the object does not exist"));
                 }
                 (Some(_), false) => failure.error.headers.contains(ObjectHeader::AcceptRanges),
                 _ => return Err(RequestAbort::Failed(failure)),
@@ -88,8 +88,10 @@ impl RequestSender {
             Err(abort) => return Err(abort),
         };
         if reply.headers.contains(ObjectHeader::AcceptRanges) && !every_answer_has_ranges {
-            let asked = self.store.request_line(context.object, &step.call);
-            return refused(format!("{asked} returned the header Accept-Ranges, like a request for the object itself"));
+            let request = self.store.request_line(context.object, &step.call);
+            return refused(format!(
+                "{request} returned the header Accept-Ranges, like a request for the object itself"
+            ));
         }
         Ok(ReadCheckOutcome::Proven)
     }
@@ -102,26 +104,26 @@ impl RequestSender {
         aspect: ObjectAspect,
         failure: TaskFailure,
     ) -> Result<ReadCheckOutcome, RequestAbort> {
-        let asked = self.store.request_line(context.object, &step.call);
+        let request = self.store.request_line(context.object, &step.call);
         let fault = &failure.error;
         let refused = |kind, what| Ok(server_failed(context.object, aspect, kind, what));
         match fault.status {
             Some(status) if fault.code == "UnexpectedDocument" => {
-                let what = format!("{asked} returned {status} and an unexpected document ({})", fault.message);
+                let what = format!("{request} returned {status} and an unexpected document ({})", fault.message);
                 refused(ServerCheckFailureKind::AppliedToObject, what)
             }
             _ if is_unknown_to_server(fault) => {
-                refused(ServerCheckFailureKind::Unsupported, format!("{asked} returned {fault}"))
+                refused(ServerCheckFailureKind::Unsupported, format!("{request} returned {fault}"))
             }
             Some(403) if fault.class == FaultClass::Rejected && fault.code != "InvalidObjectState" => {
-                let what = format!("{asked} returned {fault}");
+                let what = format!("{request} returned {fault}");
                 refused(ServerCheckFailureKind::Denied(step.call.clone()), what)
             }
             Some(404 | 405) if self.object_exists(context, step).await? => match self.send(context, step).await {
                 // The document has appeared in the meantime.
                 Ok(_) => Err(RequestAbort::Failed(Box::new(failure))),
                 Err(RequestAbort::Failed(again)) if matches!(again.error.status, Some(404 | 405)) => {
-                    let what = format!("{asked} returned {}, although HEAD finds the object", again.error);
+                    let what = format!("{request} returned {}, although HEAD finds the object", again.error);
                     refused(ServerCheckFailureKind::Unsupported, what)
                 }
                 Err(abort) => Err(abort),
@@ -148,22 +150,22 @@ impl RequestSender {
         aspect: ObjectAspect,
         step: &OperationStep,
     ) -> Result<ContentBaseline, RequestAbort> {
-        let asked = self.store.request_line(context.object, &ObjectRequest::Head);
+        let request = self.store.request_line(context.object, &ObjectRequest::Head);
         let (kind, what) = match self.probe_content(context, step).await {
             Ok(ContentProbe::Present { mark: mark @ ContentIdentity { etag: Some(_), .. }, .. }) => {
                 return Ok(ContentBaseline::Mark(mark));
             }
             Ok(ContentProbe::Present { .. }) => (
                 ServerCheckFailureKind::NotVerifiable,
-                format!("{asked} returned no ETag, so a change of content cannot be detected"),
+                format!("{request} returned no ETag, so a change of content cannot be detected"),
             ),
             Ok(ContentProbe::Missing(fault)) => return Ok(ContentBaseline::Missing(fault)),
             Err(RequestAbort::Failed(failure)) if failure.error.status == Some(403) => {
-                (ServerCheckFailureKind::Denied(ObjectRequest::Head), format!("{asked} returned {}", failure.error))
+                (ServerCheckFailureKind::Denied(ObjectRequest::Head), format!("{request} returned {}", failure.error))
             }
             // For example, an object encrypted with the owner's key: HEAD needs that key.
             Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
-                (ServerCheckFailureKind::NotVerifiable, format!("{asked} returned {}", failure.error))
+                (ServerCheckFailureKind::NotVerifiable, format!("{request} returned {}", failure.error))
             }
             Err(abort) => return Err(abort),
         };
@@ -202,9 +204,10 @@ impl RequestSender {
     ) -> Result<ObjectResponse, RequestAbort> {
         let answer = self.send(context, step).await;
         let (Some(check), Some(aspect)) = (&self.server_check, ObjectAspect::of(&step.call)) else { return answer };
-        let asked = self.store.request_line(context.object, &step.call);
+        let request = self.store.request_line(context.object, &step.call);
         let as_object = |header: ObjectHeader| {
-            let what = format!("{asked} returned the header {}, like a request for the object itself", header.as_str());
+            let what =
+                format!("{request} returned the header {}, like a request for the object itself", header.as_str());
             ServerCheckFailure::before_write(context.object, aspect, ServerCheckFailureKind::AppliedToObject, what)
         };
         let refusal = match answer {

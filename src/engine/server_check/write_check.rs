@@ -84,17 +84,17 @@ impl RequestSender {
         &self,
         context: &ObjectContext<'_>,
         step: &OperationStep,
-        asked_before: bool,
+        may_have_been_sent: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
         // Before anything is recorded: if the job's own restore already holds, nothing is written.
         if let (ObjectRequest::Restore(request), Some(since), true) =
-            (&step.call, self.restores_sent_since, asked_before)
+            (&step.call, self.restores_sent_since, may_have_been_sent)
             && let Some(reply) = self.find_held_restore(context, step, *request, since).await?
         {
             return Ok(reply);
         }
         let (Some(check), Some(aspect)) = (&self.server_check, ObjectAspect::of(&step.call)) else {
-            return self.send_write(context, step, asked_before).await;
+            return self.send_write(context, step, may_have_been_sent).await;
         };
         let scope = TrustScope {
             bucket: context.object.bucket.clone(),
@@ -116,24 +116,15 @@ impl RequestSender {
             // Check what an earlier run may have done before this run writes.
             self.confirm_first_writes(check).await?;
             if !check.is_proven(&scope) {
-                let first = Box::pin(self.send_first_write(check, &scope, context, step, asked_before)).await;
+                let first = Box::pin(self.send_first_write(check, &scope, context, step, may_have_been_sent)).await;
                 let first = self.count_unanswered(check, context, step, first).await;
                 drop(turn);
                 return first;
             }
         }
-        let reply = self.send_later_write(check, &scope, context, step, asked_before).await?;
-        let Some(header) = object_header(&step.call, reply.headers) else { return Ok(reply) };
-        let asked = self.store.request_line(context.object, &step.call);
-        let what = format!("{asked} returned the header {}, like a request for the object itself", header.as_str());
-        self.fail_check_after_write(
-            check,
-            context,
-            step,
-            Some(reply.status),
-            (ServerCheckFailureKind::AppliedToObject, what),
-        )
-        .await
+        let reply = self.send_later_write(check, &scope, context, step, may_have_been_sent).await?;
+        self.expect_no_object_header(check, context, step, &reply).await?;
+        Ok(reply)
     }
 
     /// If the manifest names missing objects, looks for this one before it waits its turn: a million missing objects
@@ -195,7 +186,7 @@ impl RequestSender {
         scope: &TrustScope,
         context: &ObjectContext<'_>,
         step: &OperationStep,
-        asked_before: bool,
+        may_have_been_sent: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
         let before = self.content_before(check, scope, context, step).await?;
         if self.stop.is_cancelled() {
@@ -204,7 +195,7 @@ impl RequestSender {
         let write = FirstWrite { object: context.object.clone(), before: before.clone() };
         check.record_trust(scope, ServerTrust::Unconfirmed(write)).await?;
         check.push_backup().await?;
-        let reply = match self.send_write(context, step, asked_before).await {
+        let reply = match self.send_write(context, step, may_have_been_sent).await {
             Ok(reply) => reply,
             Err(RequestAbort::Failed(failure)) => {
                 return self.interpret_write_error(check, scope, context, step, &before, *failure).await;
@@ -216,40 +207,19 @@ impl RequestSender {
         if scope.aspect != ObjectAspect::Restoration {
             changed = self.probe_after_write(check, context, step, &before, Some(reply.status)).await?.changed;
         }
-        if let Some(header) = object_header(&step.call, reply.headers) {
-            let asked = self.store.request_line(context.object, &step.call);
-            let header = header.as_str();
-            let what = format!("{asked} returned the header {header}, like a request for the object itself");
-            return self
-                .fail_check_after_write(
-                    check,
-                    context,
-                    step,
-                    Some(reply.status),
-                    (ServerCheckFailureKind::AppliedToObject, what),
-                )
-                .await;
-        }
+        self.expect_no_object_header(check, context, step, &reply).await?;
         let read = self.read_back(check, context, step, &before, reply.status).await?;
         if changed.is_some() {
             self.repeat_first_write(check, context, step).await?;
         }
         let sent = self.store.body_identity(&step.call);
         if sent.size > Some(0) && before.is_same_content(&sent) {
-            let asked = self.store.request_line(context.object, &step.call);
+            let request = self.store.request_line(context.object, &step.call);
             let what = format!(
-                "the content of {} is the body that {asked} sends, so an earlier request has overwritten it",
+                "the content of {} is the body that {request} sends, so an earlier request has overwritten it",
                 context.object
             );
-            return self
-                .fail_check_after_write(
-                    check,
-                    context,
-                    step,
-                    Some(reply.status),
-                    (ServerCheckFailureKind::AppliedToObject, what),
-                )
-                .await;
+            return self.fail_as_applied_to_object(check, context, step, Some(reply.status), what).await;
         }
         if before.has_same_size(&sent) || (read.is_some() && read == before.size) {
             // The object's content may be the very document that was sent or read. This write proves nothing, and the
@@ -315,8 +285,8 @@ impl RequestSender {
             Ok(ContentProbe::Present { .. }) => return failed(&step.operation, fault),
             Err(abort) => return abort,
         };
-        let asked = self.store.request_line(context.object, &ObjectRequest::Head);
-        let what = format!("{asked} returned {again}, although the object's {} can be read", aspect.sub_resource());
+        let request = self.store.request_line(context.object, &ObjectRequest::Head);
+        let what = format!("{request} returned {again}, although the object's {} can be read", aspect.sub_resource());
         let refusal =
             ServerCheckFailure::before_write(context.object, aspect, ServerCheckFailureKind::NotVerifiable, what);
         abort_check(check, refusal).await
@@ -349,6 +319,33 @@ impl RequestSender {
         })))
     }
 
+    /// Fails the check after a write that the server applied to the object itself.
+    async fn fail_as_applied_to_object<T>(
+        &self,
+        check: &ServerCheck,
+        context: &ObjectContext<'_>,
+        step: &OperationStep,
+        status: Option<u16>,
+        what: String,
+    ) -> Result<T, RequestAbort> {
+        let failure = (ServerCheckFailureKind::AppliedToObject, what);
+        self.fail_check_after_write(check, context, step, status, failure).await
+    }
+
+    /// Fails the check if the answer to a write has a header of the object itself.
+    async fn expect_no_object_header(
+        &self,
+        check: &ServerCheck,
+        context: &ObjectContext<'_>,
+        step: &OperationStep,
+        reply: &ObjectResponse,
+    ) -> Result<(), RequestAbort> {
+        let Some(header) = object_header(&step.call, reply.headers) else { return Ok(()) };
+        let request = self.store.request_line(context.object, &step.call);
+        let what = format!("{request} returned the header {}, like a request for the object itself", header.as_str());
+        self.fail_as_applied_to_object(check, context, step, Some(reply.status), what).await
+    }
+
     /// Sends HEAD after the write and fails if the object has changed. Returns whether it shows a restore.
     async fn expect_unchanged(
         &self,
@@ -361,14 +358,7 @@ impl RequestSender {
         match self.probe_after_write(check, context, step, before, status).await? {
             PostWriteProbe { restore, changed: None } => Ok(restore),
             PostWriteProbe { changed: Some(what), .. } => {
-                self.fail_check_after_write(
-                    check,
-                    context,
-                    step,
-                    status,
-                    (ServerCheckFailureKind::AppliedToObject, what),
-                )
-                .await
+                self.fail_as_applied_to_object(check, context, step, status, what).await
             }
         }
     }
@@ -383,26 +373,26 @@ impl RequestSender {
         before: &ContentIdentity,
         status: Option<u16>,
     ) -> Result<PostWriteProbe, RequestAbort> {
-        let asked = self.store.request_line(context.object, &step.call);
+        let request = self.store.request_line(context.object, &step.call);
         let what = match self.probe_content(context, step).await {
             Ok(ContentProbe::Present { mark, restore }) if mark.is_same_content(before) => {
                 return Ok(PostWriteProbe { restore, changed: None });
             }
             Ok(ContentProbe::Present { mark, restore }) => {
-                let what = format!("before {asked}, HEAD returned {before}; after it, {mark}");
+                let what = format!("before {request}, HEAD returned {before}; after it, {mark}");
                 let as_long = mark.etag.is_some() && mark.has_same_size(before);
                 if as_long && !mark.has_same_size(&self.store.body_identity(&step.call)) {
                     return Ok(PostWriteProbe { restore, changed: Some(what) });
                 }
                 what
             }
-            Ok(ContentProbe::Missing(fault)) => format!("before {asked}, HEAD returned {before}; after it, {fault}"),
+            Ok(ContentProbe::Missing(fault)) => format!("before {request}, HEAD returned {before}; after it, {fault}"),
             Err(RequestAbort::Failed(failure)) => {
                 return self.fail_unverifiable(check, context, step, &failure.error).await;
             }
             Err(abort) => return Err(abort),
         };
-        self.fail_check_after_write(check, context, step, status, (ServerCheckFailureKind::AppliedToObject, what)).await
+        self.fail_as_applied_to_object(check, context, step, status, what).await
     }
 
     /// Repeats a first write on the same object after its content has changed. If it changes again, that is the
@@ -432,8 +422,8 @@ impl RequestSender {
         step: &OperationStep,
         fault: &StoreError,
     ) -> Result<T, RequestAbort> {
-        let asked = self.store.request_line(context.object, &step.call);
-        let what = format!("the first write was sent ({asked}), but its effect could not be checked: {fault}");
+        let request = self.store.request_line(context.object, &step.call);
+        let what = format!("the first write was sent ({request}), but its effect could not be checked: {fault}");
         let refusal = ServerCheckFailure::before_write(
             context.object,
             aspect_of(step),
@@ -467,8 +457,8 @@ impl RequestSender {
                 Err(found) => found,
             };
             let Some(wait) = waits.next() else {
-                let asked = self.store.request_line(context.object, &step.call);
-                let what = format!("{asked} returned {status} and the object itself is unchanged, but {found}");
+                let request = self.store.request_line(context.object, &step.call);
+                let what = format!("{request} returned {status} and the object itself is unchanged, but {found}");
                 return self
                     .fail_check_after_write(
                         check,
@@ -493,24 +483,17 @@ impl RequestSender {
         status: u16,
     ) -> Result<Result<Option<u64>, String>, RequestAbort> {
         let read = OperationStep { call, operation: step.operation.clone() };
-        let asked = self.store.request_line(context.object, &read.call);
+        let request = self.store.request_line(context.object, &read.call);
         match self.send(context, &read).await {
             Ok(reply) => {
                 let difference = object_header(&read.call, reply.headers)
-                    .map(|header| format!("{asked} returned the header {}", header.as_str()))
+                    .map(|header| format!("{request} returned the header {}", header.as_str()))
                     .or_else(|| describe_difference(&step.call, &reply.data));
                 Ok(difference.map_or(Ok(Some(reply.body_bytes)), Err))
             }
             Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
-                let what = format!("after the first write, {asked} returned {}", failure.error);
-                self.fail_check_after_write(
-                    check,
-                    context,
-                    step,
-                    Some(status),
-                    (ServerCheckFailureKind::AppliedToObject, what),
-                )
-                .await
+                let what = format!("after the first write, {request} returned {}", failure.error);
+                self.fail_as_applied_to_object(check, context, step, Some(status), what).await
             }
             Err(RequestAbort::Failed(failure)) => self.fail_unverifiable(check, context, step, &failure.error).await,
             Err(abort) => Err(abort),
@@ -528,14 +511,14 @@ impl RequestSender {
         failure: TaskFailure,
     ) -> Result<ObjectResponse, RequestAbort> {
         let fault = &failure.error;
-        let says = request_support(&step.call, fault);
+        let support = request_support(&step.call, fault);
         // Checked for every error: a server that does not know the request may have changed the object before it
         // answered with an error.
         let _ = self.expect_unchanged(check, context, step, before, fault.status).await?;
-        match says {
+        match support {
             RequestSupport::Unsupported => {
-                let asked = self.store.request_line(context.object, &step.call);
-                let what = format!("{asked} returned {fault}; the object is unchanged");
+                let request = self.store.request_line(context.object, &step.call);
+                let what = format!("{request} returned {fault}; the object is unchanged");
                 check.forget_scope(scope).await?;
                 let refusal = ServerCheckFailure::before_write(
                     context.object,
@@ -613,10 +596,10 @@ impl RequestSender {
         scope: &TrustScope,
         context: &ObjectContext<'_>,
         step: &OperationStep,
-        asked_before: bool,
+        may_have_been_sent: bool,
     ) -> Result<ObjectResponse, RequestAbort> {
         if !check.is_sample(scope) {
-            return self.send_write(context, step, asked_before).await;
+            return self.send_write(context, step, may_have_been_sent).await;
         }
         let before = match self.probe_once(context).await? {
             Some(ContentProbe::Present { mark, .. }) if mark.etag.is_some() => mark,
@@ -626,16 +609,16 @@ impl RequestSender {
             // The object exists although HEAD says that it does not: this is not the object's fault.
             Some(ContentProbe::Missing(_)) => {
                 check.revoke_proof(scope).await?;
-                return Box::pin(self.write_checked(context, step, asked_before)).await;
+                return Box::pin(self.write_checked(context, step, may_have_been_sent)).await;
             }
             // For example, an object that only its owner may read.
             _ if check.record_failed_sample(scope).await? => {
-                return Box::pin(self.write_checked(context, step, asked_before)).await;
+                return Box::pin(self.write_checked(context, step, may_have_been_sent)).await;
             }
-            _ => return self.send_write(context, step, asked_before).await,
+            _ => return self.send_write(context, step, may_have_been_sent).await,
         };
-        let reply = self.send_write(context, step, asked_before).await?;
-        let asked = self.store.request_line(context.object, &step.call);
+        let reply = self.send_write(context, step, may_have_been_sent).await?;
+        let request = self.store.request_line(context.object, &step.call);
         let (found, is_servers_doing) = match self.probe_once(context).await? {
             Some(ContentProbe::Present { mark, .. }) if mark.is_same_content(&before) => {
                 check.failed_samples.store(0, Ordering::Relaxed);
@@ -650,10 +633,9 @@ impl RequestSender {
                 return Ok(reply);
             }
         };
-        let what = format!("before {asked}, HEAD returned {before}; after it, {found}");
+        let what = format!("before {request}, HEAD returned {before}; after it, {found}");
         if is_servers_doing {
-            let refusal = (ServerCheckFailureKind::AppliedToObject, what);
-            return self.fail_check_after_write(check, context, step, Some(reply.status), refusal).await;
+            return self.fail_as_applied_to_object(check, context, step, Some(reply.status), what).await;
         }
         self.fail_changed_object(check, scope, context, step, (reply.status, what)).await
     }
@@ -669,15 +651,7 @@ impl RequestSender {
         (status, what): (u16, String),
     ) -> Result<T, RequestAbort> {
         if check.revoke_after_change(scope).await? {
-            return self
-                .fail_check_after_write(
-                    check,
-                    context,
-                    step,
-                    Some(status),
-                    (ServerCheckFailureKind::AppliedToObject, what),
-                )
-                .await;
+            return self.fail_as_applied_to_object(check, context, step, Some(status), what).await;
         }
         let url = self.store.request_line(context.object, &step.call);
         let fault = StoreError::without_response(FaultClass::Rejected, CONTENT_CHANGED, &what, url);

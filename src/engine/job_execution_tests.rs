@@ -13,9 +13,9 @@ use crate::journal::{JobCreation, JobRecord, JobSource, NewJob, RecordedProgress
 use crate::report::ROTATE_AT;
 
 /// Opens a report in a folder at the recorded position of its files.
-fn writer(folder: &Path, id: &JobId, recorded: &RecordedProgress) -> ReportWriter {
+fn writer(folder: &Path, id: &JobId, in_journal: &RecordedProgress) -> ReportWriter {
     let spec = ReportSpec { location: None, scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: true };
-    let state = report_state(&recorded.files).expect("whole");
+    let state = report_state(&in_journal.files).expect("whole");
     ReportWriter::resume(folder, &spec, id, OperationNaming::for_operations(1), ROTATE_AT, &state).expect("opened")
 }
 
@@ -53,14 +53,14 @@ fn object(row: u32) -> ObjectId {
 
 /// A job that the test drives by hand.
 struct RecorderFixture<'a> {
-    ledger: JobRecorder<'a>,
+    recorder: JobRecorder<'a>,
     frontier: RowFrontier,
     progress: Progress,
 }
 
 impl RecorderFixture<'_> {
     fn settle(&mut self, row: u32, outcome: &TaskOutcome) {
-        self.ledger.record(&object(row), outcome).expect("written");
+        self.recorder.record(&object(row), outcome).expect("written");
         self.frontier.mark_settled(TaskId { part: row / 100, row });
         let succeeded = matches!(outcome, TaskOutcome::Succeeded { .. });
         *if succeeded { &mut self.progress.succeeded } else { &mut self.progress.failed } += 1;
@@ -74,7 +74,7 @@ impl RecorderFixture<'_> {
             next_row: None,
             stopping: false,
         };
-        self.ledger.checkpoint(snapshot, &mut self.frontier)
+        self.recorder.checkpoint(snapshot, &mut self.frontier)
     }
 }
 
@@ -88,9 +88,9 @@ async fn next_checkpoint_records_what_a_failed_one_could_not() {
     let mut observe = |_: ProgressSnapshot| {};
     let number = created(&journal, &JobId::random(), "another").number + 1;
     let (writer, place) = (writer(&report, &id, &RecordedProgress::default()), (journal.clone(), number));
-    let (ledger, _sealed, _sent) =
+    let (recorder, _sealed, _sent) =
         JobRecorder::new(writer, FailureTally::default(), place, Duration::ZERO, 0, &mut observe);
-    let mut work = RecorderFixture { ledger, frontier: RowFrontier::default(), progress: Progress::default() };
+    let mut work = RecorderFixture { recorder, frontier: RowFrontier::default(), progress: Progress::default() };
     work.settle(0, &FINE);
     work.settle(1, &denied());
     work.settle(100, &denied());
@@ -103,11 +103,11 @@ async fn next_checkpoint_records_what_a_failed_one_could_not() {
     let job = created(&journal, &id, "this");
     assert_eq!(job.number, number);
     work.checkpoint().await.expect("kept");
-    let recorded = journal.recorded_progress(number).expect("read");
-    assert_eq!(recorded.frontier, work.frontier);
-    let told: Vec<_> = recorded.tally.groups().map(|(code, reason)| (code.code.as_str(), reason.count)).collect();
+    let in_journal = journal.recorded_progress(number).expect("read");
+    assert_eq!(in_journal.frontier, work.frontier);
+    let told: Vec<_> = in_journal.tally.groups().map(|(code, reason)| (code.code.as_str(), reason.count)).collect();
     assert_eq!(told, [("AccessDenied", 2)]);
-    assert_eq!(recorded.files.iter().map(|file| file.rows).sum::<u64>(), 4);
+    assert_eq!(in_journal.files.iter().map(|file| file.rows).sum::<u64>(), 4);
     assert_eq!(journal.find(job.id.as_str()).expect("found").progress, work.progress);
     // Nothing is recorded twice: a part that did not change since is not written again.
     work.settle(101, &FINE);
@@ -117,8 +117,8 @@ async fn next_checkpoint_records_what_a_failed_one_could_not() {
     // If no further checkpoint is made, closing the recorder returns the unrecorded changes.
     work.settle(102, &denied());
     drop(work.checkpoint());
-    let RecorderFixture { ledger, mut frontier, .. } = work;
-    let (_, UnrecordedChanges { parts, failures }) = ledger.close(&mut frontier);
+    let RecorderFixture { recorder, mut frontier, .. } = work;
+    let (_, UnrecordedChanges { parts, failures }) = recorder.close(&mut frontier);
     assert_eq!(parts.iter().map(|mark| mark.part).collect::<Vec<_>>(), [1]);
     assert_eq!(failures.iter().map(|(_, reason)| reason.count).collect::<Vec<_>>(), [3]);
 }
@@ -131,16 +131,16 @@ async fn nothing_is_recorded_that_may_not_be_on_the_disk() {
     let mut observe = |_: ProgressSnapshot| {};
     let number = created(&journal, &id, "this").number;
     let (writer, place) = (writer(&report, &id, &RecordedProgress::default()), (journal.clone(), number));
-    let (ledger, _sealed, _sent) =
+    let (recorder, _sealed, _sent) =
         JobRecorder::new(writer, FailureTally::default(), place, Duration::ZERO, 0, &mut observe);
-    let mut work = RecorderFixture { ledger, frontier: RowFrontier::default(), progress: Progress::default() };
+    let mut work = RecorderFixture { recorder, frontier: RowFrontier::default(), progress: Progress::default() };
     work.settle(0, &FINE);
     let pending = work.checkpoint();
     // The rows are written, but their folder cannot be synced.
     std::fs::rename(&report, folder.path().join("elsewhere")).expect("moved");
     let refused = pending.await;
     assert!(matches!(refused, Err(CheckpointError::Report(_))), "{refused:?}");
-    let recorded = journal.recorded_progress(number).expect("read");
-    assert_eq!((recorded.files, recorded.frontier), (Vec::new(), RowFrontier::default()));
+    let in_journal = journal.recorded_progress(number).expect("read");
+    assert_eq!((in_journal.files, in_journal.frontier), (Vec::new(), RowFrontier::default()));
     assert_eq!(journal.find(id.as_str()).expect("found").progress.finished(), 0);
 }
