@@ -86,7 +86,7 @@ pub(super) struct LockAcquisition<Id> {
 enum AcquirePhase {
     ListingSnapshots,
     ListingLocks {
-        head: u64,
+        newest_snapshot: u64,
     },
     Reading {
         last: u64,
@@ -145,16 +145,16 @@ impl<Id: Clone + PartialEq> LockAcquisition<Id> {
     /// Handles the listing of the snapshots. `newest` is the generation of the newest one, 0 if there is none.
     pub(super) fn snapshots_listed(&mut self, newest: u64) {
         if let AcquirePhase::ListingSnapshots = self.phase {
-            self.phase = AcquirePhase::ListingLocks { head: newest };
+            self.phase = AcquirePhase::ListingLocks { newest_snapshot: newest };
         }
     }
 
     /// Handles a listing of the locks.
     pub(super) fn locks_listed(&mut self, found: &[u64]) {
         match self.phase {
-            AcquirePhase::ListingLocks { head } => {
+            AcquirePhase::ListingLocks { newest_snapshot } => {
                 let last = newest_of(found);
-                let next = next_generation(head, found);
+                let next = next_generation(newest_snapshot, found);
                 self.phase = match self.takeover {
                     LockTakeover::Forced(expected) if expected != last => {
                         AcquirePhase::Finished(AcquireOutcome::NotNewest)
@@ -244,8 +244,8 @@ pub(super) fn newest_of(locks: &[u64]) -> u64 {
 }
 
 /// Returns the next generation after the newest snapshot and all of these locks.
-pub(super) fn next_generation(head: u64, locks: &[u64]) -> u64 {
-    head.max(newest_of(locks)) + 1
+pub(super) fn next_generation(newest_snapshot: u64, locks: &[u64]) -> u64 {
+    newest_snapshot.max(newest_of(locks)) + 1
 }
 
 /// Returns whether these locks show that another process has taken over since the lock of this generation was acquired.
@@ -254,8 +254,8 @@ pub(super) fn is_superseded(generation: u64, locks: &[u64]) -> bool {
 }
 
 /// Returns the locks that the holder of this generation may remove; `None` unless its lock is known to be the newest.
-pub(super) fn removable_locks(generation: u64, head: u64, locks: &[u64]) -> Option<Vec<u64>> {
-    (next_generation(head, locks) == generation + 1)
+pub(super) fn removable_locks(generation: u64, newest_snapshot: u64, locks: &[u64]) -> Option<Vec<u64>> {
+    (next_generation(newest_snapshot, locks) == generation + 1)
         .then(|| locks.iter().copied().filter(|lock| *lock < generation).collect())
 }
 

@@ -1,5 +1,7 @@
 //! The local cache of a state in a bucket, the record of what it contains, and how it is updated from the bucket. Every
 //! chunk is checked against its digest, and no file is put in place before it is complete.
+//!
+//! A process that only reads, or copies a state to a folder, updates it here without holding the state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,16 +15,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::RemoteStateConfig;
-use super::error::RemoteError;
-use super::lock::LeaseToken;
+use super::config::RemoteStateConfig;
+use super::error::{LockHolder, RemoteError};
+use super::lock::{LeaseToken, read_newest_holder};
 use super::prefix_store::PrefixStore;
 use super::snapshot::{
     ChunkedFile, JournalDigest, MAX_CHUNK_BYTES, SnapshotChunk, SnapshotFiles, StateSnapshot, job_file_path,
 };
 use crate::files::{create_replacing, read_regular, sync_folder, with_path, write_atomic};
 use crate::job::{JobId, JobStatus};
-use crate::journal::{DeltaScope, FileLease, JOURNAL_NAME, JobFolder, JobQuery, Journal, LeaseError, list_job_folders};
+use crate::journal::{
+    DeltaScope, FileLease, JOURNAL_NAME, JobFolder, JobQuery, Journal, JournalCopyJob, LeaseError, list_job_folders,
+};
 
 /// The file that says what the folder is a copy of.
 const RECORD_NAME: &str = "remote.json";
@@ -35,8 +39,8 @@ const FORMAT_VERSION: u32 = 1;
 
 /// Returns the folder, below a state folder, that caches the state at this location.
 #[must_use]
-pub fn cache_folder(folder: &Path, place: &str) -> PathBuf {
-    let name = hex(&Sha256::digest(place)[..8]);
+pub fn cache_folder(folder: &Path, location: &str) -> PathBuf {
+    let name = hex(&Sha256::digest(location)[..8]);
     folder.join("remote").join(name)
 }
 
@@ -93,18 +97,18 @@ struct CacheRecord {
 /// The local cache of a state.
 #[derive(Clone, Debug)]
 pub(super) struct LocalCache {
-    pub(super) folder: PathBuf,
+    folder: PathBuf,
     record: CacheRecord,
 }
 
 impl LocalCache {
     /// Opens the cache in this folder, and creates it if there is none.
-    pub(super) fn open(folder: &Path, place: &str) -> Result<Self, RemoteError> {
+    pub(super) fn open(folder: &Path, location: &str) -> Result<Self, RemoteError> {
         fs::create_dir_all(folder).map_err(with_path(folder))?;
         let path = folder.join(RECORD_NAME);
         let none = CacheRecord {
             version: FORMAT_VERSION,
-            place: place.to_owned(),
+            place: location.to_owned(),
             head: None,
             pending: None,
             claim: None,
@@ -122,10 +126,13 @@ impl LocalCache {
         Ok(Self { folder: folder.to_owned(), record: record.unwrap_or(none) })
     }
 
-    /// Reads the record again.
-    pub(super) fn reload(&mut self) -> Result<(), RemoteError> {
-        *self = Self::open(&self.folder, &self.record.place)?;
-        Ok(())
+    /// Opens the cache, and keeps other processes of this machine out of it.
+    pub(super) fn open_exclusive(folder: &Path, location: &str) -> Result<(Self, FileLease), RemoteError> {
+        // Creates the folder.
+        Self::open(folder, location)?;
+        let lease = lease_cache(folder)?;
+        // The previous owner of the cache may have changed it.
+        Ok((Self::open(folder, location)?, lease))
     }
 
     /// Returns the lease token that this very folder held last. Returns `None` if the system does not tell one boot
@@ -144,7 +151,7 @@ impl LocalCache {
     }
 
     /// Returns whether the cache equals the snapshot in the bucket, or is newer.
-    pub(super) fn is_based_on(&self, there: Option<&StateSnapshot>) -> bool {
+    fn is_based_on(&self, there: Option<&StateSnapshot>) -> bool {
         match (&self.record.head, there) {
             (Some(here), Some(there)) => {
                 let pushed = self.may_have_pushed(there);
@@ -156,19 +163,19 @@ impl LocalCache {
         }
     }
 
-    fn may_have_pushed(&self, head: &StateSnapshot) -> bool {
-        self.record.pending.as_ref().is_some_and(|(id, _)| *id == head.id)
+    fn may_have_pushed(&self, snapshot: &StateSnapshot) -> bool {
+        self.record.pending.as_ref().is_some_and(|(id, _)| *id == snapshot.id)
     }
 
     /// Returns the files of the jobs that are known to this cache but not stored in it, if they are still in the
     /// bucket.
     fn remote_only_files(&self, there: Option<&StateSnapshot>) -> Result<BTreeMap<JobId, SnapshotFiles>, RemoteError> {
         let Some(here) = &self.record.head else { return Ok(BTreeMap::new()) };
-        let kept = there.map(StateSnapshot::chunk_names).unwrap_or_default();
+        let in_bucket = there.map(StateSnapshot::chunk_names).unwrap_or_default();
         let mut jobs = BTreeMap::new();
         for (job, files) in here.jobs.iter().filter(|(job, _)| !self.record.here.contains(*job)) {
-            let gone = |piece: &SnapshotChunk| !kept.contains(piece.name.as_str());
-            if files.values().flat_map(|file| &file.pieces).any(gone) {
+            let is_gone = |piece: &SnapshotChunk| !in_bucket.contains(piece.name.as_str());
+            if files.values().flat_map(|file| &file.pieces).any(is_gone) {
                 let what = format!("the files of job {job} are neither in {} nor in the bucket", self.folder.display());
                 return Err(RemoteError::Diverged(what));
             }
@@ -186,7 +193,7 @@ impl LocalCache {
     }
 
     /// Returns whether the folder contains something that is not a copy of this state.
-    pub(super) fn has_foreign_files(&self, there: &StateSnapshot) -> bool {
+    fn has_foreign_files(&self, there: &StateSnapshot) -> bool {
         let known = match (&self.record.head, self.record.pulling) {
             (Some(here), _) => here.lineage == there.lineage,
             // Leftovers of a pull that was not completed.
@@ -238,7 +245,7 @@ impl LocalCache {
     }
 
     /// Returns whether there may be changes here that were not pushed.
-    pub(super) fn may_have_unpushed_changes(&self) -> bool {
+    fn may_have_unpushed_changes(&self) -> bool {
         self.record.open
     }
 
@@ -250,17 +257,17 @@ impl LocalCache {
     /// Records that this snapshot is about to be pushed, with the files of these jobs.
     pub(super) fn record_pending_push(
         &mut self,
-        head: &StateSnapshot,
+        snapshot: &StateSnapshot,
         here: BTreeSet<JobId>,
     ) -> Result<(), RemoteError> {
-        self.record.pending = Some((head.id.clone(), here));
+        self.record.pending = Some((snapshot.id.clone(), here));
         self.save()
     }
 
     /// Records that this snapshot was pushed, with the files of these jobs.
-    pub(super) fn record_push(&mut self, head: StateSnapshot, here: BTreeSet<JobId>) -> Result<(), RemoteError> {
+    pub(super) fn record_push(&mut self, snapshot: StateSnapshot, here: BTreeSet<JobId>) -> Result<(), RemoteError> {
         self.record.here = here;
-        self.record.head = Some(head);
+        self.record.head = Some(snapshot);
         self.record.pending = None;
         self.save()
     }
@@ -274,7 +281,7 @@ impl LocalCache {
 
     /// Returns whether the files of a job are here. Jobs that the last snapshot does not contain count as present.
     pub(super) fn has_job_files(&self, job: &JobId) -> bool {
-        let known = self.record.head.as_ref().is_some_and(|head| head.jobs.contains_key(job));
+        let known = self.record.head.as_ref().is_some_and(|snapshot| snapshot.jobs.contains_key(job));
         !known || self.record.here.contains(job)
     }
 }
@@ -321,7 +328,7 @@ pub(super) async fn sync_cache(
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             Err(error) => return Err(error),
             Ok(journal) => {
-                if cache.record.head.as_ref().is_some_and(|head| head.generation >= generation) {
+                if cache.record.head.as_ref().is_some_and(|snapshot| snapshot.generation >= generation) {
                     return Err(RemoteError::ConcurrentPush);
                 }
                 cache.record.open = true;
@@ -339,31 +346,31 @@ async fn sync_cache_once(
     config: &RemoteStateConfig,
     base: DivergencePolicy,
 ) -> Result<Journal, RemoteError> {
-    let head = StateSnapshot::read_newest(store).await?;
-    match (cache.is_based_on(head.as_ref()), head, base) {
-        (true, head, _) => {
+    let snapshot = StateSnapshot::read_newest(store).await?;
+    match (cache.is_based_on(snapshot.as_ref()), snapshot, base) {
+        (true, snapshot, _) => {
             if let Some((_, here)) =
-                cache.record.pending.take().filter(|(id, _)| head.as_ref().is_some_and(|it| it.id == *id))
+                cache.record.pending.take().filter(|(id, _)| snapshot.as_ref().is_some_and(|it| it.id == *id))
             {
                 cache.record.here = here;
             }
-            cache.record.head = head;
+            cache.record.head = snapshot;
         }
-        (false, Some(head), DivergencePolicy::Pull) => {
-            check_not_older(cache, &head)?;
+        (false, Some(snapshot), DivergencePolicy::Pull) => {
+            check_not_older(cache, &snapshot)?;
             set_aside_changes(cache, config)?;
-            pull(store, cache, head).await?;
+            pull(store, cache, snapshot).await?;
         }
         (false, None, DivergencePolicy::Pull) => {
             let what = "the state no longer exists in its bucket, but this machine has a copy of it";
             return Err(RemoteError::Diverged(what.to_owned()));
         }
-        (false, head, DivergencePolicy::Fail) => {
-            return Err(RemoteError::Diverged(cache.describe_divergence(head.as_ref())));
+        (false, snapshot, DivergencePolicy::Fail) => {
+            return Err(RemoteError::Diverged(cache.describe_divergence(snapshot.as_ref())));
         }
-        (false, head, DivergencePolicy::Overwrite) => {
-            let kept = cache.remote_only_files(head.as_ref())?;
-            cache.record.head = head.map(|head| head.with_jobs(kept));
+        (false, snapshot, DivergencePolicy::Overwrite) => {
+            let remote_only = cache.remote_only_files(snapshot.as_ref())?;
+            cache.record.head = snapshot.map(|snapshot| snapshot.with_jobs(remote_only));
             cache.record.here.clear();
         }
     }
@@ -403,9 +410,90 @@ fn set_aside_changes(cache: &LocalCache, config: &RemoteStateConfig) -> Result<(
     Ok(())
 }
 
+/// Updates the local cache for reading, without holding the state. Fetches the files of the jobs that `job` selects. If
+/// another process of this machine uses the cache, it is already up to date. Returns the holder on another machine, if
+/// any.
+///
+/// # Errors
+/// Returns an error if there is no state, or if it cannot be reached or read.
+pub async fn update_cache(
+    config: &RemoteStateConfig,
+    job: impl Fn(&JobId) -> bool,
+) -> Result<Option<LockHolder>, RemoteError> {
+    let _lease = match lease_cache(&config.create_folder()?) {
+        Err(RemoteError::CacheInUse(_)) => return Ok(None),
+        lease => lease?,
+    };
+    let (store, _connection) = config.connect().await?;
+    update_from_bucket(config, &store, &job, false).await?;
+    // A lock that cannot be read matters only to a process that needs the lock.
+    let held = read_newest_holder(&store).await.ok().flatten();
+    Ok(held.filter(|(_, _, released)| !released).map(|(_, holder, _)| holder))
+}
+
+/// Pulls a state with the files of all jobs into the folder. Without `replace`, only if nothing is lost.
+///
+/// # Errors
+/// Returns an error if there is no state, if it cannot be reached or read, or if the folder contains something that is
+/// not a copy of this state.
+pub async fn pull_to_folder(config: &RemoteStateConfig, replace: bool) -> Result<(), RemoteError> {
+    let (store, _connection) = config.connect().await?;
+    let snapshot = StateSnapshot::read_newest(&store).await?.ok_or(RemoteError::NoState)?;
+    let not_empty = || Err(RemoteError::FolderNotEmpty(config.folder.clone()));
+    let is_foreign = || {
+        Ok::<_, RemoteError>(
+            !replace && LocalCache::open(&config.folder, &config.location)?.has_foreign_files(&snapshot),
+        )
+    };
+    // Check before anything is written there.
+    if config.folder.exists() && is_foreign()? {
+        return not_empty();
+    }
+    let _lease = lease_cache(&config.create_folder()?)?;
+    // Check again: another process of this machine may have written to the folder meanwhile.
+    let cache = LocalCache::open(&config.folder, &config.location)?;
+    if is_foreign()? || (!replace && !cache.is_based_on(Some(&snapshot)) && has_changed(&cache).await?) {
+        return not_empty();
+    }
+    update_from_bucket(config, &store, &|_: &JobId| true, replace).await
+}
+
+/// Returns whether the journal differs from that of the last snapshot, which means that something was done here
+/// since.
+async fn has_changed(cache: &LocalCache) -> Result<bool, RemoteError> {
+    let Some(snapshot) = cache.snapshot() else { return Ok(false) };
+    let Some(journal) = Journal::open_existing(&cache.folder)? else { return Ok(false) };
+    Ok(cache.may_have_unpushed_changes() || journal_digest(&journal).await? != snapshot.journal_sha256)
+}
+
+/// Returns the digest of a journal, as a snapshot of it would record it.
+async fn journal_digest(journal: &Journal) -> Result<String, RemoteError> {
+    let (mut content, _) = copy_journal(journal).await?;
+    run_blocking(move || {
+        let mut digest = JournalDigest::default();
+        digest.update(&mut content);
+        Ok(digest.hex())
+    })
+    .await
+}
+
+/// Returns the content of the journal at one moment, and the jobs in it.
+pub(super) async fn copy_journal(journal: &Journal) -> Result<(Vec<u8>, Vec<JournalCopyJob>), RemoteError> {
+    let copy = journal.state_folder().join(format!("journal.{:016x}.draft", fastrand::u64(..)));
+    let jobs = journal.copy_to(&copy).await;
+    run_blocking(move || {
+        let copied =
+            jobs.map_err(RemoteError::from).and_then(|jobs| Ok((fs::read(&copy).map_err(with_path(&copy))?, jobs)));
+        // The copy may not exist.
+        let _ = fs::remove_file(&copy);
+        copied
+    })
+    .await
+}
+
 /// Makes the local cache match the bucket, with the files of the jobs that `job` selects. With `replace`, whatever the
 /// cache contains.
-pub(super) async fn update_from_bucket(
+async fn update_from_bucket(
     config: &RemoteStateConfig,
     store: &PrefixStore,
     job: &impl Fn(&JobId) -> bool,
@@ -414,11 +502,11 @@ pub(super) async fn update_from_bucket(
     let mut cache = LocalCache::open(&config.folder, &config.location)?;
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
-        let head = StateSnapshot::read_newest(store).await?.ok_or(RemoteError::NoState)?;
-        match apply_snapshot(config, store, &mut cache, head, job, replace).await {
+        let snapshot = StateSnapshot::read_newest(store).await?.ok_or(RemoteError::NoState)?;
+        match apply_snapshot(config, store, &mut cache, snapshot, job, replace).await {
             // The holder of the state has pushed, and removed what it no longer needs.
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
-            brought => return brought,
+            updated => return updated,
         }
     }
     Err(last.unwrap_or(RemoteError::FilesKeepChanging))
@@ -428,18 +516,18 @@ async fn apply_snapshot(
     config: &RemoteStateConfig,
     store: &PrefixStore,
     cache: &mut LocalCache,
-    head: StateSnapshot,
+    snapshot: StateSnapshot,
     job: &impl Fn(&JobId) -> bool,
     replace: bool,
 ) -> Result<(), RemoteError> {
-    let jobs: Vec<JobId> = head.jobs.keys().filter(|id| job(id)).cloned().collect();
+    let jobs: Vec<JobId> = snapshot.jobs.keys().filter(|id| job(id)).cloned().collect();
     if replace {
         cache.record.here.clear();
-        pull(store, cache, head).await?;
-    } else if !cache.is_based_on(Some(&head)) {
-        check_not_older(cache, &head)?;
+        pull(store, cache, snapshot).await?;
+    } else if !cache.is_based_on(Some(&snapshot)) {
+        check_not_older(cache, &snapshot)?;
         set_aside_changes(cache, config)?;
-        pull(store, cache, head).await?;
+        pull(store, cache, snapshot).await?;
     }
     for job in jobs {
         fetch_job(store, cache, &job).await?;
@@ -462,8 +550,12 @@ const CONCURRENT_DOWNLOADS: usize = 4;
 
 /// Puts the journal of a snapshot into the local cache, in place of what is there. The files of its jobs are fetched
 /// later, when they are needed.
-pub(super) async fn pull(store: &PrefixStore, cache: &mut LocalCache, head: StateSnapshot) -> Result<(), RemoteError> {
-    let same = unchanged_jobs(cache, &head);
+pub(super) async fn pull(
+    store: &PrefixStore,
+    cache: &mut LocalCache,
+    snapshot: StateSnapshot,
+) -> Result<(), RemoteError> {
+    let same = unchanged_jobs(cache, &snapshot);
     // An incomplete pull must not be mistaken for a complete one.
     cache.record.head = None;
     cache.record.here.clear();
@@ -471,8 +563,8 @@ pub(super) async fn pull(store: &PrefixStore, cache: &mut LocalCache, head: Stat
     cache.save()?;
     let folder = cache.folder.clone();
     let packed = folder.join("journal.packed.draft");
-    download_file(store, &head.journal, packed.clone()).await?;
-    let (at, expected, keep) = (folder.clone(), head.journal_sha256.clone(), same.clone());
+    download_file(store, &snapshot.journal, packed.clone()).await?;
+    let (at, expected, keep) = (folder.clone(), snapshot.journal_sha256.clone(), same.clone());
     run_blocking(move || {
         let unpacked = unpack(&packed, &at.join("journal.draft"), &expected);
         let _ = fs::remove_file(&packed);
@@ -480,7 +572,7 @@ pub(super) async fn pull(store: &PrefixStore, cache: &mut LocalCache, head: Stat
         replace_journal(&at, &keep)
     })
     .await?;
-    cache.record.head = Some(head);
+    cache.record.head = Some(snapshot);
     cache.record.here = same;
     (cache.record.open, cache.record.pulling) = (false, false);
     cache.save()
@@ -488,7 +580,8 @@ pub(super) async fn pull(store: &PrefixStore, cache: &mut LocalCache, head: Stat
 
 /// Returns the jobs whose files are here, and are the same in a newer snapshot.
 fn unchanged_jobs(cache: &LocalCache, newer: &StateSnapshot) -> BTreeSet<JobId> {
-    let Some(here) = cache.record.head.as_ref().filter(|head| head.lineage == newer.lineage && !cache.record.open)
+    let Some(here) =
+        cache.record.head.as_ref().filter(|snapshot| snapshot.lineage == newer.lineage && !cache.record.open)
     else {
         return BTreeSet::new();
     };
@@ -501,8 +594,10 @@ pub(super) async fn fetch_job(store: &PrefixStore, cache: &mut LocalCache, job: 
     if cache.has_job_files(job) {
         return Ok(());
     }
-    let Some(files) = cache.record.head.as_ref().and_then(|head| head.jobs.get(job)).cloned() else { return Ok(()) };
-    let home = JobFolder::of(&cache.folder, job).path().to_owned();
+    let Some(files) = cache.record.head.as_ref().and_then(|snapshot| snapshot.jobs.get(job)).cloned() else {
+        return Ok(());
+    };
+    let job_folder = JobFolder::of(&cache.folder, job).path().to_owned();
     let draft = cache.folder.join("job.draft");
     remove_all(&draft)?;
     fs::create_dir_all(&draft).map_err(with_path(&draft))?;
@@ -513,11 +608,11 @@ pub(super) async fn fetch_job(store: &PrefixStore, cache: &mut LocalCache, job: 
         }
         download_file(store, filed, path).await?;
     }
-    remove_all(&home)?;
-    if let Some(parent) = home.parent() {
+    remove_all(&job_folder)?;
+    if let Some(parent) = job_folder.parent() {
         fs::create_dir_all(parent).map_err(with_path(parent))?;
     }
-    fs::rename(&draft, &home).map_err(with_path(&home))?;
+    fs::rename(&draft, &job_folder).map_err(with_path(&job_folder))?;
     cache.record.here.insert(job.clone());
     cache.save()
 }

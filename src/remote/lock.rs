@@ -308,7 +308,7 @@ impl StateLock {
         let deadline = Instant::now() + request.timeout;
         let mine = request.token.map(|mine| (mine.generation, mine.id.clone()));
         let mut candidate = LockCandidate::new(store, request.process_name, request.lease, LockTakeover::IfFree(mine));
-        let (mut told, mut lost_races, mut newest) = (false, 0, 0);
+        let (mut notified, mut lost_races, mut newest) = (false, 0, 0);
         loop {
             match candidate.attempt().await? {
                 AcquireOutcome::Held(generation) => return candidate.into_lock(generation).await,
@@ -323,7 +323,7 @@ impl StateLock {
                         if alive && Instant::now() >= deadline {
                             return Err(RemoteError::HeldBy(document.holder()));
                         }
-                        if !std::mem::replace(&mut told, true) {
+                        if !std::mem::replace(&mut notified, true) {
                             (request.on_wait)(&document.holder(), document.lease());
                         }
                     }
@@ -440,8 +440,8 @@ async fn read_lock(store: &PrefixStore, generation: u64) -> Result<Option<LockDo
 
 /// Returns the locks before this generation, whose holder calls this; `None` unless its lock is known to be the newest.
 pub(crate) async fn find_removable(store: &PrefixStore, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
-    let head = snapshot::newest_generation(store).await?;
-    Ok(removable_locks(generation, head, &list_generations(store).await?))
+    let newest_snapshot = snapshot::newest_generation(store).await?;
+    Ok(removable_locks(generation, newest_snapshot, &list_generations(store).await?))
 }
 
 /// Returns the holder of the lock of this generation, and whether it was released; `None` if the lock is gone.
@@ -450,8 +450,8 @@ async fn read_holder(store: &PrefixStore, generation: u64) -> Result<Option<(Loc
 }
 
 /// Removes locks that [`find_removable`] returned.
-pub(crate) async fn remove_locks(store: &PrefixStore, outlived: Vec<u64>) -> Result<(), RemoteError> {
-    for generation in outlived {
+pub(crate) async fn remove_locks(store: &PrefixStore, generations: Vec<u64>) -> Result<(), RemoteError> {
+    for generation in generations {
         store.remove(&lock_name(generation)).await?;
     }
     Ok(())
@@ -462,10 +462,19 @@ pub(crate) async fn read_newest_holder(store: &PrefixStore) -> Result<Option<(u6
     Ok(read_newest(store).await?.map(|(generation, document)| (generation, document.holder(), document.released)))
 }
 
+/// Takes the lock of this generation from its holder.
+///
+/// # Errors
+/// Returns an error if the store cannot be reached, or if another lock is the newest by now.
+pub async fn unlock(config: &RemoteStateConfig, generation: u64) -> Result<u64, RemoteError> {
+    let (store, _connection) = config.connect().await?;
+    take_by_force(&store, &config.process_name, generation).await
+}
+
 /// Takes the lock of generation `over` from its holder, whatever its state: creates the next lock, and releases it at
 /// once. The holder finds that when it renews, and stops. This is refused if another lock is the newest by now, because
 /// the person who decided has never seen its holder.
-pub(crate) async fn take_by_force(store: &PrefixStore, who: &str, over: u64) -> Result<u64, RemoteError> {
+async fn take_by_force(store: &PrefixStore, who: &str, over: u64) -> Result<u64, RemoteError> {
     let mut candidate = LockCandidate::new(store, who, Duration::from_mins(1), LockTakeover::Forced(over));
     match candidate.attempt().await? {
         AcquireOutcome::Held(generation) => {
@@ -561,13 +570,13 @@ impl LeaseKeeper {
         lost: StateLoss,
     ) -> io::Result<Self> {
         let generation = lock.generation;
-        let (asks, inbox) = mpsc::channel(4);
-        let (tell, verified) = watch::channel(lock.lease_start);
-        let over = Arc::new(AtomicBool::new(false));
-        let watched = (verified.clone(), Arc::clone(&over), lost.clone(), Arc::clone(&exit));
+        let (commands, inbox) = mpsc::channel(4);
+        let (renewed, last_renewal) = watch::channel(lock.lease_start);
+        let ended = Arc::new(AtomicBool::new(false));
+        let watched = (last_renewal.clone(), Arc::clone(&ended), lost.clone(), Arc::clone(&exit));
         thread::Builder::new().name("lease".to_owned()).spawn(move || run_watchdog(lease, &watched))?;
-        tokio::spawn(keep_renewing(LeaseRenewal { store, lock, lease, exit, lost, renewed: tell }, inbox));
-        Ok(Self { generation, commands: asks, last_renewal: verified, ended: over })
+        tokio::spawn(keep_renewing(LeaseRenewal { store, lock, lease, exit, lost, renewed }, inbox));
+        Ok(Self { generation, commands, last_renewal, ended })
     }
 
     /// Returns when the last successful renewal was sent. It found no other holder.
@@ -585,10 +594,10 @@ impl LeaseKeeper {
         self.send(LeaseCommand::Release, within).await
     }
 
-    async fn send(&self, ask: fn(oneshot::Sender<()>) -> LeaseCommand, within: Duration) -> bool {
-        let (reply, told) = oneshot::channel();
-        let asked = async { self.commands.send(ask(reply)).await.is_ok() && told.await.is_ok() };
-        tokio::time::timeout(within, asked).await.unwrap_or(false)
+    async fn send(&self, command: fn(oneshot::Sender<()>) -> LeaseCommand, within: Duration) -> bool {
+        let (reply, done) = oneshot::channel();
+        let executed = async { self.commands.send(command(reply)).await.is_ok() && done.await.is_ok() };
+        tokio::time::timeout(within, executed).await.unwrap_or(false)
     }
 }
 
@@ -596,11 +605,11 @@ impl LeaseKeeper {
 /// before the lease expires, it ends the process.
 fn run_watchdog(
     lease: Duration,
-    (verified, over, lost, exit): &(watch::Receiver<MonotonicInstant>, Arc<AtomicBool>, StateLoss, ExitHandler),
+    (last_renewal, ended, lost, exit): &(watch::Receiver<MonotonicInstant>, Arc<AtomicBool>, StateLoss, ExitHandler),
 ) {
     let pause = (lease / 20).clamp(Duration::from_millis(50), Duration::from_secs(1));
-    while !over.load(Ordering::Acquire) {
-        let age = verified.borrow().elapsed();
+    while !ended.load(Ordering::Acquire) {
+        let age = last_renewal.borrow().elapsed();
         if age > lease / 2 {
             lost.record_lock_loss(RemoteError::NotRenewed(format!("it was not renewed for {} ms", age.as_millis())));
         }
@@ -620,30 +629,30 @@ struct LeaseRenewal {
     renewed: watch::Sender<MonotonicInstant>,
 }
 
-async fn keep_renewing(mut holding: LeaseRenewal, mut inbox: mpsc::Receiver<LeaseCommand>) {
-    let mut pause = holding.lease / 6;
+async fn keep_renewing(mut renewal: LeaseRenewal, mut inbox: mpsc::Receiver<LeaseCommand>) {
+    let mut pause = renewal.lease / 6;
     loop {
-        let ask = tokio::select! {
-            ask = inbox.recv() => ask,
+        let command = tokio::select! {
+            command = inbox.recv() => command,
             () = tokio::time::sleep(pause) => {
-                match holding.renew().await {
+                match renewal.renew().await {
                     Some(next) => pause = next,
-                    None => return holding.exit_in_time(&mut inbox).await,
+                    None => return renewal.exit_in_time(&mut inbox).await,
                 }
                 continue;
             }
         };
-        match ask {
+        match command {
             Some(LeaseCommand::Renew(reply)) => {
-                let held = holding.renew().await;
+                let held = renewal.renew().await;
                 let _ = reply.send(());
                 match held {
                     Some(next) => pause = next,
-                    None => return holding.exit_in_time(&mut inbox).await,
+                    None => return renewal.exit_in_time(&mut inbox).await,
                 }
             }
             Some(LeaseCommand::Release(reply)) => {
-                if holding.lock.release(&holding.store).await.is_ok() {
+                if renewal.lock.release(&renewal.store).await.is_ok() {
                     let _ = reply.send(());
                 }
                 return;
@@ -658,12 +667,12 @@ impl LeaseRenewal {
     /// Renews the lock, and returns when to renew it next; `None` if it is lost. A request that hangs is repeated on
     /// another connection. A lock that was not renewed for half of its lease is given up.
     async fn renew(&mut self) -> Option<Duration> {
-        let Self { store, lock, lease, lost, renewed: tell, .. } = self;
-        let renewed = tokio::time::timeout(*lease / 9, lock.renew(store, *lease)).await;
+        let Self { store, lock, lease, lost, renewed, .. } = self;
+        let outcome = tokio::time::timeout(*lease / 9, lock.renew(store, *lease)).await;
         let late = || RemoteError::NotRenewed(format!("no response within {} ms", (*lease / 9).as_millis()));
-        match renewed.unwrap_or_else(|_| Err(late())) {
+        match outcome.unwrap_or_else(|_| Err(late())) {
             Ok(()) => {
-                tell.send_replace(lock.lease_start);
+                renewed.send_replace(lock.lease_start);
                 Some((*lease / 6).saturating_sub(lock.lease_start.elapsed()))
             }
             Err(error @ RemoteError::TakenOver(_)) => {
@@ -707,9 +716,9 @@ impl LocklessPush {
     /// decide.
     pub(crate) async fn start(store: &PrefixStore) -> Result<Self, RemoteError> {
         for _ in 0..MAX_LOST_RACES {
-            let head = snapshot::newest_generation(store).await?;
+            let newest_snapshot = snapshot::newest_generation(store).await?;
             let locks = list_generations(store).await?;
-            let (newest, generation) = (newest_of(&locks), next_generation(head, &locks));
+            let (newest, generation) = (newest_of(&locks), next_generation(newest_snapshot, &locks));
             if newest == 0 {
                 return Ok(Self { generation, newest });
             }

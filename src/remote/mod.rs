@@ -28,18 +28,16 @@
 //! | `config` | which state to open, and how |
 //! | `prefix_store` | objects below the prefix, with retries |
 //! | `acquire` | how the lock is acquired, as decisions without I/O |
-//! | `lock` | the lock, its lease and renewal, and pushing without a lock |
+//! | `lock` | the lock, its lease and renewal, taking it by force, and pushing without a lock |
 //! | `snapshot` | the snapshot document, which is validated when it is read |
-//! | `local_cache` | the local cache, what it contains, and how it is updated from the bucket |
+//! | `local_cache` | the local cache, what it contains, and how it is updated from the bucket, even without the lock |
 //! | `push` | selects which bytes of which files are pushed, and copies them to the bucket |
-//! | `state` | opens a state, and holds it on a background thread while other threads work |
-//! | `inspect` | what can be done without holding a state |
+//! | `state` | opens a state, holds it on a background thread while other threads work, and summarizes it |
 //! | `error` | errors of keeping a state in a bucket |
 
 mod acquire;
 mod config;
 mod error;
-mod inspect;
 mod local_cache;
 mod lock;
 mod prefix_store;
@@ -51,7 +49,6 @@ mod testing;
 
 pub use config::{LeaseConfig, RemoteStateConfig};
 pub use error::{LockHolder, RemoteError};
-pub use inspect::{StateOverview, overview, pull_to_folder, unlock, update_cache};
-pub use local_cache::cache_folder;
-pub use lock::LockStatus;
-pub use state::{RemoteState, ShutdownOptions, push_folder};
+pub use local_cache::{cache_folder, pull_to_folder, update_cache};
+pub use lock::{LockStatus, unlock};
+pub use state::{RemoteState, ShutdownOptions, StateOverview, overview, push_folder};

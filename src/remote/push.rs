@@ -21,7 +21,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
 use super::error::RemoteError;
-use super::local_cache::{LocalCache, fetch_job, run_blocking};
+use super::local_cache::{LocalCache, copy_journal, fetch_job, run_blocking};
 use super::lock::{self, LocklessPush, MonotonicInstant};
 use super::prefix_store::PrefixStore;
 use super::snapshot::{
@@ -92,16 +92,16 @@ impl StatePusher {
 
     /// Pushes what has changed since the last push. Returns whether anything has.
     pub(super) async fn push(&mut self) -> Result<bool, RemoteError> {
-        for look in 1..=MAX_ATTEMPTS {
+        for attempt in 1..=MAX_ATTEMPTS {
             let cache = self.cache.clone();
-            let gone = if look < MAX_ATTEMPTS { MissingFilePolicy::Fail } else { MissingFilePolicy::Skip };
-            let pushed = match capture(&self.journal, gone, move |job| cache.has_job_files(job)).await {
+            let missing = if attempt < MAX_ATTEMPTS { MissingFilePolicy::Fail } else { MissingFilePolicy::Skip };
+            let pushed = match capture(&self.journal, missing, move |job| cache.has_job_files(job)).await {
                 Ok(captured) => self.push_captured(captured).await,
                 Err(error) => Err(error),
             };
             match pushed {
                 Err(RemoteError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(RemoteError::ConcurrentPush) if look < MAX_ATTEMPTS => {}
+                Err(RemoteError::ConcurrentPush) if attempt < MAX_ATTEMPTS => {}
                 pushed => return pushed,
             }
         }
@@ -113,52 +113,53 @@ impl StatePusher {
             lockless.verify(&self.store).await?;
         }
         let before = self.cache.snapshot().cloned();
-        let mut head = before.clone().unwrap_or_else(StateSnapshot::empty);
-        let old = std::mem::take(&mut head.jobs);
+        let mut snapshot = before.clone().unwrap_or_else(StateSnapshot::empty);
+        let old = std::mem::take(&mut snapshot.jobs);
         let mut here = BTreeSet::new();
         // Record files only after a complete push: a push can be interrupted at any time.
         let mut seen = HashMap::new();
         for (job, found) in captured.jobs {
-            let kept = old.get(&job);
+            let pushed_before = old.get(&job);
             let Some(found) = found else {
-                head.jobs.extend(kept.map(|files| (job, files.clone())));
+                snapshot.jobs.extend(pushed_before.map(|files| (job, files.clone())));
                 continue;
             };
             let mut files = SnapshotFiles::new();
             for file in found {
-                let pieces =
-                    self.upload_file(&file.content, kept.and_then(|files| files.get(&file.name)), &mut seen).await?;
+                let pieces = self
+                    .upload_file(&file.content, pushed_before.and_then(|files| files.get(&file.name)), &mut seen)
+                    .await?;
                 files.insert(file.name, pieces);
             }
             here.insert(job.clone());
-            head.jobs.insert(job, files);
+            snapshot.jobs.insert(job, files);
         }
         let same = before
             .as_ref()
-            .is_some_and(|before| before.jobs == head.jobs && before.journal_sha256 == captured.journal_sha256);
+            .is_some_and(|before| before.jobs == snapshot.jobs && before.journal_sha256 == captured.journal_sha256);
         if same {
             self.pushed_files.extend(seen);
             return Ok(false);
         }
-        head.journal = self.upload_file(&CapturedBytes::Inline(captured.journal), None, &mut seen).await?;
-        head.journal_sha256 = captured.journal_sha256;
-        let head = head.next_push(self.generation, self.pushes, &self.process_name);
-        self.pushes = head.push;
-        self.cache.record_pending_push(&head, here.clone())?;
-        head.write(&self.store).await?;
-        self.verify_newest(&head).await?;
+        snapshot.journal = self.upload_file(&CapturedBytes::Inline(captured.journal), None, &mut seen).await?;
+        snapshot.journal_sha256 = captured.journal_sha256;
+        let snapshot = snapshot.next_push(self.generation, self.pushes, &self.process_name);
+        self.pushes = snapshot.push;
+        self.cache.record_pending_push(&snapshot, here.clone())?;
+        snapshot.write(&self.store).await?;
+        self.verify_newest(&snapshot).await?;
         let written = MonotonicInstant::now();
-        self.unneeded.push((written, head.superseded_objects(before.as_ref())));
+        self.unneeded.push((written, snapshot.superseded_objects(before.as_ref())));
         self.uploaded_chunks.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        self.cache.record_push(head, here)?;
+        self.cache.record_push(snapshot, here)?;
         self.pushed_files.extend(seen);
         Ok(true)
     }
 
     /// Checks, after a snapshot is written, whether it is the newest. A process without a lock removes its snapshot if
     /// another process has acquired the lock or pushed since. A process with a lock pushes again.
-    async fn verify_newest(&mut self, head: &StateSnapshot) -> Result<(), RemoteError> {
-        let beyond = snapshot::later_push(&self.store, head).await?;
+    async fn verify_newest(&mut self, snapshot: &StateSnapshot) -> Result<(), RemoteError> {
+        let beyond = snapshot::later_push(&self.store, snapshot).await?;
         let Some(lockless) = &self.lockless else {
             let Some((generation, push)) = beyond else { return Ok(()) };
             if generation == self.generation {
@@ -174,7 +175,7 @@ impl StatePusher {
             (Err(error), _) => error,
         };
         if matches!(superseded, RemoteError::TakenOver(_)) {
-            self.store.remove(&head.object_name()).await?;
+            self.store.remove(&snapshot.object_name()).await?;
         }
         Err(superseded)
     }
@@ -196,11 +197,11 @@ impl StatePusher {
         if !self.unneeded.is_empty() {
             return;
         }
-        let Ok(Some(outlived)) = lock::find_removable(&self.store, self.generation).await else { return };
-        if let Some(head) = self.cache.snapshot().filter(|head| head.generation == self.generation) {
-            let _ = snapshot::remove_older(&self.store, head).await;
+        let Ok(Some(older_locks)) = lock::find_removable(&self.store, self.generation).await else { return };
+        if let Some(snapshot) = self.cache.snapshot().filter(|snapshot| snapshot.generation == self.generation) {
+            let _ = snapshot::remove_older(&self.store, snapshot).await;
         }
-        let _ = lock::remove_locks(&self.store, outlived).await;
+        let _ = lock::remove_locks(&self.store, older_locks).await;
     }
 
     /// Fetches the files of a job, unless they are in the local cache.
@@ -299,7 +300,7 @@ impl StatePusher {
 /// Returns the first chunks of a file, as many as still match its content.
 fn matching_chunks(path: &Path, bytes: u64, pieces: Vec<SnapshotChunk>) -> Result<Vec<SnapshotChunk>, RemoteError> {
     let mut file = open_regular(path, File::options().read(true)).map_err(with_path(path))?;
-    let (mut kept, mut from) = (Vec::new(), 0);
+    let (mut matching, mut from) = (Vec::new(), 0);
     let mut content = Vec::new();
     for piece in pieces {
         from += piece.bytes;
@@ -311,9 +312,9 @@ fn matching_chunks(path: &Path, bytes: u64, pieces: Vec<SnapshotChunk>) -> Resul
         if hex(&Sha256::digest(&content)) != piece.sha256 {
             break;
         }
-        kept.push(piece);
+        matching.push(piece);
     }
-    Ok(kept)
+    Ok(matching)
 }
 
 /// The number of small chunks that may stand at the end of a file before they are merged.
@@ -383,45 +384,37 @@ enum MissingFilePolicy {
 /// Captures the journal, and the folders of the jobs that `wanted` selects.
 async fn capture(
     journal: &Journal,
-    gone: MissingFilePolicy,
+    missing: MissingFilePolicy,
     wanted: impl Fn(&JobId) -> bool + Send + 'static,
 ) -> Result<CapturedState, RemoteError> {
+    let (content, jobs) = copy_journal(journal).await?;
     let state = journal.state_folder().to_owned();
-    let copy = state.join(format!("journal.{:016x}.draft", fastrand::u64(..)));
-    let kept = journal.copy_to(&copy).await;
-    let looked = tokio::task::spawn_blocking(move || {
-        let looked = kept.map_err(RemoteError::from).and_then(|kept| capture_files(&state, &copy, kept, gone, wanted));
-        // The copy may not exist.
-        let _ = fs::remove_file(&copy);
-        looked
-    });
-    looked.await.map_err(io::Error::other)?
+    run_blocking(move || capture_files(&state, content, jobs, missing, wanted)).await
 }
 
 fn capture_files(
     state: &Path,
-    copy: &Path,
-    kept: Vec<JournalCopyJob>,
-    gone: MissingFilePolicy,
+    mut content: Vec<u8>,
+    copied: Vec<JournalCopyJob>,
+    missing: MissingFilePolicy,
     wanted: impl Fn(&JobId) -> bool,
 ) -> Result<CapturedState, RemoteError> {
-    let mut plain = fs::read(copy).map_err(with_path(copy))?;
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
-    packer.write_all(&plain)?;
+    packer.write_all(&content)?;
     let journal = packer.finish()?;
     let mut digest = JournalDigest::default();
-    digest.update(&mut plain);
+    digest.update(&mut content);
     let journal_sha256 = digest.hex();
     let mut jobs = BTreeMap::new();
-    for job in kept {
-        let files = if wanted(&job.id) { Some(job_files(state, &job, gone)?) } else { None };
+    for job in copied {
+        let files = if wanted(&job.id) { Some(job_files(state, &job, missing)?) } else { None };
         jobs.insert(job.id, files);
     }
     Ok(CapturedState { journal, journal_sha256, jobs })
 }
 
 /// Returns the files of one job.
-fn job_files(state: &Path, job: &JournalCopyJob, gone: MissingFilePolicy) -> Result<Vec<CapturedFile>, RemoteError> {
+fn job_files(state: &Path, job: &JournalCopyJob, missing: MissingFilePolicy) -> Result<Vec<CapturedFile>, RemoteError> {
     let folder = JobFolder::of(state, &job.id);
     let mut found = Vec::new();
     // Checkpoints come first, as described at the top of this module.
@@ -448,7 +441,7 @@ fn job_files(state: &Path, job: &JournalCopyJob, gone: MissingFilePolicy) -> Res
         }
         let path = job_file_path(folder.path(), &name);
         let there = match regular_file_metadata(&path) {
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound && gone == MissingFilePolicy::Skip => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && missing == MissingFilePolicy::Skip => continue,
             there => there?.len(),
         };
         if there < file.bytes {
@@ -505,11 +498,6 @@ fn read_small_file(path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
         return Err(with_path(path)(io::Error::other(why)).into());
     }
     Ok(Some(text))
-}
-
-/// Returns the digest of a journal, as a snapshot of it would record it.
-pub(super) async fn journal_digest(journal: &Journal) -> Result<String, RemoteError> {
-    Ok(capture(journal, MissingFilePolicy::Skip, |_| false).await?.journal_sha256)
 }
 
 #[cfg(test)]

@@ -226,22 +226,22 @@ pub(crate) async fn newest_generation(store: &PrefixStore) -> Result<u64, Remote
 /// Returns the newest other push that is not before this one.
 pub(crate) async fn later_push(
     store: &PrefixStore,
-    head: &StateSnapshot,
+    snapshot: &StateSnapshot,
 ) -> Result<Option<SnapshotPosition>, RemoteError> {
-    let others = list_snapshots(store).await?.into_iter().filter(|(_, name)| *name != head.object_name());
-    Ok(others.map(|(place, _)| place).filter(|place| *place >= head.position()).max())
+    let others = list_snapshots(store).await?.into_iter().filter(|(_, name)| *name != snapshot.object_name());
+    Ok(others.map(|(place, _)| place).filter(|place| *place >= snapshot.position()).max())
 }
 
 /// Removes what earlier pushes left, except for the chunks that this snapshot uses. The caller must hold the state, and
-/// `head` must be the last push.
-pub(crate) async fn remove_older(store: &PrefixStore, head: &StateSnapshot) -> Result<(), RemoteError> {
-    for (_, name) in list_snapshots(store).await?.into_iter().filter(|(place, _)| *place < head.position()) {
+/// `snapshot` must be the last push.
+pub(crate) async fn remove_older(store: &PrefixStore, snapshot: &StateSnapshot) -> Result<(), RemoteError> {
+    for (_, name) in list_snapshots(store).await?.into_iter().filter(|(place, _)| *place < snapshot.position()) {
         store.remove(&name).await?;
     }
-    let kept = head.chunk_names();
+    let needed = snapshot.chunk_names();
     for (name, _) in store.list("pieces/").await? {
-        let ours_or_before = chunk_generation(&name).is_some_and(|generation| generation <= head.generation);
-        if ours_or_before && !kept.contains(name.as_str()) {
+        let ours_or_before = chunk_generation(&name).is_some_and(|generation| generation <= snapshot.generation);
+        if ours_or_before && !needed.contains(name.as_str()) {
             store.remove(&name).await?;
         }
     }
@@ -322,28 +322,31 @@ fn parse(text: &[u8], place: SnapshotPosition) -> Result<StateSnapshot, Snapshot
     if version > FORMAT_VERSION {
         return Err(SnapshotReadError::NewerVersion(version));
     }
-    let head: StateSnapshot =
+    let snapshot: StateSnapshot =
         serde_json::from_slice(text).map_err(|error| SnapshotReadError::Damaged(error.to_string()))?;
-    if head.position() != place {
+    if snapshot.position() != place {
         return Err(damaged("its content does not match its name"));
     }
-    if head.chunks().any(|piece| piece.bytes > MAX_CHUNK_BYTES || chunk_generation(&piece.name).is_none()) {
+    if snapshot.chunks().any(|piece| piece.bytes > MAX_CHUNK_BYTES || chunk_generation(&piece.name).is_none()) {
         return Err(damaged("it names an invalid chunk"));
     }
-    if head.chunks().try_fold(0_u64, |sum, piece| sum.checked_add(piece.bytes)).is_none_or(|sum| sum > MAX_STATE_BYTES)
+    if snapshot
+        .chunks()
+        .try_fold(0_u64, |sum, piece| sum.checked_add(piece.bytes))
+        .is_none_or(|sum| sum > MAX_STATE_BYTES)
     {
         return Err(damaged("its files are too large"));
     }
-    if head.journal.bytes() > MAX_JOURNAL_BYTES {
+    if snapshot.journal.bytes() > MAX_JOURNAL_BYTES {
         return Err(damaged("its journal is too large"));
     }
-    if !is_id(&head.id) || !is_id(&head.lineage) {
+    if !is_id(&snapshot.id) || !is_id(&snapshot.lineage) {
         return Err(damaged("its id is not valid"));
     }
-    if head.jobs.values().flat_map(BTreeMap::keys).any(|name| !is_valid_file_name(name)) {
+    if snapshot.jobs.values().flat_map(BTreeMap::keys).any(|name| !is_valid_file_name(name)) {
         return Err(damaged("it names a file outside a job's folder"));
     }
-    Ok(head)
+    Ok(snapshot)
 }
 
 #[cfg(test)]

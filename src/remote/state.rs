@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::RemoteStateConfig;
 use super::error::RemoteError;
-use super::local_cache::{DivergencePolicy, LocalCache, lease_cache, sync_cache};
-use super::lock::{LeaseKeeper, MonotonicInstant, PushPermit, StateLoss};
+use super::local_cache::{DivergencePolicy, LocalCache, sync_cache};
+use super::lock::{LeaseKeeper, LockStatus, MonotonicInstant, PushPermit, StateLoss, read_status};
 use super::push::StatePusher;
+use super::snapshot::{LastPush, StateSnapshot};
 use crate::connect::StoreConnection;
 use crate::job::JobId;
 use crate::journal::{BackupPush, FileLease, Journal, JournalBackup};
@@ -34,6 +35,26 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long verifying the last push and releasing the lock may take.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A summary of a state.
+#[derive(Clone, Debug)]
+pub struct StateOverview {
+    /// The last push; `None` if nothing was ever pushed.
+    pub pushed: Option<LastPush>,
+    /// The newest lock; `None` if there is none.
+    pub lock: Option<LockStatus>,
+}
+
+/// Returns a summary of the state.
+///
+/// # Errors
+/// Returns an error if the state cannot be reached or read.
+pub async fn overview(config: &RemoteStateConfig) -> Result<StateOverview, RemoteError> {
+    let (store, _connection) = config.connect().await?;
+    let lock = read_status(&store).await?;
+    let pushed = StateSnapshot::read_newest(&store).await?.map(StateSnapshot::into_last_push);
+    Ok(StateOverview { pushed, lock })
+}
 
 /// How to close a state.
 #[derive(Clone, Copy, Debug)]
@@ -74,29 +95,29 @@ impl RemoteState {
     /// Returns an error if the state cannot be reached or read, or if another process holds it.
     pub fn open(config: RemoteStateConfig) -> Result<Self, RemoteError> {
         let (commands, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
-        let (tell, told) = sync_channel(1);
+        let (opened_sender, opened_receiver) = sync_channel(1);
         let lost = StateLoss::default();
         let ours = lost.clone();
         let run = move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
-                Err(error) => return drop(tell.send(Err(error.into()))),
+                Err(error) => return drop(opened_sender.send(Err(error.into()))),
             };
             runtime.block_on(async {
                 match OpenedState::open(&config, DivergencePolicy::Pull, &ours).await {
                     Ok(opened) => {
-                        if tell.send(Ok(opened.pusher.journal().clone())).is_ok() {
+                        if opened_sender.send(Ok(opened.pusher.journal().clone())).is_ok() {
                             serve(opened, &config, inbox, &ours).await;
                         }
                     }
-                    Err(error) => drop(tell.send(Err(error))),
+                    Err(error) => drop(opened_sender.send(Err(error))),
                 }
             });
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("state".to_owned()).spawn(run)?;
         let ended = || RemoteError::Io(std::io::Error::other("the thread that holds the state has ended"));
-        let journal = told.recv().map_err(|_| ended())??;
+        let journal = opened_receiver.recv().map_err(|_| ended())??;
         let journal = journal.with_backup(Arc::new(StateBackup { commands: commands.clone(), lost: lost.clone() }));
         Ok(Self { journal, commands, lost, thread: Some(thread) })
     }
@@ -147,7 +168,7 @@ impl RemoteState {
     }
 
     fn send_command(&self, command: impl FnOnce(CommandReply) -> BackgroundCommand) -> Result<(), RemoteError> {
-        let (reply, told) = sync_channel(1);
+        let (reply, result) = sync_channel(1);
         let ended = || RemoteError::Io(std::io::Error::other("the thread that holds the state has ended"));
         let mut command = command(reply);
         // The thread is working through a full queue.
@@ -158,7 +179,7 @@ impl RemoteState {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        told.recv().unwrap_or_else(|_| Err(ended()))
+        result.recv().unwrap_or_else(|_| Err(ended()))
     }
 }
 
@@ -172,8 +193,8 @@ impl JournalBackup for StateBackup {
     fn push(&self) -> BackupPush {
         let (commands, lost) = (self.commands.clone(), self.lost.clone());
         Box::pin(async move {
-            let (tell, told) = oneshot::channel();
-            if commands.send(BackgroundCommand::PushAndNotify(tell)).await.is_ok() && told.await.is_ok() {
+            let (waiter, pushed) = oneshot::channel();
+            if commands.send(BackgroundCommand::PushAndNotify(waiter)).await.is_ok() && pushed.await.is_ok() {
                 return Ok(());
             }
             Err(if lost.token.is_cancelled() { "the state is lost" } else { "the state is being closed" }.to_owned())
@@ -258,7 +279,7 @@ impl PushSchedule {
             Ok(()) => {
                 self.failing_since = None;
                 // A caller may be gone.
-                self.waiters.drain(..).for_each(|tell| tell.send(()).unwrap_or_default());
+                self.waiters.drain(..).for_each(|waiter| waiter.send(()).unwrap_or_default());
             }
             Err(error @ RemoteError::TakenOver(_)) => {
                 lost.record_lock_loss(error);
@@ -304,7 +325,7 @@ async fn run_commands(
                 let _ = reply.send(pusher.fetch_job(&job).await);
                 continue;
             }
-            BackgroundCommand::PushAndNotify(tell) => schedule.waiters.push(tell),
+            BackgroundCommand::PushAndNotify(waiter) => schedule.waiters.push(waiter),
             BackgroundCommand::Push => {}
         }
         if lost.token.is_cancelled() {
@@ -368,26 +389,19 @@ struct OpenedState {
 
 impl OpenedState {
     /// Opens a state. Its lock is renewed as soon as it is acquired.
-    pub(super) async fn open(
-        config: &RemoteStateConfig,
-        base: DivergencePolicy,
-        lost: &StateLoss,
-    ) -> Result<Self, RemoteError> {
-        let mut cache = LocalCache::open(&config.folder, &config.location)?;
-        let lease = lease_cache(&config.folder)?;
-        // The previous owner of the cache may have changed it.
-        cache.reload()?;
+    async fn open(config: &RemoteStateConfig, base: DivergencePolicy, lost: &StateLoss) -> Result<Self, RemoteError> {
+        let (mut cache, lease) = LocalCache::open_exclusive(&config.folder, &config.location)?;
         let (store, connection) = config.connect().await?;
         let mut attempts = 0;
-        let (right, journal) = loop {
+        let (permit, journal) = loop {
             let token = cache.token().cloned();
             let remember = |token| cache.remember_token(Some(token));
-            let right = PushPermit::acquire(&store, config, token.as_ref(), remember, lost).await?;
+            let permit = PushPermit::acquire(&store, config, token.as_ref(), remember, lost).await?;
             attempts += 1;
-            match sync_cache(&store, &mut cache, config, base, right.generation()).await {
-                Ok(journal) => break (right, journal),
+            match sync_cache(&store, &mut cache, config, base, permit.generation()).await {
+                Ok(journal) => break (permit, journal),
                 Err(error) => {
-                    release_lock(&mut cache, right.into_parts().1, config.lease_config.lease / 3).await?;
+                    release_lock(&mut cache, permit.into_parts().1, config.lease_config.lease / 3).await?;
                     // The next number is after everything that was pushed meanwhile.
                     if attempts == MAX_ATTEMPTS || !matches!(error, RemoteError::ConcurrentPush) {
                         return Err(error);
@@ -395,8 +409,8 @@ impl OpenedState {
                 }
             }
         };
-        let (generation, who) = (right.generation(), config.process_name.clone());
-        let (lockless, keeper) = right.into_parts();
+        let (generation, who) = (permit.generation(), config.process_name.clone());
+        let (lockless, keeper) = permit.into_parts();
         let pusher = StatePusher::new(store, cache, journal, who, generation, lockless);
         match lost.take_reason() {
             None => Ok(Self { pusher, lease_keeper: keeper, cache_lease: lease, connection }),
@@ -411,11 +425,11 @@ async fn release_lock(
     keeper: Option<LeaseKeeper>,
     within: Duration,
 ) -> Result<(), RemoteError> {
-    let given_back = match keeper {
+    let released = match keeper {
         Some(keeper) => keeper.release(within).await,
         None => true,
     };
-    if given_back { cache.remember_token(None) } else { cache.save() }
+    if released { cache.remember_token(None) } else { cache.save() }
 }
 
 /// Pushes the folder if it is based on the state in the bucket, or if there is none; with `replace`, in any case.
