@@ -12,8 +12,7 @@ use crate::codec::{ReportManifestEntry, TaskStatus, report_manifest_json};
 use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::files::{create_folder, json_digest, read_regular, with_path, write_atomic};
 use crate::job::JobId;
-use crate::report::layout;
-use crate::report::segment::{Md5Digest, ReportSegment, remove_local_file};
+use crate::report::segment::{MANIFEST_NAME, Md5Digest, ReportSegment, SIDECAR_NAME, remote_key, remove_local_file};
 
 /// A finished report: its files, and where they are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +92,8 @@ impl FinishedReport {
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         create_folder(folder).map_err(with_path(folder))?;
         let sidecar = ReportSidecar::from(self).into_text()?;
-        write_file(folder, layout::SIDECAR_NAME, &sidecar)?;
-        write_file(folder, layout::MANIFEST_NAME, &self.manifest_text()?)
+        write_file(folder, SIDECAR_NAME, &sidecar)?;
+        write_file(folder, MANIFEST_NAME, &self.manifest_text()?)
     }
 
     /// Loads a saved report, and checks the length and MD5 of every file. A file may be missing only if it is marked
@@ -103,7 +102,7 @@ impl FinishedReport {
     /// # Errors
     /// Returns an error if a file is missing or unreadable, or is not the one that the job wrote.
     pub fn load(folder: &Path) -> Result<Self, ReportLoadError> {
-        let path = folder.join(layout::SIDECAR_NAME);
+        let path = folder.join(SIDECAR_NAME);
         let unreadable = |why: String| ReportLoadError::Unreadable { path: path.clone(), why };
         let text = read_regular(&path).map_err(with_path(&path))?;
         let sidecar: ReportSidecar = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
@@ -204,11 +203,11 @@ impl ReportDestination {
     /// Returns the key of the report's `manifest.json`.
     #[must_use]
     pub fn manifest_key(&self) -> ObjectKey {
-        self.key_for(layout::MANIFEST_NAME)
+        self.key_for(MANIFEST_NAME)
     }
 
     fn key_for(&self, name: &str) -> ObjectKey {
-        layout::remote_key(self.format, &self.location.prefix, &self.job, name)
+        remote_key(self.format, &self.location.prefix, &self.job, name)
     }
 }
 

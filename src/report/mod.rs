@@ -22,23 +22,20 @@
 //! | file | what it does |
 //! |---|---|
 //! | `writer` | writes rows while the job runs, and resumes at a recorded position |
-//! | `segment` | a sealed file, and its MD5 |
+//! | `segment` | a sealed file: its names in the folder and in the bucket, and its MD5 |
 //! | `finished` | a finished report, its `segments.json`, and where it is published |
 //! | `publish` | sends a report to its bucket |
-//! | `layout` | the names of the files in the folder and in the bucket |
 
 mod finished;
 #[cfg(test)]
 mod fixtures;
-mod layout;
 mod publish;
 mod segment;
 mod writer;
 
 pub use finished::{FinishedReport, ReportDestination, ReportLoadError};
-pub use layout::MANIFEST_NAME;
 pub use publish::{PublishedReport, ReportPublishError, check_report_location, publish, send_segment};
-pub use segment::{InvalidMd5Error, Md5Digest, ReportSegment, remove_local_file};
+pub use segment::{InvalidMd5Error, MANIFEST_NAME, Md5Digest, ReportSegment, remove_local_file};
 pub use writer::{
     OpenReportFile, ROTATE_AT, RecordedReport, ReportPosition, ReportResumeError, ReportWriter, UnsyncedReportPosition,
 };

@@ -15,8 +15,7 @@ use md5::{Digest as _, Md5};
 use crate::completion::ReportLocation;
 use crate::failpoint;
 use crate::report::finished::{FinishedReport, ReportDestination, ReportLoadError, verify_segment};
-use crate::report::layout::{self, MANIFEST_NAME};
-use crate::report::segment::{Md5Digest, ReportSegment};
+use crate::report::segment::{MANIFEST_NAME, Md5Digest, ReportSegment, sibling_key};
 
 /// How often one file is sent before its report is left for later. All pauses together take well under a minute.
 const POLICY: RetryPolicy =
@@ -109,7 +108,7 @@ pub async fn check_report_location(
 ) -> Result<ObjectKey, ReportPublishError> {
     const TEXT: &[u8] = b"batchplan wrote this file to check that it can write reports here. You can delete it.\n";
     let name = format!(".batchplan-check-{:016x}", fastrand::u64(..));
-    let key = layout::sibling_key(&location.prefix, &name);
+    let key = sibling_key(&location.prefix, &name);
     let check = (TEXT.len() as u64, Md5Digest::of(&Md5::new_with_prefix(TEXT)));
     let content = ObjectContent::Bytes(Bytes::from_static(TEXT));
     ReportSender { store, policy: POLICY }.send_file(&name, &location.bucket, &key, &content, check).await?;

@@ -18,8 +18,10 @@ use crate::codec::{OperationNaming, ReportRowEncoder, TaskStatus};
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::files::{create_folder, open_regular, sync_folder, with_path};
 use crate::job::JobId;
-use crate::report::layout;
-use crate::report::segment::{Md5Digest, ReportSegment, digest_all};
+use crate::report::segment::{
+    MANIFEST_NAME, Md5Digest, ReportSegment, SIDECAR_NAME, digest_all, is_segment_name, local_path, segment_name,
+    subfolder,
+};
 
 /// The size at which a file is full: 256 MiB. This is small enough to upload in one request, and to send again
 /// cheaply.
@@ -63,7 +65,7 @@ impl ReportWriter {
         naming: OperationNaming,
         rotate_at: u64,
     ) -> io::Result<Self> {
-        let inner = layout::subfolder(spec.format).map(|name| folder.join(name));
+        let inner = subfolder(spec.format).map(|name| folder.join(name));
         for made in [Some(folder), inner.as_deref()].into_iter().flatten() {
             create_folder(made).map_err(with_path(made))?;
         }
@@ -182,7 +184,7 @@ impl ReportWriter {
     }
 
     fn create_segment(&mut self, status: TaskStatus) -> io::Result<OpenReportSegment> {
-        let name = layout::segment_name(self.format, &self.job, self.started);
+        let name = segment_name(self.format, &self.job, self.started);
         let segment = OpenReportSegment::create(&self.folder, self.started, name, status)?;
         self.started += 1;
         Ok(segment)
@@ -208,7 +210,7 @@ impl ReportWriter {
 
     /// Returns the folders that hold the report's files, the deepest first.
     fn folders(&self) -> Vec<PathBuf> {
-        let below = layout::subfolder(self.format).map(|name| self.folder.join(name));
+        let below = subfolder(self.format).map(|name| self.folder.join(name));
         below.into_iter().chain([self.folder.clone()]).collect()
     }
 }
@@ -330,7 +332,7 @@ fn check_names(format: ReportFormat, job: &JobId, state: &RecordedReport) -> Res
     let open = state.open.iter().map(|file| (file.number, &file.name));
     let sealed = state.sealed.iter().map(|file| (file.number, &file.name));
     for (number, name) in open.chain(sealed) {
-        let expected = layout::segment_name(format, job, number);
+        let expected = segment_name(format, job, number);
         if *name != expected {
             return Err(format!("file number {number} is called {name:?} instead of {expected:?}"));
         }
@@ -365,7 +367,7 @@ fn file_length(path: &Path) -> io::Result<Option<u64>> {
 /// Removes `manifest.json` and `segments.json`, which are about to become wrong, and the files that were started
 /// after the state was recorded.
 fn remove_unrecorded(folder: &Path, format: ReportFormat, state: &RecordedReport) -> io::Result<()> {
-    for name in [layout::MANIFEST_NAME, layout::SIDECAR_NAME] {
+    for name in [MANIFEST_NAME, SIDECAR_NAME] {
         let path = folder.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -374,13 +376,13 @@ fn remove_unrecorded(folder: &Path, format: ReportFormat, state: &RecordedReport
     }
     let open = state.open.iter().map(|file| file.name.as_str());
     let recorded: BTreeSet<&str> = open.chain(state.sealed.iter().map(|file| file.name.as_str())).collect();
-    let subfolder = layout::subfolder(format);
+    let subfolder = subfolder(format);
     let place = subfolder.map_or_else(|| folder.to_owned(), |name| folder.join(name));
     for entry in fs::read_dir(&place).map_err(with_path(&place))? {
         let entry = entry.map_err(with_path(&place))?;
         let Ok(file) = entry.file_name().into_string() else { continue };
         let name = subfolder.map_or_else(|| file.clone(), |subfolder| format!("{subfolder}/{file}"));
-        if layout::is_segment_name(format, &name) && !recorded.contains(name.as_str()) {
+        if is_segment_name(format, &name) && !recorded.contains(name.as_str()) {
             fs::remove_file(entry.path()).map_err(with_path(&entry.path()))?;
         }
     }
@@ -504,7 +506,7 @@ struct OpenReportSegment {
 impl OpenReportSegment {
     /// Creates a file. Never overwrites an existing one, which may be all that is left of a job.
     fn create(folder: &Path, number: u32, name: String, status: TaskStatus) -> io::Result<Self> {
-        let path = layout::local_path(folder, &name);
+        let path = local_path(folder, &name);
         let file = File::create_new(&path).map_err(with_path(&path))?;
         let handle = ReportFileHandle::new(file, path);
         let buffer = Vec::with_capacity(BUFFER);
@@ -517,7 +519,7 @@ impl OpenReportSegment {
     /// # Errors
     /// Returns an error if the file is missing, is shorter than recorded, or has different content.
     fn resume(folder: &Path, recorded: &OpenReportFile) -> Result<Self, ReportResumeError> {
-        let path = layout::local_path(folder, &recorded.name);
+        let path = local_path(folder, &recorded.name);
         let bytes = recorded.bytes;
         let mut file = match open_regular(&path, File::options().read(true).write(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -379,10 +379,10 @@ impl Run {
             Step::Publish { which, freed } => self.publish(which, freed),
             Step::Kill { tail } => {
                 for file in self.journal.state().open {
-                    let path = layout::local_path(self.path(), &file.name);
+                    let path = local_path(self.path(), &file.name);
                     fs::File::options().append(true).open(path).unwrap().write_all(&tail).unwrap();
                 }
-                let stray = layout::segment_name(self.format, &job(), u32::try_from(self.files().len()).unwrap() + 9);
+                let stray = segment_name(self.format, &job(), u32::try_from(self.files().len()).unwrap() + 9);
                 fs::write(self.path().join(stray), &tail).unwrap();
                 self.resume();
             }
@@ -438,7 +438,7 @@ impl Run {
 
     /// Returns the names of the report's files.
     fn files(&self) -> Vec<String> {
-        let (place, before) = match layout::subfolder(self.format) {
+        let (place, before) = match subfolder(self.format) {
             Some(name) => (self.path().join(name), format!("{name}/")),
             None => (self.path().to_owned(), String::new()),
         };
@@ -452,7 +452,7 @@ impl Run {
         let segments = writer.finish().unwrap();
         let mut told = BTreeMap::from([("succeeded", Vec::new()), ("failed", Vec::new())]);
         for (number, segment) in (0..).zip(&segments) {
-            assert_eq!((segment.number, &segment.name), (number, &layout::segment_name(format, &job(), number)));
+            assert_eq!((segment.number, &segment.name), (number, &segment_name(format, &job(), number)));
             let local = fs::read(segment.path(folder.path()));
             assert!(local.is_ok() || segment.published, "{segment:?}");
             assert_eq!(segment.published, bucket.contains_key(&segment.name));
@@ -469,7 +469,7 @@ impl Run {
             assert!(told == expected, "{status} rows are not those that were recorded");
         }
         let known: BTreeSet<_> = segments.iter().map(|segment| segment.name.clone()).collect();
-        let subfolder = layout::subfolder(format);
+        let subfolder = subfolder(format);
         for entry in fs::read_dir(subfolder.map_or(folder.path().to_owned(), |name| folder.path().join(name))).unwrap()
         {
             let file = entry.unwrap().file_name().into_string().unwrap();
