@@ -17,7 +17,7 @@ const MAX_CODE_CHARS: usize = 128;
 const MAX_MESSAGE_CHARS: usize = 300;
 
 /// The code that counts all failures with further codes once there are too many.
-pub const OTHER_CODES: &str = "(other codes)";
+const OTHER_CODES: &str = "(other codes)";
 
 /// An error code and its HTTP status; 0 if no answer came.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

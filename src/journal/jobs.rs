@@ -1,22 +1,24 @@
 //! Jobs: created, found by their ids or the start of one, listed, moved from status to status, and removed. What
 //! removed jobs did stays recorded as long as later work under the same name may depend on it.
+//!
+//! Changes are ordered by a counter that increases whenever a job is created or moved, never by a clock.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::checkpoint::update_job_checksum;
-use super::clock;
 use super::db::Journal;
 use super::error::{DatabaseCommandError, JournalError};
 use super::record::{
-    COLUMNS, ControlRequest, JobRecord, NewJob, PauseCause, ReportDelivery, STILL_ACTIVE, columns_without_plan,
+    COLUMNS, ControlRequest, JobRecord, NewJob, PauseCause, PinnedInventory, ReportDelivery, STILL_ACTIVE,
+    columns_without_plan,
 };
-use super::recurrence::PinnedInventory;
+use super::retention::advance_clock;
 use super::row::{count_to_sql, parsed_column};
 use crate::job::{JobId, JobStatus};
 
 /// The number of jobs that may wait to run.
-pub const MAX_WAITING_JOBS: u64 = 1000;
+const MAX_WAITING_JOBS: u64 = 1000;
 
 /// The result of creating a job.
 #[must_use]
@@ -425,7 +427,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
     let (inventory, portion) = new.recurrence.as_ref().map(|it| (&it.inventory, &it.delta_scope)).unzip();
     let inventory = inventory.map(serde_json::to_string).transpose().map_err(unwritable)?;
     let portion = portion.map(serde_json::to_string).transpose().map_err(unwritable)?;
-    let stamp = clock::record_change(transaction, now)?;
+    let stamp = record_change(transaction, now)?;
     transaction.execute(
         "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
                           priority, created, changed, pledge, inventory, portion, store, created_seq, aged_from)
@@ -517,7 +519,7 @@ fn advance(
     let to = if to == JobStatus::Suspended && job.confirmed { JobStatus::Ready } else { to };
     // A pause does not answer a cancel request.
     let answered = to.is_over() || (to == JobStatus::Paused && !cancel_requested(&job));
-    let stamp = clock::record_change(transaction, now)?;
+    let stamp = record_change(transaction, now)?;
     let stands = to == JobStatus::Paused || to.is_over();
     let (began, touched) = match (to, job.work_span.last_touched) {
         (JobStatus::Active, _) => (job.work_span.first_active.or(Some(stamp.sequence)), Some(STILL_ACTIVE)),
@@ -548,6 +550,27 @@ fn advance(
 
 fn cancel_requested(job: &JobRecord) -> bool {
     matches!(job.request, Some((ControlRequest::Cancel, _)))
+}
+
+/// The position and time of a recorded change.
+#[derive(Clone, Copy, Debug)]
+struct ChangeStamp {
+    sequence: i64,
+    /// The time of the change in milliseconds, at least the latest trusted time, so that the change never seems older
+    /// than it is.
+    at: i64,
+}
+
+/// Records a change that is made now.
+fn record_change(transaction: &Transaction<'_>, now: Timestamp) -> Result<ChangeStamp, DatabaseCommandError> {
+    let time = advance_clock(transaction, now)?;
+    let sequence = transaction.query_row("UPDATE clock SET moves = moves + 1 RETURNING moves", [], |row| row.get(0))?;
+    Ok(ChangeStamp { sequence, at: now.as_millisecond().max(time.latest) })
+}
+
+/// Returns the number of the last change.
+fn last_change(connection: &Connection) -> Result<i64, DatabaseCommandError> {
+    Ok(connection.query_row("SELECT moves FROM clock", [], |row| row.get(0))?)
 }
 
 /// Returns a job in any status, including those that are never shown.
@@ -584,7 +607,7 @@ impl Journal {
                 Ok(RemovedJobWork { plan_hash, job: parsed_column(row, "job")?, last_touched: touched })
             })?;
             let past = past.collect::<Result<_, _>>()?;
-            Ok(NamedWorkHistory { jobs, removed_jobs: past, as_of: clock::last_change(&transaction)? })
+            Ok(NamedWorkHistory { jobs, removed_jobs: past, as_of: last_change(&transaction)? })
         })
     }
 
@@ -606,7 +629,7 @@ impl Journal {
         let id = id.clone();
         self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let stamp = clock::record_change(&transaction, now)?;
+            let stamp = record_change(&transaction, now)?;
             let sql = "UPDATE job SET touched_seq = ?2 WHERE id = ?1 AND touched_seq = ?3";
             transaction.execute(sql, params![id.as_str(), stamp.sequence, STILL_ACTIVE])?;
             transaction.commit()?;

@@ -6,20 +6,17 @@
 //! | file | what it does |
 //! |---|---|
 //! | `db` | opens, checks and migrates the database, which one thread uses, and notifies listeners of changes |
-//! | `record` | one job, as it is recorded |
-//! | `jobs` | finds jobs, and moves them from status to status |
+//! | `record` | one job, as it is recorded, and the inventory that a recurring job is pinned to |
+//! | `jobs` | finds jobs, moves them from status to status, and counts the changes |
 //! | `checkpoint`, `failure_tally` | how far a job has come, and why objects failed |
 //! | `row` | reads the values of a row, and detects whether it was damaged |
-//! | `clock` | the order of changes, and how much time has passed |
 //! | `server_check` | whether a job's server is trusted |
-//! | `recurrence` | which inventory a job processes, and which part of it |
-//! | `retention` | retention: jobs that have expired |
+//! | `retention` | which jobs have expired, by the time that has passed |
 //! | `lease` | which process works on a job |
 //! | `job_folder` | a job's files |
 //! | `error` | why the journal cannot be read or written |
 
 mod checkpoint;
-mod clock;
 mod db;
 mod error;
 mod failure_tally;
@@ -27,7 +24,6 @@ mod job_folder;
 mod jobs;
 mod lease;
 mod record;
-mod recurrence;
 mod retention;
 mod row;
 mod server_check;
@@ -35,17 +31,15 @@ mod server_check;
 mod testing;
 
 pub use checkpoint::{Checkpoint, JournalCopyJob, RecordedProgress, ReportFileRecord};
-pub use clock::MAX_CLOCK_STEP;
 pub use db::{BackupPush, JOURNAL_NAME, Journal, JournalBackup, JournalListener};
 pub use error::JournalError;
-pub use failure_tally::{FailureCode, FailureExample, FailureGroup, FailureTally, OTHER_CODES};
+pub use failure_tally::{FailureCode, FailureExample, FailureGroup, FailureTally};
 pub use job_folder::{JobFolder, list_job_folders};
-pub use jobs::{JobCreation, JobQuery, MAX_WAITING_JOBS, NamedWorkHistory, RemovedJobWork, StatusReason};
+pub use jobs::{JobCreation, JobQuery, NamedWorkHistory, RemovedJobWork, StatusReason};
 pub use lease::{FileLease, LeaseError};
 pub use record::{
-    ControlRequest, JobRecord, JobSource, ManifestFingerprint, NewJob, PauseCause, ReportDelivery, ReportSource,
-    STILL_ACTIVE, WorkSpan,
+    ControlRequest, DeltaScope, JobRecord, JobSource, ManifestFingerprint, NewJob, PauseCause, PinnedInventory,
+    RecurringScope, ReportDelivery, ReportSource, STILL_ACTIVE, WorkSpan,
 };
-pub use recurrence::{DeltaScope, PinnedInventory, RecurringScope};
-pub use retention::{CONFIRMATION_PERIOD, ClockLeap, ExpiredJobs, MAX_RETAINED_JOBS, RETENTION_PERIOD};
+pub use retention::{ClockLeap, ExpiredJobs, MAX_CLOCK_STEP};
 pub use server_check::{FirstWrite, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict, TrustScope};

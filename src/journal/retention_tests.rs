@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use proptest::prelude::*;
 
 use super::super::checkpoint::Checkpoint;
 use super::super::jobs::StatusReason;
@@ -23,7 +24,7 @@ fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
 const DAY: i64 = 24;
 
 /// The expired jobs after the clock has advanced to `now` week by week.
-fn outlived(journal: &Journal, now: Timestamp) -> Vec<JobId> {
+fn expired(journal: &Journal, now: Timestamp) -> Vec<JobId> {
     let weeks = (0..).map(|week| hour(7 * DAY * week)).take_while(|then| *then < now);
     for week in weeks {
         journal.expired_jobs(week).expect("read");
@@ -36,8 +37,8 @@ fn a_suspended_job_is_outlived_after_fourteen_days() {
     let (_folder, journal) = journal();
     let job = create_job(&journal, new_job("one"));
     move_to(&journal, &job.id, JobStatus::Suspended, hour(DAY));
-    assert!(outlived(&journal, hour(15 * DAY)).is_empty(), "it is counted from when it began to wait");
-    assert_eq!(outlived(&journal, hour(15 * DAY + 1)), std::slice::from_ref(&job.id));
+    assert!(expired(&journal, hour(15 * DAY)).is_empty(), "it is counted from when it began to wait");
+    assert_eq!(expired(&journal, hour(15 * DAY + 1)), std::slice::from_ref(&job.id));
     let why = || StatusReason::because("nobody came");
     assert!(journal.fail_suspended(&job.id, why(), hour(400)).expect("written"));
     let failed = journal.find(job.id.as_str()).expect("found");
@@ -73,7 +74,7 @@ fn the_last_completed_job_of_work_that_recurs_is_remembered() {
     let last = ended(recurs("one"), JobStatus::Complete);
     let failed = ended(recurs("one"), JobStatus::Failed);
     let other = ended(new_job("two"), JobStatus::Complete);
-    let gone = outlived(&journal, hour(100 * DAY));
+    let gone = expired(&journal, hour(100 * DAY));
     assert!(!gone.contains(&last), "{gone:?}");
     assert!([first, failed, other].iter().all(|id| gone.contains(id)) && gone.len() == 3, "{gone:?}");
     let kept = journal.find(last.as_str()).expect("found");
@@ -91,12 +92,12 @@ fn an_ended_job_is_outlived_after_thirty_days_once_its_report_is_out() {
         move_to(&journal, &job.id, status, hour(0));
         let ended = matches!(status, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed);
         let cleaning = status == JobStatus::Cleaning;
-        assert_eq!(outlived(&journal, hour(30 * DAY)).contains(&job.id), cleaning, "{status}");
-        assert_eq!(outlived(&journal, hour(30 * DAY + 1)).contains(&job.id), ended || cleaning, "{status}");
+        assert_eq!(expired(&journal, hour(30 * DAY)).contains(&job.id), cleaning, "{status}");
+        assert_eq!(expired(&journal, hour(30 * DAY + 1)).contains(&job.id), ended || cleaning, "{status}");
         journal.set_report_delivery(&job.id, ReportDelivery::Due, None).expect("set");
-        assert_eq!(outlived(&journal, hour(60 * DAY)).contains(&job.id), cleaning, "{status} unpublished");
+        assert_eq!(expired(&journal, hour(60 * DAY)).contains(&job.id), cleaning, "{status} unpublished");
         journal.set_report_delivery(&job.id, ReportDelivery::Done, None).expect("set");
-        assert_eq!(outlived(&journal, hour(60 * DAY)).contains(&job.id), ended || cleaning, "{status} published");
+        assert_eq!(expired(&journal, hour(60 * DAY)).contains(&job.id), ended || cleaning, "{status} published");
     }
 }
 
@@ -114,8 +115,8 @@ fn a_clock_that_was_set_back_makes_nothing_old() {
     // A job that ends while the clock is set back is not old once the clock is right again.
     let job = create_job(&journal, new_job("three"));
     move_to(&journal, &job.id, JobStatus::Complete, hour(-9000 * DAY));
-    assert!(outlived(&journal, hour(5 * DAY)).is_empty());
-    assert_eq!(outlived(&journal, hour(31 * DAY)).len(), 3);
+    assert!(expired(&journal, hour(5 * DAY)).is_empty());
+    assert_eq!(expired(&journal, hour(31 * DAY)).len(), 3);
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn a_clock_that_leaps_makes_nothing_old_until_it_goes_on_from_there() {
         let job = create_job(&journal, new_job(name));
         move_to(&journal, &job.id, status, hour(0));
     }
-    assert!(outlived(&journal, hour(1)).is_empty());
+    assert!(expired(&journal, hour(1)).is_empty());
     for ahead in [31 * DAY, 9000 * DAY] {
         for now in [hour(ahead), hour(ahead + 1), hour(ahead + 7 * DAY)] {
             let found = journal.expired_jobs(now).expect("read");
@@ -145,7 +146,7 @@ fn a_clock_that_leaps_makes_nothing_old_until_it_goes_on_from_there() {
         assert!(journal.expired_jobs(hour(day * DAY)).expect("read").jobs.is_empty(), "{day}");
     }
     assert_eq!(journal.expired_jobs(hour(108 * DAY)).expect("read").jobs.len(), 2);
-    assert!(outlived(&journal, hour(131 * DAY)).contains(&job.id));
+    assert!(expired(&journal, hour(131 * DAY)).contains(&job.id));
     assert_eq!(journal.expired_jobs(Timestamp::MAX).expect("read").jobs.len(), 3);
 }
 
@@ -155,7 +156,7 @@ fn ten_thousand_jobs_are_remembered_whatever_was_deleted_between() {
     let most = u32::try_from(MAX_RETAINED_JOBS).expect("small");
     let ids = some_ids(most + 3);
     insert_raw(&journal, ids.clone(), "Complete");
-    let mut old: Vec<_> = outlived(&journal, hour(1)).iter().map(ToString::to_string).collect();
+    let mut old: Vec<_> = expired(&journal, hour(1)).iter().map(ToString::to_string).collect();
     old.sort();
     assert_eq!(old, ids[..3]);
     // Removed jobs make room for others.
@@ -164,7 +165,7 @@ fn ten_thousand_jobs_are_remembered_whatever_was_deleted_between() {
         journal.advance(&id, JobStatus::Cleaning, StatusReason::default(), hour(1)).expect("moved");
         journal.remove_cleaned(&id).expect("removed");
     }
-    assert!(outlived(&journal, hour(1)).is_empty());
+    assert!(expired(&journal, hour(1)).is_empty());
 }
 
 #[tokio::test]
@@ -212,4 +213,61 @@ async fn a_removed_job_leaves_nothing_behind() {
     }
     // Numbers are never reused, so a late checkpoint of a removed job cannot reach another job.
     assert!(create_job(&journal, new_job("three")).number > other.number);
+}
+
+const DAY_MILLISECONDS: i64 = 86_400_000;
+
+/// The trusted time after the clock has shown all these times, in days.
+fn after(days: &[i64]) -> i64 {
+    let first = TrustedTime { latest: days[0] * DAY_MILLISECONDS, leap: None };
+    days.iter().fold(first, |time, day| time.observe(day * DAY_MILLISECONDS)).latest / DAY_MILLISECONDS
+}
+
+#[test]
+fn time_passes_in_steps_and_a_leap_is_doubted_until_the_clock_goes_on_from_there() {
+    for (said, believed) in [
+        (&[0, 1, 2, 3][..], 3),
+        (&[0, 7, 14, 22], 22),
+        (&[0, 31], 0),
+        (&[0, 31, 1], 1),
+        (&[0, 31, 32, 33, 38], 0),
+        (&[0, 31, 32, 33, 39], 39),
+        (&[0, 31, 32, 33, 37, 40], 40),
+        (&[0, 31, 5, 12, 31], 12),
+        (&[0, 31, 20, 31], 20),
+        // Once a month: each leap is trusted a month later.
+        (&[0, 30, 60, 90], 60),
+        (&[100, 50, 60, 99], 100),
+        (&[100, 50, 101], 101),
+        (&[100, -20_000, 100], 100),
+    ] {
+        assert_eq!(after(said), believed, "{said:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_believed_never_goes_back_nor_beyond_what_the_clock_has_said(
+        said in prop::collection::vec(-1000..1000_i64, 1..40),
+    ) {
+        let mut time = TrustedTime { latest: said[0] * DAY_MILLISECONDS, leap: None };
+        let mut most = said[0];
+        for day in said {
+            let next = time.observe(day * DAY_MILLISECONDS);
+            most = most.max(day);
+            prop_assert!(next.latest >= time.latest && next.latest <= most * DAY_MILLISECONDS);
+            time = next;
+        }
+    }
+
+    #[test]
+    fn one_reading_alone_never_makes_anything_older_by_more_than_a_leap(
+        said in prop::collection::vec(0..30_i64, 1..20), wrong in 31..100_000_i64, place in 1..20_usize,
+    ) {
+        let mut said: Vec<i64> = said.iter().scan(0, |day, step| { *day += step % 8; Some(*day) }).collect();
+        let right = after(&said);
+        let last = said[said.len() - 1];
+        said.insert(place.min(said.len()), last + wrong);
+        prop_assert!(after(&said) <= right);
+    }
 }
