@@ -186,6 +186,8 @@ pub enum ManifestError {
         place: String,
         /// What is wrong with the listing.
         what: String,
+        /// What to use instead of this listing.
+        help: &'static str,
     },
     /// A file of the frozen manifest is missing.
     #[error("{} is missing: the frozen manifest is incomplete", file.display())]
@@ -248,9 +250,7 @@ impl ManifestError {
             Self::Empty { .. } => {
                 "check the plan's [manifest]: prefixes are case-sensitive, and an empty file is an error".to_owned()
             }
-            Self::InconsistentListing { .. } => {
-                "this is a fault of the server; use [manifest.csv] or [manifest.inventory] instead".to_owned()
-            }
+            Self::InconsistentListing { help, .. } => format!("this is a fault of the server; {help}"),
             Self::Missing { .. } | Self::Corrupt { .. } => {
                 "restore the file from a backup; without it, this job cannot resume: apply the plan with --new to \
                  freeze the names again in a new job"

@@ -471,7 +471,12 @@ async fn list_dated_folders(
         group_by_directory: true,
         from: None,
     };
-    let untrusted = |what: String| ManifestError::InconsistentListing { place: object_path(bucket, base), what };
+    let untrusted = |what: String| ManifestError::InconsistentListing {
+        place: object_path(bucket, base),
+        what,
+        help: "in [manifest.inventory], set `object` to the key of a manifest.json instead of `latest`, or use \
+               [manifest.csv]",
+    };
     let mut newest = BTreeSet::new();
     let mut last = ObjectKey::from("");
     let mut cursor = ListCursor::new(request.all_versions, IDLE_PAGES);

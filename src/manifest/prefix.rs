@@ -201,7 +201,9 @@ impl ParallelLister<'_> {
             Ok(message) => self.send(message).await,
             Err(why) if unsure => self.restart(&why).await,
             Err(what) => {
-                Err(ListingAbort::Failed(ManifestError::InconsistentListing { place: self.listing.clone(), what }))
+                let help = "use [manifest.csv] or [manifest.inventory] instead";
+                let place = self.listing.clone();
+                Err(ListingAbort::Failed(ManifestError::InconsistentListing { place, what, help }))
             }
         }
     }

@@ -119,6 +119,7 @@ fn a_listing_that_turns_back_after_a_resume_is_still_seen() {
     store.pages.lock().unwrap().push_back(page);
     let error = whole(folder.path(), &store, &listing(ListedVersions::Current), SMALL).unwrap_err();
     assert!(error.to_string().contains("it went backwards: p/03 after p/09"), "{error}");
+    assert!(error.help().unwrap().ends_with("use [manifest.csv] or [manifest.inventory] instead"));
     assert_eq!(fs::read_dir(frozen::manifest_folder(folder.path())).unwrap().count(), 0, "it cannot be resumed");
 }
 

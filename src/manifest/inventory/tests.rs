@@ -227,7 +227,10 @@ fn rejects_folder_listings_that_loop() {
         });
         let store = MemoryStore::default();
         store.pages.lock().unwrap().extend(pages);
-        refusal(store, latest(), Filter::default()).to_string()
+        let error = refusal(store, latest(), Filter::default());
+        let help = error.help().unwrap();
+        assert!(help.contains("set `object`") && !help.contains("or [manifest.inventory]"), "{help}");
+        error.to_string()
     };
     let by_turns = |n: usize| (n % 2).to_string();
     let back = round(&["inv/b/daily/a/", "inv/b/daily/b/", "inv/b/daily/a/"], by_turns);
