@@ -172,16 +172,7 @@ fn write_checkpoint(
     job: i64,
     checkpoint: &Checkpoint,
 ) -> Result<(), DatabaseCommandError> {
-    let Checkpoint {
-        progress,
-        in_doubt,
-        maybe_started: reach,
-        active_time: active,
-        next_row: taken,
-        parts,
-        files,
-        failures,
-    } = checkpoint;
+    let Checkpoint { progress, in_doubt, maybe_started, active_time, next_row, parts, files, failures } = checkpoint;
     let updated = transaction
         .prepare_cached(
             "UPDATE job SET total = ?2, succeeded = ?3, failed = ?4, in_doubt = ?5, active_ms = ?6, taken_part = ?7,
@@ -194,16 +185,46 @@ fn write_checkpoint(
             count_to_sql(progress.succeeded),
             count_to_sql(progress.failed),
             count_to_sql(*in_doubt),
-            milliseconds(*active),
-            taken.map(|seq| seq.part),
-            taken.map(|seq| seq.row),
-            count_to_sql(*reach),
+            milliseconds(*active_time),
+            next_row.map(|row| row.part),
+            next_row.map(|row| row.row),
+            count_to_sql(*maybe_started),
         ])?;
     if updated != 1 {
         return Err(JournalError::NoSuchJob(format!("number {job}")).into());
     }
     update_job_checksum(transaction, job)?;
     record_frontier(transaction, job, parts)?;
+    record_report_files(transaction, job, files)?;
+    for (code, reason) in failures {
+        record_failure(transaction, job, code, reason)?;
+    }
+    Ok(())
+}
+
+fn record_frontier(
+    transaction: &Transaction<'_>,
+    job: i64,
+    parts: &[PartWatermark],
+) -> Result<(), DatabaseCommandError> {
+    for PartWatermark { part, low, above_bits: above } in parts {
+        let above: Vec<u8> = above.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let sum = frontier_checksum(job, *part, *low, &above);
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO frontier (job, part, low, above, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![job, part, low, above, sum])?;
+    }
+    Ok(())
+}
+
+/// Records report files, each with its checksum.
+fn record_report_files(
+    transaction: &Transaction<'_>,
+    job: i64,
+    files: &[ReportFileRecord],
+) -> Result<(), DatabaseCommandError> {
     for file in files {
         // Never reset `mark_published`: a checkpoint prepared earlier may be recorded later.
         transaction
@@ -225,26 +246,6 @@ fn write_checkpoint(
                 file.open_md5,
             ])?;
         update_segment_checksum(transaction, job, file.number)?;
-    }
-    for (code, reason) in failures {
-        record_failure(transaction, job, code, reason)?;
-    }
-    Ok(())
-}
-
-fn record_frontier(
-    transaction: &Transaction<'_>,
-    job: i64,
-    parts: &[PartWatermark],
-) -> Result<(), DatabaseCommandError> {
-    for PartWatermark { part, low, above_bits: above } in parts {
-        let above: Vec<u8> = above.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let sum = frontier_checksum(job, *part, *low, &above);
-        transaction
-            .prepare_cached(
-                "INSERT OR REPLACE INTO frontier (job, part, low, above, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![job, part, low, above, sum])?;
     }
     Ok(())
 }
@@ -285,10 +286,10 @@ fn verify_job_row(connection: &Connection, job: i64) -> Result<ChecksumProof, Da
     let mut rows = statement.query([job])?;
     match rows.next()? {
         Some(row) => {
-            let nothing = row.get::<_, Option<i64>>("taken_part")?.is_none();
+            let has_no_checkpoint = row.get::<_, Option<i64>>("taken_part")?.is_none();
             let proof = verify(row, job_checksum(row)?)?;
             // A job without a checkpoint has nothing to verify.
-            Ok(if nothing { ChecksumProof::Verified } else { proof })
+            Ok(if has_no_checkpoint { ChecksumProof::Verified } else { proof })
         }
         None => Ok(ChecksumProof::Verified),
     }

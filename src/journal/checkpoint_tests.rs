@@ -60,11 +60,11 @@ fn the_last_checkpoint_counts_and_files_and_parts_stay() {
     let sealed = ReportFileRecord { md5: Some("0".repeat(32)), bytes: 500, rows: 50, ..file(0) };
     let mark = |part| PartWatermark { part, low: 64, above_bits: vec![5] };
     let first = Checkpoint { files: vec![file(0)], parts: vec![mark(0), mark(1)], in_doubt: 3, ..checkpoint(5) };
-    now(journal.record_checkpoint(job.number, first)).expect("kept");
+    now(journal.record_checkpoint(job.number, first)).expect("recorded");
     let second = Checkpoint { files: vec![sealed.clone(), file(1)], parts: vec![mark(2)], ..checkpoint(9) };
-    now(journal.record_checkpoint(job.number, second)).expect("kept");
-    let kept = journal.find(job.id.as_str()).expect("found");
-    assert_eq!((kept.progress.succeeded, kept.in_doubt, kept.active_time), (9, 0, Duration::from_millis(9)));
+    now(journal.record_checkpoint(job.number, second)).expect("recorded");
+    let record = journal.find(job.id.as_str()).expect("found");
+    assert_eq!((record.progress.succeeded, record.in_doubt, record.active_time), (9, 0, Duration::from_millis(9)));
     let recorded = journal.recorded_progress(job.number).expect("read");
     assert_eq!(recorded.files, [sealed, file(1)]);
     assert_eq!(recorded.frontier, RowFrontier::from_parts([mark(0), mark(1), mark(2)]));
@@ -74,9 +74,10 @@ fn the_last_checkpoint_counts_and_files_and_parts_stay() {
 fn what_was_published_stays_so() {
     let (_folder, journal) = journal();
     let job = create_job(&journal, new_job("one"));
-    let keep = |files| now(journal.record_checkpoint(job.number, Checkpoint { files, ..checkpoint(1) })).expect("kept");
+    let keep =
+        |files| now(journal.record_checkpoint(job.number, Checkpoint { files, ..checkpoint(1) })).expect("recorded");
     keep(vec![file(0), file(1)]);
-    now(journal.mark_published(job.number, 0)).expect("kept");
+    now(journal.mark_published(job.number, 0)).expect("recorded");
     // Prepared before the file was published, and recorded afterwards.
     keep(vec![file(0), file(1)]);
     let published = |file: &ReportFileRecord| file.published;
@@ -94,7 +95,7 @@ fn a_checkpoint_that_fails_changes_nothing() {
     let job = create_job(&journal, new_job("one"));
     let mark = |above| PartWatermark { part: 0, low: 0, above_bits: vec![above] };
     let first = Checkpoint { parts: vec![mark(1)], files: vec![file(0)], ..checkpoint(1) };
-    now(journal.record_checkpoint(job.number, first)).expect("kept");
+    now(journal.record_checkpoint(job.number, first)).expect("recorded");
     journal
         .run_blocking(|connection| {
             // The last table that a checkpoint writes to.
@@ -151,13 +152,13 @@ fn what_cannot_have_been_written_is_damage() {
         let (_folder, journal) = journal();
         let job = create_job(&journal, new_job("one"));
         let code = FailureCode { code: "AccessDenied".to_owned(), http: 403 };
-        let kept = Checkpoint {
+        let made = Checkpoint {
             parts: vec![PartWatermark { part: 0, low: 64, above_bits: vec![2] }],
             files: vec![file(0)],
             failures: vec![(code, FailureGroup { count: 1, examples: Vec::new() })],
             ..checkpoint(1)
         };
-        now(journal.record_checkpoint(job.number, kept)).expect("kept");
+        now(journal.record_checkpoint(job.number, made)).expect("recorded");
         journal.run_blocking(move |connection| Ok(connection.execute_batch(sql)?)).expect("done");
         let all = super::super::JobQuery { limit: 10, ..Default::default() };
         let read = journal.list(all).and_then(|_| journal.recorded_progress(job.number));
@@ -200,7 +201,7 @@ fn many_checkpoints_of_a_big_job_take_no_room() {
             next_row: Some(seq(0, round)),
             ..checkpoint(u64::from(round) * 64)
         };
-        now(journal.record_checkpoint(job.number, made)).expect("kept");
+        now(journal.record_checkpoint(job.number, made)).expect("recorded");
         if round == 1000 {
             early = size();
         }
@@ -255,7 +256,7 @@ fn the_name_of_a_report_leads_nowhere_else() {
         let job = create_job(&journal, new_job("hostile"));
         let file = ReportFileRecord { name: name.to_owned(), ..file(0) };
         let made = Checkpoint { files: vec![file], ..checkpoint(1) };
-        now(journal.record_checkpoint(job.number, made)).expect("kept");
+        now(journal.record_checkpoint(job.number, made)).expect("recorded");
         let refused = journal.recorded_progress(job.number).expect_err(name).to_string();
         assert!(refused.contains("not the name of a report file"), "{refused}");
     }
@@ -280,7 +281,7 @@ proptest! {
         for (place, (part, row)) in rows.iter().enumerate() {
             if cuts.contains(&place) {
                 let made = Checkpoint { parts: frontier.take_changes(), ..checkpoint(1) };
-                now(journal.record_checkpoint(job.number, made)).expect("kept");
+                now(journal.record_checkpoint(job.number, made)).expect("recorded");
             }
             frontier.mark_settled(seq(*part, *row));
         }
@@ -294,12 +295,12 @@ proptest! {
             files: files.values().cloned().collect(),
             failures: failures.clone().into_iter().collect(),
         };
-        now(journal.record_checkpoint(job.number, last.clone())).expect("kept");
+        now(journal.record_checkpoint(job.number, last.clone())).expect("recorded");
         // Recording the same checkpoint again changes nothing.
-        now(journal.record_checkpoint(job.number, last.clone())).expect("kept");
-        let kept = journal.find(job.id.as_str()).expect("found");
-        prop_assert_eq!((kept.progress, kept.active_time, kept.next_row), (last.progress, last.active_time, last.next_row));
-        prop_assert_eq!((kept.in_doubt, kept.maybe_started), (last.in_doubt, last.maybe_started));
+        now(journal.record_checkpoint(job.number, last.clone())).expect("recorded");
+        let record = journal.find(job.id.as_str()).expect("found");
+        prop_assert_eq!((record.progress, record.active_time, record.next_row), (last.progress, last.active_time, last.next_row));
+        prop_assert_eq!((record.in_doubt, record.maybe_started), (last.in_doubt, last.maybe_started));
         let recorded = journal.recorded_progress(job.number).expect("read");
         prop_assert_eq!(recorded.frontier, frontier);
         prop_assert_eq!(recorded.files, files.into_values().collect::<Vec<_>>());

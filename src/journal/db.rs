@@ -102,19 +102,19 @@ impl Journal {
     }
 
     /// Like [`open`](Self::open), with other settings.
-    fn open_with(state: &Path, terms: JournalOptions) -> Result<Self, JournalError> {
+    fn open_with(state: &Path, options: JournalOptions) -> Result<Self, JournalError> {
         let path = state.join(JOURNAL_NAME);
-        let mut connection = open_connection(&path, terms)?;
-        let (errands, inbox) = mpsc::sync_channel::<DatabaseCommand>(COMMAND_QUEUE_LENGTH);
+        let mut connection = open_connection(&path, options)?;
+        let (command_sender, command_receiver) = mpsc::sync_channel::<DatabaseCommand>(COMMAND_QUEUE_LENGTH);
         let thread = thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || inbox.into_iter().for_each(|work| work(&mut connection)))
+            .spawn(move || command_receiver.into_iter().for_each(|work| work(&mut connection)))
             .map_err(|cause| JournalError::from_io(&path, cause))?;
-        let clerk = DatabaseThread { commands: Some(errands), thread: Some(thread) };
+        let database = DatabaseThread { commands: Some(command_sender), thread: Some(thread) };
         Ok(Self {
             state_folder: state.to_owned(),
             path,
-            database: Arc::new(clerk),
+            database: Arc::new(database),
             listeners: JournalListeners::default(),
         })
     }
@@ -131,13 +131,13 @@ impl Journal {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let (tell, told) = mpsc::sync_channel(1);
+        let (result_sender, result_receiver) = mpsc::sync_channel(1);
         let work: DatabaseCommand = Box::new(move |connection| {
             // The caller may have stopped waiting.
-            let _ = tell.send(work(connection));
+            let _ = result_sender.send(work(connection));
         });
         self.database.commands()?.send(work).map_err(|_| JournalError::Closed)?;
-        self.map_error(told.recv().map_err(|_| JournalError::Closed)?)
+        self.map_error(result_receiver.recv().map_err(|_| JournalError::Closed)?)
     }
 
     /// Runs a command on the database without blocking the current thread.
@@ -145,10 +145,10 @@ impl Journal {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let (tell, told) = oneshot::channel();
+        let (result_sender, result_receiver) = oneshot::channel();
         let mut work: DatabaseCommand = Box::new(move |connection| {
             // The caller may have stopped waiting.
-            let _ = tell.send(work(connection));
+            let _ = result_sender.send(work(connection));
         });
         // The queue is almost never full. If it is, other tasks run until there is room.
         while let Err(refused) = self.database.commands()?.try_send(work) {
@@ -158,7 +158,7 @@ impl Journal {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.map_error(told.await.map_err(|_| JournalError::Closed)?)
+        self.map_error(result_receiver.await.map_err(|_| JournalError::Closed)?)
     }
 
     fn map_error<T>(&self, result: Result<T, DatabaseCommandError>) -> Result<T, JournalError> {
@@ -169,13 +169,13 @@ impl Journal {
     }
 }
 
-fn open_connection(path: &Path, terms: JournalOptions) -> Result<Connection, JournalError> {
+fn open_connection(path: &Path, options: JournalOptions) -> Result<Connection, JournalError> {
     let of = |error: rusqlite::Error| JournalError::from_sqlite(path, &error);
     reject_emptied(path)?;
     let mut connection = open_database(path)?;
-    connection.busy_timeout(terms.busy_timeout).map_err(of)?;
-    reject_foreign_database(&mut connection, path, terms.migrations)?;
-    enable_wal(&connection, terms.busy_timeout).map_err(of)?;
+    connection.busy_timeout(options.busy_timeout).map_err(of)?;
+    reject_foreign_database(&mut connection, path, options.migrations)?;
+    enable_wal(&connection, options.busy_timeout).map_err(of)?;
     // FULL: a committed transaction survives a power loss, not only the end of the process.
     connection.pragma_update(None, "synchronous", "full").map_err(of)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(of)?;
@@ -186,7 +186,7 @@ fn open_connection(path: &Path, terms: JournalOptions) -> Result<Connection, Jou
     if sound != "ok" {
         return Err(JournalError::Damaged { path: path.to_owned(), what: sound });
     }
-    migrate(&mut connection, path, terms.migrations)?;
+    migrate(&mut connection, path, options.migrations)?;
     Ok(connection)
 }
 
@@ -224,8 +224,8 @@ fn reject_emptied(path: &Path) -> Result<(), JournalError> {
 
 /// Enables the write-ahead log. If several processes do so at once in a new file, `SQLite` refuses all but one
 /// without a wait.
-fn enable_wal(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
-    let deadline = Instant::now() + patience;
+fn enable_wal(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + timeout;
     loop {
         match connection.pragma_update(None, "journal_mode", "wal") {
             Err(error) if is_busy(&error) && Instant::now() < deadline => thread::sleep(BUSY_RETRY_DELAY),

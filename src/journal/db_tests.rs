@@ -17,7 +17,7 @@ use crate::job::{JobStatus, Progress};
 const FIRST: &str = "CREATE TABLE note (text TEXT NOT NULL) STRICT; INSERT INTO note VALUES ('old');";
 const SECOND: &str = "ALTER TABLE note ADD COLUMN age INTEGER NOT NULL DEFAULT 3; UPDATE note SET text = 'new';";
 
-fn terms(migrations: &'static [&'static str]) -> JournalOptions {
+fn options(migrations: &'static [&'static str]) -> JournalOptions {
     JournalOptions { migrations, ..DEFAULT_OPTIONS }
 }
 
@@ -90,11 +90,11 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
 #[test]
 fn an_older_format_is_migrated_after_a_backup() {
     let folder = tempfile::tempdir().expect("a folder");
-    drop(Journal::open_with(folder.path(), terms(&[FIRST])).expect("made"));
+    drop(Journal::open_with(folder.path(), options(&[FIRST])).expect("made"));
     // A backup that is half written after a crash, or that belongs to a reverted migration.
     let backup = folder.path().join("journal.db.v1.backup");
     fs::write(&backup, "no database").expect("written");
-    let migrated = Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("migrated");
+    let migrated = Journal::open_with(folder.path(), options(&[FIRST, SECOND])).expect("migrated");
     let sees = |text: &'static str| {
         move |connection: &mut Connection| Ok(cell::<String>(connection, "SELECT text FROM note") == text)
     };
@@ -105,10 +105,10 @@ fn an_older_format_is_migrated_after_a_backup() {
     // The backup is a journal of the old format.
     let old = tempfile::tempdir().expect("a folder");
     fs::copy(backup, old.path().join(JOURNAL_NAME)).expect("copied");
-    let old = Journal::open_with(old.path(), terms(&[FIRST])).expect("opened");
+    let old = Journal::open_with(old.path(), options(&[FIRST])).expect("opened");
     assert!(old.run_blocking(sees("old")).expect("read"));
     // A current journal is not migrated again.
-    let again = Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("opened");
+    let again = Journal::open_with(folder.path(), options(&[FIRST, SECOND])).expect("opened");
     assert!(again.run_blocking(sees("new")).expect("read"));
 }
 
@@ -116,14 +116,14 @@ fn an_older_format_is_migrated_after_a_backup() {
 fn several_that_migrate_at_once_keep_what_was() {
     for _ in 0..20 {
         let folder = tempfile::tempdir().expect("a folder");
-        drop(Journal::open_with(folder.path(), terms(&[FIRST])).expect("made"));
+        drop(Journal::open_with(folder.path(), options(&[FIRST])).expect("made"));
         let start = Barrier::new(3);
         thread::scope(|scope| {
             for _ in 0..3 {
                 let (start, folder) = (&start, &folder);
                 scope.spawn(move || {
                     start.wait();
-                    Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("migrated by one of them");
+                    Journal::open_with(folder.path(), options(&[FIRST, SECOND])).expect("migrated by one of them");
                 });
             }
         });
@@ -136,11 +136,11 @@ fn several_that_migrate_at_once_keep_what_was() {
 #[test]
 fn a_migration_that_fails_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    drop(Journal::open_with(folder.path(), terms(&[FIRST])).expect("made"));
-    let error = Journal::open_with(folder.path(), terms(&[FIRST, SECOND, "INSERT INTO nowhere VALUES (1)"]))
+    drop(Journal::open_with(folder.path(), options(&[FIRST])).expect("made"));
+    let error = Journal::open_with(folder.path(), options(&[FIRST, SECOND, "INSERT INTO nowhere VALUES (1)"]))
         .expect_err("the third fails");
     assert!(error.to_string().contains("nowhere"), "{error}");
-    let old = Journal::open_with(folder.path(), terms(&[FIRST])).expect("it is of the first format still");
+    let old = Journal::open_with(folder.path(), options(&[FIRST])).expect("it is of the first format still");
     old.run_blocking(|connection| {
         assert_eq!(cell::<String>(connection, "SELECT text FROM note"), "old");
         assert_eq!(cell::<u32>(connection, "PRAGMA user_version"), 1);
@@ -271,15 +271,15 @@ fn a_flipped_bit_is_refused_or_changes_one_value() {
 #[test]
 fn one_that_another_process_keeps_locked_is_an_error_after_the_wait_and_goes_on_then() {
     let (folder, other) = journal();
-    let patience = Duration::from_millis(50);
-    let journal = Journal::open_with(folder.path(), JournalOptions { busy_timeout: patience, ..DEFAULT_OPTIONS })
-        .expect("opened");
+    let timeout = Duration::from_millis(50);
+    let journal =
+        Journal::open_with(folder.path(), JournalOptions { busy_timeout: timeout, ..DEFAULT_OPTIONS }).expect("opened");
     let job = create_job(&other, new_job("one"));
     let connection = raw(folder.path());
     connection.execute_batch("BEGIN IMMEDIATE; UPDATE job SET priority = 1").expect("begun");
     let since = Instant::now();
     let error = journal.set_priority(&job.id, 3).expect_err("it is locked");
-    assert!(since.elapsed() >= patience);
+    assert!(since.elapsed() >= timeout);
     assert!(matches!(error, JournalError::Locked { .. }), "{error}");
     assert!(
         error_with_hint(&error).contains("is locked by another process\nnothing was changed; wait for"),
@@ -288,7 +288,7 @@ fn one_that_another_process_keeps_locked_is_an_error_after_the_wait_and_goes_on_
     );
     // Readers see the previous state. Another process that opens the journal has nothing to write.
     assert_eq!(journal.find(job.id.as_str()).expect("read").priority, 7);
-    Journal::open_with(folder.path(), JournalOptions { busy_timeout: patience, ..DEFAULT_OPTIONS }).expect("opened");
+    Journal::open_with(folder.path(), JournalOptions { busy_timeout: timeout, ..DEFAULT_OPTIONS }).expect("opened");
     connection.execute_batch("ROLLBACK").expect("rolled back");
     journal.set_priority(&job.id, 3).expect("it is free");
     assert_eq!(other.find(job.id.as_str()).expect("read").priority, 3);
@@ -302,8 +302,8 @@ fn one_that_is_kept_for_one_process_alone_is_an_error_after_the_wait() {
     connection.busy_timeout(Duration::from_secs(10)).expect("set");
     write_delete(&connection);
     connection.execute_batch("BEGIN EXCLUSIVE").expect("begun");
-    let patience = Duration::from_millis(30);
-    let error = Journal::open_with(folder.path(), JournalOptions { busy_timeout: patience, ..DEFAULT_OPTIONS })
+    let timeout = Duration::from_millis(30);
+    let error = Journal::open_with(folder.path(), JournalOptions { busy_timeout: timeout, ..DEFAULT_OPTIONS })
         .expect_err("it is locked");
     assert!(matches!(error, JournalError::Locked { .. }), "{error}");
 }
@@ -396,18 +396,18 @@ async fn a_thread_that_died_is_an_error_for_everybody_and_no_hang() {
 async fn a_command_whose_sender_left_still_runs_in_order() {
     let (_folder, journal) = journal();
     let job = create_job(&journal, new_job("one"));
-    let ((tell, told), (release, released)) = (mpsc::sync_channel(0), mpsc::sync_channel::<()>(0));
+    let ((started_sender, started), (release, released)) = (mpsc::sync_channel(0), mpsc::sync_channel::<()>(0));
     // The thread is busy until it is released.
     let busy = journal.clone();
-    let busy = thread::spawn(move || busy.run_blocking(move |_| Ok((tell.send(()), released.recv()))));
-    told.recv().expect("it is at it");
+    let busy = thread::spawn(move || busy.run_blocking(move |_| Ok((started_sender.send(()), released.recv()))));
+    started.recv().expect("it has started");
     let id = job.id.clone();
     let asked = journal
         .run(move |connection| Ok(connection.execute("UPDATE job SET priority = 99 WHERE id = ?1", [id.as_str()])?));
     // Sent, and dropped while it waits.
     assert!(asked.now_or_never().is_none());
     release.send(()).expect("it waits");
-    busy.join().expect("no panic").expect("done").1.expect("told");
+    busy.join().expect("no panic").expect("done").1.expect("released");
     assert_eq!(journal.find(job.id.as_str()).expect("found").priority, 99);
 }
 

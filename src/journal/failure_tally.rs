@@ -131,11 +131,11 @@ mod tests {
         (0..10_000).for_each(|n| tally.add(&object(n), &failure(&format!("{n}{long}"), &long)));
         assert_eq!(tally.groups().count(), 65);
         assert_eq!(tally.groups().map(|(_, reason)| reason.count).sum::<u64>(), 10_000);
-        let kept: usize = tally
+        let stored: usize = tally
             .groups()
             .map(|(code, reason)| code.code.len() + reason.examples.iter().map(|e| e.message.len()).sum::<usize>())
             .sum();
-        assert!(kept < 128 * 1024, "{kept}");
+        assert!(stored < 128 * 1024, "{stored}");
         assert_eq!(tally.take_changes().len(), 65);
         assert!(tally.take_changes().is_empty());
     }

@@ -92,16 +92,16 @@ pub struct RemovedJobWork {
 }
 
 impl Journal {
-    /// Creates a job, unless the same work has an unfinished job that must be resumed. With `afresh` it creates one
+    /// Creates a job, unless the same work has an unfinished job that must be resumed. With `force_new` it creates one
     /// in any case, except if the job's token already has one.
     ///
     /// # Errors
     /// Returns an error if the queue is full or the journal cannot be written.
-    pub fn create(&self, new: NewJob, afresh: bool, now: Timestamp) -> Result<JobCreation, JournalError> {
+    pub fn create(&self, new: NewJob, force_new: bool, now: Timestamp) -> Result<JobCreation, JournalError> {
         self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if let Some(found) = newest_with_identity(&transaction, &new.identity)?
-                && (new.token.is_some() || !(afresh || found.status.is_over()))
+                && (new.token.is_some() || !(force_new || found.status.is_over()))
             {
                 return Ok(JobCreation::Existing(found));
             }
@@ -195,7 +195,7 @@ impl Journal {
         Ok(job)
     }
 
-    /// Makes a Ready job Active if `may_go` agrees. `may_go` gets the job and every other job that is Ready, Active
+    /// Makes a Ready job Active if `may_start` agrees. `may_start` gets the job and every other job that is Ready, Active
     /// or Pausing. No other process can make a job Active at the same time.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl Journal {
     pub async fn activate<W: Send + 'static>(
         &self,
         id: &JobId,
-        may_go: impl FnOnce(&JobRecord, &[JobRecord]) -> Result<(), W> + Send + 'static,
+        may_start: impl FnOnce(&JobRecord, &[JobRecord]) -> Result<(), W> + Send + 'static,
         now: Timestamp,
     ) -> Result<Result<JobRecord, W>, JournalError> {
         let id = id.clone();
@@ -213,7 +213,7 @@ impl Journal {
             let statuses = vec![JobStatus::Ready, JobStatus::Active, JobStatus::Pausing];
             let others = list(&transaction, &JobQuery { statuses, limit: u32::MAX, ..JobQuery::default() })?;
             let others: Vec<_> = others.into_iter().filter(|other| other.id != id).collect();
-            if let Err(waits) = may_go(&job, &others) {
+            if let Err(waits) = may_start(&job, &others) {
                 return Ok(Err(waits));
             }
             let job = advance(&transaction, &id, JobStatus::Active, &StatusReason::default(), now)?;
@@ -423,10 +423,10 @@ fn expect_one_row(changed: usize, id: &JobId) -> Result<(), DatabaseCommandError
 fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result<(), DatabaseCommandError> {
     let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
     let origin = serde_json::to_string(&new.source).map_err(unwritable)?;
-    let pledge = new.manifest_fingerprint.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?;
-    let (inventory, portion) = new.recurrence.as_ref().map(|it| (&it.inventory, &it.delta_scope)).unzip();
+    let fingerprint = new.manifest_fingerprint.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?;
+    let (inventory, delta_scope) = new.recurrence.as_ref().map(|it| (&it.inventory, &it.delta_scope)).unzip();
     let inventory = inventory.map(serde_json::to_string).transpose().map_err(unwritable)?;
-    let portion = portion.map(serde_json::to_string).transpose().map_err(unwritable)?;
+    let delta_scope = delta_scope.map(serde_json::to_string).transpose().map_err(unwritable)?;
     let stamp = record_change(transaction, now)?;
     transaction.execute(
         "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
@@ -445,9 +445,9 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             new.confirmed,
             new.priority,
             now.as_millisecond(),
-            pledge,
+            fingerprint,
             inventory,
-            portion,
+            delta_scope,
             new.store_identity,
             // Its scope was decided at `as_of`: later changes may not be part of it.
             new.recurrence.as_ref().map_or(stamp.sequence, |recurrence| recurrence.as_of),
@@ -520,10 +520,10 @@ fn advance(
     // A pause does not answer a cancel request.
     let answered = to.is_over() || (to == JobStatus::Paused && !cancel_requested(&job));
     let stamp = record_change(transaction, now)?;
-    let stands = to == JobStatus::Paused || to.is_over();
-    let (began, touched) = match (to, job.work_span.last_touched) {
+    let is_stopped = to == JobStatus::Paused || to.is_over();
+    let (first_active, last_touched) = match (to, job.work_span.last_touched) {
         (JobStatus::Active, _) => (job.work_span.first_active.or(Some(stamp.sequence)), Some(STILL_ACTIVE)),
-        (_, Some(STILL_ACTIVE)) if stands => (job.work_span.first_active, Some(stamp.sequence)),
+        (_, Some(STILL_ACTIVE)) if is_stopped => (job.work_span.first_active, Some(stamp.sequence)),
         (_, touched) => (job.work_span.first_active, touched),
     };
     transaction.execute(
@@ -540,8 +540,8 @@ fn advance(
             now.as_millisecond(),
             matches!(to, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed),
             answered,
-            began,
-            touched,
+            first_active,
+            last_touched,
             stamp.at,
         ],
     )?;
@@ -603,8 +603,8 @@ impl Journal {
             let sql = "SELECT plan_hash, job, touched_seq FROM past_work WHERE name = ?1 AND store IN ('', ?2)";
             let mut statement = transaction.prepare(sql)?;
             let past = statement.query_map([&name, &store], |row| {
-                let (plan_hash, touched) = (row.get("plan_hash")?, row.get("touched_seq")?);
-                Ok(RemovedJobWork { plan_hash, job: parsed_column(row, "job")?, last_touched: touched })
+                let (plan_hash, last_touched) = (row.get("plan_hash")?, row.get("touched_seq")?);
+                Ok(RemovedJobWork { plan_hash, job: parsed_column(row, "job")?, last_touched })
             })?;
             let past = past.collect::<Result<_, _>>()?;
             Ok(NamedWorkHistory { jobs, removed_jobs: past, as_of: last_change(&transaction)? })
@@ -652,11 +652,11 @@ impl Journal {
 /// deleted.
 fn remember_removed(transaction: &Transaction<'_>, job: &JobRecord) -> Result<(), DatabaseCommandError> {
     let store = job.store_identity.as_deref().unwrap_or("");
-    if let Some(touched) = job.work_span.last_touched.filter(|_| job.may_have_changed_objects()) {
+    if let Some(last_touched) = job.work_span.last_touched.filter(|_| job.may_have_changed_objects()) {
         transaction.execute(
             "INSERT INTO past_work (name, store, plan_hash, job, touched_seq) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET job = ?4, touched_seq = ?5 WHERE touched_seq < ?5",
-            params![job.name, store, job.plan_hash, job.id.as_str(), touched],
+            params![job.name, store, job.plan_hash, job.id.as_str(), last_touched],
         )?;
         transaction.execute(
             "DELETE FROM past_work WHERE name = ?1 AND store = ?2 AND plan_hash NOT IN

@@ -301,7 +301,7 @@ pub(super) fn columns_without_plan() -> String {
 impl JobRecord {
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let why: Option<String> = row.get("request_why")?;
-        let taken: (Option<u32>, Option<u32>) = (row.get("taken_part")?, row.get("taken_row")?);
+        let next_row: (Option<u32>, Option<u32>) = (row.get("taken_part")?, row.get("taken_row")?);
         let origin: String = row.get("origin")?;
         Ok(Self {
             number: row.get("number")?,
@@ -333,7 +333,7 @@ impl JobRecord {
             lost_outcomes: count_column(row, "lost")?,
             active_time: Duration::from_millis(count_column(row, "active_ms")?),
             scope: row.get("scope")?,
-            next_row: taken.0.zip(taken.1).map(|(part, row)| TaskId { part, row }),
+            next_row: next_row.0.zip(next_row.1).map(|(part, row)| TaskId { part, row }),
             request: optional_named_column(row, "request", ControlRequest::from_name)?.map(|request| (request, why)),
             report_delivery: named_column(row, "report", ReportDelivery::from_name)?,
             report_location: row.get("place")?,

@@ -33,7 +33,7 @@ fn expired(journal: &Journal, now: Timestamp) -> Vec<JobId> {
 }
 
 #[test]
-fn a_suspended_job_is_outlived_after_fourteen_days() {
+fn a_suspended_job_expires_after_fourteen_days() {
     let (_folder, journal) = journal();
     let job = create_job(&journal, new_job("one"));
     move_to(&journal, &job.id, JobStatus::Suspended, hour(DAY));
@@ -46,7 +46,7 @@ fn a_suspended_job_is_outlived_after_fourteen_days() {
         (failed.status, failed.ended, failed.reason.as_deref()),
         (JobStatus::Failed, Some(hour(400)), Some("nobody came"))
     );
-    // A job that was confirmed at the last moment is kept.
+    // A job that was confirmed at the last moment is job.
     let late = create_job(&journal, new_job("two"));
     move_to(&journal, &late.id, JobStatus::Ready, hour(0));
     assert!(!journal.fail_suspended(&late.id, why(), hour(400)).expect("looked"));
@@ -77,15 +77,15 @@ fn the_last_completed_job_of_work_that_recurs_is_remembered() {
     let gone = expired(&journal, hour(100 * DAY));
     assert!(!gone.contains(&last), "{gone:?}");
     assert!([first, failed, other].iter().all(|id| gone.contains(id)) && gone.len() == 3, "{gone:?}");
-    let kept = journal.find(last.as_str()).expect("found");
+    let job = journal.find(last.as_str()).expect("found");
     assert_eq!(
-        (kept.inventory, kept.delta_scope),
+        (job.inventory, job.delta_scope),
         (recurs("one").recurrence.map(|it| it.inventory), Some(DeltaScope::First))
     );
 }
 
 #[test]
-fn an_ended_job_is_outlived_after_thirty_days_once_its_report_is_out() {
+fn an_ended_job_expires_after_thirty_days_once_its_report_is_out() {
     for status in JobStatus::ALL.into_iter().filter(|status| !matches!(status, JobStatus::Suspended)) {
         let (_folder, journal) = journal();
         let job = create_job(&journal, new_job(&status.to_string()));
@@ -197,7 +197,7 @@ async fn a_removed_job_leaves_nothing_behind() {
                 FailureGroup { count: 1, examples: vec![example] },
             )],
         };
-        journal.record_checkpoint(job.number, checkpoint).await.expect("kept");
+        journal.record_checkpoint(job.number, checkpoint).await.expect("recorded");
     }
     assert!(matches!(journal.remove_cleaned(&job.id), Err(JournalError::NoSuchJob(_))), "it was not cleaned");
     move_to(&journal, &job.id, JobStatus::Cleaning, hour(0));

@@ -148,9 +148,9 @@ impl Journal {
             let (bucket, text) = (scope.bucket.as_str(), scope.to_column());
             let sum = server_verdict_checksum(job, [bucket, &text, trust.as_str(), &detail]);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let kept: u32 =
+            let recorded: u32 =
                 transaction.query_row("SELECT count(*) FROM server_check WHERE job = ?1", [job], |row| row.get(0))?;
-            if trust != ServerTrust::Proven || kept < MAX_SERVER_CHECKS {
+            if trust != ServerTrust::Proven || recorded < MAX_SERVER_CHECKS {
                 transaction.execute(
                     "INSERT OR REPLACE INTO server_check (job, bucket, aspect, verdict, detail, at, checksum)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
