@@ -14,7 +14,7 @@ use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::{ReadOnlyStore, Store};
 use tokio_util::sync::CancellationToken;
 
-use super::hints::format_count;
+use super::error::format_count;
 use crate::engine::{
     JobQuota, ReadCheckOutcome, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, SingleRequestError, Throttle,
     Worker,

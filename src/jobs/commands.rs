@@ -80,7 +80,7 @@ pub fn prioritise(journal: &Journal, id: &JobId, priority: u32) -> Result<JobRec
 /// # Errors
 /// Returns an error if the job's status does not allow it, or if the journal or the lease cannot be used.
 pub async fn pause(journal: &Journal, id: &JobId) -> Result<CommandOutcome, JobError> {
-    let mut told = false;
+    let mut requested = false;
     let deadline = Instant::now() + WAIT_LIMIT;
     loop {
         let job = journal.get(id).await?;
@@ -91,7 +91,7 @@ pub async fn pause(journal: &Journal, id: &JobId) -> Result<CommandOutcome, JobE
                 return Err(wrong_status(&job, "its manifest is still being resolved; interrupt or cancel it instead"));
             }
             Suspended => return Err(wrong_status(&job, "it is not running, but waiting for confirmation")),
-            _ if told => return Ok(CommandOutcome::Done(job)),
+            _ if requested => return Ok(CommandOutcome::Done(job)),
             Cancelling | Failing => return Err(wrong_status(&job, "it is already ending")),
             Complete | Cancelled | Failed | Cleaning | Cleaned => {
                 return Err(wrong_status(&job, "it has already ended"));
@@ -104,9 +104,9 @@ pub async fn pause(journal: &Journal, id: &JobId) -> Result<CommandOutcome, JobE
         }
         // Repeat a request that is gone: a process that has just resumed the job removes pause requests that were meant
         // for the previous one.
-        if !told || job.request.is_none() {
+        if !requested || job.request.is_none() {
             journal.request(id, ControlRequest::Pause, None)?;
-            told = true;
+            requested = true;
         }
         if Instant::now() >= deadline {
             return Ok(CommandOutcome::InProgress(job));
@@ -134,12 +134,12 @@ fn pause_unattended(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError
 /// # Errors
 /// Returns an error if the job is over or about to end, or if the journal or the lease cannot be used.
 pub async fn cancel(journal: &Journal, id: &JobId, reason: Option<String>) -> Result<CommandOutcome, JobError> {
-    let mut told = false;
+    let mut requested = false;
     let deadline = Instant::now() + WAIT_LIMIT;
     loop {
         let job = journal.get(id).await?;
         match job.status {
-            Cancelled | Complete | Failed if told => return Ok(CommandOutcome::Done(job)),
+            Cancelled | Complete | Failed if requested => return Ok(CommandOutcome::Done(job)),
             Complete | Cancelled | Failed | Cleaning | Cleaned => {
                 return Err(wrong_status(&job, "it has already ended"));
             }
@@ -147,15 +147,15 @@ pub async fn cancel(journal: &Journal, id: &JobId, reason: Option<String>) -> Re
         }
         match JobLease::acquire(journal, id) {
             Ok(held) => return cancel_unattended(journal, id, reason, held),
-            Err(JobError::Lease { cause: LeaseError::Held(_), .. }) if job.status == Failing && !told => {
+            Err(JobError::Lease { cause: LeaseError::Held(_), .. }) if job.status == Failing && !requested => {
                 return Err(wrong_status(&job, "it is already ending"));
             }
             Err(JobError::Lease { cause: LeaseError::Held(_), .. }) => {}
             Err(error) => return Err(error),
         }
-        if !told {
+        if !requested {
             journal.request(id, ControlRequest::Cancel, reason.clone())?;
-            told = true;
+            requested = true;
         }
         if Instant::now() >= deadline {
             return Ok(CommandOutcome::InProgress(job));
@@ -279,11 +279,11 @@ fn advance_to_cleaning(journal: &Journal, id: &JobId) -> Result<(), JournalError
 pub fn apply_retention(journal: &Journal, now: Timestamp) -> Result<Option<ClockLeap>, JobError> {
     let ExpiredJobs { jobs, leap } = journal.expired_jobs(now)?;
     for job in jobs {
-        let kept = match job.status {
+        let result = match job.status {
             Suspended => fail_unconfirmed(journal, &job.id, now),
             _ => remove_job(journal, &job),
         };
-        if let Err(JobError::Journal(error)) = kept {
+        if let Err(JobError::Journal(error)) = result {
             return Err(error.into());
         }
     }

@@ -94,21 +94,21 @@ fn retention_fails_unconfirmed_jobs_and_deletes_old_ones() {
         FileLease::acquire(JobFolder::create(journal.state_folder(), &asked).expect("made").path()).expect("free");
     let made = JobFolder::create(journal.state_folder(), &over).expect("made");
     std::fs::write(made.path().join("plan.toml"), b"plan").expect("written");
-    apply_retention(&journal, days(1)).expect("kept");
+    apply_retention(&journal, days(1)).expect("applied");
     assert_eq!((status(&journal, &waits), status(&journal, &over)), (Some(Suspended), Some(Complete)));
     // A command that only controls a job deletes nothing, and neither does a clock that jumps ahead.
-    let leap = apply_retention(&journal, days(100)).expect("kept").expect("noticed");
+    let leap = apply_retention(&journal, days(100)).expect("applied").expect("noticed");
     assert_eq!(leap.jobs, 3);
-    pass(&journal, 1, 31, |now| expire_suspended(&journal, now).expect("kept"));
+    pass(&journal, 1, 31, |now| expire_suspended(&journal, now).expect("applied"));
     assert_eq!((status(&journal, &waits), status(&journal, &over)), (Some(Failed), Some(Complete)));
-    assert_eq!(apply_retention(&journal, days(31)).expect("kept"), None);
+    assert_eq!(apply_retention(&journal, days(31)).expect("applied"), None);
     assert_eq!(status(&journal, &waits), Some(Failed));
     assert_eq!(status(&journal, &asked), Some(Suspended), "somebody asks for it at this moment");
     assert_eq!((status(&journal, &over), folder(&over).exists()), (None, false));
     assert_eq!(status(&journal, &unsent), Some(Complete), "its report would be lost");
     assert!(!folder(&begun).exists());
     drop(held);
-    apply_retention(&journal, days(31)).expect("kept");
+    apply_retention(&journal, days(31)).expect("applied");
     assert_eq!(status(&journal, &asked), Some(Failed));
 }
 
@@ -123,11 +123,11 @@ fn retention_may_run_several_times_at_once() {
             for _ in 0..3 {
                 scope.spawn(|| {
                     let journal = Journal::open(folder.path()).expect("opened");
-                    apply_retention(&journal, days(31)).expect("kept");
+                    apply_retention(&journal, days(31)).expect("applied");
                 });
             }
         });
-        apply_retention(&journal, days(31)).expect("kept");
+        apply_retention(&journal, days(31)).expect("applied");
         for id in &jobs {
             assert_eq!(status(&journal, id), None);
             assert!(!JobFolder::of(journal.state_folder(), id).path().exists(), "nothing is left of it");

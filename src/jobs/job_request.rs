@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::error::JobError;
-use crate::job::{JobId, JobStatus};
+use crate::job::JobId;
 use crate::journal::{
     FileLease, JobCreation, JobFolder, JobRecord, JobSource, Journal, LeaseError, ManifestFingerprint, NewJob,
     RecurringScope, ReportSource,
@@ -90,8 +90,8 @@ impl JobRequest<'_> {
             JobCreation::Existing(job) => job,
         };
         self.check_same_work(&found)?;
-        if let Some(pledge) = self.fingerprint
-            && found.manifest_fingerprint.as_ref() != Some(pledge)
+        if let Some(fingerprint) = self.fingerprint
+            && found.manifest_fingerprint.as_ref() != Some(fingerprint)
         {
             return Err(JobError::OtherSavedPlan { over: found.status.is_over(), job: found.id });
         }
@@ -134,7 +134,7 @@ pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
 /// Parses the plan text of a job.
 fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
     let folder = job.plan_file.parent().unwrap_or(Path::new(""));
-    let as_of = job.manifest_fingerprint.as_ref().map_or(job.created, |pledge| pledge.as_of);
+    let as_of = job.manifest_fingerprint.as_ref().map_or(job.created, |fingerprint| fingerprint.as_of);
     let (plan, problems) = plan::read_bytes(&job.plan_file.display().to_string(), &job.plan_text, folder, as_of);
     plan.ok_or_else(|| {
         let first = problems.iter().find(|problem| !problem.is_warning());
@@ -151,8 +151,8 @@ fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
 /// Returns an error if the plan file now describes different work, or if one of the plans is not accepted.
 pub fn plan_to_resume(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -> Result<Plan, JobError> {
     let stored = stored_plan(job)?;
-    let kept = matches!(job.source, JobSource::Retry { .. }) || job.manifest_fingerprint.is_some();
-    let Some(text) = text.filter(|_| !kept) else { return Ok(stored) };
+    let uses_stored_plan = matches!(job.source, JobSource::Retry { .. }) || job.manifest_fingerprint.is_some();
+    let Some(text) = text.filter(|_| !uses_stored_plan) else { return Ok(stored) };
     let renewed = JobRecord { plan_text: text.to_owned(), ..job.clone() };
     let plan = read_plan(&renewed)?;
     if plan.hash() != job.plan_hash {
@@ -191,18 +191,6 @@ impl JobLease {
     }
 }
 
-/// Returns whether no process works on a job although its status needs one: the process is gone.
-///
-/// # Errors
-/// Returns an error if the lease cannot be read.
-pub fn is_interrupted(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
-    let waits = matches!(job.status, JobStatus::Suspended | JobStatus::Ready | JobStatus::Paused);
-    if waits || job.status.is_over() {
-        return Ok(false);
-    }
-    Ok(!FileLease::is_held(JobFolder::of(journal.state_folder(), &job.id).path())?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,9 +205,9 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let (plan, problems) = plan::read_bytes("p.toml", PLAN.as_bytes(), folder.path(), now);
         let plan = plan.unwrap_or_else(|| panic!("{problems:?}"));
-        let enter = |origin: &JobSource| {
+        let create = |origin: &JobSource| {
             let (text, file, origin) = (PLAN.as_bytes(), Path::new("/p.toml"), origin.clone());
-            let submission = JobRequest {
+            let request = JobRequest {
                 plan: &plan,
                 text,
                 file,
@@ -229,7 +217,7 @@ mod tests {
                 fingerprint: None,
                 recurrence: None,
             };
-            submission.find_or_create(&journal, now).expect("entered")
+            request.find_or_create(&journal, now).expect("created")
         };
         let of = JobId::random();
         let report = |status: &[u16], code: &[&str]| {
@@ -245,10 +233,10 @@ mod tests {
             report(&[], &["403"]),
         ];
         for origin in &origins {
-            assert!(matches!(enter(origin), CreateOutcome::Created(job) if job.source == *origin), "{origin:?}");
+            assert!(matches!(create(origin), CreateOutcome::Created(job) if job.source == *origin), "{origin:?}");
         }
         for origin in &origins {
-            assert!(matches!(enter(origin), CreateOutcome::Unfinished(job) if job.source == *origin), "{origin:?}");
+            assert!(matches!(create(origin), CreateOutcome::Unfinished(job) if job.source == *origin), "{origin:?}");
         }
     }
 }

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use batchplan_store::object::{BucketName, ObjectKey};
 
-use super::error::JobError;
-use super::hints::format_count;
+use super::error::{JobError, format_count};
 use super::job_request::stored_plan;
 use crate::codec::TaskStatus;
 use crate::engine::report_state;

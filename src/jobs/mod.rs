@@ -4,26 +4,22 @@
 //! | file | what it does |
 //! |---|---|
 //! | `check` | checks whether the credentials may do what a plan needs, before there is a job |
-//! | `preview`, `workload`, `warnings` | what a plan would do and cost, and what to know before it is applied |
+//! | `preview`, `warnings` | what a plan would do and cost, and what to know before it is applied |
 //! | `saved_plan` | saved plans, and the fingerprint that their manifest must match |
 //! | `job_request` | finds or creates the job for a plan, and takes the lease to work on it |
 //! | `job_source` | resolves where the job's objects come from |
 //! | `recurring` | decides whether a recurring plan has new work |
-//! | `runner` | one job that this process holds: prepares and confirms it, and reacts to requests for it |
-//! | `execution` | runs a job from its current status to its end: turn, work, recovery, report |
+//! | `runner` | runs one job to its end: prepares and confirms it, waits for its turn, works, recovers, reports |
 //! | `queue` | runs all queued jobs |
 //! | `schedule`, `request_budget` | which job starts next and which may overlap, and their share of the requests |
 //! | `commands` | commands to a job: confirm, pause, cancel, prioritise, delete, apply retention |
 //! | `describe`, `xml` | everything known about a job, and jobs in the XML of OSS Batch Operations |
-//! | `hints` | what to do about failed objects and untrusted servers |
-//! | `error` | errors of creating, running and controlling jobs |
+//! | `error` | errors, and hints on what to do about them, about failed objects and about untrusted servers |
 
 mod check;
 mod commands;
 mod describe;
 mod error;
-mod execution;
-mod hints;
 mod job_request;
 mod job_source;
 mod preview;
@@ -34,7 +30,6 @@ mod runner;
 mod saved_plan;
 mod schedule;
 mod warnings;
-mod workload;
 pub mod xml;
 
 pub use check::{PermissionFinding, PermissionVerdict, WriteProbes, check};
@@ -42,10 +37,8 @@ pub use commands::{
     CommandOutcome, apply_retention, cancel, check_deletable, confirm, delete_job, expire_suspended, pause, prioritise,
 };
 pub use describe::{JobDescription, JobFolderEntry, JobPresence, ReportState, describe, find_presence};
-pub use error::JobError;
-pub use execution::{FinishOutcome, PublishOutcome, RunOutcome, object_url};
-pub use hints::{describe_untrusted_server, hint, untrusted_pause_hint};
-pub use job_request::{CreateOutcome, JobLease, JobRequest, is_interrupted, plan_to_resume, stored_plan};
+pub use error::{JobError, describe_untrusted_server, hint, untrusted_pause_hint};
+pub use job_request::{CreateOutcome, JobLease, JobRequest, plan_to_resume, stored_plan};
 pub use job_source::{job_manifest, recurring_source};
 pub use preview::{
     ExampleSet, FactsFromManifest, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE,
@@ -57,8 +50,9 @@ pub use recurring::{
 };
 pub use request_budget::{BudgetShare, RequestBudget, ShareLimits};
 pub use runner::{
-    ConfirmationDecision, DEFAULT_SLOTS, JobRunner, PrepareOutcome, ProgressObserver, RunSettings, StopTimeouts,
+    ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobRunner, PrepareOutcome, ProgressObserver, PublishOutcome,
+    RunOutcome, RunSettings, StopTimeouts, object_url,
 };
 pub use saved_plan::{SavedCounts, SavedPlan, SavedPlanError, manifest_fingerprint, random_key};
-pub use schedule::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason, check_start, startable};
+pub use schedule::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason};
 pub use warnings::{PlanBuckets, plan_warnings, server_check_off_warning};

@@ -1,6 +1,9 @@
 //! Previews what a plan would do, before it changes anything: resolves its manifest, reads some or all of its objects
 //! in the order of the manifest, and selects examples. Also checks whether the server supports what the plan needs, as
 //! far as reads can show, and whether a job with a frozen manifest may cost what it would cost.
+//!
+//! The requests and data volumes of the whole job follow from the objects that were read: exactly if all were read, by
+//! scaling if they are a sample.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -8,7 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use batchplan_store::backoff::RetryPolicy;
-use batchplan_store::object::{BucketName, ObjectId, ObjectState};
+use batchplan_store::object::{BucketName, ObjectId, ObjectState, RestoreRequest, StorageClass};
+use batchplan_store::object_request::{ObjectRequest, RequestKind};
 use batchplan_store::task::{StoreError, TaskId};
 use batchplan_store::{ReadOnlyStore, Store};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -16,18 +20,21 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::error::JobError;
-use super::hints::{describe_untrusted_server, hint, untrusted_server_hint};
+use super::error::{JobError, describe_untrusted_server, hint, untrusted_server_hint};
 use super::warnings::{PlanBuckets, all_warnings};
-use super::workload::workload;
-use crate::diff::{Effect, Prediction, PredictionTotals, Predictor, ReadFailure, busiest_directory, compare_states};
-use crate::engine::{JobQuota, ObjectReadOutcome, ReadCheckOutcome, ServerCheckFailure, Throttle, Worker};
-use crate::estimate::{JobWorkload, check_cost_limit, estimate, select_prices};
-use crate::manifest::{
-    FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, SampleOptions, SampleResult, SampledObject,
-    SourceMetadata, SourcePin, freeze_and_sample, sample_frozen,
-};
+use crate::completion::{ReportFormat, ReportScope};
 use crate::open_files;
+use crate::diff::{
+    Effect, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory, compare_states,
+};
+use crate::engine::{JobQuota, ObjectReadOutcome, ReadCheckOutcome, ServerCheckFailure, Throttle, Worker};
+use crate::estimate::{
+    BillableRequest, JobWorkload, OverheadRequests, RestoreGroup, check_cost_limit, estimate, select_prices,
+};
+use crate::manifest::{
+    ClassTotals, FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, SampleOptions, SampleResult,
+    SampledObject, SourceMetadata, SourcePin, StorageClassStats, freeze_and_sample, sample_frozen,
+};
 use crate::operation::{ObjectAspect, OperationSet};
 use crate::plan::Plan;
 use crate::provider::{ClassPricing, ProviderRules};
@@ -165,7 +172,7 @@ impl Previewer<'_> {
     /// the observer ends it.
     pub async fn preview(&self, observer: &mut (dyn PreviewObserver + Send + Sync)) -> Result<Preview, PreviewError> {
         let limits = &self.plan.limits;
-        let bounds = FreezeLimits {
+        let freeze_limits = FreezeLimits {
             max_disk: limits.max_disk,
             max_objects: limits.max_objects,
             concurrency: Some(limits.concurrency),
@@ -175,7 +182,8 @@ impl Previewer<'_> {
         let observe = |prepared| observer.on_rows_read(prepared);
         let store: Arc<dyn Store> = self.store.clone();
         let sample_result =
-            freeze_and_sample(&self.plan.manifest, &store, self.folder, (bounds, sampling), &observe, self.stop).await;
+            freeze_and_sample(&self.plan.manifest, &store, self.folder, (freeze_limits, sampling), &observe, self.stop)
+                .await;
         let (frozen, sample_result) = match sample_result {
             Err(ManifestError::Stopped) => return Err(PreviewError::Stopped),
             sample_result => sample_result?,
@@ -347,7 +355,7 @@ async fn read_objects(
     let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
     let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop);
     let wants_class = previewer.needs_storage_class(predictor);
-    let look = async |sampled: Result<SampledObject, ManifestError>| {
+    let read_one = async |sampled: Result<SampledObject, ManifestError>| {
         let SampledObject { object, mut metadata } = sampled?;
         metadata.state = predictor.relevant_state(&metadata.state);
         let reads = predictor.preview_reads(&metadata.state, wants_class);
@@ -378,8 +386,8 @@ async fn read_objects(
         PreviewObjects::Sample(sample) => stream::iter(sample).map(Ok).boxed(),
         PreviewObjects::All(frozen) => all_objects(frozen)?,
     };
-    let mut looked = std::pin::pin!(objects.map(look).buffered(concurrency as usize));
-    while let Some(one) = looked.next().await {
+    let mut predictions = std::pin::pin!(objects.map(read_one).buffered(concurrency as usize));
+    while let Some(one) = predictions.next().await {
         let (prediction, metadata) = one?;
         record(totals, &prediction, &metadata);
         observer.on_object_read(&prediction, totals.total)?;
@@ -498,11 +506,11 @@ impl Previewer<'_> {
         sample: &[SampledObject],
     ) -> Result<(ServerCheckStatus, Option<ServerCheckFailure>), PreviewError> {
         if !self.plan.needs_server_check() {
-            let look =
+            let status =
                 if self.plan.store.is_first_party() { ServerCheckStatus::NotNeeded } else { ServerCheckStatus::Off };
-            return Ok((look, None));
+            return Ok((status, None));
         }
-        let mut look = ServerCheckStatus::NotChecked;
+        let mut status = ServerCheckStatus::NotChecked;
         let mut buckets: BTreeMap<&BucketName, Vec<&ObjectId>> = BTreeMap::new();
         for SampledObject { object, .. } in sample {
             if buckets.len() < MAX_CHECKED_BUCKETS || buckets.contains_key(&object.bucket) {
@@ -521,7 +529,7 @@ impl Previewer<'_> {
                         // A restore has nothing that could be read.
                         ReadCheckOutcome::Proven if aspect.read_request().is_none() => break,
                         ReadCheckOutcome::Proven => {
-                            look = ServerCheckStatus::Passed;
+                            status = ServerCheckStatus::Passed;
                             break;
                         }
                         // The same problem occurs again when the sample is read.
@@ -537,14 +545,14 @@ impl Previewer<'_> {
                 }
             }
         }
-        Ok((look, None))
+        Ok((status, None))
     }
 }
 
 /// Returns the warning about a server that reads could have checked, but did not.
-fn unchecked_server_warning(plan: &Plan, look: ServerCheckStatus) -> Option<&'static str> {
+fn unchecked_server_warning(plan: &Plan, status: ServerCheckStatus) -> Option<&'static str> {
     let could = plan.operations.iter().any(|operation| operation.aspect().read_request().is_some());
-    (could && look == ServerCheckStatus::NotChecked).then_some(
+    (could && status == ServerCheckStatus::NotChecked).then_some(
         "the server could not be checked with the objects that were read; the job checks it before its first write",
     )
 }
@@ -615,5 +623,243 @@ impl PreviewObserver for SilentPreviewObserver {
 
     fn on_object_read(&mut self, _: &Prediction, _: u64) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Bytes of a row in a report besides its names: status, code and separators.
+const ROW_BYTES: u64 = 40;
+
+/// Bytes that a failure adds to a row: JSON in the OSS format, only a message in the AWS format.
+const OSS_FAILURE_BYTES: u64 = 400;
+const AWS_FAILURE_BYTES: u64 = 100;
+
+/// The size in bytes at which a report file is closed and uploaded.
+const SEGMENT_BYTES: u64 = crate::report::ROTATE_AT;
+
+/// Returns the requests and data volumes of the whole job. `asked` is the number of listing pages and of objects that
+/// were read for the preview; the job reads the same. `names` is the bytes that the names of these objects take in a
+/// report.
+fn workload(
+    plan: &Plan,
+    class_stats: &StorageClassStats,
+    rows: u64,
+    tally: &PredictionTotals,
+    asked: (u64, u64),
+    names: u64,
+) -> JobWorkload {
+    let scale = SampleScale::new(class_stats, rows, tally);
+    let mut work = JobWorkload {
+        objects: rows,
+        operations: u32::try_from(plan.operations.len()).unwrap_or(u32::MAX),
+        ..JobWorkload::default()
+    };
+    for (class, call, count) in scale.scale_requests(&tally.accepted) {
+        work.add_requests(BillableRequest::of(&call), class.as_ref(), count);
+        if let ObjectRequest::Restore(request) = call {
+            add_restored_data(&mut work, class, request, count, &scale, tally);
+        }
+    }
+    for (class, call, count) in scale.scale_requests(&tally.refused) {
+        work.add_rejected_requests(BillableRequest::of(&call), class.as_ref(), count);
+    }
+    work.unpredictable_objects = scale.scale_count(tally.unknown);
+    work.overhead = own_requests(plan, rows, tally, asked, names);
+    work
+}
+
+/// Adds the data that restores of one class bring back.
+fn add_restored_data(
+    work: &mut JobWorkload,
+    class: Option<StorageClass>,
+    request: RestoreRequest,
+    objects: u64,
+    scale: &SampleScale<'_>,
+    tally: &PredictionTotals,
+) {
+    // Nothing is known about single objects of a manifest that was frozen earlier.
+    let frozen_earlier = tally.restored.get(&class).is_some_and(|(_, unknown)| *unknown > 0);
+    let (bytes, unsized_objects) = match scale.class_totals.and_then(|classes| classes.get(&class)) {
+        // The source gives totals of the whole class. The restored part of it is assumed to have the average size.
+        Some(all) if tally.total() < scale.rows || frozen_earlier => {
+            (proportion(all.bytes, objects, all.objects), proportion(all.unsized_objects, objects, all.objects))
+        }
+        _ => {
+            let (bytes, unknown) = tally.restored.get(&class).copied().unwrap_or_default();
+            (scale.scale_count(bytes), scale.scale_count(unknown))
+        }
+    };
+    let place = RestoreGroup { class, tier: request.tier, days: request.days };
+    let volume = work.restored.entry(place).or_default();
+    volume.objects = volume.objects.saturating_add(objects);
+    volume.bytes = volume.bytes.saturating_add(u128::from(bytes));
+    volume.unsized_objects = volume.unsized_objects.saturating_add(unsized_objects);
+}
+
+/// Returns the requests and bytes that the program needs for itself.
+fn own_requests(
+    plan: &Plan,
+    rows: u64,
+    tally: &PredictionTotals,
+    (lists, reads): (u64, u64),
+    names: u64,
+) -> OverheadRequests {
+    let Some(_) = &plan.report.location else {
+        return OverheadRequests { lists, reads, ..OverheadRequests::default() };
+    };
+    let objects_read = tally.total().max(1);
+    let failed = proportion(tally.fails, rows, objects_read);
+    let listed = match plan.report.scope {
+        ReportScope::AllTasks => rows,
+        ReportScope::FailedTasksOnly => failed,
+    };
+    let failure = match plan.report.format {
+        ReportFormat::Oss => OSS_FAILURE_BYTES,
+        ReportFormat::Aws => AWS_FAILURE_BYTES,
+    };
+    let bytes = proportion(names, listed, objects_read) + listed * ROW_BYTES + failed * failure;
+    // Successes and failures go to separate files, and `manifest.json` comes last.
+    let kinds = u64::from(failed > 0) + u64::from(listed > failed);
+    let uploads = bytes / SEGMENT_BYTES + kinds + 1;
+    OverheadRequests { lists, reads, uploads, report_bytes: u128::from(bytes) }
+}
+
+/// Scales counts of the objects that were read to all objects.
+struct SampleScale<'a> {
+    rows: u64,
+    sampled: u64,
+    /// The number of objects of each class among those that were read.
+    sampled_classes: &'a BTreeMap<Option<StorageClass>, u64>,
+    /// The totals of each class, if the source gives the class of every object.
+    class_totals: Option<&'a BTreeMap<Option<StorageClass>, ClassTotals>>,
+}
+
+impl<'a> SampleScale<'a> {
+    fn new(class_stats: &'a StorageClassStats, rows: u64, tally: &'a PredictionTotals) -> Self {
+        let class_totals =
+            Some(&class_stats.classes).filter(|classes| !classes.is_empty() && !classes.contains_key(&None));
+        Self { rows, sampled: tally.total(), sampled_classes: &tally.classes, class_totals }
+    }
+
+    /// Scales a count that does not depend on classes.
+    fn scale_count(&self, count: u64) -> u64 {
+        if self.sampled >= self.rows { count } else { proportion(count, self.rows, self.sampled) }
+    }
+
+    /// Scales each kind of request, with its class and its count.
+    fn scale_requests(
+        &self,
+        counts: &BTreeMap<(RequestKind, Option<StorageClass>), RequestCount>,
+    ) -> Vec<(Option<StorageClass>, ObjectRequest, u64)> {
+        let plain = |(key, sent): (&(RequestKind, Option<StorageClass>), &RequestCount)| {
+            (key.1.clone(), sent.call.clone(), sent.count)
+        };
+        let Some(class_totals) = self.class_totals.filter(|_| self.sampled < self.rows) else {
+            return counts
+                .iter()
+                .map(plain)
+                .map(|(class, call, count)| (class, call, self.scale_count(count)))
+                .collect();
+        };
+        let mut kinds: BTreeMap<RequestKind, (&ObjectRequest, u64)> = BTreeMap::new();
+        for ((kind, _), sent) in counts {
+            kinds.entry(*kind).or_insert((&sent.call, 0)).1 += sent.count;
+        }
+        let mut all = Vec::new();
+        for (class, totals) in class_totals {
+            for (kind, (call, overall)) in &kinds {
+                let seen = self.sampled_classes.get(class).copied().unwrap_or(0);
+                let own = counts.get(&(*kind, class.clone()));
+                let count = if seen == 0 {
+                    // The sample contains no object of this class. Assume that it is like the others.
+                    proportion(*overall, totals.objects, self.sampled)
+                } else {
+                    proportion(own.map_or(0, |sent| sent.count), totals.objects, seen)
+                };
+                if count > 0 {
+                    // The tier of a restore depends on the class.
+                    let call = own.map_or(*call, |sent| &sent.call);
+                    all.push((class.clone(), call.clone(), count));
+                }
+            }
+        }
+        all
+    }
+}
+
+/// Returns `count * all / of`, rounded to the nearest integer.
+fn proportion(count: u64, all: u64, of: u64) -> u64 {
+    let of = u128::from(of.max(1));
+    let exact = u128::from(count) * u128::from(all);
+    let (whole, rest) = (exact / of, exact % of);
+    u64::try_from(whole + u128::from(rest * 2 >= of)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::{Effect, Prediction};
+    use batchplan_store::object::{BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState};
+
+    fn prediction(class: Option<&str>, sends: Vec<ObjectRequest>) -> Prediction {
+        let class = class.map_or(MaybeKnown::Unknown, |class| MaybeKnown::Known(StorageClass::new(class)));
+        let before = ObjectState { class, ..ObjectState::default() };
+        let object = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from("k"), version: None };
+        Prediction { object, effect: Effect::Changes(before.clone()), before, accepted: sends, refused: Vec::new() }
+    }
+
+    fn class_stats(classes: &[(Option<&str>, u64, u64)]) -> StorageClassStats {
+        let tally = |objects, bytes| ClassTotals { objects, bytes, unsized_objects: 0 };
+        let classes =
+            classes.iter().map(|(class, objects, bytes)| (class.map(StorageClass::new), tally(*objects, *bytes)));
+        StorageClassStats { classes: classes.collect(), versioned_objects: 0 }
+    }
+
+    #[test]
+    fn each_class_is_scaled_by_its_own() {
+        let mut tally = PredictionTotals::default();
+        for _ in 0..8 {
+            tally.add(
+                &prediction(Some("STANDARD"), vec![ObjectRequest::GetAcl, ObjectRequest::PutAcl(ObjectAcl::Private)]),
+                Some(1),
+            );
+        }
+        tally.add(&prediction(Some("GLACIER"), vec![ObjectRequest::GetAcl]), Some(1));
+        tally.add(
+            &prediction(Some("GLACIER"), vec![ObjectRequest::GetAcl, ObjectRequest::PutAcl(ObjectAcl::Private)]),
+            Some(1),
+        );
+        let class_stats =
+            class_stats(&[(Some("STANDARD"), 900, 0), (Some("GLACIER"), 80, 0), (Some("DEEP_ARCHIVE"), 20, 0)]);
+        let scale = SampleScale::new(&class_stats, 1000, &tally);
+        let mut work = JobWorkload::default();
+        for (class, call, count) in scale.scale_requests(&tally.accepted) {
+            work.add_requests(BillableRequest::of(&call), class.as_ref(), count);
+        }
+        let of = |kind: RequestKind, class: &str| work.requests[&(kind.into(), Some(StorageClass::new(class)))];
+        assert_eq!((of(RequestKind::GetAcl, "STANDARD"), of(RequestKind::PutAcl, "STANDARD")), (900, 900));
+        assert_eq!((of(RequestKind::GetAcl, "GLACIER"), of(RequestKind::PutAcl, "GLACIER")), (80, 40));
+        assert_eq!((of(RequestKind::GetAcl, "DEEP_ARCHIVE"), of(RequestKind::PutAcl, "DEEP_ARCHIVE")), (20, 18));
+    }
+
+    #[test]
+    fn restores_bring_back_the_bytes_of_their_class() {
+        let request = RestoreRequest { days: 3, tier: None };
+        let mut tally = PredictionTotals::default();
+        tally.add(&prediction(Some("GLACIER"), vec![ObjectRequest::Restore(request)]), Some(10));
+        tally.add(&prediction(Some("GLACIER"), vec![]), Some(30));
+        let class_stats = class_stats(&[(Some("GLACIER"), 1000, 5000)]);
+        let scale = SampleScale::new(&class_stats, 1000, &tally);
+        let mut work = JobWorkload::default();
+        add_restored_data(&mut work, Some(StorageClass::new("GLACIER")), request, 500, &scale, &tally);
+        let volume = work.restored.values().next().expect("a volume");
+        assert_eq!((volume.objects, volume.bytes, volume.unsized_objects), (500, 2500, 0));
+    }
+
+    #[test]
+    fn shares_are_rounded_and_do_not_overflow() {
+        assert_eq!(proportion(1, 10, 3), 3);
+        assert_eq!(proportion(2, 10, 3), 7);
+        assert_eq!(proportion(u64::MAX, u64::MAX, 1), u64::MAX);
+        assert_eq!(proportion(5, 7, 0), 35);
     }
 }

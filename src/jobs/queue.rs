@@ -9,10 +9,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobError;
-use super::execution::RunOutcome;
-use super::job_request::{JobLease, is_interrupted, stored_plan};
+use super::job_request::{JobLease, stored_plan};
 use super::request_budget::RequestBudget;
-use super::runner::{JobRunner, POLL_INTERVAL, ProgressObserver, RunSettings};
+use super::runner::{JobRunner, POLL_INTERVAL, ProgressObserver, RunOutcome, RunSettings};
 use super::schedule::{ScheduleCandidate, startable};
 use crate::connect::{StoreConnection, connect};
 use crate::job::{JobId, JobStatus};
@@ -47,31 +46,31 @@ impl JobQueue<'_> {
     pub async fn drain(&self, observer: &dyn QueueObserver) -> Result<(), JobError> {
         let budget = RequestBudget::for_process();
         let connections = ConnectionCache::default();
-        let mut taken = BTreeSet::new();
+        let mut started = BTreeSet::new();
         // Jobs that another process took first. If that process leaves them, they are considered again.
-        let mut lost = Vec::new();
+        let mut taken_by_others = Vec::new();
         let mut running = FuturesUnordered::new();
         loop {
-            let waiting = if self.stop.is_cancelled() { Vec::new() } else { self.runnable_jobs(&taken)? };
+            let waiting = if self.stop.is_cancelled() { Vec::new() } else { self.runnable_jobs(&started)? };
             let room = budget.max_jobs(self.settings.rules.slots).saturating_sub(running.len());
             for job in self.startable_jobs(&waiting)?.into_iter().take(room) {
-                taken.insert(job.number);
+                started.insert(job.number);
                 running.push(self.run_job(job, &budget, &connections, observer));
             }
-            if running.is_empty() && waiting.is_empty() && (lost.is_empty() || self.stop.is_cancelled()) {
+            if running.is_empty() && waiting.is_empty() && (taken_by_others.is_empty() || self.stop.is_cancelled()) {
                 return Ok(());
             }
             tokio::select! {
-                Some(number) = running.next(), if !running.is_empty() => lost.extend(number),
-                () = tokio::time::sleep(POLL_INTERVAL) => lost.drain(..).for_each(|number| {
-                    taken.remove(&number);
+                Some(number) = running.next(), if !running.is_empty() => taken_by_others.extend(number),
+                () = tokio::time::sleep(POLL_INTERVAL) => taken_by_others.drain(..).for_each(|number| {
+                    started.remove(&number);
                 }),
             }
         }
     }
 
     /// Returns the jobs that can run, and that no process works on.
-    fn runnable_jobs(&self, taken: &BTreeSet<i64>) -> Result<Vec<JobRecord>, JobError> {
+    fn runnable_jobs(&self, started: &BTreeSet<i64>) -> Result<Vec<JobRecord>, JobError> {
         let unfinished =
             JobStatus::ALL.into_iter().filter(|status| !status.is_over() && *status != JobStatus::Suspended);
         let query = JobQuery { statuses: unfinished.collect(), limit: u32::MAX, ..JobQuery::default() };
@@ -81,7 +80,7 @@ impl JobQueue<'_> {
                 JobStatus::Ready | JobStatus::Paused => !self.is_held(&job.id)?,
                 _ => is_interrupted(self.journal, &job)?,
             };
-            if due && is_runnable(&job) && !taken.contains(&job.number) {
+            if due && is_runnable(&job) && !started.contains(&job.number) {
                 waiting.push(job);
             }
         }
@@ -172,6 +171,15 @@ fn is_runnable(job: &JobRecord) -> bool {
         JobStatus::Paused => !job.pause_cause.is_some_and(PauseCause::needs_user),
         status => !status.is_over(),
     }
+}
+
+/// Returns whether no process works on a job although its status needs one: the process is gone.
+fn is_interrupted(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
+    let waits = matches!(job.status, JobStatus::Suspended | JobStatus::Ready | JobStatus::Paused);
+    if waits || job.status.is_over() {
+        return Ok(false);
+    }
+    Ok(!FileLease::is_held(JobFolder::of(journal.state_folder(), &job.id).path())?)
 }
 
 /// One connection for each store, which all jobs share.

@@ -76,7 +76,7 @@ async fn bring(journal: &Journal, id: &JobId, way: &[JobStatus], settled: u64, s
         files: Vec::new(),
         failures: Vec::new(),
     };
-    journal.record_checkpoint(number, checkpoint).await.expect("kept");
+    journal.record_checkpoint(number, checkpoint).await.expect("recorded");
     for status in way {
         journal.advance(id, *status, StatusReason::default(), at(second)).expect("moved");
     }
@@ -84,11 +84,11 @@ async fn bring(journal: &Journal, id: &JobId, way: &[JobStatus], settled: u64, s
 
 const WORK: [JobStatus; 3] = [JobStatus::Preparing, JobStatus::Ready, JobStatus::Active];
 
-fn portion(plan: &Plan, journal: &Journal, day: u32) -> Result<DeltaScope, JobId> {
+fn delta_scope(plan: &Plan, journal: &Journal, day: u32) -> Result<DeltaScope, JobId> {
     match due_work(plan, inventory(day), Some(journal)).expect("read") {
-        DueWork::Work(RecurringScope { inventory: on, delta_scope: portion, .. }) => {
+        DueWork::Work(RecurringScope { inventory: on, delta_scope, .. }) => {
             assert_eq!(on, inventory(day));
-            Ok(portion)
+            Ok(delta_scope)
         }
         DueWork::UpToDate { job, .. } => Err(job),
     }
@@ -106,27 +106,27 @@ async fn only_a_completed_job_of_this_very_plan_counts() {
     // A job of another plan that touched no object does not count.
     let idle = made(&journal, &other, 1, 1);
     bring(&journal, &idle, &[JobStatus::Cancelling, JobStatus::Cancelled], 0, 2).await;
-    assert_eq!(portion(&plan, &journal, 1), Ok(DeltaScope::First));
+    assert_eq!(delta_scope(&plan, &journal, 1), Ok(DeltaScope::First));
     let paused = made(&journal, &other, 1, 3);
     bring(&journal, &paused, &[&WORK[..], &[JobStatus::Pausing, JobStatus::Paused]].concat(), 4, 4).await;
-    assert_eq!(portion(&plan, &journal, 1), Ok(DeltaScope::PlanChanged(paused.clone())));
+    assert_eq!(delta_scope(&plan, &journal, 1), Ok(DeltaScope::PlanChanged(paused.clone())));
 
     let first = made(&journal, &plan, 1, 5);
     bring(&journal, &first, &WORK, 10, 6).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused.clone())), "it has not completed");
+    assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused.clone())), "it has not completed");
     bring(&journal, &first, &[JobStatus::Complete], 10, 7).await;
     let since = Ok(DeltaScope::Since { job: first.clone(), inventory: inventory(1) });
-    assert_eq!(portion(&plan, &journal, 2), since);
-    assert_eq!(portion(&plan, &journal, 1), Err(first.clone()));
+    assert_eq!(delta_scope(&plan, &journal, 2), since);
+    assert_eq!(delta_scope(&plan, &journal, 1), Err(first.clone()));
     // However far it came, a job that did not complete does not count.
     let failed = made(&journal, &plan, 2, 8);
     bring(&journal, &failed, &[&WORK[..], &[JobStatus::Failing, JobStatus::Failed]].concat(), 5, 9).await;
-    assert_eq!(portion(&plan, &journal, 2), since);
+    assert_eq!(delta_scope(&plan, &journal, 2), since);
     // The older job of the other plan is resumed.
     bring(&journal, &paused, &[JobStatus::Ready, JobStatus::Active], 6, 10).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused.clone())));
+    assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused.clone())));
     bring(&journal, &paused, &[JobStatus::Complete], 10, 11).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused)));
+    assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused)));
 }
 
 /// Returns a journal in which the plan has completed one day, and the job that did so.
@@ -137,7 +137,7 @@ async fn after_a_day(plan: &Plan, other: &Plan) -> (tempfile::TempDir, Journal, 
     bring(&journal, &before, &COMPLETE, 10, 1000).await;
     let done = made(&journal, plan, 1, 2000);
     bring(&journal, &done, &COMPLETE, 10, 2000).await;
-    assert!(matches!(portion(plan, &journal, 2), Ok(DeltaScope::Since { .. })));
+    assert!(matches!(delta_scope(plan, &journal, 2), Ok(DeltaScope::Since { .. })));
     (folder, journal, done)
 }
 
@@ -155,7 +155,7 @@ async fn a_job_that_was_ever_active_counts_whatever_is_recorded_of_it() {
         let (_folder, journal, _) = after_a_day(&plan, &other).await;
         let killed = made(&journal, &other, 2, 3000);
         bring(&journal, &killed, &[&WORK[..], end].concat(), 0, 3000).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(killed)), "{end:?}");
+        assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(killed)), "{end:?}");
     }
     // A job without objects has changed none.
     let (_folder, journal, done) = after_a_day(&plan, &other).await;
@@ -163,7 +163,7 @@ async fn a_job_that_was_ever_active_counts_whatever_is_recorded_of_it() {
     for status in COMPLETE {
         journal.advance(&empty, status, StatusReason::default(), at(3000)).expect("moved");
     }
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::Since { job: done, inventory: inventory(1) }));
+    assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::Since { job: done, inventory: inventory(1) }));
 }
 
 #[tokio::test]
@@ -174,11 +174,11 @@ async fn the_order_of_work_does_not_depend_on_clocks() {
     for second in [2000 - 3600, -1_000_000_000] {
         let later = made(&journal, &other, 2, second);
         bring(&journal, &later, &COMPLETE, 10, second).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(later)), "{second}");
+        assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(later)), "{second}");
         let done = made(&journal, &plan, 2, second);
         bring(&journal, &done, &COMPLETE, 10, second).await;
         // Nothing was done since, whatever the clock says about earlier work.
-        assert_eq!(portion(&plan, &journal, 2), Err(done));
+        assert_eq!(delta_scope(&plan, &journal, 2), Err(done));
     }
 }
 
@@ -199,11 +199,11 @@ async fn a_retry_and_a_job_with_a_token_count_as_their_plan() {
         // A job of the plan itself is no contradiction, and no base either.
         let own = made_of(&journal, &plan, (origin.clone(), format!("{identity} own")), None, 3000);
         bring(&journal, &own, &COMPLETE, 10, 3000).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::Since { job: done, inventory: inventory(1) }));
+        assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::Since { job: done, inventory: inventory(1) }));
         let job = made_of(&journal, &other, (origin.clone(), identity.to_owned()), None, 3000);
-        assert!(matches!(portion(&plan, &journal, 2), Ok(DeltaScope::Since { .. })), "it was never active");
+        assert!(matches!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::Since { .. })), "it was never active");
         bring(&journal, &job, &WORK, 0, 3000).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(job)), "{origin:?}");
+        assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(job)), "{origin:?}");
     }
 }
 
@@ -214,7 +214,7 @@ async fn evidence_of_other_work_survives_its_job() {
     let forget = |id: &JobId| {
         journal.advance(id, JobStatus::Cleaning, StatusReason::default(), at(4000)).expect("moved");
         assert!(
-            matches!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(job)) if job == *id),
+            matches!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(job)) if job == *id),
             "it is being removed"
         );
         journal.remove_cleaned(id).expect("removed");
@@ -226,7 +226,7 @@ async fn evidence_of_other_work_survives_its_job() {
     let seen = journal.find(done.as_str()).expect("found");
     assert!(is_only_evidence(&journal, &seen).expect("read"), "it worked after the other plan had completed");
     forget(&later);
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(later.clone())));
+    assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(later.clone())));
     // Jobs of many other plans are deleted as well.
     for number in 0..4 {
         let third = self::plan(&format!("[manifest.filter]\nexclude = [\"y{number}\"]\n"));
@@ -236,19 +236,19 @@ async fn evidence_of_other_work_survives_its_job() {
     }
     let past = journal.work_history("p", &plan.store_identity()).expect("read").removed_jobs;
     assert_eq!(past.len(), 2, "{past:?}");
-    assert!(matches!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(_))));
-    assert!(matches!(portion(&other, &journal, 2), Ok(DeltaScope::PlanChanged(_))));
+    assert!(matches!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(_))));
+    assert!(matches!(delta_scope(&other, &journal, 2), Ok(DeltaScope::PlanChanged(_))));
     // Once the plan has worked on all objects again, that job is the base.
     let again = made(&journal, &plan, 2, 3000);
     bring(&journal, &again, &COMPLETE, 10, 3000).await;
-    assert_eq!(portion(&plan, &journal, 2), Err(again.clone()));
+    assert_eq!(delta_scope(&plan, &journal, 2), Err(again.clone()));
     // Without any job of the name, there is nothing to contradict.
     for job in journal.work_history("p", &plan.store_identity()).expect("read").jobs {
         journal.advance(&job.id, JobStatus::Cleaning, StatusReason::default(), at(4000)).expect("moved");
         journal.remove_cleaned(&job.id).expect("removed");
     }
     assert!(journal.work_history("p", &plan.store_identity()).expect("read").removed_jobs.is_empty());
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::First));
+    assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::First));
 }
 
 /// Two processes at once: another plan works after it was decided what a job works on, and before that job is created.
@@ -263,7 +263,7 @@ async fn what_happens_between_deciding_and_making_a_job_is_not_part_of_it() {
     bring(&journal, &between, &COMPLETE, 10, 3000).await;
     let job = made_of(&journal, &plan, (JobSource::Plan, plan.identity()), Some(decided), 4000);
     bring(&journal, &job, &COMPLETE, 10, 4000).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(between)));
+    assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(between)));
 }
 
 /// A job that was killed and is never resumed does not force each later job to work on all objects.
@@ -277,13 +277,17 @@ async fn interrupted_jobs_count_until_recorded_as_interrupted() {
     record_interrupted(&plan, &journal).expect("noted");
     let all = made(&journal, &plan, 2, 4000);
     bring(&journal, &all, &COMPLETE, 10, 4000).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(killed.clone())), "it was at work meanwhile");
+    assert_eq!(
+        delta_scope(&plan, &journal, 2),
+        Ok(DeltaScope::PlanChanged(killed.clone())),
+        "it was at work meanwhile"
+    );
     drop(held);
     record_interrupted(&plan, &journal).expect("noted");
     let all = made(&journal, &plan, 2, 5000);
     bring(&journal, &all, &COMPLETE, 10, 5000).await;
-    assert_eq!(portion(&plan, &journal, 2), Err(all));
+    assert_eq!(delta_scope(&plan, &journal, 2), Err(all));
     // The job is resumed after all.
     journal.mark_work_resumed(&killed).expect("noted");
-    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(killed)));
+    assert_eq!(delta_scope(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(killed)));
 }

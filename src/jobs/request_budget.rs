@@ -30,7 +30,7 @@ struct BudgetEntry {
     store: String,
     priority: u32,
     limits: ShareLimits,
-    allowance: JobQuota,
+    quota: JobQuota,
 }
 
 /// The request limits that a plan sets for one job.
@@ -47,7 +47,7 @@ pub struct ShareLimits {
 pub struct BudgetShare {
     budget: RequestBudget,
     number: u64,
-    allowance: JobQuota,
+    quota: JobQuota,
 }
 
 impl RequestBudget {
@@ -77,13 +77,13 @@ impl RequestBudget {
     /// Adds a job, and returns its share.
     #[must_use]
     pub fn add_job(&self, store: String, priority: u32, wanted: ShareLimits) -> BudgetShare {
-        let allowance = JobQuota::new(wanted.concurrency, wanted.requests_per_second);
-        let mut seated = self.entries();
-        let seat = seated.iter().map(|other| other.number).max().map_or(0, |last| last + 1);
-        seated.push(BudgetEntry { number: seat, store, priority, limits: wanted, allowance: allowance.clone() });
-        self.divide(&seated);
-        drop(seated);
-        BudgetShare { budget: self.clone(), number: seat, allowance }
+        let quota = JobQuota::new(wanted.concurrency, wanted.requests_per_second);
+        let mut entries = self.entries();
+        let number = entries.iter().map(|other| other.number).max().map_or(0, |last| last + 1);
+        entries.push(BudgetEntry { number, store, priority, limits: wanted, quota: quota.clone() });
+        self.divide(&entries);
+        drop(entries);
+        BudgetShare { budget: self.clone(), number, quota }
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<BudgetEntry>> {
@@ -91,16 +91,16 @@ impl RequestBudget {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn divide(&self, seated: &[BudgetEntry]) {
-        divide(seated, self.sockets_per_job(seated.len()));
+    fn divide(&self, entries: &[BudgetEntry]) {
+        divide(entries, self.sockets_per_job(entries.len()));
     }
 }
 
 impl BudgetShare {
     /// Returns the limits of this share. They change as jobs join and leave.
     #[must_use]
-    pub fn allowance(&self) -> JobQuota {
-        self.allowance.clone()
+    pub fn quota(&self) -> JobQuota {
+        self.quota.clone()
     }
 
     /// If files and sockets allow fewer than `wanted` objects in flight, returns how many they allow, and the open-file
@@ -113,25 +113,25 @@ impl BudgetShare {
 
     /// Changes the job's priority, and divides the budget again.
     pub fn set_priority(&self, priority: u32) {
-        let mut seated = self.budget.entries();
-        for other in seated.iter_mut().filter(|other| other.number == self.number) {
+        let mut entries = self.budget.entries();
+        for other in entries.iter_mut().filter(|other| other.number == self.number) {
             other.priority = priority;
         }
-        self.budget.divide(&seated);
+        self.budget.divide(&entries);
     }
 }
 
 impl Drop for BudgetShare {
     fn drop(&mut self) {
-        let mut seated = self.budget.entries();
-        seated.retain(|other| other.number != self.number);
-        self.budget.divide(&seated);
+        let mut entries = self.budget.entries();
+        entries.retain(|other| other.number != self.number);
+        self.budget.divide(&entries);
     }
 }
 
-fn divide(seated: &[BudgetEntry], sockets: u32) {
-    for job in seated {
-        let there = || seated.iter().filter(|other| other.store == job.store);
+fn divide(entries: &[BudgetEntry], sockets: u32) {
+    for job in entries {
+        let there = || entries.iter().filter(|other| other.store == job.store);
         let parts = |of: &BudgetEntry| 1 + there().filter(|other| other.priority < of.priority).count() as u64;
         let (mine, all) = (parts(job), there().map(parts).sum::<u64>().max(1));
         let part = |whole: u32| u32::try_from(u64::from(whole) * mine / all).unwrap_or(whole).max(1);
@@ -141,7 +141,7 @@ fn divide(seated: &[BudgetEntry], sockets: u32) {
             let most = there().filter_map(|other| other.limits.requests_per_second).max().unwrap_or(own);
             part(most).min(own)
         });
-        job.allowance.set(part(concurrency).min(job.limits.concurrency).min(sockets), rate);
+        job.quota.set(part(concurrency).min(job.limits.concurrency).min(sockets), rate);
     }
 }
 
@@ -157,26 +157,26 @@ mod tests {
     fn one_alone_has_all_and_two_alike_have_half() {
         let budget = RequestBudget::default();
         let one = budget.add_job("s3".to_owned(), 5, wanted(64));
-        assert_eq!((one.allowance().max_in_flight(), one.allowance().requests_per_second()), (64, Some(1000)));
+        assert_eq!((one.quota().max_in_flight(), one.quota().requests_per_second()), (64, Some(1000)));
         let other = budget.add_job("s3".to_owned(), 5, wanted(64));
-        assert_eq!((one.allowance().max_in_flight(), other.allowance().max_in_flight()), (32, 32));
-        assert_eq!(other.allowance().requests_per_second(), Some(500));
+        assert_eq!((one.quota().max_in_flight(), other.quota().max_in_flight()), (32, 32));
+        assert_eq!(other.quota().requests_per_second(), Some(500));
         let elsewhere = budget.add_job("oss".to_owned(), 0, wanted(64));
-        assert_eq!(elsewhere.allowance().max_in_flight(), 64);
+        assert_eq!(elsewhere.quota().max_in_flight(), 64);
         drop(other);
-        assert_eq!(one.allowance().max_in_flight(), 64);
+        assert_eq!(one.quota().max_in_flight(), 64);
     }
 
     #[test]
     fn higher_priorities_have_more_and_none_starves() {
         let budget = RequestBudget::default();
-        let seats: Vec<_> = [0, 1, 1000].map(|priority| budget.add_job("s3".to_owned(), priority, wanted(60))).into();
-        let objects = || seats.iter().map(|seat| seat.allowance().max_in_flight()).collect::<Vec<_>>();
+        let shares: Vec<_> = [0, 1, 1000].map(|priority| budget.add_job("s3".to_owned(), priority, wanted(60))).into();
+        let objects = || shares.iter().map(|share| share.quota().max_in_flight()).collect::<Vec<_>>();
         assert_eq!(objects(), [10, 20, 30]);
-        seats[0].set_priority(2000);
+        shares[0].set_priority(2000);
         assert_eq!(objects(), [30, 10, 20]);
         let many: Vec<_> = (0..100).map(|n| budget.add_job("s3".to_owned(), n, wanted(2))).collect();
-        assert!(many.iter().all(|seat| seat.allowance().max_in_flight() >= 1));
+        assert!(many.iter().all(|share| share.quota().max_in_flight() >= 1));
     }
 
     #[test]
@@ -191,18 +191,15 @@ mod tests {
             (2, 6, 1)
         );
         let one = budget.add_job("s3".to_owned(), 5, wanted(64));
-        assert_eq!(one.allowance().max_in_flight(), 17);
+        assert_eq!(one.quota().max_in_flight(), 17);
         let other = budget.add_job("oss".to_owned(), 5, wanted(64));
-        assert_eq!((one.allowance().max_in_flight(), other.allowance().max_in_flight()), (3, 3));
+        assert_eq!((one.quota().max_in_flight(), other.quota().max_in_flight()), (3, 3));
         let more: Vec<_> = (0..9).map(|n| budget.add_job("oss".to_owned(), n, wanted(64))).collect();
-        assert!(more.iter().all(|seat| seat.allowance().max_in_flight() == 1));
+        assert!(more.iter().all(|share| share.quota().max_in_flight() == 1));
         drop((more, other));
-        assert_eq!(one.allowance().max_in_flight(), 17);
+        assert_eq!(one.quota().max_in_flight(), 17);
         assert_eq!(
-            RequestBudget::with_descriptors(Some(4096))
-                .add_job("s3".to_owned(), 5, wanted(64))
-                .allowance()
-                .max_in_flight(),
+            RequestBudget::with_descriptors(Some(4096)).add_job("s3".to_owned(), 5, wanted(64)).quota().max_in_flight(),
             64
         );
     }
@@ -212,7 +209,7 @@ mod tests {
         let budget = RequestBudget::default();
         let small = budget.add_job("s3".to_owned(), 9, ShareLimits { concurrency: 2, requests_per_second: Some(10) });
         let large = budget.add_job("s3".to_owned(), 0, ShareLimits { concurrency: 90, requests_per_second: None });
-        assert_eq!((small.allowance().max_in_flight(), small.allowance().requests_per_second()), (2, Some(6)));
-        assert_eq!((large.allowance().max_in_flight(), large.allowance().requests_per_second()), (30, None));
+        assert_eq!((small.quota().max_in_flight(), small.quota().requests_per_second()), (2, Some(6)));
+        assert_eq!((large.quota().max_in_flight(), large.quota().requests_per_second()), (30, None));
     }
 }

@@ -17,8 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::error::JobError;
-use super::hints::format_count;
+use super::error::{JobError, format_count};
 use crate::files::{with_path, write_atomic};
 use crate::hint::{Hint, command, hint};
 use crate::journal::ManifestFingerprint;
@@ -334,7 +333,7 @@ mod tests {
         assert!(refused(b"{}").contains("damaged"));
     }
 
-    fn pledged(pin: &SourcePin) -> ManifestFingerprint {
+    fn fingerprint_of(pin: &SourcePin) -> ManifestFingerprint {
         let pin = pin.to_json().expect("text");
         ManifestFingerprint {
             as_of: Timestamp::UNIX_EPOCH,
@@ -347,7 +346,7 @@ mod tests {
 
     #[test]
     fn keys_are_parsed_and_other_texts_rejected() {
-        let fingerprint = pledged(&SourcePin::Listing);
+        let fingerprint = fingerprint_of(&SourcePin::Listing);
         assert_eq!(parse_key(&fingerprint), Some([0xab; 16]));
         for key in ["", "zz", "é".repeat(16).as_str(), "+f".repeat(16).as_str()] {
             assert_eq!(parse_key(&ManifestFingerprint { key: key.to_owned(), ..fingerprint.clone() }), None, "{key}");
@@ -361,9 +360,9 @@ mod tests {
             sha256: sha256.to_owned(),
             stamp: None,
         };
-        assert_eq!(describe_difference(&pledged(&file("/a", "1")), &file("/b", "1")), None);
+        assert_eq!(describe_difference(&fingerprint_of(&file("/a", "1")), &file("/b", "1")), None);
         assert!(
-            describe_difference(&pledged(&file("/a", "1")), &file("/a", "2"))
+            describe_difference(&fingerprint_of(&file("/a", "1")), &file("/a", "2"))
                 .is_some_and(|why| why.contains("SHA-256"))
         );
         let inventory = |key: &str, etag: &str| SourcePin::Inventory {
@@ -372,10 +371,10 @@ mod tests {
             etag: etag.to_owned(),
             created: None,
         };
-        assert_eq!(describe_difference(&pledged(&inventory("m", "1")), &inventory("m", "1")), None);
-        assert!(describe_difference(&pledged(&inventory("m", "1")), &inventory("n", "1")).is_some());
-        assert!(describe_difference(&pledged(&inventory("m", "1")), &SourcePin::Listing).is_some());
-        let damaged = ManifestFingerprint { pin: "{".to_owned(), ..pledged(&SourcePin::Listing) };
+        assert_eq!(describe_difference(&fingerprint_of(&inventory("m", "1")), &inventory("m", "1")), None);
+        assert!(describe_difference(&fingerprint_of(&inventory("m", "1")), &inventory("n", "1")).is_some());
+        assert!(describe_difference(&fingerprint_of(&inventory("m", "1")), &SourcePin::Listing).is_some());
+        let damaged = ManifestFingerprint { pin: "{".to_owned(), ..fingerprint_of(&SourcePin::Listing) };
         assert!(describe_difference(&damaged, &SourcePin::Listing).is_some());
     }
 }

@@ -70,7 +70,7 @@ impl std::fmt::Display for WaitReason {
 ///
 /// # Errors
 /// Returns the reason if the job must wait.
-pub fn check_start(
+pub(super) fn check_start(
     job: &ScheduleCandidate,
     waiting: &[ScheduleCandidate],
     running: &[ScheduleCandidate],
@@ -109,7 +109,11 @@ fn may_overlap(one: &ScheduleCandidate, other: &ScheduleCandidate) -> bool {
 
 /// Returns the jobs that may start now, in the order in which they start.
 #[must_use]
-pub fn startable(waiting: &[ScheduleCandidate], running: &[ScheduleCandidate], rules: ScheduleRules) -> Vec<JobId> {
+pub(super) fn startable(
+    waiting: &[ScheduleCandidate],
+    running: &[ScheduleCandidate],
+    rules: ScheduleRules,
+) -> Vec<JobId> {
     let mut queue: Vec<&ScheduleCandidate> = waiting.iter().collect();
     queue.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.number));
     // The lists are read one after the other, so that a job may be in both.

@@ -186,8 +186,8 @@ fn tags(first: &str, last: &str) -> JobScope {
 
 fn overlap(one: &JobScope, other: &JobScope) -> bool {
     assert_eq!(one.overlaps(other), other.overlaps(one), "{one:?} {other:?}");
-    let kept = |scope: &JobScope| JobScope::from_text(&scope.to_text().expect("text")).expect("a scope");
-    assert_eq!(kept(one).overlaps(&kept(other)), one.overlaps(other));
+    let stored = |scope: &JobScope| JobScope::from_text(&scope.to_text().expect("text")).expect("a scope");
+    assert_eq!(stored(one).overlaps(&stored(other)), one.overlaps(other));
     one.overlaps(other)
 }
 
@@ -253,10 +253,10 @@ proptest! {
     ) {
         let (first, last) = (first.clone().min(last.clone()), first.max(last));
         let scope = JobScope { ranges: Some(vec![range("b", &first, &last)]), ..tags("", "") };
-        let kept = JobScope::from_text(&scope.to_text().expect("text")).expect("a scope");
-        prop_assert_eq!(&kept, &scope);
+        let stored = JobScope::from_text(&scope.to_text().expect("text")).expect("a scope");
+        prop_assert_eq!(&stored, &scope);
         let expected = KeyRange { bucket: BucketName::new("b"), first: ObjectKey::new(first.clone()), last: ObjectKey::new(last.clone()) };
-        prop_assert_eq!(kept.key_ranges(), KeyRanges::Known(vec![expected]));
+        prop_assert_eq!(stored.key_ranges(), KeyRanges::Known(vec![expected]));
         // A single object is within the range exactly if its key is.
         let object = JobScope { ranges: Some(vec![range("b", &key, &key)]), ..tags("", "") };
         prop_assert_eq!(overlap(&scope, &object), first <= key && key <= last);

@@ -174,8 +174,8 @@ pub(super) fn all_warnings(
 ) -> Vec<String> {
     let mut found = plan_warnings(plan);
     found.extend(buckets.warnings(plan, class_stats, rows));
-    let looked = tally.total().max(1);
-    if plan.limits.failure_threshold.is_exceeded_by(tally.fails, looked) {
+    let objects_read = tally.total().max(1);
+    if plan.limits.failure_threshold.is_exceeded_by(tally.fails, objects_read) {
         found.push(format!(
             "more objects would fail than failure_threshold allows ({}): the job would stop early as Failed",
             plan.limits.failure_threshold

@@ -15,7 +15,7 @@
 //! the later writes are sampled: HEAD before and after shows whether the content stayed the same (`write_check`).
 //!
 //! This file holds what was found out about a server, why one is not trusted, and what both checks share. A job whose
-//! server is not trusted is paused by `jobs/execution`.
+//! server is not trusted is paused by `jobs/runner`.
 
 mod read_check;
 mod write_check;
