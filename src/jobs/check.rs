@@ -184,7 +184,6 @@ impl PermissionChecker<'_> {
         self.language.action_for(need, of_version)
     }
 
-    /// Reports the result of a request.
     fn report_result<T>(
         &mut self,
         what: String,

@@ -228,7 +228,7 @@ impl JobError {
 
 /// Returns the changes of a plan, and what to do about the job of the earlier plan.
 fn changed_plan_hint(job: &JobId, changes: &[PlanChange], token: bool) -> Hint {
-    let way_out = if token {
+    let remedy = if token {
         "a client request token identifies one plan: set another one in the changed plan".into()
     } else {
         hint!(
@@ -239,7 +239,7 @@ fn changed_plan_hint(job: &JobId, changes: &[PlanChange], token: bool) -> Hint {
         )
     };
     let changes = changes.iter().fold(Hint::default(), |hint, change| hint.append(format!("{change}\n        ")));
-    changes.append(way_out)
+    changes.append(remedy)
 }
 
 impl From<ManifestError> for JobError {
@@ -391,12 +391,12 @@ pub fn untrusted_pause_hint(job: &JobId, after_write: bool, why: &str) -> Hint {
 /// Returns the hint for an untrusted server if there is no job yet.
 #[must_use]
 pub(super) fn untrusted_server_hint(refusal: &ServerCheckFailure) -> Hint {
-    let way_out = "if you know that this server supports it, set `skip_server_check = true` in [store]";
+    let remedy = "if you know that this server supports it, set `skip_server_check = true` in [store]";
     match refusal.kind {
         ServerCheckFailureKind::Denied(_) => {
-            hint!("grant the missing permission ({} prints all that a plan needs); {}", command!("policy"), way_out)
+            hint!("grant the missing permission ({} prints all that a plan needs); {}", command!("policy"), remedy)
         }
-        ServerCheckFailureKind::NotVerifiable => way_out.into(),
+        ServerCheckFailureKind::NotVerifiable => remedy.into(),
         ServerCheckFailureKind::NoUsableAnswer => "check that the server responds, and try again".into(),
         ServerCheckFailureKind::AppliedToObject
         | ServerCheckFailureKind::WriteNotStored

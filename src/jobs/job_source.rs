@@ -158,9 +158,11 @@ fn remaining_rows(
 fn segment_location(segment: &ReportSegment, folder: &Path, destination: Option<&ReportDestination>) -> FileLocation {
     let path = segment.path(folder);
     match destination.filter(|_| segment.published && !path.exists()) {
-        Some(there) => {
-            FileLocation::Object { bucket: there.bucket().clone(), key: there.segment_key(segment), etag: None }
-        }
+        Some(destination) => FileLocation::Object {
+            bucket: destination.bucket().clone(),
+            key: destination.segment_key(segment),
+            etag: None,
+        },
         None => FileLocation::Local(path),
     }
 }

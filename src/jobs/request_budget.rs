@@ -131,14 +131,14 @@ impl Drop for BudgetShare {
 
 fn divide(entries: &[BudgetEntry], sockets: u32) {
     for job in entries {
-        let there = || entries.iter().filter(|other| other.store == job.store);
-        let parts = |of: &BudgetEntry| 1 + there().filter(|other| other.priority < of.priority).count() as u64;
-        let (mine, all) = (parts(job), there().map(parts).sum::<u64>().max(1));
+        let same_store = || entries.iter().filter(|other| other.store == job.store);
+        let parts = |of: &BudgetEntry| 1 + same_store().filter(|other| other.priority < of.priority).count() as u64;
+        let (mine, all) = (parts(job), same_store().map(parts).sum::<u64>().max(1));
         let part = |whole: u32| u32::try_from(u64::from(whole) * mine / all).unwrap_or(whole).max(1);
-        let concurrency = there().map(|other| other.limits.concurrency).max().unwrap_or(1);
+        let concurrency = same_store().map(|other| other.limits.concurrency).max().unwrap_or(1);
         // A plan without a rate limit does not raise the limit of other plans.
         let rate = job.limits.requests_per_second.map(|own| {
-            let most = there().filter_map(|other| other.limits.requests_per_second).max().unwrap_or(own);
+            let most = same_store().filter_map(|other| other.limits.requests_per_second).max().unwrap_or(own);
             part(most).min(own)
         });
         job.quota.set(part(concurrency).min(job.limits.concurrency).min(sockets), rate);

@@ -454,7 +454,6 @@ pub enum PublishOutcome {
     NoReport,
 }
 
-/// The outcome of working on a job.
 #[must_use]
 #[derive(Debug)]
 enum WorkOutcome {
@@ -846,7 +845,6 @@ impl JobRunner<'_> {
         Ok(delivered)
     }
 
-    /// Records the final status.
     fn record_final_status(&mut self) -> Result<(), JobError> {
         self.refresh()?;
         let last = match self.job.status {

@@ -26,7 +26,6 @@ use crate::manifest::{
 };
 use crate::plan::{self, Plan};
 
-/// The version of the file format.
 const FORMAT_VERSION: u32 = 1;
 
 /// The first bytes of a saved plan. No plan file starts with them.

@@ -102,7 +102,6 @@ impl PlanBuckets {
         unknown.into_iter().any(|(_, fault)| fault.code == "NoSuchBucket")
     }
 
-    /// Returns the warnings about the buckets.
     fn warnings(&self, plan: &Plan, class_stats: &StorageClassStats, rows: u64) -> Vec<String> {
         let mut found = Vec::new();
         for (bucket, known) in &self.settings {

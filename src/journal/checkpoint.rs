@@ -477,7 +477,6 @@ pub(super) fn update_job_checksum(connection: &Connection, job: i64) -> Result<(
     Ok(())
 }
 
-/// Updates the checksum of a report file's row.
 fn update_segment_checksum(connection: &Connection, job: i64, number: u32) -> Result<(), DatabaseCommandError> {
     let sum = connection
         .prepare_cached("SELECT * FROM segment WHERE job = ?1 AND number = ?2")?

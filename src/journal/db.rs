@@ -31,7 +31,6 @@ struct JournalOptions {
     busy_timeout: Duration,
 }
 
-/// The default settings.
 const DEFAULT_OPTIONS: JournalOptions = JournalOptions { migrations: MIGRATIONS, busy_timeout: Duration::from_secs(5) };
 
 /// The wait before a statement is retried for which `SQLite` does not wait itself.
@@ -52,7 +51,6 @@ pub struct Journal {
     listeners: JournalListeners,
 }
 
-/// The database thread and its queue.
 #[derive(Debug)]
 struct DatabaseThread {
     commands: Option<mpsc::SyncSender<DatabaseCommand>>,
@@ -349,7 +347,6 @@ pub trait JournalBackup: Send + Sync {
 /// A copy in progress.
 pub type BackupPush = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// The listener and the backup of a journal.
 #[derive(Clone, Default)]
 struct JournalListeners {
     listener: Option<Arc<dyn JournalListener>>,

@@ -457,7 +457,6 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
     Ok(())
 }
 
-/// Returns the newest job with this identity.
 fn newest_with_identity(connection: &Connection, identity: &str) -> Result<Option<JobRecord>, DatabaseCommandError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM job WHERE identity = ?1 AND status NOT IN ('Cleaning', 'Cleaned')

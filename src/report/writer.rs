@@ -609,7 +609,6 @@ impl OpenReportSegment {
         }
     }
 
-    /// Returns the file handle, for syncing.
     fn handle(&self) -> Arc<ReportFileHandle> {
         Arc::clone(&self.handle)
     }
