@@ -4,16 +4,14 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::descriptions::format_outcomes;
+use super::descriptions::{format_outcomes, quote_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::job_result::job_result_json;
-use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json};
 use super::notifications;
 use super::plan_input::{self, PlanInput};
 use super::recurring::{self, RecurringDecision};
-use super::shown_command::quote_path;
-use super::state_location::{JournalHandle, StateLocationArgs};
+use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobFolder, JobRecord, JobSource};

@@ -6,10 +6,9 @@ use batchplan_store::{Store, UnreachableStore};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_result::{JobCommandArgs, unpublished_report_error};
-use super::job_session::JobRunArgs;
+use super::job_session::{JobCommandArgs, JobRunArgs, unpublished_report_error};
 use super::signals;
-use super::state_location::JournalHandle;
+use super::state::JournalHandle;
 use super::terminal::Terminal;
 use crate::connect::connect;
 use crate::job::JobStatus;

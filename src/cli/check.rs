@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use serde_json::json;
 
+use super::descriptions::{quote, quote_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::policy::parse_bucket;
-use super::shown_command::{quote, quote_path};
 use super::terminal::{Terminal, escape_line};
 use super::{notifications, plan_input};
 use crate::connect::connect;

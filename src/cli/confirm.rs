@@ -1,7 +1,7 @@
 //! `batchplan confirm`: confirms a job, so that it can run.
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_result::JobCommandArgs;
+use super::job_session::JobCommandArgs;
 use super::terminal::Terminal;
 use crate::jobs;
 

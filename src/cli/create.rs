@@ -9,7 +9,7 @@ use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::notifications;
 use super::plan_input::{self, LoadedPlan};
 use super::recurring::{self, RecurringDecision};
-use super::state_location::{JournalHandle, StateLocationArgs};
+use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::JobSource;

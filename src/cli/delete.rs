@@ -4,8 +4,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_result::JobCommandArgs;
-use super::state_location::JournalHandle;
+use super::job_session::JobCommandArgs;
+use super::state::JournalHandle;
 use super::terminal::{PromptAnswer, Terminal, ask};
 use crate::jobs::{check_deletable, delete_job, deletion_cost, is_only_evidence};
 use crate::journal::JobRecord;

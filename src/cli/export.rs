@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use uuid::Uuid;
 
+use super::descriptions::quote;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input::{self, show_problems};
-use super::shown_command::quote;
 use super::terminal::Terminal;
 use crate::diagnostics::FileProblems;
 use crate::plan::Plan;

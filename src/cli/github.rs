@@ -9,10 +9,9 @@ use std::path::Path;
 use batchplan_store::web::HttpUrl;
 use indicatif::HumanCount;
 
-use super::descriptions::{describe_doubt, describe_operation, describe_store, format_objects};
+use super::descriptions::{describe_doubt, describe_operation, describe_store, format_objects, next_command};
 use super::markdown::{FoldedBlock, block_line, code, truncate_markdown};
 use super::pull_request_comment::{CommentSubject, create_or_update};
-use super::shown_command::next_command;
 use super::terminal::{Terminal, escape_line, is_github_actions};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::files::with_path;

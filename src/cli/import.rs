@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::descriptions::quote_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::export::write_new;
 use super::plan_input::show_problems;
-use super::shown_command::quote_path;
 use super::terminal::{Terminal, escape_for_terminal};
 use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
 

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use batchplan_store::StoreProvider;
 use clap::builder::PossibleValue;
 
+use super::descriptions::quote_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::shown_command::quote_path;
 use super::terminal::Terminal;
 use crate::provider::ProviderRules;
 

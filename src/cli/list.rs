@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::descriptions::format_instant;
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::{Terminal, escape_line};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::{JobPresence, find_presence, xml};

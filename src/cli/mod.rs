@@ -1,5 +1,4 @@
-//! The command line interface. Each command is one file, named after it (`state` is in `state_command`). Nothing here
-//! is useful to a library user.
+//! The command line interface. Each command is one file, named after it. Nothing here is useful to a library user.
 //!
 //! This file holds the table of commands. What several commands share:
 //!
@@ -8,14 +7,12 @@
 //! | `exit` | what a command is, the exit codes, and the code and help of each error |
 //! | `terminal` | output, progress bars and questions |
 //! | `signals` | stopping, and how long that may take |
-//! | `descriptions` | plans, jobs and amounts in words |
-//! | `shown_command` | the commands that are shown to the user, with `--state` where they need it |
-//! | `state_location` | `--state`, and the journal that is kept there |
+//! | `descriptions` | plans, jobs and amounts in words, and the commands that are shown to the user |
+//! | `state` | `--state`, the journal that is kept there, and the command `state` |
 //! | `plan_input` | the plan that a command is given, and the problems of its file |
 //! | `recurring` | whether there is anything new for a recurring plan |
 //! | `preview` | what a plan would change, cost and take |
-//! | `job_session` | running one job, and the options of commands that run jobs |
-//! | `job_result` | what a command says of a job |
+//! | `job_session` | running one job, its result, and the arguments of commands about a job |
 //! | `notifications` | webhooks |
 //! | `github`, `pull_request_comment` | annotations, outputs, summaries and comments in a workflow |
 //! | `markdown` | untrusted text in Markdown |
@@ -35,7 +32,6 @@ mod export;
 mod github;
 mod import;
 mod init;
-mod job_result;
 mod job_session;
 mod list;
 mod markdown;
@@ -56,10 +52,8 @@ mod sandbox;
 mod schedule;
 mod schema;
 mod show;
-mod shown_command;
 mod signals;
-mod state_command;
-mod state_location;
+mod state;
 mod terminal;
 mod validate;
 
@@ -69,10 +63,10 @@ use batchplan_store::printable::affects_terminal;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::open_files;
+use descriptions::render_hint;
 pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
-use shown_command::render_hint;
-use state_location::StateLocationArgs;
+use state::StateLocationArgs;
 use terminal::{Terminal, announce_long_waits, bar_lines, escape_for_terminal, is_github_actions};
 
 /// Declarative batch plans for object storage.
@@ -102,7 +96,7 @@ enum Command {
     Priority(priority::PriorityArgs),
     Delete(delete::DeleteArgs),
     Publish(publish::PublishArgs),
-    State(state_command::StateArgs),
+    State(state::StateArgs),
     Policy(policy::PolicyArgs),
     Export(export::ExportArgs),
     Import(import::ImportArgs),

@@ -1,8 +1,8 @@
 //! `batchplan pause`: pauses a job, so that it can be resumed later.
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_result::JobCommandArgs;
-use super::state_location::JournalHandle;
+use super::job_session::JobCommandArgs;
+use super::state::JournalHandle;
 use super::terminal::Terminal;
 use crate::job::JobStatus;
 use crate::jobs::{self, CommandOutcome};

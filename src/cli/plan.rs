@@ -8,7 +8,7 @@ use batchplan_store::ReadOnlyStore;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
-use super::descriptions::relative_path;
+use super::descriptions::{quote_path, relative_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input::{self, LoadedPlan};
 use super::preview::{
@@ -16,8 +16,7 @@ use super::preview::{
     render_text, saved_counts, step_outputs,
 };
 use super::recurring::{self, PlanToPreview, lists_inventory_changes};
-use super::shown_command::quote_path;
-use super::state_location::StateLocationArgs;
+use super::state::StateLocationArgs;
 use super::terminal::{ProgressView, Terminal};
 use super::{github, signals};
 use crate::connect::connect;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::descriptions::{format_objects, summary};
 use super::exit::CommandError;
 use super::plan_input::show_problems;
-use super::state_location::{JournalAccess, StateLocationArgs};
+use super::state::{JournalAccess, StateLocationArgs};
 use super::terminal::{Terminal, escape_for_terminal, escape_line};
 use crate::diff::{
     ConfidenceInterval, Effect, LineChange, Prediction, ReasonGroup, SampleShare, StateLine, compare_states,

@@ -1,8 +1,8 @@
 //! `batchplan priority`: sets a job's priority.
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_result::JobCommandArgs;
-use super::state_location::JournalHandle;
+use super::job_session::JobCommandArgs;
+use super::state::JournalHandle;
 use super::terminal::Terminal;
 use crate::job::JobId;
 use crate::jobs;

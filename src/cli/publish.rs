@@ -2,7 +2,7 @@
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::connect::connect;
 use crate::hint::command;

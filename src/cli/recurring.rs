@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::descriptions::format_instant;
 use super::exit::{CommandError, ExitStatus};
 use super::github;
-use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::connect::connect;
 use crate::jobs::{DueWork, JobError, due_work, find_newest, record_interrupted, recurring_source, whole_inventory};

@@ -7,7 +7,7 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::notifications;
 use super::plan_input::read_up_to;
-use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::hint::{command, hint};
 use crate::job::JobStatus;

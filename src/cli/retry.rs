@@ -8,9 +8,8 @@ use jiff::Timestamp;
 
 use super::descriptions::format_objects;
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_result::count_damaged_objects;
-use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
-use super::state_location::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, count_damaged_objects};
+use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use super::{notifications, plan_input};
 use crate::hint::{command, hint};

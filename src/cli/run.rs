@@ -6,13 +6,11 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use super::descriptions::{format_objects, format_outcomes, one_line};
+use super::descriptions::{format_objects, format_outcomes, one_line, render_hint};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
-use super::job_result::{job_result_json, unpublished_report_error, untrusted_server_error};
-use super::job_session::JobRunArgs;
-use super::shown_command::render_hint;
-use super::state_location::{JournalHandle, StateLocationArgs};
+use super::job_session::{JobRunArgs, job_result_json, unpublished_report_error, untrusted_server_error};
+use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::{ProgressView, Terminal, bar_lines};
 use super::{notifications, signals};
 use crate::engine::ProgressSnapshot;

@@ -11,9 +11,9 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::cron::{self, CronExpression, calendar_events, describe_times};
+use super::descriptions::{quote, quote_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input::{self, show_problems};
-use super::shown_command::{quote, quote_path};
 use super::terminal::Terminal;
 use crate::diagnostics::FileProblems;
 use crate::plan::StateUrl;

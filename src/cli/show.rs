@@ -8,12 +8,11 @@ use batchplan_store::object::VersionId;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
-use super::descriptions::{describe_operation, describe_source, describe_store, format_instant};
+use super::descriptions::{describe_operation, describe_source, describe_store, format_instant, next_command};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::list::JobFormat;
 use super::recurring::describe_job_scope;
-use super::shown_command::next_command;
-use super::state_location::{JournalAccess, StateLocationArgs};
+use super::state::{JournalAccess, StateLocationArgs};
 use super::terminal::{Terminal, escape_for_terminal, escape_line};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::xml::{self, JobXmlError};
