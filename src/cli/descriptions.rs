@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use batchplan_store::StoreConfig;
 use indicatif::HumanCount;
@@ -11,11 +12,13 @@ use jiff::Timestamp;
 
 use crate::completion::{ReportFormat, ReportScope};
 use crate::engine::{INCONCLUSIVE, reason_says};
+use crate::estimate::{BilledQuantity, PriceUnit, UnitPrice};
 use crate::hint::{Hint, ShownCommand};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::JobPresence;
 use crate::journal::{JobFolder, JobRecord, PauseCause, ReportDelivery};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
+use crate::money::Currency;
 use crate::operation::Operation;
 use crate::plan::Plan;
 use crate::report::MANIFEST_NAME;
@@ -147,6 +150,54 @@ fn describe_report(plan: &Plan) -> String {
         None => "local only".to_owned(),
     };
     format!("{place} ({scope}, {format})")
+}
+
+/// Formats a quantity that is billed.
+pub(crate) fn format_quantity(quantity: BilledQuantity) -> String {
+    match quantity {
+        BilledQuantity::Requests(count) | BilledQuantity::Objects(count) | BilledQuantity::Jobs(count) => {
+            HumanCount(count).to_string()
+        }
+        BilledQuantity::Bytes(bytes) => format_gigabytes(bytes),
+        BilledQuantity::Stored { bytes, days } => {
+            format!("{} for {days} day{}", format_gigabytes(bytes), if days == 1 { "" } else { "s" })
+        }
+    }
+}
+
+/// Formats a size in GB of 2^30 bytes, as it is billed. A size that rounds to 0.00 GB is shown in bytes.
+fn format_gigabytes(bytes: u128) -> String {
+    const GB: u128 = 1 << 30;
+    let hundredths = (bytes * 100 + GB / 2) / GB;
+    if hundredths == 0 {
+        return format!("{} bytes", HumanCount(u64::try_from(bytes).unwrap_or(u64::MAX)));
+    }
+    let whole = u64::try_from(hundredths / 100).unwrap_or(u64::MAX);
+    format!("{}.{:02} GB", HumanCount(whole), hundredths % 100)
+}
+
+/// Formats a price, such as `0.005 USD per 1,000`.
+pub(crate) fn format_price(price: &UnitPrice, currency: Currency) -> String {
+    let unit = match price.unit() {
+        PriceUnit::Each(1) => "each".to_owned(),
+        PriceUnit::Each(count) => format!("per {}", HumanCount(u64::from(count))),
+        unit => format!("per {unit}"),
+    };
+    format!("{} {unit}", price.amount(currency))
+}
+
+/// Formats a duration, such as `2 h 5 min` or `40 s`.
+pub(crate) fn format_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds} s"),
+        (0, 0, minutes, 0) => format!("{minutes} min"),
+        (0, 0, minutes, seconds) if minutes < 10 => format!("{minutes} min {seconds} s"),
+        (0, 0, minutes, _) => format!("{minutes} min"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, _, _) => format!("{} d {hours} h", HumanCount(days)),
+    }
 }
 
 /// Quotes a word for the shell if it contains a character that the shell would interpret.
@@ -290,5 +341,22 @@ mod tests {
                  cancel --state x {job}), or leave it and create another one (batchplan apply --state x PLAN --new)"
             )
         );
+    }
+
+    #[test]
+    fn formats_durations_in_two_units() {
+        let cases =
+            [(0, "0 s"), (59, "59 s"), (120, "2 min"), (125, "2 min 5 s"), (1199, "19 min"), (7500, "2 h 5 min")];
+        for (seconds, text) in cases {
+            assert_eq!(format_duration(Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(format_duration(Duration::from_hours(25)), "1 d 1 h");
+    }
+
+    #[test]
+    fn formats_billed_sizes() {
+        assert_eq!(format_quantity(BilledQuantity::Bytes(1 << 30)), "1.00 GB");
+        assert_eq!(format_quantity(BilledQuantity::Bytes(1000)), "1,000 bytes");
+        assert_eq!(format_quantity(BilledQuantity::Stored { bytes: 5 << 40, days: 1 }), "5,120.00 GB for 1 day");
     }
 }

@@ -13,13 +13,15 @@ use super::descriptions::{
 };
 use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github::{self, ReportedJob};
-use super::preview::{EstimateSummary, load_rates};
+use super::plan_input::load_prices;
+use super::preview::{PreviewView, render_brief};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::{ProgressView, PromptAnswer, Terminal, ask, bar_lines, escape_line};
 use super::{notifications, recurring, signals};
 use crate::codec::TaskStatus;
 use crate::connect::{StoreConnection, connect};
 use crate::engine::{CONTENT_CHANGED, CheckpointPolicy, ProgressSnapshot, SERVER_CHECK_FAILED};
+use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
 use crate::hint::{Hint, command, hint};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
@@ -220,11 +222,13 @@ impl<'a> JobSession<'a> {
         if !asks && self.plan.limits.max_cost.is_none() {
             return Ok(());
         }
-        let rates = load_rates(self.plan, None, self.terminal)?;
+        let prices = load_prices(self.plan, None, self.terminal)?;
         let preview = preview_sample(self.plan, frozen, runner.store, stop).await.map_err(CommandError::from)?;
-        let estimate = EstimateSummary::of(self.plan, &preview, &rates);
+        let estimate = estimate(&preview.workload, &prices);
         if asks {
-            self.terminal.eprint(format_args!("\n{}", estimate.text.trim_end()));
+            let run_time = estimate_run_time(&preview.workload, &self.plan.limits, &prices);
+            let text = render_brief(&PreviewView::new(self.plan, &preview, &estimate, &run_time, false));
+            self.terminal.eprint(format_args!("\n{}", text.trim_end()));
         }
         if let Some(refusal) = &preview.refusal {
             let (error, id, status) =
@@ -232,7 +236,8 @@ impl<'a> JobSession<'a> {
             let help = error.help.clone().unwrap_or_default();
             return Err(error.help(help.append(format!("; job {id} is {status}, and nothing was changed"))));
         }
-        let Some(refusal) = estimate.refusal else {
+        let max_cost = self.plan.limits.max_cost;
+        let Some(refusal) = max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned()) else {
             runner.cost_checked = true;
             return Ok(());
         };

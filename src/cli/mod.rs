@@ -9,9 +9,9 @@
 //! | `signals` | stopping, and how long that may take |
 //! | `descriptions` | plans, jobs and amounts in words, and the commands that are shown to the user |
 //! | `state` | `--state`, the journal that is kept there, and the command `state` |
-//! | `plan_input` | the plan that a command is given, and the problems of its file |
+//! | `plan_input` | the plan that a command is given, its prices, and the problems of its file |
 //! | `recurring` | whether there is anything new for a recurring plan |
-//! | `preview` | what a plan would change, cost and take |
+//! | `preview` | what a plan would change, cost and take, as text, JSON and Markdown |
 //! | `job_session` | running one job, its result, and the arguments of commands about a job |
 //! | `notifications` | webhooks |
 //! | `github`, `pull_request_comment` | annotations, outputs, summaries and comments in a workflow |

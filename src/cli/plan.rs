@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{quote_path, relative_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::plan_input::{self, LoadedPlan};
+use super::plan_input::{self, LoadedPlan, load_prices};
 use super::preview::{
-    PreviewView, PreviousJobDiff, find_previous_job, json, load_rates, markdown, nothing_to_do, object_text,
-    render_text, saved_counts, step_outputs,
+    ObjectListDiff, PreviewView, PreviousJobDiff, nothing_to_do, object_json, object_text, render_json,
+    render_markdown, render_text, saved_counts, step_outputs,
 };
 use super::recurring::{self, PlanToPreview, lists_inventory_changes};
-use super::state::StateLocationArgs;
+use super::state::{JournalAccess, StateLocationArgs};
 use super::terminal::{ProgressView, Terminal};
 use super::{github, signals};
 use crate::connect::connect;
@@ -27,7 +27,8 @@ use crate::jobs::{
     JobError, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
     manifest_fingerprint, random_key, untrusted_error,
 };
-use crate::manifest::FreezeProgress;
+use crate::journal::{JobFolder, JobRecord};
+use crate::manifest::{FreezeProgress, FrozenManifest, ManifestError, compare_manifests};
 use crate::plan::Plan;
 
 /// Show what a plan would change and cost, without changing anything.
@@ -117,8 +118,8 @@ impl CliCommand for PlanArgs {
         if let Some(out) = &self.out {
             refuse_to_overwrite(out)?;
         }
-        let ahead = recurring::plan_to_preview(&file.plan, &self.state, terminal)?;
-        let plan = match &ahead {
+        let resolved = recurring::plan_to_preview(&file.plan, &self.state, terminal)?;
+        let plan = match &resolved {
             PlanToPreview::Unchanged => &file.plan,
             PlanToPreview::Resolved(plan) => &**plan,
             PlanToPreview::NothingNew(nothing) => {
@@ -126,23 +127,21 @@ impl CliCommand for PlanArgs {
                 return nothing.report_for_plan((&name, &path), self.json, terminal);
             }
         };
-        let rates = load_rates(plan, self.prices.as_deref(), terminal)?;
+        let prices = load_prices(plan, self.prices.as_deref(), terminal)?;
         let scratch = tempfile::tempdir()?;
         let Some((preview, earlier)) = preview_objects(self, &file, plan, scratch.path(), terminal)? else {
             return Ok(ExitStatus::Success);
         };
-        let estimate = estimate(&preview.workload, &rates);
-        let hours = estimate_run_time(&preview.workload, &plan.limits, &rates);
+        let estimate = estimate(&preview.workload, &prices);
+        let run_time = estimate_run_time(&preview.workload, &plan.limits, &prices);
         let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
         let out = self.out.as_ref().filter(|_| refusal.is_none() && preview.refusal.is_none());
-        let view = PreviewView::new(plan, &preview, &estimate, &hours)
-            .of_file(
-                relative_path(&self.plan).display().to_string(),
-                format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
-                out.map(|out| out.display().to_string()),
-            )
-            .with_previous(earlier.as_ref())
-            .with_colour(terminal.colours_data());
+        let view = PreviewView::new(plan, &preview, &estimate, &run_time, terminal.colours_data()).of_file(
+            relative_path(&self.plan).display().to_string(),
+            earlier.as_ref(),
+            format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
+            out.map(|out| out.display().to_string()),
+        );
         if let Some(out) = out {
             save(self, &file, plan, &preview, saved_counts(&view), out)?;
         }
@@ -171,7 +170,7 @@ fn preview_objects(
     let stop = CancellationToken::new();
     let view = Mutex::new(ProgressView::counting(terminal));
     let mut progress = PlanProgressView { terminal, args, view, objects_read: 0, stop: stop.clone() };
-    let last =
+    let previous =
         if lists_inventory_changes(&plan.manifest) { None } else { find_previous_job(plan, &args.state, terminal)? };
     let preview = runtime.block_on(async {
         let connection = connect(&plan.store).await?;
@@ -184,8 +183,8 @@ fn preview_objects(
         let preview = previewer.preview(&mut progress).await;
         progress.clear();
         let preview = preview?;
-        let earlier = match last {
-            Some(last) => last.compare_with(&file.bytes, &preview.frozen, scratch, &stop).await,
+        let earlier = match previous {
+            Some(previous) => previous.compare_with(&file.bytes, &preview.frozen, scratch, &stop).await,
             None => None,
         };
         if stop.is_cancelled() { Err(CommandError::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
@@ -201,14 +200,14 @@ fn preview_objects(
 /// Prints a preview in the requested format, and reports it to GitHub.
 fn print_view(args: &PlanArgs, view: &PreviewView<'_>, name: &str, terminal: Terminal) -> Result<(), CommandError> {
     let printed = if args.json {
-        json::render(view).to_string()
+        render_json(view).to_string()
     } else if args.format == Some(PlanFormat::Markdown) {
-        markdown::render(view)
+        render_markdown(view)
     } else {
         render_text(view)
     };
     terminal.print(printed.trim_end_matches('\n'))?;
-    github::report_plan((name, &args.plan.to_string_lossy()), &step_outputs(view), || markdown::render(view), terminal);
+    github::report_plan((name, &args.plan.to_string_lossy()), &step_outputs(view), || render_markdown(view), terminal);
     Ok(())
 }
 
@@ -245,6 +244,55 @@ fn save(
     Ok(saved.write(out)?)
 }
 
+/// The last job of a plan, and the job's folder.
+struct PreviousJob {
+    job: JobRecord,
+    folder: PathBuf,
+}
+
+/// Finds the last job of a plan.
+fn find_previous_job(
+    plan: &Plan,
+    state: &StateLocationArgs,
+    terminal: Terminal,
+) -> Result<Option<PreviousJob>, CommandError> {
+    let Some(journal) = state.open_existing(Some(plan), JournalAccess::ReadHistory, terminal)? else { return Ok(None) };
+    let Some(job) = journal.latest_with_identity(&plan.identity())? else { return Ok(None) };
+    drop(journal);
+    // Open the journal again to fetch the job's files. It was closed because a newer copy may take its place.
+    let Some(journal) =
+        state.open_existing_with_job(Some(plan), JournalAccess::ReadHistory, Some(&job.id), terminal)?
+    else {
+        return Ok(None);
+    };
+    Ok(Some(PreviousJob { folder: JobFolder::of(journal.state_folder(), &job.id).path().to_owned(), job }))
+}
+
+impl PreviousJob {
+    /// Compares the job with the current plan and its objects. Returns `None` if the comparison was stopped.
+    async fn compare_with(
+        self,
+        text: &[u8],
+        frozen: &FrozenManifest,
+        scratch: &Path,
+        stop: &CancellationToken,
+    ) -> Option<PreviousJobDiff> {
+        let Self { job, folder } = self;
+        let (new, scratch, stop) = (frozen.clone(), scratch.to_owned(), stop.clone());
+        let compared = tokio::task::spawn_blocking(move || match FrozenManifest::open(&folder)? {
+            Some(old) => compare_manifests(&old, &new, &scratch, &stop).map(Some),
+            None => Ok(None),
+        });
+        let objects = match compared.await.ok()? {
+            Ok(Some(difference)) => ObjectListDiff::Known(difference),
+            Ok(None) => ObjectListDiff::Unknown("the manifest of that job was not resolved, or was deleted".to_owned()),
+            Err(ManifestError::Stopped) => return None,
+            Err(error) => ObjectListDiff::Unknown(error.to_string()),
+        };
+        Some(PreviousJobDiff::new(job, text, objects))
+    }
+}
+
 /// Shows the progress of the preview and, with `--all`, every object.
 struct PlanProgressView<'a> {
     terminal: Terminal,
@@ -270,7 +318,7 @@ impl PreviewObserver for PlanProgressView<'_> {
         self.view().set_found(prepared.rows_included);
     }
 
-    fn on_object_read(&mut self, prospect: &Prediction, of: u64) -> io::Result<()> {
+    fn on_object_read(&mut self, prediction: &Prediction, of: u64) -> io::Result<()> {
         if self.objects_read == 0 {
             self.clear();
             *self.view() = ProgressView::previewing(self.terminal, of);
@@ -281,9 +329,9 @@ impl PreviewObserver for PlanProgressView<'_> {
             return Ok(());
         }
         let shown = if self.args.json {
-            format!("{}\n", json::object(prospect))
+            format!("{}\n", object_json(prediction))
         } else {
-            object_text(prospect, self.terminal.colours_data())
+            object_text(prediction, self.terminal.colours_data())
         };
         self.terminal.print_text(&shown)?;
         // With `--out`, the preview continues, because the plan must still be saved.

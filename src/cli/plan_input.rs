@@ -1,5 +1,5 @@
-//! The plan that a command is given: a plan file or a saved plan, read with a size limit and checked; and the problems
-//! of such a file, formatted for people or as JSON.
+//! The plan that a command is given: a plan file or a saved plan, read with a size limit and checked, and its prices; and
+//! the problems of such a file, formatted for people or as JSON.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,8 +13,9 @@ use super::exit::{CommandError, ExitStatus};
 use super::github;
 use super::terminal::{Terminal, escape_for_terminal};
 use crate::diagnostics::{FileProblem, FileProblems};
+use crate::estimate::{PriceBookError, StorePrices, select_prices};
 use crate::hint::{command, hint};
-use crate::jobs::SavedPlan;
+use crate::jobs::{JobError, SavedPlan};
 use crate::journal::ManifestFingerprint;
 use crate::plan::{self, MAX_PLAN_BYTES, Plan};
 
@@ -145,6 +146,19 @@ pub(crate) fn show_problems(problems: &FileProblems, terminal: Terminal) {
         terminal.eprint_unescaped(render_problem(problem, problems, terminal).trim_end());
         terminal.eprint_unescaped("");
     }
+}
+
+/// Returns the prices that apply to a plan. `file` is a price book that takes precedence over those of the plan.
+///
+/// # Errors
+/// Returns an error if there is no valid price book. Its problems are printed.
+pub(crate) fn load_prices(plan: &Plan, file: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
+    select_prices(plan, file).map_err(|error| {
+        if let PriceBookError::Invalid(problems) = &error {
+            show_problems(problems, terminal);
+        }
+        JobError::from(error).into()
+    })
 }
 
 fn render_problem(problem: &FileProblem, problems: &FileProblems, terminal: Terminal) -> String {

@@ -1,42 +1,47 @@
-//! The preview of a plan: its predicted results, cost and time in numbers and as text for a terminal, and what has
-//! changed since the plan's last job.
+//! The preview of a plan: its predicted results, cost and time, and what has changed since the plan's last job. Formats
+//! it as text for a terminal, as JSON, and as Markdown for a pull request.
 //!
-//! | file | contents |
-//! |---|---|
-//! | `json` | the preview as JSON |
-//! | `markdown` | the preview for a pull request |
-
-pub(super) mod json;
-pub(super) mod markdown;
+//! The help of `batchplan plan` documents the JSON. New keys may be added at any time; a key is removed or changed only
+//! with a new `version`. In Markdown, names and values are untrusted text: they are formatted as code and cannot break
+//! out of it.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use batchplan_store::object::ObjectId;
+use batchplan_store::object::{ObjectId, ObjectState, StorageClass, VersionId};
 use indicatif::HumanCount;
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
+use serde_json::{Value as Json, json};
 
-use super::descriptions::{format_objects, summary};
-use super::exit::CommandError;
-use super::plan_input::show_problems;
-use super::state::{JournalAccess, StateLocationArgs};
-use super::terminal::{Terminal, escape_for_terminal, escape_line};
+use super::descriptions::{
+    describe_operation, describe_source, describe_store, format_duration, format_objects, format_price,
+    format_quantity, one_line, summary,
+};
+use super::markdown::{FoldedBlock, block_line, code, truncate_markdown};
+use super::terminal::{escape_for_terminal, escape_line};
 use crate::diff::{
     ConfidenceInterval, Effect, LineChange, Prediction, ReasonGroup, SampleShare, StateLine, compare_states,
     unified_diff,
 };
 use crate::estimate::{
-    ASSUMED_LATENCY, BilledQuantity, CostEstimate, CostLimitError, CostLine, PriceBookError, RateBottleneck,
-    RunTimeEstimate, StorePrices, UnitPrice, check_cost_limit, estimate, estimate_run_time, select_prices,
+    ASSUMED_LATENCY, BilledQuantity, CostCategory, CostEstimate, CostLine, RateBottleneck, RunTimeEstimate, StorePrices,
 };
 use crate::job::{JobId, JobStatus};
-use crate::jobs::{JobError, Preview, SavedCounts, hint};
-use crate::journal::{JobFolder, JobRecord};
-use crate::manifest::{FrozenManifest, ManifestDifference, ManifestError, compare_manifests};
+use crate::jobs::{Preview, SavedCounts, describe_untrusted_server, hint};
+use crate::journal::JobRecord;
+use crate::manifest::ManifestDifference;
 use crate::money::Currency;
+use crate::operation::ObjectAspect;
 use crate::plan::{MAX_CONCURRENCY, Plan};
+
+/// The version of the JSON.
+const JSON_VERSION: u32 = 1;
+
+/// The maximum number of characters of the Markdown. GitHub allows 65,536 in a comment, and users may want to add their own text.
+const MAX_MARKDOWN_CHARS: usize = 60_000;
+
+/// The language of the folded blocks in Markdown: lines are coloured by the sign at their start.
+const DIFF_LANGUAGE: &str = "diff";
 
 /// The minimum run time for which a higher concurrency is suggested.
 const LONG_RUN_TIME: Duration = Duration::from_secs(10);
@@ -64,6 +69,7 @@ impl<'a> PreviewView<'a> {
         preview: &'a Preview,
         estimate: &'a CostEstimate,
         duration: &'a RunTimeEstimate,
+        colour: bool,
     ) -> Self {
         Self {
             plan,
@@ -72,25 +78,22 @@ impl<'a> PreviewView<'a> {
             estimate,
             duration,
             previous: None,
-            colour: false,
+            colour,
             next_command: String::new(),
             saved_to: None,
         }
     }
 
-    /// Sets the plan file, the command to suggest, and the file that the plan was saved to, if it was.
-    pub(super) fn of_file(self, file: String, next_command: String, saved_to: Option<String>) -> Self {
-        Self { file, next_command, saved_to, ..self }
-    }
-
-    /// Compares the plan with its last job.
-    pub(super) fn with_previous(self, previous: Option<&'a PreviousJobDiff>) -> Self {
-        Self { previous, ..self }
-    }
-
-    /// Sets whether to use colours.
-    pub(super) fn with_colour(self, colour: bool) -> Self {
-        Self { colour, ..self }
+    /// Sets the plan file, how the plan differs from its last job, the command to suggest, and the file that the plan was
+    /// saved to, if it was.
+    pub(super) fn of_file(
+        self,
+        file: String,
+        previous: Option<&'a PreviousJobDiff>,
+        next_command: String,
+        saved_to: Option<String>,
+    ) -> Self {
+        Self { file, previous, next_command, saved_to, ..self }
     }
 }
 
@@ -134,7 +137,7 @@ pub(super) fn render_text(view: &PreviewView<'_>) -> String {
 }
 
 /// Returns a short version, shown before asking for confirmation.
-fn render_brief(view: &PreviewView<'_>) -> String {
+pub(super) fn render_brief(view: &PreviewView<'_>) -> String {
     let mut text = failures(view) + &unknowns(view);
     let _ = writeln!(text, "{}", AnsiColours(view.colour).bold(&headline(view)));
     if let Some(certainty) = confidence(view) {
@@ -152,14 +155,14 @@ fn render_brief(view: &PreviewView<'_>) -> String {
     text
 }
 
-/// Returns one object and its predicted result.
-pub(super) fn object_text(prospect: &Prediction, colour: bool) -> String {
+/// Returns one object and its predicted result as text.
+pub(super) fn object_text(prediction: &Prediction, colour: bool) -> String {
     let paint = AnsiColours(colour);
-    let name = object_name(&prospect.object);
-    match &prospect.effect {
+    let name = object_name(&prediction.object);
+    match &prediction.effect {
         Effect::Changes(after) => {
             let mut text = format!("  {} {name}\n", paint.yellow("~"));
-            for line in compare_states(&prospect.before, after) {
+            for line in compare_states(&prediction.before, after) {
                 let _ = writeln!(text, "      {}", paint.diff_line(&line));
             }
             text
@@ -237,8 +240,8 @@ fn examples(view: &PreviewView<'_>) -> String {
         (&shown.changed, view.preview.tally.changes, "to change"),
         (&shown.unchanged, view.preview.tally.unchanged, "unchanged"),
     ] {
-        for prospect in some {
-            text.push_str(&object_text(prospect, view.colour));
+        for prediction in some {
+            text.push_str(&object_text(prediction, view.colour));
         }
         let more = all - some.len() as u64;
         if more > 0 {
@@ -259,12 +262,12 @@ fn failures(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     for ((code, http, operation), group) in groups {
         let status = if *http == 0 { String::new() } else { format!("{http} ") };
-        let head = format!("{} would fail: {status}{code} ({operation})", group_size(view, group));
-        let _ = writeln!(text, "  {} {}", paint.red("!"), escape_line(&head));
+        let line = format!("{} would fail: {status}{code} ({operation})", group_size(view, group));
+        let _ = writeln!(text, "  {} {}", paint.red("!"), escape_line(&line));
         push_examples(&mut text, group);
         let _ = writeln!(text, "      {}", escape_line(&group.message));
-        if let Some(advice) = hint(code, *http) {
-            let _ = writeln!(text, "      help: {advice}");
+        if let Some(help) = hint(code, *http) {
+            let _ = writeln!(text, "      help: {help}");
         }
     }
     if !text.is_empty() {
@@ -299,12 +302,12 @@ fn push_examples(text: &mut String, group: &ReasonGroup) {
 
 /// Returns which facts were taken from the inventory instead of the store.
 fn inventory_facts(view: &PreviewView<'_>) -> String {
-    let told = view.preview.from_manifest;
-    let Some(since) = told.as_of else { return String::new() };
-    let age = format_duration(std::time::Duration::from_secs(
+    let from_manifest = view.preview.from_manifest;
+    let Some(since) = from_manifest.as_of else { return String::new() };
+    let age = format_duration(Duration::from_secs(
         u64::try_from(view.preview.read_at.as_second() - since.as_second()).unwrap_or(0),
     ));
-    let facts = [("ACLs", told.acls), ("storage classes", told.classes)];
+    let facts = [("ACLs", from_manifest.acls), ("storage classes", from_manifest.classes)];
     let names: Vec<_> = facts.into_iter().filter(|(_, count)| *count > 0).map(|(name, _)| name).collect();
     if names.is_empty() {
         return String::new();
@@ -374,34 +377,6 @@ fn table(rows: &[[String; 4]]) -> String {
     text
 }
 
-/// Returns the prices that apply to the plan.
-pub(super) fn load_rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
-    select_prices(plan, prices).map_err(|error| {
-        if let PriceBookError::Invalid(problems) = &error {
-            show_problems(problems, terminal);
-        }
-        JobError::from(error).into()
-    })
-}
-
-/// The expected results and cost of a job whose objects are known.
-pub(super) struct EstimateSummary {
-    pub(super) text: String,
-    /// Why the job is refused because of its cost, if it is.
-    pub(super) refusal: Option<CostLimitError>,
-}
-
-impl EstimateSummary {
-    /// Estimates a plan from the preview of its objects and the prices.
-    pub(super) fn of(plan: &Plan, preview: &Preview, rates: &StorePrices) -> Self {
-        let estimate = estimate(&preview.workload, rates);
-        let hours = estimate_run_time(&preview.workload, &plan.limits, rates);
-        let view = PreviewView::new(plan, preview, &estimate, &hours);
-        let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
-        Self { text: render_brief(&view), refusal }
-    }
-}
-
 /// Returns the step outputs for later steps of a workflow.
 pub(super) fn step_outputs(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
     let changes = extrapolate(view, view.preview.tally.changes).likely;
@@ -459,61 +434,19 @@ pub(super) struct PreviousJobDiff {
     objects: ObjectListDiff,
 }
 
+impl PreviousJobDiff {
+    /// Compares the plan's text with that of its last job.
+    pub(super) fn new(job: JobRecord, text: &[u8], objects: ObjectListDiff) -> Self {
+        let plan_diff = unified_diff(&String::from_utf8_lossy(&job.plan_text), &String::from_utf8_lossy(text));
+        Self { job: job.id, status: job.status, created: job.created, plan_diff, objects }
+    }
+}
+
 /// How the objects that the two manifests name differ.
-enum ObjectListDiff {
+pub(super) enum ObjectListDiff {
     Known(ManifestDifference),
     /// The earlier manifest no longer exists or cannot be read. Contains the reason.
     Unknown(String),
-}
-
-/// The last job of a plan, and the job's folder.
-pub(super) struct PreviousJob {
-    job: JobRecord,
-    folder: PathBuf,
-}
-
-/// Finds the last job of a plan.
-pub(super) fn find_previous_job(
-    plan: &Plan,
-    state: &StateLocationArgs,
-    terminal: Terminal,
-) -> Result<Option<PreviousJob>, CommandError> {
-    let Some(journal) = state.open_existing(Some(plan), JournalAccess::ReadHistory, terminal)? else { return Ok(None) };
-    let Some(job) = journal.latest_with_identity(&plan.identity())? else { return Ok(None) };
-    drop(journal);
-    // Open the journal again to fetch the job's files. It was closed because a newer copy may take its place.
-    let Some(journal) =
-        state.open_existing_with_job(Some(plan), JournalAccess::ReadHistory, Some(&job.id), terminal)?
-    else {
-        return Ok(None);
-    };
-    Ok(Some(PreviousJob { folder: JobFolder::of(journal.state_folder(), &job.id).path().to_owned(), job }))
-}
-
-impl PreviousJob {
-    /// Compares the job with the current plan and its objects. Returns `None` if the comparison was stopped.
-    pub(super) async fn compare_with(
-        self,
-        text: &[u8],
-        frozen: &FrozenManifest,
-        scratch: &Path,
-        stop: &CancellationToken,
-    ) -> Option<PreviousJobDiff> {
-        let Self { job, folder } = self;
-        let (new, scratch, stop) = (frozen.clone(), scratch.to_owned(), stop.clone());
-        let compared = tokio::task::spawn_blocking(move || match FrozenManifest::open(&folder)? {
-            Some(old) => compare_manifests(&old, &new, &scratch, &stop).map(Some),
-            None => Ok(None),
-        });
-        let names = match compared.await.ok()? {
-            Ok(Some(difference)) => ObjectListDiff::Known(difference),
-            Ok(None) => ObjectListDiff::Unknown("the manifest of that job was not resolved, or was deleted".to_owned()),
-            Err(ManifestError::Stopped) => return None,
-            Err(error) => ObjectListDiff::Unknown(error.to_string()),
-        };
-        let plan_diff = unified_diff(&String::from_utf8_lossy(&job.plan_text), &String::from_utf8_lossy(text));
-        Some(PreviousJobDiff { job: job.id, status: job.status, created: job.created, plan_diff, objects: names })
-    }
 }
 
 /// Returns each predicted result and the number of objects in the sample that have it.
@@ -579,39 +512,6 @@ fn confidence(view: &PreviewView<'_>) -> Option<String> {
     ))
 }
 
-fn format_quantity(quantity: BilledQuantity) -> String {
-    match quantity {
-        BilledQuantity::Requests(count) | BilledQuantity::Objects(count) | BilledQuantity::Jobs(count) => {
-            HumanCount(count).to_string()
-        }
-        BilledQuantity::Bytes(bytes) => format_gigabytes(bytes),
-        BilledQuantity::Stored { bytes, days } => {
-            format!("{} for {days} day{}", format_gigabytes(bytes), if days == 1 { "" } else { "s" })
-        }
-    }
-}
-
-/// Formats a size in GB of 2^30 bytes, as it is billed. A size that rounds to 0.00 GB is shown in bytes.
-fn format_gigabytes(bytes: u128) -> String {
-    const GB: u128 = 1 << 30;
-    let hundredths = (bytes * 100 + GB / 2) / GB;
-    if hundredths == 0 {
-        return format!("{} bytes", HumanCount(u64::try_from(bytes).unwrap_or(u64::MAX)));
-    }
-    let whole = u64::try_from(hundredths / 100).unwrap_or(u64::MAX);
-    format!("{}.{:02} GB", HumanCount(whole), hundredths % 100)
-}
-
-/// Formats a price, such as `0.005 USD per 1,000`.
-fn format_price(price: &UnitPrice, currency: Currency) -> String {
-    let unit = match price.unit() {
-        crate::estimate::PriceUnit::Each(1) => "each".to_owned(),
-        crate::estimate::PriceUnit::Each(count) => format!("per {}", HumanCount(u64::from(count))),
-        unit => format!("per {unit}"),
-    };
-    format!("{} {unit}", price.amount(currency))
-}
-
 /// Returns the columns of an estimate line: what, quantity, unit price, and the amount or why it is not known.
 fn cost_line(line: &CostLine, currency: Option<Currency>) -> [String; 4] {
     let unit = match (&line.price, currency) {
@@ -640,20 +540,20 @@ fn currency(estimate: &CostEstimate) -> Option<Currency> {
 
 /// Returns the duration at the plan's rate and, if the provider's limits are known, at those limits.
 fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
-    let hours = view.duration;
-    let limit = match hours.bottleneck {
+    let run_time = view.duration;
+    let limit = match run_time.bottleneck {
         RateBottleneck::RateLimit => "`[limits] requests_per_second`".to_owned(),
         RateBottleneck::Concurrency => {
             let in_flight = HumanCount(u64::from(view.plan.limits.concurrency));
             format!("{in_flight} in flight, {} ms each", ASSUMED_LATENCY.as_millis())
         }
     };
-    let (time, rate) = (format_duration(hours.at_plan_rate), HumanCount(hours.per_second));
+    let (time, rate) = (format_duration(run_time.at_plan_rate), HumanCount(run_time.per_second));
     let mut at_plan_rate = format!("about {time} at {rate} requests/s ({limit})");
-    let at_provider_limits = hours.at_provider_limits();
-    let provider_allows_more = at_provider_limits.is_none_or(|at| at < hours.at_plan_rate);
+    let at_provider_limits = run_time.at_provider_limits();
+    let provider_allows_more = at_provider_limits.is_none_or(|at| at < run_time.at_plan_rate);
     let can_be_raised = provider_allows_more && view.plan.limits.concurrency < MAX_CONCURRENCY;
-    if hours.bottleneck == RateBottleneck::Concurrency && hours.at_plan_rate >= LONG_RUN_TIME && can_be_raised {
+    if run_time.bottleneck == RateBottleneck::Concurrency && run_time.at_plan_rate >= LONG_RUN_TIME && can_be_raised {
         at_plan_rate.push_str(". Raise `[limits] concurrency` to go faster");
     }
     let mut lines = vec![("at the plan's rate", at_plan_rate)];
@@ -664,38 +564,346 @@ fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Formats a duration, such as `2 h 5 min` or `40 s`.
-fn format_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes, seconds % 60) {
-        (0, 0, 0, seconds) => format!("{seconds} s"),
-        (0, 0, minutes, 0) => format!("{minutes} min"),
-        (0, 0, minutes, seconds) if minutes < 10 => format!("{minutes} min {seconds} s"),
-        (0, 0, minutes, _) => format!("{minutes} min"),
-        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
-        (days, hours, _, _) => format!("{} d {hours} h", HumanCount(days)),
-    }
+/// Returns the whole preview as JSON.
+pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
+    let preview = view.preview;
+    let exact = is_exact(view);
+    let counts = |found| {
+        let ConfidenceInterval { low, likely, high } = extrapolate(view, found);
+        json!({ "likely": likely, "low": low, "high": high })
+    };
+    let [changes, stays, fails, open] = predicted_counts(view).map(|(_, found)| counts(found));
+    let sample = (!exact).then(|| json!({ "looked": preview.tally.total(), "seed": preview.options.seed }));
+    let shown = preview.examples.changed.iter().chain(&preview.examples.unchanged).chain(&preview.examples.unknown);
+    json!({
+        "version": JSON_VERSION,
+        "plan": { "file": view.file, "name": view.plan.name, "hash": view.plan.hash() },
+        "objects": preview.frozen.rows(),
+        "exact": exact,
+        "sample": sample,
+        "counts": { "change": changes, "unchanged": stays, "fail": fails, "unknown": open },
+        "failures": failures_json(view),
+        "unknown": preview.tally.unknown_reasons.iter().map(|(why, group)| unknown_group_json(why, group)).collect::<Vec<_>>(),
+        "examples": shown.map(object_json).collect::<Vec<_>>(),
+        "facts": {
+            "acls": preview.from_manifest.acls,
+            "classes": preview.from_manifest.classes,
+            "since": preview.from_manifest.as_of.map(|since| since.to_string()),
+        },
+        "requests": requests_json(view),
+        "cost": cost_json(view),
+        "duration": {
+            "requests": view.duration.requests,
+            "per_second": view.duration.per_second,
+            "at_plan_seconds": view.duration.at_plan_rate.as_secs(),
+            "at_provider_seconds": view.duration.at_provider_limits().map(|at| at.as_secs()),
+        },
+        "manifest": manifest_json(view),
+        "plan_diff": view.previous.map(|earlier| earlier.plan_diff.as_str()),
+        "earlier": view.previous.map(|earlier| json!({
+            "job_id": earlier.job.as_str(),
+            "status": earlier.status,
+            "created": earlier.created.to_string(),
+        })),
+        "server_check": server_check_json(view),
+        "warnings": warnings_json(view),
+        "saved": view.saved_to,
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn formats_durations_in_two_units() {
-        let cases =
-            [(0, "0 s"), (59, "59 s"), (120, "2 min"), (125, "2 min 5 s"), (1199, "19 min"), (7500, "2 h 5 min")];
-        for (seconds, text) in cases {
-            assert_eq!(format_duration(Duration::from_secs(seconds)), text);
+/// Returns one object and its predicted result as JSON.
+pub(super) fn object_json(prediction: &Prediction) -> Json {
+    let mut object = object_name_json(&prediction.object);
+    object["before"] = object_state_json(&prediction.before);
+    match &prediction.effect {
+        Effect::Changes(after) => {
+            object["action"] = json!("change");
+            object["after"] = object_state_json(after);
         }
-        assert_eq!(format_duration(Duration::from_hours(25)), "1 d 1 h");
+        Effect::Unchanged => {
+            object["action"] = json!("unchanged");
+            object["after"] = object_state_json(&prediction.before);
+        }
+        Effect::Fails(reason) => {
+            object["action"] = json!("fail");
+            object["after"] = Json::Null;
+            object["code"] = json!(reason.code);
+            object["http"] = json!(reason.http);
+            object["operation"] = json!(reason.operation);
+            object["message"] = json!(reason.message);
+        }
+        Effect::Unknown(why) => {
+            object["action"] = json!("unknown");
+            object["after"] = Json::Null;
+            object["message"] = json!(why);
+        }
     }
+    object
+}
 
-    #[test]
-    fn formats_billed_sizes() {
-        assert_eq!(format_quantity(BilledQuantity::Bytes(1 << 30)), "1.00 GB");
-        assert_eq!(format_quantity(BilledQuantity::Bytes(1000)), "1,000 bytes");
-        assert_eq!(format_quantity(BilledQuantity::Stored { bytes: 5 << 40, days: 1 }), "5,120.00 GB for 1 day");
+fn object_name_json(object: &ObjectId) -> Json {
+    json!({
+        "bucket": object.bucket.as_str(),
+        "key": object.key.encoded(),
+        "version": object.version.as_ref().map(VersionId::as_str),
+    })
+}
+
+/// Returns what is known of an object. Unknown values are null.
+fn object_state_json(state: &ObjectState) -> Json {
+    let aspects = ObjectAspect::ALL.map(|aspect| aspect.rules().json(state));
+    let class = ("class", json!(state.class.known().map(StorageClass::as_str)));
+    aspects.into_iter().chain([class]).collect()
+}
+
+fn failures_json(view: &PreviewView<'_>) -> Vec<Json> {
+    let reasons = view.preview.tally.failure_reasons.iter();
+    reasons
+        .map(|((code, http, operation), group)| {
+            json!({
+                "code": code,
+                "http": http,
+                "operation": operation,
+                "count": group.count,
+                "message": group.message,
+                "advice": hint(code, *http),
+                "examples": group.examples.iter().map(object_name_json).collect::<Vec<_>>(),
+            })
+        })
+        .collect()
+}
+
+fn unknown_group_json(why: &str, group: &ReasonGroup) -> Json {
+    json!({
+        "reason": why,
+        "count": group.count,
+        "examples": group.examples.iter().map(object_name_json).collect::<Vec<_>>(),
+    })
+}
+
+fn requests_json(view: &PreviewView<'_>) -> Vec<Json> {
+    let work = &view.preview.workload;
+    let counts = [(&work.requests, false), (&work.rejected, true)].into_iter();
+    counts
+        .flat_map(|(counts, refused)| counts.iter().map(move |(request, count)| (request, count, refused)))
+        .map(|((kind, class), count, refused)| {
+            let class = class.as_ref().map(StorageClass::as_str);
+            json!({ "kind": kind.to_string(), "class": class, "count": count, "refused": refused })
+        })
+        .collect()
+}
+
+fn cost_json(view: &PreviewView<'_>) -> Json {
+    let estimate = view.estimate;
+    let entry = estimate.prices.entry();
+    let line = |line: &CostLine| {
+        let (quantity, unit, days) = match line.quantity {
+            BilledQuantity::Requests(count) => (u128::from(count), "requests", None),
+            BilledQuantity::Objects(count) => (u128::from(count), "objects", None),
+            BilledQuantity::Jobs(count) => (u128::from(count), "jobs", None),
+            BilledQuantity::Bytes(bytes) => (bytes, "bytes", None),
+            BilledQuantity::Stored { bytes, days } => (bytes, "bytes", Some(days)),
+        };
+        let price = line.price.as_ref().zip(entry);
+        json!({
+            "what": line.description,
+            "for": match line.category {
+                CostCategory::Objects => "objects",
+                CostCategory::Overhead => "own",
+                CostCategory::Fee => "fee",
+            },
+            // `serde_json` has no larger integers, and no bucket has that many bytes.
+            "quantity": u64::try_from(quantity).unwrap_or(u64::MAX),
+            "unit": unit,
+            "days": days,
+            "price": price.map(|(price, entry)| price.amount(entry.currency).to_string()),
+            "per": price.map(|(price, _)| price.unit().to_string()),
+            "source": price.and_then(|(price, _)| price.source.clone()),
+            "amount": line.amount.as_ref().ok().map(ToString::to_string),
+            "why": line.amount.as_ref().err().map(ToString::to_string),
+        })
+    };
+    json!({
+        "book": entry.map(|entry| entry.name.as_str()),
+        "dated": entry.map(|entry| entry.dated.to_string()),
+        "currency": entry.map(|entry| entry.currency.as_str().to_owned()),
+        "known": estimate.total.known.map(|known| known.to_string()),
+        "whole": estimate.total.is_complete(),
+        "lines": estimate.lines.iter().map(line).collect::<Vec<_>>(),
+        "managed": estimate.managed_service.as_ref().map(|managed| json!({
+            "service": managed.service,
+            "fees": managed.fees.iter().map(line).collect::<Vec<_>>(),
+            "known": managed.total.known.map(|known| known.to_string()),
+            "whole": managed.total.is_complete(),
+        })),
+    })
+}
+
+fn manifest_json(view: &PreviewView<'_>) -> Json {
+    let difference = view.previous.and_then(|earlier| match &earlier.objects {
+        ObjectListDiff::Known(difference) => Some(difference),
+        ObjectListDiff::Unknown(_) => None,
+    });
+    let examples = |some: &Vec<ObjectId>| some.iter().map(object_name_json).collect::<Vec<_>>();
+    json!({
+        "read": view.preview.frozen.rows_read(),
+        "added": difference.map(|it| it.added),
+        "gone": difference.map(|it| it.removed),
+        "added_examples": difference.map(|it| examples(&it.added_examples)),
+        "gone_examples": difference.map(|it| examples(&it.removed_examples)),
+    })
+}
+
+/// Returns how far the server was checked, and what was found.
+fn server_check_json(view: &PreviewView<'_>) -> Json {
+    let refusal = view.preview.refusal.as_ref();
+    json!({
+        "state": view.preview.server_check.as_str(),
+        "found": refusal.map(|refusal| refusal.kind.as_str()),
+        "object": refusal.map(|refusal| object_name_json(&refusal.object)),
+        "why": refusal.map(|refusal| describe_untrusted_server(view.plan, refusal)),
+    })
+}
+
+fn warnings_json(view: &PreviewView<'_>) -> Vec<String> {
+    let warnings = view.preview.frozen.warnings().iter().map(ToString::to_string);
+    warnings.chain(view.preview.warnings.iter().cloned()).collect()
+}
+
+/// Returns the whole preview as Markdown, as far as there is room.
+pub(super) fn render_markdown(view: &PreviewView<'_>) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "### batchplan: {}\n", code(&view.plan.name));
+    let _ = writeln!(text, "**{}**\n", headline(view));
+    if let Some(certainty) = confidence(view) {
+        let _ = writeln!(text, "_{certainty}_\n");
     }
+    let facts = inventory_facts(view);
+    if !facts.is_empty() {
+        let _ = writeln!(text, "{}\n", facts.trim());
+    }
+    text.push_str(&markdown_plan_table(view));
+    text.push_str(&markdown_failures(view));
+    text.push_str(&markdown_costs(view));
+    text.push_str(&markdown_warnings(view));
+    let end = match nothing_to_do(view) {
+        Some(nothing) => format!("\n{nothing}\n"),
+        None if view.preview.refusal.is_some() => String::new(),
+        None => format!("\nnext: {}\n", code(&view.next_command)),
+    };
+    for part in [markdown_changes(view), markdown_examples(view)] {
+        let room = MAX_MARKDOWN_CHARS.saturating_sub(text.chars().count() + end.chars().count());
+        text.push_str(&part.render(room));
+    }
+    truncate_markdown(&text, MAX_MARKDOWN_CHARS - end.chars().count(), |text| text.chars().count()) + &end
+}
+
+fn markdown_plan_table(view: &PreviewView<'_>) -> String {
+    let rows = view.preview.frozen.rows();
+    // A Markdown table needs a header, so the first row is the header.
+    let mut text = format!("| plan | {} |\n|:---|:---|\n", code(&one_line(&view.file)));
+    let mut row = |what: &str, value: &str| {
+        let _ = writeln!(text, "| {what} | {} |", code(&one_line(value)));
+    };
+    row("store", &describe_store(&view.plan.store));
+    row("manifest", &format!("{} {}", format_objects(rows), describe_source(&view.plan.manifest.source)));
+    for it in &view.plan.operations {
+        row("operation", &describe_operation(it));
+    }
+    text.push('\n');
+    text
+}
+
+fn markdown_failures(view: &PreviewView<'_>) -> String {
+    let tally = &view.preview.tally;
+    if tally.failure_reasons.is_empty() && tally.unknown_reasons.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("| would fail | why | what to do |\n|---:|---|---|\n");
+    let of = if is_exact(view) { "" } else { " of the sample" };
+    for ((error, http, operation), group) in &tally.failure_reasons {
+        let status = if *http == 0 { String::new() } else { format!("{http} ") };
+        let why = code(&format!("{status}{error} ({operation})"));
+        let help = hint(error, *http).unwrap_or_default();
+        let _ = writeln!(text, "| {}{of} | {why} | {help} |", HumanCount(group.count));
+    }
+    for (why, group) in &tally.unknown_reasons {
+        let _ = writeln!(text, "| {}{of} unknown | {} | |", HumanCount(group.count), code(why));
+    }
+    text.push('\n');
+    text
+}
+
+fn markdown_costs(view: &PreviewView<'_>) -> String {
+    let estimate = view.estimate;
+    let currency = currency(estimate);
+    let mut text = String::new();
+    match price_book_name(estimate) {
+        Ok(book) => {
+            let _ = writeln!(text, "Estimated cost (prices: {}): **{}**", code(&book), estimate.total);
+            if let Some(managed) = &estimate.managed_service {
+                let _ = writeln!(text, "(with {}: {})", managed.service, managed.total);
+            }
+        }
+        Err((why, _)) => {
+            let _ = writeln!(text, "Cost unknown: {}", code(&why));
+        }
+    }
+    text.push_str("\n| requests | | price | |\n|---|---:|---|---:|\n");
+    for it in &estimate.lines {
+        let [what, quantity, price, amount] = cost_line(it, currency);
+        let _ = writeln!(text, "| {} | {quantity} | {price} | {amount} |", code(&what));
+    }
+    text.push('\n');
+    for (what, how_long) in durations(view) {
+        let _ = writeln!(text, "- {what}: {how_long}");
+    }
+    text
+}
+
+fn markdown_warnings(view: &PreviewView<'_>) -> String {
+    let warnings = view.preview.frozen.warnings().iter().map(ToString::to_string);
+    let mut text = String::new();
+    let refusal = view.preview.refusal.iter().map(|refusal| describe_untrusted_server(view.plan, refusal));
+    for warning in warnings.chain(view.preview.warnings.iter().cloned()).chain(refusal) {
+        let _ = write!(text, "\n> **Warning:** {}\n", code(&warning));
+    }
+    text
+}
+
+/// Returns what has changed since the plan was last applied.
+fn markdown_changes(view: &PreviewView<'_>) -> FoldedBlock {
+    let Some(earlier) = view.previous else {
+        return FoldedBlock::new("", DIFF_LANGUAGE, Vec::new());
+    };
+    let mut lines: Vec<_> = earlier.plan_diff.lines().map(block_line).collect();
+    if let ObjectListDiff::Known(difference) = &earlier.objects {
+        let signed = [
+            ('+', difference.added, &difference.added_examples),
+            ('-', difference.removed, &difference.removed_examples),
+        ];
+        for (sign, count, some) in signed {
+            lines.extend(some.iter().map(|object| block_line(&format!("{sign} {}", object_name(object)))));
+            let more = count - some.len() as u64;
+            if more > 0 {
+                lines.push(format!("{sign} ... and {} more", HumanCount(more)));
+            }
+        }
+    }
+    FoldedBlock::new(format!("changes since job {}", earlier.job), DIFF_LANGUAGE, lines)
+}
+
+/// Returns some objects and how they change.
+fn markdown_examples(view: &PreviewView<'_>) -> FoldedBlock {
+    let shown = &view.preview.examples;
+    let mut found = Vec::new();
+    for prediction in shown.changed.iter().chain(&shown.unchanged) {
+        let sign = if matches!(prediction.effect, Effect::Changes(_)) { '~' } else { '=' };
+        found.push(block_line(&format!("{sign} {}", object_name(&prediction.object))));
+        if let Effect::Changes(after) = &prediction.effect {
+            let signed = compare_states(&prediction.before, after).into_iter();
+            found.extend(signed.map(|line| block_line(&format!("{}   {}", line.change.sign(), line.text))));
+        }
+    }
+    FoldedBlock::new("example objects", DIFF_LANGUAGE, found)
 }
