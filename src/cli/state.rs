@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::descriptions::quote_path;
+use super::descriptions::{quote, quote_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::{PromptAnswer, Terminal, ask, escape_line};
 use super::{github, notifications, plan_input, signals};
@@ -122,7 +122,7 @@ impl StateLocationArgs {
     ///
     /// # Errors
     /// Returns an error if the URL is incomplete, such as an `oss://` URL without a region.
-    pub(crate) fn remote_options(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
+    pub(crate) fn remote_config(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
         let store = url
             .store_config()
             .map_err(|refused| CommandError::from(refused).prefix(&format!("cannot use the state at {url}")))?;
@@ -161,9 +161,9 @@ impl StateLocationArgs {
                 JournalHandle::for_folder(notifications::subscribe(Journal::open(self.folder())?), self.flag(), folder)
             }
             Some(url) => {
-                let flag = flag_of_url(&url);
-                let remote = RemoteState::open(self.remote_options(&url, terminal)?)
-                    .map_err(|error| error_with_flag(error, &flag))?;
+                let config = self.remote_config(&url, terminal)?;
+                let flag = flag_of_location(&config.location);
+                let remote = RemoteState::open(config).map_err(|error| error_with_flag(error, &flag))?;
                 JournalHandle::for_remote(remote, flag, terminal)
             }
         };
@@ -200,8 +200,8 @@ impl StateLocationArgs {
         let Some(url) = self.url(plan)? else {
             return self.open_existing_local(access, terminal);
         };
-        let config = self.remote_options(&url, terminal)?;
-        let (folder, flag) = (config.folder.clone(), flag_of_url(&url));
+        let config = self.remote_config(&url, terminal)?;
+        let (folder, flag) = (config.folder.clone(), flag_of_location(&config.location));
         let holder = match update_local_copy(&config, job) {
             Err(RemoteError::NoState) => return Ok(None),
             updated => updated.map_err(|error| error_with_flag(error, &flag))?,
@@ -341,9 +341,9 @@ fn warn_of_discarded_state(terminal: Terminal) {
     }
 }
 
-/// Returns the `--state` flag for a state in a bucket.
-fn flag_of_url(url: &StateUrl) -> String {
-    format!(" --state {}", quote_path(Path::new(&url.to_string())))
+/// Returns the `--state` flag for a state in a bucket. `location` is its complete URL.
+fn flag_of_location(location: &str) -> String {
+    format!(" --state {}", quote(location))
 }
 
 fn update_local_copy(config: &RemoteStateConfig, job: Option<&JobId>) -> Result<Option<LockHolder>, RemoteError> {
@@ -547,7 +547,7 @@ Exit codes: 0 done, 1 the tool failed, 2 no such state, 6 refused: the state is
 locked or has changed, 7 not confirmed.")]
 pub(super) struct StateArgs {
     #[command(subcommand)]
-    what: StateCommand,
+    command: StateCommand,
 }
 
 #[derive(Debug, Subcommand)]
@@ -613,24 +613,39 @@ struct StateUnlockArgs {
 }
 
 impl BucketStateArgs {
-    fn remote_options(&self, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
+    fn remote_config(&self, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
         let file = self.plan.as_deref().map(|path| plan_input::require(path, terminal)).transpose()?;
         let url = self.state.url(file.as_ref().map(|file| &file.plan))?.ok_or_else(|| {
             CommandError::new(ExitStatus::Invalid, "no state in a bucket was given")
                 .help("use --state s3://BUCKET/PREFIX (or oss://), or --plan with a plan that has [state]")
         })?;
-        self.state.remote_options(&url, terminal)
+        self.state.remote_config(&url, terminal)
+    }
+}
+
+impl StateCommand {
+    fn which(&self) -> &BucketStateArgs {
+        match self {
+            Self::Show(args) => &args.which,
+            Self::Pull(args) => &args.which,
+            Self::Push(args) => &args.which,
+            Self::Unlock(args) => &args.which,
+        }
     }
 }
 
 impl CliCommand for StateArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        match &self.what {
-            StateCommand::Show(command) => show(command, terminal),
-            StateCommand::Pull(command) => pull(command, terminal),
-            StateCommand::Push(command) => push(command, terminal),
-            StateCommand::Unlock(command) => unlock(command, terminal),
-        }
+        let config = self.command.which().remote_config(terminal)?;
+        // The URL may come from the plan. The commands in hints need it all the same.
+        let flag = flag_of_location(&config.location);
+        let ended = match &self.command {
+            StateCommand::Show(args) => show(args, &config, terminal),
+            StateCommand::Pull(args) => pull(args, config, terminal),
+            StateCommand::Push(args) => push(args, config, terminal),
+            StateCommand::Unlock(args) => unlock(args, &config, terminal),
+        };
+        ended.map_err(|error| error.at_state(&flag))
     }
 }
 
@@ -641,22 +656,21 @@ fn block_on<T>(doing: impl Future<Output = Result<T, RemoteError>>) -> Result<T,
     Ok(done?)
 }
 
-fn show(args: &StateShowArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let opening = args.which.remote_options(terminal)?;
-    let overview = block_on(remote::overview(&opening))?;
+fn show(args: &StateShowArgs, config: &RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let overview = block_on(remote::overview(config))?;
     if overview.pushed.is_none() && overview.lock.is_none() {
         return Err(RemoteError::NoState.into());
     }
     if args.json {
-        terminal.print(format_args!("{:#}", to_json(&opening, &overview)))?;
+        terminal.print(format_args!("{:#}", to_json(config, &overview)))?;
     } else {
-        terminal.print(format_overview(&opening, &overview))?;
+        terminal.print(format_overview(config, &overview))?;
     }
     Ok(ExitStatus::Success)
 }
 
-fn format_overview(opening: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOverview) -> String {
-    let mut rows = vec![("state", opening.location.clone())];
+fn format_overview(config: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOverview) -> String {
+    let mut rows = vec![("state", config.location.clone())];
     match pushed {
         None => rows.push(("pushed", "never".to_owned())),
         Some(pushed) => {
@@ -680,9 +694,9 @@ fn format_overview(opening: &RemoteStateConfig, StateOverview { pushed, lock }: 
     lines.join("\n")
 }
 
-fn to_json(opening: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOverview) -> serde_json::Value {
+fn to_json(config: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOverview) -> serde_json::Value {
     json!({
-        "state": opening.location,
+        "state": config.location,
         "pushed": pushed.as_ref().map(|pushed| json!({
             "at": pushed.pushed_at.to_string(),
             "by": pushed.pushed_by,
@@ -703,37 +717,36 @@ fn to_json(opening: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOv
     })
 }
 
-fn pull(args: &StatePullArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let opening = with_folder(args.which.remote_options(terminal)?, args.folder.as_ref());
-    block_on(remote::pull_to_folder(&opening, args.force))?;
-    let folder = opening.folder.display();
+fn pull(args: &StatePullArgs, config: RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let config = with_folder(config, args.folder.as_ref());
+    block_on(remote::pull_to_folder(&config, args.force))?;
+    let folder = config.folder.display();
     terminal.eprint(format_args!("pulled to {folder}"));
-    terminal.eprint(format_args!("next: batchplan list --state {}", quote_path(&opening.folder)));
+    terminal.eprint(format_args!("next: batchplan list --state {}", quote_path(&config.folder)));
     Ok(ExitStatus::Success)
 }
 
-fn push(args: &StatePushArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let opening = with_folder(args.which.remote_options(terminal)?, args.folder.as_ref());
-    if !opening.folder.join(JOURNAL_NAME).exists() {
-        return Err(CommandError::new(ExitStatus::Invalid, format!("{} has no jobs", opening.folder.display()))
+fn push(args: &StatePushArgs, config: RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let config = with_folder(config, args.folder.as_ref());
+    if !config.folder.join(JOURNAL_NAME).exists() {
+        return Err(CommandError::new(ExitStatus::Invalid, format!("{} has no jobs", config.folder.display()))
             .help("name the folder that has journal.db, such as .batchplan"));
     }
-    let new = block_on(remote::push_folder(&opening, args.force))?;
+    let new = block_on(remote::push_folder(&config, args.force))?;
     terminal.eprint(if new { "pushed" } else { "nothing to push" });
     Ok(ExitStatus::Success)
 }
 
-fn with_folder(opening: RemoteStateConfig, folder: Option<&PathBuf>) -> RemoteStateConfig {
+fn with_folder(config: RemoteStateConfig, folder: Option<&PathBuf>) -> RemoteStateConfig {
     match folder {
-        Some(folder) => RemoteStateConfig { folder: folder.clone(), ..opening },
-        None => opening,
+        Some(folder) => RemoteStateConfig { folder: folder.clone(), ..config },
+        None => config,
     }
 }
 
-fn unlock(args: &StateUnlockArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    let opening = args.which.remote_options(terminal)?;
+fn unlock(args: &StateUnlockArgs, config: &RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     // Only the lock that was shown and confirmed is taken.
-    let shown = match block_on(remote::overview(&opening))?.lock.ok_or(RemoteError::NoState)? {
+    let shown = match block_on(remote::overview(config))?.lock.ok_or(RemoteError::NoState)? {
         LockStatus::Readable { released: true, .. } => {
             terminal.eprint("the lock is free");
             return Ok(ExitStatus::Success);
@@ -769,7 +782,7 @@ fn unlock(args: &StateUnlockArgs, terminal: Terminal) -> Result<ExitStatus, Comm
             return Ok(ExitStatus::Cancelled);
         }
     }
-    let generation = block_on(remote::unlock(&opening, shown))?;
+    let generation = block_on(remote::unlock(config, shown))?;
     terminal.eprint(format_args!("unlocked: the next generation is {}", generation + 1));
     Ok(ExitStatus::Success)
 }

@@ -30,7 +30,9 @@ fn a_state_is_shown_pulled_and_pushed() {
     let id = job.as_str().expect("an id");
     here.run(&["delete", id, "--auto-approve", "--state", &place.url()]).ended(0);
     let stale = there.run(&["state", "push", "copy", "--plan", "plan.toml"]).ended(6);
-    stale.said("newer changes would be lost").said("--force");
+    // The hint names the state, which the command took from the plan.
+    let command = |name: &str| format!("batchplan state {name} --state '{}'", place.url());
+    stale.said("newer changes would be lost").said(&command("show")).said(&format!("{} --force", command("push")));
     there.run(&["state", "push", "copy", "--plan", "plan.toml", "--force"]).ended(0).said("pushed");
     let listed = here.run(&["list", "--json", "--state", &place.url()]).ended(0).json();
     assert_eq!(listed["jobs"][0]["job_id"], job);
