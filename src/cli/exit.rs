@@ -6,6 +6,7 @@ use batchplan_store::StoreConnectError;
 
 use super::terminal::Terminal;
 use crate::connect::ConnectError;
+use crate::engine::ReportError;
 use crate::hint::Hint;
 use crate::job::JobStatus;
 use crate::jobs::{JobError, PreviewError, SavedPlanError};
@@ -95,12 +96,12 @@ impl ExitStatus {
             | JobError::NeededByPlan { .. }
             | JobError::Lease { cause: LeaseError::Held(_), .. } => Self::Refused,
             JobError::Prices(_) => Self::Invalid,
+            JobError::Journal(error) | JobError::Report(ReportError::Journal(error)) => Self::of_journal_error(error),
             JobError::CredentialsRejected(_)
             | JobError::StoredPlan { .. }
             | JobError::Report(_)
             | JobError::Lease { cause: LeaseError::Io(_), .. }
             | JobError::Io(_) => Self::ToolFailed,
-            JobError::Journal(error) => Self::of_journal_error(error),
             JobError::Manifest(error) => Self::of_manifest_error(error),
             JobError::Connect(error) => CommandError::from(error).exit,
         }
@@ -242,7 +243,7 @@ impl From<RemoteError> for CommandError {
             RemoteError::HeldBy(_)
             | RemoteError::LockChanged
             | RemoteError::ConcurrentPush
-            | RemoteError::CacheInUse(_)
+            | RemoteError::CacheInUse(LeaseError::Held(_))
             | RemoteError::ConditionIgnored(_)
             | RemoteError::Diverged(_)
             | RemoteError::FolderNotEmpty(_)
@@ -420,6 +421,9 @@ mod tests {
             (lease(LeaseError::Io(io::Error::other("no"))), ExitStatus::ToolFailed),
             (JobError::Journal(locked()), ExitStatus::Refused),
             (JobError::Journal(JournalError::NoSuchJob("A".to_owned())), ExitStatus::Invalid),
+            (JobError::Report(ReportError::Journal(locked())), ExitStatus::Refused),
+            (JobError::Report(ReportError::Journal(JournalError::NoSuchJob("A".to_owned()))), ExitStatus::Invalid),
+            (JobError::Report(ReportError::Io(io::Error::other("no"))), ExitStatus::ToolFailed),
             (JobError::Manifest(ManifestError::Stopped), ExitStatus::Interrupted),
             (JobError::Manifest(newer()), ExitStatus::Refused),
             (JobError::SavedPlanOutdated("a row".to_owned()), ExitStatus::Refused),
@@ -431,6 +435,12 @@ mod tests {
             assert_eq!(ExitStatus::of_job_error(&error), exit, "{error:?}");
         }
         assert_eq!(CommandError::from(RemoteError::Journal(locked())).exit, ExitStatus::Refused);
+        for (cause, exit) in [
+            (LeaseError::Held("process 7".to_owned()), ExitStatus::Refused),
+            (LeaseError::Io(io::Error::other("no")), ExitStatus::ToolFailed),
+        ] {
+            assert_eq!(CommandError::from(RemoteError::CacheInUse(cause)).exit, exit);
+        }
         assert_eq!(CommandError::from(locked()).exit, ExitStatus::Refused);
         assert_eq!(CommandError::from(PreviewError::Manifest(ManifestError::Stopped)).exit, ExitStatus::Interrupted);
     }
