@@ -43,8 +43,9 @@ pub enum ExitStatus {
     JobFailed = 4,
     /// Paused or interrupted: the job can be resumed.
     Interrupted = 5,
-    /// Refused: no confirmation, a changed plan or manifest, unexpected or too many objects, a lock, a status change
-    /// that is not allowed, a missing permission that the plan needs, or a server that does not do what it is asked.
+    /// Refused: no confirmation, a changed plan or manifest, unexpected or too many objects, a lock, a journal of a newer
+    /// version, a full queue, a status change that is not allowed, a missing permission that the plan needs, or a server
+    /// that does not do what it is asked.
     Refused = 6,
     /// Cancelled, at the confirmation or later.
     Cancelled = 7,
@@ -388,6 +389,21 @@ mod tests {
         }
         for exit in documented {
             assert_eq!((exit.worst(exit), Success.worst(exit), exit.worst(Changes)), (exit, exit, exit));
+        }
+    }
+
+    #[test]
+    fn readme_lists_the_exit_codes() {
+        let readme = include_str!("../../README.md");
+        let row = |exit: ExitStatus| {
+            let start = format!("| {} | ", exit as u8);
+            readme.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row for {exit:?}"))
+        };
+        for exit in BY_SEVERITY {
+            assert!(row(exit).ends_with(" |"), "{exit:?}");
+        }
+        for reason in ["a locked journal", "a journal of a newer version", "a full queue"] {
+            assert!(row(ExitStatus::Refused).contains(reason), "{reason}");
         }
     }
 
