@@ -13,7 +13,7 @@ use super::descriptions::{
 };
 use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github::{self, ReportedJob};
-use super::plan_input::load_prices;
+use super::plan_input::{load_prices, show_price_book_problems};
 use super::preview::{PreviewView, render_brief};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::{ProgressView, PromptAnswer, Terminal, ask, bar_lines, escape_line};
@@ -171,8 +171,12 @@ impl<'a> JobSession<'a> {
         }
         loop {
             let before = runner.job.status;
-            let outcome = runner.run(view).await.map_err(CommandError::from)?;
+            let outcome = runner.run(view).await;
             view.clear();
+            let outcome = outcome.map_err(|error| {
+                show_price_book_problems(&error, self.terminal);
+                CommandError::from(error)
+            })?;
             match outcome {
                 RunOutcome::Suspended(frozen) => {
                     self.check_count(runner, frozen.rows())?;

@@ -154,11 +154,18 @@ pub(crate) fn show_problems(problems: &FileProblems, terminal: Terminal) {
 /// Returns an error if there is no valid price book. Its problems are printed.
 pub(crate) fn load_prices(plan: &Plan, file: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
     select_prices(plan, file).map_err(|error| {
-        if let PriceBookError::Invalid(problems) = &error {
-            show_problems(problems, terminal);
-        }
-        JobError::from(error).into()
+        let error = JobError::from(error);
+        show_price_book_problems(&error, terminal);
+        error.into()
     })
+}
+
+/// Prints the problems of a price book for people, if a job cannot run because of them. The error's own message does
+/// not list them.
+pub(crate) fn show_price_book_problems(error: &JobError, terminal: Terminal) {
+    if let JobError::Prices(PriceBookError::Invalid(problems)) = error {
+        show_problems(problems, terminal);
+    }
 }
 
 fn render_problem(problem: &FileProblem, problems: &FileProblems, terminal: Terminal) -> String {

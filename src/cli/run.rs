@@ -10,6 +10,7 @@ use super::descriptions::{format_objects, format_outcomes, one_line, render_hint
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github::{self, ReportedJob};
 use super::job_session::{JobRunArgs, job_result_json, unpublished_report_error, untrusted_server_error};
+use super::plan_input::show_price_book_problems;
 use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::{ProgressView, Terminal, bar_lines};
 use super::{notifications, signals};
@@ -159,6 +160,7 @@ impl QueueObserver for QueueView<'_> {
         match (outcome, unpublished) {
             (Err(error), _) => {
                 result["error"] = json!(error.to_string());
+                self.bars.suspend(|| show_price_book_problems(error, self.terminal));
                 let error = CommandError::from(error);
                 self.print_error(job, &error);
                 self.record_exit(error.exit_for(job));

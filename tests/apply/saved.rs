@@ -232,6 +232,22 @@ fn what_nobody_can_price_is_refused_where_its_cost_matters() {
 }
 
 #[test]
+fn every_command_shows_what_is_wrong_with_a_price_book() {
+    let world = World::filled(FILL);
+    world.plan(&format!("{TAG}[limits]\nmax_cost = \"1 USD\"\n[prices]\nfile = \"prices.toml\"\n"));
+    world.write("prices.toml", "[[entry]]");
+    let planned = world.run(&["plan", "plan.toml"]).ended(2);
+    let (problems, _) = planned.stderr.split_once("error: price book").expect("an error");
+    let problem = problems.lines().find(|line| !line.trim().is_empty()).expect("a problem");
+    let job = world.run(&["create", "plan.toml", "--json"]).ended(0).json()["job_id"].clone();
+    world.run(&["confirm", job.as_str().expect("an id")]).ended(0);
+    for args in [&["run"][..], &["resume", job.as_str().expect("an id")]] {
+        let ran = world.run(args).ended(2);
+        assert!(ran.stderr.contains(problem), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_workflow_is_told_what_came_of_it() {
     let world = World::filled("bucket,key\nbkt,docs/a\nbkt,docs/`|<b>\n");
     world.plan(TAG);
