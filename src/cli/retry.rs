@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use batchplan_store::StoreProvider;
 use batchplan_store::object::ObjectKey;
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::descriptions::format_objects;
 use super::exit::{CliCommand, CommandError, ExitStatus};
@@ -98,8 +99,7 @@ fn retry_failed_objects(
     }
     let unattempted = first.status != JobStatus::Complete && !args.failed_only;
     if first.progress.failed == 0 && !(unattempted && first.progress.remaining() > 0) {
-        terminal.eprint(format_args!("job {} has nothing to retry", first.id));
-        return Ok(ExitStatus::Success);
+        return report_nothing_to_retry(first, args.json, terminal);
     }
     warn_of_damage(journal, first, terminal)?;
     let plan = stored_plan(first)?;
@@ -115,6 +115,19 @@ fn retry_failed_objects(
         recurrence: None,
     };
     create_and_run(args, &request, journal, terminal)
+}
+
+/// Reports that nothing is left to retry. As no job is created, the JSON has no job.
+fn report_nothing_to_retry(first: &JobRecord, json: bool, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    terminal.eprint(format_args!("job {} has nothing to retry", first.id));
+    if json {
+        terminal.print(json!({
+            "nothing_to_retry": true,
+            "retry_of": first.id.as_str(),
+            "job_id": null, "total": 0, "succeeded": 0, "failed": 0,
+        }))?;
+    }
+    Ok(ExitStatus::Success)
 }
 
 /// Warns if the server may have changed the contents of objects that are about to be retried.

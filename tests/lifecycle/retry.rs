@@ -137,6 +137,10 @@ fn nothing_to_retry_is_said() {
     let (scene, first) = failing("", &[]);
     let ran = scene.run(&["retry", first.id.as_str()]).ended(0);
     assert_eq!(scene.normal(&ran.stderr), "job [JOB] has nothing to retry\n");
+    assert_eq!(ran.stdout, "");
+    let shown = scene.run(&["retry", first.id.as_str(), "--json"]).ended(0).json();
+    assert_eq!((&shown["nothing_to_retry"], &shown["retry_of"]), (&true.into(), &first.id.as_str().into()));
+    assert_eq!((&shown["job_id"], &shown["total"], &shown["failed"]), (&Json::Null, &0.into(), &0.into()));
     assert_eq!(scene.jobs().len(), 1);
 }
 
