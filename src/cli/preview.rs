@@ -260,9 +260,9 @@ fn failures(view: &PreviewView<'_>) -> String {
     let mut groups: Vec<_> = view.preview.tally.failure_reasons.iter().collect();
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
     let mut text = String::new();
-    for ((code, http, operation), group) in groups {
-        let status = if *http == 0 { String::new() } else { format!("{http} ") };
-        let line = format!("{} would fail: {status}{code} ({operation})", group_size(view, group));
+    for (reason, group) in groups {
+        let (code, http, _) = reason;
+        let line = format!("{} would fail: {}", group_size(view, group), failure_reason(reason));
         let _ = writeln!(text, "  {} {}", paint.red("!"), escape_line(&line));
         push_examples(&mut text, group);
         let _ = writeln!(text, "      {}", escape_line(&group.message));
@@ -286,6 +286,16 @@ fn unknowns(view: &PreviewView<'_>) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Formats why objects would fail, such as `403 AccessDenied (put_object_tagging)`. The group that counts the reasons
+/// beyond the first 64 has no operation.
+fn failure_reason((code, http, operation): &(String, u16, String)) -> String {
+    match (code.as_str(), operation.as_str()) {
+        ("others", "") => "other errors".to_owned(),
+        _ if *http == 0 => format!("{code} ({operation})"),
+        _ => format!("{http} {code} ({operation})"),
+    }
 }
 
 /// Returns the number of objects in a group, marked if it counts only the sample.
@@ -821,9 +831,9 @@ fn markdown_failures(view: &PreviewView<'_>) -> String {
     }
     let mut text = String::from("| would fail | why | what to do |\n|---:|---|---|\n");
     let of = if is_exact(view) { "" } else { " of the sample" };
-    for ((error, http, operation), group) in &tally.failure_reasons {
-        let status = if *http == 0 { String::new() } else { format!("{http} ") };
-        let why = code(&format!("{status}{error} ({operation})"));
+    for (reason, group) in &tally.failure_reasons {
+        let (error, http, _) = reason;
+        let why = code(&failure_reason(reason));
         let help = hint(error, *http).unwrap_or_default();
         let _ = writeln!(text, "| {}{of} | {why} | {help} |", HumanCount(group.count));
     }
@@ -906,4 +916,28 @@ fn markdown_examples(view: &PreviewView<'_>) -> FoldedBlock {
         }
     }
     FoldedBlock::new("example objects", DIFF_LANGUAGE, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use batchplan_store::object::{BucketName, ObjectKey};
+
+    use super::*;
+    use crate::diff::{FailureReason, PredictionTotals};
+
+    #[test]
+    fn reasons_beyond_the_limit_are_named() {
+        let mut tally = PredictionTotals::default();
+        for number in 0..70 {
+            let object = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from("k"), version: None };
+            let (code, operation) = (format!("Error{number:02}"), "put_object_tagging".to_owned());
+            let reason = FailureReason { code, http: 400, operation, message: "no".to_owned() };
+            let (before, effect) = (ObjectState::default(), Effect::Fails(reason));
+            tally.add(&Prediction { object, before, effect, accepted: Vec::new(), refused: Vec::new() }, None);
+        }
+        let names: Vec<_> = tally.failure_reasons.keys().map(failure_reason).collect();
+        assert_eq!(names.len(), 65);
+        assert_eq!(names[0], "400 Error00 (put_object_tagging)");
+        assert!(names.contains(&"other errors".to_owned()), "{names:?}");
+    }
 }
