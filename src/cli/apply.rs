@@ -66,7 +66,7 @@ impl CliCommand for ApplyArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let given = plan_input::read(&self.given, self.plan.as_deref(), terminal)?;
         let plan = &given.plan;
-        notifications::require_ready(plan)?;
+        notifications::check_webhooks(plan)?;
         let asks = plan.job.confirmation_required && !self.auto_approve;
         if asks && !terminal.is_interactive() {
             let command = format!("batchplan apply {} --auto-approve{}", quote_path(&self.given), self.state.flag());

@@ -30,7 +30,7 @@ cancelled, but the report could not be published; 2 no such job; 6 the job has
 already ended.")]
 pub(super) struct CancelArgs {
     #[command(flatten)]
-    order: JobCommandArgs,
+    target: JobCommandArgs,
     /// The reason, up to 256 characters; it is recorded with the job
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: Option<String>,
@@ -48,10 +48,7 @@ fn parse_reason(text: &str) -> Result<String, String> {
 
 impl CliCommand for CancelArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let order = &self.order;
-        let (journal, job) = order.open_job(terminal)?;
-        let ended = cancel(self, &journal, &job, terminal);
-        journal.close(ended)
+        self.target.run(terminal, |journal, job| cancel(self, journal, &job, terminal))
     }
 }
 
@@ -61,13 +58,13 @@ fn cancel(
     job: &JobRecord,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
-    let order = &args.order;
+    let target = &args.target;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         match jobs::cancel(journal, &job.id, args.reason.clone()).await? {
             CommandOutcome::Done(job) => {
                 let cancelled = job.status == JobStatus::Cancelled;
-                order.print_status(terminal, journal, job)?;
+                target.print_status(terminal, journal, job)?;
                 if cancelled {
                     return Ok(ExitStatus::Success);
                 }
@@ -76,7 +73,7 @@ fn cancel(
             }
             CommandOutcome::InProgress(job) => {
                 terminal.eprint("cancelling: requests in flight are still finishing");
-                order.print_status(terminal, journal, job)?;
+                target.print_status(terminal, journal, job)?;
                 Ok(ExitStatus::Success)
             }
             CommandOutcome::MustFinish(job, held) => finish_cancelled_job(args, terminal, journal, job, held).await,
@@ -110,8 +107,8 @@ async fn finish_cancelled_job(
     let concluded = runner.finish_recorded().await?;
     // Release the job first, so that the printed status shows that no process works on it.
     drop(runner);
-    let order = &args.order;
-    order.print_status(terminal, journal, journal.find(id.as_str())?)?;
+    let target = &args.target;
+    target.print_status(terminal, journal, journal.find(id.as_str())?)?;
     let job = journal.find(id.as_str())?;
     if let FinishOutcome::Over(delivered) = &concluded
         && let Some(error) = unpublished_report_error(delivered, &job, &journal.flag())

@@ -80,14 +80,14 @@ impl CliCommand for CheckArgs {
             if let Some(why) = probes.write.as_ref().and_then(|object| store.unsupported_key_reason(&object.key)) {
                 return Err(CommandError::new(ExitStatus::Invalid, format!("--write-probe: {why}")));
             }
-            let mut tell = |finding: &PermissionFinding| {
+            let mut record = |finding: &PermissionFinding| {
                 if !self.json && printed.is_ok() {
                     printed = terminal.print(FindingLine(finding));
                 }
                 findings.push(finding.clone());
             };
-            let found = check(&plan, store, &probes, &mut tell).await;
-            plan.notify.iter().map(check_webhook).for_each(|finding| tell(&finding));
+            let found = check(&plan, store, &probes, &mut record).await;
+            plan.notify.iter().map(check_webhook).for_each(|finding| record(&finding));
             Ok::<_, CommandError>(found)
         })?;
         printed?;
@@ -99,10 +99,10 @@ impl CliCommand for CheckArgs {
 }
 
 /// Checks whether a webhook has what it needs to be notified. Sends nothing.
-fn check_webhook(hook: &WebhookConfig) -> PermissionFinding {
-    let (what, verdict, why) = match notifications::webhook_receiver(hook) {
-        Ok(receiver) => (
-            format!("notify {receiver}"),
+fn check_webhook(webhook: &WebhookConfig) -> PermissionFinding {
+    let (what, verdict, why) = match notifications::webhook_endpoint(webhook) {
+        Ok(endpoint) => (
+            format!("notify {endpoint}"),
             PermissionVerdict::NotChecked,
             Some("its settings are complete; a check sends no messages".to_owned()),
         ),

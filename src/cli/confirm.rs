@@ -19,14 +19,15 @@ Exit codes: 0 confirmed, 2 no such job, 6 the job is not waiting for
 confirmation.")]
 pub(super) struct ConfirmArgs {
     #[command(flatten)]
-    order: JobCommandArgs,
+    target: JobCommandArgs,
 }
 
 impl CliCommand for ConfirmArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let (journal, job) = self.order.open_job(terminal)?;
-        let confirmed = jobs::confirm(&journal, &job.id).map_err(CommandError::from);
-        let ended = confirmed.and_then(|job| self.order.print_status(terminal, &journal, job));
-        journal.close(ended.map(|()| ExitStatus::Success))
+        self.target.run(terminal, |journal, job| {
+            let job = jobs::confirm(journal, &job.id)?;
+            self.target.print_status(terminal, journal, job)?;
+            Ok(ExitStatus::Success)
+        })
     }
 }

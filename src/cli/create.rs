@@ -42,7 +42,7 @@ pub(super) struct CreateArgs {
 impl CliCommand for CreateArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let file = plan_input::require(&self.plan, terminal)?;
-        notifications::require_ready(&file.plan)?;
+        notifications::check_webhooks(&file.plan)?;
         let journal = self.state.open_journal(Some(&file.plan), terminal)?;
         let ended = create(self, &file, &journal, terminal);
         journal.close(ended)

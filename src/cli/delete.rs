@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::JobCommandArgs;
 use super::state::JournalHandle;
-use super::terminal::{PromptAnswer, Terminal, ask};
+use super::terminal::{PromptAnswer, Terminal, ask, escape_line};
 use crate::jobs::{check_deletable, delete_job, deletion_cost, is_only_evidence};
 use crate::journal::JobRecord;
 
@@ -24,7 +24,7 @@ published, a recurring plan needs it, or there is no terminal to ask on; 7 not
 confirmed.")]
 pub(super) struct DeleteArgs {
     #[command(flatten)]
-    order: JobCommandArgs,
+    target: JobCommandArgs,
     /// Delete the job even if its unpublished or incomplete report is lost, or a recurring plan needs it
     #[arg(long)]
     force: bool,
@@ -35,10 +35,7 @@ pub(super) struct DeleteArgs {
 
 impl CliCommand for DeleteArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let order = &self.order;
-        let (journal, job) = order.open_job(terminal)?;
-        let ended = delete(self, &journal, &job, terminal);
-        journal.close(ended)
+        self.target.run(terminal, |journal, job| delete(self, journal, &job, terminal))
     }
 }
 
@@ -48,7 +45,6 @@ fn delete(
     job: &JobRecord,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
-    let order = &args.order;
     let id = &job.id;
     check_deletable(journal, job, args.force)?;
     let evidence = is_only_evidence(journal, job)?;
@@ -67,7 +63,7 @@ fn delete(
         }
         let question = format!("Delete job {id} ({}, {}) and its local report?", job.status, job.name);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let question = super::terminal::escape_line(&question);
+        let question = escape_line(&question);
         // Never cancelled: a signal ends the process, and nothing was changed.
         if runtime.block_on(ask(&question, &CancellationToken::new()))? != PromptAnswer::Yes {
             terminal.eprint("nothing was deleted");
@@ -82,8 +78,6 @@ fn delete(
              covers all objects",
         );
     }
-    if order.json {
-        terminal.print(json!({ "job_id": id.as_str(), "deleted": true }))?;
-    }
+    args.target.print_json(terminal, &json!({ "job_id": id.as_str(), "deleted": true }))?;
     Ok(ExitStatus::Success)
 }

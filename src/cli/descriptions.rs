@@ -104,8 +104,8 @@ pub(crate) fn describe_source(source: &ManifestSource) -> String {
         ManifestSource::Inventory { bucket, selector: InventorySelector::Latest { prefix }, .. } => {
             format!("in the latest inventory below {bucket}/{prefix}")
         }
-        ManifestSource::Report { location: place, row_filter: narrowing } => {
-            format!("that failed{} in the report {}", describe_narrowing(narrowing), describe_file(place))
+        ManifestSource::Report { location: place, row_filter } => {
+            format!("that failed{} in the report {}", describe_row_filter(row_filter), describe_file(place))
         }
         ManifestSource::Retry { unfinished: None, .. } => "that failed in the first job".to_owned(),
         ManifestSource::Retry { unfinished: Some(_), .. } => {
@@ -122,9 +122,9 @@ fn describe_file(place: &FileLocation) -> String {
 }
 
 /// Describes which failures of a report are selected. Returns an empty string for all of them.
-fn describe_narrowing(narrowing: &ReportRowFilter) -> String {
-    let statuses = narrowing.status.iter().flatten().map(u16::to_string).collect::<Vec<_>>();
-    let codes = narrowing.code.iter().flatten().cloned().collect::<Vec<_>>();
+fn describe_row_filter(filter: &ReportRowFilter) -> String {
+    let statuses = filter.status.iter().flatten().map(u16::to_string).collect::<Vec<_>>();
+    let codes = filter.code.iter().flatten().cloned().collect::<Vec<_>>();
     let conditions = [statuses.join(" or "), codes.join(" or ")];
     let conditions: Vec<_> = conditions.into_iter().filter(|condition| !condition.is_empty()).collect();
     if conditions.is_empty() { String::new() } else { format!(" with {}", conditions.join(" and ")) }

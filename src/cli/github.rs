@@ -362,8 +362,8 @@ fn failure_table(failures: &[(FailureCode, FailureGroup)]) -> String {
     }
     let mut text = String::from("\n| failed | why | what to do |\n|---:|---|---|\n");
     for (failure, reason) in failures.iter().take(MAX_ERROR_CODES) {
-        let advice = hint(&failure.code, failure.http).unwrap_or_default();
-        let _ = writeln!(text, "| {} | {} | {advice} |", HumanCount(reason.count), code(&error_name(failure)));
+        let help = hint(&failure.code, failure.http).unwrap_or_default();
+        let _ = writeln!(text, "| {} | {} | {help} |", HumanCount(reason.count), code(&error_name(failure)));
     }
     let more = failures.len().saturating_sub(MAX_ERROR_CODES);
     if more > 0 {

@@ -101,7 +101,7 @@ impl<'a> JobSession<'a> {
     /// Returns an error if the job cannot be run. Every other outcome is reported by the exit code.
     pub(super) fn run(self) -> Result<ExitStatus, CommandError> {
         if self.confirmation == ConfirmationMode::NotNeeded {
-            notifications::confirm_without_asking();
+            notifications::announce_auto_confirm();
         }
         // Requests are cheapest when no task moves between threads. Blocking work has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -165,8 +165,8 @@ impl<'a> JobSession<'a> {
         if runner.job.progress.total > 0 && runner.job.status != JobStatus::Suspended {
             self.check_count(runner, runner.job.progress.total)?;
             // This job is not introduced again, and its server check may have been switched off since.
-            if let Some(caution) = server_check_off_warning(self.plan) {
-                self.terminal.eprint(format_args!("warning: {caution}"));
+            if let Some(warning) = server_check_off_warning(self.plan) {
+                self.terminal.eprint(format_args!("warning: {warning}"));
             }
         }
         loop {
@@ -250,12 +250,12 @@ impl<'a> JobSession<'a> {
             runner.decline(&refusal.to_string()).map_err(CommandError::from)?;
         }
         let (id, status) = (&runner.job.id, runner.job.status);
-        let way = if status.is_over() {
+        let next = if status.is_over() {
             Hint::default()
         } else {
             hint!(": apply the plan again, or cancel the job ({})", command!("cancel", id))
         };
-        let help = Hint::from(format!("{}; job {id} is {status}", refusal.help())).append(way);
+        let help = Hint::from(format!("{}; job {id} is {status}", refusal.help())).append(next);
         Err(CommandError::from(JobError::TooExpensive(Box::new(refusal))).help(help))
     }
 
@@ -592,18 +592,24 @@ pub(super) struct JobCommandArgs {
     job: String,
     /// Print the job as JSON on standard output
     #[arg(long)]
-    pub(super) json: bool,
+    json: bool,
     #[command(flatten)]
     state: StateLocationArgs,
 }
 
 impl JobCommandArgs {
-    /// Opens the journal to send a request to the process that runs the job, and finds the job.
+    /// Opens the journal to send a request to the process that runs the job, finds the job, and runs a command on it.
     ///
     /// # Errors
-    /// Returns an error if no job matches, or if several do.
-    pub(super) fn open_job(&self, terminal: Terminal) -> Result<(JournalHandle, JobRecord), CommandError> {
-        self.state.open_job(&self.job, JournalAccess::Request, terminal)
+    /// Returns the command's own error, or an error if no job matches, if several do, or if the journal cannot be used.
+    pub(super) fn run(
+        &self,
+        terminal: Terminal,
+        command: impl FnOnce(&JournalHandle, JobRecord) -> Result<ExitStatus, CommandError>,
+    ) -> Result<ExitStatus, CommandError> {
+        let (journal, job) = self.state.open_job(&self.job, JournalAccess::Request, terminal)?;
+        let ended = command(&journal, job);
+        journal.close(ended)
     }
 
     /// Prints the job's status and the next command.
@@ -623,21 +629,16 @@ impl JobCommandArgs {
         if let Some(next) = next_command(&job, &presence, &folder, &journal.flag()) {
             terminal.eprint(format_args!("next: {next}"));
         }
-        self.print_json(terminal, &job, &folder)
+        self.print_json(terminal, &job_result_json(&job, &folder.report_folder(), None))
     }
 
-    /// Prints the job as JSON if requested.
+    /// Prints a result as JSON if requested.
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written.
-    pub(super) fn print_json(
-        &self,
-        terminal: Terminal,
-        job: &JobRecord,
-        folder: &JobFolder,
-    ) -> Result<(), CommandError> {
+    pub(super) fn print_json(&self, terminal: Terminal, result: &serde_json::Value) -> Result<(), CommandError> {
         if self.json {
-            terminal.print(job_result_json(job, &folder.report_folder(), None))?;
+            terminal.print(result)?;
         }
         Ok(())
     }
@@ -687,22 +688,22 @@ pub(super) fn count_damaged_objects(journal: &Journal, job: &JobRecord) -> Resul
     if job.progress.failed == 0 {
         return Ok(0);
     }
-    let is_harm = |code: &FailureCode| [SERVER_CHECK_FAILED, CONTENT_CHANGED].contains(&code.code.as_str());
+    let is_damage = |code: &FailureCode| [SERVER_CHECK_FAILED, CONTENT_CHANGED].contains(&code.code.as_str());
     let failures = describe(journal, &job.id)?.failures;
-    Ok(failures.iter().filter(|(code, _)| is_harm(code)).map(|(_, reason)| reason.count).sum())
+    Ok(failures.iter().filter(|(code, _)| is_damage(code)).map(|(_, reason)| reason.count).sum())
 }
 
 /// Returns the warning for a job that ended although contents changed while they were written.
 ///
 /// # Errors
 /// Returns an error if the job cannot be read.
-pub(super) fn damaged_content_warning(journal: &Journal, job: &JobRecord) -> Result<Option<String>, CommandError> {
-    let harmed = count_damaged_objects(journal, job)?;
-    Ok((harmed > 0).then(|| {
+fn damaged_content_warning(journal: &Journal, job: &JobRecord) -> Result<Option<String>, CommandError> {
+    let damaged = count_damaged_objects(journal, job)?;
+    Ok((damaged > 0).then(|| {
         format!(
             "warning: object contents changed during writes ({}): before you retry, also compare the contents of the other \
              objects with a copy or an older version",
-            format_objects(harmed)
+            format_objects(damaged)
         )
     }))
 }

@@ -20,9 +20,12 @@ const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
 /// The notifier of this process. It is created when the first journal is opened.
 static NOTIFIER: OnceLock<Arc<Notifier>> = OnceLock::new();
 
-struct CliNotifyContext(Terminal);
+/// What the notifier needs from the command line: stored plans, the environment, and a place for warnings.
+struct CommandLineHost {
+    terminal: Terminal,
+}
 
-impl NotifierHost for CliNotifyContext {
+impl NotifierHost for CommandLineHost {
     fn hooks(&self, job: &JobRecord) -> Vec<WebhookConfig> {
         stored_plan(job).map(|plan| plan.notify).unwrap_or_default()
     }
@@ -32,20 +35,20 @@ impl NotifierHost for CliNotifyContext {
     }
 
     fn report_unusable_webhook(&self, job: &JobRecord, why: &WebhookError) {
-        let short: String = job.id.as_str().chars().take(8).collect();
-        self.0.eprint(format_args!("warning: no notifications for job {short}: {why}"));
+        let short_id: String = job.id.as_str().chars().take(8).collect();
+        self.terminal.eprint(format_args!("warning: no notifications for job {short_id}: {why}"));
     }
 
-    fn report_undelivered(&self, what: &UndeliveredMessage) {
-        self.0.eprint(format_args!("warning: {what}"));
+    fn report_undelivered(&self, message: &UndeliveredMessage) {
+        self.terminal.eprint(format_args!("warning: {message}"));
     }
 }
 
 /// Subscribes the notifier to a journal, so that the webhooks of jobs are notified of what it records.
 pub(super) fn subscribe(journal: Journal) -> Journal {
     let notifier = NOTIFIER.get_or_init(|| {
-        let context = MessageOrigin { run_url: github::run_url() };
-        Arc::new(Notifier::new(Arc::new(CliNotifyContext(Terminal::from_process())), context))
+        let host = CommandLineHost { terminal: Terminal::from_process() };
+        Arc::new(Notifier::new(Arc::new(host), MessageOrigin { run_url: github::run_url() }))
     });
     journal.with_listener(notifier.clone())
 }
@@ -54,18 +57,18 @@ pub(super) fn subscribe(journal: Journal) -> Journal {
 ///
 /// # Errors
 /// Returns an error if something is missing.
-pub(super) fn require_ready(plan: &Plan) -> Result<(), CommandError> {
-    for hook in &plan.notify {
-        webhook_receiver(hook)?;
+pub(super) fn check_webhooks(plan: &Plan) -> Result<(), CommandError> {
+    for webhook in &plan.notify {
+        webhook_endpoint(webhook)?;
     }
     Ok(())
 }
 
-/// Checks, as [`require_ready`] does, every job that may be run now.
+/// Checks, as [`check_webhooks`] does, the webhooks of every job that may be run now.
 ///
 /// # Errors
 /// Returns an error if something is missing for one of them, or if the journal cannot be read.
-pub(super) fn require_all_ready(journal: &Journal) -> Result<(), CommandError> {
+pub(super) fn check_webhooks_of_jobs(journal: &Journal) -> Result<(), CommandError> {
     let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over() && *status != JobStatus::Suspended);
     let query = JobQuery { statuses: statuses.collect(), limit: u32::MAX, ..JobQuery::default() };
     for job in journal.list(query)? {
@@ -75,7 +78,7 @@ pub(super) fn require_all_ready(journal: &Journal) -> Result<(), CommandError> {
         // If the job has changed meanwhile or its plan is not accepted, the process that runs it reports that.
         let plan = journal.find(job.id.as_str()).map_err(JobError::from).and_then(|job| stored_plan(&job));
         if let Ok(plan) = plan {
-            require_ready(&plan)
+            check_webhooks(&plan)
                 .map_err(|error| CommandError { message: format!("job {}: {}", job.id, error.message), ..error })?;
         }
     }
@@ -86,13 +89,13 @@ pub(super) fn require_all_ready(journal: &Journal) -> Result<(), CommandError> {
 ///
 /// # Errors
 /// Returns what is missing.
-pub(super) fn webhook_receiver(hook: &WebhookConfig) -> Result<WebhookEndpoint, WebhookError> {
-    WebhookEndpoint::new(hook, |name| std::env::var(name).ok())
+pub(super) fn webhook_endpoint(webhook: &WebhookConfig) -> Result<WebhookEndpoint, WebhookError> {
+    WebhookEndpoint::new(webhook, |name| std::env::var(name).ok())
 }
 
-/// From here on, this process confirms jobs without asking. Webhooks are then notified of Suspended only
-/// if a job stays Suspended.
-pub(super) fn confirm_without_asking() {
+/// Tells the notifier that this process confirms jobs without asking. It then notifies of Suspended only if a job stays
+/// Suspended.
+pub(super) fn announce_auto_confirm() {
     if let Some(notifier) = NOTIFIER.get() {
         notifier.enable_auto_confirm();
     }
@@ -123,7 +126,7 @@ fn describe_undelivered(AbandonedMessages { count, last_failure }: &AbandonedMes
 }
 
 async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
-    let allowed = if signals::time_since_stop().is_some() {
+    let time_limit = if signals::time_since_stop().is_some() {
         signals::stop_timeouts().notify
     } else {
         StopTimeouts::INTERACTIVE.notify
@@ -136,7 +139,7 @@ async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
     tokio::select! {
         biased;
         () = notifier.wait_until_empty() => {}
-        () = tokio::time::sleep(allowed) => {}
+        () = tokio::time::sleep(time_limit) => {}
         () = signals::next_signal() => {}
         () = announce => {}
     }

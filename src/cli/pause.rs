@@ -21,20 +21,17 @@ Exit codes: 0 paused, or pausing while requests in flight finish; 2 no such job;
 6 there is nothing to pause.")]
 pub(super) struct PauseArgs {
     #[command(flatten)]
-    args: JobCommandArgs,
+    target: JobCommandArgs,
 }
 
 impl CliCommand for PauseArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let args = &self.args;
-        let (journal, job) = args.open_job(terminal)?;
-        let result = pause(args, &journal, &job, terminal);
-        journal.close(result)
+        self.target.run(terminal, |journal, job| pause(&self.target, journal, &job, terminal))
     }
 }
 
 fn pause(
-    args: &JobCommandArgs,
+    target: &JobCommandArgs,
     journal: &JournalHandle,
     job: &JobRecord,
     terminal: Terminal,
@@ -43,7 +40,7 @@ fn pause(
     match runtime.block_on(jobs::pause(journal, &job.id))? {
         CommandOutcome::Done(job) | CommandOutcome::MustFinish(job, _) => {
             let paused = job.status == JobStatus::Paused;
-            args.print_status(terminal, journal, job)?;
+            target.print_status(terminal, journal, job)?;
             if paused {
                 return Ok(ExitStatus::Success);
             }
@@ -52,7 +49,7 @@ fn pause(
         }
         CommandOutcome::InProgress(job) => {
             terminal.eprint("pausing: requests in flight are still finishing");
-            args.print_status(terminal, journal, job)?;
+            target.print_status(terminal, journal, job)?;
             Ok(ExitStatus::Success)
         }
     }

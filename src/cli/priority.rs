@@ -1,7 +1,7 @@
 //! `batchplan priority`: sets a job's priority.
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_session::JobCommandArgs;
+use super::job_session::{JobCommandArgs, job_result_json};
 use super::state::JournalHandle;
 use super::terminal::Terminal;
 use crate::job::JobId;
@@ -21,7 +21,7 @@ Exit codes: 0 set, 2 no such job or no such priority, 6 the job has ended or is
 ending.")]
 pub(super) struct PriorityArgs {
     #[command(flatten)]
-    order: JobCommandArgs,
+    target: JobCommandArgs,
     /// The priority, from 0 to 2147483647; higher goes first
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
     priority: u32,
@@ -29,10 +29,7 @@ pub(super) struct PriorityArgs {
 
 impl CliCommand for PriorityArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let order = &self.order;
-        let (journal, job) = order.open_job(terminal)?;
-        let ended = prioritise(self, &journal, &job.id, terminal);
-        journal.close(ended)
+        self.target.run(terminal, |journal, job| prioritise(self, journal, &job.id, terminal))
     }
 }
 
@@ -44,6 +41,7 @@ fn prioritise(
 ) -> Result<ExitStatus, CommandError> {
     let job = jobs::prioritise(journal, id, args.priority)?;
     terminal.eprint(format_args!("job {} has priority {}", job.id, job.priority));
-    args.order.print_json(terminal, &job, &JobFolder::of(journal.state_folder(), &job.id))?;
+    let report_folder = JobFolder::of(journal.state_folder(), &job.id).report_folder();
+    args.target.print_json(terminal, &job_result_json(&job, &report_folder, None))?;
     Ok(ExitStatus::Success)
 }

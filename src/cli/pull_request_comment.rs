@@ -79,19 +79,19 @@ pub(super) fn create_or_update(
 ) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let kept = runtime.block_on(async {
-        let keeping = async {
+    let updated = runtime.block_on(async {
+        let update = async {
             let api = GithubApi::from_env()?;
             let number = api.pull_request_number().await?;
             let marker = subject.marker();
             let text = body(&marker, markdown, run);
             api.write_comment(number, &marker, &text).await
         };
-        timeouts::with_time_limit(scaled(TIME_LIMIT), "GitHub", || "the comment is not written yet".to_owned(), keeping)
+        timeouts::with_time_limit(scaled(TIME_LIMIT), "GitHub", || "the comment is not written yet".to_owned(), update)
             .await
     });
     runtime.shutdown_background();
-    kept.unwrap_or_else(|late| Err(format!("GitHub took longer than {}", DisplaySeconds(late.0))))
+    updated.unwrap_or_else(|late| Err(format!("GitHub took longer than {}", DisplaySeconds(late.0))))
 }
 
 /// Returns the whole comment, within GitHub's limit.
@@ -294,10 +294,10 @@ impl GithubApi {
             Ok(answer) => answer,
             Err(refusal) => return TokenOwner::Unknown(refusal.message),
         };
-        let told = serde_json::from_slice::<Json>(&answer.body).unwrap_or_default();
-        match told["data"]["viewer"]["login"].as_str() {
+        let response = serde_json::from_slice::<Json>(&answer.body).unwrap_or_default();
+        match response["data"]["viewer"]["login"].as_str() {
             Some(login) => TokenOwner::Known(login.to_owned()),
-            None if told["errors"][0]["type"] == "RATE_LIMITED" => TokenOwner::Unknown(RATE_LIMIT.to_owned()),
+            None if response["errors"][0]["type"] == "RATE_LIMITED" => TokenOwner::Unknown(RATE_LIMIT.to_owned()),
             None => TokenOwner::Unknown("GitHub did not name the token's owner".to_owned()),
         }
     }

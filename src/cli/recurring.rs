@@ -40,7 +40,7 @@ pub(super) enum PlanToPreview {
     NothingNew(Box<NothingNew>),
 }
 
-/// Determines whether there is anything new for a plan. An unfinished job is resumed in any case, unless `afresh` is
+/// Determines whether there is anything new for a plan. An unfinished job is resumed in any case, unless `force_new` is
 /// set: then it is left alone, and all of the newest inventory is due even if it was completed.
 ///
 /// # Errors
@@ -48,13 +48,13 @@ pub(super) enum PlanToPreview {
 pub(super) fn decide(
     plan: &Plan,
     journal: &JournalHandle,
-    afresh: bool,
+    force_new: bool,
     terminal: Terminal,
 ) -> Result<RecurringDecision, CommandError> {
     if plan.recurring.is_none() {
         return Ok(RecurringDecision::CreateJob(None));
     }
-    let unfinished = if afresh { None } else { unfinished_job(plan, journal)? };
+    let unfinished = if force_new { None } else { unfinished_job(plan, journal)? };
     let (inventory, warnings) = match (find_newest_inventory(plan), &unfinished) {
         // An unfinished job needs no newer inventory.
         (Err(_), Some(_)) | (Ok(None), _) => return Ok(RecurringDecision::CreateJob(None)),
@@ -76,7 +76,7 @@ pub(super) fn decide(
             }
             RecurringDecision::CreateJob(Some(recurrence))
         }
-        DueWork::UpToDate { .. } if afresh => {
+        DueWork::UpToDate { .. } if force_new => {
             RecurringDecision::CreateJob(Some(whole_inventory(plan, inventory, journal)?))
         }
         DueWork::UpToDate { .. } if unfinished.is_some() => RecurringDecision::CreateJob(None),
@@ -96,11 +96,11 @@ pub(super) fn plan_to_preview(
     terminal: Terminal,
 ) -> Result<PlanToPreview, CommandError> {
     let Some((inventory, warnings)) = find_newest_inventory(plan)? else { return Ok(PlanToPreview::Unchanged) };
-    let kept = state.open_existing(Some(plan), JournalAccess::ReadHistory, terminal)?;
-    let journal: Option<&Journal> = kept.as_deref();
+    let handle = state.open_existing(Some(plan), JournalAccess::ReadHistory, terminal)?;
+    let journal: Option<&Journal> = handle.as_deref();
     let unfinished = journal.map(|journal| unfinished_job(plan, journal)).transpose()?.flatten();
     if let Some(job) = unfinished {
-        let flag = kept.as_ref().map(JournalHandle::flag).unwrap_or_default();
+        let flag = handle.as_ref().map(JournalHandle::flag).unwrap_or_default();
         let (id, status) = (&job.id, job.status);
         terminal.eprint(format_args!(
             "job {id} of this plan is {status}: apply resumes it first (batchplan show {id}{flag})"
@@ -115,19 +115,19 @@ pub(super) fn plan_to_preview(
         }
     };
     terminal.eprint(describe_scope(&recurrence.inventory, &recurrence.delta_scope));
-    drop(kept);
+    drop(handle);
     // Open the journal again to fetch the files of the base job. It was closed because a newer copy may take its place.
-    let kept = state.open_existing_with_job(
+    let handle = state.open_existing_with_job(
         Some(plan),
         JournalAccess::ReadHistory,
         recurrence.delta_scope.base_job(),
         terminal,
     )?;
-    let source = recurring_source(&recurrence, kept.as_deref(), plan)?;
+    let source = recurring_source(&recurrence, handle.as_deref(), plan)?;
     // The hash stays that of the plan as it is written.
-    let mut ahead = plan.clone();
-    ahead.manifest.source = source;
-    Ok(PlanToPreview::Resolved(Box::new(ahead)))
+    let mut resolved = plan.clone();
+    resolved.manifest.source = source;
+    Ok(PlanToPreview::Resolved(Box::new(resolved)))
 }
 
 fn unfinished_job(plan: &Plan, journal: &Journal) -> Result<Option<JobRecord>, CommandError> {
@@ -165,8 +165,8 @@ fn print_warnings(warnings: &[ManifestWarning], terminal: Terminal) {
 }
 
 /// Describes in one sentence what a new job works on.
-fn describe_scope(inventory: &PinnedInventory, portion: &DeltaScope) -> String {
-    let what = match portion {
+fn describe_scope(inventory: &PinnedInventory, delta_scope: &DeltaScope) -> String {
+    let what = match delta_scope {
         DeltaScope::All => "all objects".to_owned(),
         DeltaScope::First => "all objects, because no job of this plan has completed before".to_owned(),
         DeltaScope::PlanChanged(job) => {
@@ -190,15 +190,15 @@ pub(super) fn describe_job_scope(job: &JobRecord) -> Option<String> {
 
 /// Prints what a new job works on, if its plan recurs.
 pub(super) fn print_job_scope(job: &JobRecord, terminal: Terminal) {
-    if let Some(told) = describe_job_scope(job) {
-        terminal.eprint(told);
+    if let Some(scope) = describe_job_scope(job) {
+        terminal.eprint(scope);
     }
 }
 
 /// Returns what a job works on as JSON, if its plan recurs.
 pub(super) fn job_json(job: &JobRecord) -> Option<Json> {
-    let (inventory, portion) = (job.inventory.as_ref()?, job.delta_scope.as_ref()?);
-    let since = match portion {
+    let (inventory, delta_scope) = (job.inventory.as_ref()?, job.delta_scope.as_ref()?);
+    let since = match delta_scope {
         DeltaScope::Since { job, inventory } => {
             let mut since = inventory_json(inventory);
             since["job_id"] = json!(job.as_str());
@@ -206,9 +206,9 @@ pub(super) fn job_json(job: &JobRecord) -> Option<Json> {
         }
         DeltaScope::All | DeltaScope::First | DeltaScope::PlanChanged(_) | DeltaScope::Unrecorded(_) => Json::Null,
     };
-    let mut told = inventory_json(inventory);
-    told["since"] = since;
-    Some(told)
+    let mut scope = inventory_json(inventory);
+    scope["since"] = since;
+    Some(scope)
 }
 
 fn inventory_json(inventory: &PinnedInventory) -> Json {
@@ -217,8 +217,8 @@ fn inventory_json(inventory: &PinnedInventory) -> Json {
 }
 
 fn describe_inventory(inventory: &PinnedInventory) -> String {
-    let begun = inventory.created.map_or_else(String::new, |at| format!(" (created {})", format_instant(at)));
-    format!("{}{begun}", inventory.folder())
+    let created = inventory.created.map_or_else(String::new, |at| format!(" (created {})", format_instant(at)));
+    format!("{}{created}", inventory.folder())
 }
 
 impl NothingNew {

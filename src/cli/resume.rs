@@ -74,7 +74,7 @@ fn resume(
     } else {
         plan_to_resume(journal, &job, read_plan_file(&job.plan_file).as_deref())?
     };
-    notifications::require_ready(&plan)?;
+    notifications::check_webhooks(&plan)?;
     let unconfirmed =
         matches!(job.status, JobStatus::New | JobStatus::Preparing | JobStatus::Suspended) && !job.confirmed;
     let asks = unconfirmed && plan.job.confirmation_required && !args.auto_approve;

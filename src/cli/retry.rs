@@ -132,12 +132,12 @@ fn report_nothing_to_retry(first: &JobRecord, json: bool, terminal: Terminal) ->
 
 /// Warns if the server may have changed the contents of objects that are about to be retried.
 fn warn_of_damage(journal: &JournalHandle, first: &JobRecord, terminal: Terminal) -> Result<(), CommandError> {
-    let harmed = count_damaged_objects(journal, first)?;
-    if harmed > 0 {
-        let (contents, them) = if harmed == 1 { ("its content", "it") } else { ("their contents", "them") };
+    let damaged = count_damaged_objects(journal, first)?;
+    if damaged > 0 {
+        let (contents, them) = if damaged == 1 { ("its content", "it") } else { ("their contents", "them") };
         terminal.eprint(format_args!(
             "warning: {} failed because the server may have changed {contents}: recover {them} first",
-            format_objects(harmed)
+            format_objects(damaged)
         ));
         terminal.eprint(format_args!(
             "  help: batchplan show {}{} shows the first, the report lists all",
@@ -200,7 +200,7 @@ fn create_and_run(
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     let plan: &Plan = request.plan;
-    notifications::require_ready(plan)?;
+    notifications::check_webhooks(plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
     if asks && !terminal.is_interactive() {
         return Err(CommandError::new(

@@ -55,7 +55,7 @@ impl CliCommand for RunArgs {
 }
 
 fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-    notifications::require_all_ready(journal)?;
+    notifications::check_webhooks_of_jobs(journal)?;
     let settings = args.running.settings(false, journal);
     let shown = if terminal.stderr_is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let view = QueueView {

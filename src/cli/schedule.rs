@@ -183,8 +183,8 @@ fn check_one_line(text: &str) -> Result<String, CommandError> {
 /// Returns a name in letters, digits and dashes. If that loses something, eight hex digits distinguish it from other
 /// names that lose the same.
 fn slug(name: &str, identity: &str) -> String {
-    let kept = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let plain: String = name.chars().map(kept).collect();
+    let to_slug = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let plain: String = name.chars().map(to_slug).collect();
     let plain = plain.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
     if plain == name && plain.len() <= 48 {
         return plain;
@@ -436,8 +436,8 @@ mod tests {
         #[test]
         fn any_text_is_one_string_to_yaml(wanted: String) {
             let read = YamlLoader::load_from_str(&format!("a: {}\nb: 1\n", quote_yaml(&wanted))).expect("YAML");
-            let kept = wanted.replace("${{", "${{ '${{' }}");
-            prop_assert_eq!(read[0]["a"].as_str(), Some(kept.as_str()));
+            let expected = wanted.replace("${{", "${{ '${{' }}");
+            prop_assert_eq!(read[0]["a"].as_str(), Some(expected.as_str()));
             prop_assert_eq!(read[0]["b"].as_i64(), Some(1));
         }
     }

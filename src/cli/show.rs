@@ -70,20 +70,20 @@ pub(super) struct ShowArgs {
 
 impl CliCommand for ShowArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let (kept, job) = self.state.open_job(&self.job, JournalAccess::Read, terminal)?;
-        let style = ShowOptions { examples: if self.examples { usize::MAX } else { 1 }, state_flag: kept.flag() };
-        if let Some(by) = kept.remote_holder().filter(|_| self.watch) {
+        let (journal, job) = self.state.open_job(&self.job, JournalAccess::Read, terminal)?;
+        let style = ShowOptions { examples: if self.examples { usize::MAX } else { 1 }, state_flag: journal.flag() };
+        if let Some(by) = journal.remote_holder().filter(|_| self.watch) {
             return Err(CommandError::new(
                 ExitStatus::Refused,
                 format!("job {} cannot be watched from here: the state is held by {by}", job.id),
             )
-            .help(format!("to see what was pushed last: batchplan show {}{}", job.id, kept.flag())));
+            .help(format!("to see what was pushed last: batchplan show {}{}", job.id, journal.flag())));
         }
         if self.watch {
-            return watch(&kept, &job.id, terminal, &style, self.json);
+            return watch(&journal, &job.id, terminal, &style, self.json);
         }
-        let mut description = describe(&kept, &job.id)?;
-        description.presence = kept.adjust_presence(description.presence);
+        let mut description = describe(&journal, &job.id)?;
+        description.presence = journal.adjust_presence(description.presence);
         if self.json {
             terminal.print(format_args!("{:#}", to_json(&description, &style)))?;
         } else if let Some(JobFormat::Xml) = self.format {
@@ -330,13 +330,13 @@ fn result_rows(page: &mut JobPage, description: &JobDescription) {
         page.row("report", format!("{place}{state}"));
     }
     page.row("folder", description.folder.path().display());
-    for kept in &description.files {
-        let files = match kept.files {
-            _ if !kept.name.ends_with('/') => String::new(),
+    for file in &description.files {
+        let files = match file.files {
+            _ if !file.name.ends_with('/') => String::new(),
             1 => "1 file, ".to_owned(),
             files => format!("{} files, ", HumanCount(files)),
         };
-        page.row("", format!("{}  {files}{} bytes", kept.name, HumanCount(kept.bytes)));
+        page.row("", format!("{}  {files}{} bytes", file.name, HumanCount(file.bytes)));
     }
 }
 
@@ -367,7 +367,7 @@ fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
     let files: Vec<_> = description
         .files
         .iter()
-        .map(|kept| json!({ "name": kept.name, "files": kept.files, "bytes": kept.bytes }))
+        .map(|file| json!({ "name": file.name, "files": file.files, "bytes": file.bytes }))
         .collect();
     json!({
         "job_id": job.id.as_str(),

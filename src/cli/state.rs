@@ -348,9 +348,9 @@ fn flag_of_location(location: &str) -> String {
 
 fn update_local_copy(config: &RemoteStateConfig, job: Option<&JobId>) -> Result<Option<LockHolder>, RemoteError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let looked = runtime.block_on(remote::update_cache(config, |id| job == Some(id)));
+    let updated = runtime.block_on(remote::update_cache(config, |id| job == Some(id)));
     runtime.shutdown_background();
-    looked
+    updated
 }
 
 /// Describes this process to others that find the state locked.

@@ -267,17 +267,17 @@ pub(crate) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<
     let mut err = io::stderr();
     write!(err, "\n{question} Only \"yes\" is accepted: ")?;
     err.flush()?;
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     // Unlike the runtime's own threads, this thread is not waited for: it may never receive a line.
     thread::Builder::new().name("prompt".to_owned()).spawn(move || {
         let mut line = String::new();
         // The receiver may already be dropped.
-        let _ = tell.send(io::stdin().read_line(&mut line).map(|_| line));
+        let _ = sender.send(io::stdin().read_line(&mut line).map(|_| line));
     })?;
     let line = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(PromptAnswer::Stopped),
-        line = told => line.map_err(io::Error::other)??,
+        line = receiver => line.map_err(io::Error::other)??,
     };
     if !line.ends_with('\n') {
         writeln!(err)?;
