@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::descriptions::{format_outcomes, quote_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::github::{self, ReportedJob};
+use super::github;
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json};
 use super::notifications;
 use super::plan_input::{self, PlanInput};
@@ -92,7 +92,7 @@ fn create_and_run(
     let PlanInput { plan, text, file, fingerprint } = given;
     let recurrence = match recurring::decide(plan, journal, args.new, terminal)? {
         RecurringDecision::CreateJob(recurrence) => recurrence,
-        RecurringDecision::NothingNew(nothing) => return nothing.report(args.json, terminal),
+        RecurringDecision::NothingNew(nothing) => return nothing.report(None, args.json, terminal),
     };
     let request = JobRequest {
         plan,
@@ -126,8 +126,7 @@ fn create_and_run(
         terminal,
     )
     .expect_count(args.expect_count)
-    .json(args.json)
-    .run()
+    .run(args.json)
 }
 
 /// Reports the result of an earlier job with the same client request token. That job is over and is not repeated.
@@ -139,7 +138,7 @@ fn report_finished_job(
 ) -> Result<ExitStatus, CommandError> {
     terminal.eprint(format_args!("job {} with this token is already {}: nothing to do", job.id, job.status));
     terminal.eprint(format_outcomes(job.progress));
-    github::report_jobs(journal, &[ReportedJob::new(job, None)], &journal.flag(), terminal);
+    github::report_job(journal, job, None, &journal.flag(), terminal);
     if json {
         terminal.print(job_result_json(job, &JobFolder::of(journal.state_folder(), &job.id).report_folder(), None))?;
     }

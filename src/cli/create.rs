@@ -60,7 +60,7 @@ fn create(
     let confirmed = !plan.job.confirmation_required;
     let recurrence = match recurring::decide(plan, journal, args.new, terminal)? {
         RecurringDecision::CreateJob(recurrence) => recurrence,
-        RecurringDecision::NothingNew(nothing) => return nothing.report(args.json, terminal),
+        RecurringDecision::NothingNew(nothing) => return nothing.report(None, args.json, terminal),
     };
     let request = JobRequest {
         plan,
@@ -88,6 +88,5 @@ fn create(
         ConfirmationMode::Defer,
         terminal,
     )
-    .json(args.json)
-    .run()
+    .run(args.json)
 }

@@ -166,7 +166,7 @@ impl CommandError {
     }
 
     /// Sets the help, if there is any.
-    pub(crate) fn maybe_help(self, help: Option<impl Into<Hint>>) -> Self {
+    fn maybe_help(self, help: Option<impl Into<Hint>>) -> Self {
         Self { help: help.map(Into::into), ..self }
     }
 

@@ -10,9 +10,9 @@ use batchplan_store::web::HttpUrl;
 use indicatif::HumanCount;
 
 use super::descriptions::{describe_doubt, describe_operation, describe_store, format_objects, next_command};
-use super::markdown::{FoldedBlock, block_line, code, truncate_markdown};
-use super::pull_request_comment::{CommentSubject, create_or_update};
-use super::terminal::{Terminal, escape_line, is_github_actions};
+use super::markdown::{FoldedBlock, code, truncate_markdown};
+use super::pull_request_comment::{create_or_update, marker};
+use super::terminal::{Terminal, is_github_actions};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::files::with_path;
 use crate::job::{JobStatus, Progress};
@@ -61,7 +61,7 @@ pub(super) fn report_plan(
     let markdown = markdown();
     append_summary(&markdown, terminal);
     let file = path_in_workspace(file);
-    update_comment(&CommentSubject::new("plan", name, &file), &markdown, terminal);
+    update_comment(&marker("plan", name, &file), &markdown, terminal);
 }
 
 /// Returns a file's path as GitHub names it.
@@ -83,16 +83,18 @@ fn run_page_url(server: &str, repository: &str, run: &str) -> Option<String> {
     HttpUrl::parse(&url).ok().filter(|_| plain).map(|url| url.full_url())
 }
 
-/// Reports that nothing is new since this inventory.
-pub(super) fn report_nothing_new(inventory: &str, terminal: Terminal) {
-    let none = ["total", "succeeded", "failed"].map(|name| (name, "0".to_owned()));
-    set_outputs(&none, terminal);
-    append_summary(&nothing_new_markdown(inventory), terminal);
-}
-
-/// Formats as Markdown that nothing is new since this inventory.
-pub(super) fn nothing_new_markdown(inventory: &str) -> String {
-    format!("Nothing new since {}.", code(inventory))
+/// Reports that nothing is new since this inventory. `previewed` are the name and the file of a plan that was to be
+/// previewed, not applied.
+pub(super) fn report_nothing_new(inventory: &str, previewed: Option<(&str, &str)>, terminal: Terminal) {
+    let markdown = format!("Nothing new since {}.", code(inventory));
+    if let Some(plan) = previewed {
+        let none = ["total", "changes"].map(|name| (name, "0".to_owned()));
+        report_plan(plan, &none, || markdown, terminal);
+    } else {
+        let none = ["total", "succeeded", "failed"].map(|name| (name, "0".to_owned()));
+        set_outputs(&none, terminal);
+        append_summary(&markdown, terminal);
+    }
 }
 
 fn set_outputs(outputs: &[(&str, String)], terminal: Terminal) {
@@ -129,14 +131,14 @@ fn format_output(name: &str, value: &str) -> String {
 }
 
 /// Creates or updates the comment, if the step asks for one.
-fn update_comment(subject: &CommentSubject<'_>, markdown: &str, terminal: Terminal) {
+fn update_comment(marker: &str, markdown: &str, terminal: Terminal) {
     let wanted = std::env::var_os("BATCHPLAN_COMMENT").is_some_and(|wanted| wanted == "true");
     if !wanted || !is_github_actions() {
         return;
     }
     // The caller may be inside a runtime, where blocking on another runtime is not allowed.
     let written =
-        std::thread::scope(|scope| scope.spawn(|| create_or_update(subject, markdown, run_url().as_deref())).join());
+        std::thread::scope(|scope| scope.spawn(|| create_or_update(marker, markdown, run_url().as_deref())).join());
     match written.unwrap_or_else(|_| Err("internal error".to_owned())) {
         Ok(url) => terminal.eprint(format_args!("comment: {url}")),
         Err(why) => terminal.runner_command(warning(&format!("pull request comment not written: {why}"))),
@@ -201,22 +203,14 @@ fn escape_property(text: &str) -> String {
     escape_message(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// A job, and the error that it ended with if it could not be run.
-pub(super) struct ReportedJob<'a> {
-    /// The job's current record.
-    job: &'a JobRecord,
-    /// Why the job could not be run.
-    error: Option<&'a str>,
+/// Reports the result of one job to the workflow. `error` is why the job could not be run, if it could not. `flag` is the
+/// ` --state` flag that shown commands need, or empty.
+pub(super) fn report_job(journal: &Journal, job: &JobRecord, error: Option<&str>, flag: &str, terminal: Terminal) {
+    report_jobs(journal, &[(job.clone(), error.map(str::to_owned))], flag, terminal);
 }
 
-impl<'a> ReportedJob<'a> {
-    pub(super) fn new(job: &'a JobRecord, error: Option<&'a str>) -> Self {
-        Self { job, error }
-    }
-}
-
-/// Reports the results of jobs to the workflow. `flag` is the ` --state` flag that shown commands need, or empty.
-pub(super) fn report_jobs(journal: &Journal, outcomes: &[ReportedJob<'_>], flag: &str, terminal: Terminal) {
+/// Reports the results of jobs to the workflow, each with why it could not be run, if it could not.
+pub(super) fn report_jobs(journal: &Journal, outcomes: &[(JobRecord, Option<String>)], flag: &str, terminal: Terminal) {
     if !is_github_actions() || outcomes.is_empty() {
         return;
     }
@@ -224,23 +218,19 @@ pub(super) fn report_jobs(journal: &Journal, outcomes: &[ReportedJob<'_>], flag:
     let markdown = markdown(journal, outcomes, flag);
     append_summary(&markdown, terminal);
     // Writing a comment takes time, and the runner kills a process that stays after a signal.
-    if outcomes.iter().any(|outcome| outcome.job.pause_cause == Some(PauseCause::Signal)) {
+    if outcomes.iter().any(|(job, _)| job.pause_cause == Some(PauseCause::Signal)) {
         return;
     }
-    let file;
-    let subject = match outcomes {
-        [ReportedJob { job, .. }] => {
-            file = path_in_workspace(&job.plan_file.to_string_lossy());
-            CommentSubject::new("job", &job.name, &file)
-        }
-        _ => CommentSubject::new("run", "", ""),
+    let marker = match outcomes {
+        [(job, _)] => marker("job", &job.name, &path_in_workspace(&job.plan_file.to_string_lossy())),
+        _ => marker("run", "", ""),
     };
-    update_comment(&subject, &markdown, terminal);
+    update_comment(&marker, &markdown, terminal);
 }
 
 /// Returns the step's outputs. For several jobs, counts are added up and other values have one line for each job.
-fn outputs(outcomes: &[ReportedJob<'_>]) -> [(&'static str, String); 6] {
-    let jobs = || outcomes.iter().map(|outcome| outcome.job);
+fn outputs(outcomes: &[(JobRecord, Option<String>)]) -> [(&'static str, String); 6] {
+    let jobs = || outcomes.iter().map(|(job, _)| job);
     let lines = |of: fn(&JobRecord) -> String| jobs().map(of).collect::<Vec<_>>().join("\n");
     let sum = |of: fn(Progress) -> u64| jobs().map(|job| of(job.progress)).sum::<u64>().to_string();
     [
@@ -254,26 +244,30 @@ fn outputs(outcomes: &[ReportedJob<'_>]) -> [(&'static str, String); 6] {
 }
 
 /// Returns the sections of all jobs.
-fn markdown(journal: &Journal, outcomes: &[ReportedJob<'_>], flag: &str) -> String {
-    let section = |outcome: &ReportedJob<'_>| {
-        let mut failures: Vec<_> = journal.recorded_progress(outcome.job.number).map_or_else(
+fn markdown(journal: &Journal, outcomes: &[(JobRecord, Option<String>)], flag: &str) -> String {
+    let section = |(job, error): &(JobRecord, Option<String>)| {
+        let mut failures: Vec<_> = journal.recorded_progress(job.number).map_or_else(
             |_| Vec::new(),
             |recorded| recorded.tally.groups().map(|(code, group)| (code.clone(), group.clone())).collect(),
         );
         failures.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
-        let folder = JobFolder::of(journal.state_folder(), &outcome.job.id);
+        let folder = JobFolder::of(journal.state_folder(), &job.id);
         // This process holds the job, but is about to release it. Only commands of this program are shown: the files of
         // a finished job go away with the runner's machine.
-        let next = next_command(outcome.job, &JobPresence::Unattended, &folder, flag)
-            .filter(|next| next.starts_with("batchplan "));
-        job_section(outcome, &failures, next.as_deref())
+        let next =
+            next_command(job, &JobPresence::Unattended, &folder, flag).filter(|next| next.starts_with("batchplan "));
+        job_section(job, error.as_deref(), &failures, next.as_deref())
     };
     outcomes.iter().map(section).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the section of one job.
-fn job_section(outcome: &ReportedJob<'_>, failures: &[(FailureCode, FailureGroup)], next: Option<&str>) -> String {
-    let ReportedJob { job, error } = outcome;
+fn job_section(
+    job: &JobRecord,
+    error: Option<&str>,
+    failures: &[(FailureCode, FailureGroup)],
+    next: Option<&str>,
+) -> String {
     let mut text = format!("### batchplan: {} is {}\n\n**{}**\n\n", code(&job.name), job.status, headline(job));
     if let Some(error) = error {
         let _ = writeln!(text, "> **Error:** {}\n", code(error));
@@ -329,8 +323,8 @@ fn facts_table(job: &JobRecord) -> String {
     }
     if let Ok(plan) = stored_plan(job) {
         row("store", &code(&describe_store(&plan.store)));
-        for it in &plan.operations {
-            row("operation", &code(&describe_operation(it)));
+        for operation in &plan.operations {
+            row("operation", &code(&describe_operation(operation)));
         }
     }
     if let Some(reason) = &job.reason {
@@ -394,7 +388,7 @@ fn failed_examples(failures: &[(FailureCode, FailureGroup)]) -> Vec<String> {
                 object.version.as_ref().map_or_else(String::new, |version| format!(" ({})", version.as_str()));
             let line =
                 format!("{}/{}{version}: {}: {}", object.bucket, object.key, error_name(failure), example.message);
-            lines.push(block_line(&escape_line(&line)));
+            lines.push(line);
         }
     }
     lines

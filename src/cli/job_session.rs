@@ -12,7 +12,7 @@ use super::descriptions::{
     describe_doubt, format_objects, format_outcomes, next_command, one_line, quote_path, relative_path, summary,
 };
 use super::exit::{CommandError, ExitStatus, failed_before_start};
-use super::github::{self, ReportedJob};
+use super::github;
 use super::plan_input::{load_prices, show_price_book_problems};
 use super::preview::{PreviewView, render_brief};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
@@ -72,7 +72,7 @@ enum SessionOutcome {
 }
 
 impl<'a> JobSession<'a> {
-    /// Prepares to run a job. Nothing is expected of its number of objects, and its result is not printed as JSON.
+    /// Prepares to run a job. Nothing is expected of its number of objects.
     pub(super) fn new(
         journal: &'a JournalHandle,
         job: JobRecord,
@@ -90,16 +90,12 @@ impl<'a> JobSession<'a> {
         Self { expected_count, ..self }
     }
 
-    /// Sets whether to print the result as JSON.
-    pub(super) fn json(self, json: bool) -> Self {
-        Self { json, ..self }
-    }
-
-    /// Runs the job on a runtime of its own.
+    /// Runs the job on a runtime of its own. Prints its result as JSON if `json` is set.
     ///
     /// # Errors
     /// Returns an error if the job cannot be run. Every other outcome is reported by the exit code.
-    pub(super) fn run(self) -> Result<ExitStatus, CommandError> {
+    pub(super) fn run(mut self, json: bool) -> Result<ExitStatus, CommandError> {
+        self.json = json;
         if self.confirmation == ConfirmationMode::NotNeeded {
             notifications::announce_auto_confirm();
         }
@@ -434,8 +430,7 @@ impl<'a> JobSession<'a> {
     /// Reports a job that could not be run: prints its current record with the error, and returns the error to show.
     fn report_failure(&self, runner: &JobRunner<'_>, error: CommandError) -> Result<CommandError, CommandError> {
         let Ok(job) = self.journal.find(runner.job.id.as_str()) else { return Ok(error) };
-        let outcome = ReportedJob::new(&job, Some(&error.message));
-        github::report_jobs(self.journal, &[outcome], &self.state_flag, self.terminal);
+        github::report_job(self.journal, &job, Some(&error.message), &self.state_flag, self.terminal);
         if self.json {
             let mut result = job_result_json(&job, &runner.folder().report_folder(), None);
             result["error"] = json!(error.message);
@@ -456,7 +451,7 @@ impl<'a> JobSession<'a> {
     }
 
     fn print_result(&self, job: &JobRecord, folder: &Path, took: Duration) -> Result<(), CommandError> {
-        github::report_jobs(self.journal, &[ReportedJob::new(job, None)], &self.state_flag, self.terminal);
+        github::report_job(self.journal, job, None, &self.state_flag, self.terminal);
         if !self.json {
             return Ok(());
         }

@@ -17,7 +17,7 @@ pub(super) fn code(text: &str) -> String {
 }
 
 /// Escapes a line of a fenced block, so that it cannot end the block: a line that starts with three backticks would.
-pub(super) fn block_line(text: &str) -> String {
+fn block_line(text: &str) -> String {
     let text = escape_line(text);
     if text.trim_start().starts_with("```") { format!("  \\{}", text.trim_start()) } else { text }
 }
@@ -28,12 +28,13 @@ pub(super) struct FoldedBlock {
     heading: String,
     /// The language that the block is highlighted as, empty for plain text.
     language: &'static str,
-    /// The lines of the block, each made by [`block_line`].
+    /// The lines of the block, escaped.
     lines: Vec<String>,
 }
 
 impl FoldedBlock {
     pub(super) fn new(heading: impl Into<String>, language: &'static str, lines: Vec<String>) -> Self {
+        let lines = lines.into_iter().map(|line| block_line(&line)).collect();
         Self { heading: heading.into(), language, lines }
     }
 
@@ -181,8 +182,7 @@ mod tests {
         /// A block ends where it should, with any text in it.
         #[test]
         fn no_text_leaves_its_block(texts in proptest::collection::vec(TEXTS, 1..5)) {
-            let lines = texts.iter().map(|text| block_line(text)).collect();
-            let folded = FoldedBlock { heading: "x".to_owned(), language: "", lines }.render(10_000);
+            let folded = FoldedBlock::new("x", "", texts).render(10_000);
             let (elements, codes) = read(&folded);
             let blocks = elements.iter().filter(|element| *element == "block").count();
             prop_assert_eq!((blocks, codes.len()), (1, 0), "{}", folded);

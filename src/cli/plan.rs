@@ -12,10 +12,10 @@ use super::descriptions::{quote_path, relative_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input::{self, LoadedPlan, load_prices};
 use super::preview::{
-    ObjectListDiff, PreviewView, PreviousJobDiff, nothing_to_do, object_json, object_text, render_json,
-    render_markdown, render_text, saved_counts, step_outputs,
+    PreviewView, PreviousJobDiff, nothing_to_do, object_json, object_text, render_json, render_markdown, render_text,
+    saved_counts, step_outputs,
 };
-use super::recurring::{self, PlanToPreview, lists_inventory_changes};
+use super::recurring::{self, PlanToPreview};
 use super::state::{JournalAccess, StateLocationArgs};
 use super::terminal::{ProgressView, Terminal};
 use super::{github, signals};
@@ -28,7 +28,9 @@ use crate::jobs::{
     manifest_fingerprint, random_key, untrusted_error,
 };
 use crate::journal::{JobFolder, JobRecord};
-use crate::manifest::{FreezeProgress, FrozenManifest, ManifestError, compare_manifests};
+use crate::manifest::{
+    FreezeProgress, FrozenManifest, InventorySelector, Manifest, ManifestError, ManifestSource, compare_manifests,
+};
 use crate::plan::Plan;
 
 /// Show what a plan would change and cost, without changing anything.
@@ -124,7 +126,7 @@ impl CliCommand for PlanArgs {
             PlanToPreview::Resolved(plan) => &**plan,
             PlanToPreview::NothingNew(nothing) => {
                 let (name, path) = (file.plan.name.clone(), relative_path(&self.plan).display().to_string());
-                return nothing.report_for_plan((&name, &path), self.json, terminal);
+                return nothing.report(Some((&name, &path)), self.json, terminal);
             }
         };
         let prices = load_prices(plan, self.prices.as_deref(), terminal)?;
@@ -244,6 +246,12 @@ fn save(
     Ok(saved.write(out)?)
 }
 
+/// Returns whether a manifest names the changes of an inventory, which are not comparable with an earlier job's
+/// objects.
+fn lists_inventory_changes(manifest: &Manifest) -> bool {
+    matches!(manifest.source, ManifestSource::Inventory { selector: InventorySelector::Changed(_), .. })
+}
+
 /// The last job of a plan, and the job's folder.
 struct PreviousJob {
     job: JobRecord,
@@ -284,10 +292,10 @@ impl PreviousJob {
             None => Ok(None),
         });
         let objects = match compared.await.ok()? {
-            Ok(Some(difference)) => ObjectListDiff::Known(difference),
-            Ok(None) => ObjectListDiff::Unknown("the manifest of that job was not resolved, or was deleted".to_owned()),
+            Ok(Some(difference)) => Ok(difference),
+            Ok(None) => Err("the manifest of that job was not resolved, or was deleted".to_owned()),
             Err(ManifestError::Stopped) => return None,
-            Err(error) => ObjectListDiff::Unknown(error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
         Some(PreviousJobDiff::new(job, text, objects))
     }

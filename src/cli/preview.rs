@@ -17,7 +17,7 @@ use super::descriptions::{
     describe_operation, describe_source, describe_store, format_duration, format_objects, format_price,
     format_quantity, one_line, summary,
 };
-use super::markdown::{FoldedBlock, block_line, code, truncate_markdown};
+use super::markdown::{FoldedBlock, code, truncate_markdown};
 use super::terminal::{escape_for_terminal, escape_line};
 use crate::diff::{
     ConfidenceInterval, Effect, LineChange, Prediction, ReasonGroup, SampleShare, StateLine, compare_states,
@@ -204,28 +204,28 @@ fn changes_since(view: &PreviewView<'_>) -> String {
         }
     }
     match &earlier.objects {
-        ObjectListDiff::Known(difference) if difference.added + difference.removed == 0 => {
+        Ok(difference) if difference.added + difference.removed == 0 => {
             text.push_str("  the manifest lists the same objects\n");
         }
-        ObjectListDiff::Known(difference) => {
+        Ok(difference) => {
             let (added, gone) = (format_objects(difference.added), HumanCount(difference.removed));
             let _ = writeln!(text, "  the manifest has changed: {added} added, {gone} removed");
             let signed = [
                 ('+', difference.added, &difference.added_examples),
                 ('-', difference.removed, &difference.removed_examples),
             ];
-            for (sign, count, some) in signed {
-                for object in some {
+            for (sign, count, examples) in signed {
+                for object in examples {
                     let line = format!("{sign} {}", object_name(object));
                     let _ = writeln!(text, "    {}", if sign == '+' { paint.green(&line) } else { paint.red(&line) });
                 }
-                let more = count - some.len() as u64;
+                let more = count - examples.len() as u64;
                 if more > 0 {
                     let _ = writeln!(text, "    {sign} ... and {} more", HumanCount(more));
                 }
             }
         }
-        ObjectListDiff::Unknown(why) => {
+        Err(why) => {
             let _ = writeln!(text, "  cannot compare the objects: {}", escape_line(why));
         }
     }
@@ -236,17 +236,17 @@ fn changes_since(view: &PreviewView<'_>) -> String {
 fn examples(view: &PreviewView<'_>) -> String {
     let shown = &view.preview.examples;
     let mut text = String::new();
-    for (some, all, word) in [
+    for (examples, all, word) in [
         (&shown.changed, view.preview.tally.changes, "to change"),
         (&shown.unchanged, view.preview.tally.unchanged, "unchanged"),
     ] {
-        for prediction in some {
+        for prediction in examples {
             text.push_str(&object_text(prediction, view.colour));
         }
-        let more = all - some.len() as u64;
+        let more = all - examples.len() as u64;
         if more > 0 {
-            let where_ = if is_exact(view) { "" } else { " in the sample" };
-            let _ = writeln!(text, "    ... and {} more {word}{where_}", HumanCount(more));
+            let scope = if is_exact(view) { "" } else { " in the sample" };
+            let _ = writeln!(text, "    ... and {} more {word}{scope}", HumanCount(more));
         }
     }
     if !text.is_empty() {
@@ -441,22 +441,17 @@ pub(super) struct PreviousJobDiff {
     created: Timestamp,
     /// A unified diff of the plan files, empty if they are equal.
     plan_diff: String,
-    objects: ObjectListDiff,
+    /// How the objects of the two manifests differ, or why that is not known: the earlier manifest no longer exists or
+    /// cannot be read.
+    objects: Result<ManifestDifference, String>,
 }
 
 impl PreviousJobDiff {
-    /// Compares the plan's text with that of its last job.
-    pub(super) fn new(job: JobRecord, text: &[u8], objects: ObjectListDiff) -> Self {
+    /// Compares the plan's text with that of its last job. `objects` is how the objects differ, or why that is not known.
+    pub(super) fn new(job: JobRecord, text: &[u8], objects: Result<ManifestDifference, String>) -> Self {
         let plan_diff = unified_diff(&String::from_utf8_lossy(&job.plan_text), &String::from_utf8_lossy(text));
         Self { job: job.id, status: job.status, created: job.created, plan_diff, objects }
     }
-}
-
-/// How the objects that the two manifests name differ.
-pub(super) enum ObjectListDiff {
-    Known(ManifestDifference),
-    /// The earlier manifest no longer exists or cannot be read. Contains the reason.
-    Unknown(String),
 }
 
 /// Returns each predicted result and the number of objects in the sample that have it.
@@ -514,9 +509,9 @@ fn confidence(view: &PreviewView<'_>) -> Option<String> {
             format!("{} to {} {word}", HumanCount(low), HumanCount(high))
         })
         .collect();
-    let looked = HumanCount(view.preview.tally.total());
+    let sampled = HumanCount(view.preview.tally.total());
     Some(format!(
-        "from a random sample of {looked} (seed {}), with 95 % confidence: {}",
+        "from a random sample of {sampled} (seed {}), with 95 % confidence: {}",
         view.preview.options.seed,
         ranges.join(", ")
     ))
@@ -525,8 +520,8 @@ fn confidence(view: &PreviewView<'_>) -> Option<String> {
 /// Returns the columns of an estimate line: what, quantity, unit price, and the amount or why it is not known.
 fn cost_line(line: &CostLine, currency: Option<Currency>) -> [String; 4] {
     let unit = match (&line.price, currency) {
-        (Some(it), Some(currency)) if it.amount(currency).is_zero() => "free".to_owned(),
-        (Some(it), Some(currency)) => format_price(it, currency),
+        (Some(price), Some(currency)) if price.amount(currency).is_zero() => "free".to_owned(),
+        (Some(price), Some(currency)) => format_price(price, currency),
         _ => String::new(),
     };
     let amount = match &line.amount {
@@ -582,7 +577,7 @@ pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
         let ConfidenceInterval { low, likely, high } = extrapolate(view, found);
         json!({ "likely": likely, "low": low, "high": high })
     };
-    let [changes, stays, fails, open] = predicted_counts(view).map(|(_, found)| counts(found));
+    let [change, unchanged, fail, unknown] = predicted_counts(view).map(|(_, found)| counts(found));
     let sample = (!exact).then(|| json!({ "looked": preview.tally.total(), "seed": preview.options.seed }));
     let shown = preview.examples.changed.iter().chain(&preview.examples.unchanged).chain(&preview.examples.unknown);
     json!({
@@ -591,7 +586,7 @@ pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
         "objects": preview.frozen.rows(),
         "exact": exact,
         "sample": sample,
-        "counts": { "change": changes, "unchanged": stays, "fail": fails, "unknown": open },
+        "counts": { "change": change, "unchanged": unchanged, "fail": fail, "unknown": unknown },
         "failures": failures_json(view),
         "unknown": preview.tally.unknown_reasons.iter().map(|(why, group)| unknown_group_json(why, group)).collect::<Vec<_>>(),
         "examples": shown.map(object_json).collect::<Vec<_>>(),
@@ -750,11 +745,8 @@ fn cost_json(view: &PreviewView<'_>) -> Json {
 }
 
 fn manifest_json(view: &PreviewView<'_>) -> Json {
-    let difference = view.previous.and_then(|earlier| match &earlier.objects {
-        ObjectListDiff::Known(difference) => Some(difference),
-        ObjectListDiff::Unknown(_) => None,
-    });
-    let examples = |some: &Vec<ObjectId>| some.iter().map(object_name_json).collect::<Vec<_>>();
+    let difference = view.previous.and_then(|earlier| earlier.objects.as_ref().ok());
+    let examples = |objects: &Vec<ObjectId>| objects.iter().map(object_name_json).collect::<Vec<_>>();
     json!({
         "read": view.preview.frozen.rows_read(),
         "added": difference.map(|it| it.added),
@@ -817,8 +809,8 @@ fn markdown_plan_table(view: &PreviewView<'_>) -> String {
     };
     row("store", &describe_store(&view.plan.store));
     row("manifest", &format!("{} {}", format_objects(rows), describe_source(&view.plan.manifest.source)));
-    for it in &view.plan.operations {
-        row("operation", &describe_operation(it));
+    for operation in &view.plan.operations {
+        row("operation", &describe_operation(operation));
     }
     text.push('\n');
     text
@@ -860,8 +852,8 @@ fn markdown_costs(view: &PreviewView<'_>) -> String {
         }
     }
     text.push_str("\n| requests | | price | |\n|---|---:|---|---:|\n");
-    for it in &estimate.lines {
-        let [what, quantity, price, amount] = cost_line(it, currency);
+    for line in &estimate.lines {
+        let [what, quantity, price, amount] = cost_line(line, currency);
         let _ = writeln!(text, "| {} | {quantity} | {price} | {amount} |", code(&what));
     }
     text.push('\n');
@@ -886,15 +878,15 @@ fn markdown_changes(view: &PreviewView<'_>) -> FoldedBlock {
     let Some(earlier) = view.previous else {
         return FoldedBlock::new("", DIFF_LANGUAGE, Vec::new());
     };
-    let mut lines: Vec<_> = earlier.plan_diff.lines().map(block_line).collect();
-    if let ObjectListDiff::Known(difference) = &earlier.objects {
+    let mut lines: Vec<_> = earlier.plan_diff.lines().map(str::to_owned).collect();
+    if let Ok(difference) = &earlier.objects {
         let signed = [
             ('+', difference.added, &difference.added_examples),
             ('-', difference.removed, &difference.removed_examples),
         ];
-        for (sign, count, some) in signed {
-            lines.extend(some.iter().map(|object| block_line(&format!("{sign} {}", object_name(object)))));
-            let more = count - some.len() as u64;
+        for (sign, count, examples) in signed {
+            lines.extend(examples.iter().map(|object| format!("{sign} {}", object_name(object))));
+            let more = count - examples.len() as u64;
             if more > 0 {
                 lines.push(format!("{sign} ... and {} more", HumanCount(more)));
             }
@@ -909,10 +901,10 @@ fn markdown_examples(view: &PreviewView<'_>) -> FoldedBlock {
     let mut found = Vec::new();
     for prediction in shown.changed.iter().chain(&shown.unchanged) {
         let sign = if matches!(prediction.effect, Effect::Changes(_)) { '~' } else { '=' };
-        found.push(block_line(&format!("{sign} {}", object_name(&prediction.object))));
+        found.push(format!("{sign} {}", object_name(&prediction.object)));
         if let Effect::Changes(after) = &prediction.effect {
             let signed = compare_states(&prediction.before, after).into_iter();
-            found.extend(signed.map(|line| block_line(&format!("{}   {}", line.change.sign(), line.text))));
+            found.extend(signed.map(|line| format!("{}   {}", line.change.sign(), line.text)));
         }
     }
     FoldedBlock::new("example objects", DIFF_LANGUAGE, found)

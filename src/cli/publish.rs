@@ -1,7 +1,7 @@
 //! `batchplan publish`: publishes a job's report again if that failed at the job's end.
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::github::{self, ReportedJob};
+use super::github;
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::connect::connect;
@@ -67,6 +67,6 @@ fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -
     journal.set_report_delivery(&job.id, ReportDelivery::Done, None)?;
     terminal.eprint(format_args!("report: {}", object_url(plan.store.provider, &bucket, &key)));
     let job = journal.find(job.id.as_str())?;
-    github::report_jobs(journal, &[ReportedJob::new(&job, None)], &journal.flag(), terminal);
+    github::report_job(journal, &job, None, &journal.flag(), terminal);
     Ok(ExitStatus::Success)
 }

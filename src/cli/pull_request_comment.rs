@@ -46,46 +46,27 @@ const APP_LOGIN_SUFFIX: &str = "[bot]";
 /// How a refusal after too many requests is reported.
 const RATE_LIMIT: &str = "rate limit exceeded";
 
-/// What a comment is about. A new comment replaces the earlier one with the same subject.
-pub(super) struct CommentSubject<'a> {
-    /// `plan`, `job` or `run`.
-    kind: &'static str,
-    /// The plan's name.
-    name: &'a str,
-    /// The plan file, as GitHub names it.
-    file: &'a str,
+/// Returns the text that a comment starts with. A new comment replaces the earlier one that starts with the same text.
+/// `kind` is `plan`, `job` or `run`, `name` is the plan's name, and `file` is the plan file, as GitHub names it. Names are
+/// hashed, so that no plan's name can end the marker.
+pub(super) fn marker(kind: &str, name: &str, file: &str) -> String {
+    let digest = Sha256::digest(json!([name, file]).to_string());
+    format!("<!-- batchplan {kind} {} -->", &hex(&digest)[..16])
 }
 
-impl<'a> CommentSubject<'a> {
-    pub(super) fn new(kind: &'static str, name: &'a str, file: &'a str) -> Self {
-        Self { kind, name, file }
-    }
-
-    /// Returns the text that the comment starts with. Names are hashed, so that no plan's name can end the marker.
-    fn marker(&self) -> String {
-        let digest = Sha256::digest(json!([self.name, self.file]).to_string());
-        format!("<!-- batchplan {} {} -->", self.kind, &hex(&digest)[..16])
-    }
-}
-
-/// Creates or updates the comment, and returns its URL. `run` is the URL of the workflow run, if there is one.
+/// Creates or updates the comment that starts with a marker, and returns its URL. `run` is the URL of the workflow run, if there is one.
 ///
 /// # Errors
 /// Returns why the comment could not be written.
-pub(super) fn create_or_update(
-    subject: &CommentSubject<'_>,
-    markdown: &str,
-    run: Option<&str>,
-) -> Result<String, String> {
+pub(super) fn create_or_update(marker: &str, markdown: &str, run: Option<&str>) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let updated = runtime.block_on(async {
         let update = async {
             let api = GithubApi::from_env()?;
             let number = api.pull_request_number().await?;
-            let marker = subject.marker();
-            let text = body(&marker, markdown, run);
-            api.write_comment(number, &marker, &text).await
+            let text = body(marker, markdown, run);
+            api.write_comment(number, marker, &text).await
         };
         timeouts::with_time_limit(scaled(TIME_LIMIT), "GitHub", || "the comment is not written yet".to_owned(), update)
             .await
@@ -414,16 +395,12 @@ fn comment_url(written: &WebResponse) -> String {
 mod tests {
     use super::*;
 
-    fn subject<'a>(name: &'a str, file: &'a str) -> CommentSubject<'a> {
-        CommentSubject::new("plan", name, file)
-    }
-
     #[test]
     fn marker_is_a_single_html_comment_for_any_plan_name() {
-        let hostile = subject("x --> <script>", "a\nb").marker();
+        let hostile = marker("plan", "x --> <script>", "a\nb");
         assert!(hostile.starts_with("<!-- batchplan plan ") && hostile.ends_with(" -->"), "{hostile}");
         assert_eq!(hostile.matches("--").count(), 2);
-        assert_ne!(subject("a", "bc").marker(), subject("ab", "c").marker());
+        assert_ne!(marker("plan", "a", "bc"), marker("plan", "ab", "c"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::terminal::Terminal;
 use crate::connect::connect;
 use crate::jobs::{DueWork, JobError, due_work, find_newest, record_interrupted, recurring_source, whole_inventory};
 use crate::journal::{DeltaScope, JobRecord, Journal, PinnedInventory, RecurringScope};
-use crate::manifest::{InventorySelector, Manifest, ManifestSource, ManifestWarning};
+use crate::manifest::ManifestWarning;
 use crate::plan::Plan;
 
 /// What a command that creates a job from a plan has to do.
@@ -222,29 +222,18 @@ fn describe_inventory(inventory: &PinnedInventory) -> String {
 }
 
 impl NothingNew {
-    /// Reports that nothing is new.
+    /// Reports that nothing is new. `previewed` are the name and the file of a plan that was to be previewed, not applied.
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written.
-    pub(super) fn report(&self, json: bool, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        self.print(json, terminal)?;
-        github::report_nothing_new(&self.inventory.folder(), terminal);
-        Ok(ExitStatus::Success)
-    }
-
-    /// Reports the same for `batchplan plan`.
-    ///
-    /// # Errors
-    /// Returns an error if standard output cannot be written.
-    pub(super) fn report_for_plan(
+    pub(super) fn report(
         &self,
-        of: (&str, &str),
+        previewed: Option<(&str, &str)>,
         json: bool,
         terminal: Terminal,
     ) -> Result<ExitStatus, CommandError> {
         self.print(json, terminal)?;
-        let none = ["total", "changes"].map(|name| (name, "0".to_owned()));
-        github::report_plan(of, &none, || github::nothing_new_markdown(&self.inventory.folder()), terminal);
+        github::report_nothing_new(&self.inventory.folder(), previewed, terminal);
         Ok(ExitStatus::Success)
     }
 
@@ -269,10 +258,4 @@ impl NothingNew {
             "job_id": null, "total": 0, "succeeded": 0, "failed": 0,
         })
     }
-}
-
-/// Returns whether a manifest names the changes of an inventory, which are not comparable with an earlier job's
-/// objects.
-pub(super) fn lists_inventory_changes(manifest: &Manifest) -> bool {
-    matches!(manifest.source, ManifestSource::Inventory { selector: InventorySelector::Changed(_), .. })
 }

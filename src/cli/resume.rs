@@ -93,8 +93,7 @@ fn resume(
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )
-    .json(args.json)
-    .run()
+    .run(args.json)
 }
 
 /// Reads the plan file of a job. Returns `None` if the file no longer exists or cannot be read.

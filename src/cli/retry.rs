@@ -225,6 +225,5 @@ fn create_and_run(
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )
-    .json(args.json)
-    .run()
+    .run(args.json)
 }

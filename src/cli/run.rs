@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{format_objects, format_outcomes, one_line, render_hint};
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::github::{self, ReportedJob};
+use super::github;
 use super::job_session::{JobRunArgs, job_result_json, unpublished_report_error, untrusted_server_error};
 use super::plan_input::show_price_book_problems;
 use super::state::{JournalHandle, StateLocationArgs};
@@ -85,8 +85,7 @@ fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Res
     runtime.shutdown_background();
     let QueueView { results, exit, ended_jobs: ended, state_flag, .. } = view;
     let (results, ended) = (results.into_inner(), ended.into_inner());
-    let outcomes: Vec<_> = ended.iter().map(|(job, error)| ReportedJob::new(job, error.as_deref())).collect();
-    github::report_jobs(journal, &outcomes, &state_flag, terminal);
+    github::report_jobs(journal, &ended, &state_flag, terminal);
     if results.is_empty() {
         terminal.eprint("no jobs are ready");
         if has_manually_paused_jobs(journal)? {

@@ -122,7 +122,7 @@ impl StateLocationArgs {
     ///
     /// # Errors
     /// Returns an error if the URL is incomplete, such as an `oss://` URL without a region.
-    pub(crate) fn remote_config(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
+    fn remote_config(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
         let store = url
             .store_config()
             .map_err(|refused| CommandError::from(refused).prefix(&format!("cannot use the state at {url}")))?;
