@@ -8,14 +8,13 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `model`, `tags`, `lifecycle` | the stored values |
+//! | `model`, `tags` | the stored values |
 //! | `state`, `listing` | buckets, keys, and versions; changes to them; lookups; listings |
-//! | `log`, `blobs`, `files` | durable storage |
+//! | `log`, `blobs` | durable storage |
 //! | `store`, `restore` | the operations on buckets, objects, and uploads, independent of the dialect |
 //! | `seed` | the seed data of a new sandbox |
 //! | `s3`, `oss` | the dialects |
-//! | `rate_limit` | the rate limit on requests |
-//! | `server` | the server, which chooses the dialect of each request |
+//! | `server` | the server, which limits the request rate and chooses the dialect of each request |
 //!
 //! The lifecycle of a bucket is stored and returned, but has no effect: no object expires or changes its storage class.
 //! If the bucket's owner owns all objects, ACLs are rejected as AWS rejects them.
@@ -24,13 +23,10 @@
 //! five seconds. Expiry dates are not scaled.
 
 mod blobs;
-mod files;
-mod lifecycle;
 mod listing;
 mod log;
 mod model;
 mod oss;
-mod rate_limit;
 mod restore;
 mod s3;
 mod seed;

@@ -15,11 +15,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::files::{create_replacing, open_regular};
-use super::lifecycle::LifecycleRule;
 use super::model::{
-    ETag, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl, StoredHeaders,
-    StoredObject, StoredRestore, StoredVersion, UnixMillis, UploadedPart, VersioningStatus,
+    ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl,
+    StoredHeaders, StoredObject, StoredRestore, StoredVersion, UnixMillis, UploadedPart, VersioningStatus,
 };
 use super::state::{SandboxState, StateChange, VersionRef};
 use super::tags::SharedTags;
@@ -147,6 +145,38 @@ impl StateLog {
         self.length += self.buffer.len() as u64;
         Ok(())
     }
+}
+
+/// Creates an empty file, replacing whatever has the name. A symbolic link or a hard link with that name is removed,
+/// not followed, so the write never changes another file.
+fn create_replacing(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
+    }
+}
+
+/// Opens a regular file. Symbolic links are refused, and opening a named pipe does not block.
+pub(crate) fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let mut options = options.clone();
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt as _;
+
+        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    }
+    let is_link = || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let refused =
+        || io::Error::other("it is a symbolic link, which the sandbox does not follow; replace it with its target");
+    if cfg!(not(unix)) && is_link() {
+        return Err(refused());
+    }
+    let opened = options.open(path).map_err(|error| if is_link() { refused() } else { error })?;
+    if !opened.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file; remove it"));
+    }
+    Ok(opened)
 }
 
 fn temporary_path(path: &Path) -> PathBuf {

@@ -1,11 +1,13 @@
-//! The HTTP server. It has its own thread and runtime, so that it neither delays other work nor is delayed by it.
+//! The HTTP server, with its limits on connections and on the request rate. It has its own thread and runtime, so that it
+//! neither delays other work nor is delayed by it.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -27,7 +29,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::oss;
-use super::rate_limit::RequestLimiter;
 use super::s3::{self, StatusOverride};
 use super::store::Sandbox;
 
@@ -40,6 +41,8 @@ const MAX_CONNECTIONS: usize = 8192;
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long to wait after the system failed to accept a connection, usually because it has too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How many seconds of the request rate may be used at once after a pause.
+const BURST_SECONDS: f64 = 0.1;
 
 /// A running server of a sandbox. Dropping it stops the server and waits until it has stopped.
 #[derive(Debug)]
@@ -95,17 +98,17 @@ impl SandboxServer {
         if !allow_remote && !listen.ip().is_loopback() {
             return Err(SandboxServerError::NotLoopback(listen));
         }
-        let refused = |source| SandboxServerError::Listen { address: listen, source };
-        let listener = StdListener::bind(listen).map_err(refused)?;
-        listener.set_nonblocking(true).map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
+        let listen_error = |source| SandboxServerError::Listen { address: listen, source };
+        let listener = StdListener::bind(listen).map_err(listen_error)?;
+        listener.set_nonblocking(true).map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(SandboxServerError::Start)?;
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stop_receiver) = watch::channel(false);
         let serve = move || {
             runtime.block_on(async {
                 // This fails only while the runtime shuts down.
                 if let Ok(listener) = TcpListener::from_std(listener) {
-                    serve(listener, &DialectServices::new(sandbox), limits, stopped).await;
+                    serve(listener, &DialectServices::new(sandbox), limits, stop_receiver).await;
                 }
             });
         };
@@ -142,21 +145,26 @@ impl Drop for SandboxServer {
     }
 }
 
+/// Accepts and serves connections until `stop` becomes true.
 async fn serve(
     listener: TcpListener,
     dialects: &DialectServices,
     limits: ConnectionLimits,
-    mut stopped: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
-    let for_connections = stopped.clone();
+    let connection_stop = stop.clone();
     loop {
         tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => break,
+            _ = stop.wait_for(|stop| *stop) => break,
             accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
                 Ok((stream, _)) => {
-                    let served = serve_connection(stream, dialects.clone(), limits.idle_timeout, for_connections.clone());
-                    connections.spawn(served);
+                    connections.spawn(serve_connection(
+                        stream,
+                        dialects.clone(),
+                        limits.idle_timeout,
+                        connection_stop.clone(),
+                    ));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -164,33 +172,33 @@ async fn serve(
         }
     }
     drop(listener);
-    let ended = async { while connections.join_next().await.is_some() {} };
+    let all_closed = async { while connections.join_next().await.is_some() {} };
     // Requests that are still open are aborted with the runtime.
-    let _ = timeout(SHUTDOWN_TIMEOUT, ended).await;
+    let _ = timeout(SHUTDOWN_TIMEOUT, all_closed).await;
 }
 
 async fn serve_connection(
     stream: TcpStream,
     dialects: DialectServices,
     idle_timeout: Duration,
-    mut stopped: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
     // A small response must not wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
-    let answering = service_fn(move |request| handle_request(dialects.clone(), request, idle_timeout));
-    let served = http1::Builder::new()
+    let service = service_fn(move |request| handle_request(dialects.clone(), request, idle_timeout));
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle_timeout)
-        .serve_connection(TokioIo::new(stream), answering);
-    let mut served = pin!(served);
-    // A client that closes the connection is not an error.
-    let open = tokio::select! {
-        _ = served.as_mut() => false,
-        _ = stopped.wait_for(|stop| *stop) => true,
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let must_stop = tokio::select! {
+        // A client that closes the connection is not an error.
+        _ = connection.as_mut() => false,
+        _ = stop.wait_for(|stop| *stop) => true,
     };
-    if open {
-        served.as_mut().graceful_shutdown();
-        let _ = served.await;
+    if must_stop {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
 }
 
@@ -205,7 +213,7 @@ struct DialectServices {
 impl DialectServices {
     fn new(sandbox: Sandbox) -> Self {
         let limit = sandbox.options().max_requests_per_second;
-        let limiter = limit.map(|limit| Arc::new(RequestLimiter::new(limit, std::time::Instant::now())));
+        let limiter = limit.map(|limit| Arc::new(RequestLimiter::new(limit, Instant::now())));
         Self { s3: s3::service(sandbox.clone()), oss: sandbox, limiter }
     }
 }
@@ -216,24 +224,24 @@ async fn handle_request(
     request: Request<Incoming>,
     idle_timeout: Duration,
 ) -> Result<Response<Either<Body, oss::OssResponseBody>>, Infallible> {
-    let admitted = dialects.limiter.as_ref().is_none_or(|limiter| limiter.try_acquire(std::time::Instant::now()));
+    let admitted = dialects.limiter.as_ref().is_none_or(|limiter| limiter.try_acquire(Instant::now()));
     let (parts, body) = request.into_parts();
     let body = IdleTimeoutBody { body, idle_timeout, idle_timer: Box::pin(sleep(idle_timeout)) };
     if oss::is_oss(&parts) {
-        let answered = if admitted {
+        let response = if admitted {
             oss::handle_request(&dialects.oss, parts, body).await
         } else {
             oss::throttled_response(&parts)
         };
-        return Ok(answered.map(Either::Right));
+        return Ok(response.map(Either::Right));
     }
-    let answered = if admitted {
+    let response = if admitted {
         handle_s3_request(&dialects.s3, parts, body).await
     } else {
         let error = s3_error!(SlowDown, "Please reduce your request rate.");
         error.to_http_response().map_err(|error| HttpError::new(Box::new(error)))
     };
-    Ok(finish_s3_response(answered).map(Either::Left))
+    Ok(finish_s3_response(response).map(Either::Left))
 }
 
 async fn handle_s3_request(
@@ -248,8 +256,8 @@ async fn handle_s3_request(
 }
 
 /// Completes a response of s3s with what s3s does not support.
-fn finish_s3_response(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
-    let mut response = answered.unwrap_or_else(|error| {
+fn finish_s3_response(result: Result<Response<Body>, HttpError>) -> Response<Body> {
+    let mut response = result.unwrap_or_else(|error| {
         let mut response = Response::new(Body::from(format!("{error:?}")));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response
@@ -258,7 +266,7 @@ fn finish_s3_response(answered: Result<Response<Body>, HttpError>) -> Response<B
         *response.status_mut() = status;
     }
     let id = format!("{:016X}", fastrand::u64(..));
-    if response.status().as_u16() >= 400 {
+    if response.status().is_client_error() || response.status().is_server_error() {
         complete_error_document(&mut response, &id);
     }
     escape_control_characters(&mut response);
@@ -325,13 +333,13 @@ fn complete_error_document(response: &mut Response<Body>, id: &str) {
 fn escape_control_characters(response: &mut Response<Body>) {
     let is_xml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
     let Some(document) = response.body().bytes().filter(|_| is_xml) else { return };
-    let control = |byte: &u8| *byte < 0x20 && *byte != b'\n' && *byte != b'\t';
-    if !document.iter().any(control) {
+    let must_escape = |byte: &u8| *byte < b' ' && *byte != b'\n' && *byte != b'\t';
+    if !document.iter().any(must_escape) {
         return;
     }
-    let mut text = Vec::with_capacity(document.len() + 64);
+    let mut text = Vec::with_capacity(document.len());
     for byte in &document {
-        if control(byte) {
+        if must_escape(byte) {
             text.extend_from_slice(format!("&#x{byte:X};").as_bytes());
         } else {
             text.push(*byte);
@@ -354,6 +362,42 @@ fn default_error_message(document: &str) -> &'static str {
         Some("MalformedXML") => "The XML you provided was not well-formed or did not validate",
         Some("MissingRequestBodyError") => "Request body is empty.",
         _ => "The request is not valid",
+    }
+}
+
+/// Admits a limited number of requests per second, and rejects the others, to rehearse a store that throttles.
+#[derive(Debug)]
+struct RequestLimiter {
+    per_second: f64,
+    burst: f64,
+    bucket: Mutex<TokenBucket>,
+}
+
+#[derive(Debug)]
+struct TokenBucket {
+    tokens: f64,
+    updated: Instant,
+}
+
+impl RequestLimiter {
+    /// Creates a limiter that admits `per_second` requests per second from `now` on.
+    fn new(per_second: NonZeroU32, now: Instant) -> Self {
+        let per_second = f64::from(per_second.get());
+        let burst = (per_second * BURST_SECONDS).max(1.0);
+        Self { per_second, burst, bucket: Mutex::new(TokenBucket { tokens: burst, updated: now }) }
+    }
+
+    /// Returns whether a request at this time is admitted.
+    fn try_acquire(&self, now: Instant) -> bool {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let gained = now.saturating_duration_since(bucket.updated).as_secs_f64() * self.per_second;
+        bucket.updated = bucket.updated.max(now);
+        bucket.tokens = (bucket.tokens + gained).min(self.burst);
+        let admitted = bucket.tokens >= 1.0;
+        if admitted {
+            bucket.tokens -= 1.0;
+        }
+        admitted
     }
 }
 
@@ -395,12 +439,35 @@ mod tests {
     #[test]
     fn connections_are_served_up_to_their_limit_and_the_next_ones_wait() {
         let server = server(ConnectionLimits { connections: 2, idle_timeout: Duration::from_millis(300) });
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let idle: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
         let answer = send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
         // Three pairs of connections were served before, each until the time limit.
         assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
         drop(idle);
+    }
+
+    /// Sends one request per millisecond for two seconds, and returns the number of admitted ones.
+    fn admitted(per_second: u32) -> usize {
+        let start = Instant::now();
+        let limiter = RequestLimiter::new(per_second.try_into().unwrap(), start);
+        (0..2000).filter(|at| limiter.try_acquire(start + Duration::from_millis(*at))).count()
+    }
+
+    #[test]
+    fn admits_the_rate_plus_an_initial_burst() {
+        assert_eq!(admitted(1), 2);
+        assert!((209..=210).contains(&admitted(100)), "{}", admitted(100));
+        assert_eq!(admitted(100_000), 2000);
+    }
+
+    #[test]
+    fn a_pause_saves_no_more_than_a_burst() {
+        let start = Instant::now();
+        let limiter = RequestLimiter::new(20.try_into().unwrap(), start);
+        let later = start + Duration::from_hours(1);
+        assert_eq!((0..50).filter(|_| limiter.try_acquire(later)).count(), 2);
+        assert!(!limiter.try_acquire(start), "time that goes back saves nothing");
     }
 }

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 
-use super::lifecycle::LifecycleRule;
 use super::model::{
-    ObjectBlob, ObjectOwnership, PendingUpload, StoredAcl, StoredObject, StoredRestore, StoredVersion, UnixMillis,
-    UploadedPart, VersioningStatus,
+    LifecycleRule, ObjectBlob, ObjectOwnership, PendingUpload, StoredAcl, StoredObject, StoredRestore, StoredVersion,
+    UnixMillis, UploadedPart, VersioningStatus,
 };
 use super::restore::RestoreRejection;
 use super::tags::{SharedTags, TagPool};

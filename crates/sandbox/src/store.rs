@@ -5,16 +5,16 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use md5::{Digest, Md5};
 
 use super::blobs::{BlobReader, BlobStore, BlobWriter, WrittenBlob};
-use super::files::{self, open_regular};
-use super::lifecycle::LifecycleRule;
-use super::log::{StateLog, StateLogError};
+use super::log::{StateLog, StateLogError, open_regular};
 use super::model::{
-    ETag, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl, StoredHeaders,
-    StoredObject, StoredVersion, UnixMillis, UploadedPart, VersioningStatus, random_id,
+    ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl,
+    StoredHeaders, StoredObject, StoredVersion, UnixMillis, UploadedPart, VersioningStatus, random_id,
 };
 use super::restore::{self, RestoreDecision, RestoreParameters};
 use super::state::{
@@ -30,6 +30,9 @@ const LOG_FILE: &str = "state.log";
 const BLOB_FOLDER: &str = "bodies";
 /// The file that a process locks while it has the sandbox open.
 const LOCK_FILE: &str = "lock";
+/// How often a lock is tried, and the time between two attempts.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// An open object store. Clones refer to the same store.
 #[derive(Clone)]
@@ -105,28 +108,20 @@ impl Sandbox {
     /// Returns an error if another process has the sandbox open, if its files are damaged or cannot be read or written,
     /// or if the seed file is not valid.
     pub fn open(dir: &Path, seed_file: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
-        let io = |doing, path: PathBuf| move |source| SandboxError::Io { doing, path, source };
-        fs::create_dir_all(dir).map_err(io("create the folder", dir.to_owned()))?;
-        let lock_path = dir.join(LOCK_FILE);
-        let writable = File::options().create(true).truncate(false).write(true).clone();
-        let lock = open_regular(&lock_path, &writable).map_err(io("open", lock_path.clone()))?;
-        match files::lock(&lock) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(SandboxError::InUse(dir.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(io("lock", lock_path)(source)),
-        }
-        let path = dir.join(LOG_FILE);
+        fs::create_dir_all(dir).map_err(io_error("create the folder", dir.to_owned()))?;
+        let lock = lock_folder(dir)?;
+        let log_path = dir.join(LOG_FILE);
         let blob_dir = dir.join(BLOB_FOLDER);
-        let exists = path.try_exists().map_err(io("access", path.clone()))?;
+        let exists = log_path.try_exists().map_err(io_error("access", log_path.clone()))?;
         let (state, log, blobs) = if exists {
-            let (state, log) = replay_log(&path)?;
-            let blobs = BlobStore::open(blob_dir.clone(), state.blob_files()).map_err(io("open", blob_dir))?;
+            let (state, log) = replay_log(&log_path)?;
+            let blobs = BlobStore::open(blob_dir.clone(), state.blob_files()).map_err(io_error("open", blob_dir))?;
             (state, log, blobs)
         } else {
-            let blobs = BlobStore::open(blob_dir.clone(), std::iter::empty()).map_err(io("open", blob_dir))?;
+            let blobs = BlobStore::open(blob_dir.clone(), std::iter::empty()).map_err(io_error("open", blob_dir))?;
             let state = seeded_state(seed_file, &options, &blobs)?;
             // The log is created last and atomically. After a crash before this point, the folder is seeded again.
-            let log = StateLog::replace(&path, &state).map_err(io("write", path.clone()))?;
+            let log = StateLog::replace(&log_path, &state).map_err(io_error("write", log_path))?;
             (state, log, blobs)
         };
         Ok(Self::assemble(state, Some(log), blobs, Some(lock), options))
@@ -512,6 +507,35 @@ fn new_version_id(versioning: VersioningStatus) -> (Option<Box<str>>, Option<Str
             (Some(id.clone()), Some(id.into()))
         }
     }
+}
+
+/// Returns the conversion of an error of the operating system.
+fn io_error(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> SandboxError {
+    move |source| SandboxError::Io { doing, path, source }
+}
+
+/// Locks the folder, so that no other process opens the sandbox until the returned file is closed.
+fn lock_folder(dir: &Path) -> Result<File, SandboxError> {
+    let path = dir.join(LOCK_FILE);
+    let writable = File::options().create(true).truncate(false).write(true).clone();
+    let file = open_regular(&path, &writable).map_err(io_error("open", path.clone()))?;
+    match lock(&file) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SandboxError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", path)(source)),
+    }
+}
+
+/// Takes the exclusive lock of a file. If another process holds it, tries again for up to a fifth of a second: a
+/// process that is just being started may still have its parent's files open.
+fn lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_INTERVAL),
+            tried => return tried,
+        }
+    }
+    file.try_lock()
 }
 
 fn seeded_state(

@@ -203,3 +203,32 @@ fn a_replaced_log_holds_the_state_and_nothing_else() {
     assert!(fs::metadata(&path).unwrap().len() < length);
     assert_eq!(state_of(&path), before.state.changes().collect::<Vec<_>>());
 }
+
+#[cfg(unix)]
+#[test]
+fn links_are_neither_opened_nor_written_through() {
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let [victim, link] = ["victim", "link"].map(|name| folder.path().join(name));
+    fs::write(&victim, "precious").expect("written");
+    symlink(&victim, &link).expect("linked");
+    for options in [OpenOptions::new().read(true), OpenOptions::new().create(true).write(true)] {
+        let refused = open_regular(&link, options).expect_err("a link").to_string();
+        assert!(refused.starts_with("it is a symbolic link"), "{refused}");
+    }
+    drop(create_replacing(&link).expect("created"));
+    assert_eq!(fs::read_to_string(&victim).expect("read"), "precious");
+    assert!(!fs::symlink_metadata(&link).expect("it is there").is_symlink());
+}
+
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_opened_and_a_pipe_does_not_block() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let refused = open_regular(&pipe, OpenOptions::new().read(true)).expect_err("a pipe").to_string();
+    assert_eq!(refused, "it is not a regular file; remove it");
+    assert!(open_regular(folder.path(), OpenOptions::new().read(true)).is_err());
+}

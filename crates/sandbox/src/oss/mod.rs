@@ -25,10 +25,9 @@
 //! |---|---|
 //! | `request`, `signature` | the request, its body, and its signature |
 //! | `response` | the response, its body, and errors |
-//! | `bucket`, `list`, `object`, `upload` | the operations, and which of them answers a request |
+//! | `bucket`, `object`, `upload` | the operations, and which of them answers a request |
 
 mod bucket;
-mod list;
 mod object;
 mod request;
 mod response;

@@ -2,7 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `bucket`, `list`, `object`, `upload` | the operations |
+//! | `bucket`, `object`, `upload` | the operations |
 //! | `body` | bodies of requests and their digests |
 //! | `convert` | errors, and conversions that the operations share |
 
@@ -10,7 +10,6 @@ mod body;
 #[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "every operation has the same shape")]
 mod bucket;
 mod convert;
-mod list;
 mod object;
 mod upload;
 
@@ -123,9 +122,9 @@ operations! {
     object::head_object(HeadObjectInput) -> HeadObjectOutput;
     object::delete_object(DeleteObjectInput) -> DeleteObjectOutput;
     object::delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
-    list::list_objects(ListObjectsInput) -> ListObjectsOutput;
-    list::list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output;
-    list::list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput;
+    bucket::list_objects(ListObjectsInput) -> ListObjectsOutput;
+    bucket::list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output;
+    bucket::list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput;
     object::get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput;
     object::put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput;
     object::delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput;
