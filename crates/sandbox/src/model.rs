@@ -12,8 +12,10 @@ use super::tags::SharedTags;
 pub(crate) struct UnixMillis(pub(crate) i64);
 
 impl UnixMillis {
-    /// The length of a day.
-    pub(crate) const DAY: i64 = 86_400_000;
+    const SECOND: i64 = 1000;
+    pub(crate) const MINUTE: i64 = 60 * Self::SECOND;
+    pub(crate) const HOUR: i64 = 60 * Self::MINUTE;
+    pub(crate) const DAY: i64 = 24 * Self::HOUR;
 
     /// Returns the time, clamped to the range that every format can represent: from 1970 to the end of 9999.
     pub(crate) fn timestamp(self) -> Timestamp {
@@ -27,6 +29,11 @@ impl UnixMillis {
 
     pub(crate) fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
+    }
+
+    /// Removes the fraction of a second.
+    pub(crate) fn floor_to_second(self) -> Self {
+        Self(self.0.div_euclid(Self::SECOND) * Self::SECOND)
     }
 
     /// Rounds up to midnight in UTC. A time at midnight stays unchanged.

@@ -4,8 +4,12 @@ use std::num::NonZeroU32;
 
 use super::model::{ObjectStorageClass, RetrievalTier, StoredObject, StoredRestore, UnixMillis};
 
-const MINUTE: i64 = 60_000;
-const HOUR: i64 = 60 * MINUTE;
+const MINUTE: i64 = UnixMillis::MINUTE;
+const HOUR: i64 = UnixMillis::HOUR;
+
+/// The maximum number of days for which OSS keeps a restored copy of an Archive object, and of any other object.
+const OSS_MAX_ARCHIVE_DAYS: u32 = 7;
+const OSS_MAX_DAYS: u32 = 365;
 
 /// The state of an object's restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +163,8 @@ fn oss_duration(
     if is_archive && tier.is_some() {
         return Err(RestoreRejection::TierNotAllowed);
     }
-    let most_days = if is_archive { 7 } else { 365 };
-    if !(1..=most_days).contains(&days) {
+    let max_days = if is_archive { OSS_MAX_ARCHIVE_DAYS } else { OSS_MAX_DAYS };
+    if !(1..=max_days).contains(&days) {
         return Err(RestoreRejection::DaysOutOfRange);
     }
     let tier = tier.unwrap_or(RetrievalTier::Standard);

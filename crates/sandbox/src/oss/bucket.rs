@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use http::{Method, Response, StatusCode};
 
-use super::object::delete_multiple;
-use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, receive_document, url_encode};
+use super::object::delete_objects;
+use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, parse_tags, receive_document, url_encode};
 use super::response::{
-    OssError, OssResponseBody, ResponseDocument, acl_document, acl_name, empty_response, etag, iso_time,
+    OssError, OssResponseBody, ResponseDocument, acl_document, acl_name, empty_response, etag, iso_time, object_type,
 };
 use crate::listing::{self, KeyOrPrefix, ListingQuery, ListingStart, ResultPage, VersionOrPrefix};
 use crate::model::{
@@ -18,7 +18,6 @@ use crate::model::{
 use crate::restore;
 use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
-use crate::tags::{TagList, check_for_oss};
 
 /// The parameters of a GET request to a bucket.
 const BUCKET_GET_PARAMS: [&str; 15] = [
@@ -96,7 +95,7 @@ pub(super) async fn handle_bucket_request(
         }
         Method::POST if request.has_param("delete") => {
             request.allow_params(&["delete", "encoding-type"])?;
-            delete_multiple(sandbox, request, &receive_document(&request.headers, body).await?)
+            delete_objects(sandbox, request, &receive_document(&request.headers, body).await?)
         }
         Method::GET if request.allow_params(&BUCKET_GET_PARAMS).map(|()| request.has_param("bucketInfo"))? => {
             get_info(sandbox, request, region)
@@ -254,12 +253,7 @@ fn write_rule(to: &mut ResponseDocument, rule: &LifecycleRule) {
     to.write_text("ID", &rule.id);
     to.write_text("Prefix", &rule.prefix);
     to.write_text("Status", if rule.enabled { "Enabled" } else { "Disabled" });
-    for (key, value) in rule.tags.iter() {
-        to.write_element("Tag", |to| {
-            to.write_text("Key", key);
-            to.write_text("Value", value);
-        });
-    }
+    to.write_tags(&rule.tags);
     if let Some(days) = rule.expiration_days {
         to.write_element("Expiration", |to| to.write_text("Days", &days.to_string()));
     }
@@ -301,13 +295,7 @@ fn parse_rule(rule: &RequestElement) -> Result<LifecycleRule, OssError> {
         Some("Disabled") => false,
         _ => return Err(OssError::malformed_xml()),
     };
-    let named = |name: &'static str| rule.children.iter().filter(move |child| child.name == name);
-    let tags = named("Tag").map(|tag| {
-        tag.check_children(&["Key", "Value"])?;
-        let key = tag.child_text("Key")?.ok_or_else(OssError::malformed_xml)?;
-        Ok((key.into(), tag.child_text("Value")?.unwrap_or_default().into()))
-    });
-    let moves = named("Transition").map(|transition| {
+    let transitions = rule.children_named("Transition").map(|transition| {
         let class = transition.child_text("StorageClass")?.and_then(ObjectStorageClass::parse_oss_name);
         Ok((parse_days(transition, &["Days", "StorageClass"])?, class.ok_or_else(OssError::malformed_xml)?))
     });
@@ -315,9 +303,9 @@ fn parse_rule(rule: &RequestElement) -> Result<LifecycleRule, OssError> {
         id: rule.child_text("ID")?.unwrap_or_default().into(),
         enabled,
         prefix: rule.child_text("Prefix")?.unwrap_or_default().into(),
-        tags: check_for_oss(tags.collect::<Result<TagList, OssError>>()?)?,
+        tags: parse_tags(rule.children_named("Tag"))?,
         expiration_days: rule.child("Expiration")?.map(|expiration| parse_days(expiration, &["Days"])).transpose()?,
-        transitions: moves.collect::<Result<_, OssError>>()?,
+        transitions: transitions.collect::<Result<_, OssError>>()?,
     })
 }
 
@@ -412,7 +400,7 @@ impl<'r> OssListRequest<'r> {
     fn write_object(&self, to: &mut ResponseDocument, version: &StoredVersion, object: &StoredObject) {
         to.write_text("LastModified", &iso_time(version.modified));
         to.write_text("ETag", &etag(object.etag));
-        to.write_text("Type", if object.etag.parts > 0 { "Multipart" } else { "Normal" });
+        to.write_text("Type", object_type(object.etag));
         to.write_text("Size", &object.size.to_string());
         to.write_text("StorageClass", object.class.oss_name());
         to.write_optional("RestoreInfo", restore::progress(object, self.now).header_value().as_deref());

@@ -64,21 +64,21 @@ pub(crate) async fn handle_request(
     parts: Parts,
     body: impl OssRequestBody,
 ) -> Response<OssResponseBody> {
-    let answered = route_request(sandbox, &parts, body).await;
-    finish_response(&parts, answered)
+    let result = route_request(sandbox, &parts, body).await;
+    finish_response(&parts, result)
 }
 
 /// Returns the response to a request that exceeds the rate limit.
 pub(crate) fn throttled_response(parts: &Parts) -> Response<OssResponseBody> {
     let message = "Please reduce your request rate.";
-    let fault = OssError::new(StatusCode::SERVICE_UNAVAILABLE, "TotalQpsLimitExceeded", "0004-00000302", message);
-    finish_response(parts, Err(fault))
+    let error = OssError::new(StatusCode::SERVICE_UNAVAILABLE, "TotalQpsLimitExceeded", "0004-00000302", message);
+    finish_response(parts, Err(error))
 }
 
-fn finish_response(parts: &Parts, answered: Result<Response<OssResponseBody>, OssError>) -> Response<OssResponseBody> {
+fn finish_response(parts: &Parts, result: Result<Response<OssResponseBody>, OssError>) -> Response<OssResponseBody> {
     let id = format!("{:08X}{:016X}", fastrand::u32(..), fastrand::u64(..));
     let has_body = parts.method != Method::HEAD;
-    let mut response = answered.unwrap_or_else(|fault| fault.into_response(&id, request_host(parts), has_body));
+    let mut response = result.unwrap_or_else(|error| error.into_response(&id, request_host(parts), has_body));
     let headers = response.headers_mut();
     set_header(headers, REQUEST_ID, &id);
     headers.insert(header::SERVER, HeaderValue::from_static("AliyunOSS"));
@@ -104,11 +104,11 @@ async fn route_request(
 /// Requests without a signature can only read objects whose ACL allows it.
 fn handle_anonymous(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     let denied = || OssError::access_denied("You have no right to access this object because of bucket acl.");
-    let reads = matches!(request.method, Method::GET | Method::HEAD) && request.allow_params(&["versionId"]).is_ok();
-    let target = request.target().ok().filter(|_| reads).ok_or_else(denied)?;
-    let seen = sandbox.find_object(target).map_err(|_| denied())?;
-    if !seen.effective_acl().allows_anonymous_read() {
+    let is_read = matches!(request.method, Method::GET | Method::HEAD) && request.allow_params(&["versionId"]).is_ok();
+    let target = request.target().ok().filter(|_| is_read).ok_or_else(denied)?;
+    let found = sandbox.find_object(target).map_err(|_| denied())?;
+    if !found.effective_acl().allows_anonymous_read() {
         return Err(denied());
     }
-    object::read(sandbox, request)
+    object::read_object(sandbox, request)
 }

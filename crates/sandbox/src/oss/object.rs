@@ -6,25 +6,35 @@ use std::ops::Range;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use jiff::fmt::rfc2822;
 
-use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, receive_document, url_encode};
+use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, parse_tags, receive_document};
 use super::response::{
     CLASS, DELETE_MARKER, OssError, OssResponseBody, ResponseDocument, VERSION_ID, acl_document, empty_response, etag,
-    set_header, with_version,
+    object_type, set_header, with_version,
 };
 use super::upload;
 use crate::model::{ObjectStorageClass, RetrievalTier, UnixMillis};
 use crate::restore::{self, RestoreDialect, RestoreParameters};
 use crate::state::{FoundObject, RequestedObject, SandboxRequestError};
 use crate::store::{AcceptedRestoreKind, DeletedVersion, Sandbox};
-use crate::tags::{SharedTags, TagList, check_for_oss};
+use crate::tags::SharedTags;
 
 const OBJECT_TYPE: HeaderName = HeaderName::from_static("x-oss-object-type");
 const RESTORE: HeaderName = HeaderName::from_static("x-oss-restore");
 const TAG_COUNT: HeaderName = HeaderName::from_static("x-oss-tagging-count");
 const PRIORITY: HeaderName = HeaderName::from_static("x-oss-object-restore-priority");
 
+/// The parameters that a request about an object can have.
+const OBJECT_PARAMS: [&str; 8] =
+    ["acl", "encoding-type", "partNumber", "restore", "tagging", "uploadId", "uploads", "versionId"];
+
+/// The parameters that select a sub-resource. Without any of them, a request is about the object itself.
+const SUBRESOURCES: [&str; 5] = ["acl", "restore", "tagging", "uploadId", "uploads"];
+
 /// The maximum number of keys in a delete request.
 const MAX_DELETED: usize = 1000;
+
+/// How many days a restored copy is kept if the request does not say it.
+const DEFAULT_RESTORE_DAYS: u32 = 1;
 
 /// Answers a request that names an object.
 pub(super) async fn handle_object_request(
@@ -32,156 +42,170 @@ pub(super) async fn handle_object_request(
     request: &OssRequest,
     body: impl OssRequestBody,
 ) -> Result<Response<OssResponseBody>, OssError> {
-    request.allow_params(&[
-        "acl",
-        "encoding-type",
-        "partNumber",
-        "restore",
-        "tagging",
-        "uploadId",
-        "uploads",
-        "versionId",
-    ])?;
-    let subresources = ["acl", "restore", "tagging", "uploadId", "uploads"];
-    let mut named = subresources.into_iter().filter(|name| request.has_param(name));
-    let subresource = named.next();
-    if named.next().is_some() {
-        return Err(OssError::invalid_argument("A request must have only one sub-resource."));
-    }
-    let headers: &HeaderMap = &request.headers;
-    match (&request.method, subresource) {
+    request.allow_params(&OBJECT_PARAMS)?;
+    let headers = &request.headers;
+    match (&request.method, requested_subresource(request)?) {
+        (&Method::GET | &Method::HEAD, None) => read_object(sandbox, request),
+        (&Method::PUT, None) => upload::put_object(sandbox, request, body).await,
+        (&Method::DELETE, None) => delete_object(sandbox, request),
         (&Method::GET, Some("acl")) => get_acl(sandbox, request),
         (&Method::PUT, Some("acl")) => put_acl(sandbox, request),
         (&Method::GET, Some("tagging")) => get_tagging(sandbox, request),
         (&Method::PUT, Some("tagging")) => put_tagging(sandbox, request, &receive_document(headers, body).await?),
         (&Method::DELETE, Some("tagging")) => delete_tagging(sandbox, request),
-        (&Method::POST, Some("restore")) => restore(sandbox, request, &receive_document(headers, body).await?),
-        (&Method::POST, Some("uploads")) => upload::initiate(sandbox, request),
-        (&Method::PUT, Some("uploadId")) => upload::put_part(sandbox, request, body).await,
-        (&Method::POST, Some("uploadId")) => {
-            upload::complete(sandbox, request, &receive_document(headers, body).await?)
-        }
-        (&Method::DELETE, Some("uploadId")) => upload::abort(sandbox, request),
-        (&Method::PUT, None) => upload::put(sandbox, request, body).await,
-        (&Method::GET | &Method::HEAD, None) => read(sandbox, request),
-        (&Method::DELETE, None) => delete(sandbox, request),
+        (&Method::POST, Some("restore")) => restore_object(sandbox, request, &receive_document(headers, body).await?),
+        (_, Some("uploads" | "uploadId")) => upload::handle_upload_request(sandbox, request, body).await,
         _ => Err(OssError::method_not_allowed()),
     }
 }
 
-/// Answers a GET or HEAD request.
-pub(super) fn read(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
-    request.allow_params(&["versionId"])?;
-    let target = request.target()?;
-    let marker = |refusal| match refusal {
-        // The version that the request names is a delete marker. A current one is `CurrentIsDeleteMarker`.
-        SandboxRequestError::IsDeleteMarker { id, .. } => {
-            let message = "The specified method is not allowed against this resource.";
-            OssError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "0016-00000503", message)
-                .with_delete_marker(id)
-        }
-        refusal => refusal.into(),
-    };
-    if request.method == Method::HEAD {
-        let seen = sandbox.find_object(target).map_err(marker)?;
-        check_conditions(request, &seen)?;
-        let mut response = empty_response(StatusCode::OK);
-        set_object_headers(&seen, sandbox.now(), response.headers_mut());
-        response.headers_mut().insert(header::CONTENT_LENGTH, seen.object.size.into());
-        return Ok(response);
+/// Returns the sub-resource that a request is about, or `None` if it is about the object itself.
+fn requested_subresource(request: &OssRequest) -> Result<Option<&'static str>, OssError> {
+    let mut requested = SUBRESOURCES.into_iter().filter(|name| request.has_param(name));
+    let subresource = requested.next();
+    if requested.next().is_some() {
+        return Err(OssError::invalid_argument("A request must have only one sub-resource."));
     }
-    let mut partial = false;
-    let opened = sandbox.read_object(target, |seen| {
-        check_conditions(request, seen).map_err(OssReadError::Request)?;
-        let range = requested_range(request, seen.object.size).map_err(OssReadError::Request)?;
-        partial = range.is_some();
-        Ok(range.unwrap_or(0..seen.object.size))
-    });
-    let (seen, range, reader) = opened.map_err(|stopped| match stopped {
-        OssReadError::Store(refusal) => marker(refusal),
-        OssReadError::Request(fault) => fault,
+    Ok(subresource)
+}
+
+/// Answers a GET or HEAD request for an object itself.
+pub(super) fn read_object(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    request.allow_params(&["versionId"])?;
+    if request.method == Method::HEAD { head_object(sandbox, request) } else { get_object(sandbox, request) }
+}
+
+fn head_object(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    let found = sandbox.find_object(request.target()?).map_err(ReadError::from)?;
+    check_preconditions(request, &found)?;
+    let mut response = empty_response(StatusCode::OK);
+    set_object_headers(&found, sandbox.now(), response.headers_mut());
+    response.headers_mut().insert(header::CONTENT_LENGTH, found.object.size.into());
+    Ok(response)
+}
+
+fn get_object(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+    let mut is_partial = false;
+    let (found, range, reader) = sandbox.read_object(request.target()?, |found| -> Result<_, ReadError> {
+        check_preconditions(request, found)?;
+        let size = found.object.size;
+        let range = requested_range(request, size)?;
+        is_partial = range.is_some();
+        Ok(range.unwrap_or(0..size))
     })?;
     let mut response = Response::new(OssResponseBody::FromObject(reader));
     let headers = response.headers_mut();
-    set_object_headers(&seen, sandbox.now(), headers);
+    set_object_headers(&found, sandbox.now(), headers);
     headers.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
-    if partial {
-        let content = format!("bytes {}-{}/{}", range.start, range.end - 1, seen.object.size);
-        set_header(headers, header::CONTENT_RANGE, &content);
+    if is_partial {
+        let content_range = format!("bytes {}-{}/{}", range.start, range.end - 1, found.object.size);
+        set_header(headers, header::CONTENT_RANGE, &content_range);
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
 }
 
-/// Why an object is not read: an error of the store, or of the request.
-enum OssReadError {
-    Store(SandboxRequestError),
-    Request(OssError),
-}
+/// An error of a read. OSS answers a read of a delete marker that is named by its version ID with 405, and other
+/// requests about it with 404.
+struct ReadError(OssError);
 
-impl From<SandboxRequestError> for OssReadError {
-    fn from(refusal: SandboxRequestError) -> Self {
-        Self::Store(refusal)
+impl From<SandboxRequestError> for ReadError {
+    fn from(error: SandboxRequestError) -> Self {
+        Self(match error {
+            SandboxRequestError::IsDeleteMarker { id, .. } => {
+                let message = "The specified method is not allowed against this resource.";
+                OssError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "0016-00000503", message)
+                    .with_delete_marker(id)
+            }
+            other => other.into(),
+        })
     }
 }
 
-/// Returns the requested range. A range that the object does not have is ignored, unless the request asks for the
-/// standard behavior of HTTP. <https://www.alibabacloud.com/help/en/oss/developer-reference/getobject>
+impl From<OssError> for ReadError {
+    fn from(error: OssError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<ReadError> for OssError {
+    fn from(error: ReadError) -> Self {
+        error.0
+    }
+}
+
+/// Returns the requested range, or `None` to read the whole object. By default, OSS ignores a range that is not
+/// completely inside the object. A request can ask for the standard behavior of HTTP instead.
+/// <https://www.alibabacloud.com/help/en/oss/developer-reference/getobject>
 fn requested_range(request: &OssRequest, size: u64) -> Result<Option<Range<u64>>, OssError> {
-    let Some(spec) = request.header("range").and_then(|range| range.strip_prefix("bytes=")) else { return Ok(None) };
-    let Some((from, to)) = spec.split_once('-') else { return Ok(None) };
-    let standard = request.header("x-oss-range-behavior") == Some("standard");
-    let (from, to) = match (from.parse::<u64>(), to.parse::<u64>()) {
-        (Ok(from), Ok(to)) if from <= to => (from, to.saturating_add(1)),
-        (Ok(from), Err(_)) if to.is_empty() => (from, size),
-        (Err(_), Ok(last)) if from.is_empty() && last > 0 => (size.saturating_sub(last), size),
-        _ => return Ok(None),
-    };
-    if from >= size {
-        let message = "The requested range cannot be satisfied.";
-        let fault = OssError::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "0026-00000022", message);
-        return if standard { Err(fault) } else { Ok(None) };
+    let Some(range) = request.header("range").and_then(|header| parse_range(header, size)) else { return Ok(None) };
+    if range.start < size && range.end <= size {
+        return Ok(Some(range));
     }
-    if to > size && !standard { Ok(None) } else { Ok(Some(from..to.min(size))) }
+    let is_standard = request.header("x-oss-range-behavior") == Some("standard");
+    if !is_standard {
+        return Ok(None);
+    }
+    if range.start >= size {
+        let message = "The requested range cannot be satisfied.";
+        return Err(OssError::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "0026-00000022", message));
+    }
+    Ok(Some(range.start..size))
+}
+
+/// Parses a `Range` header with one range of bytes. The range can exceed the object. Returns `None` for any other
+/// header, which HTTP ignores.
+fn parse_range(header: &str, size: u64) -> Option<Range<u64>> {
+    let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
+    match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) if first <= last => Some(first..last.saturating_add(1)),
+        (Ok(first), Err(_)) if last.is_empty() => Some(first..size),
+        // `-N` asks for the last N bytes.
+        (Err(_), Ok(count)) if first.is_empty() && count > 0 => Some(size.saturating_sub(count)..size),
+        _ => None,
+    }
 }
 
 /// Checks conditions such as `If-Match` in the order of HTTP: entity tags take precedence over dates.
-fn check_conditions(request: &OssRequest, seen: &FoundObject) -> Result<(), OssError> {
-    let tag = seen.object.etag.to_string();
-    let matches = |list: &str| {
-        list.split(',').map(|one| one.trim().trim_matches('"')).any(|one| one == "*" || one.eq_ignore_ascii_case(&tag))
+fn check_preconditions(request: &OssRequest, found: &FoundObject) -> Result<(), OssError> {
+    let etag = found.object.etag.to_string();
+    let contains_etag = |list: &str| {
+        let mut etags = list.split(',').map(|item| item.trim().trim_matches('"'));
+        etags.any(|item| item == "*" || item.eq_ignore_ascii_case(&etag))
     };
-    let date = |name: &str| request.header(name).and_then(|date| rfc2822::parse(date).ok());
-    let modified = seen.modified.timestamp().as_second();
-    let failed = match (request.header("if-match"), date("if-unmodified-since")) {
-        (Some(list), _) => !matches(list),
-        (None, Some(since)) => modified > since.timestamp().as_second(),
-        (None, None) => false,
+    let modified = found.modified.timestamp().as_second();
+    let date = |name: &str| {
+        let date = rfc2822::parse(request.header(name)?).ok()?;
+        Some(date.timestamp().as_second())
     };
-    if failed {
+    let is_expected = match (request.header("if-match"), date("if-unmodified-since")) {
+        (Some(list), _) => contains_etag(list),
+        (None, Some(date)) => modified <= date,
+        (None, None) => true,
+    };
+    if !is_expected {
         return Err(OssError::precondition_failed());
     }
-    let unchanged = match (request.header("if-none-match"), date("if-modified-since")) {
-        (Some(list), _) => matches(list),
-        (None, Some(since)) => modified <= since.timestamp().as_second(),
+    let is_unchanged = match (request.header("if-none-match"), date("if-modified-since")) {
+        (Some(list), _) => contains_etag(list),
+        (None, Some(date)) => modified <= date,
         (None, None) => false,
     };
-    if unchanged {
+    if is_unchanged {
         return Err(OssError::new(StatusCode::NOT_MODIFIED, "NotModified", "0026-00000023", "Not Modified"));
     }
     Ok(())
 }
 
 /// Sets the response headers that describe an object.
-fn set_object_headers(seen: &FoundObject, now: UnixMillis, headers: &mut HeaderMap) {
-    let object = &seen.object;
+fn set_object_headers(found: &FoundObject, now: UnixMillis, headers: &mut HeaderMap) {
+    let object = &found.object;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     upload::add_stored_headers(object.headers.as_deref(), headers);
     set_header(headers, header::ETAG, &etag(object.etag));
-    set_header(headers, header::LAST_MODIFIED, &seen.modified.http_date());
+    set_header(headers, header::LAST_MODIFIED, &found.modified.http_date());
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let kind = if object.etag.parts > 0 { "Multipart" } else { "Normal" };
-    headers.insert(OBJECT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(OBJECT_TYPE, HeaderValue::from_static(object_type(object.etag)));
     headers.insert(CLASS, HeaderValue::from_static(object.class.oss_name()));
     if object.tags.len() > 0 {
         headers.insert(TAG_COUNT, object.tags.len().into());
@@ -189,22 +213,31 @@ fn set_object_headers(seen: &FoundObject, now: UnixMillis, headers: &mut HeaderM
     if let Some(restore) = restore::progress(object, now).header_value() {
         set_header(headers, RESTORE, &restore);
     }
-    if let Some(id) = &seen.id {
+    if let Some(id) = &found.id {
         set_header(headers, VERSION_ID, id);
     }
 }
 
-fn delete(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+fn delete_object(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     request.allow_params(&["versionId"])?;
-    let DeletedVersion { is_marker: marker, id } = sandbox.delete_object(request.target()?)?;
+    let DeletedVersion { is_marker, id } = sandbox.delete_object(request.target()?)?;
     let mut response = empty_response(StatusCode::NO_CONTENT);
-    if marker {
+    if is_marker {
         response.headers_mut().insert(DELETE_MARKER, HeaderValue::from_static("true"));
     }
     Ok(with_version(response, id.as_deref()))
 }
 
-pub(super) fn delete_multiple(
+/// An object that a request for several objects deleted.
+struct DeletedObject<'d> {
+    key: &'d str,
+    /// The version ID in the request.
+    version: Option<&'d str>,
+    result: DeletedVersion,
+}
+
+/// Deletes the objects that a document lists.
+pub(super) fn delete_objects(
     sandbox: &Sandbox,
     request: &OssRequest,
     document: &[u8],
@@ -213,50 +246,46 @@ pub(super) fn delete_multiple(
     sandbox.with_bucket(bucket, |_| ())?;
     let delete = RequestElement::parse(document, "Delete")?;
     delete.check_children(&["Quiet", "Object"])?;
-    let quiet = delete.child_text("Quiet")? == Some("true");
-    let objects: Vec<&RequestElement> = delete.children.iter().filter(|child| child.name == "Object").collect();
+    let is_quiet = delete.child_text("Quiet")? == Some("true");
+    let objects: Vec<&RequestElement> = delete.children_named("Object").collect();
     if !(1..=MAX_DELETED).contains(&objects.len()) {
         return Err(OssError::malformed_xml());
     }
-    let url = request.param("encoding-type") == Some("url");
-    let mut done = Vec::with_capacity(objects.len());
+    let mut deleted = Vec::with_capacity(objects.len());
     for object in objects {
         object.check_children(&["Key", "VersionId"])?;
         let key = object.child_text("Key")?.filter(|key| !key.is_empty()).ok_or_else(OssError::malformed_xml)?;
         let version = object.child_text("VersionId")?.filter(|id| !id.is_empty());
-        done.push((key, version, sandbox.delete_object(RequestedObject { bucket, key, version })?));
+        let result = sandbox.delete_object(RequestedObject { bucket, key, version })?;
+        deleted.push(DeletedObject { key, version, result });
     }
-    let answer = ResponseDocument::new("DeleteResult", |to| {
-        if url {
+    let listed = if is_quiet { &[][..] } else { &deleted };
+    Ok(delete_result(request, listed).into_response())
+}
+
+fn delete_result(request: &OssRequest, deleted: &[DeletedObject<'_>]) -> ResponseDocument {
+    ResponseDocument::new("DeleteResult", |to| {
+        if request.wants_url_encoding() {
             to.write_text("EncodingType", "url");
         }
-        for (key, version, deleted) in done.iter().filter(|_| !quiet) {
+        for DeletedObject { key, version, result } in deleted {
             to.write_element("Deleted", |to| {
-                to.write_text("Key", &if url { url_encode(key) } else { (*key).to_owned() });
+                to.write_text("Key", &request.encode_name(key));
                 to.write_optional("VersionId", *version);
-                if deleted.is_marker {
+                if result.is_marker {
                     to.write_text("DeleteMarker", "true");
-                    to.write_optional("DeleteMarkerVersionId", deleted.id.as_deref());
+                    to.write_optional("DeleteMarkerVersionId", result.id.as_deref());
                 }
             });
         }
-    });
-    Ok(answer.into_response())
+    })
 }
 
 fn get_tagging(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
-    let seen = sandbox.find_object(request.target()?)?;
-    let document = ResponseDocument::new("Tagging", |to| {
-        to.write_element("TagSet", |to| {
-            for (key, value) in seen.object.tags.iter() {
-                to.write_element("Tag", |to| {
-                    to.write_text("Key", key);
-                    to.write_text("Value", value);
-                });
-            }
-        });
-    });
-    Ok(with_version(document.into_response(), seen.id.as_deref()))
+    let found = sandbox.find_object(request.target()?)?;
+    let document =
+        ResponseDocument::new("Tagging", |to| to.write_element("TagSet", |to| to.write_tags(&found.object.tags)));
+    Ok(with_version(document.into_response(), found.id.as_deref()))
 }
 
 fn put_tagging(
@@ -266,14 +295,9 @@ fn put_tagging(
 ) -> Result<Response<OssResponseBody>, OssError> {
     let tagging = RequestElement::parse(document, "Tagging")?;
     tagging.check_children(&["TagSet"])?;
-    let set = tagging.child("TagSet")?.ok_or_else(OssError::malformed_xml)?;
-    set.check_children(&["Tag"])?;
-    let pairs = set.children.iter().map(|tag| {
-        tag.check_children(&["Key", "Value"])?;
-        let key = tag.child_text("Key")?.ok_or_else(OssError::malformed_xml)?;
-        Ok((key.into(), tag.child_text("Value")?.unwrap_or_default().into()))
-    });
-    let tags = check_for_oss(pairs.collect::<Result<TagList, OssError>>()?)?;
+    let tag_set = tagging.child("TagSet")?.ok_or_else(OssError::malformed_xml)?;
+    tag_set.check_children(&["Tag"])?;
+    let tags = parse_tags(tag_set.children_named("Tag"))?;
     let id = sandbox.set_tags(request.target()?, tags)?;
     Ok(with_version(empty_response(StatusCode::OK), id.as_deref()))
 }
@@ -284,57 +308,64 @@ fn delete_tagging(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<Os
 }
 
 fn get_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
-    let seen = sandbox.find_object(request.target()?)?;
-    Ok(with_version(acl_document(seen.object.acl).into_response(), seen.id.as_deref()))
+    let found = sandbox.find_object(request.target()?)?;
+    Ok(with_version(acl_document(found.object.acl).into_response(), found.id.as_deref()))
 }
 
 fn put_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
-    let named = request.header("x-oss-object-acl");
-    let acl = parse_acl(named.ok_or_else(|| OssError::invalid_argument("The header x-oss-object-acl is missing."))?)?;
+    let Some(name) = request.header("x-oss-object-acl") else {
+        return Err(OssError::invalid_argument("The header x-oss-object-acl is missing."));
+    };
+    let acl = parse_acl(name)?;
     let id = sandbox.set_acl(request.target()?, acl)?;
     Ok(with_version(empty_response(StatusCode::OK), id.as_deref()))
 }
 
-fn restore(sandbox: &Sandbox, request: &OssRequest, document: &[u8]) -> Result<Response<OssResponseBody>, OssError> {
-    let parameters = if document.is_empty() {
-        RestoreParameters { days: 1, tier: None, rules: RestoreDialect::Oss }
-    } else {
-        parse_restore_request(document)?
-    };
+fn restore_object(
+    sandbox: &Sandbox,
+    request: &OssRequest,
+    document: &[u8],
+) -> Result<Response<OssResponseBody>, OssError> {
+    let parameters = parse_restore_request(document)?;
     let target = request.target()?;
     let accepted = sandbox.restore_object(target, parameters)?;
-    let status = if accepted.kind == AcceptedRestoreKind::Started { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let status = match accepted.kind {
+        AcceptedRestoreKind::Started => StatusCode::ACCEPTED,
+        AcceptedRestoreKind::Extended => StatusCode::OK,
+    };
     let mut response = empty_response(status);
+    // OSS's Archive class has no retrieval tiers.
     if accepted.class != ObjectStorageClass::Glacier {
         set_header(response.headers_mut(), PRIORITY, accepted.tier.as_str());
     }
-    let seen = sandbox.find_object(target)?;
-    Ok(with_version(response, seen.id.as_deref()))
+    let found = sandbox.find_object(target)?;
+    Ok(with_version(response, found.id.as_deref()))
 }
 
-/// Parses a `RestoreRequest`. The default is one day.
+/// Parses a `RestoreRequest`. The document can be missing.
 fn parse_restore_request(document: &[u8]) -> Result<RestoreParameters, OssError> {
-    let asked = RequestElement::parse(document, "RestoreRequest")?;
-    asked.check_children(&["Days", "JobParameters"])?;
-    let days = match asked.child_text("Days")? {
-        None => 1,
-        Some(days) => days
+    let mut parameters = RestoreParameters { days: DEFAULT_RESTORE_DAYS, tier: None, rules: RestoreDialect::Oss };
+    if document.is_empty() {
+        return Ok(parameters);
+    }
+    let restore = RequestElement::parse(document, "RestoreRequest")?;
+    restore.check_children(&["Days", "JobParameters"])?;
+    if let Some(days) = restore.child_text("Days")? {
+        parameters.days = days
             .trim()
             .parse()
-            .map_err(|_| OssError::bad_request("MalformedXML", "0016-00000708", "Days must be an integer."))?,
-    };
-    let tier = match asked.child("JobParameters")? {
-        None => None,
-        Some(parameters) => {
-            parameters.check_children(&["Tier"])?;
-            let name = parameters.child_text("Tier")?.ok_or_else(OssError::malformed_xml)?;
-            let unknown = || {
-                OssError::bad_request("MalformedXML", "0016-00000703", "The tier must be Expedited, Standard or Bulk.")
-            };
-            Some(RetrievalTier::parse(name).ok_or_else(unknown)?)
-        }
-    };
-    Ok(RestoreParameters { days, tier, rules: RestoreDialect::Oss })
+            .map_err(|_| OssError::bad_request("MalformedXML", "0016-00000708", "Days must be an integer."))?;
+    }
+    if let Some(job_parameters) = restore.child("JobParameters")? {
+        job_parameters.check_children(&["Tier"])?;
+        let name = job_parameters.child_text("Tier")?.ok_or_else(OssError::malformed_xml)?;
+        let Some(tier) = RetrievalTier::parse(name) else {
+            let message = "The tier must be Expedited, Standard or Bulk.";
+            return Err(OssError::bad_request("MalformedXML", "0016-00000703", message));
+        };
+        parameters.tier = Some(tier);
+    }
+    Ok(parameters)
 }
 
 #[cfg(test)]
@@ -346,7 +377,7 @@ mod tests {
     fn a_range_that_is_not_there_is_overlooked_unless_asked_otherwise() {
         let range = |spec: &str, behavior: &str| {
             let headers = [("range", spec), ("x-oss-range-behavior", behavior)];
-            requested_range(&request(Method::GET, "/b/k", &headers), 10).map_err(|fault| fault.code)
+            requested_range(&request(Method::GET, "/b/k", &headers), 10).map_err(|error| error.code)
         };
         for behavior in ["", "standard"] {
             assert_eq!(range("bytes=2-4", behavior), Ok(Some(2..5)));
@@ -367,10 +398,11 @@ mod tests {
     #[test]
     fn a_restore_request_says_days_and_perhaps_a_tier() {
         let read = |content: &str| {
-            let asked = parse_restore_request(format!("<RestoreRequest>{content}</RestoreRequest>").as_bytes());
-            asked.map(|ask| (ask.days, ask.tier)).map_err(|fault| fault.ec)
+            let parsed = parse_restore_request(format!("<RestoreRequest>{content}</RestoreRequest>").as_bytes());
+            parsed.map(|parameters| (parameters.days, parameters.tier)).map_err(|error| error.ec)
         };
         assert_eq!(read("<Days>7</Days>"), Ok((7, None)));
+        assert_eq!(read(""), Ok((1, None)));
         let tier = |name| format!("<Days>2</Days><JobParameters><Tier>{name}</Tier></JobParameters>");
         assert_eq!(read(&tier("Bulk")), Ok((2, Some(RetrievalTier::Bulk))));
         assert_eq!(read(&tier("Test")), Err("0016-00000703"));

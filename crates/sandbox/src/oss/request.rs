@@ -1,5 +1,6 @@
 //! Requests: method, bucket, key, parameters, and headers; their bodies; and the XML documents in them.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::net::Ipv4Addr;
 
@@ -22,6 +23,7 @@ use crate::blobs::WrittenBlob;
 use crate::model::StoredAcl;
 use crate::state::{RequestedObject, SandboxRequestError};
 use crate::store::Sandbox;
+use crate::tags::{SharedTags, TagList, check_for_oss};
 
 /// The maximum length of a key, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
@@ -93,6 +95,16 @@ impl OssRequest {
     /// Returns the value of a parameter, unless it is empty.
     pub(crate) fn non_empty_param(&self, name: &str) -> Option<&str> {
         self.param(name).filter(|value| !value.is_empty())
+    }
+
+    /// Returns whether names in the response must be URL-encoded.
+    pub(crate) fn wants_url_encoding(&self) -> bool {
+        self.param("encoding-type") == Some("url")
+    }
+
+    /// Returns a name as the response must contain it.
+    pub(crate) fn encode_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        if self.wants_url_encoding() { url_encode(name).into() } else { name.into() }
     }
 
     /// Rejects parameters with other names. Names that start with `x-oss-` are accepted: they belong to signatures or
@@ -194,6 +206,17 @@ pub(crate) fn parse_acl(name: &str) -> Result<StoredAcl, OssError> {
     })
 }
 
+/// Parses `Tag` elements, and checks the tags against OSS's rules.
+pub(crate) fn parse_tags<'e>(elements: impl Iterator<Item = &'e RequestElement>) -> Result<SharedTags, OssError> {
+    let pairs = elements.map(|tag| {
+        tag.check_children(&["Key", "Value"])?;
+        let key = tag.child_text("Key")?.ok_or_else(OssError::malformed_xml)?;
+        let value = tag.child_text("Value")?.unwrap_or_default();
+        Ok((key.into(), value.into()))
+    });
+    Ok(check_for_oss(pairs.collect::<Result<TagList, OssError>>()?)?)
+}
+
 /// The body of a request.
 pub(crate) trait OssRequestBody: Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Unpin {}
 
@@ -292,9 +315,14 @@ impl RequestElement {
 
     /// Returns the only child with this name. More than one is an error.
     pub(crate) fn child(&self, name: &str) -> Result<Option<&Self>, OssError> {
-        let mut named = self.children.iter().filter(|child| child.name == name);
-        let child = named.next();
-        if named.next().is_some() { Err(OssError::malformed_xml()) } else { Ok(child) }
+        let mut matching = self.children.iter().filter(|child| child.name == name);
+        let child = matching.next();
+        if matching.next().is_some() { Err(OssError::malformed_xml()) } else { Ok(child) }
+    }
+
+    /// Returns the children with this name.
+    pub(crate) fn children_named(&self, name: &'static str) -> impl Iterator<Item = &Self> {
+        self.children.iter().filter(move |child| child.name == name)
     }
 
     /// Returns the text of the only child with this name.

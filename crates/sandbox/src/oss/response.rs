@@ -16,13 +16,15 @@ use crate::blobs::BlobReader;
 use crate::model::{ETag, StoredAcl, UnixMillis};
 use crate::restore::RestoreRejection;
 use crate::state::SandboxRequestError;
-use crate::tags::TagSetError;
+use crate::tags::{SharedTags, TagSetError};
 
 pub(crate) const CLASS: HeaderName = HeaderName::from_static("x-oss-storage-class");
 pub(crate) const VERSION_ID: HeaderName = HeaderName::from_static("x-oss-version-id");
 pub(crate) const DELETE_MARKER: HeaderName = HeaderName::from_static("x-oss-delete-marker");
 const EC: HeaderName = HeaderName::from_static("x-oss-ec");
 const ERR: HeaderName = HeaderName::from_static("x-oss-err");
+/// The ID of the only owner.
+const OWNER_ID: &str = "1000000000000000";
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 /// The body of a response.
@@ -90,6 +92,11 @@ pub(crate) fn etag(etag: ETag) -> String {
     format!("\"{}\"", etag.to_string().to_uppercase())
 }
 
+/// Returns the type of an object, which says how it was uploaded.
+pub(crate) fn object_type(etag: ETag) -> &'static str {
+    if etag.parts > 0 { "Multipart" } else { "Normal" }
+}
+
 /// Returns OSS's name of an ACL. An ACL that OSS does not have gets the name of the nearest one that grants no more.
 pub(crate) fn acl_name(acl: StoredAcl) -> &'static str {
     if acl == StoredAcl::AuthenticatedRead { StoredAcl::Private.as_str() } else { acl.as_str() }
@@ -139,7 +146,7 @@ impl ResponseDocument {
                 '>' => self.0.push_str("&gt;"),
                 '&' => self.0.push_str("&amp;"),
                 '"' => self.0.push_str("&quot;"),
-                control if u32::from(control) < 0x20 => self.write_reference(control),
+                control if control < ' ' => self.write_reference(control),
                 other => self.0.push(other),
             }
         }
@@ -161,9 +168,19 @@ impl ResponseDocument {
     /// Writes the owner. There is only one.
     pub(crate) fn write_owner(&mut self) {
         self.write_element("Owner", |to| {
-            to.write_text("ID", "1000000000000000");
-            to.write_text("DisplayName", "1000000000000000");
+            to.write_text("ID", OWNER_ID);
+            to.write_text("DisplayName", OWNER_ID);
         });
+    }
+
+    /// Writes a `Tag` element for each tag.
+    pub(crate) fn write_tags(&mut self, tags: &SharedTags) {
+        for (key, value) in tags.iter() {
+            self.write_element("Tag", |to| {
+                to.write_text("Key", key);
+                to.write_text("Value", value);
+            });
+        }
     }
 
     pub(crate) fn into_text(self) -> String {
@@ -276,9 +293,9 @@ impl OssError {
 }
 
 impl From<TagSetError> for OssError {
-    fn from(fault: TagSetError) -> Self {
-        let message = fault.message();
-        match fault {
+    fn from(error: TagSetError) -> Self {
+        let message = error.message();
+        match error {
             TagSetError::TooMany => Self::bad_request("InvalidTag", "0017-00000810", message),
             TagSetError::InvalidEncoding => Self::bad_request("InvalidArgument", "0017-00000811", message),
             TagSetError::Duplicate | TagSetError::Reserved | TagSetError::InvalidKey | TagSetError::InvalidValue => {
@@ -292,10 +309,10 @@ const NO_KEY: OssError =
     OssError::new(StatusCode::NOT_FOUND, "NoSuchKey", "0026-00000001", "The specified key does not exist.");
 
 impl From<SandboxRequestError> for OssError {
-    fn from(refusal: SandboxRequestError) -> Self {
+    fn from(error: SandboxRequestError) -> Self {
         let not_found = |code, ec, message| Self::new(StatusCode::NOT_FOUND, code, ec, message);
         let conflict = |code, ec, message| Self::new(StatusCode::CONFLICT, code, ec, message);
-        match refusal {
+        match error {
             SandboxRequestError::NoSuchBucket => {
                 not_found("NoSuchBucket", "0015-00000101", "The specified bucket does not exist.")
             }

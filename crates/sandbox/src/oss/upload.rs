@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 
-use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, receive_object, url_encode};
+use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, receive_document, receive_object};
 use super::response::{
     CLASS, OssError, OssResponseBody, ResponseDocument, empty_response, etag, set_header, with_version,
 };
@@ -21,6 +21,16 @@ const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
 /// The prefix of user metadata in OSS requests, and the prefix with which it is stored.
 const METADATA: &str = "x-oss-meta-";
 const STORED_METADATA: &str = "x-amz-meta-";
+
+/// The headers that OSS stores with an object and returns, apart from user metadata.
+const STORED_HEADERS: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::EXPIRES,
+];
 
 /// The maximum size of user metadata in bytes, including the names.
 const MAX_METADATA: usize = 8192;
@@ -63,14 +73,6 @@ impl NewObjectProperties {
 
 /// Returns the headers of a request that are stored with the object.
 fn stored_headers(headers: &HeaderMap) -> Result<Option<Box<StoredHeaders>>, OssError> {
-    const KEPT: [HeaderName; 6] = [
-        header::CONTENT_TYPE,
-        header::CACHE_CONTROL,
-        header::CONTENT_DISPOSITION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LANGUAGE,
-        header::EXPIRES,
-    ];
     let mut stored: Vec<(Box<str>, Box<str>)> = Vec::new();
     let mut metadata = 0;
     for (name, value) in headers {
@@ -78,7 +80,7 @@ fn stored_headers(headers: &HeaderMap) -> Result<Option<Box<StoredHeaders>>, Oss
         if let Some(user) = name.as_str().strip_prefix(METADATA) {
             metadata += user.len() + value.len();
             stored.push((format!("{STORED_METADATA}{user}").into(), value.into()));
-        } else if KEPT.contains(name) && !value.is_empty() {
+        } else if STORED_HEADERS.contains(name) && !value.is_empty() {
             stored.push((name.as_str().into(), value.into()));
         }
     }
@@ -110,27 +112,26 @@ fn write_precondition(request: &OssRequest) -> WritePrecondition {
 }
 
 /// Converts an error of a write. OSS has its own code if the object already exists but must not.
-fn write_error(refusal: SandboxRequestError) -> OssError {
-    match refusal {
+fn write_error(error: SandboxRequestError) -> OssError {
+    match error {
         SandboxRequestError::PreconditionFailed => OssError::new(
             StatusCode::CONFLICT,
             "FileAlreadyExists",
             "0026-00000045",
             "The object you specified already exists and can not be overwritten.",
         ),
-        refusal => refusal.into(),
+        other => other.into(),
     }
 }
 
-pub(super) async fn put(
+/// Answers a PUT request for an object itself.
+pub(super) async fn put_object(
     sandbox: &Sandbox,
     request: &OssRequest,
     body: impl OssRequestBody,
 ) -> Result<Response<OssResponseBody>, OssError> {
     // Everything that can be rejected is rejected before the body is received.
-    if request.headers.contains_key("x-oss-copy-source") {
-        return Err(OssError::not_implemented("The sandbox does not support copying objects in OSS requests."));
-    }
+    reject_copy(request)?;
     let RequestedObject { bucket, key, .. } = request.target()?;
     request.allow_params(&["encoding-type"])?;
     let NewObjectProperties { class, acl, tags, headers } = NewObjectProperties::from_request(request)?;
@@ -141,6 +142,13 @@ pub(super) async fn put(
     let new = NewObject { size, etag: tag, class, acl, tags, headers, body };
     let id = sandbox.put_object(bucket, key, new, &condition).map_err(write_error)?;
     Ok(with_version(upload_response(tag, md5, crc), id.as_deref()))
+}
+
+fn reject_copy(request: &OssRequest) -> Result<(), OssError> {
+    if request.headers.contains_key("x-oss-copy-source") {
+        return Err(OssError::not_implemented("The sandbox does not support copying objects in OSS requests."));
+    }
+    Ok(())
 }
 
 /// Returns the response to a body that was received.
@@ -154,13 +162,35 @@ fn upload_response(tag: ETag, md5: [u8; 16], crc: u64) -> Response<OssResponseBo
     response
 }
 
-pub(super) fn initiate(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+/// Answers a request about a multipart upload: `uploads` starts one, and `uploadId` names an existing one.
+pub(super) async fn handle_upload_request(
+    sandbox: &Sandbox,
+    request: &OssRequest,
+    body: impl OssRequestBody,
+) -> Result<Response<OssResponseBody>, OssError> {
+    match (&request.method, request.has_param("uploads")) {
+        (&Method::POST, true) => create_upload(sandbox, request),
+        (&Method::PUT, false) => put_part(sandbox, request, body).await,
+        (&Method::POST, false) => complete_upload(sandbox, request, &receive_document(&request.headers, body).await?),
+        (&Method::DELETE, false) => abort_upload(sandbox, request),
+        _ => Err(OssError::method_not_allowed()),
+    }
+}
+
+fn create_upload(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     request.allow_params(&["uploads", "encoding-type"])?;
     let RequestedObject { bucket, key, .. } = request.target()?;
     let NewObjectProperties { class, acl, tags, headers } = NewObjectProperties::from_request(request)?;
-    let initiated = sandbox.now();
-    let (parts, named) = (BTreeMap::new(), (bucket.into(), key.into()));
-    let upload = PendingUpload { bucket: named.0, key: named.1, initiated, class, acl, tags, headers, parts };
+    let upload = PendingUpload {
+        bucket: bucket.into(),
+        key: key.into(),
+        initiated: sandbox.now(),
+        class,
+        acl,
+        tags,
+        headers,
+        parts: BTreeMap::new(),
+    };
     let id = sandbox.create_upload(upload)?;
     let answer = ResponseDocument::new("InitiateMultipartUploadResult", |to| {
         write_object_name(to, request, bucket, key);
@@ -171,12 +201,11 @@ pub(super) fn initiate(sandbox: &Sandbox, request: &OssRequest) -> Result<Respon
 
 /// Writes the bucket and the key. The key is encoded if the request asks for it.
 fn write_object_name(to: &mut ResponseDocument, request: &OssRequest, bucket: &str, key: &str) {
-    let url = request.param("encoding-type") == Some("url");
-    if url {
+    if request.wants_url_encoding() {
         to.write_text("EncodingType", "url");
     }
     to.write_text("Bucket", bucket);
-    to.write_text("Key", &if url { url_encode(key) } else { key.to_owned() });
+    to.write_text("Key", &request.encode_name(key));
 }
 
 fn upload_id(request: &OssRequest) -> &str {
@@ -188,15 +217,13 @@ fn part_number(text: Option<&str>) -> Result<u16, OssError> {
     number.ok_or_else(|| OssError::invalid_argument("Part number must be an integer between 1 and 10000, inclusive"))
 }
 
-pub(super) async fn put_part(
+async fn put_part(
     sandbox: &Sandbox,
     request: &OssRequest,
     body: impl OssRequestBody,
 ) -> Result<Response<OssResponseBody>, OssError> {
     request.allow_params(&["uploadId", "partNumber"])?;
-    if request.headers.contains_key("x-oss-copy-source") {
-        return Err(OssError::not_implemented("The sandbox does not support copying objects in OSS requests."));
-    }
+    reject_copy(request)?;
     let number = part_number(request.param("partNumber"))?;
     let RequestedObject { bucket, key, .. } = request.target()?;
     let id = upload_id(request);
@@ -207,7 +234,7 @@ pub(super) async fn put_part(
     Ok(upload_response(ETag { md5, parts: 0 }, md5, crc))
 }
 
-pub(super) fn complete(
+fn complete_upload(
     sandbox: &Sandbox,
     request: &OssRequest,
     document: &[u8],
@@ -249,7 +276,7 @@ fn parse_parts(document: &[u8]) -> Result<Vec<(u16, String)>, OssError> {
     if wanted.is_empty() { Err(OssError::malformed_xml()) } else { Ok(wanted) }
 }
 
-pub(super) fn abort(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
+fn abort_upload(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     request.allow_params(&["uploadId"])?;
     let RequestedObject { bucket, key, .. } = request.target()?;
     sandbox.abort_upload(upload_id(request), bucket, key)?;

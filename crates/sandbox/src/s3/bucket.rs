@@ -5,7 +5,7 @@ use http::StatusCode;
 use percent_encoding::percent_encode;
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::convert::{etag, invalid_argument, length, owner, tag_error, to_s3_time};
+use super::convert::{etag, invalid_argument, length, owner, parse_tags, to_s3_tags, to_s3_time};
 use crate::REGION;
 use crate::listing::{self, KeyOrPrefix, ListingQuery, ListingStart, VersionOrPrefix};
 use crate::model::{
@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::state::StoredBucket;
 use crate::store::Sandbox;
-use crate::tags::{self, SharedTags};
+use crate::tags::SharedTags;
 
 pub(super) fn create_bucket(
     sandbox: &Sandbox,
@@ -117,10 +117,10 @@ pub(super) fn put_bucket_lifecycle_configuration(
         return Err(s3_error!(MalformedXML, "A lifecycle must have rules"));
     };
     let rules = configuration.rules.into_iter().map(parse_rule).collect::<S3Result<_>>()?;
-    let rules = validate_rules(rules).map_err(|fault| match fault {
-        LifecycleError::RuleCount => s3_error!(MalformedXML, "{}", fault.message()),
-        LifecycleError::NoAction => s3_error!(InvalidRequest, "{}", fault.message()),
-        LifecycleError::InvalidId | LifecycleError::InvalidDays => s3_error!(InvalidArgument, "{}", fault.message()),
+    let rules = validate_rules(rules).map_err(|error| match error {
+        LifecycleError::RuleCount => s3_error!(MalformedXML, "{}", error.message()),
+        LifecycleError::NoAction => s3_error!(InvalidRequest, "{}", error.message()),
+        LifecycleError::InvalidId | LifecycleError::InvalidDays => s3_error!(InvalidArgument, "{}", error.message()),
     })?;
     sandbox.set_lifecycle(&request.input.bucket, rules)?;
     Ok(S3Response::new(dto::PutBucketLifecycleConfigurationOutput::default()))
@@ -187,10 +187,6 @@ fn parse_rule(rule: dto::LifecycleRule) -> S3Result<LifecycleRule> {
         return Err(unsupported_rule());
     }
     let tags = filter.tag.into_iter().chain(and.tags.unwrap_or_default());
-    let pairs = tags.map(|tag| match (tag.key, tag.value) {
-        (Some(key), Some(value)) => Ok((key.into(), value.into())),
-        _ => Err(s3_error!(MalformedXML, "A tag must have a key and a value")),
-    });
     let prefix = and.prefix.or(filter.prefix).or(rule.prefix).unwrap_or_default();
     let enabled = match rule.status.as_str() {
         "Enabled" => true,
@@ -201,7 +197,7 @@ fn parse_rule(rule: dto::LifecycleRule) -> S3Result<LifecycleRule> {
         id: rule.id.unwrap_or_default().into(),
         enabled,
         prefix: prefix.into(),
-        tags: tags::check(pairs.collect::<S3Result<_>>()?).map_err(tag_error)?,
+        tags: parse_tags(tags)?,
         expiration_days: rule.expiration.map(|it| parse_days(it.days, it.date.is_some())).transpose()?,
         transitions: rule.transitions.unwrap_or_default().into_iter().map(parse_transition).collect::<S3Result<_>>()?,
     })
@@ -253,14 +249,14 @@ fn to_s3_rule(rule: &LifecycleRule) -> dto::LifecycleRule {
 }
 
 fn to_s3_filter(prefix: &str, tags: &SharedTags) -> dto::LifecycleRuleFilter {
-    let tag = |(key, value): (&str, &str)| dto::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) };
+    let mut tags = to_s3_tags(tags);
     match tags.len() {
         0 => dto::LifecycleRuleFilter { prefix: Some(prefix.to_owned()), ..Default::default() },
-        1 if prefix.is_empty() => dto::LifecycleRuleFilter { tag: tags.iter().next().map(tag), ..Default::default() },
+        1 if prefix.is_empty() => dto::LifecycleRuleFilter { tag: tags.pop(), ..Default::default() },
         _ => {
             let and = dto::LifecycleRuleAndOperator {
                 prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
-                tags: Some(tags.iter().map(tag).collect()),
+                tags: Some(tags),
                 ..Default::default()
             };
             dto::LifecycleRuleFilter { and: Some(and), ..Default::default() }

@@ -9,7 +9,7 @@ use crate::model::{ETag, ObjectOwnership, StoredAcl, UnixMillis};
 use crate::restore::RestoreRejection;
 use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
-use crate::tags::TagSetError;
+use crate::tags::{self, SharedTags, TagSetError};
 
 const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
 const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
@@ -54,8 +54,8 @@ pub(crate) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
 }
 
 /// Parses a canned ACL. The default is `private`.
-pub(crate) fn parse_canned_acl(asked: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
-    match asked.map(dto::ObjectCannedACL::as_str) {
+pub(crate) fn parse_canned_acl(name: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
+    match name.map(dto::ObjectCannedACL::as_str) {
         // The object's owner and the bucket's owner are the same here, so these two grant nothing more.
         None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(StoredAcl::Private),
         Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox does not support aws-exec-read")),
@@ -103,17 +103,31 @@ pub(crate) fn custom_error(code: &'static str, status: StatusCode, message: &'st
     error
 }
 
+/// Converts tags for s3s.
+pub(crate) fn to_s3_tags(tags: &SharedTags) -> Vec<dto::Tag> {
+    tags.iter().map(|(key, value)| dto::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) }).collect()
+}
+
+/// Converts tags that were sent as XML, and checks them against AWS's rules.
+pub(crate) fn parse_tags(tags: impl IntoIterator<Item = dto::Tag>) -> S3Result<SharedTags> {
+    let pairs = tags.into_iter().map(|tag| match (tag.key, tag.value) {
+        (Some(key), Some(value)) => Ok((key.into(), value.into())),
+        _ => Err(s3_error!(MalformedXML, "A tag must have a key and a value")),
+    });
+    tags::check(pairs.collect::<S3Result<_>>()?).map_err(tag_error)
+}
+
 /// Converts an error in tags that were sent as XML.
-pub(crate) fn tag_error(fault: TagSetError) -> S3Error {
-    match fault {
-        TagSetError::TooMany => custom_error("BadRequest", StatusCode::BAD_REQUEST, fault.message()),
-        _ => s3_error!(InvalidTag, "{}", fault.message()),
+pub(crate) fn tag_error(error: TagSetError) -> S3Error {
+    match error {
+        TagSetError::TooMany => custom_error("BadRequest", StatusCode::BAD_REQUEST, error.message()),
+        _ => s3_error!(InvalidTag, "{}", error.message()),
     }
 }
 
 impl From<SandboxRequestError> for S3Error {
-    fn from(refusal: SandboxRequestError) -> Self {
-        match refusal {
+    fn from(error: SandboxRequestError) -> Self {
+        match error {
             SandboxRequestError::NoSuchBucket => s3_error!(NoSuchBucket, "The specified bucket does not exist"),
             SandboxRequestError::NoSuchKey => s3_error!(NoSuchKey, "The specified key does not exist."),
             SandboxRequestError::NoSuchVersion => s3_error!(NoSuchVersion, "The specified version does not exist."),
