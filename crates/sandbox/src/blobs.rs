@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use super::model::ObjectBlob;
+use super::model::{Md5Digest, ObjectBlob};
 
 /// Blobs of up to this many bytes are stored in memory and in the log.
 const MAX_INLINE_BYTES: usize = 1024;
 /// The number of bytes that are read and served at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// The name of a blob file is its number in hexadecimal, with this many digits.
+const NAME_DIGITS: usize = 16;
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl BlobStore {
         for file in fs::read_dir(&dir)? {
             let file = file?;
             let name = file.file_name();
-            let name = name.to_str().filter(|name| name.len() == 16);
+            let name = name.to_str().filter(|name| name.len() == NAME_DIGITS);
             let number = name.and_then(|name| u64::from_str_radix(name, 16).ok());
             if number.is_some_and(|number| !used.contains(&number)) {
                 fs::remove_file(file.path())?;
@@ -65,9 +67,9 @@ impl BlobStore {
     /// # Errors
     /// Returns an error if the blob's file cannot be opened.
     pub(crate) fn reader(&self, body: &ObjectBlob, range: Range<u64>) -> io::Result<BlobReader> {
-        let left = range.end.saturating_sub(range.start);
+        let length = range.end.saturating_sub(range.start);
         Ok(match body {
-            ObjectBlob::Zeros => BlobReader { source: BlobReaderSource::Zeros, remaining: left },
+            ObjectBlob::Zeros => BlobReader { source: BlobReaderSource::Zeros, remaining: length },
             ObjectBlob::Inline(bytes) => {
                 let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 let slice = Bytes::copy_from_slice(&bytes[at(range.start)..at(range.end).max(at(range.start))]);
@@ -77,7 +79,7 @@ impl BlobStore {
                 let path = self.path(*number).ok_or_else(|| io::Error::other("a body file of a sandbox in memory"))?;
                 let mut file = File::open(path)?;
                 file.seek(SeekFrom::Start(range.start))?;
-                BlobReader { source: BlobReaderSource::File(file), remaining: left }
+                BlobReader { source: BlobReaderSource::File(file), remaining: length }
             }
         })
     }
@@ -90,8 +92,12 @@ impl BlobStore {
     }
 
     fn path(&self, number: u64) -> Option<PathBuf> {
-        Some(self.dir.as_ref()?.join(format!("{number:016x}")))
+        Some(self.dir.as_ref()?.join(file_name(number)))
     }
+}
+
+fn file_name(number: u64) -> String {
+    format!("{number:0NAME_DIGITS$x}")
 }
 
 /// Receives the content of a blob. If it is dropped before [`BlobWriter::finish`], it leaves nothing behind.
@@ -108,7 +114,7 @@ pub(crate) struct BlobWriter<'a> {
 pub(crate) struct WrittenBlob {
     pub(crate) body: ObjectBlob,
     pub(crate) size: u64,
-    pub(crate) md5: [u8; 16],
+    pub(crate) md5: Md5Digest,
 }
 
 impl BlobWriter<'_> {
@@ -126,7 +132,7 @@ impl BlobWriter<'_> {
             && let Some(dir) = &self.blobs.dir
         {
             let number = self.blobs.next.fetch_add(1, Ordering::Relaxed);
-            let mut file = File::create_new(dir.join(format!("{number:016x}")))?;
+            let mut file = File::create_new(dir.join(file_name(number)))?;
             let written = file.write_all(&self.inline).and_then(|()| file.write_all(bytes));
             self.inline = Vec::new();
             self.file = Some((number, file));
@@ -187,12 +193,12 @@ impl Iterator for BlobReader {
         if self.remaining == 0 {
             return None;
         }
-        let want = usize::try_from(self.remaining).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let length = usize::try_from(self.remaining).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
         let chunk = match &mut self.source {
-            BlobReaderSource::Zeros => Bytes::from_static(&ZEROS[..want]),
-            BlobReaderSource::Bytes(bytes) => bytes.split_to(want.min(bytes.len())),
+            BlobReaderSource::Zeros => Bytes::from_static(&ZEROS[..length]),
+            BlobReaderSource::Bytes(bytes) => bytes.split_to(length.min(bytes.len())),
             BlobReaderSource::File(file) => {
-                let mut chunk = vec![0; want];
+                let mut chunk = vec![0; length];
                 if let Err(error) = file.read_exact(&mut chunk) {
                     self.remaining = 0;
                     return Some(Err(error));

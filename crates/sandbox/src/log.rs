@@ -23,7 +23,13 @@ use super::state::{SandboxState, StateChange, VersionRef};
 use super::tags::SharedTags;
 
 const MAGIC: [u8; 8] = *b"BPSBOX01";
-const HEADER_BYTES: usize = 12;
+/// The length of a record's header, which consists of three numbers.
+const HEADER_BYTES: usize = 3 * size_of::<u32>();
+/// How many bytes of a log are read or written at a time.
+const BUFFER_BYTES: usize = 1 << 20;
+/// In the encoding of numbers, every byte holds seven bits. The eighth says that another byte follows.
+const BITS_PER_BYTE: usize = 7;
+const CONTINUATION_BIT: u8 = 1 << BITS_PER_BYTE;
 /// The maximum length of a payload in bytes. Keys, tags, headers and inline blobs are far shorter; only the settings
 /// of a bucket could be longer, and such a change is refused.
 const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
@@ -75,27 +81,27 @@ impl StateLog {
         let total = file.metadata()?.len();
         let mut state = SandboxState::default();
         let mut records = 0;
-        let mut good = MAGIC.len() as u64;
+        let mut valid_length = MAGIC.len() as u64;
         {
-            let mut reader = BufReader::with_capacity(1 << 20, &mut file);
+            let mut reader = BufReader::with_capacity(BUFFER_BYTES, &mut file);
             let mut magic = [0; MAGIC.len()];
-            if total < good || reader.read_exact(&mut magic).is_err() || magic != MAGIC {
+            if total < valid_length || reader.read_exact(&mut magic).is_err() || magic != MAGIC {
                 return Err(StateLogError::Damaged { at: 0, what: "it is not a sandbox log" });
             }
             let mut payload = Vec::new();
-            while let Some(length) = next_record(&mut reader, good, total, &mut payload)? {
-                let damaged = |what| StateLogError::Damaged { at: good, what };
+            while let Some(length) = next_record(&mut reader, valid_length, total, &mut payload)? {
+                let damaged = |what| StateLogError::Damaged { at: valid_length, what };
                 let change = decode_change(&payload).map_err(|_| damaged("the record is invalid"))?;
                 state.apply(change).map_err(|error| damaged(error.0))?;
-                good += length;
+                valid_length += length;
                 records += 1;
             }
         }
-        if good < total {
-            file.set_len(good)?;
+        if valid_length < total {
+            file.set_len(valid_length)?;
         }
-        file.seek(SeekFrom::Start(good))?;
-        Ok(ReplayedLog { log: Self { file, length: good, broken: false, buffer: Vec::new() }, state, records })
+        file.seek(SeekFrom::Start(valid_length))?;
+        Ok(ReplayedLog { log: Self { file, length: valid_length, broken: false, buffer: Vec::new() }, state, records })
     }
 
     /// Atomically replaces the log by a new one that contains just this state.
@@ -103,8 +109,8 @@ impl StateLog {
     /// # Errors
     /// Returns an error if the new log cannot be written.
     pub(crate) fn replace(path: &Path, state: &SandboxState) -> io::Result<Self> {
-        let fresh = temporary_path(path);
-        let mut writer = BufWriter::with_capacity(1 << 20, create_replacing(&fresh)?);
+        let temporary = temporary_path(path);
+        let mut writer = BufWriter::with_capacity(BUFFER_BYTES, create_replacing(&temporary)?);
         writer.write_all(&MAGIC)?;
         let mut length = MAGIC.len() as u64;
         let mut buffer = Vec::new();
@@ -116,7 +122,7 @@ impl StateLog {
         }
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
-        fs::rename(&fresh, path)?;
+        fs::rename(&temporary, path)?;
         Ok(Self { file, length, broken: false, buffer: Vec::new() })
     }
 
@@ -190,10 +196,10 @@ fn append_record(change: &StateChange, out: &mut Vec<u8>) {
     let payload = &out[start + HEADER_BYTES..];
     // A change comes from one request, and the limits of all its parts are far below 4 GiB.
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let check = crc32fast::hash(payload).to_le_bytes();
-    out[start..start + 4].copy_from_slice(&length);
-    out[start + 4..start + 8].copy_from_slice(&crc32fast::hash(&length).to_le_bytes());
-    out[start + 8..start + 12].copy_from_slice(&check);
+    let length_checksum = crc32fast::hash(&length).to_le_bytes();
+    let payload_checksum = crc32fast::hash(payload).to_le_bytes();
+    let header = [length, length_checksum, payload_checksum];
+    out[start..start + HEADER_BYTES].copy_from_slice(header.as_flattened());
 }
 
 /// Reads the record at offset `at`. Returns `None` at the end of the file, also if the last record is incomplete.
@@ -203,36 +209,35 @@ fn next_record(
     total: u64,
     payload: &mut Vec<u8>,
 ) -> Result<Option<u64>, StateLogError> {
-    let left = total - at;
-    if left < HEADER_BYTES as u64 {
+    let remaining = total - at;
+    if remaining < HEADER_BYTES as u64 {
         return Ok(None);
     }
-    let mut word = || -> io::Result<[u8; 4]> {
-        let mut bytes = [0; 4];
+    let mut next_number = || -> io::Result<u32> {
+        let mut bytes = [0; size_of::<u32>()];
         reader.read_exact(&mut bytes)?;
-        Ok(bytes)
+        Ok(u32::from_le_bytes(bytes))
     };
-    let (length, length_check, check) = (word()?, word()?, word()?);
-    if crc32fast::hash(&length) != u32::from_le_bytes(length_check) {
+    let (length, length_checksum, payload_checksum) = (next_number()?, next_number()?, next_number()?);
+    if crc32fast::hash(&length.to_le_bytes()) != length_checksum {
         return Err(StateLogError::Damaged { at, what: "the record's length fails its checksum" });
     }
-    let length = u32::from_le_bytes(length);
     if length > MAX_PAYLOAD_BYTES {
         return Err(StateLogError::Damaged { at, what: "the record is too long" });
     }
-    let whole = HEADER_BYTES as u64 + u64::from(length);
-    if left < whole {
+    let record_length = HEADER_BYTES as u64 + u64::from(length);
+    if remaining < record_length {
         return Ok(None);
     }
     payload.clear();
     reader.take(u64::from(length)).read_to_end(payload)?;
-    if crc32fast::hash(payload) != u32::from_le_bytes(check) {
-        if left == whole {
+    if crc32fast::hash(payload) != payload_checksum {
+        if remaining == record_length {
             return Ok(None);
         }
         return Err(StateLogError::Damaged { at, what: "the record fails its checksum" });
     }
-    Ok(Some(whole))
+    Ok(Some(record_length))
 }
 
 /// The bytes do not encode a change.
@@ -241,90 +246,111 @@ struct ChangeDecodeError;
 
 type DecodeResult<T> = Result<T, ChangeDecodeError>;
 
+/// The kinds of changes in the log. Never give one of these numbers to another kind.
+const CREATE_BUCKET: u8 = 1;
+const DELETE_BUCKET: u8 = 2;
+const SET_VERSIONING: u8 = 3;
+const PUT: u8 = 4;
+const SET_TAGS: u8 = 5;
+const SET_ACL: u8 = 6;
+const SET_RESTORE: u8 = 7;
+const REMOVE: u8 = 8;
+const CREATE_UPLOAD: u8 = 9;
+const PUT_PART: u8 = 10;
+const DROP_UPLOAD: u8 = 11;
+const SET_BUCKET_ACL: u8 = 12;
+const SET_OWNERSHIP: u8 = 13;
+const SET_LIFECYCLE: u8 = 14;
+
+/// Where the bytes of an object are stored, in the log.
+const BLOB_ZEROS: u8 = 0;
+const BLOB_INLINE: u8 = 1;
+const BLOB_FILE: u8 = 2;
+
 /// Appends the encoding of a change.
 fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
-    let mut w = ChangeEncoder(out);
+    let mut encoder = ChangeEncoder(out);
     match change {
         StateChange::CreateBucket { bucket, created } => {
-            w.byte(1);
-            w.text(bucket);
-            w.millis(*created);
+            encoder.byte(CREATE_BUCKET);
+            encoder.text(bucket);
+            encoder.millis(*created);
         }
         StateChange::DeleteBucket { bucket } => {
-            w.byte(2);
-            w.text(bucket);
+            encoder.byte(DELETE_BUCKET);
+            encoder.text(bucket);
         }
         StateChange::Put { bucket, key, version } => {
-            w.byte(4);
-            w.text(bucket);
-            w.text(key);
-            w.version(version);
+            encoder.byte(PUT);
+            encoder.text(bucket);
+            encoder.text(key);
+            encoder.version(version);
         }
-        StateChange::SetTags { place, tags } => {
-            w.byte(5);
-            w.version_ref(place);
-            w.tags(tags);
+        StateChange::SetTags { target, tags } => {
+            encoder.byte(SET_TAGS);
+            encoder.version_ref(target);
+            encoder.tags(tags);
         }
-        StateChange::SetAcl { place, acl } => {
-            w.byte(6);
-            w.version_ref(place);
-            w.byte(*acl as u8);
+        StateChange::SetAcl { target, acl } => {
+            encoder.byte(SET_ACL);
+            encoder.version_ref(target);
+            encoder.byte(*acl as u8);
         }
-        StateChange::SetRestore { place, restore } => {
-            w.byte(7);
-            w.version_ref(place);
-            w.restore(restore);
+        StateChange::SetRestore { target, restore } => {
+            encoder.byte(SET_RESTORE);
+            encoder.version_ref(target);
+            encoder.restore(restore);
         }
-        StateChange::Remove { place } => {
-            w.byte(8);
-            w.version_ref(place);
+        StateChange::Remove { target } => {
+            encoder.byte(REMOVE);
+            encoder.version_ref(target);
         }
         StateChange::CreateUpload { id, upload } => {
-            w.byte(9);
-            w.text(id);
-            w.upload(upload);
+            encoder.byte(CREATE_UPLOAD);
+            encoder.text(id);
+            encoder.upload(upload);
         }
         StateChange::PutPart { id, number, part } => {
-            w.byte(10);
-            w.text(id);
-            w.number(u64::from(*number));
-            w.part(part);
+            encoder.byte(PUT_PART);
+            encoder.text(id);
+            encoder.number(u64::from(*number));
+            encoder.part(part);
         }
         StateChange::DropUpload { id } => {
-            w.byte(11);
-            w.text(id);
+            encoder.byte(DROP_UPLOAD);
+            encoder.text(id);
         }
         StateChange::SetVersioning { .. }
         | StateChange::SetBucketAcl { .. }
         | StateChange::SetOwnership { .. }
-        | StateChange::SetLifecycle { .. } => encode_bucket_setting(change, &mut w),
+        | StateChange::SetLifecycle { .. } => encode_bucket_setting(change, &mut encoder),
     }
 }
 
 /// Appends the encoding of a change to a bucket's settings. Other changes are in [`encode_change`].
-fn encode_bucket_setting(change: &StateChange, w: &mut ChangeEncoder<'_>) {
+fn encode_bucket_setting(change: &StateChange, encoder: &mut ChangeEncoder<'_>) {
     match change {
         StateChange::SetVersioning { bucket, versioning } => {
-            w.byte(3);
-            w.text(bucket);
-            w.byte(*versioning as u8);
+            encoder.byte(SET_VERSIONING);
+            encoder.text(bucket);
+            encoder.byte(*versioning as u8);
         }
         StateChange::SetBucketAcl { bucket, acl } => {
-            w.byte(12);
-            w.text(bucket);
-            w.byte(*acl as u8);
+            encoder.byte(SET_BUCKET_ACL);
+            encoder.text(bucket);
+            encoder.byte(*acl as u8);
         }
         StateChange::SetOwnership { bucket, ownership } => {
-            w.byte(13);
-            w.text(bucket);
-            w.byte(*ownership as u8);
+            encoder.byte(SET_OWNERSHIP);
+            encoder.text(bucket);
+            encoder.byte(*ownership as u8);
         }
         StateChange::SetLifecycle { bucket, rules } => {
-            w.byte(14);
-            w.text(bucket);
-            w.number(rules.len() as u64);
+            encoder.byte(SET_LIFECYCLE);
+            encoder.text(bucket);
+            encoder.number(rules.len() as u64);
             for rule in rules {
-                w.rule(rule);
+                encoder.rule(rule);
             }
         }
         _ => {}
@@ -336,25 +362,34 @@ fn encode_bucket_setting(change: &StateChange, w: &mut ChangeEncoder<'_>) {
 /// # Errors
 /// Returns an error if the bytes are not exactly one change.
 fn decode_change(bytes: &[u8]) -> DecodeResult<StateChange> {
-    let mut r = ChangeDecoder(bytes);
-    let change = match r.byte()? {
-        1 => StateChange::CreateBucket { bucket: r.text()?, created: r.millis()? },
-        2 => StateChange::DeleteBucket { bucket: r.text()? },
-        3 => StateChange::SetVersioning { bucket: r.text()?, versioning: r.code(VersioningStatus::from_code)? },
-        4 => StateChange::Put { bucket: r.text()?, key: r.text()?, version: r.version()? },
-        5 => StateChange::SetTags { place: r.version_ref()?, tags: r.tags()? },
-        6 => StateChange::SetAcl { place: r.version_ref()?, acl: r.code(StoredAcl::from_code)? },
-        7 => StateChange::SetRestore { place: r.version_ref()?, restore: r.restore()? },
-        8 => StateChange::Remove { place: r.version_ref()? },
-        9 => StateChange::CreateUpload { id: r.text()?, upload: r.upload()? },
-        10 => StateChange::PutPart { id: r.text()?, number: r.small_number()?, part: r.part()? },
-        11 => StateChange::DropUpload { id: r.text()? },
-        12 => StateChange::SetBucketAcl { bucket: r.text()?, acl: r.code(StoredAcl::from_code)? },
-        13 => StateChange::SetOwnership { bucket: r.text()?, ownership: r.code(ObjectOwnership::from_code)? },
-        14 => StateChange::SetLifecycle { bucket: r.text()?, rules: r.rules()? },
+    let mut decoder = ChangeDecoder(bytes);
+    let change = match decoder.byte()? {
+        CREATE_BUCKET => StateChange::CreateBucket { bucket: decoder.text()?, created: decoder.millis()? },
+        DELETE_BUCKET => StateChange::DeleteBucket { bucket: decoder.text()? },
+        SET_VERSIONING => StateChange::SetVersioning {
+            bucket: decoder.text()?,
+            versioning: decoder.code(VersioningStatus::from_code)?,
+        },
+        PUT => StateChange::Put { bucket: decoder.text()?, key: decoder.text()?, version: decoder.version()? },
+        SET_TAGS => StateChange::SetTags { target: decoder.version_ref()?, tags: decoder.tags()? },
+        SET_ACL => StateChange::SetAcl { target: decoder.version_ref()?, acl: decoder.code(StoredAcl::from_code)? },
+        SET_RESTORE => StateChange::SetRestore { target: decoder.version_ref()?, restore: decoder.restore()? },
+        REMOVE => StateChange::Remove { target: decoder.version_ref()? },
+        CREATE_UPLOAD => StateChange::CreateUpload { id: decoder.text()?, upload: decoder.upload()? },
+        PUT_PART => {
+            StateChange::PutPart { id: decoder.text()?, number: decoder.small_number()?, part: decoder.part()? }
+        }
+        DROP_UPLOAD => StateChange::DropUpload { id: decoder.text()? },
+        SET_BUCKET_ACL => {
+            StateChange::SetBucketAcl { bucket: decoder.text()?, acl: decoder.code(StoredAcl::from_code)? }
+        }
+        SET_OWNERSHIP => {
+            StateChange::SetOwnership { bucket: decoder.text()?, ownership: decoder.code(ObjectOwnership::from_code)? }
+        }
+        SET_LIFECYCLE => StateChange::SetLifecycle { bucket: decoder.text()?, rules: decoder.rules()? },
         _ => return Err(ChangeDecodeError),
     };
-    if r.0.is_empty() { Ok(change) } else { Err(ChangeDecodeError) }
+    if decoder.0.is_empty() { Ok(change) } else { Err(ChangeDecodeError) }
 }
 
 struct ChangeEncoder<'a>(&'a mut Vec<u8>);
@@ -365,9 +400,9 @@ impl ChangeEncoder<'_> {
     }
 
     fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number.to_le_bytes()[0] | 0x80);
-            number >>= 7;
+        while number >= u64::from(CONTINUATION_BIT) {
+            self.0.push(number.to_le_bytes()[0] | CONTINUATION_BIT);
+            number >>= BITS_PER_BYTE;
         }
         self.0.push(number.to_le_bytes()[0]);
     }
@@ -392,10 +427,10 @@ impl ChangeEncoder<'_> {
         }
     }
 
-    fn version_ref(&mut self, place: &VersionRef) {
-        self.text(&place.bucket);
-        self.text(&place.key);
-        self.optional_text(place.id.as_deref());
+    fn version_ref(&mut self, target: &VersionRef) {
+        self.text(&target.bucket);
+        self.text(&target.key);
+        self.optional_text(target.id.as_deref());
     }
 
     fn tags(&mut self, tags: &SharedTags) {
@@ -415,13 +450,13 @@ impl ChangeEncoder<'_> {
 
     fn body(&mut self, body: &ObjectBlob) {
         match body {
-            ObjectBlob::Zeros => self.byte(0),
+            ObjectBlob::Zeros => self.byte(BLOB_ZEROS),
             ObjectBlob::Inline(bytes) => {
-                self.byte(1);
+                self.byte(BLOB_INLINE);
                 self.bytes(bytes);
             }
             ObjectBlob::File(number) => {
-                self.byte(2);
+                self.byte(BLOB_FILE);
                 self.number(*number);
             }
         }
@@ -522,10 +557,10 @@ impl<'a> ChangeDecoder<'a> {
 
     fn number(&mut self) -> DecodeResult<u64> {
         let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
+        for shift in (0..u64::BITS).step_by(BITS_PER_BYTE) {
             let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
+            number |= u64::from(byte & !CONTINUATION_BIT) << shift;
+            if byte & CONTINUATION_BIT == 0 {
                 return Ok(number);
             }
         }
@@ -586,9 +621,9 @@ impl<'a> ChangeDecoder<'a> {
 
     fn body(&mut self) -> DecodeResult<ObjectBlob> {
         match self.byte()? {
-            0 => Ok(ObjectBlob::Zeros),
-            1 => Ok(ObjectBlob::Inline(self.bytes()?.into())),
-            2 => Ok(ObjectBlob::File(self.number()?)),
+            BLOB_ZEROS => Ok(ObjectBlob::Zeros),
+            BLOB_INLINE => Ok(ObjectBlob::Inline(self.bytes()?.into())),
+            BLOB_FILE => Ok(ObjectBlob::File(self.number()?)),
             _ => Err(ChangeDecodeError),
         }
     }

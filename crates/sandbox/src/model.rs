@@ -191,12 +191,21 @@ named! {
     }
 }
 
+pub(crate) type Md5Digest = [u8; 16];
+
 /// An entity tag: an MD5, and the number of parts of a multipart upload. The number is 0 if the object was not uploaded
 /// in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ETag {
-    pub(crate) md5: [u8; 16],
+    pub(crate) md5: Md5Digest,
     pub(crate) parts: u16,
+}
+
+impl ETag {
+    /// Creates the entity tag of content that is not uploaded in parts, or of one part.
+    pub(crate) fn of_content(md5: Md5Digest) -> Self {
+        Self { md5, parts: 0 }
+    }
 }
 
 impl fmt::Display for ETag {
@@ -296,28 +305,29 @@ pub(crate) struct PendingUpload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UploadedPart {
     pub(crate) size: u64,
-    pub(crate) md5: [u8; 16],
+    pub(crate) md5: Md5Digest,
     pub(crate) modified: UnixMillis,
     pub(crate) body: ObjectBlob,
 }
 
-/// Returns 32 random letters, digits, dots, and underscores, as AWS does. The ID has no meaning.
+/// Returns random letters, digits, dots, and underscores, as AWS does. The ID has no meaning.
 pub(crate) fn random_id() -> Box<str> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._";
-    (0..32).map(|_| char::from(ALPHABET[usize::from(fastrand::u8(..64))])).collect::<String>().into()
+    const LENGTH: usize = 32;
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._";
+    (0..LENGTH).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])).collect::<String>().into()
 }
 
 /// Encodes bytes as hexadecimal, two digits per byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0x0f)]];
     bytes.iter().flat_map(digits).map(char::from).collect()
 }
 
 /// The maximum number of rules in a lifecycle, at both AWS and OSS.
 const MAX_RULES: usize = 1000;
 /// The maximum length of a rule's ID, in bytes.
-const MAX_ID: usize = 255;
+const MAX_RULE_ID_BYTES: usize = 255;
 
 /// A rule of a bucket's lifecycle. Rules are stored and returned, but have no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -369,7 +379,7 @@ pub(crate) fn validate_rules(mut rules: Vec<LifecycleRule>) -> Result<Vec<Lifecy
     }
     let mut ids = HashSet::new();
     for rule in &rules {
-        if rule.id.len() > MAX_ID || !ids.insert(&rule.id) {
+        if rule.id.len() > MAX_RULE_ID_BYTES || !ids.insert(&rule.id) {
             return Err(LifecycleError::InvalidId);
         }
         if rule.expiration_days.is_none() && rule.transitions.is_empty() {

@@ -23,7 +23,8 @@ use s3s::path::check_bucket_name;
 use super::SandboxError;
 use super::blobs::{BlobStore, WrittenBlob};
 use super::model::{
-    ETag, ObjectBlob, ObjectStorageClass, StoredAcl, StoredObject, StoredVersion, UnixMillis, VersioningStatus,
+    ETag, Md5Digest, ObjectBlob, ObjectStorageClass, StoredAcl, StoredObject, StoredVersion, UnixMillis,
+    VersioningStatus,
 };
 use super::state::{SandboxState, StateChange};
 use super::tags::{self, SharedTags};
@@ -32,6 +33,23 @@ use percent_encoding::percent_decode;
 /// The longest key that AWS S3 and OSS accept, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
+/// The size of the pieces in which files are copied.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The columns of the table. Those before [`SeedColumn::Size`] are required.
+#[derive(Clone, Copy)]
+enum SeedColumn {
+    Bucket,
+    Key,
+    Size,
+    StorageClass,
+    LastModified,
+    Tags,
+    Acl,
+    VersionId,
+}
+
+/// The names of the columns, in the order of [`SeedColumn`].
 const COLUMNS: [&str; 8] = ["bucket", "key", "size", "storage_class", "last_modified", "tags", "acl", "version_id"];
 
 /// The maximum length of a version ID, which is AWS's limit. The ID must fit in a header.
@@ -81,20 +99,20 @@ impl SeedColumns {
                 return Err(format!("the column `{name}` appears twice"));
             }
         }
-        if let Some(missing) = (0..2).find(|column| places[*column].is_none()) {
+        if let Some(missing) = (0..SeedColumn::Size as usize).find(|column| places[*column].is_none()) {
             return Err(format!("the column `{}` is missing", COLUMNS[missing]));
         }
         Ok(Self(places))
     }
 
     /// Returns a field's bytes, or `None` if the field is empty.
-    fn field<'r>(&self, record: &'r csv::ByteRecord, column: usize) -> Option<&'r [u8]> {
-        self.0[column].and_then(|field| record.get(field)).filter(|value| !value.is_empty())
+    fn field<'r>(&self, record: &'r csv::ByteRecord, column: SeedColumn) -> Option<&'r [u8]> {
+        self.0[column as usize].and_then(|field| record.get(field)).filter(|value| !value.is_empty())
     }
 
-    fn text<'r>(&self, record: &'r csv::ByteRecord, column: usize) -> Result<Option<&'r str>, String> {
+    fn text<'r>(&self, record: &'r csv::ByteRecord, column: SeedColumn) -> Result<Option<&'r str>, String> {
         let text = self.field(record, column).map(std::str::from_utf8).transpose();
-        text.map_err(|_| format!("{} is not UTF-8", COLUMNS[column]))
+        text.map_err(|_| format!("{} is not UTF-8", COLUMNS[column as usize]))
     }
 }
 
@@ -125,11 +143,11 @@ fn seed_row(
     record: &csv::ByteRecord,
     now: UnixMillis,
 ) -> Result<(), String> {
-    let bucket = columns.text(record, 0)?.ok_or("the bucket is empty")?;
+    let bucket = columns.text(record, SeedColumn::Bucket)?.ok_or("the bucket is empty")?;
     if !check_bucket_name(bucket) {
         return Err(format!("`{}` is not a valid bucket name", bucket.escape_debug()));
     }
-    let encoded = columns.field(record, 1).ok_or("the key is empty")?;
+    let encoded = columns.field(record, SeedColumn::Key).ok_or("the key is empty")?;
     if let Some(at) = find_invalid_escape(encoded) {
         return Err(format!("the key has an invalid escape at byte {}: write a % as %25", at + 1));
     }
@@ -138,29 +156,29 @@ fn seed_row(
         return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
     }
     let key = std::str::from_utf8(&key).map_err(|_| "the key does not decode to UTF-8, which S3 requires")?;
-    let size = match columns.text(record, 2)? {
+    let size = match columns.text(record, SeedColumn::Size)? {
         None => 0,
         Some(size) => size.parse().map_err(|_| format!("`{}` is not a size in bytes", size.escape_debug()))?,
     };
-    let class = match columns.text(record, 3)? {
+    let class = match columns.text(record, SeedColumn::StorageClass)? {
         None => ObjectStorageClass::Standard,
         Some(name) => {
             let class = ObjectStorageClass::parse(name).or_else(|| ObjectStorageClass::parse_oss_name(name));
             class.ok_or_else(|| format!("`{}` is not a storage class", name.escape_debug()))?
         }
     };
-    let modified = columns.text(record, 4)?.map(parse_time).transpose()?.unwrap_or(now);
-    let tags = match columns.text(record, 5)? {
+    let modified = columns.text(record, SeedColumn::LastModified)?.map(parse_time).transpose()?.unwrap_or(now);
+    let tags = match columns.text(record, SeedColumn::Tags)? {
         None => SharedTags::default(),
         Some(query) => {
             tags::parse_query(query).and_then(tags::check).map_err(|fault| format!("tags: {}", fault.message()))?
         }
     };
-    let acl = match columns.text(record, 6)? {
+    let acl = match columns.text(record, SeedColumn::Acl)? {
         None => StoredAcl::Private,
         Some(name) => StoredAcl::parse(name).ok_or_else(|| format!("`{}` is not an ACL", name.escape_debug()))?,
     };
-    let id = columns.text(record, 7)?.filter(|id| *id != "null");
+    let id = columns.text(record, SeedColumn::VersionId)?.filter(|id| *id != "null");
     if id.is_some_and(|id| id.len() > MAX_VERSION_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic())) {
         return Err(format!("a version id is at most {MAX_VERSION_BYTES} visible ASCII characters"));
     }
@@ -169,7 +187,7 @@ fn seed_row(
         let _ =
             state.apply(StateChange::SetVersioning { bucket: bucket.into(), versioning: VersioningStatus::Enabled });
     }
-    let etag = ETag { md5: placeholder_md5(bucket, key, id, size), parts: 0 };
+    let etag = ETag::of_content(placeholder_md5(bucket, key, id, size));
     let object = StoredObject { size, etag, class, acl, tags, body: ObjectBlob::Zeros, restore: None, headers: None };
     let version = StoredVersion { id: id.map(Into::into), modified, object: Some(object) };
     state.insert_by_time(bucket, key, version).map_err(|_| "the object is a duplicate".to_owned())
@@ -188,7 +206,7 @@ fn find_invalid_escape(encoded: &[u8]) -> Option<usize> {
 }
 
 /// Returns a stand-in for the MD5 of content that does not exist. It is the same for the same object.
-fn placeholder_md5(bucket: &str, key: &str, id: Option<&str>, size: u64) -> [u8; 16] {
+fn placeholder_md5(bucket: &str, key: &str, id: Option<&str>, size: u64) -> Md5Digest {
     let mut md5 = Md5::new();
     for part in [bucket.as_bytes(), key.as_bytes(), id.unwrap_or("null").as_bytes(), &size.to_le_bytes()] {
         md5.update((part.len() as u64).to_le_bytes());
@@ -222,7 +240,7 @@ fn seed_folder(
         let WrittenBlob { body, size, md5 } = store_file(blobs, &path)?;
         let object = StoredObject {
             size,
-            etag: ETag { md5, parts: 0 },
+            etag: ETag::of_content(md5),
             class: ObjectStorageClass::Standard,
             acl: StoredAcl::Private,
             tags: SharedTags::default(),
@@ -242,7 +260,7 @@ fn store_file(blobs: &BlobStore, path: &Path) -> Result<WrittenBlob, SandboxErro
     let io = |source| SandboxError::Io { doing: "copy", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;
     let mut writer = blobs.writer();
-    let mut chunk = vec![0; 64 * 1024];
+    let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match file.read(&mut chunk).map_err(io)? {
             0 => return Ok(writer.finish()),

@@ -133,13 +133,13 @@ pub(crate) enum StateChange {
     /// Writes a version or a delete marker. A `null` version replaces the earlier `null` version.
     Put { bucket: Box<str>, key: Box<str>, version: StoredVersion },
     /// Replaces the tags of a version.
-    SetTags { place: VersionRef, tags: SharedTags },
+    SetTags { target: VersionRef, tags: SharedTags },
     /// Replaces the ACL of a version.
-    SetAcl { place: VersionRef, acl: StoredAcl },
+    SetAcl { target: VersionRef, acl: StoredAcl },
     /// Starts a restore, or changes its expiry date.
-    SetRestore { place: VersionRef, restore: StoredRestore },
+    SetRestore { target: VersionRef, restore: StoredRestore },
     /// Removes a version permanently.
-    Remove { place: VersionRef },
+    Remove { target: VersionRef },
     /// Starts a multipart upload.
     CreateUpload { id: Box<str>, upload: PendingUpload },
     /// Stores a part. It replaces an earlier part with the same number.
@@ -190,20 +190,20 @@ impl SandboxState {
                 }
                 self.put(&bucket, key, version)
             }
-            StateChange::SetTags { place, tags } => {
+            StateChange::SetTags { target, tags } => {
                 let tags = self.tag_pool.share(tags);
-                self.object_mut(&place)?.tags = tags;
+                self.object_mut(&target)?.tags = tags;
                 Ok(Vec::new())
             }
-            StateChange::SetAcl { place, acl } => {
-                self.object_mut(&place)?.acl = acl;
+            StateChange::SetAcl { target, acl } => {
+                self.object_mut(&target)?.acl = acl;
                 Ok(Vec::new())
             }
-            StateChange::SetRestore { place, restore } => {
-                self.object_mut(&place)?.restore = Some(Box::new(restore));
+            StateChange::SetRestore { target, restore } => {
+                self.object_mut(&target)?.restore = Some(Box::new(restore));
                 Ok(Vec::new())
             }
-            StateChange::Remove { place } => self.remove(&place),
+            StateChange::Remove { target } => self.remove(&target),
             StateChange::CreateUpload { id, mut upload } => {
                 upload.tags = self.tag_pool.share(mem::take(&mut upload.tags));
                 self.uploads.insert(id, upload);
@@ -277,25 +277,25 @@ impl SandboxState {
         Ok(replaced.and_then(|old| blob_file(&old)).into_iter().collect())
     }
 
-    fn remove(&mut self, place: &VersionRef) -> Result<Vec<u64>, StateChangeError> {
-        let keys = &mut self.buckets.get_mut(&place.bucket).ok_or(NO_BUCKET)?.keys;
-        let entry = keys.get_mut(&place.key).ok_or(NO_VERSION)?;
-        let at = entry.versions().iter().position(|version| version.id == place.id).ok_or(NO_VERSION)?;
+    fn remove(&mut self, target: &VersionRef) -> Result<Vec<u64>, StateChangeError> {
+        let keys = &mut self.buckets.get_mut(&target.bucket).ok_or(NO_BUCKET)?.keys;
+        let entry = keys.get_mut(&target.key).ok_or(NO_VERSION)?;
+        let at = entry.versions().iter().position(|version| version.id == target.id).ok_or(NO_VERSION)?;
         let mut versions = mem::replace(entry, KeyVersions::Many(Vec::new())).into_versions();
         let removed = versions.remove(at);
         match KeyVersions::from_versions(versions) {
             Some(rest) => *entry = rest,
             None => {
-                keys.remove(&place.key);
+                keys.remove(&target.key);
             }
         }
         Ok(blob_file(&removed).into_iter().collect())
     }
 
-    fn object_mut(&mut self, place: &VersionRef) -> Result<&mut StoredObject, StateChangeError> {
-        let keys = &mut self.buckets.get_mut(&place.bucket).ok_or(NO_BUCKET)?.keys;
-        let entry = keys.get_mut(&place.key).ok_or(NO_VERSION)?;
-        let version = entry.find_mut(place.id.as_deref()).ok_or(NO_VERSION)?;
+    fn object_mut(&mut self, target: &VersionRef) -> Result<&mut StoredObject, StateChangeError> {
+        let keys = &mut self.buckets.get_mut(&target.bucket).ok_or(NO_BUCKET)?.keys;
+        let entry = keys.get_mut(&target.key).ok_or(NO_VERSION)?;
+        let version = entry.find_mut(target.id.as_deref()).ok_or(NO_VERSION)?;
         version.object.as_mut().ok_or(NO_VERSION)
     }
 
@@ -517,7 +517,7 @@ pub(crate) mod tests {
     pub(crate) fn object(body: ObjectBlob) -> StoredObject {
         StoredObject {
             size: 3,
-            etag: ETag { md5: [7; 16], parts: 0 },
+            etag: ETag::of_content([7; 16]),
             class: ObjectStorageClass::Standard,
             acl: StoredAcl::Private,
             tags: SharedTags::default(),
@@ -561,10 +561,10 @@ pub(crate) mod tests {
         let mut state = with_bucket();
         put(&mut state, "k", version(Some("v1"), 1, ObjectBlob::File(1)));
         put(&mut state, "k", version(Some("v2"), 2, ObjectBlob::File(2)));
-        let place = |id: &str| VersionRef { bucket: "b".into(), key: "k".into(), id: Some(id.into()) };
-        assert_eq!(state.apply(StateChange::Remove { place: place("v2") }).unwrap(), [2]);
-        assert_eq!(state.apply(StateChange::Remove { place: place("v2") }), Err(NO_VERSION));
-        assert_eq!(state.apply(StateChange::Remove { place: place("v1") }).unwrap(), [1]);
+        let target = |id: &str| VersionRef { bucket: "b".into(), key: "k".into(), id: Some(id.into()) };
+        assert_eq!(state.apply(StateChange::Remove { target: target("v2") }).unwrap(), [2]);
+        assert_eq!(state.apply(StateChange::Remove { target: target("v2") }), Err(NO_VERSION));
+        assert_eq!(state.apply(StateChange::Remove { target: target("v1") }).unwrap(), [1]);
         assert!(state.buckets["b"].keys.is_empty());
     }
 

@@ -30,6 +30,8 @@ const LOG_FILE: &str = "state.log";
 const BLOB_FOLDER: &str = "bodies";
 /// The file that a process locks while it has the sandbox open.
 const LOCK_FILE: &str = "lock";
+/// A log is rewritten when it is opened if it has more than twice the records of its state, and this many more.
+const MAX_HISTORY_RECORDS: u64 = 10_000;
 /// How often a lock is tried, and the time between two attempts.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_INTERVAL: Duration = Duration::from_millis(10);
@@ -331,8 +333,8 @@ impl Sandbox {
             return Ok(DeletedVersion { is_marker: false, id: shown_id });
         };
         let marker = version.object.is_none();
-        let place = target.version_ref(version);
-        self.commit(&mut locked, vec![StateChange::Remove { place }])?;
+        let target = target.version_ref(version);
+        self.commit(&mut locked, vec![StateChange::Remove { target }])?;
         Ok(DeletedVersion { is_marker: marker, id: shown_id })
     }
 
@@ -355,7 +357,7 @@ impl Sandbox {
         target: RequestedObject<'_>,
         tags: SharedTags,
     ) -> Result<Option<String>, SandboxRequestError> {
-        self.modify_object(target, |place, _| Ok(StateChange::SetTags { place, tags }))
+        self.modify_object(target, |target, _| Ok(StateChange::SetTags { target, tags }))
     }
 
     pub(crate) fn set_acl(
@@ -363,7 +365,7 @@ impl Sandbox {
         target: RequestedObject<'_>,
         acl: StoredAcl,
     ) -> Result<Option<String>, SandboxRequestError> {
-        self.modify_object(target, |place, _| Ok(StateChange::SetAcl { place, acl }))
+        self.modify_object(target, |target, _| Ok(StateChange::SetAcl { target, acl }))
     }
 
     pub(crate) fn restore_object(
@@ -379,8 +381,8 @@ impl Sandbox {
             RestoreDecision::Rejected(rejection) => return Err(SandboxRequestError::RestoreRejected(rejection)),
         };
         let accepted = AcceptedRestore { kind: restored, class: object.class, tier: restore.tier };
-        let place = target.version_ref(version);
-        self.commit(&mut locked, vec![StateChange::SetRestore { place, restore }])?;
+        let target = target.version_ref(version);
+        self.commit(&mut locked, vec![StateChange::SetRestore { target, restore }])?;
         Ok(accepted)
     }
 }
@@ -438,7 +440,7 @@ impl Sandbox {
         let mut parts = Vec::with_capacity(wanted.len());
         for (number, etag) in wanted {
             let part = upload.parts.get(number).ok_or(SandboxRequestError::InvalidPart)?;
-            let etag_of_part = ETag { md5: part.md5, parts: 0 };
+            let etag_of_part = ETag::of_content(part.md5);
             if etag_of_part.to_string() != *etag {
                 return Err(SandboxRequestError::InvalidPart);
             }
@@ -558,7 +560,7 @@ fn replay_log(path: &Path) -> Result<(SandboxState, StateLog), SandboxError> {
         StateLogError::Damaged { at, what } => SandboxError::Damaged { path: path.to_owned(), at, what },
     })?;
     let live = replayed.state.approximate_change_count();
-    let log = if replayed.records > 2 * live + 10_000 {
+    let log = if replayed.records > 2 * live + MAX_HISTORY_RECORDS {
         StateLog::replace(path, &replayed.state).map_err(io("write"))?
     } else {
         replayed.log

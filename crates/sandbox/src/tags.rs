@@ -13,6 +13,9 @@ const MAX_KEY_CHARS: usize = 128;
 /// The maximum length of a tag value, in characters.
 const MAX_VALUE_CHARS: usize = 256;
 
+/// The number of tag sets in a pool below which unused ones are not removed.
+const MIN_SWEEP_SETS: usize = 1024;
+
 /// Keys and values.
 pub(crate) type TagList = Vec<(Box<str>, Box<str>)>;
 
@@ -58,7 +61,7 @@ impl TagPool {
         }
         if self.sets.len() >= self.sweep_at {
             self.sets.retain(|set| Arc::strong_count(set) > 1);
-            self.sweep_at = (self.sets.len() * 2).max(1024);
+            self.sweep_at = (self.sets.len() * 2).max(MIN_SWEEP_SETS);
         }
         self.sets.insert(Arc::clone(&list));
         SharedTags(Some(list))

@@ -5,7 +5,7 @@ use super::*;
 
 /// Returns one change of every kind, with all optional fields present.
 fn one_of_each() -> Vec<StateChange> {
-    let place = VersionRef { bucket: "b".into(), key: "k/é\n".into(), id: Some("v1".into()) };
+    let target = VersionRef { bucket: "b".into(), key: "k/é\n".into(), id: Some("v1".into()) };
     let tags: SharedTags = [("a".into(), "1".into())].into_iter().collect();
     let restore =
         StoredRestore { ready: UnixMillis(-5), expiry: UnixMillis(i64::MAX), days: 7, tier: RetrievalTier::Bulk };
@@ -43,16 +43,16 @@ fn one_of_each() -> Vec<StateChange> {
     vec![
         StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) },
         StateChange::SetVersioning { bucket: "b".into(), versioning: VersioningStatus::Enabled },
-        StateChange::Put { bucket: "b".into(), key: place.key.clone(), version },
+        StateChange::Put { bucket: "b".into(), key: target.key.clone(), version },
         StateChange::Put {
             bucket: "b".into(),
             key: "k".into(),
             version: StoredVersion { id: None, modified: UnixMillis(9), object: None },
         },
-        StateChange::SetTags { place: place.clone(), tags },
-        StateChange::SetAcl { place: place.clone(), acl: StoredAcl::PublicReadWrite },
-        StateChange::SetRestore { place: place.clone(), restore },
-        StateChange::Remove { place },
+        StateChange::SetTags { target: target.clone(), tags },
+        StateChange::SetAcl { target: target.clone(), acl: StoredAcl::PublicReadWrite },
+        StateChange::SetRestore { target: target.clone(), restore },
+        StateChange::Remove { target },
         StateChange::CreateUpload { id: "u".into(), upload },
         StateChange::PutPart { id: "u".into(), number: 2, part },
         StateChange::DropUpload { id: "u".into() },
@@ -78,8 +78,8 @@ fn reads_records_of_earlier_formats() {
     let written: [(&str, StateChange); 3] = [
         ("010162 0100000000000000", StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) }),
         ("06 0162 016b 00 03", {
-            let place = VersionRef { bucket: "b".into(), key: "k".into(), id: None };
-            StateChange::SetAcl { place, acl: StoredAcl::AuthenticatedRead }
+            let target = VersionRef { bucket: "b".into(), key: "k".into(), id: None };
+            StateChange::SetAcl { target, acl: StoredAcl::AuthenticatedRead }
         }),
         (
             "04 0162 016b 01027631 0200000000000000 01 03 07070707070707070707070707070707 00 06 01 \
@@ -93,7 +93,7 @@ fn reads_records_of_earlier_formats() {
                 };
                 let object = StoredObject {
                     size: 3,
-                    etag: ETag { md5: [7; 16], parts: 0 },
+                    etag: ETag::of_content([7; 16]),
                     class: ObjectStorageClass::DeepArchive,
                     acl: StoredAcl::PublicRead,
                     tags: [("a".into(), "1".into())].into_iter().collect(),

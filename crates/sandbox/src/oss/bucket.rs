@@ -2,6 +2,7 @@
 //! lifecycle rules; and the listings of their objects and versions.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use http::{Method, Response, StatusCode};
 
@@ -18,6 +19,9 @@ use crate::model::{
 use crate::restore;
 use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
+
+/// The length of a bucket name.
+const BUCKET_NAME_BYTES: RangeInclusive<usize> = 3..=63;
 
 /// The parameters of a GET request to a bucket.
 const BUCKET_GET_PARAMS: [&str; 15] = [
@@ -113,16 +117,22 @@ fn requested_acl(request: &OssRequest) -> Result<Option<StoredAcl>, OssError> {
     if acl == Some(StoredAcl::Default) { parse_acl("").map(Some) } else { Ok(acl) }
 }
 
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/bucket-naming-conventions>
+fn is_valid_bucket_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    BUCKET_NAME_BYTES.contains(&name.len())
+        && name.bytes().all(is_allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
 fn create_bucket(
     sandbox: &Sandbox,
     request: &OssRequest,
     document: &[u8],
 ) -> Result<Response<OssResponseBody>, OssError> {
     let bucket = request.bucket()?;
-    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
-    let bytes = bucket.as_bytes();
-    let allowed = bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
-    if !allowed || !(3..=63).contains(&bytes.len()) || !edge(bytes.first()) || !edge(bytes.last()) {
+    if !is_valid_bucket_name(bucket) {
         return Err(OssError::invalid_bucket_name());
     }
     if !document.is_empty() {
@@ -146,7 +156,7 @@ fn delete_bucket(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<Oss
 }
 
 fn list_buckets(sandbox: &Sandbox, request: &OssRequest, region: &str) -> Result<Response<OssResponseBody>, OssError> {
-    let limit = page_size(request, 100)?;
+    let limit = page_size(request, DEFAULT_BUCKETS)?;
     let prefix = request.param("prefix").unwrap_or_default();
     let marker = request.param("marker").unwrap_or_default();
     let document = sandbox.with_state(|state| {
@@ -333,6 +343,7 @@ impl From<LifecycleError> for OssError {
 /// The maximum and the default number of results on a page.
 const MAX_KEYS: usize = 1000;
 const DEFAULT_KEYS: usize = 100;
+const DEFAULT_BUCKETS: usize = 100;
 
 /// Parses `max-keys`. The default is `usual`.
 fn page_size(request: &OssRequest, usual: usize) -> Result<usize, OssError> {

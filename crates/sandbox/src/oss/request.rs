@@ -20,20 +20,20 @@ use quick_xml::events::{BytesRef, Event};
 
 use super::response::OssError;
 use crate::blobs::WrittenBlob;
-use crate::model::StoredAcl;
+use crate::model::{Md5Digest, StoredAcl};
 use crate::state::{RequestedObject, SandboxRequestError};
 use crate::store::Sandbox;
 use crate::tags::{SharedTags, TagList, check_for_oss};
 
 /// The maximum length of a key, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
-const MAX_KEY: usize = 1023;
+const MAX_KEY_BYTES: usize = 1023;
 
 /// The maximum size of a request's body: 5 GB. <https://www.alibabacloud.com/help/en/oss/developer-reference/putobject>
-const MAX_PUT: u64 = 5 << 30;
+const MAX_BODY_BYTES: u64 = 5 << 30;
 
 /// The maximum length of a document, in bytes. A list of ten thousand parts fits.
-const MAX_DOCUMENT: usize = 4 << 20;
+const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 
 /// The maximum depth of a document. Documents that OSS accepts are half as deep.
 const MAX_DEPTH: usize = 8;
@@ -46,6 +46,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// The characters that OSS encodes in a path.
 const ENCODED_PATH: &AsciiSet = &ENCODED.remove(b'/');
+
 /// A parsed request.
 #[derive(Debug)]
 pub(crate) struct OssRequest {
@@ -69,17 +70,17 @@ impl OssRequest {
             Some(bucket) => (bucket, path),
             None => path.split_once('/').unwrap_or((path, "")),
         };
-        if key.len() > MAX_KEY {
+        if key.len() > MAX_KEY_BYTES {
             return Err(OssError::bad_request(
                 "InvalidObjectName",
                 "0016-00000401",
                 "The Length of Object name must be less than 1024",
             ));
         }
-        let some = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        let non_empty = |name: &str| (!name.is_empty()).then(|| name.to_owned());
         let query = parts.uri.query().map(parse_query).transpose()?.unwrap_or_default();
         let (method, headers) = (parts.method.clone(), parts.headers.clone());
-        Ok(Self { method, headers, bucket: some(bucket), key: some(key), query })
+        Ok(Self { method, headers, bucket: non_empty(bucket), key: non_empty(key), query })
     }
 
     /// Returns the value of a parameter.
@@ -110,8 +111,8 @@ impl OssRequest {
     /// Rejects parameters with other names. Names that start with `x-oss-` are accepted: they belong to signatures or
     /// tracing.
     pub(crate) fn allow_params(&self, names: &[&str]) -> Result<(), OssError> {
-        let known = |name: &str| names.contains(&name) || name.starts_with("x-oss-");
-        match self.query.iter().find(|(name, _)| !known(name)) {
+        let is_allowed = |name: &str| names.contains(&name) || name.starts_with("x-oss-");
+        match self.query.iter().find(|(name, _)| !is_allowed(name)) {
             None => Ok(()),
             Some((name, _)) => {
                 let message = format!("The sandbox does not support the parameter {name} here");
@@ -172,8 +173,8 @@ fn bucket_in_host(host: &str) -> Option<&str> {
 /// Decodes `%XX`. Returns `None` if a `%` is not followed by two hexadecimal digits, or the result is not UTF-8.
 fn url_decode(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
-    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
-    if (0..bytes.len()).any(|at| bytes[at] == b'%' && !(digit(at + 1) && digit(at + 2))) {
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    if (0..bytes.len()).any(|at| bytes[at] == b'%' && !(is_digit(at + 1) && is_digit(at + 2))) {
         return None;
     }
     percent_decode_str(text).decode_utf8().ok().map(Into::into)
@@ -228,7 +229,7 @@ pub(crate) async fn receive_object(
     headers: &HeaderMap,
     mut body: impl OssRequestBody,
 ) -> Result<(WrittenBlob, u64), OssError> {
-    let promised = content_md5(headers)?;
+    let expected_md5 = content_md5(headers)?;
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
         OssError::bad_request(
@@ -237,7 +238,7 @@ pub(crate) async fn receive_object(
             "Your proposed upload exceeds the maximum allowed size.",
         )
     };
-    if length.is_some_and(|length| length > MAX_PUT) {
+    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
     let mut crc = Digest::new(CrcAlgorithm::Crc64Xz);
@@ -246,22 +247,22 @@ pub(crate) async fn receive_object(
         let Ok(chunk) = frame.map_err(|error| incomplete_body(&error))?.into_data() else { continue };
         crc.update(&chunk);
         writer.write(&chunk).map_err(SandboxRequestError::Storage)?;
-        if writer.size() > MAX_PUT {
+        if writer.size() > MAX_BODY_BYTES {
             return Err(too_large());
         }
     }
-    let arrived = writer.finish();
-    if promised.is_some_and(|promised| promised != arrived.md5) {
-        sandbox.discard_blob(&arrived.body);
+    let blob = writer.finish();
+    if expected_md5.is_some_and(|expected| expected != blob.md5) {
+        sandbox.discard_blob(&blob.body);
         return Err(md5_mismatch());
     }
-    Ok((arrived, crc.finalize()))
+    Ok((blob, crc.finalize()))
 }
 
 /// Receives a document.
 pub(crate) async fn receive_document(headers: &HeaderMap, body: impl OssRequestBody) -> Result<Bytes, OssError> {
-    let promised = content_md5(headers)?;
-    let collected = Limited::new(body, MAX_DOCUMENT).collect().await;
+    let expected_md5 = content_md5(headers)?;
+    let collected = Limited::new(body, MAX_DOCUMENT_BYTES).collect().await;
     let document = collected.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             OssError::bad_request("MaxMessageLengthExceeded", "0017-00000001", "Your request was too big.")
@@ -270,16 +271,16 @@ pub(crate) async fn receive_document(headers: &HeaderMap, body: impl OssRequestB
         }
     })?;
     let document = document.to_bytes();
-    if promised.is_some_and(|promised| promised != <[u8; 16]>::from(Md5::digest(&document))) {
+    if expected_md5.is_some_and(|expected| expected != Md5Digest::from(Md5::digest(&document))) {
         return Err(md5_mismatch());
     }
     Ok(document)
 }
 
 /// Returns the MD5 in a request's headers.
-fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, OssError> {
-    let Some(promised) = headers.get("content-md5") else { return Ok(None) };
-    let digest = STANDARD.decode(promised).ok().and_then(|digest| digest.try_into().ok());
+fn content_md5(headers: &HeaderMap) -> Result<Option<Md5Digest>, OssError> {
+    let Some(header) = headers.get("content-md5") else { return Ok(None) };
+    let digest = STANDARD.decode(header).ok().and_then(|digest| digest.try_into().ok());
     let invalid =
         || OssError::bad_request("InvalidDigest", "0017-00000503", "The Content-MD5 you specified is not valid.");
     digest.map(Some).ok_or_else(invalid)
@@ -372,11 +373,11 @@ fn parse_document(document: &[u8]) -> Option<RequestElement> {
             Event::Eof => break,
         }
     }
-    let mut outside = open.pop().filter(|_| open.is_empty())?;
-    let root = outside.children.pop()?;
-    let alone =
-        outside.children.is_empty() && outside.text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
-    alone.then_some(root)
+    let mut outermost = open.pop().filter(|_| open.is_empty())?;
+    let root = outermost.children.pop()?;
+    let is_only_root =
+        outermost.children.is_empty() && outermost.text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
+    is_only_root.then_some(root)
 }
 
 fn named_element(name: &[u8]) -> Option<RequestElement> {

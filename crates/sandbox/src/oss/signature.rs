@@ -18,6 +18,8 @@ pub(super) const ALGORITHM: &str = "OSS4-HMAC-SHA256";
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(15);
 /// The maximum lifetime of a signature in a query, in seconds.
 const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
+/// The length of the date at the start of a timestamp such as `20260304T000000Z`.
+const DATE_CHARS: usize = 8;
 /// The last part of every scope.
 const TERMINATOR: &str = "aliyun_v4_request";
 /// The query parameter that contains the signature.
@@ -63,7 +65,7 @@ pub(super) fn verify(
         ));
     }
     let signed_at = parse_timestamp(claim.timestamp)
-        .filter(|_| claim.timestamp.get(..8) == Some(claim.date))
+        .filter(|_| claim.timestamp.get(..DATE_CHARS) == Some(claim.date))
         .ok_or_else(|| OssError::access_denied("OSS authentication requires a valid Date."))?;
     match claim.expires {
         None if now.duration_since(signed_at).abs() > MAX_SKEW => {
@@ -138,9 +140,10 @@ fn parse_signature(request: &OssRequest) -> Result<Option<ParsedSignature<'_>>, 
 
 /// Splits `AK/20260304/cn-hangzhou/oss/aliyun_v4_request` into access key, date, and region.
 fn parse_scope(credential: &str) -> Option<(&str, &str, &str)> {
-    let mut parts = credential.rsplitn(5, '/');
-    let (terminator, product) = (parts.next()?, parts.next()?);
-    let (region, date, access_key) = (parts.next()?, parts.next()?, parts.next()?);
+    let (credential, terminator) = credential.rsplit_once('/')?;
+    let (credential, product) = credential.rsplit_once('/')?;
+    let (credential, region) = credential.rsplit_once('/')?;
+    let (access_key, date) = credential.rsplit_once('/')?;
     (terminator == TERMINATOR && product == "oss").then_some((access_key, date, region))
 }
 

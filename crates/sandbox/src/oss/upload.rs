@@ -11,7 +11,7 @@ use super::response::{
     CLASS, OssError, OssResponseBody, ResponseDocument, empty_response, etag, set_header, with_version,
 };
 use crate::blobs::WrittenBlob;
-use crate::model::{ETag, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders};
+use crate::model::{ETag, Md5Digest, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders};
 use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{NewObject, Sandbox};
 use crate::tags::{self, SharedTags};
@@ -19,8 +19,8 @@ use crate::tags::{self, SharedTags};
 const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
 
 /// The prefix of user metadata in OSS requests, and the prefix with which it is stored.
-const METADATA: &str = "x-oss-meta-";
-const STORED_METADATA: &str = "x-amz-meta-";
+const METADATA_PREFIX: &str = "x-oss-meta-";
+const STORED_METADATA_PREFIX: &str = "x-amz-meta-";
 
 /// The headers that OSS stores with an object and returns, apart from user metadata.
 const STORED_HEADERS: [HeaderName; 6] = [
@@ -33,14 +33,14 @@ const STORED_HEADERS: [HeaderName; 6] = [
 ];
 
 /// The maximum size of user metadata in bytes, including the names.
-const MAX_METADATA: usize = 8192;
+const MAX_METADATA_BYTES: usize = 8192;
 
 /// The maximum part number.
-const MAX_PART: u16 = 10_000;
+const MAX_PART_NUMBER: u16 = 10_000;
 
 /// The minimum size of every part but the last, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/developer-reference/completemultipartupload>
-const MIN_PART: u64 = 100 << 10;
+const MIN_PART_BYTES: u64 = 100 << 10;
 
 /// The properties of a new object, from the headers of a request.
 struct NewObjectProperties {
@@ -74,17 +74,17 @@ impl NewObjectProperties {
 /// Returns the headers of a request that are stored with the object.
 fn stored_headers(headers: &HeaderMap) -> Result<Option<Box<StoredHeaders>>, OssError> {
     let mut stored: Vec<(Box<str>, Box<str>)> = Vec::new();
-    let mut metadata = 0;
+    let mut metadata_bytes = 0;
     for (name, value) in headers {
         let value = String::from_utf8_lossy(value.as_bytes());
-        if let Some(user) = name.as_str().strip_prefix(METADATA) {
-            metadata += user.len() + value.len();
-            stored.push((format!("{STORED_METADATA}{user}").into(), value.into()));
+        if let Some(user_name) = name.as_str().strip_prefix(METADATA_PREFIX) {
+            metadata_bytes += user_name.len() + value.len();
+            stored.push((format!("{STORED_METADATA_PREFIX}{user_name}").into(), value.into()));
         } else if STORED_HEADERS.contains(name) && !value.is_empty() {
             stored.push((name.as_str().into(), value.into()));
         }
     }
-    if metadata > MAX_METADATA {
+    if metadata_bytes > MAX_METADATA_BYTES {
         return Err(OssError::bad_request(
             "InvalidArgument",
             "0017-00000803",
@@ -97,8 +97,9 @@ fn stored_headers(headers: &HeaderMap) -> Result<Option<Box<StoredHeaders>>, Oss
 /// Adds the headers that are stored with an object to a response.
 pub(super) fn add_stored_headers(stored: Option<&StoredHeaders>, headers: &mut HeaderMap) {
     for (name, value) in stored.into_iter().flat_map(|stored| &stored.0) {
-        let name =
-            name.strip_prefix(STORED_METADATA).map_or_else(|| name.to_string(), |user| format!("{METADATA}{user}"));
+        let name = name
+            .strip_prefix(STORED_METADATA_PREFIX)
+            .map_or_else(|| name.to_string(), |user| format!("{METADATA_PREFIX}{user}"));
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
             set_header(headers, name, value);
         }
@@ -107,8 +108,9 @@ pub(super) fn add_stored_headers(stored: Option<&StoredHeaders>, headers: &mut H
 
 /// Returns the condition of a write.
 fn write_precondition(request: &OssRequest) -> WritePrecondition {
-    let forbidden = request.header("x-oss-forbid-overwrite").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    if forbidden { WritePrecondition::Absent } else { WritePrecondition::Always }
+    let must_be_absent =
+        request.header("x-oss-forbid-overwrite").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if must_be_absent { WritePrecondition::Absent } else { WritePrecondition::Always }
 }
 
 /// Converts an error of a write. OSS has its own code if the object already exists but must not.
@@ -138,10 +140,9 @@ pub(super) async fn put_object(
     let condition = write_precondition(request);
     sandbox.with_state(|state| state.check_precondition(bucket, key, &condition)).map_err(write_error)?;
     let (WrittenBlob { body, size, md5 }, crc) = receive_object(sandbox, &request.headers, body).await?;
-    let tag = ETag { md5, parts: 0 };
-    let new = NewObject { size, etag: tag, class, acl, tags, headers, body };
+    let new = NewObject { size, etag: ETag::of_content(md5), class, acl, tags, headers, body };
     let id = sandbox.put_object(bucket, key, new, &condition).map_err(write_error)?;
-    Ok(with_version(upload_response(tag, md5, crc), id.as_deref()))
+    Ok(with_version(upload_response(md5, crc), id.as_deref()))
 }
 
 fn reject_copy(request: &OssRequest) -> Result<(), OssError> {
@@ -152,10 +153,10 @@ fn reject_copy(request: &OssRequest) -> Result<(), OssError> {
 }
 
 /// Returns the response to a body that was received.
-fn upload_response(tag: ETag, md5: [u8; 16], crc: u64) -> Response<OssResponseBody> {
+fn upload_response(md5: Md5Digest, crc: u64) -> Response<OssResponseBody> {
     let mut response = empty_response(StatusCode::OK);
     let headers = response.headers_mut();
-    set_header(headers, header::ETAG, &etag(tag));
+    set_header(headers, header::ETAG, &etag(ETag::of_content(md5)));
     set_header(headers, CRC64, &crc.to_string());
     let digest = STANDARD.encode(md5);
     set_header(headers, HeaderName::from_static("content-md5"), &digest);
@@ -213,7 +214,7 @@ fn upload_id(request: &OssRequest) -> &str {
 }
 
 fn part_number(text: Option<&str>) -> Result<u16, OssError> {
-    let number = text.and_then(|text| text.parse().ok()).filter(|number| (1..=MAX_PART).contains(number));
+    let number = text.and_then(|text| text.parse().ok()).filter(|number| (1..=MAX_PART_NUMBER).contains(number));
     number.ok_or_else(|| OssError::invalid_argument("Part number must be an integer between 1 and 10000, inclusive"))
 }
 
@@ -228,10 +229,10 @@ async fn put_part(
     let RequestedObject { bucket, key, .. } = request.target()?;
     let id = upload_id(request);
     sandbox.find_upload(id, bucket, key)?;
-    let (arrived, crc) = receive_object(sandbox, &request.headers, body).await?;
-    let md5 = arrived.md5;
-    sandbox.put_part(id, number, arrived)?;
-    Ok(upload_response(ETag { md5, parts: 0 }, md5, crc))
+    let (blob, crc) = receive_object(sandbox, &request.headers, body).await?;
+    let md5 = blob.md5;
+    sandbox.put_part(id, number, blob)?;
+    Ok(upload_response(md5, crc))
 }
 
 fn complete_upload(
@@ -242,38 +243,39 @@ fn complete_upload(
     request.allow_params(&["uploadId", "encoding-type"])?;
     let RequestedObject { bucket, key, .. } = request.target()?;
     let id = upload_id(request);
-    let wanted = if request.header("x-oss-complete-all").is_some_and(|value| value.eq_ignore_ascii_case("yes")) {
-        let parts = sandbox.find_upload(id, bucket, key)?.parts;
-        parts.into_iter().map(|(number, part)| (number, ETag { md5: part.md5, parts: 0 }.to_string())).collect()
+    let takes_all_parts = request.header("x-oss-complete-all").is_some_and(|value| value.eq_ignore_ascii_case("yes"));
+    let parts = if takes_all_parts {
+        let uploaded = sandbox.find_upload(id, bucket, key)?.parts;
+        uploaded.into_iter().map(|(number, part)| (number, ETag::of_content(part.md5).to_string())).collect()
     } else {
         parse_parts(document)?
     };
-    let (tag, version) = sandbox
-        .complete_upload(id, bucket, key, &wanted, MIN_PART, &write_precondition(request))
+    let (object_etag, version_id) = sandbox
+        .complete_upload(id, bucket, key, &parts, MIN_PART_BYTES, &write_precondition(request))
         .map_err(write_error)?;
     let host = request.header("host").unwrap_or_default();
     let answer = ResponseDocument::new("CompleteMultipartUploadResult", |to| {
         write_object_name(to, request, bucket, key);
         to.write_text("Location", &format!("http://{host}{}", request.canonical_path()));
-        to.write_text("ETag", &etag(tag));
+        to.write_text("ETag", &etag(object_etag));
     });
-    Ok(with_version(answer.into_response(), version.as_deref()))
+    Ok(with_version(answer.into_response(), version_id.as_deref()))
 }
 
 fn parse_parts(document: &[u8]) -> Result<Vec<(u16, String)>, OssError> {
     let list = RequestElement::parse(document, "CompleteMultipartUpload")?;
     list.check_children(&["Part"])?;
-    let mut wanted: Vec<(u16, String)> = Vec::with_capacity(list.children.len());
+    let mut parts: Vec<(u16, String)> = Vec::with_capacity(list.children.len());
     for part in &list.children {
         let number = part_number(part.child_text("PartNumber")?)?;
-        let tag = part.child_text("ETag")?.ok_or_else(OssError::malformed_xml)?;
-        if wanted.last().is_some_and(|(last, _)| *last >= number) {
+        let etag = part.child_text("ETag")?.ok_or_else(OssError::malformed_xml)?;
+        if parts.last().is_some_and(|(last, _)| *last >= number) {
             let message = "The list of parts was not in ascending order.";
             return Err(OssError::bad_request("InvalidPartOrder", "0042-00000009", message));
         }
-        wanted.push((number, tag.trim_matches('"').to_lowercase()));
+        parts.push((number, etag.trim_matches('"').to_lowercase()));
     }
-    if wanted.is_empty() { Err(OssError::malformed_xml()) } else { Ok(wanted) }
+    if parts.is_empty() { Err(OssError::malformed_xml()) } else { Ok(parts) }
 }
 
 fn abort_upload(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {

@@ -12,15 +12,19 @@ use s3s::{S3Error, S3Result, TrailingHeaders, dto, s3_error};
 
 use super::convert::{custom_error, set_header};
 use crate::blobs::WrittenBlob;
-use crate::model::hex;
+use crate::model::{Md5Digest, hex};
 use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
 
 /// The maximum size of a request's body: 5 GiB.
-const MAX_PUT: u64 = 5 << 30;
+const MAX_BODY_BYTES: u64 = 5 << 30;
 
 /// The maximum length of a document, in bytes. s3s accepts no longer ones.
-const MAX_DOCUMENT: usize = 20 << 20;
+const MAX_DOCUMENT_BYTES: usize = 20 << 20;
+
+/// The number of hexadecimal digits of a SHA-256. Any other value of `x-amz-content-sha256` is not a digest.
+const SHA256_DIGITS: usize = 64;
+
 const CRC32: HeaderName = HeaderName::from_static("x-amz-checksum-crc32");
 const CRC32C: HeaderName = HeaderName::from_static("x-amz-checksum-crc32c");
 const CRC64NVME: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
@@ -29,7 +33,7 @@ const SHA256: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 
 /// The digests of a body that is being received.
 struct BodyDigests {
-    md5: Option<[u8; 16]>,
+    md5: Option<Md5Digest>,
     hasher: ChecksumHasher,
 }
 
@@ -37,20 +41,20 @@ impl BodyDigests {
     /// Returns the digests that a request announces in its headers, or as trailers.
     fn from_headers(headers: &HeaderMap) -> S3Result<Self> {
         let md5 = headers.get("content-md5").map(|md5| {
-            let digest = STANDARD.decode(md5).ok().and_then(|digest| <[u8; 16]>::try_from(digest).ok());
+            let digest = STANDARD.decode(md5).ok().and_then(|digest| Md5Digest::try_from(digest).ok());
             digest.ok_or_else(|| s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid."))
         });
         let trailers = headers.get("x-amz-trailer").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let promised = |name: &HeaderName| {
+        let is_announced = |name: &HeaderName| {
             let mut trailers = trailers.split(',');
             headers.contains_key(name) || trailers.any(|trailer| trailer.trim().eq_ignore_ascii_case(name.as_str()))
         };
         let hasher = ChecksumHasher {
-            crc32: promised(&CRC32).then(Crc32::new),
-            crc32c: promised(&CRC32C).then(Crc32c::new),
-            crc64nvme: promised(&CRC64NVME).then(Crc64Nvme::new),
-            sha1: promised(&SHA1).then(Sha1::new),
-            sha256: promised(&SHA256).then(Sha256::new),
+            crc32: is_announced(&CRC32).then(Crc32::new),
+            crc32c: is_announced(&CRC32C).then(Crc32c::new),
+            crc64nvme: is_announced(&CRC64NVME).then(Crc64Nvme::new),
+            sha1: is_announced(&SHA1).then(Sha1::new),
+            sha256: is_announced(&SHA256).then(Sha256::new),
         };
         Ok(Self { md5: md5.transpose()?, hasher })
     }
@@ -62,8 +66,8 @@ impl BodyDigests {
 
     /// Compares the digests with those of the request. `md5` is the MD5 of the whole body. Returns the checksums as
     /// response headers.
-    fn verify(self, md5: [u8; 16], headers: &HeaderMap, trailers: Option<&TrailingHeaders>) -> S3Result<HeaderMap> {
-        if self.md5.is_some_and(|promised| promised != md5) {
+    fn verify(self, md5: Md5Digest, headers: &HeaderMap, trailers: Option<&TrailingHeaders>) -> S3Result<HeaderMap> {
+        if self.md5.is_some_and(|expected| expected != md5) {
             return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
         }
         let sums = self.hasher.finalize();
@@ -105,7 +109,7 @@ pub(super) async fn receive_body(
             let chunk = chunk.map_err(|error| incomplete_body(&error.to_string()))?;
             digests.update(&chunk);
             writer.write(&chunk).map_err(SandboxRequestError::Storage)?;
-            if writer.size() > MAX_PUT {
+            if writer.size() > MAX_BODY_BYTES {
                 return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
             }
         }
@@ -116,12 +120,12 @@ pub(super) async fn receive_body(
             "You did not provide the number of bytes specified by the Content-Length HTTP header"
         ));
     }
-    let arrived = writer.finish();
-    let checksums = digests.verify(arrived.md5, headers, trailers.as_ref());
+    let blob = writer.finish();
+    let checksums = digests.verify(blob.md5, headers, trailers.as_ref());
     if checksums.is_err() {
-        sandbox.discard_blob(&arrived.body);
+        sandbox.discard_blob(&blob.body);
     }
-    Ok((arrived, checksums?))
+    Ok((blob, checksums?))
 }
 
 /// Returns the maximum length of a request's XML document in bytes, or `None` if the request has none. The caller
@@ -134,14 +138,14 @@ pub(crate) fn document_length_limit(request: &Parts) -> S3Result<Option<usize>> 
         ["tagging", "acl", "restore", "delete", "versioning", "lifecycle", "ownershipControls"];
     let query = request.uri.query().unwrap_or_default();
     let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    let posted = request.method == Method::POST;
+    let is_post = request.method == Method::POST;
     // A part of an upload is content. The list of parts that completes the upload is a document.
-    if !names.any(|name| DOCUMENTS.contains(&name) || (posted && name == "uploadId")) {
+    if !names.any(|name| DOCUMENTS.contains(&name) || (is_post && name == "uploadId")) {
         return Ok(None);
     }
     let length = request.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     match length.and_then(|length| length.parse::<usize>().ok()) {
-        Some(length) if length > MAX_DOCUMENT => {
+        Some(length) if length > MAX_DOCUMENT_BYTES => {
             Err(custom_error("MaxMessageLengthExceeded", StatusCode::BAD_REQUEST, "Your request was too big."))
         }
         length => Ok(length.filter(|length| *length > 0)),
@@ -151,7 +155,7 @@ pub(crate) fn document_length_limit(request: &Parts) -> S3Result<Option<usize>> 
 /// Checks a document against the digests in its request's headers.
 pub(crate) fn check_document(headers: &HeaderMap, document: &[u8]) -> S3Result<()> {
     let signed = headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
-    if let Some(signed) = signed.filter(|signed| signed.len() == 64) {
+    if let Some(signed) = signed.filter(|signed| signed.len() == SHA256_DIGITS) {
         let sum = hex(&Sha256::checksum(document));
         if !signed.eq_ignore_ascii_case(&sum) {
             return Err(content_mismatch());
@@ -194,9 +198,9 @@ mod tests {
     fn documents_are_told_from_content() {
         assert_eq!(brings(Method::PUT, "versionId=1&tagging", 7), Ok(Some(7)));
         assert_eq!(brings(Method::POST, "uploadId=x", 7), Ok(Some(7)));
-        assert_eq!(brings(Method::PUT, "partNumber=1&uploadId=x", MAX_DOCUMENT + 1), Ok(None));
-        assert_eq!(brings(Method::PUT, "", MAX_DOCUMENT + 1), Ok(None));
+        assert_eq!(brings(Method::PUT, "partNumber=1&uploadId=x", MAX_DOCUMENT_BYTES + 1), Ok(None));
+        assert_eq!(brings(Method::PUT, "", MAX_DOCUMENT_BYTES + 1), Ok(None));
         assert_eq!(brings(Method::GET, "tagging", 0), Ok(None));
-        assert_eq!(brings(Method::PUT, "tagging", MAX_DOCUMENT + 1), Err("MaxMessageLengthExceeded".to_owned()));
+        assert_eq!(brings(Method::PUT, "tagging", MAX_DOCUMENT_BYTES + 1), Err("MaxMessageLengthExceeded".to_owned()));
     }
 }

@@ -17,10 +17,10 @@ use crate::store::{NewObject, Sandbox};
 use crate::tags::{self, SharedTags, TagSetError};
 
 /// The maximum part number.
-const MAX_PART: i32 = 10_000;
+const MAX_PART_NUMBER: i32 = 10_000;
 
 /// The minimum size of every part but the last, in bytes.
-const MIN_PART: u64 = 5 << 20;
+const MIN_PART_BYTES: u64 = 5 << 20;
 
 /// The maximum number of parts on a page.
 const MAX_LISTED: usize = 1000;
@@ -35,10 +35,10 @@ const STORED_HEADERS: [HeaderName; 6] = [
     header::EXPIRES,
 ];
 
-const METADATA: &str = "x-amz-meta-";
+const METADATA_PREFIX: &str = "x-amz-meta-";
 
 /// The maximum size of user metadata in bytes, including the names.
-const MAX_METADATA: usize = 2048;
+const MAX_METADATA_BYTES: usize = 2048;
 
 pub(super) async fn put_object(
     sandbox: &Sandbox,
@@ -57,7 +57,7 @@ pub(super) async fn put_object(
     let stored = stored_headers(&headers)?;
     let (WrittenBlob { body, size, md5 }, checksums) =
         receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
-    let tag = ETag { md5, parts: 0 };
+    let tag = ETag::of_content(md5);
     let new = NewObject { size, etag: tag, class, acl, tags, headers: stored, body };
     let version_id = sandbox.put_object(&input.bucket, &input.key, new, &condition)?;
     let output = dto::PutObjectOutput { e_tag: Some(etag(tag)), version_id, ..Default::default() };
@@ -107,7 +107,7 @@ pub(super) fn copy_object(
             writer.write(&chunk.map_err(SandboxRequestError::Storage)?).map_err(SandboxRequestError::Storage)?;
         }
         let arrived = writer.finish();
-        let tag = ETag { md5: arrived.md5, parts: 0 };
+        let tag = ETag::of_content(arrived.md5);
         (arrived, tag)
     };
     let WrittenBlob { body, size, .. } = arrived;
@@ -160,14 +160,14 @@ pub(super) async fn upload_part(
     sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
     let (arrived, checksums) =
         receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
-    let tag = ETag { md5: arrived.md5, parts: 0 };
+    let tag = ETag::of_content(arrived.md5);
     sandbox.put_part(&input.upload_id, number, arrived)?;
     let output = dto::UploadPartOutput { e_tag: Some(etag(tag)), ..Default::default() };
     Ok(S3Response::with_headers(output, checksums))
 }
 
 fn part_number(number: i32) -> S3Result<u16> {
-    let number = u16::try_from(number).ok().filter(|number| (1..=MAX_PART).contains(&i32::from(*number)));
+    let number = u16::try_from(number).ok().filter(|number| (1..=MAX_PART_NUMBER).contains(&i32::from(*number)));
     number.ok_or_else(|| invalid_argument("Part number must be an integer between 1 and 10000, inclusive"))
 }
 
@@ -196,7 +196,7 @@ pub(super) fn complete_multipart_upload(
         return Err(s3_error!(MalformedXML, "An upload must have at least one part"));
     }
     let (tag, version_id) =
-        sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &wanted, MIN_PART, &condition)?;
+        sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &wanted, MIN_PART_BYTES, &condition)?;
     Ok(S3Response::new(dto::CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         bucket: Some(input.bucket),
@@ -231,7 +231,7 @@ pub(super) fn list_parts(
         .take(limit)
         .map(|(number, part)| dto::Part {
             part_number: Some(i32::from(*number)),
-            e_tag: Some(etag(ETag { md5: part.md5, parts: 0 })),
+            e_tag: Some(etag(ETag::of_content(part.md5))),
             last_modified: Some(to_s3_time(part.modified)),
             size: Some(length(part.size)),
             ..Default::default()
@@ -305,7 +305,7 @@ fn stored_headers(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
     let mut stored = Vec::new();
     let mut metadata = 0;
     for (name, value) in headers {
-        let user = name.as_str().strip_prefix(METADATA);
+        let user = name.as_str().strip_prefix(METADATA_PREFIX);
         if user.is_none() && !STORED_HEADERS.contains(name) {
             continue;
         }
@@ -323,7 +323,7 @@ fn stored_headers(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
             stored.push((name.as_str().into(), value.into()));
         }
     }
-    if metadata > MAX_METADATA {
+    if metadata > MAX_METADATA_BYTES {
         return Err(custom_error(
             "MetadataTooLarge",
             StatusCode::BAD_REQUEST,
