@@ -152,20 +152,20 @@ fn take_page<T>(mut items: impl Iterator<Item = T>, limit: usize) -> ResultPage<
 /// either.
 pub(crate) fn page_of_keys<'s>(
     bucket: &'s StoredBucket,
-    range: ListingQuery<'s>,
+    query: ListingQuery<'s>,
     limit: usize,
 ) -> ResultPage<KeyOrPrefix<'s>> {
-    take_page(list_keys(bucket, range, is_live), limit)
+    take_page(list_keys(bucket, query, is_live), limit)
 }
 
 /// Returns one page of all versions.
 pub(crate) fn page_of_versions<'s>(
     bucket: &'s StoredBucket,
-    range: ListingQuery<'s>,
-    behind: Option<&'s str>,
+    query: ListingQuery<'s>,
+    version_marker: Option<&'s str>,
     limit: usize,
 ) -> ResultPage<VersionOrPrefix<'s>> {
-    take_page(list_versions(bucket, range, behind), limit)
+    take_page(list_versions(bucket, query, version_marker), limit)
 }
 
 /// Returns a continuation token for the last name of a page.
@@ -193,18 +193,18 @@ pub(crate) enum VersionOrPrefix<'s> {
     Prefix(&'s str),
 }
 
-/// Lists all versions, the newest of each key first. `behind` is the version of the key in [`ListingStart::At`] after
+/// Lists all versions, the newest of each key first. `version_marker` is the version of the key in [`ListingStart::At`] after
 /// which to continue.
 fn list_versions<'s>(
     bucket: &'s StoredBucket,
-    range: ListingQuery<'s>,
-    behind: Option<&'s str>,
+    query: ListingQuery<'s>,
+    version_marker: Option<&'s str>,
 ) -> impl Iterator<Item = VersionOrPrefix<'s>> {
-    let started_at = match range.start {
+    let started_at = match query.start {
         ListingStart::At(key) => Some(key),
         _ => None,
     };
-    list_keys(bucket, range, |_| true).flat_map(move |found| {
+    list_keys(bucket, query, |_| true).flat_map(move |found| {
         let (key, versions) = match found {
             KeyOrPrefix::Prefix(prefix) => (prefix, &[][..]),
             KeyOrPrefix::Key(key, entry) => (key, entry.versions()),
@@ -212,11 +212,11 @@ fn list_versions<'s>(
         let prefix = versions.is_empty().then_some(VersionOrPrefix::Prefix(key));
         // If the version of the marker no longer exists, the key is listed from its start: twice is better than not at
         // all.
-        let skip = behind
-            .filter(|_| started_at == Some(key))
-            .and_then(|behind| versions.iter().rev().position(|version| version.id_str() == behind).map(|at| at + 1));
+        let marker = version_marker.filter(|_| started_at == Some(key));
+        let marker_at = marker.and_then(|id| versions.iter().rev().position(|version| version.id_str() == id));
+        let skipped = marker_at.map_or(0, |at| at + 1);
         let current = versions.len().wrapping_sub(1);
-        let each = versions.iter().enumerate().rev().skip(skip.unwrap_or(0));
+        let each = versions.iter().enumerate().rev().skip(skipped);
         prefix.into_iter().chain(each.map(move |(at, version)| VersionOrPrefix::Version(key, version, at == current)))
     })
 }

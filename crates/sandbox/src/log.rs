@@ -28,8 +28,8 @@ const HEADER_BYTES: usize = 3 * size_of::<u32>();
 /// How many bytes of a log are read or written at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 /// In the encoding of numbers, every byte holds seven bits. The eighth says that another byte follows.
-const BITS_PER_BYTE: usize = 7;
-const CONTINUATION_BIT: u8 = 1 << BITS_PER_BYTE;
+const DATA_BITS_PER_BYTE: usize = 7;
+const CONTINUATION_BIT: u8 = 1 << DATA_BITS_PER_BYTE;
 /// The maximum length of a payload in bytes. Keys, tags, headers and inline blobs are far shorter; only the settings
 /// of a bucket could be longer, and such a change is refused.
 const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
@@ -402,7 +402,7 @@ impl ChangeEncoder<'_> {
     fn number(&mut self, mut number: u64) {
         while number >= u64::from(CONTINUATION_BIT) {
             self.0.push(number.to_le_bytes()[0] | CONTINUATION_BIT);
-            number >>= BITS_PER_BYTE;
+            number >>= DATA_BITS_PER_BYTE;
         }
         self.0.push(number.to_le_bytes()[0]);
     }
@@ -557,7 +557,7 @@ impl<'a> ChangeDecoder<'a> {
 
     fn number(&mut self) -> DecodeResult<u64> {
         let mut number = 0_u64;
-        for shift in (0..u64::BITS).step_by(BITS_PER_BYTE) {
+        for shift in (0..u64::BITS).step_by(DATA_BITS_PER_BYTE) {
             let byte = self.byte()?;
             number |= u64::from(byte & !CONTINUATION_BIT) << shift;
             if byte & CONTINUATION_BIT == 0 {

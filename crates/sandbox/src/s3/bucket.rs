@@ -52,8 +52,8 @@ pub(super) fn list_buckets(
 ) -> S3Result<S3Response<dto::ListBucketsOutput>> {
     let prefix = request.input.prefix.unwrap_or_default();
     let buckets = sandbox.with_state(|state| {
-        let named = state.buckets.iter().filter(|(name, _)| name.starts_with(&prefix));
-        let listed = named.map(|(name, bucket)| dto::Bucket {
+        let matching = state.buckets.iter().filter(|(name, _)| name.starts_with(&prefix));
+        let listed = matching.map(|(name, bucket)| dto::Bucket {
             name: Some(name.to_string()),
             creation_date: Some(to_s3_time(bucket.created)),
             ..Default::default()
@@ -168,22 +168,22 @@ pub(super) fn delete_bucket_ownership_controls(
 }
 
 /// Parses the object ownership of a bucket.
-fn parse_ownership(asked: &dto::ObjectOwnership) -> S3Result<ObjectOwnership> {
-    let known = ObjectOwnership::parse(asked.as_str()).filter(|ownership| *ownership != ObjectOwnership::NotSet);
+fn parse_ownership(name: &dto::ObjectOwnership) -> S3Result<ObjectOwnership> {
+    let known = ObjectOwnership::parse(name.as_str()).filter(|ownership| *ownership != ObjectOwnership::NotSet);
     known.ok_or_else(|| s3_error!(MalformedXML, "The object ownership is not valid"))
 }
 
 /// Converts a rule to the stored form. Rejects what the sandbox does not store, so that nothing is lost silently.
 fn parse_rule(rule: dto::LifecycleRule) -> S3Result<LifecycleRule> {
-    let other = rule.abort_incomplete_multipart_upload.is_some()
+    let has_other_actions = rule.abort_incomplete_multipart_upload.is_some()
         || rule.noncurrent_version_expiration.is_some()
         || rule.noncurrent_version_transitions.is_some();
-    let sizes = |greater: Option<i64>, less: Option<i64>| greater.is_some() || less.is_some();
+    let is_set = |greater: Option<i64>, less: Option<i64>| greater.is_some() || less.is_some();
     let filter = rule.filter.unwrap_or_default();
     let and = filter.and.unwrap_or_default();
-    let by_size = sizes(filter.object_size_greater_than, filter.object_size_less_than)
-        || sizes(and.object_size_greater_than, and.object_size_less_than);
-    if other || by_size {
+    let filters_by_size = is_set(filter.object_size_greater_than, filter.object_size_less_than)
+        || is_set(and.object_size_greater_than, and.object_size_less_than);
+    if has_other_actions || filters_by_size {
         return Err(unsupported_rule());
     }
     let tags = filter.tag.into_iter().chain(and.tags.unwrap_or_default());
@@ -198,7 +198,10 @@ fn parse_rule(rule: dto::LifecycleRule) -> S3Result<LifecycleRule> {
         enabled,
         prefix: prefix.into(),
         tags: parse_tags(tags)?,
-        expiration_days: rule.expiration.map(|it| parse_days(it.days, it.date.is_some())).transpose()?,
+        expiration_days: rule
+            .expiration
+            .map(|expiration| parse_days(expiration.days, expiration.date.is_some()))
+            .transpose()?,
         transitions: rule.transitions.unwrap_or_default().into_iter().map(parse_transition).collect::<S3Result<_>>()?,
     })
 }
@@ -345,8 +348,8 @@ struct KeyEncoding {
 
 impl KeyEncoding {
     /// Parses `encoding-type`.
-    fn parse(asked: Option<&dto::EncodingType>) -> S3Result<Self> {
-        match asked.map(dto::EncodingType::as_str) {
+    fn parse(name: Option<&dto::EncodingType>) -> S3Result<Self> {
+        match name.map(dto::EncodingType::as_str) {
             None => Ok(Self { url: false }),
             Some("url") => Ok(Self { url: true }),
             Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
@@ -444,11 +447,11 @@ pub(super) fn list_object_versions(
 fn list_versions(
     bucket: &StoredBucket,
     query: ListingQuery<'_>,
-    behind: Option<&str>,
+    version_marker: Option<&str>,
     limit: usize,
     encoding: KeyEncoding,
 ) -> dto::ListObjectVersionsOutput {
-    let page = listing::page_of_versions(bucket, query, behind, limit);
+    let page = listing::page_of_versions(bucket, query, version_marker, limit);
     let mut output = dto::ListObjectVersionsOutput { is_truncated: Some(page.is_truncated), ..Default::default() };
     if let Some(last) = page.items.last().filter(|_| page.is_truncated) {
         let (name, id) = match last {
@@ -504,9 +507,9 @@ fn common_prefix(prefix: &str, encoding: KeyEncoding) -> dto::CommonPrefix {
     dto::CommonPrefix { prefix: Some(encoding.encode(prefix)) }
 }
 
-fn page_limit(asked: Option<i32>) -> S3Result<usize> {
-    let asked = asked.map_or(Ok(MAX_KEYS), usize::try_from);
-    Ok(asked
+fn page_limit(max_keys: Option<i32>) -> S3Result<usize> {
+    let limit = max_keys.map_or(Ok(MAX_KEYS), usize::try_from);
+    Ok(limit
         .map_err(|_| invalid_argument("Argument max-keys must be an integer between 0 and 2147483647"))?
         .min(MAX_KEYS))
 }

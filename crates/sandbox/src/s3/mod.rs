@@ -75,22 +75,22 @@ struct S3Dialect {
 /// Forwards each operation to the function with the same name. Those that receive a body are async, the others are not.
 macro_rules! operations {
     (
-        async { $($later:ident::$waits:ident($later_input:ident) -> $later_output:ident;)* }
-        $($room:ident::$operation:ident($input:ident) -> $output:ident;)*
+        async { $($async_module:ident::$async_operation:ident($async_input:ident) -> $async_output:ident;)* }
+        $($module:ident::$operation:ident($input:ident) -> $output:ident;)*
     ) => {
         #[async_trait]
         impl S3 for S3Dialect {
-            $(async fn $waits(
+            $(async fn $async_operation(
                 &self,
-                request: S3Request<dto::$later_input>,
-            ) -> S3Result<S3Response<dto::$later_output>> {
-                $later::$waits(&self.sandbox, request).await
+                request: S3Request<dto::$async_input>,
+            ) -> S3Result<S3Response<dto::$async_output>> {
+                $async_module::$async_operation(&self.sandbox, request).await
             })*
             $(async fn $operation(
                 &self,
                 request: S3Request<dto::$input>,
             ) -> S3Result<S3Response<dto::$output>> {
-                $room::$operation(&self.sandbox, request)
+                $module::$operation(&self.sandbox, request)
             })*
         }
     };

@@ -10,8 +10,8 @@ use super::convert::{
     check_acls_allowed, custom_error, etag, invalid_argument, length, owner, parse_canned_acl, reject_grant_headers,
     tag_error, to_s3_time,
 };
-use crate::blobs::WrittenBlob;
-use crate::model::{ETag, ObjectBlob, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders};
+use crate::blobs::{BlobReader, WrittenBlob};
+use crate::model::{ETag, ObjectBlob, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders, StoredObject};
 use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{NewObject, Sandbox};
 use crate::tags::{self, SharedTags, TagSetError};
@@ -23,7 +23,7 @@ const MAX_PART_NUMBER: i32 = 10_000;
 const MIN_PART_BYTES: u64 = 5 << 20;
 
 /// The maximum number of parts on a page.
-const MAX_LISTED: usize = 1000;
+const MAX_LISTED_PARTS: usize = 1000;
 
 /// The headers that AWS stores with an object and returns.
 const STORED_HEADERS: [HeaderName; 6] = [
@@ -35,6 +35,7 @@ const STORED_HEADERS: [HeaderName; 6] = [
     header::EXPIRES,
 ];
 
+/// The prefix of the headers that contain user metadata.
 const METADATA_PREFIX: &str = "x-amz-meta-";
 
 /// The maximum size of user metadata in bytes, including the names.
@@ -48,22 +49,18 @@ pub(super) async fn put_object(
     // Everything that can be rejected is rejected before the body is received.
     sandbox.with_bucket(&input.bucket, |_| ())?;
     reject_grant_headers(&headers)?;
-    let (class, acl) = (
-        parse_storage_class(input.storage_class.as_ref())?,
-        new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
-    );
+    let class = parse_storage_class(input.storage_class.as_ref())?;
+    let acl = new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?;
     let tags = header_tags(input.tagging.as_deref())?;
-    let condition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
-    let stored = stored_headers(&headers)?;
+    let precondition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let stored_headers = headers_to_store(&headers)?;
     let (WrittenBlob { body, size, md5 }, checksums) =
         receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
-    let tag = ETag::of_content(md5);
-    let new = NewObject { size, etag: tag, class, acl, tags, headers: stored, body };
-    let version_id = sandbox.put_object(&input.bucket, &input.key, new, &condition)?;
-    let output = dto::PutObjectOutput { e_tag: Some(etag(tag)), version_id, ..Default::default() };
-    let mut response = S3Response::new(output);
-    response.headers = checksums;
-    Ok(response)
+    let object_etag = ETag::of_content(md5);
+    let new = NewObject { size, etag: object_etag, class, acl, tags, headers: stored_headers, body };
+    let version_id = sandbox.put_object(&input.bucket, &input.key, new, &precondition)?;
+    let output = dto::PutObjectOutput { e_tag: Some(etag(object_etag)), version_id, ..Default::default() };
+    Ok(S3Response::with_headers(output, checksums))
 }
 
 pub(super) fn copy_object(
@@ -76,54 +73,62 @@ pub(super) fn copy_object(
     };
     reject_grant_headers(&headers)?;
     let source = RequestedObject { bucket, key, version: version_id.as_deref() };
-    let (class, acl) = (
-        parse_storage_class(input.storage_class.as_ref())?,
-        new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
-    );
-    let replaces = |directive: Option<&str>| match directive {
-        None | Some("COPY") => Ok(false),
-        Some("REPLACE") => Ok(true),
-        Some(_) => Err(s3_error!(InvalidArgument, "Unknown metadata or tagging directive")),
-    };
-    let new_headers = replaces(input.metadata_directive.as_ref().map(dto::MetadataDirective::as_str))?;
-    let new_tags = replaces(input.tagging_directive.as_ref().map(dto::TaggingDirective::as_str))?;
-    let (seen, _, reader) = sandbox.read_object(source, |seen| {
-        if let Some(dto::ETagCondition::ETag(wanted)) = &input.copy_source_if_match
-            && wanted.value() != seen.object.etag.to_string()
+    let class = parse_storage_class(input.storage_class.as_ref())?;
+    let acl = new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?;
+    let replaces_headers = is_replace(input.metadata_directive.as_ref().map(dto::MetadataDirective::as_str))?;
+    let replaces_tags = is_replace(input.tagging_directive.as_ref().map(dto::TaggingDirective::as_str))?;
+    let (found, _, reader) = sandbox.read_object(source, |found| {
+        if let Some(dto::ETagCondition::ETag(expected)) = &input.copy_source_if_match
+            && expected.value() != found.object.etag.to_string()
         {
             return Err(SandboxRequestError::PreconditionFailed);
         }
-        Ok(0..seen.object.size)
+        Ok(0..found.object.size)
     })?;
-    let object = seen.object;
-    let tags = if new_tags { header_tags(input.tagging.as_deref())? } else { object.tags };
-    let headers = if new_headers { stored_headers(&headers)? } else { object.headers };
-    // An object without content is copied without content, because its size may be terabytes.
-    let (arrived, tag) = if object.body == ObjectBlob::Zeros {
-        (WrittenBlob { body: ObjectBlob::Zeros, size: object.size, md5: object.etag.md5 }, object.etag)
-    } else {
-        let mut writer = sandbox.blob_writer();
-        for chunk in reader {
-            writer.write(&chunk.map_err(SandboxRequestError::Storage)?).map_err(SandboxRequestError::Storage)?;
-        }
-        let arrived = writer.finish();
-        let tag = ETag::of_content(arrived.md5);
-        (arrived, tag)
-    };
-    let WrittenBlob { body, size, .. } = arrived;
-    let new = NewObject { size, etag: tag, class, acl, tags, headers, body };
+    let source_object = found.object;
+    let tags = if replaces_tags { header_tags(input.tagging.as_deref())? } else { source_object.tags.clone() };
+    let headers = if replaces_headers { headers_to_store(&headers)? } else { source_object.headers.clone() };
+    let (body, size, copy_etag) = copy_content(sandbox, &source_object, reader)?;
+    let new = NewObject { size, etag: copy_etag, class, acl, tags, headers, body };
     let version_id = sandbox.put_object(&input.bucket, &input.key, new, &WritePrecondition::Always)?;
     let result = dto::CopyObjectResult {
-        e_tag: Some(etag(tag)),
+        e_tag: Some(etag(copy_etag)),
         last_modified: Some(to_s3_time(sandbox.now())),
         ..Default::default()
     };
     Ok(S3Response::new(dto::CopyObjectOutput {
         copy_object_result: Some(result),
-        copy_source_version_id: seen.id,
+        copy_source_version_id: found.id,
         version_id,
         ..Default::default()
     }))
+}
+
+/// Returns whether a copy replaces the headers or tags of its source.
+fn is_replace(directive: Option<&str>) -> S3Result<bool> {
+    match directive {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(_) => Err(s3_error!(InvalidArgument, "Unknown metadata or tagging directive")),
+    }
+}
+
+/// Copies the content of an object. Returns the new blob, its size, and its entity tag. An object without content is
+/// copied without content, because its size may be terabytes.
+fn copy_content(
+    sandbox: &Sandbox,
+    source: &StoredObject,
+    reader: BlobReader,
+) -> Result<(ObjectBlob, u64, ETag), SandboxRequestError> {
+    if source.body == ObjectBlob::Zeros {
+        return Ok((ObjectBlob::Zeros, source.size, source.etag));
+    }
+    let mut writer = sandbox.blob_writer();
+    for chunk in reader {
+        writer.write(&chunk?)?;
+    }
+    let WrittenBlob { body, size, md5 } = writer.finish();
+    Ok((body, size, ETag::of_content(md5)))
 }
 
 pub(super) fn create_multipart_upload(
@@ -139,7 +144,7 @@ pub(super) fn create_multipart_upload(
         class: parse_storage_class(input.storage_class.as_ref())?,
         acl: new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
         tags: header_tags(input.tagging.as_deref())?,
-        headers: stored_headers(&headers)?,
+        headers: headers_to_store(&headers)?,
         parts: BTreeMap::new(),
     };
     let upload_id = sandbox.create_upload(upload)?;
@@ -158,11 +163,10 @@ pub(super) async fn upload_part(
     let S3Request { input, headers, trailing_headers, .. } = request;
     let number = part_number(input.part_number)?;
     sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
-    let (arrived, checksums) =
-        receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
-    let tag = ETag::of_content(arrived.md5);
-    sandbox.put_part(&input.upload_id, number, arrived)?;
-    let output = dto::UploadPartOutput { e_tag: Some(etag(tag)), ..Default::default() };
+    let (blob, checksums) = receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
+    let part_etag = ETag::of_content(blob.md5);
+    sandbox.put_part(&input.upload_id, number, blob)?;
+    let output = dto::UploadPartOutput { e_tag: Some(etag(part_etag)), ..Default::default() };
     Ok(S3Response::with_headers(output, checksums))
 }
 
@@ -176,35 +180,40 @@ pub(super) fn complete_multipart_upload(
     request: S3Request<dto::CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<dto::CompleteMultipartUploadOutput>> {
     let input = request.input;
-    let condition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
-    let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-    let mut wanted: Vec<(u16, String)> = Vec::with_capacity(parts.len());
+    let precondition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let parts = parse_parts(input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default())?;
+    let (object_etag, version_id) =
+        sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &parts, MIN_PART_BYTES, &precondition)?;
+    Ok(S3Response::new(dto::CompleteMultipartUploadOutput {
+        location: Some(format!("/{}/{}", input.bucket, input.key)),
+        bucket: Some(input.bucket),
+        key: Some(input.key),
+        e_tag: Some(etag(object_etag)),
+        version_id,
+        ..Default::default()
+    }))
+}
+
+/// Returns the number and the entity tag of each part that the object consists of.
+fn parse_parts(parts: Vec<dto::CompletedPart>) -> S3Result<Vec<(u16, String)>> {
+    let mut parsed: Vec<(u16, String)> = Vec::with_capacity(parts.len());
     for part in parts {
-        let (Some(number), Some(tag)) = (part.part_number, part.e_tag) else {
+        let (Some(number), Some(part_etag)) = (part.part_number, part.e_tag) else {
             return Err(s3_error!(MalformedXML, "A part must have a number and an entity tag"));
         };
         let number = part_number(number)?;
-        if wanted.last().is_some_and(|(last, _)| *last >= number) {
+        if parsed.last().is_some_and(|(last, _)| *last >= number) {
             return Err(s3_error!(
                 InvalidPartOrder,
                 "The list of parts was not in ascending order. Parts must be ordered by part number."
             ));
         }
-        wanted.push((number, tag.into_value()));
+        parsed.push((number, part_etag.into_value()));
     }
-    if wanted.is_empty() {
+    if parsed.is_empty() {
         return Err(s3_error!(MalformedXML, "An upload must have at least one part"));
     }
-    let (tag, version_id) =
-        sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &wanted, MIN_PART_BYTES, &condition)?;
-    Ok(S3Response::new(dto::CompleteMultipartUploadOutput {
-        location: Some(format!("/{}/{}", input.bucket, input.key)),
-        bucket: Some(input.bucket),
-        key: Some(input.key),
-        e_tag: Some(etag(tag)),
-        version_id,
-        ..Default::default()
-    }))
+    Ok(parsed)
 }
 
 pub(super) fn abort_multipart_upload(
@@ -222,11 +231,11 @@ pub(super) fn list_parts(
 ) -> S3Result<S3Response<dto::ListPartsOutput>> {
     let input = request.input;
     let upload = sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
-    let asked = input.max_parts.map_or(Ok(MAX_LISTED), usize::try_from);
-    let limit = asked.map_err(|_| invalid_argument("max-parts cannot be negative"))?.min(MAX_LISTED);
-    let behind = input.part_number_marker.unwrap_or(0);
-    let mut rest = upload.parts.iter().filter(|(number, _)| i32::from(**number) > behind);
-    let parts: Vec<dto::Part> = rest
+    let requested = input.max_parts.map_or(Ok(MAX_LISTED_PARTS), usize::try_from);
+    let limit = requested.map_err(|_| invalid_argument("max-parts cannot be negative"))?.min(MAX_LISTED_PARTS);
+    let marker = input.part_number_marker.unwrap_or(0);
+    let mut following = upload.parts.iter().filter(|(number, _)| i32::from(**number) > marker);
+    let parts: Vec<dto::Part> = following
         .by_ref()
         .take(limit)
         .map(|(number, part)| dto::Part {
@@ -237,14 +246,14 @@ pub(super) fn list_parts(
             ..Default::default()
         })
         .collect();
-    let more = limit > 0 && rest.next().is_some();
+    let is_truncated = limit > 0 && following.next().is_some();
     Ok(S3Response::new(dto::ListPartsOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
         upload_id: Some(input.upload_id),
-        is_truncated: Some(more),
+        is_truncated: Some(is_truncated),
         max_parts: i32::try_from(limit).ok(),
-        next_part_number_marker: parts.last().and_then(|part| part.part_number).filter(|_| more),
+        next_part_number_marker: parts.last().and_then(|part| part.part_number).filter(|_| is_truncated),
         part_number_marker: input.part_number_marker,
         owner: Some(owner()),
         storage_class: Some(dto::StorageClass::from_static(upload.class.as_str())),
@@ -254,19 +263,19 @@ pub(super) fn list_parts(
 }
 
 /// Parses a storage class. The default is the standard one.
-fn parse_storage_class(asked: Option<&dto::StorageClass>) -> S3Result<ObjectStorageClass> {
-    let Some(asked) = asked else { return Ok(ObjectStorageClass::Standard) };
-    ObjectStorageClass::parse(asked.as_str())
+fn parse_storage_class(name: Option<&dto::StorageClass>) -> S3Result<ObjectStorageClass> {
+    let Some(name) = name else { return Ok(ObjectStorageClass::Standard) };
+    ObjectStorageClass::parse(name.as_str())
         .ok_or_else(|| s3_error!(InvalidStorageClass, "The storage class you specified is not valid"))
 }
 
 /// Returns the canned ACL of a new object, if the bucket allows it.
-fn new_object_acl(sandbox: &Sandbox, bucket: &str, asked: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
-    let of_its_own = asked.is_some_and(|acl| acl.as_str() != dto::ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL);
-    if of_its_own {
+fn new_object_acl(sandbox: &Sandbox, bucket: &str, name: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
+    let needs_acls = name.is_some_and(|acl| acl.as_str() != dto::ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL);
+    if needs_acls {
         check_acls_allowed(sandbox, bucket)?;
     }
-    parse_canned_acl(asked)
+    parse_canned_acl(name)
 }
 
 /// Parses the tags in the `x-amz-tagging` header.
@@ -276,14 +285,14 @@ fn header_tags(header: Option<&str>) -> S3Result<SharedTags> {
 }
 
 /// Converts an error in tags that were sent in a header.
-fn tag_header_error(fault: TagSetError) -> S3Error {
-    match fault {
+fn tag_header_error(error: TagSetError) -> S3Error {
+    match error {
         TagSetError::InvalidEncoding | TagSetError::Duplicate => s3_error!(
             InvalidArgument,
             "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name \
              duplicates."
         ),
-        _ => tag_error(fault),
+        _ => tag_error(error),
     }
 }
 
@@ -301,17 +310,17 @@ fn parse_precondition(
 }
 
 /// Returns the headers of a request that are stored with the object.
-fn stored_headers(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
+fn headers_to_store(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
     let mut stored = Vec::new();
-    let mut metadata = 0;
+    let mut metadata_bytes = 0;
     for (name, value) in headers {
-        let user = name.as_str().strip_prefix(METADATA_PREFIX);
-        if user.is_none() && !STORED_HEADERS.contains(name) {
+        let metadata_name = name.as_str().strip_prefix(METADATA_PREFIX);
+        if metadata_name.is_none() && !STORED_HEADERS.contains(name) {
             continue;
         }
         let mut value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        if let Some(user) = user {
-            metadata += user.len() + value.len();
+        if let Some(metadata_name) = metadata_name {
+            metadata_bytes += metadata_name.len() + value.len();
         }
         if name == header::CONTENT_ENCODING {
             // `aws-chunked` describes the transfer, not the object.
@@ -323,7 +332,7 @@ fn stored_headers(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
             stored.push((name.as_str().into(), value.into()));
         }
     }
-    if metadata > MAX_METADATA_BYTES {
+    if metadata_bytes > MAX_METADATA_BYTES {
         return Err(custom_error(
             "MetadataTooLarge",
             StatusCode::BAD_REQUEST,
