@@ -102,34 +102,34 @@ pub(crate) fn decide(
         return RestoreDecision::Rejected(RestoreRejection::NotArchived);
     }
     let RestoreParameters { days, rules, .. } = parameters;
-    let checked = match rules {
+    let result = match rules {
         RestoreDialect::Aws => aws_duration(object.class, parameters.tier),
         RestoreDialect::Oss => oss_duration(object.class, parameters.tier, days),
     };
-    let (tier, duration) = match checked {
-        Ok(checked) => checked,
+    let (tier, duration) = match result {
+        Ok(accepted) => accepted,
         Err(rejection) => return RestoreDecision::Rejected(rejection),
     };
-    let stays_until = |from: UnixMillis| {
+    let expiry = |from: UnixMillis| {
         let end = from.plus(i64::from(days) * UnixMillis::DAY);
         // OSS counts the days to the second. AWS rounds up to the next midnight.
         if rules == RestoreDialect::Aws { end.ceil_to_midnight() } else { end }
     };
     let ready = now.plus(duration / i64::from(scale.get()));
-    let fresh = StoredRestore { ready, expiry: stays_until(ready), days, tier };
+    let new = StoredRestore { ready, expiry: expiry(ready), days, tier };
     match (object.restore.as_deref(), progress(object, now)) {
         // A faster tier can replace the tier of an ongoing restore. AWS requires the same number of days.
         (Some(old), RestoreProgress::Ongoing)
             if tier > old.tier && (rules == RestoreDialect::Oss || days == old.days) =>
         {
-            let ready = fresh.ready.min(old.ready);
-            RestoreDecision::Accepted(StoredRestore { ready, ..fresh })
+            let ready = new.ready.min(old.ready);
+            RestoreDecision::Accepted(StoredRestore { ready, ..new })
         }
         (_, RestoreProgress::Ongoing) => RestoreDecision::Rejected(RestoreRejection::AlreadyOngoing),
         (Some(old), RestoreProgress::ReadableUntil(_)) => {
-            RestoreDecision::Extended(StoredRestore { expiry: stays_until(now), days, ..*old })
+            RestoreDecision::Extended(StoredRestore { expiry: expiry(now), days, ..*old })
         }
-        _ => RestoreDecision::Accepted(fresh),
+        _ => RestoreDecision::Accepted(new),
     }
 }
 

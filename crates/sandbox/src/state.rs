@@ -406,7 +406,7 @@ impl FoundObject {
         match self.object.acl {
             _ if self.acls_disabled => StoredAcl::Private,
             StoredAcl::Default => self.bucket_acl,
-            own => own,
+            acl => acl,
         }
     }
 }
@@ -446,7 +446,7 @@ impl SandboxState {
         purpose: LookupPurpose,
     ) -> Result<(&StoredVersion, &StoredObject), SandboxRequestError> {
         let entry = self.bucket(target.bucket)?.keys.get(target.key);
-        let is_marker = |version: &StoredVersion| SandboxRequestError::IsDeleteMarker {
+        let delete_marker_error = |version: &StoredVersion| SandboxRequestError::IsDeleteMarker {
             id: version.id_str().to_owned(),
             modified: version.modified,
         };
@@ -454,7 +454,7 @@ impl SandboxState {
             let versions = entry.map_or(&[][..], |entry| entry.versions());
             let version =
                 versions.iter().find(|version| version.id_str() == id).ok_or(SandboxRequestError::NoSuchVersion)?;
-            let object = version.object.as_ref().ok_or_else(|| is_marker(version))?;
+            let object = version.object.as_ref().ok_or_else(|| delete_marker_error(version))?;
             return Ok((version, object));
         }
         let version = entry.and_then(|entry| entry.newest()).ok_or(SandboxRequestError::NoSuchKey)?;
@@ -463,7 +463,7 @@ impl SandboxState {
             (None, LookupPurpose::Read) => {
                 Err(SandboxRequestError::CurrentIsDeleteMarker { id: version.id_str().to_owned() })
             }
-            (None, LookupPurpose::Write) => Err(is_marker(version)),
+            (None, LookupPurpose::Write) => Err(delete_marker_error(version)),
         }
     }
 

@@ -182,17 +182,17 @@ impl Sandbox {
     }
 
     /// Calls a function with the state, which stays locked meanwhile.
-    pub(crate) fn with_state<R>(&self, look: impl FnOnce(&SandboxState) -> R) -> R {
-        look(&self.lock_state().state)
+    pub(crate) fn with_state<R>(&self, read: impl FnOnce(&SandboxState) -> R) -> R {
+        read(&self.lock_state().state)
     }
 
     /// Calls a function with one bucket.
     pub(crate) fn with_bucket<R>(
         &self,
         name: &str,
-        look: impl FnOnce(&StoredBucket) -> R,
+        read: impl FnOnce(&StoredBucket) -> R,
     ) -> Result<R, SandboxRequestError> {
-        self.with_state(|state| Ok(look(state.bucket(name)?)))
+        self.with_state(|state| Ok(read(state.bucket(name)?)))
     }
 
     /// Writes changes to the log, applies them, and removes the blob files that are no longer used.
@@ -262,16 +262,16 @@ impl Sandbox {
     ) -> Result<Option<String>, SandboxRequestError> {
         let body = new.body.clone();
         let mut locked = self.lock_state();
-        let put = locked.state.check_precondition(bucket, key, condition).and_then(|()| {
+        let result = locked.state.check_precondition(bucket, key, condition).and_then(|()| {
             let (change, id) = self.new_version_change(&locked.state, bucket, key, new)?;
             self.commit(&mut locked, vec![change])?;
             Ok(id)
         });
         drop(locked);
-        if put.is_err() {
+        if result.is_err() {
             self.discard_blob(&body);
         }
-        put
+        result
     }
 
     fn new_version_change(
@@ -301,13 +301,14 @@ impl Sandbox {
     ) -> Result<(FoundObject, Range<u64>, BlobReader), E> {
         // The file is opened under the lock, so that it cannot be removed before.
         let locked = self.lock_state();
-        let seen = locked.state.object_for_read(target)?;
-        let range = decide(&seen)?;
-        if !restore::is_readable(&seen.object, self.now()) {
+        let found = locked.state.object_for_read(target)?;
+        let range = decide(&found)?;
+        if !restore::is_readable(&found.object, self.now()) {
             return Err(SandboxRequestError::Archived.into());
         }
-        let reader = self.inner.blobs.reader(&seen.object.body, range.clone()).map_err(SandboxRequestError::Storage)?;
-        Ok((seen, range, reader))
+        let reader =
+            self.inner.blobs.reader(&found.object.body, range.clone()).map_err(SandboxRequestError::Storage)?;
+        Ok((found, range, reader))
     }
 
     /// Deletes a version permanently, or deletes the current one according to the bucket's versioning.
@@ -316,11 +317,12 @@ impl Sandbox {
         let bucket = locked.state.bucket(target.bucket)?;
         let versioning = bucket.versioning;
         let versions = bucket.keys.get(target.key).map_or(&[][..], |entry| entry.versions());
-        let named = match (target.version, versioning) {
+        // Without versioning, there is only the `null` version.
+        let deleted_id = match (target.version, versioning) {
             (None, VersioningStatus::Never) => Some("null"),
             (version, _) => version,
         };
-        let Some(named) = named else {
+        let Some(deleted_id) = deleted_id else {
             let (id, shown_id) = new_version_id(versioning);
             let version = StoredVersion { id, modified: self.now(), object: None };
             let put = StateChange::Put { bucket: target.bucket.into(), key: target.key.into(), version };
@@ -329,13 +331,13 @@ impl Sandbox {
         };
         let shown_id = target.version.map(str::to_owned);
         // A version that does not exist counts as deleted: AWS answers with success.
-        let Some(version) = versions.iter().find(|version| version.id_str() == named) else {
+        let Some(version) = versions.iter().find(|version| version.id_str() == deleted_id) else {
             return Ok(DeletedVersion { is_marker: false, id: shown_id });
         };
-        let marker = version.object.is_none();
+        let is_marker = version.object.is_none();
         let target = target.version_ref(version);
         self.commit(&mut locked, vec![StateChange::Remove { target }])?;
-        Ok(DeletedVersion { is_marker: marker, id: shown_id })
+        Ok(DeletedVersion { is_marker, id: shown_id })
     }
 
     /// Modifies an object. Returns the version ID, unless the bucket never had versioning enabled.
@@ -375,12 +377,12 @@ impl Sandbox {
     ) -> Result<AcceptedRestore, SandboxRequestError> {
         let mut locked = self.lock_state();
         let (version, object) = locked.state.find_object(target, LookupPurpose::Write)?;
-        let (restored, restore) = match restore::decide(object, parameters, self.now(), self.inner.options.time_scale) {
+        let (kind, restore) = match restore::decide(object, parameters, self.now(), self.inner.options.time_scale) {
             RestoreDecision::Accepted(restore) => (AcceptedRestoreKind::Started, restore),
             RestoreDecision::Extended(restore) => (AcceptedRestoreKind::Extended, restore),
             RestoreDecision::Rejected(rejection) => return Err(SandboxRequestError::RestoreRejected(rejection)),
         };
-        let accepted = AcceptedRestore { kind: restored, class: object.class, tier: restore.tier };
+        let accepted = AcceptedRestore { kind, class: object.class, tier: restore.tier };
         let target = target.version_ref(version);
         self.commit(&mut locked, vec![StateChange::SetRestore { target, restore }])?;
         Ok(accepted)
@@ -407,47 +409,46 @@ impl Sandbox {
     }
 
     /// Adds a part that was received completely.
-    pub(crate) fn put_part(&self, id: &str, number: u16, arrived: WrittenBlob) -> Result<(), SandboxRequestError> {
-        let WrittenBlob { body, size, md5 } = arrived;
+    pub(crate) fn put_part(&self, id: &str, number: u16, blob: WrittenBlob) -> Result<(), SandboxRequestError> {
+        let WrittenBlob { body, size, md5 } = blob;
         let part = UploadedPart { size, md5, modified: self.now(), body: body.clone() };
         let mut locked = self.lock_state();
         // The upload may have been completed or aborted while the part was received.
-        let put = if locked.state.uploads.contains_key(id) {
+        let result = if locked.state.uploads.contains_key(id) {
             self.commit(&mut locked, vec![StateChange::PutPart { id: id.into(), number, part }])
         } else {
             Err(SandboxRequestError::NoSuchUpload)
         };
         drop(locked);
-        if put.is_err() {
+        if result.is_err() {
             self.discard_blob(&body);
         }
-        put
+        result
     }
 
-    /// Creates an object from the parts in `wanted`, each with the MD5 that the client expects. Every part but the last
-    /// must have at least `min_part` bytes. Returns the entity tag, and the version ID unless the bucket never had
+    /// Creates an object from parts, given by their numbers and the entity tags that the client expects. Every part but the last
+    /// must have at least `min_part_bytes` bytes. Returns the entity tag, and the version ID unless the bucket never had
     /// versioning enabled.
     pub(crate) fn complete_upload(
         &self,
         id: &str,
         bucket: &str,
         key: &str,
-        wanted: &[(u16, String)],
-        min_part: u64,
+        expected_parts: &[(u16, String)],
+        min_part_bytes: u64,
         condition: &WritePrecondition,
     ) -> Result<(ETag, Option<String>), SandboxRequestError> {
         let upload = self.find_upload(id, bucket, key)?;
-        let mut parts = Vec::with_capacity(wanted.len());
-        for (number, etag) in wanted {
+        let mut parts = Vec::with_capacity(expected_parts.len());
+        for (number, expected_etag) in expected_parts {
             let part = upload.parts.get(number).ok_or(SandboxRequestError::InvalidPart)?;
-            let etag_of_part = ETag::of_content(part.md5);
-            if etag_of_part.to_string() != *etag {
+            if ETag::of_content(part.md5).to_string() != *expected_etag {
                 return Err(SandboxRequestError::InvalidPart);
             }
             parts.push(part);
         }
-        let Some((_, but_last)) = parts.split_last() else { return Err(SandboxRequestError::InvalidPart) };
-        if but_last.iter().any(|part| part.size < min_part) {
+        let Some((_, all_but_last)) = parts.split_last() else { return Err(SandboxRequestError::InvalidPart) };
+        if all_but_last.iter().any(|part| part.size < min_part_bytes) {
             return Err(SandboxRequestError::PartTooSmall);
         }
         let mut writer = self.blob_writer();
@@ -460,11 +461,11 @@ impl Sandbox {
         }
         let etag = ETag { md5: md5.finalize().into(), parts: u16::try_from(parts.len()).unwrap_or(u16::MAX) };
         let WrittenBlob { body, size, .. } = writer.finish();
-        let shown_id = self.finish_upload(id, &upload, size, etag, body.clone(), condition);
-        if shown_id.is_err() {
+        let result = self.finish_upload(id, &upload, size, etag, body.clone(), condition);
+        if result.is_err() {
             self.discard_blob(&body);
         }
-        Ok((etag, shown_id?))
+        Ok((etag, result?))
     }
 
     fn finish_upload(
@@ -587,9 +588,9 @@ mod tests {
         };
         open().create_bucket("bucket").unwrap();
         change(9_000);
-        let kept = length();
+        let length_before = length();
         open();
-        assert_eq!(length(), kept, "history is borne up to a limit");
+        assert_eq!(length(), length_before, "history is tolerated up to a limit");
         change(1_100);
         open();
         assert!(length() < 1_000, "{}", length());

@@ -142,7 +142,7 @@ fn create_bucket(
     match sandbox.create_bucket(bucket) {
         // The owner of a bucket can create it again.
         Ok(()) | Err(SandboxRequestError::BucketExists) => {}
-        Err(refusal) => return Err(refusal.into()),
+        Err(error) => return Err(error.into()),
     }
     if let Some(acl) = acl {
         sandbox.set_bucket_acl(bucket, acl)?;
@@ -160,23 +160,23 @@ fn list_buckets(sandbox: &Sandbox, request: &OssRequest, region: &str) -> Result
     let prefix = request.param("prefix").unwrap_or_default();
     let marker = request.param("marker").unwrap_or_default();
     let document = sandbox.with_state(|state| {
-        let mut named =
+        let mut matching =
             state.buckets.iter().filter(|(name, _)| name.starts_with(prefix) && ***name > *marker).peekable();
         let mut last = None;
         ResponseDocument::new("ListAllMyBucketsResult", |to| {
             to.write_owner();
             to.write_element("Buckets", |to| {
-                for (name, bucket) in named.by_ref().take(limit) {
+                for (name, bucket) in matching.by_ref().take(limit) {
                     last = Some(name);
                     to.write_element("Bucket", |to| write_bucket(to, name, bucket.created, region));
                 }
             });
-            let more = limit > 0 && named.peek().is_some();
+            let is_truncated = limit > 0 && matching.peek().is_some();
             to.write_text("Prefix", prefix);
             to.write_text("Marker", marker);
             to.write_text("MaxKeys", &limit.to_string());
-            to.write_text("IsTruncated", &more.to_string());
-            to.write_optional("NextMarker", last.filter(|_| more).map(|name| &**name));
+            to.write_text("IsTruncated", &is_truncated.to_string());
+            to.write_optional("NextMarker", last.filter(|_| is_truncated).map(|name| &**name));
         })
     });
     Ok(document.into_response())
@@ -296,8 +296,8 @@ fn delete_lifecycle(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<
 /// Parses a rule. Rejects what the sandbox does not store, so that nothing is lost silently.
 /// <https://www.alibabacloud.com/help/en/oss/developer-reference/putbucketlifecycle>
 fn parse_rule(rule: &RequestElement) -> Result<LifecycleRule, OssError> {
-    let known = ["ID", "Prefix", "Status", "Tag", "Expiration", "Transition"];
-    if rule.children.iter().any(|child| !known.contains(&child.name.as_str())) {
+    let supported = ["ID", "Prefix", "Status", "Tag", "Expiration", "Transition"];
+    if rule.children.iter().any(|child| !supported.contains(&child.name.as_str())) {
         return Err(unsupported_rule());
     }
     let enabled = match rule.child_text("Status")? {
@@ -319,8 +319,8 @@ fn parse_rule(rule: &RequestElement) -> Result<LifecycleRule, OssError> {
     })
 }
 
-fn parse_days(action: &RequestElement, known: &[&str]) -> Result<u32, OssError> {
-    action.check_children(known).map_err(|_| unsupported_rule())?;
+fn parse_days(action: &RequestElement, children: &[&str]) -> Result<u32, OssError> {
+    action.check_children(children).map_err(|_| unsupported_rule())?;
     let days = action.child_text("Days")?.and_then(|days| days.trim().parse().ok());
     days.ok_or_else(OssError::malformed_xml)
 }
@@ -332,10 +332,10 @@ fn unsupported_rule() -> OssError {
 }
 
 impl From<LifecycleError> for OssError {
-    fn from(fault: LifecycleError) -> Self {
-        match fault {
+    fn from(error: LifecycleError) -> Self {
+        match error {
             LifecycleError::RuleCount | LifecycleError::NoAction => Self::malformed_xml(),
-            LifecycleError::InvalidId | LifecycleError::InvalidDays => Self::invalid_argument(fault.message()),
+            LifecycleError::InvalidId | LifecycleError::InvalidDays => Self::invalid_argument(error.message()),
         }
     }
 }
@@ -345,10 +345,10 @@ const MAX_KEYS: usize = 1000;
 const DEFAULT_KEYS: usize = 100;
 const DEFAULT_BUCKETS: usize = 100;
 
-/// Parses `max-keys`. The default is `usual`.
-fn page_size(request: &OssRequest, usual: usize) -> Result<usize, OssError> {
-    let Some(asked) = request.non_empty_param("max-keys") else { return Ok(usual) };
-    let size = asked.parse().ok().filter(|size| (1..=MAX_KEYS).contains(size));
+/// Parses `max-keys`.
+fn page_size(request: &OssRequest, default: usize) -> Result<usize, OssError> {
+    let Some(max_keys) = request.non_empty_param("max-keys") else { return Ok(default) };
+    let size = max_keys.parse().ok().filter(|size| (1..=MAX_KEYS).contains(size));
     size.ok_or_else(|| OssError::invalid_argument("max-keys must be an integer between 1 and 1000."))
 }
 
@@ -364,7 +364,7 @@ struct OssListRequest<'r> {
 
 impl<'r> OssListRequest<'r> {
     fn from_request(sandbox: &Sandbox, request: &'r OssRequest) -> Result<Self, OssError> {
-        let url = match request.non_empty_param("encoding-type") {
+        let url_encoded = match request.non_empty_param("encoding-type") {
             None => false,
             Some("url") => true,
             Some(_) => return Err(OssError::invalid_argument("The encoding type must be url.")),
@@ -374,13 +374,13 @@ impl<'r> OssListRequest<'r> {
             prefix: request.param("prefix").unwrap_or_default(),
             delimiter: request.non_empty_param("delimiter"),
             limit: page_size(request, DEFAULT_KEYS)?,
-            url_encoded: url,
+            url_encoded,
             now: sandbox.now(),
         })
     }
 
-    fn query(&self, from: ListingStart<'r>) -> ListingQuery<'r> {
-        ListingQuery { prefix: self.prefix, delimiter: self.delimiter, start: from }
+    fn query(&self, start: ListingStart<'r>) -> ListingQuery<'r> {
+        ListingQuery { prefix: self.prefix, delimiter: self.delimiter, start }
     }
 
     fn encode<'t>(&self, text: &'t str) -> Cow<'t, str> {
@@ -392,7 +392,7 @@ impl<'r> OssListRequest<'r> {
         to.write_text(element, &self.encode(name));
     }
 
-    fn write_header(&self, to: &mut ResponseDocument, more: bool) {
+    fn write_header(&self, to: &mut ResponseDocument, is_truncated: bool) {
         to.write_text("Name", self.bucket);
         self.write_name(to, "Prefix", self.prefix);
         to.write_text("MaxKeys", &self.limit.to_string());
@@ -400,7 +400,7 @@ impl<'r> OssListRequest<'r> {
         if self.url_encoded {
             to.write_text("EncodingType", "url");
         }
-        to.write_text("IsTruncated", if more { "true" } else { "false" });
+        to.write_text("IsTruncated", &is_truncated.to_string());
     }
 
     fn write_common_prefix(&self, to: &mut ResponseDocument, prefix: &str) {
@@ -419,20 +419,16 @@ impl<'r> OssListRequest<'r> {
 
     fn write_contents(&self, to: &mut ResponseDocument, page: &ResultPage<KeyOrPrefix<'_>>, with_owner: bool) {
         for found in &page.items {
-            match found {
-                KeyOrPrefix::Prefix(_) => {}
-                KeyOrPrefix::Key(key, entry) => {
-                    let Some(version) = entry.newest() else { continue };
-                    let Some(object) = &version.object else { continue };
-                    to.write_element("Contents", |to| {
-                        self.write_name(to, "Key", key);
-                        self.write_object(to, version, object);
-                        if with_owner {
-                            to.write_owner();
-                        }
-                    });
+            let KeyOrPrefix::Key(key, versions) = found else { continue };
+            let Some(version) = versions.newest() else { continue };
+            let Some(object) = &version.object else { continue };
+            to.write_element("Contents", |to| {
+                self.write_name(to, "Key", key);
+                self.write_object(to, version, object);
+                if with_owner {
+                    to.write_owner();
                 }
-            }
+            });
         }
         for found in &page.items {
             if let KeyOrPrefix::Prefix(prefix) = found {
@@ -457,14 +453,14 @@ fn list_objects_v2(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<O
     });
     let marker = marker.transpose()?;
     let after = request.non_empty_param("start-after");
-    let from = match (&marker, after) {
+    let start = match (&marker, after) {
         (Some(marker), _) => ListingStart::after_marker(marker, params.prefix, params.delimiter),
         (None, Some(after)) => ListingStart::After(after),
         (None, None) => ListingStart::FirstKey,
     };
     let with_owner = request.param("fetch-owner") == Some("true");
     let document = sandbox.with_bucket(params.bucket, |bucket| {
-        let page = listing::page_of_keys(bucket, params.query(from), params.limit);
+        let page = listing::page_of_keys(bucket, params.query(start), params.limit);
         ResponseDocument::new("ListBucketResult", |to| {
             params.write_header(to, page.is_truncated);
             to.write_optional("StartAfter", after.map(|after| params.encode(after)).as_deref());
@@ -481,10 +477,10 @@ fn list_objects_v2(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<O
 fn list_objects(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     let params = OssListRequest::from_request(sandbox, request)?;
     let marker = request.non_empty_param("marker");
-    let from = marker
+    let start = marker
         .map_or(ListingStart::FirstKey, |marker| ListingStart::after_marker(marker, params.prefix, params.delimiter));
     let document = sandbox.with_bucket(params.bucket, |bucket| {
-        let page = listing::page_of_keys(bucket, params.query(from), params.limit);
+        let page = listing::page_of_keys(bucket, params.query(start), params.limit);
         ResponseDocument::new("ListBucketResult", |to| {
             params.write_header(to, page.is_truncated);
             params.write_name(to, "Marker", marker.unwrap_or_default());
@@ -500,14 +496,14 @@ fn list_object_versions(sandbox: &Sandbox, request: &OssRequest) -> Result<Respo
     let params = OssListRequest::from_request(sandbox, request)?;
     let (key_marker, version_marker) =
         (request.non_empty_param("key-marker"), request.non_empty_param("version-id-marker"));
-    let from = match (key_marker, version_marker) {
+    let start = match (key_marker, version_marker) {
         (None, Some(_)) => return Err(OssError::invalid_argument("A version-id marker needs a key marker.")),
         (None, None) => ListingStart::FirstKey,
         (Some(key), None) => ListingStart::after_marker(key, params.prefix, params.delimiter),
         (Some(key), Some(_)) => ListingStart::At(key),
     };
     let document = sandbox.with_bucket(params.bucket, |bucket| {
-        let page = listing::page_of_versions(bucket, params.query(from), version_marker, params.limit);
+        let page = listing::page_of_versions(bucket, params.query(start), version_marker, params.limit);
         ResponseDocument::new("ListVersionsResult", |to| {
             params.write_header(to, page.is_truncated);
             params.write_name(to, "KeyMarker", key_marker.unwrap_or_default());

@@ -56,18 +56,18 @@ pub(super) fn verify(
     secret: &str,
     now: Timestamp,
 ) -> Result<RequestSigner, OssError> {
-    let Some(claim) = parse_signature(request)? else { return Ok(RequestSigner::Anonymous) };
-    if claim.access_key != access_key {
+    let Some(parsed) = parse_signature(request)? else { return Ok(RequestSigner::Anonymous) };
+    if parsed.access_key != access_key {
         return Err(OssError::forbidden(
             "InvalidAccessKeyId",
             "0002-00000902",
             "The OSS Access Key Id you provided does not exist in our records.",
         ));
     }
-    let signed_at = parse_timestamp(claim.timestamp)
-        .filter(|_| claim.timestamp.get(..DATE_CHARS) == Some(claim.date))
+    let signed_at = parse_timestamp(parsed.timestamp)
+        .filter(|_| parsed.timestamp.get(..DATE_CHARS) == Some(parsed.date))
         .ok_or_else(|| OssError::access_denied("OSS authentication requires a valid Date."))?;
-    match claim.expires {
+    match parsed.expires {
         None if now.duration_since(signed_at).abs() > MAX_SKEW => {
             return Err(OssError::forbidden(
                 "RequestTimeTooSkewed",
@@ -80,8 +80,8 @@ pub(super) fn verify(
         }
         _ => {}
     }
-    if signature_matches(request, &claim, secret) {
-        Ok(RequestSigner::Owner { region: claim.region.to_owned() })
+    if signature_matches(request, &parsed, secret) {
+        Ok(RequestSigner::Owner { region: parsed.region.to_owned() })
     } else {
         Err(OssError::forbidden(
             "SignatureDoesNotMatch",
@@ -158,15 +158,15 @@ fn parse_timestamp(text: &str) -> Option<Timestamp> {
     date.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
 }
 
-fn signature_matches(request: &OssRequest, claim: &ParsedSignature<'_>, secret: &str) -> bool {
-    let scope = format!("{}/{}/oss/{TERMINATOR}", claim.date, claim.region);
-    let digest = hex(&Sha256::digest(canonical_request(request, claim)));
-    let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{digest}", claim.timestamp);
-    let mut key = hmac_sha256(format!("aliyun_v4{secret}").as_bytes(), claim.date.as_bytes());
-    for part in [claim.region, "oss", TERMINATOR] {
+fn signature_matches(request: &OssRequest, parsed: &ParsedSignature<'_>, secret: &str) -> bool {
+    let scope = format!("{}/{}/oss/{TERMINATOR}", parsed.date, parsed.region);
+    let digest = hex(&Sha256::digest(canonical_request(request, parsed)));
+    let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{digest}", parsed.timestamp);
+    let mut key = hmac_sha256(format!("aliyun_v4{secret}").as_bytes(), parsed.date.as_bytes());
+    for part in [parsed.region, "oss", TERMINATOR] {
         key = hmac_sha256(&key, part.as_bytes());
     }
-    let Some(signature) = decode_hex(claim.signature) else { return false };
+    let Some(signature) = decode_hex(parsed.signature) else { return false };
     // The comparison takes the same time for every wrong signature.
     mac(&key, to_sign.as_bytes()).verify_slice(&signature).is_ok()
 }
@@ -189,7 +189,7 @@ fn decode_hex(digits: &str) -> Option<Vec<u8>> {
 }
 
 /// Returns the canonical request, whose digest is signed.
-fn canonical_request(request: &OssRequest, claim: &ParsedSignature<'_>) -> String {
+fn canonical_request(request: &OssRequest, parsed: &ParsedSignature<'_>) -> String {
     let mut pairs: Vec<(String, String)> = request
         .query
         .iter()
@@ -202,7 +202,9 @@ fn canonical_request(request: &OssRequest, claim: &ParsedSignature<'_>) -> Strin
         .map(|(name, value)| if value.is_empty() { name } else { format!("{name}={value}") })
         .collect();
     let is_signed = |name: &str| {
-        name.starts_with("x-oss-") || matches!(name, "content-type" | "content-md5") || claim.additional.contains(&name)
+        name.starts_with("x-oss-")
+            || matches!(name, "content-type" | "content-md5")
+            || parsed.additional.contains(&name)
     };
     let mut names: Vec<&str> =
         request.headers.keys().map(http::HeaderName::as_str).filter(|name| is_signed(name)).collect();
@@ -222,8 +224,8 @@ fn canonical_request(request: &OssRequest, claim: &ParsedSignature<'_>) -> Strin
         request.method,
         request.canonical_path(),
         pairs.join("&"),
-        claim.additional.join(";"),
-        claim.payload
+        parsed.additional.join(";"),
+        parsed.payload
     )
 }
 
@@ -258,7 +260,7 @@ mod tests {
     }
 
     fn verified(request: &OssRequest, now: Timestamp) -> Result<RequestSigner, &'static str> {
-        verify(request, "ak", "sk", now).map_err(|fault| fault.code)
+        verify(request, "ak", "sk", now).map_err(|error| error.code)
     }
 
     const PLAIN: &str = "e21d18daa82167720f9b1047ae7e7f1ce7cb77a31e8203a7d5f4624fa0284afe";

@@ -280,13 +280,13 @@ pub(super) fn list_objects_v2(
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
     let marker = input.continuation_token.as_deref().map(parse_token).transpose()?;
-    let from = match (&marker, input.start_after.as_deref()) {
+    let start = match (&marker, input.start_after.as_deref()) {
         (Some(marker), _) => ListingStart::after_marker(marker, prefix, delimiter),
         (None, Some(after)) if !after.is_empty() => ListingStart::After(after),
         _ => ListingStart::FirstKey,
     };
     let with_owner = input.fetch_owner.unwrap_or(false);
-    let query = ListingQuery { prefix, delimiter, start: from };
+    let query = ListingQuery { prefix, delimiter, start };
     let ObjectListing { objects, prefixes, next } =
         sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, query, limit, encoding, with_owner))?;
     let output = dto::ListObjectsV2Output {
@@ -316,11 +316,11 @@ pub(super) fn list_objects(
     let limit = page_limit(input.max_keys)?;
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
-    let from = match input.marker.as_deref() {
+    let start = match input.marker.as_deref() {
         Some(marker) if !marker.is_empty() => ListingStart::after_marker(marker, prefix, delimiter),
         _ => ListingStart::FirstKey,
     };
-    let query = ListingQuery { prefix, delimiter, start: from };
+    let query = ListingQuery { prefix, delimiter, start };
     let ObjectListing { objects, prefixes, next } =
         sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, query, limit, encoding, true))?;
     let output = dto::ListObjectsOutput {
@@ -423,7 +423,7 @@ pub(super) fn list_object_versions(
     let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
     let key_marker = input.key_marker.as_deref().filter(|marker| !marker.is_empty());
     let version_marker = input.version_id_marker.as_deref().filter(|marker| !marker.is_empty());
-    let from = match (key_marker, version_marker) {
+    let start = match (key_marker, version_marker) {
         (None, Some(_)) => {
             return Err(invalid_argument("A version-id marker cannot be specified without a key marker."));
         }
@@ -431,7 +431,7 @@ pub(super) fn list_object_versions(
         (Some(key), None) => ListingStart::after_marker(key, prefix, delimiter),
         (Some(key), Some(_)) => ListingStart::At(key),
     };
-    let query = ListingQuery { prefix, delimiter, start: from };
+    let query = ListingQuery { prefix, delimiter, start };
     let mut output =
         sandbox.with_bucket(&input.bucket, |bucket| list_versions(bucket, query, version_marker, limit, encoding))?;
     output.max_keys = i32::try_from(limit).ok();
