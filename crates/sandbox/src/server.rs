@@ -13,15 +13,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Either, Limited};
+use http::{Request, Response};
+use http_body_util::Either;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::Body;
 use s3s::service::S3Service;
-use s3s::{Body, HttpError, S3Error, s3_error};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -29,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::oss;
-use super::s3::{self, StatusOverride};
+use super::s3;
 use super::store::Sandbox;
 
 /// The time limit for open requests when the server stops.
@@ -235,58 +234,9 @@ async fn handle_request(
         };
         return Ok(response.map(Either::Right));
     }
-    let response = if admitted {
-        handle_s3_request(&dialects.s3, parts, body).await
-    } else {
-        let error = s3_error!(SlowDown, "Please reduce your request rate.");
-        error.to_http_response().map_err(|error| HttpError::new(Box::new(error)))
-    };
-    Ok(finish_s3_response(response).map(Either::Left))
-}
-
-async fn handle_s3_request(
-    service: &S3Service,
-    parts: Parts,
-    body: IdleTimeoutBody,
-) -> Result<Response<Body>, HttpError> {
-    match check_body(parts, body).await {
-        Ok(request) => service.call(request).await,
-        Err(error) => error.to_http_response().map_err(|error| HttpError::new(Box::new(error))),
-    }
-}
-
-/// Completes a response of s3s with what s3s does not support.
-fn finish_s3_response(result: Result<Response<Body>, HttpError>) -> Response<Body> {
-    let mut response = result.unwrap_or_else(|error| {
-        let mut response = Response::new(Body::from(format!("{error:?}")));
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        response
-    });
-    if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
-        *response.status_mut() = status;
-    }
-    let id = format!("{:016X}", fastrand::u64(..));
-    if response.status().is_client_error() || response.status().is_server_error() {
-        complete_error_document(&mut response, &id);
-    }
-    escape_control_characters(&mut response);
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-amz-request-id", id);
-    }
-    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("batchplan-sandbox"));
-    response
-}
-
-/// Checks the digests of an XML document before s3s parses it. Any other body is passed on as it arrives.
-async fn check_body(parts: Parts, body: IdleTimeoutBody) -> Result<Request<Body>, S3Error> {
-    let Some(length) = s3::document_length_limit(&parts)? else {
-        return Ok(Request::from_parts(parts, Body::http_body(body)));
-    };
-    let document = Limited::new(body, length).collect().await;
-    let document =
-        document.map_err(|error| s3_error!(IncompleteBody, "The document is incomplete: {error}"))?.to_bytes();
-    s3::check_document(&parts.headers, &document)?;
-    Ok(Request::from_parts(parts, Body::from(document)))
+    let response =
+        if admitted { s3::handle_request(&dialects.s3, parts, body).await } else { s3::throttled_response() };
+    Ok(response.map(Either::Left))
 }
 
 /// A request body with a time limit on silence, so that a client cannot keep a connection open forever.
@@ -315,53 +265,6 @@ impl hyper::body::Body for IdleTimeoutBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// Adds the request ID to an error document, and a message if it has none.
-fn complete_error_document(response: &mut Response<Body>, id: &str) {
-    let Some(document) = response.body().bytes() else { return };
-    let Ok(text) = std::str::from_utf8(&document) else { return };
-    let Some(open) = text.strip_suffix("</Error>") else { return };
-    let message = if open.contains("<Message>") { "" } else { default_error_message(open) };
-    let message = if message.is_empty() { String::new() } else { format!("<Message>{message}</Message>") };
-    *response.body_mut() = Body::from(format!("{open}{message}<RequestId>{id}</RequestId></Error>"));
-}
-
-/// Escapes control characters of keys as character references, as AWS does. A raw carriage return would be read as a
-/// line feed.
-fn escape_control_characters(response: &mut Response<Body>) {
-    let is_xml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
-    let Some(document) = response.body().bytes().filter(|_| is_xml) else { return };
-    let must_escape = |byte: &u8| *byte < b' ' && *byte != b'\n' && *byte != b'\t';
-    if !document.iter().any(must_escape) {
-        return;
-    }
-    let mut text = Vec::with_capacity(document.len());
-    for byte in &document {
-        if must_escape(byte) {
-            text.extend_from_slice(format!("&#x{byte:X};").as_bytes());
-        } else {
-            text.push(*byte);
-        }
-    }
-    *response.body_mut() = Body::from(text);
-}
-
-/// Returns a message for an error that s3s itself returns without a message.
-fn default_error_message(document: &str) -> &'static str {
-    let code = document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
-    match code {
-        Some("SignatureDoesNotMatch") => {
-            "The request signature we calculated does not match the signature you provided. Check your key and signing \
-             method."
-        }
-        Some("KeyTooLongError") => "Your key is too long",
-        Some("InvalidURI") => "Couldn't parse the specified URI.",
-        Some("InvalidBucketName") => "The specified bucket is not valid.",
-        Some("MalformedXML") => "The XML you provided was not well-formed or did not validate",
-        Some("MissingRequestBodyError") => "Request body is empty.",
-        _ => "The request is not valid",
     }
 }
 

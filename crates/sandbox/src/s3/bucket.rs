@@ -5,7 +5,8 @@ use http::StatusCode;
 use percent_encoding::percent_encode;
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::convert::{etag, invalid_argument, length, owner, parse_tags, to_s3_tags, to_s3_time};
+use super::request::parse_tags;
+use super::response::{etag, invalid_argument, length, owner, to_s3_tags, to_s3_time};
 use crate::REGION;
 use crate::listing::{self, KeyOrPrefix, ListingQuery, ListingStart, VersionOrPrefix};
 use crate::model::{

@@ -3,27 +3,26 @@
 //! | file | contents |
 //! |---|---|
 //! | `bucket`, `object`, `upload` | the operations |
-//! | `body` | bodies of requests and their digests |
-//! | `convert` | errors, and conversions that the operations share |
+//! | `request` | the bodies of requests and their digests, and the ACLs and tags in them |
+//! | `response` | errors, conversions, and what `s3s` does not add to a response |
 
-mod body;
 #[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "every operation has the same shape")]
 mod bucket;
-mod convert;
 mod object;
+mod request;
+mod response;
 mod upload;
 
 use async_trait::async_trait;
+use http::Response;
+use http::request::Parts;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::store::Sandbox;
-
-pub(crate) use body::{check_document, document_length_limit};
-pub(crate) use object::StatusOverride;
 
 /// Creates the service that answers S3 requests.
 pub(crate) fn service(sandbox: Sandbox) -> S3Service {
@@ -36,6 +35,25 @@ pub(crate) fn service(sandbox: Sandbox) -> S3Service {
     builder.set_auth(auth);
     builder.set_access(SignedOrPublicAccess);
     builder.build()
+}
+
+/// Answers one request.
+pub(crate) async fn handle_request(
+    service: &S3Service,
+    parts: Parts,
+    body: impl request::S3RequestBody,
+) -> Response<Body> {
+    let result = match request::check_document_digests(parts, body).await {
+        Ok(request) => service.call(request).await,
+        Err(error) => response::error_response(error),
+    };
+    response::finish_response(result)
+}
+
+/// Returns the response to a request that exceeds the rate limit.
+pub(crate) fn throttled_response() -> Response<Body> {
+    let error = s3_error!(SlowDown, "Please reduce your request rate.");
+    response::finish_response(response::error_response(error))
 }
 
 struct SingleKeyAuth {
@@ -63,7 +81,7 @@ impl S3Access for SignedOrPublicAccess {
         if cx.credentials().is_some() || matches!(cx.s3_op().name(), "GetObject" | "HeadObject") {
             Ok(())
         } else {
-            Err(convert::access_denied())
+            Err(response::access_denied())
         }
     }
 }

@@ -6,9 +6,10 @@ use std::ops::Range;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::convert::{
-    access_denied, check_acls_allowed, etag, invalid_argument, length, owner, parse_canned_acl, parse_tags,
-    reject_grant_headers, set_header, to_s3_tags, to_s3_time, with_version,
+use super::request::{check_acls_allowed, parse_canned_acl, parse_tags, reject_grant_headers};
+use super::response::{
+    StatusOverride, access_denied, etag, invalid_argument, length, owner, set_header, to_s3_tags, to_s3_time,
+    with_version,
 };
 use crate::model::{ObjectStorageClass, RetrievalTier, StoredAcl, StoredObject};
 use crate::restore::{self, RestoreDialect, RestoreParameters};
@@ -423,7 +424,3 @@ fn parse_restore_request(request: dto::RestoreRequest) -> S3Result<RestoreParame
         _ => Err(invalid_argument("The number of days must be at least 1")),
     }
 }
-
-/// Overrides the status code of a response. s3s cannot express this, so the server applies it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StatusOverride(pub(crate) StatusCode);

@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::body::receive_body;
-use super::convert::{
-    check_acls_allowed, custom_error, etag, invalid_argument, length, owner, parse_canned_acl, reject_grant_headers,
-    tag_error, to_s3_time,
-};
+use super::request::{check_acls_allowed, parse_canned_acl, receive_body, reject_grant_headers};
+use super::response::{custom_error, etag, invalid_argument, length, owner, tag_error, to_s3_time};
 use crate::blobs::{BlobReader, WrittenBlob};
 use crate::model::{ETag, ObjectBlob, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders, StoredObject};
 use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};

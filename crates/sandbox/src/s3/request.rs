@@ -1,20 +1,26 @@
-//! Bodies of requests. Every digest that a client sends is checked.
+//! Requests: their bodies, of which every digest that a client sends is checked, and the ACLs and tags in them.
+
+use std::error::Error;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body as HttpBody;
 use md5::{Digest, Md5};
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
-use s3s::{S3Error, S3Result, TrailingHeaders, dto, s3_error};
+use s3s::{Body, S3Error, S3Result, TrailingHeaders, dto, s3_error};
 
-use super::convert::{custom_error, set_header};
+use super::response::{custom_error, set_header, tag_error};
 use crate::blobs::WrittenBlob;
-use crate::model::{Md5Digest, hex};
+use crate::model::{Md5Digest, ObjectOwnership, StoredAcl, hex};
 use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
+use crate::tags::{self, SharedTags};
 
 /// The maximum size of a request's body: 5 GiB.
 const MAX_BODY_BYTES: u64 = 5 << 30;
@@ -128,12 +134,32 @@ pub(super) async fn receive_body(
     Ok((blob, checksums?))
 }
 
-/// Returns the maximum length of a request's XML document in bytes, or `None` if the request has none. The caller
-/// passes the document to [`check_document`], because s3s parses documents without checking their digests.
+/// The body of a request.
+pub(crate) trait S3RequestBody:
+    HttpBody<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Send + Sync + 'static
+{
+}
+
+impl<B: HttpBody<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Send + Sync + 'static> S3RequestBody for B {}
+
+/// Checks the digests of an XML document before s3s parses it. Any other body is passed on as it arrives.
+pub(crate) async fn check_document_digests(parts: Parts, body: impl S3RequestBody) -> Result<Request<Body>, S3Error> {
+    let Some(length) = document_length_limit(&parts)? else {
+        return Ok(Request::from_parts(parts, Body::http_body(body)));
+    };
+    let document = Limited::new(body, length).collect().await;
+    let document =
+        document.map_err(|error| s3_error!(IncompleteBody, "The document is incomplete: {error}"))?.to_bytes();
+    check_document(&parts.headers, &document)?;
+    Ok(Request::from_parts(parts, Body::from(document)))
+}
+
+/// Returns the maximum length of a request's XML document in bytes, or `None` if the request has none. s3s
+/// parses documents without checking their digests.
 ///
 /// # Errors
 /// Returns an error if the document is too long.
-pub(crate) fn document_length_limit(request: &Parts) -> S3Result<Option<usize>> {
+fn document_length_limit(request: &Parts) -> S3Result<Option<usize>> {
     const DOCUMENTS: [&str; 7] =
         ["tagging", "acl", "restore", "delete", "versioning", "lifecycle", "ownershipControls"];
     let query = request.uri.query().unwrap_or_default();
@@ -153,7 +179,7 @@ pub(crate) fn document_length_limit(request: &Parts) -> S3Result<Option<usize>> 
 }
 
 /// Checks a document against the digests in its request's headers.
-pub(crate) fn check_document(headers: &HeaderMap, document: &[u8]) -> S3Result<()> {
+fn check_document(headers: &HeaderMap, document: &[u8]) -> S3Result<()> {
     let signed = headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
     if let Some(signed) = signed.filter(|signed| signed.len() == SHA256_DIGITS) {
         let sum = hex(&Sha256::checksum(document));
@@ -182,6 +208,48 @@ fn content_mismatch() -> S3Error {
         StatusCode::BAD_REQUEST,
         "The provided 'x-amz-content-sha256' header does not match what was computed.",
     )
+}
+
+/// Parses a canned ACL. The default is `private`.
+pub(crate) fn parse_canned_acl(name: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
+    match name.map(dto::ObjectCannedACL::as_str) {
+        // The object's owner and the bucket's owner are the same here, so these two grant nothing more.
+        None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(StoredAcl::Private),
+        Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox does not support aws-exec-read")),
+        Some(name) => {
+            let known = StoredAcl::parse(name).filter(|acl| *acl != StoredAcl::Default);
+            known.ok_or_else(|| s3_error!(InvalidArgument, "The canned ACL `{name}` does not exist"))
+        }
+    }
+}
+
+/// Returns an error if the bucket's owner owns all objects, so that the bucket allows no ACLs.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
+pub(crate) fn check_acls_allowed(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
+    match sandbox.with_bucket(bucket, |bucket| bucket.ownership)? {
+        ObjectOwnership::Enforced => {
+            let message = "The bucket does not allow ACLs";
+            Err(custom_error("AccessControlListNotSupported", StatusCode::BAD_REQUEST, message))
+        }
+        ObjectOwnership::NotSet | ObjectOwnership::Writer | ObjectOwnership::Preferred => Ok(()),
+    }
+}
+
+/// Rejects the headers that name grantees. Only canned ACLs are supported.
+pub(crate) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
+    if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
+        return Err(s3_error!(NotImplemented, "The sandbox supports only canned ACLs, not x-amz-grant headers"));
+    }
+    Ok(())
+}
+
+/// Converts tags that were sent as XML, and checks them against AWS's rules.
+pub(crate) fn parse_tags(tags: impl IntoIterator<Item = dto::Tag>) -> S3Result<SharedTags> {
+    let pairs = tags.into_iter().map(|tag| match (tag.key, tag.value) {
+        (Some(key), Some(value)) => Ok((key.into(), value.into())),
+        _ => Err(s3_error!(MalformedXML, "A tag must have a key and a value")),
+    });
+    tags::check(pairs.collect::<S3Result<_>>()?).map_err(tag_error)
 }
 
 #[cfg(test)]

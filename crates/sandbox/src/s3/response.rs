@@ -1,15 +1,14 @@
-//! What the operations share: errors as AWS returns them, and conversions of headers, times, and names.
+//! Responses: errors as AWS returns them, conversions that the operations share, and what s3s does not add to a response.
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use s3s::{S3Error, S3ErrorCode, S3Response, S3Result, dto, s3_error};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use s3s::{Body, HttpError, S3Error, S3ErrorCode, S3Response, dto, s3_error};
 
-use crate::model::{ETag, ObjectOwnership, StoredAcl, UnixMillis};
+use crate::model::{ETag, UnixMillis};
 use crate::restore::RestoreRejection;
 use crate::state::SandboxRequestError;
-use crate::store::Sandbox;
-use crate::tags::{self, SharedTags, TagSetError};
+use crate::tags::{SharedTags, TagSetError};
 
 const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
 const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
@@ -53,39 +52,6 @@ pub(crate) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
     response
 }
 
-/// Parses a canned ACL. The default is `private`.
-pub(crate) fn parse_canned_acl(name: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
-    match name.map(dto::ObjectCannedACL::as_str) {
-        // The object's owner and the bucket's owner are the same here, so these two grant nothing more.
-        None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(StoredAcl::Private),
-        Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox does not support aws-exec-read")),
-        Some(name) => {
-            let known = StoredAcl::parse(name).filter(|acl| *acl != StoredAcl::Default);
-            known.ok_or_else(|| s3_error!(InvalidArgument, "The canned ACL `{name}` does not exist"))
-        }
-    }
-}
-
-/// Returns an error if the bucket's owner owns all objects, so that the bucket allows no ACLs.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
-pub(crate) fn check_acls_allowed(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
-    match sandbox.with_bucket(bucket, |bucket| bucket.ownership)? {
-        ObjectOwnership::Enforced => {
-            let message = "The bucket does not allow ACLs";
-            Err(custom_error("AccessControlListNotSupported", StatusCode::BAD_REQUEST, message))
-        }
-        ObjectOwnership::NotSet | ObjectOwnership::Writer | ObjectOwnership::Preferred => Ok(()),
-    }
-}
-
-/// Rejects the headers that name grantees. Only canned ACLs are supported.
-pub(crate) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
-    if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
-        return Err(s3_error!(NotImplemented, "The sandbox supports only canned ACLs, not x-amz-grant headers"));
-    }
-    Ok(())
-}
-
 /// Creates an `InvalidArgument` error.
 pub(crate) fn invalid_argument(message: &'static str) -> S3Error {
     s3_error!(InvalidArgument, "{message}")
@@ -106,15 +72,6 @@ pub(crate) fn custom_error(code: &'static str, status: StatusCode, message: &'st
 /// Converts tags for s3s.
 pub(crate) fn to_s3_tags(tags: &SharedTags) -> Vec<dto::Tag> {
     tags.iter().map(|(key, value)| dto::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) }).collect()
-}
-
-/// Converts tags that were sent as XML, and checks them against AWS's rules.
-pub(crate) fn parse_tags(tags: impl IntoIterator<Item = dto::Tag>) -> S3Result<SharedTags> {
-    let pairs = tags.into_iter().map(|tag| match (tag.key, tag.value) {
-        (Some(key), Some(value)) => Ok((key.into(), value.into())),
-        _ => Err(s3_error!(MalformedXML, "A tag must have a key and a value")),
-    });
-    tags::check(pairs.collect::<S3Result<_>>()?).map_err(tag_error)
 }
 
 /// Converts an error in tags that were sent as XML.
@@ -140,8 +97,8 @@ impl From<SandboxRequestError> for S3Error {
                 let mut error =
                     s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.");
                 let mut headers = marker_headers(&id);
-                headers.insert(http::header::ALLOW, HeaderValue::from_static("DELETE"));
-                set_header(&mut headers, http::header::LAST_MODIFIED, &modified.http_date());
+                headers.insert(header::ALLOW, HeaderValue::from_static("DELETE"));
+                set_header(&mut headers, header::LAST_MODIFIED, &modified.http_date());
                 error.set_headers(headers);
                 error
             }
@@ -202,6 +159,84 @@ fn marker_headers(id: &str) -> HeaderMap {
     set_header(&mut headers, VERSION_ID, id);
     headers
 }
+
+/// Converts an error that was found before the request reached s3s.
+pub(crate) fn error_response(error: S3Error) -> Result<Response<Body>, HttpError> {
+    error.to_http_response().map_err(|error| HttpError::new(Box::new(error)))
+}
+
+/// Completes a response of s3s with what s3s does not support.
+pub(crate) fn finish_response(result: Result<Response<Body>, HttpError>) -> Response<Body> {
+    let mut response = result.unwrap_or_else(|error| {
+        let mut response = Response::new(Body::from(format!("{error:?}")));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    });
+    if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
+        *response.status_mut() = status;
+    }
+    let id = format!("{:016X}", fastrand::u64(..));
+    if response.status().is_client_error() || response.status().is_server_error() {
+        complete_error_document(&mut response, &id);
+    }
+    escape_control_characters(&mut response);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-amz-request-id", id);
+    }
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("batchplan-sandbox"));
+    response
+}
+
+/// Adds the request ID to an error document, and a message if it has none.
+fn complete_error_document(response: &mut Response<Body>, id: &str) {
+    let Some(document) = response.body().bytes() else { return };
+    let Ok(text) = std::str::from_utf8(&document) else { return };
+    let Some(open) = text.strip_suffix("</Error>") else { return };
+    let message = if open.contains("<Message>") { "" } else { default_error_message(open) };
+    let message = if message.is_empty() { String::new() } else { format!("<Message>{message}</Message>") };
+    *response.body_mut() = Body::from(format!("{open}{message}<RequestId>{id}</RequestId></Error>"));
+}
+
+/// Escapes control characters of keys as character references, as AWS does. A raw carriage return would be read as a
+/// line feed.
+fn escape_control_characters(response: &mut Response<Body>) {
+    let is_xml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
+    let Some(document) = response.body().bytes().filter(|_| is_xml) else { return };
+    let must_escape = |byte: &u8| *byte < b' ' && *byte != b'\n' && *byte != b'\t';
+    if !document.iter().any(must_escape) {
+        return;
+    }
+    let mut text = Vec::with_capacity(document.len());
+    for byte in &document {
+        if must_escape(byte) {
+            text.extend_from_slice(format!("&#x{byte:X};").as_bytes());
+        } else {
+            text.push(*byte);
+        }
+    }
+    *response.body_mut() = Body::from(text);
+}
+
+/// Returns a message for an error that s3s itself returns without a message.
+fn default_error_message(document: &str) -> &'static str {
+    let code = document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    match code {
+        Some("SignatureDoesNotMatch") => {
+            "The request signature we calculated does not match the signature you provided. Check your key and signing \
+             method."
+        }
+        Some("KeyTooLongError") => "Your key is too long",
+        Some("InvalidURI") => "Couldn't parse the specified URI.",
+        Some("InvalidBucketName") => "The specified bucket is not valid.",
+        Some("MalformedXML") => "The XML you provided was not well-formed or did not validate",
+        Some("MissingRequestBodyError") => "Request body is empty.",
+        _ => "The request is not valid",
+    }
+}
+
+/// Overrides the status code of a response. s3s cannot express this, so the server applies it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StatusOverride(pub(crate) StatusCode);
 
 #[cfg(test)]
 mod tests {
