@@ -71,11 +71,11 @@ struct BucketKeyIter<'s, 'q, W> {
     filter: W,
 }
 
-/// Lists the keys whose entries match `wanted`, in byte order.
+/// Lists the keys whose entries match `filter`, in byte order.
 fn list_keys<'s>(
     bucket: &'s StoredBucket,
     query: ListingQuery<'s>,
-    wanted: impl Fn(&KeyVersions) -> bool + 's,
+    filter: impl Fn(&KeyVersions) -> bool + 's,
 ) -> impl Iterator<Item = KeyOrPrefix<'s>> {
     let keys = &bucket.keys;
     let prefix = query.prefix;
@@ -89,7 +89,7 @@ fn list_keys<'s>(
             (range_from(keys, Bound::Included(prefix)), None)
         }
     };
-    BucketKeyIter { keys, range, query, rolled_up, filter: wanted }
+    BucketKeyIter { keys, range, query, rolled_up, filter }
 }
 
 fn range_from<'s>(
@@ -280,8 +280,8 @@ mod tests {
         let mut bucket = bucket(&["a", "c"]);
         let versions = ["1", "2", "3"].map(|id| version(Some(id), 1, ObjectBlob::Zeros));
         bucket.keys.insert("b".into(), KeyVersions::Many(versions.into()));
-        let listed = |from, behind| -> Vec<String> {
-            list_versions(&bucket, ListingQuery { prefix: "", delimiter: None, start: from }, behind)
+        let listed = |from, version_marker| -> Vec<String> {
+            list_versions(&bucket, ListingQuery { prefix: "", delimiter: None, start: from }, version_marker)
                 .map(|found| match found {
                     VersionOrPrefix::Version(key, version, current) => {
                         format!("{key}{}{}", version.id_str(), if current { "!" } else { "" })

@@ -422,9 +422,9 @@ mod tests {
     #[test]
     fn oss_classes_round_trip_and_agree_on_archiving() {
         for class in (0..=255).filter_map(ObjectStorageClass::from_code) {
-            let told = ObjectStorageClass::parse_oss_name(class.oss_name()).unwrap();
-            assert_eq!(told.oss_name(), class.oss_name());
-            assert_eq!(told.is_archived(), class.is_archived());
+            let parsed = ObjectStorageClass::parse_oss_name(class.oss_name()).unwrap();
+            assert_eq!(parsed.oss_name(), class.oss_name());
+            assert_eq!(parsed.is_archived(), class.is_archived());
         }
         assert_eq!(ObjectStorageClass::parse_oss_name("STANDARD"), None);
     }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use md5::{Digest, Md5};
+use percent_encoding::percent_decode;
 use s3s::path::check_bucket_name;
 
 use super::SandboxError;
@@ -28,7 +29,6 @@ use super::model::{
 };
 use super::state::{SandboxState, StateChange};
 use super::tags::{self, SharedTags};
-use percent_encoding::percent_decode;
 
 /// The longest key that AWS S3 and OSS accept, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
@@ -87,7 +87,7 @@ struct SeedColumns([Option<usize>; COLUMNS.len()]);
 
 impl SeedColumns {
     fn from_header(header: &csv::ByteRecord) -> Result<Self, String> {
-        let mut places = [None; COLUMNS.len()];
+        let mut fields = [None; COLUMNS.len()];
         for (field, name) in header.iter().enumerate() {
             let name = String::from_utf8_lossy(name);
             let name = name.trim_start_matches('\u{feff}');
@@ -95,14 +95,14 @@ impl SeedColumns {
                 let known = COLUMNS.join(", ");
                 return Err(format!("there is no column `{}`; the columns are {known}", name.escape_debug()));
             };
-            if places[column].replace(field).is_some() {
+            if fields[column].replace(field).is_some() {
                 return Err(format!("the column `{name}` appears twice"));
             }
         }
-        if let Some(missing) = (0..SeedColumn::Size as usize).find(|column| places[*column].is_none()) {
+        if let Some(missing) = (0..SeedColumn::Size as usize).find(|column| fields[*column].is_none()) {
             return Err(format!("the column `{}` is missing", COLUMNS[missing]));
         }
-        Ok(Self(places))
+        Ok(Self(fields))
     }
 
     /// Returns a field's bytes, or `None` if the field is empty.
@@ -147,31 +147,17 @@ fn seed_row(
     if !check_bucket_name(bucket) {
         return Err(format!("`{}` is not a valid bucket name", bucket.escape_debug()));
     }
-    let encoded = columns.field(record, SeedColumn::Key).ok_or("the key is empty")?;
-    if let Some(at) = find_invalid_escape(encoded) {
-        return Err(format!("the key has an invalid escape at byte {}: write a % as %25", at + 1));
-    }
-    let key: Vec<u8> = percent_decode(encoded).collect();
-    if key.len() > MAX_KEY_BYTES {
-        return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
-    }
-    let key = std::str::from_utf8(&key).map_err(|_| "the key does not decode to UTF-8, which S3 requires")?;
+    let key = decode_key(columns.field(record, SeedColumn::Key).ok_or("the key is empty")?)?;
     let size = match columns.text(record, SeedColumn::Size)? {
         None => 0,
         Some(size) => size.parse().map_err(|_| format!("`{}` is not a size in bytes", size.escape_debug()))?,
     };
-    let class = match columns.text(record, SeedColumn::StorageClass)? {
-        None => ObjectStorageClass::Standard,
-        Some(name) => {
-            let class = ObjectStorageClass::parse(name).or_else(|| ObjectStorageClass::parse_oss_name(name));
-            class.ok_or_else(|| format!("`{}` is not a storage class", name.escape_debug()))?
-        }
-    };
+    let class = columns.text(record, SeedColumn::StorageClass)?.map(parse_storage_class).transpose()?;
     let modified = columns.text(record, SeedColumn::LastModified)?.map(parse_time).transpose()?.unwrap_or(now);
     let tags = match columns.text(record, SeedColumn::Tags)? {
         None => SharedTags::default(),
         Some(query) => {
-            tags::parse_query(query).and_then(tags::check).map_err(|fault| format!("tags: {}", fault.message()))?
+            tags::parse_query(query).and_then(tags::check).map_err(|error| format!("tags: {}", error.message()))?
         }
     };
     let acl = match columns.text(record, SeedColumn::Acl)? {
@@ -187,10 +173,36 @@ fn seed_row(
         let _ =
             state.apply(StateChange::SetVersioning { bucket: bucket.into(), versioning: VersioningStatus::Enabled });
     }
-    let etag = ETag::of_content(placeholder_md5(bucket, key, id, size));
-    let object = StoredObject { size, etag, class, acl, tags, body: ObjectBlob::Zeros, restore: None, headers: None };
+    let object = StoredObject {
+        size,
+        etag: ETag::of_content(placeholder_md5(bucket, &key, id, size)),
+        class: class.unwrap_or(ObjectStorageClass::Standard),
+        acl,
+        tags,
+        body: ObjectBlob::Zeros,
+        restore: None,
+        headers: None,
+    };
     let version = StoredVersion { id: id.map(Into::into), modified, object: Some(object) };
-    state.insert_by_time(bucket, key, version).map_err(|_| "the object is a duplicate".to_owned())
+    state.insert_by_time(bucket, &key, version).map_err(|_| "the object is a duplicate".to_owned())
+}
+
+/// Decodes a URL-encoded key.
+fn decode_key(encoded: &[u8]) -> Result<String, String> {
+    if let Some(at) = find_invalid_escape(encoded) {
+        return Err(format!("the key has an invalid escape at byte {}: write a % as %25", at + 1));
+    }
+    let key: Vec<u8> = percent_decode(encoded).collect();
+    if key.len() > MAX_KEY_BYTES {
+        return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
+    }
+    String::from_utf8(key).map_err(|_| "the key does not decode to UTF-8, which S3 requires".to_owned())
+}
+
+/// Parses a name of S3 or OSS.
+fn parse_storage_class(name: &str) -> Result<ObjectStorageClass, String> {
+    let class = ObjectStorageClass::parse(name).or_else(|| ObjectStorageClass::parse_oss_name(name));
+    class.ok_or_else(|| format!("`{}` is not a storage class", name.escape_debug()))
 }
 
 fn parse_time(text: &str) -> Result<UnixMillis, String> {
@@ -201,8 +213,8 @@ fn parse_time(text: &str) -> Result<UnixMillis, String> {
 
 /// Returns the position of the first `%` that is not followed by two hexadecimal digits.
 fn find_invalid_escape(encoded: &[u8]) -> Option<usize> {
-    let digit = |at: usize| encoded.get(at).is_some_and(u8::is_ascii_hexdigit);
-    (0..encoded.len()).find(|at| encoded[*at] == b'%' && !(digit(at + 1) && digit(at + 2)))
+    let is_digit = |at: usize| encoded.get(at).is_some_and(u8::is_ascii_hexdigit);
+    (0..encoded.len()).find(|at| encoded[*at] == b'%' && !(is_digit(at + 1) && is_digit(at + 2)))
 }
 
 /// Returns a stand-in for the MD5 of content that does not exist. It is the same for the same object.

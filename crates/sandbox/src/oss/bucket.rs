@@ -555,8 +555,8 @@ mod tests {
         let inner = "<ID>r</ID><Prefix>a/</Prefix><Status>Enabled</Status><Tag><Key>k</Key><Value>v</Value></Tag>\
                      <Expiration><Days>9</Days></Expiration>\
                      <Transition><Days>3</Days><StorageClass>IA</StorageClass></Transition>";
-        let told = ResponseDocument::new("Rule", |to| write_rule(to, &read(inner).unwrap())).into_text();
-        assert!(told.ends_with(&format!("<Rule>{inner}</Rule>")), "{told}");
+        let written = ResponseDocument::new("Rule", |to| write_rule(to, &read(inner).unwrap())).into_text();
+        assert!(written.ends_with(&format!("<Rule>{inner}</Rule>")), "{written}");
         for (inner, code) in [
             ("<Status>Maybe</Status>", "MalformedXML"),
             ("<Status>Enabled</Status><AbortMultipartUpload/>", "NotImplemented"),

@@ -191,10 +191,11 @@ pub(crate) fn finish_response(result: Result<Response<Body>, HttpError>) -> Resp
 fn complete_error_document(response: &mut Response<Body>, id: &str) {
     let Some(document) = response.body().bytes() else { return };
     let Ok(text) = std::str::from_utf8(&document) else { return };
-    let Some(open) = text.strip_suffix("</Error>") else { return };
-    let message = if open.contains("<Message>") { "" } else { default_error_message(open) };
-    let message = if message.is_empty() { String::new() } else { format!("<Message>{message}</Message>") };
-    *response.body_mut() = Body::from(format!("{open}{message}<RequestId>{id}</RequestId></Error>"));
+    let Some(start) = text.strip_suffix("</Error>") else { return };
+    let has_message = start.contains("<Message>");
+    let message =
+        if has_message { String::new() } else { format!("<Message>{}</Message>", default_error_message(start)) };
+    *response.body_mut() = Body::from(format!("{start}{message}<RequestId>{id}</RequestId></Error>"));
 }
 
 /// Escapes control characters of keys as character references, as AWS does. A raw carriage return would be read as a
@@ -234,7 +235,7 @@ fn default_error_message(document: &str) -> &'static str {
     }
 }
 
-/// Overrides the status code of a response. s3s cannot express this, so the server applies it.
+/// Overrides the status code of a response. s3s cannot express this, so [`finish_response`] applies it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StatusOverride(pub(crate) StatusCode);
 
