@@ -193,8 +193,8 @@ pub(crate) enum VersionOrPrefix<'s> {
     Prefix(&'s str),
 }
 
-/// Lists all versions, the newest of each key first. `version_marker` is the version of the key in [`ListingStart::At`] after
-/// which to continue.
+/// Lists all versions, the newest of each key first. `version_marker` is the version of the key in
+/// [`ListingStart::At`] after which to continue.
 fn list_versions<'s>(
     bucket: &'s StoredBucket,
     query: ListingQuery<'s>,

@@ -1,5 +1,5 @@
-//! The HTTP server, with its limits on connections and on the request rate. It has its own thread and runtime, so that it
-//! neither delays other work nor is delayed by it.
+//! The HTTP server, with its limits on connections and on the request rate. It has its own thread and runtime, so that
+//! it neither delays other work nor is delayed by it.
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -426,9 +426,9 @@ impl Sandbox {
         result
     }
 
-    /// Creates an object from parts, given by their numbers and the entity tags that the client expects. Every part but the last
-    /// must have at least `min_part_bytes` bytes. Returns the entity tag, and the version ID unless the bucket never had
-    /// versioning enabled.
+    /// Creates an object from parts, given by their numbers and the entity tags that the client expects. Every part but
+    /// the last must have at least `min_part_bytes` bytes. Returns the entity tag, and the version ID unless the bucket
+    /// never had versioning enabled.
     pub(crate) fn complete_upload(
         &self,
         id: &str,

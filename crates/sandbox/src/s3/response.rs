@@ -1,4 +1,5 @@
-//! Responses: errors as AWS returns them, conversions that the operations share, and what s3s does not add to a response.
+//! Responses: errors as AWS returns them, conversions that the operations share, and what s3s does not add to a
+//! response.
 
 use std::time::SystemTime;
 
