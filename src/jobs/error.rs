@@ -9,7 +9,6 @@ use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
 
 use crate::connect::ConnectError;
-use crate::open_files;
 use crate::engine::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReportError, SERVER_CHECK_FAILED, ServerCheckFailure,
     ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
@@ -19,6 +18,7 @@ use crate::hint::{Hint, command, hint};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::{JournalError, LeaseError};
 use crate::manifest::{ManifestError, SourceChangedError};
+use crate::open_files;
 use crate::plan::{ExactShare, Plan, PlanChange};
 use crate::provider::ProviderRules;
 

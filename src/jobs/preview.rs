@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use super::error::{JobError, describe_untrusted_server, hint, untrusted_server_hint};
 use super::warnings::{PlanBuckets, all_warnings};
 use crate::completion::{ReportFormat, ReportScope};
-use crate::open_files;
 use crate::diff::{
     Effect, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory, compare_states,
 };
@@ -35,6 +34,7 @@ use crate::manifest::{
     ClassTotals, FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, SampleOptions, SampleResult,
     SampledObject, SourceMetadata, SourcePin, StorageClassStats, freeze_and_sample, sample_frozen,
 };
+use crate::open_files;
 use crate::operation::{ObjectAspect, OperationSet};
 use crate::plan::Plan;
 use crate::provider::{ClassPricing, ProviderRules};
