@@ -19,7 +19,7 @@
 //! | `redact` | removes secrets from the texts of servers |
 //! | `provider` | what the client knows about each provider, the configuration of a store, and its endpoint |
 //! | [`web`] | requests to other servers: STS, webhooks, GitHub |
-//! | [`hex`], [`printable`], `xml` | encodings, safe text, XML |
+//! | [`hex`], [`printable`], [`xml`] | encodings, safe text, XML |
 //!
 //! The macro [`enum_with_all!`] defines an enum with a list of all its variants.
 
@@ -39,7 +39,7 @@ mod store;
 pub mod task;
 pub mod timeouts;
 pub mod web;
-mod xml;
+pub mod xml;
 
 pub use http_store::{HttpStore, StoreConnectError, connect, connect_with_keys};
 pub use listing::{ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};

@@ -1,17 +1,267 @@
-//! Parses the XML documents that stores send. They are small and flat, and they are not trusted.
+//! Reads XML that is not trusted: the answers of servers, and the files that users import.
 //!
-//! Document types are rejected, so that no entities exist except the five that XML predefines. Nesting depth and name
-//! length are limited. The code that receives the document limits its size.
+//! [`XmlReader`] returns the events of a document, each with its span. It knows no entities except the five that XML
+//! predefines and numeric references, rejects document types, and limits nesting depth and name length. The code that
+//! receives a document limits its size. `read` collects the texts of the small, flat documents that stores send.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use quick_xml::Reader;
+use quick_xml::encoding::EncodingError;
 use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesRef, Event};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 
-/// The maximum nesting depth. The deepest document of a store has six levels.
+/// The maximum nesting depth. The deepest documents, answers of stores and job requests, have six levels.
 const MAX_DEPTH: usize = 16;
 
 /// The maximum length of an element name, in bytes. Stores use names of up to 40.
 const MAX_NAME: usize = 64;
+
+/// Where a document comes from, which decides how faithfully its text is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XmlOrigin {
+    /// A server. Line ends are kept as sent, because they may be part of an object key, and the declared encoding does
+    /// not matter.
+    Server,
+    /// A file. Line ends become `\n`, as XML 1.0 requires, and a declared encoding other than UTF-8 is rejected,
+    /// because an editor may have saved the file in it.
+    File,
+}
+
+/// An event in a document. An empty element is a start and an end.
+#[derive(Debug)]
+pub enum XmlEvent<'d> {
+    /// The start of an element.
+    Start(XmlElement<'d>),
+    /// The end of the innermost open element.
+    End,
+    /// A part of the innermost open element's text: plain text, a CDATA section or a reference.
+    Text(Cow<'d, str>),
+}
+
+/// The start tag of an element.
+#[derive(Debug)]
+pub struct XmlElement<'d>(BytesStart<'d>);
+
+impl XmlElement<'_> {
+    /// Returns the name as written, with its namespace prefix.
+    #[must_use]
+    pub fn name(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.0.name().into_inner())
+    }
+
+    /// Returns the name without its namespace prefix.
+    #[must_use]
+    pub fn local_name(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.0.local_name().into_inner())
+    }
+
+    /// Returns the name and the value, as written, of each attribute; an error says what is wrong with the syntax of
+    /// one. Attributes that are not read are not checked.
+    pub fn attributes(&self) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), String>> {
+        self.0.attributes().map(|attribute| {
+            let attribute = attribute.map_err(|error| error.to_string())?;
+            let value = match attribute.value {
+                Cow::Borrowed(value) => String::from_utf8_lossy(value),
+                Cow::Owned(value) => Cow::Owned(String::from_utf8_lossy(&value).into_owned()),
+            };
+            Ok((String::from_utf8_lossy(attribute.key.into_inner()), value))
+        })
+    }
+}
+
+/// Why a document was rejected, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XmlProblem {
+    /// What is wrong.
+    pub kind: XmlProblemKind,
+    /// The bytes of the document that are wrong.
+    pub span: Range<usize>,
+}
+
+/// What is wrong with a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum XmlProblemKind {
+    /// It is not well-formed XML. The text is the parser's message.
+    Syntax(String),
+    /// It has a document type declaration, which can define entities.
+    DocumentType,
+    /// It declares an encoding other than UTF-8.
+    Encoding,
+    /// It refers to an entity that XML does not predefine.
+    UnknownEntity,
+    /// It refers by number to a character that does not exist.
+    InvalidCharacter,
+    /// An element is nested too deeply.
+    TooDeep,
+    /// The name of an element is too long.
+    NameTooLong {
+        /// The length in bytes.
+        length: usize,
+    },
+    /// It has a second root element.
+    SecondRoot,
+    /// It has text outside the root element.
+    TextOutsideRoot,
+    /// An element is never closed.
+    Unclosed,
+    /// It has no element.
+    NoElement,
+}
+
+/// Reads a document from start to end, one event at a time.
+#[derive(Debug)]
+pub struct XmlReader<'d> {
+    reader: Reader<&'d [u8]>,
+    origin: XmlOrigin,
+    span: Range<usize>,
+    /// The spans of the start tags of the open elements.
+    open: [(usize, usize); MAX_DEPTH],
+    depth: usize,
+    has_root: bool,
+    /// Whether the last event was the start of an empty element, whose end comes next.
+    in_empty: bool,
+}
+
+impl<'d> XmlReader<'d> {
+    /// Starts to read a document.
+    #[must_use]
+    pub fn new(document: &'d str, origin: XmlOrigin) -> Self {
+        Self {
+            reader: Reader::from_str(document),
+            origin,
+            span: 0..0,
+            open: [(0, 0); MAX_DEPTH],
+            depth: 0,
+            has_root: false,
+            in_empty: false,
+        }
+    }
+
+    /// Returns the span of the last event. The end of an empty element has none of its own: its span is empty.
+    #[must_use]
+    pub fn span(&self) -> &Range<usize> {
+        &self.span
+    }
+
+    /// Returns the next event; `None` at the end of a whole document.
+    ///
+    /// # Errors
+    /// Returns an error if the document is not well-formed, exceeds a limit, or uses what is not supported.
+    pub fn next_event(&mut self) -> Result<Option<XmlEvent<'d>>, XmlProblem> {
+        if std::mem::take(&mut self.in_empty) {
+            self.span = self.span.end..self.span.end;
+            self.depth -= 1;
+            return Ok(Some(XmlEvent::End));
+        }
+        loop {
+            let start = position(self.reader.buffer_position());
+            let event = self.reader.read_event();
+            self.span = start..position(self.reader.buffer_position());
+            let event = event.map_err(|error| {
+                let at = position(self.reader.error_position());
+                XmlProblem { kind: XmlProblemKind::Syntax(error.to_string()), span: at..at }
+            })?;
+            let text = match event {
+                Event::Start(element) => return self.start(element).map(Some),
+                Event::Empty(element) => {
+                    let event = self.start(element)?;
+                    self.in_empty = true;
+                    return Ok(Some(event));
+                }
+                Event::End(_) => {
+                    // The parser itself rejects an end without a start.
+                    self.depth = self.depth.saturating_sub(1);
+                    return Ok(Some(XmlEvent::End));
+                }
+                Event::Text(piece) => match self.origin {
+                    XmlOrigin::Server => self.decoded(piece.decode()),
+                    XmlOrigin::File => self.decoded(piece.xml10_content()),
+                }?,
+                Event::CData(piece) => match self.origin {
+                    XmlOrigin::Server => self.decoded(piece.decode()),
+                    XmlOrigin::File => self.decoded(piece.xml10_content()),
+                }?,
+                Event::GeneralRef(reference) => self.resolve_reference(&reference)?,
+                Event::DocType(_) => return Err(self.problem(XmlProblemKind::DocumentType)),
+                Event::Decl(declaration) => {
+                    self.check_encoding(declaration.encoding().and_then(Result::ok).as_deref())?;
+                    continue;
+                }
+                Event::PI(_) | Event::Comment(_) => continue,
+                Event::Eof => return self.finish().map(|()| None),
+            };
+            if self.depth > 0 {
+                return Ok(Some(XmlEvent::Text(text)));
+            }
+            if !text.trim().is_empty() {
+                return Err(self.problem(XmlProblemKind::TextOutsideRoot));
+            }
+        }
+    }
+
+    fn problem(&self, kind: XmlProblemKind) -> XmlProblem {
+        XmlProblem { kind, span: self.span.clone() }
+    }
+
+    fn decoded<T>(&self, text: Result<T, EncodingError>) -> Result<T, XmlProblem> {
+        text.map_err(|_| self.problem(XmlProblemKind::Syntax("not UTF-8".to_owned())))
+    }
+
+    fn start(&mut self, element: BytesStart<'d>) -> Result<XmlEvent<'d>, XmlProblem> {
+        if self.depth == 0 && std::mem::replace(&mut self.has_root, true) {
+            return Err(self.problem(XmlProblemKind::SecondRoot));
+        }
+        let Some(open) = self.open.get_mut(self.depth) else {
+            return Err(self.problem(XmlProblemKind::TooDeep));
+        };
+        *open = (self.span.start, self.span.end);
+        let length = element.name().into_inner().len();
+        if length > MAX_NAME {
+            return Err(self.problem(XmlProblemKind::NameTooLong { length }));
+        }
+        self.depth += 1;
+        Ok(XmlEvent::Start(XmlElement(element)))
+    }
+
+    /// Returns what a reference such as `&amp;` or `&#233;` stands for.
+    fn resolve_reference(&self, reference: &BytesRef<'_>) -> Result<Cow<'d, str>, XmlProblem> {
+        let name = self.decoded(reference.decode())?;
+        match reference.resolve_char_ref() {
+            Ok(Some(character)) => Ok(Cow::Owned(character.to_string())),
+            Ok(None) => match resolve_predefined_entity(&name) {
+                Some(text) => Ok(Cow::Borrowed(text)),
+                None => Err(self.problem(XmlProblemKind::UnknownEntity)),
+            },
+            Err(_) => Err(self.problem(XmlProblemKind::InvalidCharacter)),
+        }
+    }
+
+    /// Rejects a file that declares another encoding, because its characters would be misread.
+    fn check_encoding(&self, declared: Option<&[u8]>) -> Result<(), XmlProblem> {
+        let known = [&b"utf-8"[..], b"us-ascii"];
+        match declared {
+            Some(name) if self.origin == XmlOrigin::File && !known.iter().any(|it| it.eq_ignore_ascii_case(name)) => {
+                Err(self.problem(XmlProblemKind::Encoding))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the document is complete.
+    fn finish(&self) -> Result<(), XmlProblem> {
+        if let Some(&(start, end)) = self.open[..self.depth].last() {
+            return Err(XmlProblem { kind: XmlProblemKind::Unclosed, span: start..end });
+        }
+        if self.has_root { Ok(()) } else { Err(XmlProblem { kind: XmlProblemKind::NoElement, span: 0..0 }) }
+    }
+}
+
+/// Converts a position. Documents are far smaller than what a `usize` can count.
+fn position(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
 
 /// Why a text is not a document that a store would send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,91 +292,53 @@ pub(crate) enum XmlReadError {
     NameTooLong,
 }
 
-/// Parses a document. Calls `closed` at the end of each element, with its path from the root, such as
-/// `Tagging/TagSet/Tag`, and its own text.
+impl From<XmlProblem> for XmlReadError {
+    fn from(problem: XmlProblem) -> Self {
+        match problem.kind {
+            XmlProblemKind::DocumentType => Self::DocumentType,
+            XmlProblemKind::UnknownEntity | XmlProblemKind::InvalidCharacter => Self::UnknownEntity,
+            XmlProblemKind::TooDeep => Self::TooDeep,
+            XmlProblemKind::NameTooLong { .. } => Self::NameTooLong,
+            XmlProblemKind::Syntax(_)
+            | XmlProblemKind::Encoding
+            | XmlProblemKind::SecondRoot
+            | XmlProblemKind::TextOutsideRoot
+            | XmlProblemKind::Unclosed
+            | XmlProblemKind::NoElement => Self::Malformed,
+        }
+    }
+}
+
+/// Reads the answer of a store. Calls `closed` at the end of each element, with its path from the root, such as
+/// `Tagging/TagSet/Tag`, and its own text. Namespace prefixes are ignored.
 pub(crate) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Result<(), XmlReadError> {
-    let text = std::str::from_utf8(document).map_err(|_| XmlReadError::Malformed)?;
-    let mut reader = Reader::from_str(text);
+    let document = std::str::from_utf8(document).map_err(|_| XmlReadError::Malformed)?;
+    let mut reader = XmlReader::new(document, XmlOrigin::Server);
     // Large enough for most documents, so that the buffers do not grow.
-    let mut open = OpenXmlElements {
-        path: String::with_capacity(64),
-        text: String::with_capacity(256),
-        ..OpenXmlElements::default()
-    };
-    loop {
-        match reader.read_event().map_err(|_| XmlReadError::Malformed)? {
-            Event::Start(element) => open.start_element(element.local_name().into_inner())?,
-            Event::Empty(element) => {
-                open.start_element(element.local_name().into_inner())?;
-                open.end_element(&mut closed)?;
+    let mut path = String::with_capacity(64);
+    // The texts of all open elements, without those of their children: the text of an element is removed at its end.
+    let mut texts = String::with_capacity(256);
+    // The start offsets of each open element's path and text.
+    let mut starts = Vec::with_capacity(MAX_DEPTH);
+    while let Some(event) = reader.next_event()? {
+        match event {
+            XmlEvent::Start(element) => {
+                starts.push((path.len(), texts.len()));
+                if starts.len() > 1 {
+                    path.push('/');
+                }
+                path.push_str(&element.local_name());
             }
-            Event::End(_) => open.end_element(&mut closed)?,
-            Event::Text(piece) => open.push_text(&piece.decode().map_err(|_| XmlReadError::Malformed)?)?,
-            Event::CData(piece) => open.push_text(&piece.decode().map_err(|_| XmlReadError::Malformed)?)?,
-            Event::GeneralRef(reference) => open.push_text(resolve_entity(&reference, &mut [0; 4])?)?,
-            Event::DocType(_) => return Err(XmlReadError::DocumentType),
-            Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
-            Event::Eof => break,
+            XmlEvent::Text(piece) => texts.push_str(&piece),
+            XmlEvent::End => {
+                let (path_start, text_start) = starts.pop().ok_or(XmlReadError::Malformed)?;
+                closed(&path, &texts[text_start..]);
+                path.truncate(path_start);
+                texts.truncate(text_start);
+            }
         }
     }
-    if open.seen_root && open.depth == 0 { Ok(()) } else { Err(XmlReadError::Malformed) }
-}
-
-/// The open elements.
-#[derive(Default)]
-struct OpenXmlElements {
-    path: String,
-    /// The texts of all open elements, without those of their children: the text of an element is removed at its end.
-    text: String,
-    /// The start offsets of each element's path and text.
-    starts: [(usize, usize); MAX_DEPTH],
-    depth: usize,
-    seen_root: bool,
-}
-
-impl OpenXmlElements {
-    fn start_element(&mut self, name: &[u8]) -> Result<(), XmlReadError> {
-        if name.len() > MAX_NAME {
-            return Err(XmlReadError::NameTooLong);
-        }
-        let name = std::str::from_utf8(name).map_err(|_| XmlReadError::Malformed)?;
-        if self.depth == 0 && std::mem::replace(&mut self.seen_root, true) {
-            return Err(XmlReadError::Malformed);
-        }
-        *self.starts.get_mut(self.depth).ok_or(XmlReadError::TooDeep)? = (self.path.len(), self.text.len());
-        if self.depth > 0 {
-            self.path.push('/');
-        }
-        self.path.push_str(name);
-        self.depth += 1;
-        Ok(())
-    }
-
-    fn end_element(&mut self, closed: &mut impl FnMut(&str, &str)) -> Result<(), XmlReadError> {
-        self.depth = self.depth.checked_sub(1).ok_or(XmlReadError::Malformed)?;
-        let (path, text) = self.starts[self.depth];
-        closed(&self.path, &self.text[text..]);
-        self.path.truncate(path);
-        self.text.truncate(text);
-        Ok(())
-    }
-
-    fn push_text(&mut self, piece: &str) -> Result<(), XmlReadError> {
-        if self.depth > 0 {
-            self.text.push_str(piece);
-        } else if !piece.trim().is_empty() {
-            return Err(XmlReadError::Malformed);
-        }
-        Ok(())
-    }
-}
-
-fn resolve_entity<'b>(reference: &BytesRef<'_>, buffer: &'b mut [u8; 4]) -> Result<&'b str, XmlReadError> {
-    if let Some(character) = reference.resolve_char_ref().map_err(|_| XmlReadError::UnknownEntity)? {
-        return Ok(character.encode_utf8(buffer));
-    }
-    let name = reference.decode().map_err(|_| XmlReadError::Malformed)?;
-    resolve_predefined_entity(&name).ok_or(XmlReadError::UnknownEntity)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -147,6 +359,47 @@ mod tests {
             "<?xml version=\"1.0\"?>\n<T xmlns='x'><S>y<K>a &amp;&#x41;&#10;</K><V/>z</S><!-- c --><S>x</S></T>\n";
         let told = ["T/S/K=a &A\n", "T/S/V=", "T/S=yz", "T/S=x", "T="];
         assert_eq!(leaves(document), Ok(told.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn events_have_spans_and_an_empty_element_is_a_start_and_an_end() {
+        let document = "<?xml version=\"1.0\"?>\n<n:T a='1'>x&amp;\r\n<![CDATA[<]]><E/></n:T>";
+        let events = |origin| {
+            let mut reader = XmlReader::new(document, origin);
+            let mut events = Vec::new();
+            while let Some(event) = reader.next_event().expect("a document") {
+                let text = match event {
+                    XmlEvent::Start(element) => format!("+{}", element.name()),
+                    XmlEvent::End => "-".to_owned(),
+                    XmlEvent::Text(text) => text.into_owned(),
+                };
+                events.push((text, document[reader.span().clone()].to_owned()));
+            }
+            events
+        };
+        let expected = |line_end: &str| {
+            let pairs = [
+                ("+n:T", "<n:T a='1'>"),
+                ("x", "x"),
+                ("&", "&amp;"),
+                (line_end, "\r\n"),
+                ("<", "<![CDATA[<]]>"),
+                ("+E", "<E/>"),
+                ("-", ""),
+                ("-", "</n:T>"),
+            ];
+            pairs.map(|(text, span)| (text.to_owned(), span.to_owned())).to_vec()
+        };
+        assert_eq!(events(XmlOrigin::Server), expected("\r\n"));
+        assert_eq!(events(XmlOrigin::File), expected("\n"));
+    }
+
+    #[test]
+    fn only_files_must_declare_utf8() {
+        let document = "<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><a/>";
+        assert!(XmlReader::new(document, XmlOrigin::Server).next_event().is_ok());
+        let problem = XmlReader::new(document, XmlOrigin::File).next_event().expect_err("another encoding");
+        assert_eq!(problem, XmlProblem { kind: XmlProblemKind::Encoding, span: 0..44 });
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! A request as a tree with the span of each node, parsed from XML or JSON. The input is untrusted: depth, names and
 //! attributes are bounded.
 
-use quick_xml::Reader;
-use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
+use batchplan_store::xml::{XmlElement, XmlEvent, XmlOrigin, XmlProblem, XmlProblemKind, XmlReader};
 
 use crate::diagnostics::FileProblem;
 use crate::toml_reader::{TextSpan, quote_for_message};
 
-/// The maximum depth of a document. The deepest request, AWS's generator with its filter, has seven levels.
+/// The maximum depth of a JSON document. The deepest request, AWS's generator with its filter, has seven levels.
 const MAX_DEPTH: usize = 16;
 
 /// A named node of a document.
@@ -226,61 +224,34 @@ fn malformed_json(span: TextSpan, label: &str) -> FileProblem {
     FileProblem::new("invalid JSON").label(span, label).help("export the request again, or fix it here")
 }
 
-/// The maximum length of an element's name, in bytes. The names of the service have at most thirty.
-const MAX_NAME: usize = 64;
-
 /// Parses an XML document and returns its root.
-///
-/// A document type is rejected, so that there are no entities but the five of XML.
 pub(super) fn read_xml(text: &str) -> Result<DocumentNode, FileProblem> {
-    let mut reader = Reader::from_str(text);
+    let mut reader = XmlReader::new(text, XmlOrigin::File);
     let mut open: Vec<OpenElement> = Vec::new();
     let mut root = None;
-    loop {
-        let start = position(reader.buffer_position());
-        let event = reader.read_event();
-        let span = start..position(reader.buffer_position());
-        let event = event.map_err(|error| {
-            let at = position(reader.error_position());
-            malformed_xml(at..at, &quote_for_message(&error.to_string()))
-        })?;
+    while let Some(event) = reader.next_event().map_err(|problem| xml_problem(problem, text))? {
+        let span = reader.span();
         match event {
-            Event::Start(element) => open.push(OpenElement::new(&element, span, open.len(), root.is_some())?),
-            Event::Empty(element) => {
-                let opened = OpenElement::new(&element, span.clone(), open.len(), root.is_some())?;
-                close_element(opened, span.end..span.end, &mut open, &mut root)?;
+            XmlEvent::Start(element) => {
+                check_attributes(&element, span, open.is_empty())?;
+                open.push(OpenElement::new(element.name().into_owned(), span.clone()));
             }
-            Event::End(_) => {
-                let opened = open.pop().ok_or_else(|| malformed_xml(span.clone(), "no matching start tag"))?;
-                let inside = opened.span.end..span.start;
-                close_element(opened, inside, &mut open, &mut root)?;
+            XmlEvent::Text(piece) => {
+                if let Some(element) = open.last_mut() {
+                    element.push_text(&piece, trimmed_span(text, span));
+                }
             }
-            Event::Text(piece) => {
-                push_text(
-                    &piece.xml10_content().map_err(|_| malformed_xml(span.clone(), "not UTF-8"))?,
-                    &trimmed_span(text, &span),
-                    &mut open,
-                )?;
+            XmlEvent::End => {
+                let Some(element) = open.pop() else { continue };
+                let node = element.close(span.start)?;
+                match open.last_mut() {
+                    Some(parent) => parent.members.push(node),
+                    None => root = Some(node),
+                }
             }
-            Event::CData(piece) => {
-                push_text(
-                    &piece.xml10_content().map_err(|_| malformed_xml(span.clone(), "not UTF-8"))?,
-                    &span,
-                    &mut open,
-                )?;
-            }
-            Event::GeneralRef(reference) => push_reference(&reference, &span, &mut open)?,
-            Event::DocType(_) => return Err(document_type_problem(&span)),
-            Event::Decl(declaration) => check_encoding(&declaration, &span)?,
-            Event::PI(_) | Event::Comment(_) => {}
-            Event::Eof => break,
         }
     }
-    match (root, open.pop()) {
-        (Some(root), None) => Ok(root),
-        (_, Some(unclosed)) => Err(malformed_xml(unclosed.span, "never closed")),
-        (None, None) => Err(malformed_xml(0..0, "no element")),
-    }
+    root.ok_or_else(|| malformed_xml(0..0, "no element"))
 }
 
 /// An element that is not closed yet.
@@ -294,66 +265,49 @@ struct OpenElement {
 }
 
 impl OpenElement {
-    fn new(element: &BytesStart<'_>, span: TextSpan, depth: usize, rooted: bool) -> Result<Self, FileProblem> {
-        if rooted && depth == 0 {
-            return Err(malformed_xml(span, "a second root element"));
+    fn new(name: String, span: TextSpan) -> Self {
+        Self { name, span, text: String::new(), text_span: None, members: Vec::new() }
+    }
+
+    fn push_text(&mut self, piece: &str, span: TextSpan) {
+        self.text.push_str(piece);
+        if self.text_span.is_none() && !piece.trim().is_empty() {
+            self.text_span = Some(span);
         }
-        if depth >= MAX_DEPTH {
-            let problem = FileProblem::new("the document is nested too deeply").label(span, "one level too many");
-            return Err(problem.help("a CreateJobRequest has six levels"));
-        }
-        let name = String::from_utf8_lossy(element.name().into_inner()).into_owned();
-        if name.len() > MAX_NAME {
-            let problem = FileProblem::new("an element name is too long");
+    }
+
+    /// Returns the node of the element, whose content ends at `content_end`.
+    fn close(self, content_end: usize) -> Result<DocumentNode, FileProblem> {
+        let content_span = self.span.end..content_end;
+        let content = if self.members.is_empty() {
+            NodeContent::XmlText(self.text)
+        } else if let Some(text_span) = self.text_span {
+            let name = quote_for_message(&self.name);
+            let problem = FileProblem::new(format!("`{name}` contains both text and elements"));
             return Err(problem
-                .label(span.start..span.start, format!("{} bytes", name.len()))
-                .help("no element of a CreateJobRequest has such a name"));
-        }
-        check_attributes(element, &span, depth)?;
-        Ok(Self { name, span, text: String::new(), text_span: None, members: Vec::new() })
+                .label(text_span, "this text")
+                .help("an element can contain text or elements, not both"));
+        } else {
+            NodeContent::Members(self.members)
+        };
+        Ok(DocumentNode { name: self.name, name_span: self.span, content_span, content })
     }
 }
 
 /// Rejects all attributes, except for the namespace of the root.
-fn check_attributes(element: &BytesStart<'_>, span: &TextSpan, depth: usize) -> Result<(), FileProblem> {
+fn check_attributes(element: &XmlElement<'_>, span: &TextSpan, is_root: bool) -> Result<(), FileProblem> {
     for attribute in element.attributes() {
-        let attribute =
-            attribute.map_err(|error| malformed_xml(span.clone(), &quote_for_message(&error.to_string())))?;
-        let name = attribute.key.into_inner();
-        if depth == 0 && name == b"xmlns" {
-            if attribute.value.windows(9).any(|part| part == b"amazonaws") {
+        let (name, value) = attribute.map_err(|error| malformed_xml(span.clone(), &quote_for_message(&error)))?;
+        if is_root && name == "xmlns" {
+            if value.contains("amazonaws") {
                 let problem = FileProblem::new("this is the XML of the AWS API").label(span.clone(), "its namespace");
                 return Err(problem.help("import the JSON that `aws s3control create-job --cli-input-json` takes"));
             }
             continue;
         }
-        let title = format!("unknown attribute `{}`", quote_for_message(&String::from_utf8_lossy(name)));
-        return Err(FileProblem::new(title)
+        return Err(FileProblem::new(format!("unknown attribute `{}`", quote_for_message(&name)))
             .label(span.clone(), "in this element")
             .help("remove it: elements have no attributes"));
-    }
-    Ok(())
-}
-
-fn close_element(
-    opened: OpenElement,
-    inside: TextSpan,
-    open: &mut [OpenElement],
-    root: &mut Option<DocumentNode>,
-) -> Result<(), FileProblem> {
-    let OpenElement { name, span, text, text_span: said, members } = opened;
-    let content = if members.is_empty() {
-        NodeContent::XmlText(text)
-    } else if let Some(said) = said {
-        let problem = FileProblem::new(format!("`{}` contains both text and elements", quote_for_message(&name)));
-        return Err(problem.label(said, "this text").help("an element can contain text or elements, not both"));
-    } else {
-        NodeContent::Members(members)
-    };
-    let node = DocumentNode { name, name_span: span, content_span: inside, content };
-    match open.last_mut() {
-        Some(parent) => parent.members.push(node),
-        None => *root = Some(node),
     }
     Ok(())
 }
@@ -365,65 +319,36 @@ fn trimmed_span(text: &str, span: &TextSpan) -> TextSpan {
     start..(start + piece.trim().len())
 }
 
-fn push_text(piece: &str, span: &TextSpan, open: &mut [OpenElement]) -> Result<(), FileProblem> {
-    match open.last_mut() {
-        Some(element) => {
-            element.text.push_str(piece);
-            if element.text_span.is_none() && !piece.trim().is_empty() {
-                element.text_span = Some(span.clone());
-            }
-            Ok(())
-        }
-        None if piece.trim().is_empty() => Ok(()),
-        None => Err(malformed_xml(span.clone(), "text outside the root element")),
+/// Returns the message about a document that the XML reader rejected.
+fn xml_problem(problem: XmlProblem, text: &str) -> FileProblem {
+    let XmlProblem { kind, span } = problem;
+    match kind {
+        XmlProblemKind::Syntax(message) => malformed_xml(span, &quote_for_message(&message)),
+        XmlProblemKind::InvalidCharacter => malformed_xml(span, "not a character"),
+        XmlProblemKind::SecondRoot => malformed_xml(span, "a second root element"),
+        XmlProblemKind::TextOutsideRoot => malformed_xml(trimmed_span(text, &span), "text outside the root element"),
+        XmlProblemKind::Unclosed => malformed_xml(span, "never closed"),
+        XmlProblemKind::NoElement => malformed_xml(span, "no element"),
+        XmlProblemKind::TooDeep => FileProblem::new("the document is nested too deeply")
+            .label(span, "one level too many")
+            .help("a CreateJobRequest has six levels"),
+        XmlProblemKind::NameTooLong { length } => FileProblem::new("an element name is too long")
+            .label(span.start..span.start, format!("{length} bytes"))
+            .help("no element of a CreateJobRequest has such a name"),
+        XmlProblemKind::Encoding => FileProblem::new("the document declares an encoding other than UTF-8")
+            .label(span, "not UTF-8")
+            .help("save it as UTF-8, and declare UTF-8 in its first line"),
+        XmlProblemKind::DocumentType => FileProblem::new("document types are not allowed")
+            .label(span.start..span.start + "<!DOCTYPE".len(), "may define entities")
+            .help("remove it: requests have none, and entities can make a small document very large"),
+        XmlProblemKind::UnknownEntity => FileProblem::new("unknown entity")
+            .label(span, "not defined")
+            .help("use &amp; &lt; &gt; &quot; &apos; or numbers such as &#233;"),
     }
-}
-
-/// Adds the character that a reference such as `&amp;` or `&#233;` stands for.
-fn push_reference(reference: &BytesRef<'_>, span: &TextSpan, open: &mut [OpenElement]) -> Result<(), FileProblem> {
-    let name = reference.decode().map_err(|_| malformed_xml(span.clone(), "not UTF-8"))?;
-    match reference.resolve_char_ref() {
-        Ok(Some(character)) => push_text(character.encode_utf8(&mut [0; 4]), span, open),
-        Ok(None) => {
-            let text = resolve_predefined_entity(&name).ok_or_else(|| unknown_entity_problem(span))?;
-            push_text(text, span, open)
-        }
-        Err(_) => Err(malformed_xml(span.clone(), "not a character")),
-    }
-}
-
-/// Rejects a document that declares another encoding, because its characters would be misread.
-fn check_encoding(declaration: &BytesDecl<'_>, span: &TextSpan) -> Result<(), FileProblem> {
-    let Some(Ok(encoding)) = declaration.encoding() else { return Ok(()) };
-    let known = [&b"utf-8"[..], b"us-ascii"].iter().any(|known| known.eq_ignore_ascii_case(&encoding));
-    if known {
-        return Ok(());
-    }
-    let problem =
-        FileProblem::new("the document declares an encoding other than UTF-8").label(span.clone(), "not UTF-8");
-    Err(problem.help("save it as UTF-8, and declare UTF-8 in its first line"))
-}
-
-fn document_type_problem(span: &TextSpan) -> FileProblem {
-    let start = span.start..span.start + "<!DOCTYPE".len();
-    FileProblem::new("document types are not allowed")
-        .label(start, "may define entities")
-        .help("remove it: requests have none, and entities can make a small document very large")
-}
-
-fn unknown_entity_problem(span: &TextSpan) -> FileProblem {
-    FileProblem::new("unknown entity")
-        .label(span.clone(), "not defined")
-        .help("use &amp; &lt; &gt; &quot; &apos; or numbers such as &#233;")
 }
 
 fn malformed_xml(span: TextSpan, label: &str) -> FileProblem {
     FileProblem::new("invalid XML").label(span, label).help("export the request again, or fix it here")
-}
-
-/// Converts a position. Documents are far smaller than what a `usize` can count.
-fn position(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
