@@ -98,13 +98,14 @@ pub fn permission_policy(
             statements.push(writer.statement("ReadReport", &[READ], VersionScope::Current, &[to]));
         }
     }
-    statements.extend(
-        plan.state
-            .as_ref()
-            .filter(|state| state.is_covered_by(language))
-            .into_iter()
-            .flat_map(|state| writer.state_statements(state)),
-    );
+    statements.extend(plan.state.as_ref().filter(|state| state.is_covered_by(language)).into_iter().flat_map(
+        |state| {
+            // The bucket may be in another partition than the plan's store.
+            let region = state.signing_region(&plan.store);
+            let writer = PolicyWriter { language, partition: partition(region.as_deref()) };
+            writer.state_statements(state)
+        },
+    ));
     Ok(json!({ "Version": language.version(), "Statement": statements }))
 }
 

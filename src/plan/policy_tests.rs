@@ -53,6 +53,25 @@ fn allows_access_to_the_state_below_its_prefix() {
 }
 
 #[test]
+fn the_state_bucket_is_in_the_partition_of_its_own_region() {
+    let resources = |store: &str, state: &str| {
+        let rest = format!("[manifest.prefix]\nbucket = \"bkt\"\n{PUT}[state]\nurl = \"{state}\"\n");
+        let policy = spelled(&permission_policy(&plan(&format!("{store}{rest}")), PolicyLanguage::Iam, &[]).unwrap());
+        (policy[0].1.concat(), policy[3].1.concat())
+    };
+    let china = "[store]\nprovider = \"aws\"\nregion = \"cn-north-1\"\n";
+    let objects_and_state = |objects: &str, state: &str| (objects.to_owned(), state.to_owned());
+    let (global, chinese) = ("arn:aws:s3:::kept/*", "arn:aws-cn:s3:::kept/*");
+    assert_eq!(resources(china, "s3://kept"), objects_and_state("arn:aws-cn:s3:::bkt", chinese));
+    assert_eq!(resources(china, "s3://kept?region=eu-west-1"), objects_and_state("arn:aws-cn:s3:::bkt", global));
+    assert_eq!(resources(AWS, "s3://kept?region=cn-north-1"), objects_and_state("arn:aws:s3:::bkt", chinese));
+    assert_eq!(
+        resources(china, "s3://kept?endpoint=https://s3.example.org"),
+        objects_and_state("arn:aws-cn:s3:::bkt", global)
+    );
+}
+
+#[test]
 fn allows_only_the_prefix_and_the_report() {
     let plan = plan(&format!(
         "{OSS}[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"d/2024/\"\n{PUT}[report]\nbucket = \"rep\"\nprefix = \"reports/\"\n"

@@ -40,7 +40,7 @@ pub struct JobLimits {
     pub requests_per_second: Option<u32>,
     /// The share of the objects that may fail before the job fails.
     pub failure_threshold: ExactShare,
-    /// The maximum size of the job's manifest snapshot on this machine, in bytes, from 1; `None` means no limit.
+    /// The maximum size of the job's frozen manifest on this machine, in bytes, from 1; `None` means no limit.
     pub max_disk: Option<u64>,
     /// The maximum number of objects in a job, from 1; `None` means no limit.
     pub max_objects: Option<u64>,

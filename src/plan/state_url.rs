@@ -177,6 +177,11 @@ impl StateUrl {
         (self.scheme == StateScheme::Oss) == (language == PolicyLanguage::Ram)
     }
 
+    /// Returns the region that requests to the bucket are signed for, if it is known. `store` is the plan's store.
+    pub(super) fn signing_region(&self, store: &StoreConfig) -> Option<String> {
+        self.clone().completed_from(Some(store)).store_config().ok()?.region
+    }
+
     /// Completes the URL: settings that it omits are taken from the plan's store, if that is of the same kind and the
     /// URL names no endpoint.
     #[must_use]

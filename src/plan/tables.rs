@@ -293,7 +293,7 @@ table! {
         /// The share of objects that may fail before the job fails: from 0 to 1, 0.20 by default. With 1, failed
         /// objects never fail the job.
         optional failure_threshold: ExactShare,
-        /// The maximum disk space for the job's manifest snapshot on this machine, such as "20 GiB", including the
+        /// The maximum disk space for the job's frozen manifest on this machine, such as "20 GiB", including the
         /// Parquet or ORC file that is being read. No limit by default.
         optional max_disk: ByteSize,
         /// The maximum number of objects in a job. A manifest with more is rejected before anything is changed. No

@@ -151,7 +151,7 @@ impl DocumentValue for ByteSize {
     fn schema() -> Json {
         json!({ "anyOf": [
             { "type": "integer", "minimum": 0 },
-            { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?([bB]|[kKmMgGtTpP][iI]?[bB])$" },
+            { "type": "string", "pattern": "^[0-9]+(\\.[0-9]{1,9})? ?([bB]|[kKmMgGtTpP][iI]?[bB])$" },
         ] })
     }
 
@@ -177,10 +177,9 @@ impl DocumentValue for ByteSize {
 }
 
 fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim();
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits_end);
-    let unit = unit.trim_start().to_ascii_lowercase();
+    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
     let (_, unit) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     // More than nine decimals make no useful difference in any unit.
@@ -270,8 +269,16 @@ pub fn parse_age(text: &str) -> Option<SignedDuration> {
         (at, 'w') => (&text[..at], 24 * 7),
         _ => return None,
     };
-    let hours = number.trim_end().parse::<u32>().ok()?.checked_mul(hours)?;
+    let hours = u32::try_from(parse_count(number)?).ok()?.checked_mul(hours)?;
     Some(SignedDuration::from_hours(i64::from(hours)))
+}
+
+/// Parses the number before a unit: only digits, which a space may follow.
+fn parse_count(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix(' ').unwrap_or(text);
+    // The standard parser would accept a sign.
+    let only_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| only_digits)
 }
 
 /// A duration: `"90m"`, `"2h"`, `"1d"`.
@@ -313,10 +320,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         (at, 'd') => (&text[..at], 24 * 3600),
         _ => return None,
     };
-    let number = number.strip_suffix(' ').unwrap_or(number);
-    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u64 = number.parse().ok().filter(|_| digits)?;
-    u32::try_from(number.checked_mul(seconds)?).ok().map(|seconds| Duration::from_secs(seconds.into()))
+    u32::try_from(parse_count(number)?.checked_mul(seconds)?).ok().map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// A share: a number from 0 to 1 with at most six decimals.
@@ -404,6 +408,8 @@ impl DocumentValue for Money {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -418,7 +424,23 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for text in ["", "MB", "5", "5 M", "-1 B", "1..2 KB", ".5 KB", "1. KB", "16384 PiB", "1e3 B", "٣ KB"] {
+        for text in [
+            "",
+            "MB",
+            "5",
+            "5 M",
+            "-1 B",
+            "1..2 KB",
+            ".5 KB",
+            "1. KB",
+            "16384 PiB",
+            "1e3 B",
+            "٣ KB",
+            " 1 KB",
+            "1 KB ",
+            "1  KB",
+            "1\tKB",
+        ] {
             assert_eq!(parse_size(text), None, "{text}");
         }
     }
@@ -428,8 +450,27 @@ mod tests {
         assert_eq!(parse_age("90d"), Some(SignedDuration::from_hours(90 * 24)));
         assert_eq!(parse_age("12 h"), Some(SignedDuration::from_hours(12)));
         assert_eq!(parse_age("4w"), Some(SignedDuration::from_hours(4 * 7 * 24)));
-        for text in ["", "d", "90", "90m", "-1d", "1.5d", "99999999999d", "9é"] {
+        for text in ["", "d", "90", "90m", "-1d", "1.5d", "99999999999d", "9é", "+1d", " 1d", "1  d", "1\td"] {
             assert_eq!(parse_age(text), None, "{text}");
+        }
+    }
+
+    /// Generates the texts that the pattern in a schema allows, with whole numbers of at most four digits.
+    fn allowed_by(schema: &Json) -> impl Strategy<Value = String> + use<> {
+        let pattern = schema.as_str().expect("a pattern").trim_start_matches('^').trim_end_matches('$');
+        proptest::string::string_regex(&pattern.replacen("[0-9]+", "[0-9]{1,4}", 1)).expect("a pattern")
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_the_schema_allows(
+            size in allowed_by(&ByteSize::schema()["anyOf"][1]["pattern"]),
+            age in allowed_by(&AgeValue::schema()["pattern"]),
+            duration in allowed_by(&DurationValue::schema()["pattern"]),
+        ) {
+            prop_assert!(parse_size(&size).is_some(), "{:?}", size);
+            prop_assert!(parse_age(&age).is_some(), "{:?}", age);
+            prop_assert!(parse_duration(&duration).is_some(), "{:?}", duration);
         }
     }
 

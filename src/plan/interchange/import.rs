@@ -538,14 +538,14 @@ fn write_aws_manifest(members: NodeMembers<'_>, partition: &str, writer: &mut To
 fn write_aws_generated_manifest(node: &DocumentNode, partition: &str, writer: &mut TomlWriter, pass: &mut ImportPass) {
     let unsupported = [
         ("ExpectedBucketOwner", NO_OWNER),
-        ("ManifestOutputLocation", "remove it: the manifest snapshot stays with the job"),
+        ("ManifestOutputLocation", "remove it: the frozen manifest stays with the job"),
     ];
     let known = ["SourceBucket", "Filter", "EnableManifestOutput"];
     let Some(members) = pass.members(node, &known, &unsupported) else { return };
     if let Some(node) = members.required("EnableManifestOutput", pass)
         && pass.boolean(node) == Some(true)
     {
-        let help = "set it to false: the manifest snapshot stays with the job";
+        let help = "set it to false: the frozen manifest stays with the job";
         pass.report(node.value_span(), "plans do not support `EnableManifestOutput`", "not supported", help);
     }
     writer.table(
