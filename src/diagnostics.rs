@@ -22,6 +22,12 @@ pub fn escape_for_terminal(text: &str) -> String {
     out
 }
 
+/// Like [`escape_for_terminal`], but also escapes `\n`, so that the text stays in one line.
+#[must_use]
+pub fn escape_line(text: &str) -> String {
+    escape_for_terminal(text).replace('\n', "\\n")
+}
+
 /// One problem in a file, with all positions that it involves.
 #[derive(Clone, Debug)]
 pub struct FileProblem {

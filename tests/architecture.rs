@@ -54,7 +54,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["s3s"], &["crates/sandbox"]),
     (&["rusqlite"], &["journal"]),
     (&["clap*"], &["cli"]),
-    (&["toml"], &["toml_reader", "plan/value_types", "estimate/price_book"]),
+    (&["toml"], &["toml_reader", "plan/tables", "estimate/price_book"]),
     (&["quick_xml"], &["plan", "jobs", "crates/store", "crates/sandbox"]),
     (&["tokio", "signal"], &["cli"]),
     (&["std", "env"], &["cli", "crates/store/credentials"]),
@@ -68,7 +68,7 @@ const PRINTERS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
 /// The files besides the profiles that may name a provider: a request of a managed service is for its provider, and the
 /// scheme of a state URL selects one.
-const NAME_PROVIDERS: &[&str] = &["src/plan/interchange/export.rs", "src/plan/state_url.rs"];
+const NAME_PROVIDERS: &[&str] = &["src/plan/interchange/export.rs", "src/plan/url.rs"];
 
 /// A file that is longer does more than one thing.
 const MOST_LINES: usize = 1000;
@@ -445,7 +445,7 @@ mod the_checks {
             ("cli/apply.rs", "#[derive(clap::Args)] struct A;"),
             ("cli/completions.rs", "use clap_complete::Shell;"),
             ("toml_reader/reader.rs", "use toml::Spanned;"),
-            ("plan/value_types.rs", "use toml::de::DeValue;"),
+            ("plan/tables.rs", "use toml::de::DeValue;"),
             ("plan/xml.rs", "use quick_xml::Writer;"),
             ("jobs/describe.rs", "fn f(_: quick_xml::Writer<Vec<u8>>) {}"),
             ("crates/store/src/xml.rs", "use quick_xml::events::Event;"),

@@ -13,7 +13,7 @@ use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressD
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use crate::diagnostics::escape_for_terminal;
+pub(crate) use crate::diagnostics::{escape_for_terminal, escape_line};
 use crate::job::Progress;
 
 /// The interval between lines if there is no terminal.
@@ -229,11 +229,6 @@ fn leading_colour(text: &str) -> &str {
 /// Puts a bar before each line after the first, so that a server's text cannot pass for one of our lines.
 pub(crate) fn bar_lines(text: &str) -> String {
     text.trim_end_matches('\n').replace('\n', "\n  | ")
-}
-
-/// Escapes a text so that it fits on one line of output.
-pub(crate) fn escape_line(text: &str) -> String {
-    escape_for_terminal(text).replace('\n', "\\n")
 }
 
 /// Prints a line for every long wait. In debug builds, tests can set how many milliseconds a minute of each limit

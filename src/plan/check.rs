@@ -1,10 +1,9 @@
-//! Checks a parsed plan: the rules between keys, and the rules of each provider.
+//! Reads a plan file and checks it: the rules between keys, and the rules of each provider. Returns a checked plan, or
+//! all problems in the file.
 //!
 //! The tables of settings, such as `[limits]`, `[report]` and `[[notify]]`, are checked here, those of the store, the
-//! manifest and the operations in `store`, `manifest` and `operation`. `bucket` has the rules for names of buckets, and
-//! `context` what all checks share.
+//! manifest and the operations in `store`, `manifest` and `operation`. `context` has what all checks share.
 
-mod bucket;
 mod context;
 mod manifest;
 mod operation;
@@ -15,22 +14,62 @@ use std::path::Path;
 use batchplan_store::object::ObjectKey;
 use batchplan_store::web::{HttpUrl, HttpUrlError};
 use jiff::Timestamp;
+use serde_json::{Value as Json, json};
 
-use super::canonical::CanonicalForm;
-use super::model::Plan;
+use super::model::{CanonicalForm, Plan};
 use super::settings::{
     JobLimits, JobSettings, MAX_WEBHOOKS, PriceSettings, RecurringSettings, WebhookConfig, WebhookEvent, WebhookTarget,
 };
-use super::state_url::StateUrl;
 use super::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
+use super::url::StateUrl;
 use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
-use crate::diagnostics::FileProblem;
+use crate::diagnostics::{FileProblem, FileProblems};
 use crate::provider::ProviderRules;
-use crate::toml_reader::{DocumentReader, ParsedField, SpannedValue};
+use crate::toml_reader::{
+    DocumentReader, DocumentType, DocumentValue as _, MAX_DOCUMENT_BYTES, ParsedField, SpannedValue,
+};
 use context::{PlanCheckContext, report_conflict};
 
+/// The maximum size of a plan file, in bytes. Plans are written by hand; lists of objects belong in a manifest.
+pub const MAX_PLAN_BYTES: usize = MAX_DOCUMENT_BYTES;
+
+const PLAN_FILE: DocumentType = DocumentType {
+    name: "plan",
+    too_large: "the plan file is too large",
+    too_large_help: "put a list of objects into a manifest",
+};
+
+/// Returns the JSON Schema of plan files, for editors. It is generated from the same definitions as the parser.
+#[must_use]
+pub fn schema() -> Json {
+    let mut schema = PlanTable::schema();
+    // TOML plug-ins of editors support draft 7 best.
+    schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+    schema["title"] = json!("batchplan plan");
+    schema
+}
+
+/// Reads a plan file from bytes. Like [`read`], but also reports a file that is not UTF-8.
+#[must_use]
+pub fn read_bytes(name: &str, bytes: &[u8], folder: &Path, now: Timestamp) -> (Option<Plan>, FileProblems) {
+    match PLAN_FILE.decode(name, bytes) {
+        Ok(text) => read(name, text, folder, now),
+        Err(problems) => (None, problems),
+    }
+}
+
+/// Reads a plan file and reports all problems in it.
+///
+/// Relative paths are resolved against `folder`, and ages are counted back from `now`. There is a plan exactly if no
+/// problem is an error; there may be warnings beside it. Only a TOML syntax error hides other problems. Text that looks
+/// like a credential is masked in every excerpt.
+#[must_use]
+pub fn read(name: &str, text: &str, folder: &Path, now: Timestamp) -> (Option<Plan>, FileProblems) {
+    PLAN_FILE.read(name, text, |file: &PlanTable, reader| check(file, folder, now, reader))
+}
+
 /// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
-pub(super) fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentReader) -> Option<Plan> {
+fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentReader) -> Option<Plan> {
     let provider = file.store.value().and_then(|store| store.provider.value()).copied();
     let context = PlanCheckContext { rules: provider.map(ProviderRules::of), folder, now };
     let store = file.store.value().map(|table| store::check(table, &context, reader));
@@ -142,7 +181,7 @@ fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, read
         );
     }
     check_report_is_saved(table, enabled, reader);
-    let bucket = table.bucket.present().and_then(|at| bucket::check(at, context, reader));
+    let bucket = table.bucket.present().and_then(|at| context.bucket(at, reader));
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     ReportSpec {
         location: bucket.filter(|_| enabled).map(|bucket| ReportLocation { bucket, prefix }),
@@ -159,11 +198,11 @@ fn default_report_format(rules: Option<&ProviderRules>) -> ReportFormat {
 
 /// Reports a report that is neither published nor kept with the job. A missing bucket is already reported.
 fn check_report_is_saved(table: &ReportTable, enabled: bool, reader: &mut DocumentReader) {
-    let Some(kept) = table.keep_local.present().filter(|at| !at.value) else { return };
+    let Some(keep_local) = table.keep_local.present().filter(|at| !at.value) else { return };
     if let (false, Some(switch)) = (enabled, table.enabled.present()) {
         reader.push(
             FileProblem::new("the report would not be saved anywhere")
-                .label(kept.key.clone(), "not kept")
+                .label(keep_local.key.clone(), "not kept")
                 .label(switch.key.clone(), "not published")
                 .help("remove `keep_local`, or publish the report with `enabled = true` and a `bucket`"),
         );
@@ -247,10 +286,10 @@ fn webhook_target(
     reader: &mut DocumentReader,
 ) -> Option<WebhookTarget> {
     let table = &at.value;
-    if let (Some(here), Some(there)) = (table.url.present(), table.url_env.present()) {
+    if let (Some(url), Some(variable)) = (table.url.present(), table.url_env.present()) {
         report_conflict(
-            here,
-            there,
+            url,
+            variable,
             "`url` and `url_env` cannot be combined",
             "keep `url_env` if the URL is a secret",
             reader,
@@ -309,8 +348,8 @@ fn webhook_url(at: &SpannedValue<String>, allow_http: bool, reader: &mut Documen
 /// Returns the name of an environment variable. An invalid name may be the secret itself, and is not shown.
 fn variable_name(at: &SpannedValue<String>, key: &str, reader: &mut DocumentReader) -> Option<String> {
     let name = &at.value;
-    let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if legal && !name.starts_with(|c: char| c.is_ascii_digit()) {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_plain && !name.starts_with(|c: char| c.is_ascii_digit()) {
         return Some(name.clone());
     }
     reader.hide(at.span.clone());

@@ -87,11 +87,11 @@ pub fn permission_policy(
         _ if buckets.is_empty() => return Err(BucketsUnknownError),
         _ => buckets.iter().map(|bucket| writer.objects_below(bucket, &ObjectKey::from(""))).collect(),
     };
-    let named = version_scope(&plan.manifest.source);
-    statements.push(writer.statement("WorkOnObjects", &object_actions(plan), named, &objects));
-    if let Some(place) = &plan.report.location {
+    let scope = version_scope(&plan.manifest.source);
+    statements.push(writer.statement("WorkOnObjects", &object_actions(plan), scope, &objects));
+    if let Some(location) = &plan.report.location {
         let rights: &[PolicyAction] = if language == PolicyLanguage::Ram { &[WRITE, ABORT] } else { &[WRITE] };
-        let to = writer.objects_below(&place.bucket, &place.prefix);
+        let to = writer.objects_below(&location.bucket, &location.prefix);
         statements.push(writer.statement("WriteReport", rights, VersionScope::Current, std::slice::from_ref(&to)));
         // A retry, and the next job of a recurring plan, read the failed objects from there.
         if !plan.report.keep_local {
@@ -113,13 +113,13 @@ pub fn permission_policy(
 /// none.
 #[must_use]
 pub fn trust_policy(language: PolicyLanguage, principal: Option<&str>) -> Json {
-    let who = match (language, principal) {
+    let trusted = match (language, principal) {
         (PolicyLanguage::Ram, None) => json!({ "Service": ["oss.aliyuncs.com"] }),
         (PolicyLanguage::Iam, None) => json!({ "Service": ["batchoperations.s3.amazonaws.com"] }),
         (PolicyLanguage::Ram, Some(principal)) => json!({ "RAM": [principal] }),
         (PolicyLanguage::Iam, Some(principal)) => json!({ "AWS": [principal] }),
     };
-    let statement = json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": who });
+    let statement = json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": trusted });
     json!({ "Version": language.version(), "Statement": [statement] })
 }
 
@@ -221,12 +221,12 @@ impl PolicyWriter {
         ]
     }
 
-    fn list(&self, bucket: &BucketName, prefix: &ObjectKey, named: VersionScope) -> Json {
-        self.list_with_sid("ListObjects", bucket, prefix, named)
+    fn list(&self, bucket: &BucketName, prefix: &ObjectKey, scope: VersionScope) -> Json {
+        self.list_with_sid("ListObjects", bucket, prefix, scope)
     }
 
-    fn list_with_sid(&self, sid: &str, bucket: &BucketName, prefix: &ObjectKey, named: VersionScope) -> Json {
-        let mut statement = self.statement(sid, &[LIST], named, &[self.bucket_resource(bucket)]);
+    fn list_with_sid(&self, sid: &str, bucket: &BucketName, prefix: &ObjectKey, scope: VersionScope) -> Json {
+        let mut statement = self.statement(sid, &[LIST], scope, &[self.bucket_resource(bucket)]);
         if !prefix.as_bytes().is_empty() {
             let key = match self.language {
                 PolicyLanguage::Ram => "oss:Prefix",
@@ -237,14 +237,14 @@ impl PolicyWriter {
         statement
     }
 
-    fn statement(&self, sid: &str, rights: &[PolicyAction], named: VersionScope, resources: &[String]) -> Json {
+    fn statement(&self, sid: &str, rights: &[PolicyAction], scope: VersionScope, resources: &[String]) -> Json {
         let mut actions: Vec<&str> = Vec::new();
         for right in rights {
             let (current, version) = match self.language {
                 PolicyLanguage::Ram => (right.ram, right.ram_version),
                 PolicyLanguage::Iam => (right.iam, right.iam_version),
             };
-            let wanted: &[&str] = match named {
+            let wanted: &[&str] = match scope {
                 VersionScope::Current => &[current],
                 VersionScope::Versions => &[version],
                 VersionScope::Both => &[current, version],
@@ -286,8 +286,8 @@ impl PolicyWriter {
 /// Returns the folder `levels` levels above a key, with its slash; empty (the whole bucket) if there are not as many.
 fn ancestor_folder(key: &ObjectKey, levels: usize) -> ObjectKey {
     let bytes = key.as_bytes();
-    let slashes = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(place, _)| place);
-    let end = slashes.into_iter().nth(levels - 1).map_or(0, |place| place + 1);
+    let slashes = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
+    let end = slashes.into_iter().nth(levels - 1).map_or(0, |index| index + 1);
     ObjectKey::new(&bytes[..end])
 }
 

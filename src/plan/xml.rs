@@ -145,8 +145,8 @@ pub fn write_manifest(source: &ManifestSource, pin: Option<&SourcePin>, to: &mut
             write_spec("Report_CSV_20250901", None, to)
         }),
         ManifestSource::Retry { .. } => Ok(()),
-        ManifestSource::Inventory { bucket, selector: object, dialect } => write_parent("Manifest", to, |to| {
-            write_location(&inventory_location(bucket.as_str(), object, pin), to)?;
+        ManifestSource::Inventory { bucket, selector, dialect } => write_parent("Manifest", to, |to| {
+            write_location(&inventory_location(bucket.as_str(), selector, pin), to)?;
             write_spec(inventory_format(*dialect), None, to)
         }),
     }
@@ -176,10 +176,10 @@ fn csv_location<'a>(file_location: &'a FileLocation, pin: Option<&'a SourcePin>)
 
 fn inventory_location<'a>(
     bucket: &'a str,
-    object: &'a InventorySelector,
+    selector: &'a InventorySelector,
     pin: Option<&'a SourcePin>,
 ) -> ManifestLocation<'a> {
-    let (etag, what) = match (object, pin) {
+    let (etag, target) = match (selector, pin) {
         (_, Some(SourcePin::Inventory { key, etag, .. })) | (InventorySelector::Distinct { key, etag }, _) => {
             (Some(etag.as_str()), ("Object", key_text(key)))
         }
@@ -187,15 +187,15 @@ fn inventory_location<'a>(
         (InventorySelector::Latest { prefix }, _) => (None, ("Latest", key_text(prefix))),
         (InventorySelector::Changed(changes), _) => (Some(changes.etag.as_str()), ("Object", key_text(&changes.key))),
     };
-    ManifestLocation { etag, bucket: Some(bucket), target: what }
+    ManifestLocation { etag, bucket: Some(bucket), target }
 }
 
 fn write_location(location: &ManifestLocation<'_>, to: &mut XmlDocument) -> io::Result<()> {
-    let ManifestLocation { etag, bucket, target: (name, what) } = location;
+    let ManifestLocation { etag, bucket, target: (name, text) } = location;
     write_parent("Location", to, |to| {
         etag.map_or(Ok(()), |etag| write_text("ETag", etag, to))?;
         bucket.map_or(Ok(()), |bucket| write_text("Bucket", bucket, to))?;
-        write_text(name, what, to)
+        write_text(name, text, to)
     })
 }
 
@@ -222,8 +222,8 @@ pub(super) fn inventory_format(dialect: InventoryDialect) -> &'static str {
 /// # Errors
 /// Returns an error if writing fails.
 pub fn write_text(name: &str, text: &str, to: &mut XmlDocument) -> io::Result<()> {
-    let carried: String = text.chars().map(|c| if is_xml_char(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
-    let escaped = partial_escape(carried).replace('\r', "&#13;");
+    let valid: String = text.chars().map(|c| if is_xml_char(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
+    let escaped = partial_escape(valid).replace('\r', "&#13;");
     to.create_element(name).write_text_content(BytesText::from_escaped(escaped)).map(drop)
 }
 

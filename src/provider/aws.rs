@@ -1,9 +1,8 @@
 //! AWS S3.
 
-use super::role_arn::RoleArnFormat;
 use super::rules::{
     AWS_CREDENTIALS_HELP, AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RestoreService,
-    TagLimits, WorkflowCredentials,
+    RoleArnFormat, TagLimits, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;

@@ -16,17 +16,15 @@
 
 mod aws;
 mod oss;
-mod role_arn;
 mod rules;
 mod s3;
 mod sandbox;
 
 use batchplan_store::StoreProvider;
 
-pub use role_arn::{RoleArnFormat, RoleArnProblem};
 pub use rules::{
     AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit,
-    RestoreService, StoreKey, TagLimits, WorkflowCredentials,
+    RestoreService, RoleArnFormat, RoleArnProblem, StoreKey, TagLimits, WorkflowCredentials,
 };
 
 impl ProviderRules {

@@ -1,9 +1,8 @@
 //! Alibaba Cloud OSS.
 
-use super::role_arn::RoleArnFormat;
 use super::rules::{
     AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit,
-    RestoreService, StoreKey, TagLimits, WorkflowCredentials,
+    RestoreService, RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;

@@ -1,9 +1,8 @@
 //! Other servers with an S3-compatible API.
 
-use super::role_arn::RoleArnFormat;
 use super::rules::{
     AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
-    StoreKey, TagLimits, WorkflowCredentials,
+    RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;

@@ -1,9 +1,8 @@
 //! The object store built into the program. It follows the rules of AWS S3, but accepts any storage class.
 
-use super::role_arn::RoleArnFormat;
 use super::rules::{
     AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
-    StoreKey, TagLimits, WorkflowCredentials,
+    RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;

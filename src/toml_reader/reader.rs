@@ -1,14 +1,110 @@
-//! One pass over a TOML file: from TOML with spans to values with spans. It checks every key, and no problem stops it.
+//! Reads a TOML file in one pass: its bytes become text, its text tables with spans, and its tables values with spans.
+//! It checks every key, and no problem stops it.
+//!
+//! [`table!`](super::table!) makes the struct of a table, its parser, its known keys and its part of the JSON Schema out
+//! of one text, so that they cannot disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json, json};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::safe_text::{is_secret_name, nearest, quote_for_message};
-use crate::diagnostics::FileProblem;
+use super::safe_text::{is_secret_name, mask_for_excerpts, nearest, quote_for_message};
+use crate::diagnostics::{FileProblem, FileProblems};
+
+/// The maximum size of a file, in bytes. The files are written by hand.
+pub(crate) const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+
+/// A type of TOML file, as messages speak of it.
+pub(crate) struct DocumentType {
+    /// The name, such as "plan".
+    pub(crate) name: &'static str,
+    /// The title of the problem that a file is too large.
+    pub(crate) too_large: &'static str,
+    /// How to make a file smaller.
+    pub(crate) too_large_help: &'static str,
+}
+
+impl DocumentType {
+    /// Returns the text of a file, or the problem that it is too large or not UTF-8.
+    pub(crate) fn decode<'a>(&self, name: &str, bytes: &'a [u8]) -> Result<&'a str, FileProblems> {
+        if bytes.len() > MAX_DOCUMENT_BYTES {
+            return Err(single_problem(name, "", self.too_large()));
+        }
+        if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes {
+            let problem = FileProblem::new("the file is UTF-16").label(0..0, "not UTF-8").help("save it as UTF-8");
+            return Err(single_problem(name, "", problem));
+        }
+        std::str::from_utf8(bytes).map_err(|error| {
+            let good = error.valid_up_to();
+            let text = String::from_utf8_lossy(bytes);
+            let problem = FileProblem::new("the file is not UTF-8")
+                .label(good..good + '\u{fffd}'.len_utf8(), format!("byte 0x{:02x}", bytes[good]))
+                .help("save it as UTF-8");
+            single_problem(name, &text, problem)
+        })
+    }
+
+    /// Reads a file and reports all problems in it. `check` turns the tables into the result.
+    ///
+    /// There is a result exactly if no problem is an error; there may be warnings beside it. Only a TOML syntax error
+    /// hides other problems. Text that looks like a credential is masked in every excerpt.
+    pub(crate) fn read<T: DocumentTable, R>(
+        &self,
+        name: &str,
+        text: &str,
+        check: impl FnOnce(&T, &mut DocumentReader) -> Option<R>,
+    ) -> (Option<R>, FileProblems) {
+        if text.len() > MAX_DOCUMENT_BYTES {
+            return (None, single_problem(name, "", self.too_large()));
+        }
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if let Some(error) = errors.iter().find(|error| !is_duplicate(error)) {
+            return (None, single_problem(name, text, syntax_problem(error, text.len())));
+        }
+        let mut reader = DocumentReader::new(self.name, &T::schema());
+        for error in &errors {
+            reader.push(syntax_problem(error, text.len()));
+        }
+        let file = TableReader::read_file::<T>(table.get_ref(), &mut reader);
+        let result = check(&file, &mut reader);
+        let (found, secrets) = reader.finish();
+        let mut problems = FileProblems::new(&quote_for_message(name), &mask_for_excerpts(text, &secrets));
+        for problem in found {
+            problems.push(problem);
+        }
+        (result.filter(|_| !problems.has_errors()), problems)
+    }
+
+    fn too_large(&self) -> FileProblem {
+        FileProblem::new(self.too_large).label(0..0, "more than 1 MiB").help(self.too_large_help)
+    }
+}
+
+/// Returns a single problem that stops the reading.
+fn single_problem(name: &str, text: &str, problem: FileProblem) -> FileProblems {
+    let mut problems = FileProblems::new(&quote_for_message(name), &mask_for_excerpts(text, &[]));
+    problems.push(problem);
+    problems
+}
+
+/// Returns whether the error is a repeated key: the only syntax error after which the rest of the file is still
+/// meaningful.
+fn is_duplicate(error: &toml::de::Error) -> bool {
+    error.message() == "duplicate key"
+}
+
+fn syntax_problem(error: &toml::de::Error, length: usize) -> FileProblem {
+    let problem = if is_duplicate(error) {
+        FileProblem::new("duplicate key or table").help("TOML allows each of them once: keep one")
+    } else {
+        FileProblem::new("invalid TOML").help("see https://toml.io/en/v1.0.0 for the syntax")
+    };
+    let span = error.span().unwrap_or(0..0);
+    problem.label(span.start.min(length)..span.end.min(length), error.message())
+}
 
 /// A range of bytes in the text of the file.
 pub(crate) type TextSpan = Range<usize>;
@@ -233,7 +329,7 @@ pub(crate) struct DocumentReader {
 impl DocumentReader {
     /// Starts a pass over a file that messages call `file_type`, such as "plan". Its schema tells where a misplaced key
     /// belongs.
-    pub(crate) fn new(file_type: &'static str, schema: &Json) -> Self {
+    fn new(file_type: &'static str, schema: &Json) -> Self {
         let mut reader = Self { file_type, ..Self::default() };
         collect_tables_by_key(schema, "", &mut reader.tables_by_key);
         reader
@@ -309,7 +405,7 @@ pub(crate) struct TableReader<'a> {
 
 impl<'a> TableReader<'a> {
     /// Reads the top level of the file.
-    pub(crate) fn read_file<T: DocumentTable>(entries: &'a DeTable<'a>, reader: &mut DocumentReader) -> T {
+    fn read_file<T: DocumentTable>(entries: &'a DeTable<'a>, reader: &mut DocumentReader) -> T {
         Self { path: String::new(), header: 0..0, entries }.read::<T>(reader)
     }
 
@@ -414,3 +510,103 @@ fn hide_all(value: &Spanned<DeValue<'_>>, reader: &mut DocumentReader) {
         _ => reader.hide(value.span()),
     }
 }
+
+/// One key in the schema of a table.
+pub(crate) struct SchemaProperty {
+    pub(crate) name: &'static str,
+    pub(crate) required: bool,
+    /// The description of the key.
+    pub(crate) about: &'static str,
+    pub(crate) schema: Json,
+}
+
+/// Returns the JSON Schema of a table. `rules` are added unchanged.
+pub(crate) fn table_schema(about: &str, properties: Vec<SchemaProperty>, rules: Json) -> Json {
+    let required: Vec<_> = properties.iter().filter(|property| property.required).map(|p| p.name).collect();
+    let mut known = Map::new();
+    for mut property in properties {
+        property.schema["description"] = json!(property.about.trim());
+        known.insert(property.name.to_owned(), property.schema);
+    }
+    let mut schema = json!({ "type": "object", "description": about.trim(), "additionalProperties": false });
+    schema["properties"] = Json::Object(known);
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    if let (Json::Object(schema), Json::Object(rules)) = (&mut schema, rules) {
+        schema.extend(rules);
+    }
+    schema
+}
+
+/// Defines a table: struct, parser, known keys and schema.
+///
+/// Each key is `required` or `optional`. `missing` is the help text for a file without the table, and `rules` are added
+/// to its JSON Schema.
+macro_rules! table {
+    (
+        $(#[doc = $about:literal])+
+        struct $name:ident {
+            $( $(#[doc = $doc:literal])+ $need:ident $field:ident: $type:ty, )+
+        }
+        $( missing $missing:literal )?
+        $( rules $rules:tt )?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug)]
+        pub(crate) struct $name {
+            $(
+                $(#[doc = $doc])+
+                pub(crate) $field:
+                    $crate::toml_reader::ParsedField<<$type as $crate::toml_reader::DocumentValue>::Value>,
+            )+
+        }
+
+        impl $crate::toml_reader::DocumentTable for $name {
+            const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            fn read_keys(
+                table: &$crate::toml_reader::TableReader<'_>,
+                reader: &mut $crate::toml_reader::DocumentReader,
+            ) -> Self {
+                Self { $( $field: table.$need::<$type>(stringify!($field), reader), )+ }
+            }
+        }
+
+        impl $crate::toml_reader::DocumentValue for $name {
+            type Value = Self;
+
+            fn schema() -> ::serde_json::Value {
+                let properties = vec![$(
+                    $crate::toml_reader::SchemaProperty {
+                        name: stringify!($field),
+                        required: stringify!($need) == "required",
+                        about: concat!($($doc),+),
+                        schema: <$type as $crate::toml_reader::DocumentValue>::schema(),
+                    },
+                )+];
+                let rules = [$( ::serde_json::json!($rules), )?].into_iter().next().unwrap_or_default();
+                $crate::toml_reader::table_schema(concat!($($about),+), properties, rules)
+            }
+
+            fn example() -> String {
+                "{ ... }".to_owned()
+            }
+
+            fn missing(path: &str, name: &str) -> String {
+                let own: &[&str] = &[$($missing)?];
+                let dot = if path.is_empty() { "" } else { "." };
+                own.first().map_or_else(|| format!("add a table [{path}{dot}{name}]"), |text| (*text).to_owned())
+            }
+
+            fn read(
+                field: &$crate::toml_reader::RawField<'_>,
+                reader: &mut $crate::toml_reader::DocumentReader,
+            ) -> Option<Self> {
+                $crate::toml_reader::TableReader::read_table(field, reader)
+            }
+        }
+    };
+}
+
+pub(crate) use table;

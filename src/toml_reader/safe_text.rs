@@ -28,24 +28,13 @@ pub(crate) fn quote_for_message(text: &str) -> String {
             quoted.push('…');
             break;
         }
-        push_escaped(c, &mut quoted);
+        if affects_terminal(c) {
+            quoted.extend(c.escape_default());
+        } else {
+            quoted.push(c);
+        }
     }
     quoted
-}
-
-/// Returns the whole text, escaped for a terminal.
-pub(crate) fn escape_for_terminal(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    text.chars().for_each(|c| push_escaped(c, &mut out));
-    out
-}
-
-fn push_escaped(c: char, out: &mut String) {
-    if affects_terminal(c) {
-        out.extend(c.escape_default());
-    } else {
-        out.push(c);
-    }
 }
 
 /// Returns the text for excerpts: masked, escaped, and byte for byte as long as the original, so that every span stays

@@ -4,7 +4,6 @@ use batchplan_store::object::{ObjectKey, StorageClass};
 use globset::Glob;
 use jiff::{SignedDuration, Timestamp};
 
-use super::bucket;
 use super::context::{PlanCheckContext, key_span, report_conflict, report_not_allowed};
 use crate::diagnostics::FileProblem;
 use crate::manifest::{
@@ -56,7 +55,7 @@ fn check_one_source(at: &SpannedValue<ManifestTable>, reader: &mut DocumentReade
 }
 
 fn prefix(table: &PrefixTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Option<ManifestSource> {
-    let bucket = bucket::check(table.bucket.present()?, context, reader)?;
+    let bucket = context.bucket(table.bucket.present()?, reader)?;
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     let versions = table.versions.value().copied().unwrap_or(ListedVersions::Current);
     Some(ManifestSource::Prefix { bucket, prefix, versions })
@@ -69,10 +68,10 @@ fn csv(
 ) -> Option<ManifestSource> {
     let CsvTable { bucket, object, etag, path, .. } = &at.value;
     let fields = csv_fields(&at.value.fields, reader);
-    let place = FileLocationKeys { table: "[manifest.csv]", noun: "the CSV file", bucket, object, etag, path };
-    let place = place.check(&at.span, context, reader)?;
+    let keys = FileLocationKeys { table: "[manifest.csv]", noun: "the CSV file", bucket, object, etag, path };
+    let location = keys.check(&at.span, context, reader)?;
     let plus_is_space = at.value.plus_is_space.value().copied().unwrap_or(false);
-    Some(ManifestSource::Csv { location: place, fields, plus_is_space })
+    Some(ManifestSource::Csv { location, fields, plus_is_space })
 }
 
 fn report(
@@ -89,12 +88,12 @@ fn report(
     }
     check_not_empty(status, "status", reader);
     check_not_empty(code, "code", reader);
-    let place = FileLocationKeys { table: "[manifest.report]", noun: "the report", bucket, object, etag, path };
-    let place = place.check(&at.span, context, reader)?;
+    let keys = FileLocationKeys { table: "[manifest.report]", noun: "the report", bucket, object, etag, path };
+    let location = keys.check(&at.span, context, reader)?;
     let status = status.value().map(|statuses| statuses.iter().filter_map(|at| at.value.try_into().ok()));
     let code = code.value().map(|codes| codes.iter().map(|at| at.value.clone()));
-    let narrowing = ReportRowFilter { status: status.map(Iterator::collect), code: code.map(Iterator::collect) };
-    Some(ManifestSource::Report { location: place, row_filter: narrowing })
+    let row_filter = ReportRowFilter { status: status.map(Iterator::collect), code: code.map(Iterator::collect) };
+    Some(ManifestSource::Report { location, row_filter })
 }
 
 fn check_report_file_name(name: &str, span: &TextSpan, reader: &mut DocumentReader) {
@@ -125,8 +124,8 @@ fn csv_fields(field: &ParsedField<Vec<SpannedValue<CsvField>>>, reader: &mut Doc
     for (wanted, name, needed) in
         [(CsvField::Bucket, "Bucket", true), (CsvField::Key, "Key", true), (CsvField::VersionId, "VersionId", false)]
     {
-        let mut places = columns.iter().filter(|column| column.value == wanted);
-        match (places.next(), places.next()) {
+        let mut found = columns.iter().filter(|column| column.value == wanted);
+        match (found.next(), found.next()) {
             (Some(first), Some(second)) => {
                 let title = format!("duplicate column {name}");
                 report_conflict(first, second, &title, "use \"Ignore\" for columns to skip", reader);
@@ -156,7 +155,7 @@ fn inventory(
         );
     }
     let object = inventory_object(table, reader);
-    let bucket = bucket::check(table.bucket.present()?, context, reader)?;
+    let bucket = context.bucket(table.bucket.present()?, reader)?;
     let dialect = context.rules.map_or(InventoryDialect::Aws, |rules| rules.inventory);
     Some(ManifestSource::Inventory { bucket, selector: object?, dialect })
 }
@@ -363,7 +362,7 @@ impl FileLocationKeys<'_> {
             self.report_incomplete_object(header, reader);
         }
         let Some(path) = self.path.present() else {
-            let bucket = bucket::check(self.bucket.present()?, context, reader)?;
+            let bucket = context.bucket(self.bucket.present()?, reader)?;
             let key = ObjectKey::from(self.object.value()?.as_str());
             return Some(FileLocation::Object { bucket, key, etag: unquoted_etag(self.etag) });
         };

@@ -4,8 +4,8 @@ use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 
 use super::context::{PlanCheckContext, report_not_allowed};
 use crate::diagnostics::FileProblem;
-use crate::plan::endpoint::{EndpointError, EndpointUrl};
 use crate::plan::tables::StoreTable;
+use crate::plan::url::{EndpointError, EndpointUrl};
 use crate::provider::{ProviderRules, StoreKey};
 use crate::toml_reader::{DocumentReader, ParsedField, SpannedValue};
 
