@@ -1,5 +1,5 @@
-//! The checked plan, and its canonical form: it identifies the work, has a hash, finds an earlier job of the same work, and shows
-//! what differs between two plans.
+//! The checked plan, and its canonical form, which identifies its work: it has a hash, finds an earlier job of the same
+//! work, and shows what differs between two plans.
 //!
 //! The form is an ordered list of dotted paths with a text for each value. It covers everything that decides which
 //! objects are changed, how, and what is reported: store, manifest, filter, operations, report and
