@@ -206,6 +206,8 @@ impl<'a> JobRunner<'a> {
         let frozen = match FrozenManifest::open(self.folder().path()) {
             // Only freezing shows whether a manifest matches a saved plan.
             Ok(Some(frozen)) if self.job.manifest_fingerprint.is_none() => Ok(frozen),
+            // A newer program can use it, and it would be lost if this one froze the manifest again.
+            Err(error @ ManifestError::NewerFormat { .. }) => return Err(error.into()),
             _ => self.freeze(watch).await.inspect(|_| self.just_frozen = true),
         };
         let frozen = frozen.and_then(|frozen| self.check_count(&frozen).map(|()| frozen));
