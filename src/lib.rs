@@ -14,7 +14,7 @@
 //! | 0 | [`hint`] | what the user can do about a problem, with commands |
 //! | 0 | [`diagnostics`] | problems in the user's files |
 //! | 0 | [`connect`] | the store of a plan, or the sandbox in its place |
-//! | 1 | [`codec`] | the file format of completion reports |
+//! | 1 | [`report_format`] | the formats of completion reports: rows, and the manifest of their files |
 //! | 1 | [`toml_reader`] | reading TOML files that users write, with all problems at once |
 //! | 2 | [`manifest`] | the objects of a job |
 //! | 2 | [`operation`] | what a job does to an object |
@@ -36,7 +36,6 @@
 //! A module imports only modules of lower layers. Modules of the same layer do not know each other, except in layer 0.
 
 pub mod cli;
-pub mod codec;
 pub mod completion;
 pub mod connect;
 pub mod diagnostics;
@@ -59,4 +58,5 @@ pub mod plan;
 pub mod provider;
 pub mod remote;
 pub mod report;
+pub mod report_format;
 pub mod toml_reader;

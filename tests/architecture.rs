@@ -27,7 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("open_files", 0),
     ("diagnostics", 0),
     ("hint", 0),
-    ("codec", 1),
+    ("report_format", 1),
     ("toml_reader", 1),
     ("manifest", 2),
     ("operation", 2),
@@ -412,26 +412,26 @@ mod the_checks {
 
     #[test]
     fn an_import_that_points_up_or_sideways_is_refused() {
-        refused("codec/mod.rs", "use crate::plan::Plan;");
-        refused("codec/decode/mod.rs", "use super::super::engine::Engine;");
+        refused("report_format/mod.rs", "use crate::plan::Plan;");
+        refused("report_format/decode/mod.rs", "use super::super::engine::Engine;");
         refused("manifest/csv.rs", "use crate::operation::Operation;");
         refused("report/publish.rs", "fn f(_: &crate::plan::Plan) {}");
         refused("report/publish.rs", "fn f() { assert!(crate::cli::yes()); }");
         refused("report/publish.rs", "mod tests { use super::super::super::cli::*; }");
-        refused("files.rs", "use crate::codec::RowEncoder;");
-        refused("codec/mod.rs", "use crate::*;");
-        refused("codec/mod.rs", "use crate::attic::Thing;");
+        refused("files.rs", "use crate::report_format::RowEncoder;");
+        refused("report_format/mod.rs", "use crate::*;");
+        refused("report_format/mod.rs", "use crate::attic::Thing;");
         refused("attic/mod.rs", "use crate::files::lock;");
     }
 
     #[test]
     fn an_import_that_points_down_or_stays_at_home_is_accepted() {
         accepted("files.rs", "use crate::money::Money;");
-        accepted("report/publish.rs", "use crate::{codec::Naming, report::Report, files::lock}; use super::x;");
+        accepted("report/publish.rs", "use crate::{report_format::Naming, report::Report, files::lock}; use super::x;");
         accepted("cli/apply.rs", "use crate::engine::run; use crate::plan::Plan;");
         accepted("lib.rs", "pub use crate::cli::main; mod cli;");
         accepted("main.rs", "fn main() { batchplan::cli::main() }");
-        accepted("codec/mod.rs", "/// [`Plan`](crate::plan::Plan)\nconst A: &str = \"crate::plan\";");
+        accepted("report_format/mod.rs", "/// [`Plan`](crate::plan::Plan)\nconst A: &str = \"crate::plan\";");
     }
 
     #[test]

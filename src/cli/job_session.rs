@@ -18,7 +18,6 @@ use super::preview::{PreviewView, render_brief};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::{ProgressView, PromptAnswer, Terminal, ask, bar_lines, escape_line};
 use super::{notifications, recurring, signals};
-use crate::codec::TaskStatus;
 use crate::connect::{StoreConnection, connect};
 use crate::engine::{CONTENT_CHANGED, CheckpointPolicy, ProgressSnapshot, SERVER_CHECK_FAILED};
 use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
@@ -34,6 +33,7 @@ use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, Ser
 use crate::manifest::{FreezeProgress, FrozenManifest};
 use crate::plan::Plan;
 use crate::report::{FinishedReport, MANIFEST_NAME};
+use crate::report_format::TaskStatus;
 
 /// One job, and how to run it.
 pub(super) struct JobSession<'a> {

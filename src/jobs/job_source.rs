@@ -7,7 +7,6 @@ use batchplan_store::object::{BucketName, ObjectKey};
 
 use super::error::{JobError, format_count};
 use super::job_request::stored_plan;
-use crate::codec::TaskStatus;
 use crate::engine::report_state;
 use crate::job::{JobId, Progress};
 use crate::journal::{
@@ -19,6 +18,7 @@ use crate::manifest::{
 };
 use crate::plan::Plan;
 use crate::report::{ReportDestination, ReportSegment};
+use crate::report_format::TaskStatus;
 
 /// Returns the manifest of a job: that of its plan, or everything that an earlier job did not complete. The latter has
 /// already passed the plan's filter.

@@ -15,10 +15,10 @@ use super::row::{
     ChecksumProof, ChecksumValue, checksum, count_column, count_to_sql, invalid_value, milliseconds, named_column,
     parsed_column, verify,
 };
-use crate::codec::TaskStatus;
 use crate::failpoint;
 use crate::frontier::{PartWatermark, RowFrontier};
 use crate::job::{JobId, JobStatus, Progress};
+use crate::report_format::TaskStatus;
 
 /// A job's progress since the last checkpoint. The report files are already synced to disk up to the recorded
 /// position.

@@ -13,9 +13,9 @@ use super::super::{
     DeltaScope, FailureCode, FailureExample, FailureGroup, PinnedInventory, RecurringScope, ReportFileRecord,
 };
 use super::*;
-use crate::codec::TaskStatus;
 use crate::frontier::PartWatermark;
 use crate::job::{JobId, JobStatus, Progress};
+use crate::report_format::TaskStatus;
 
 fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
     jobs.iter().map(|job| job.id.clone()).collect()

@@ -23,11 +23,11 @@ use super::pins::{SourcePin, pinned_path};
 use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor, check_bucket};
 use super::spec::{FailedRowsFile, FileLocation, ReportRowFilter};
-use crate::codec::{
+use crate::completion::ReportFormat;
+use crate::report_format::{
     ReportManifest, ReportManifestEntry, ReportRow, ReportRowDecoder, TaskStatus, format_for_column_count,
     parse_report_manifest,
 };
-use crate::completion::ReportFormat;
 
 /// The maximum size of a `manifest.json` in bytes: enough for 300,000 files.
 const MAX_LISTING_BYTES: u64 = 64 << 20;

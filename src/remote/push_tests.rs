@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::*;
-use crate::codec::TaskStatus;
 use crate::job::Progress;
 use crate::journal::{Checkpoint, JobCreation, JobFolder, JobSource, NewJob, ReportFileRecord};
 use crate::remote::local_cache::{LocalCache, fetch_job, pull};
 use crate::remote::testing::{SandboxStates, place};
+use crate::report_format::TaskStatus;
 
 struct PushScene {
     place: SandboxStates,

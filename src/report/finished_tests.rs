@@ -6,9 +6,9 @@ use batchplan_store::object::ObjectId;
 use batchplan_store::task::TaskOutcome;
 
 use super::*;
-use crate::codec::{OperationNaming, TaskStatus};
 use crate::completion::ReportScope;
 use crate::report::{ROTATE_AT, ReportWriter};
+use crate::report_format::{OperationNaming, TaskStatus};
 
 const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
 

@@ -14,7 +14,6 @@ use batchplan_store::object::ObjectId;
 use batchplan_store::task::TaskOutcome;
 use md5::{Digest as _, Md5};
 
-use crate::codec::{OperationNaming, ReportRowEncoder, TaskStatus};
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::files::{create_folder, open_regular, sync_folder, with_path};
 use crate::job::JobId;
@@ -22,6 +21,7 @@ use crate::report::segment::{
     MANIFEST_NAME, Md5Digest, ReportSegment, SIDECAR_NAME, digest_all, is_segment_name, local_path, segment_name,
     subfolder,
 };
+use crate::report_format::{OperationNaming, ReportRowEncoder, TaskStatus};
 
 /// The size at which a file is full: 256 MiB. This is small enough to upload in one request, and to send again
 /// cheaply.

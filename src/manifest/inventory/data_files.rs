@@ -20,7 +20,6 @@ use jiff::Timestamp;
 use md5::Md5;
 use serde::Deserialize;
 
-use crate::codec::percent_decode_into;
 use crate::manifest::csv::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
 use crate::manifest::error::{ManifestError, counted, object_path};
 use crate::manifest::filter::{Filter, FilterFact, ManifestRow, RowMetadata};
@@ -28,6 +27,7 @@ use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
 use crate::manifest::retrying_store::RetryingStore;
 use crate::manifest::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor};
 use crate::manifest::spec::InventoryDialect;
+use crate::report_format::percent_decode_into;
 
 /// The number of bytes copied at once.
 const COPY_SIZE: usize = 128 << 10;

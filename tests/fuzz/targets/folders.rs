@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use batchplan::codec::OperationNaming;
 use batchplan::engine::report_state;
 use batchplan::jobs::stored_plan;
 use batchplan::journal::{JobFolder, JobQuery, Journal, list_job_folders};
 use batchplan::manifest::{FreezeLimits, FrozenManifest, freeze};
 use batchplan::report::{FinishedReport, ROTATE_AT, ReportWriter};
+use batchplan::report_format::OperationNaming;
 use batchplan_store::Store;
 use batchplan_store::task::TaskId;
 use tokio_util::sync::CancellationToken;

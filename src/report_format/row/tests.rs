@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::codec::{OperationNaming, ReportRowEncoder};
+use crate::report_format::{OperationNaming, ReportRowEncoder};
 
 fn object(key: &[u8], version: Option<&str>) -> ObjectId {
     ObjectId { bucket: BucketName::new("media"), key: ObjectKey::new(key), version: version.map(VersionId::new) }

@@ -1,4 +1,4 @@
-//! The format of completion reports: rows, and the `manifest.json` that lists the report's files.
+//! The formats of completion reports: their rows, and the `manifest.json` that lists a report's files.
 //!
 //! Two formats are supported: OSS Batch Operations (`Report_CSV_20250901`) and S3 Batch Operations
 //! (`Report_CSV_20180820`). This module is a layer below [`manifest`](crate::manifest) and `report`, because one of
