@@ -18,11 +18,10 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use batchplan::completion::{ReportFormat, ReportScope, ReportSpec};
 use batchplan::job::JobId;
 use batchplan::manifest::{CsvField, count_rows};
 use batchplan::report::{ROTATE_AT, ReportWriter};
-use batchplan::report_format::OperationNaming;
+use batchplan::report_format::{OperationNaming, ReportFormat, ReportScope, ReportSpec};
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::task::TaskOutcome;
 use flate2::Compression;

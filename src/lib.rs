@@ -7,14 +7,13 @@
 //! | 0 | [`job`] | the ID, status, and progress of a job |
 //! | 0 | [`frontier`] | which rows of a manifest are settled |
 //! | 0 | [`failpoint`] | places at which tests kill the process |
-//! | 0 | [`completion`] | the settings of a completion report |
 //! | 0 | [`files`] | crash-safe small files and file locks |
 //! | 0 | [`money`] | exact amounts of money |
 //! | 0 | [`open_files`] | limits on open files and sockets |
 //! | 0 | [`hint`] | what the user can do about a problem, with commands |
 //! | 0 | [`diagnostics`] | problems in the user's files |
 //! | 0 | [`connect`] | the store of a plan, or the sandbox in its place |
-//! | 1 | [`report_format`] | the formats of completion reports: rows, and the manifest of their files |
+//! | 1 | [`report_format`] | the formats of completion reports: settings, rows, and `manifest.json` |
 //! | 1 | [`toml_reader`] | reading TOML files that users write, with all problems at once |
 //! | 2 | [`manifest`] | the objects of a job |
 //! | 2 | [`operation`] | what a job does to an object |
@@ -36,7 +35,6 @@
 //! A module imports only modules of lower layers. Modules of the same layer do not know each other, except in layer 0.
 
 pub mod cli;
-pub mod completion;
 pub mod connect;
 pub mod diagnostics;
 pub mod diff;

@@ -23,7 +23,6 @@ const LAYERS: &[(&str, u8)] = &[
     ("connect", 0),
     ("failpoint", 0),
     ("job", 0),
-    ("completion", 0),
     ("open_files", 0),
     ("diagnostics", 0),
     ("hint", 0),

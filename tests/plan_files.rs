@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use batchplan::completion::{ReportFormat, ReportScope};
 use batchplan::diagnostics::FileProblems;
 use batchplan::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource, ReportRowFilter};
 use batchplan::money::Money;
 use batchplan::operation::Operation;
 use batchplan::plan::{self, ExactShare, JobLimits, Plan, PriceSettings, WebhookEvent, WebhookTarget};
+use batchplan::report_format::{ReportFormat, ReportScope};
 use batchplan_store::{AddressingStyle, StoreProvider};
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme};

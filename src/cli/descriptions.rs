@@ -10,7 +10,6 @@ use batchplan_store::StoreConfig;
 use indicatif::HumanCount;
 use jiff::Timestamp;
 
-use crate::completion::{ReportFormat, ReportScope};
 use crate::engine::{INCONCLUSIVE, reason_says};
 use crate::estimate::{BilledQuantity, PriceUnit, UnitPrice};
 use crate::hint::{Hint, ShownCommand};
@@ -22,6 +21,7 @@ use crate::money::Currency;
 use crate::operation::Operation;
 use crate::plan::Plan;
 use crate::report::MANIFEST_NAME;
+use crate::report_format::{ReportFormat, ReportScope};
 
 /// Returns the summary, with one line for each part of the plan.
 pub(crate) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -> String {

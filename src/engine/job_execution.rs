@@ -21,7 +21,6 @@ use super::dispatcher::{
 use super::server_check::ServerCheck;
 use super::throttle::Throttle;
 use super::worker::Worker;
-use crate::completion::ReportScope;
 use crate::failpoint;
 use crate::frontier::{PartWatermark, RowFrontier};
 use crate::job::{JobId, Progress};
@@ -35,7 +34,7 @@ use crate::report::{
     FinishedReport, InvalidMd5Error, Md5Digest, OpenReportFile, ROTATE_AT, RecordedReport, ReportDestination,
     ReportResumeError, ReportSegment, ReportWriter, UnsyncedReportPosition, remove_local_file, send_segment,
 };
-use crate::report_format::OperationNaming;
+use crate::report_format::{OperationNaming, ReportScope};
 
 /// Rows in one batch.
 const BATCH_ROWS: usize = 256;

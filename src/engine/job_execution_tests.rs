@@ -5,12 +5,11 @@ use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskId};
 use jiff::Timestamp;
 
 use super::*;
-use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::engine::report_state;
 use crate::job::{JobId, Progress};
 use crate::journal::{JobCreation, JobRecord, JobSource, NewJob, RecordedProgress};
 use crate::report::ROTATE_AT;
-use crate::report_format::OperationNaming;
+use crate::report_format::{OperationNaming, ReportFormat, ReportScope, ReportSpec};
 
 /// Opens a report in a folder at the recorded position of its files.
 fn writer(folder: &Path, id: &JobId, in_journal: &RecordedProgress) -> ReportWriter {

@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{JobError, describe_untrusted_server, hint, untrusted_server_hint};
 use super::warnings::{PlanBuckets, all_warnings};
-use crate::completion::{ReportFormat, ReportScope};
 use crate::diff::{
     Effect, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory, compare_states,
 };
@@ -38,6 +37,7 @@ use crate::open_files;
 use crate::operation::{ObjectAspect, OperationSet};
 use crate::plan::Plan;
 use crate::provider::{ClassPricing, ProviderRules};
+use crate::report_format::{ReportFormat, ReportScope};
 
 /// The number of objects to sample, with seed 0. `plan` reads the same sample, so both estimates are equal.
 pub const SAMPLE_SIZE: u32 = 200;

@@ -23,10 +23,9 @@ use super::pins::{SourcePin, pinned_path};
 use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor, check_bucket};
 use super::spec::{FailedRowsFile, FileLocation, ReportRowFilter};
-use crate::completion::ReportFormat;
 use crate::report_format::{
-    ReportManifest, ReportManifestEntry, ReportRow, ReportRowDecoder, TaskStatus, format_for_column_count,
-    parse_report_manifest,
+    ReportFormat, ReportManifest, ReportManifestEntry, ReportRow, ReportRowDecoder, TaskStatus,
+    format_for_column_count, parse_report_manifest,
 };
 
 /// The maximum size of a `manifest.json` in bytes: enough for 300,000 files.

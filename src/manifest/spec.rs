@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use batchplan_store::object::{BucketName, ObjectKey};
 
 use super::filter::Filter;
-use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
+use crate::report_format::ReportFormat;
 
 /// The objects that a plan applies to.
 #[derive(Clone, Debug)]

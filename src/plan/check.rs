@@ -22,9 +22,9 @@ use super::settings::{
 };
 use super::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
 use super::url::StateUrl;
-use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::provider::ProviderRules;
+use crate::report_format::{ReportFormat, ReportLocation, ReportSpec};
 use crate::toml_reader::{
     DocumentReader, DocumentType, DocumentValue as _, MAX_DOCUMENT_BYTES, ParsedField, SpannedValue,
 };

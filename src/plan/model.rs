@@ -28,11 +28,11 @@ use sha2::{Digest as _, Sha256};
 use super::settings::{JobLimits, JobSettings, PriceSettings, RecurringSettings, WebhookConfig};
 use super::tables::{DEFAULT_CSV_FIELDS, FilterTable, PlanTable, default_report_scope};
 use super::url::StateUrl;
-use crate::completion::{ReportLocation, ReportSpec};
 use crate::diagnostics::escape_line;
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
 use crate::operation::{FieldValue, Operation, OperationSet};
 use crate::provider::ProviderRules;
+use crate::report_format::{ReportLocation, ReportSpec};
 use crate::toml_reader::{ParsedField, name_of, quote_for_message};
 
 /// A plan that passed all checks.

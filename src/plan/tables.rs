@@ -15,9 +15,9 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::settings::{ExactShare, MAX_CONCURRENCY, MAX_WEBHOOKS, WebhookEvent};
-use crate::completion::{ReportFormat, ReportScope};
 use crate::manifest::{CsvField, ListedVersions};
 use crate::money::Money;
+use crate::report_format::{ReportFormat, ReportScope};
 use crate::toml_reader::{
     DocumentReader, DocumentValue, EnumValue, IntValue, NamedVariants, RawField, SpannedValue, TableArray, TextValue,
     quote_for_message, read_integer, table,

@@ -19,9 +19,9 @@ use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::BytesText;
 
-use crate::completion::{ReportScope, ReportSpec};
 use crate::manifest::{FileLocation, InventoryDialect, InventorySelector, ManifestSource, SourcePin};
 use crate::operation::{FieldValue, Operation, OperationField};
+use crate::report_format::{ReportScope, ReportSpec};
 use crate::toml_reader::name_of;
 
 /// The format of an OSS CSV manifest.

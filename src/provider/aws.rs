@@ -4,8 +4,8 @@ use super::rules::{
     AWS_CREDENTIALS_HELP, AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RestoreService,
     RoleArnFormat, TagLimits, WorkflowCredentials,
 };
-use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
+use crate::report_format::ReportFormat;
 
 pub(super) static RULES: ProviderRules = ProviderRules {
     description: "AWS S3",

@@ -4,8 +4,8 @@ use super::rules::{
     AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit,
     RestoreService, RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
-use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
+use crate::report_format::ReportFormat;
 
 pub(super) static RULES: ProviderRules = ProviderRules {
     description: "Alibaba Cloud OSS",

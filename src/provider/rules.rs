@@ -1,8 +1,8 @@
 //! The struct of a provider's rules, [`ProviderRules`], and the types of its fields, with the check of role ARNs.
 
-use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
 use crate::operation::ObjectAspect;
+use crate::report_format::ReportFormat;
 
 /// What the program knows about a provider.
 #[derive(Clone, Debug)]

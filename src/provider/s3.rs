@@ -4,9 +4,9 @@ use super::rules::{
     AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
     RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
-use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
 use crate::operation::ObjectAspect;
+use crate::report_format::ReportFormat;
 
 pub(super) static RULES: ProviderRules = ProviderRules {
     description: "Any other server that speaks S3",

@@ -4,8 +4,8 @@ use super::rules::{
     AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
     RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
-use crate::completion::ReportFormat;
 use crate::manifest::InventoryDialect;
+use crate::report_format::ReportFormat;
 
 pub(super) static RULES: ProviderRules = ProviderRules {
     description: "The object store built into batchplan",

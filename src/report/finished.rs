@@ -8,11 +8,12 @@ use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::files::{create_folder, json_digest, read_regular, with_path, write_atomic};
 use crate::job::JobId;
 use crate::report::segment::{MANIFEST_NAME, Md5Digest, ReportSegment, SIDECAR_NAME, remote_key, remove_local_file};
-use crate::report_format::{ReportManifestEntry, TaskStatus, report_manifest_json};
+use crate::report_format::{
+    ReportFormat, ReportLocation, ReportManifestEntry, ReportSpec, TaskStatus, report_manifest_json,
+};
 
 /// A finished report: its files, and where they are published.
 #[derive(Clone, Debug, PartialEq, Eq)]

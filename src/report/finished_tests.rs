@@ -6,9 +6,8 @@ use batchplan_store::object::ObjectId;
 use batchplan_store::task::TaskOutcome;
 
 use super::*;
-use crate::completion::ReportScope;
 use crate::report::{ROTATE_AT, ReportWriter};
-use crate::report_format::{OperationNaming, TaskStatus};
+use crate::report_format::{OperationNaming, ReportScope, TaskStatus};
 
 const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
 

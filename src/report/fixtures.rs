@@ -3,8 +3,8 @@
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 
-use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::job::JobId;
+use crate::report_format::{ReportFormat, ReportScope, ReportSpec};
 
 pub(super) const FINE: TaskOutcome = TaskOutcome::Succeeded { status: 200 };
 

@@ -12,10 +12,10 @@ use batchplan_store::{ObjectContent, Store};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
-use crate::completion::ReportLocation;
 use crate::failpoint;
 use crate::report::finished::{FinishedReport, ReportDestination, ReportLoadError, verify_segment};
 use crate::report::segment::{MANIFEST_NAME, Md5Digest, ReportSegment, sibling_key};
+use crate::report_format::ReportLocation;
 
 /// How often one file is sent before its report is left for later. All pauses together take well under a minute.
 const POLICY: RetryPolicy =

@@ -14,10 +14,9 @@ use batchplan_store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, 
 use jiff::Timestamp;
 
 use super::*;
-use crate::completion::{ReportFormat, ReportLocation, ReportScope, ReportSpec};
 use crate::job::JobId;
 use crate::report::{ROTATE_AT, RecordedReport, ReportWriter, remove_local_file};
-use crate::report_format::OperationNaming;
+use crate::report_format::{OperationNaming, ReportFormat, ReportLocation, ReportScope, ReportSpec};
 
 /// A store that checks and accepts files, after it has returned the queued faults.
 #[derive(Default)]

@@ -13,10 +13,9 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::completion::ReportFormat;
 use crate::files::{open_regular, with_path};
 use crate::job::JobId;
-use crate::report_format::TaskStatus;
+use crate::report_format::{ReportFormat, TaskStatus};
 
 /// The name of the list of a report's files, both in the folder and below the report's root in the bucket.
 pub const MANIFEST_NAME: &str = "manifest.json";

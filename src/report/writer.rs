@@ -14,14 +14,13 @@ use batchplan_store::object::ObjectId;
 use batchplan_store::task::TaskOutcome;
 use md5::{Digest as _, Md5};
 
-use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::files::{create_folder, open_regular, sync_folder, with_path};
 use crate::job::JobId;
 use crate::report::segment::{
     MANIFEST_NAME, Md5Digest, ReportSegment, SIDECAR_NAME, digest_all, is_segment_name, local_path, segment_name,
     subfolder,
 };
-use crate::report_format::{OperationNaming, ReportRowEncoder, TaskStatus};
+use crate::report_format::{OperationNaming, ReportFormat, ReportRowEncoder, ReportScope, ReportSpec, TaskStatus};
 
 /// The size at which a file is full: 256 MiB. This is small enough to upload in one request, and to send again
 /// cheaply.

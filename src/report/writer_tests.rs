@@ -8,10 +8,9 @@ use md5::{Digest as _, Md5};
 use proptest::prelude::*;
 
 use super::*;
-use crate::completion::ReportScope;
 use crate::report::fixtures::{FINE, bad, job, object, spec};
 use crate::report::{Md5Digest, OpenReportFile, ROTATE_AT, ReportPosition, UnsyncedReportPosition, remove_local_file};
-use crate::report_format::{ReportRowEncoder, TaskStatus};
+use crate::report_format::{ReportRowEncoder, ReportScope, TaskStatus};
 
 fn writer(folder: &Path, spec: &ReportSpec, rotate_at: u64) -> ReportWriter {
     ReportWriter::create(folder, spec, &job(), OperationNaming::Implied, rotate_at).unwrap()

@@ -1,4 +1,4 @@
-//! The formats of completion reports: their rows, and the `manifest.json` that lists a report's files.
+//! The formats of completion reports: their settings, rows, and the `manifest.json` that lists a report's files.
 //!
 //! Two formats are supported: OSS Batch Operations (`Report_CSV_20250901`) and S3 Batch Operations
 //! (`Report_CSV_20180820`). This module is a layer below [`manifest`](crate::manifest) and `report`, because one of
@@ -9,9 +9,11 @@
 //! |---|---|
 //! | `row` | encodes and decodes the rows of both formats, and decodes keys, here and in manifests |
 //! | `report_manifest` | writes and parses `manifest.json` |
+//! | `settings` | the settings of a report: destination, scope and format |
 
 mod report_manifest;
 mod row;
+mod settings;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,7 @@ pub use report_manifest::{ReportManifest, ReportManifestEntry, parse_report_mani
 pub use row::{
     OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, format_for_column_count, percent_decode_into,
 };
+pub use settings::{ReportFormat, ReportLocation, ReportScope, ReportSpec};
 
 enum_with_all! {
     /// Whether a row, or a whole report file, is about success or failure. A file never mixes the two.

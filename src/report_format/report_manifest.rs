@@ -5,8 +5,7 @@ use std::io;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::completion::ReportFormat;
-use crate::report_format::{TaskStatus, format_milliseconds, format_seconds};
+use crate::report_format::{ReportFormat, TaskStatus, format_milliseconds, format_seconds};
 
 /// OSS's name for its row format.
 const OSS_FORMAT: &str = "Report_CSV_20250901";

@@ -18,8 +18,7 @@ use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 use memchr::memchr2;
 use serde::{Deserialize, Serialize};
 
-use super::{TaskStatus, format_seconds};
-use crate::completion::ReportFormat;
+use super::{ReportFormat, TaskStatus, format_seconds};
 
 /// Whether a failed row names the operation that failed.
 ///

@@ -9,7 +9,6 @@ use batchplan_store::task::FaultClass;
 use proptest::prelude::*;
 
 use super::*;
-use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
 use crate::manifest::freeze::FreezeConfig;
 use crate::manifest::freeze::freeze_with_config;
@@ -17,6 +16,7 @@ use crate::manifest::testing::{
     MemoryStore, add_inventory, csv_source, data_key, etag, fault, freeze_in, freeze_until, keys, objects, refusal,
 };
 use crate::manifest::{FailedRowsFile, FileLocation, FrozenManifest, Manifest, ManifestSource, UnfinishedRows};
+use crate::report_format::ReportFormat;
 
 const OLD: &str = "inv/2026-01-30T00-00Z/";
 const NEW: &str = "inv/2026-01-31T00-00Z/";

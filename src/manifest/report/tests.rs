@@ -11,11 +11,10 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::completion::ReportFormat;
 use crate::manifest::sources::FirstObjects;
 use crate::manifest::testing::{MemoryStore, etag, freeze_until, keys, objects, refusal};
 use crate::manifest::{Filter, FrozenManifest, KeyGlobs, Manifest, ManifestSource};
-use crate::report_format::{OperationNaming, ReportRowEncoder, report_manifest_json};
+use crate::report_format::{OperationNaming, ReportFormat, ReportRowEncoder, report_manifest_json};
 
 const OSS_FAILED: &str = concat!(
     "media,a%2F1%20x,,403,\"Error returned by Service. {\"\"Error Code\"\":\"\"AccessDenied\"\"}\"\n",

@@ -5,10 +5,10 @@ use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, TaskId};
 
 use super::*;
-use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
 use crate::manifest::testing::{MemoryStore, csv_source, etag, fault, freeze_in, keys, objects, refusal};
 use crate::manifest::{FileLocation, Filter, ManifestSource, SourcePin};
+use crate::report_format::ReportFormat;
 
 const OSS_FAILED: &str = "b,k%2F2,,503,x\nb,fine,,200,\nb,k%2F9,v,,y\n";
 const AWS_FAILED: &str = "b,k/4,,failed,403,AccessDenied,Access Denied\n";

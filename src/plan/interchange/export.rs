@@ -8,7 +8,6 @@ use batchplan_store::object::{ObjectKey, TagSet};
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::completion::{ReportFormat, ReportSpec};
 use crate::diagnostics::FileProblem;
 use crate::manifest::{CsvField, FileLocation, InventoryDialect, InventorySelector, ListedVersions, ManifestSource};
 use crate::operation::{FieldKind, FieldValue, Operation, ServiceGap};
@@ -18,6 +17,7 @@ use crate::plan::xml::{
 };
 use crate::plan::{JobLimits, Plan};
 use crate::provider::{BatchService, ProviderRules};
+use crate::report_format::{ReportFormat, ReportSpec};
 use crate::toml_reader::{name_of, quote_for_message};
 
 /// The format of an AWS CSV manifest.

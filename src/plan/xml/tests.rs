@@ -5,8 +5,8 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::*;
-use crate::completion::{ReportFormat, ReportLocation};
 use crate::manifest::{CsvField, ListedVersions};
+use crate::report_format::{ReportFormat, ReportLocation};
 
 fn written(write: impl FnOnce(&mut XmlDocument) -> io::Result<()>) -> String {
     let mut document = Writer::new(Vec::new());
