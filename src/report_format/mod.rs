@@ -8,10 +8,10 @@
 //! | file | what it does |
 //! |---|---|
 //! | `row` | encodes and decodes the rows of both formats, and decodes keys, here and in manifests |
-//! | `report_manifest` | writes and parses `manifest.json` |
+//! | `manifest_json` | writes and parses `manifest.json` |
 //! | `settings` | the settings of a report: destination, scope and format |
 
-mod report_manifest;
+mod manifest_json;
 mod row;
 mod settings;
 
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use batchplan_store::enum_with_all;
 use batchplan_store::task::TaskOutcome;
 
-pub use report_manifest::{ReportManifest, ReportManifestEntry, parse_report_manifest, report_manifest_json};
+pub use manifest_json::{ReportManifest, ReportManifestEntry, parse_report_manifest, report_manifest_json};
 pub use row::{
     OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, format_for_column_count, percent_decode_into,
 };
