@@ -25,6 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("job", 0),
     ("open_files", 0),
     ("diagnostics", 0),
+    ("percent_decode", 0),
     ("hint", 0),
     ("report_format", 1),
     ("toml_reader", 1),

@@ -24,7 +24,7 @@ use super::pins::{self, SourcePin};
 use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_visitor::{BadRows, RowFlow, RowVisitor};
 use super::spec::{CsvField, FileLocation};
-use crate::report_format::percent_decode_into;
+use crate::percent_decode::percent_decode_into;
 
 /// Reads a CSV manifest, and passes its rows to the visitor.
 pub(crate) async fn read<V: RowVisitor>(

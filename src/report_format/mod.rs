@@ -7,7 +7,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `row` | encodes and decodes the rows of both formats, and decodes keys, here and in manifests |
+//! | `row` | encodes and decodes the rows of both formats |
 //! | `manifest_json` | writes and parses `manifest.json` |
 //! | `settings` | the settings of a report: destination, scope and format |
 
@@ -22,9 +22,7 @@ use batchplan_store::enum_with_all;
 use batchplan_store::task::TaskOutcome;
 
 pub use manifest_json::{ReportManifest, ReportManifestEntry, parse_report_manifest, report_manifest_json};
-pub use row::{
-    OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, format_for_column_count, percent_decode_into,
-};
+pub use row::{OperationNaming, ReportRow, ReportRowDecoder, ReportRowEncoder, format_for_column_count};
 pub use settings::{ReportFormat, ReportLocation, ReportScope, ReportSpec};
 
 enum_with_all! {

@@ -15,10 +15,10 @@ use std::io::{self, Write as _};
 use batchplan_store::object::ObjectId;
 use batchplan_store::printable::affects_terminal;
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
-use memchr::memchr2;
 use serde::{Deserialize, Serialize};
 
 use super::{ReportFormat, TaskStatus, format_seconds};
+use crate::percent_decode::percent_decode_into;
 
 /// Whether a failed row names the operation that failed.
 ///
@@ -198,43 +198,6 @@ fn push_status(row: &mut Vec<u8>, status: Option<u16>) -> io::Result<()> {
         Some(status) => write!(row, "{status}"),
         None => Ok(()),
     }
-}
-
-/// Strictly decodes a key, here and in manifests. Callers must not decode the result again.
-///
-/// Decodes `%XX` to any byte and, if `plus_is_space` is set, `+` to a space. Replaces the content of `out`. Returns
-/// whether the input contains a raw `+`, so that the caller can warn that its meaning is not certain.
-///
-/// # Errors
-/// Returns an error if a `%` is not followed by two hexadecimal digits.
-pub fn percent_decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<bool, String> {
-    out.clear();
-    let mut plus = false;
-    let mut rest = encoded;
-    // Most bytes of a key are not escaped: copy them in runs.
-    while let Some(at) = memchr2(b'%', b'+', rest) {
-        out.extend_from_slice(&rest[..at]);
-        if rest[at] == b'%' {
-            out.push(decode_escape(&rest[at..])?);
-            rest = &rest[at + 3..];
-        } else {
-            plus = true;
-            out.push(if plus_is_space { b' ' } else { b'+' });
-            rest = &rest[at + 1..];
-        }
-    }
-    out.extend_from_slice(rest);
-    Ok(plus)
-}
-
-/// Decodes the escape at the start of `from`.
-fn decode_escape(from: &[u8]) -> Result<u8, String> {
-    let digit = |at: usize| from.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    let value = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-    value.ok_or_else(|| {
-        let shown = String::from_utf8_lossy(&from[..from.len().min(3)]).escape_debug().to_string();
-        format!("`{shown}` is not a valid escape: write a % in a key as %25")
-    })
 }
 
 /// Appends a percent-encoded key, which contains nothing that CSV would quote.
@@ -427,7 +390,5 @@ fn shorten(text: &str) -> String {
     out
 }
 
-#[cfg(test)]
-mod percent_decode_tests;
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
 use crate::manifest::retrying_store::RetryingStore;
 use crate::manifest::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor};
 use crate::manifest::spec::InventoryDialect;
-use crate::report_format::percent_decode_into;
+use crate::percent_decode::percent_decode_into;
 
 /// The number of bytes copied at once.
 const COPY_SIZE: usize = 128 << 10;
