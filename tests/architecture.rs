@@ -347,7 +347,7 @@ fn manifest_module(path: &[String]) -> Option<&str> {
 #[test]
 fn manifest_sources_know_nothing_of_freezing() {
     const SOURCES: [&str; 6] = ["changes", "csv", "inventory", "prefix", "report", "retry"];
-    const FREEZING: [&str; 3] = ["checkpoint", "freeze", "part"];
+    const FREEZING: [&str; 3] = ["freeze", "freeze_checkpoint", "part"];
     let named = |path: &str, text: &str| -> Vec<String> {
         let file = path.strip_prefix("src/").expect("a file of the program");
         let scan = scan(file, without_tests(path, text)).unwrap_or_else(|error| panic!("{path}: {error}"));

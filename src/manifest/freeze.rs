@@ -13,9 +13,9 @@ use batchplan_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::checkpoint::{self, FreezeCheckpoint, FreezeCheckpointStore, PartitionCheckpoint};
 use super::error::ManifestError;
 use super::filter::{Filter, ManifestRow};
+use super::freeze_checkpoint::{self, FreezeCheckpoint, FreezeCheckpointStore, PartitionCheckpoint};
 use super::frozen::{self, FreezeOutput, FrozenManifest, index_exists, remove_index};
 use super::input::run_blocking;
 use super::key_ranges::{KeyRangeTracker, KeyRanges};
@@ -191,7 +191,7 @@ async fn write_manifest(
         let sampled = sampling.map(SamplingPass::finish).transpose()?.unwrap_or_default();
         let frozen = FrozenManifest::create(manifest_dir.clone(), output, pin)?;
         // The manifest is complete: a checkpoint that cannot be removed is ignored.
-        let _ = checkpoint::remove(&manifest_dir);
+        let _ = freeze_checkpoint::remove(&manifest_dir);
         Ok((frozen, sampled))
     })
     .await
@@ -477,14 +477,14 @@ fn parts_in_order(partitions: &[PartitionWriter], order: &[PartitionId]) -> Vec<
 
 /// Cleans up after an error: keeps the files that the next attempt can resume from, and removes everything else.
 fn clean_up_after(manifest_dir: &Path, error: &ManifestError) -> Result<(), ManifestError> {
-    if error.is_retryable() && checkpoint::exists(manifest_dir) { Ok(()) } else { clear_folder(manifest_dir) }
+    if error.is_retryable() && freeze_checkpoint::exists(manifest_dir) { Ok(()) } else { clear_folder(manifest_dir) }
 }
 
 /// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
 fn clear_folder(manifest_dir: &Path) -> Result<(), ManifestError> {
     create_folder(manifest_dir).map_err(|cause| ManifestError::disk("create", manifest_dir, cause))?;
     // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
-    checkpoint::remove(manifest_dir)?;
+    freeze_checkpoint::remove(manifest_dir)?;
     remove_index(manifest_dir)?;
     remove_other_parts(manifest_dir, &HashSet::new())
 }

@@ -5,7 +5,7 @@
 //! not depend on its source: objects that appear later are not touched, a file that is replaced is not read half and
 //! half, and the position of a row ([`TaskId`](batchplan_store::task::TaskId)) is the same in every run.
 //!
-//! An interrupted freeze resumes from its last checkpoint: see `checkpoint`.
+//! An interrupted freeze resumes from its last checkpoint: see `freeze_checkpoint`.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -17,7 +17,7 @@
 //! | `input`, `retrying_store` | bytes and listings from the store or the disk, with retries |
 //! | `pins` | checks that a source has not changed |
 //! | `freeze` | turns a source into a frozen manifest: the visitor that writes the rows of each partition to parts |
-//! | `checkpoint` | the file that an interrupted freeze resumes from |
+//! | `freeze_checkpoint` | the file that an interrupted freeze resumes from |
 //! | `frozen` | a frozen manifest, and the order in which its rows are processed |
 //! | `part`, `varint` | the files of a frozen manifest |
 //! | `key_ranges` | the key ranges that the rows cover |
@@ -27,12 +27,12 @@
 //! | `error` | errors and warnings |
 
 mod changes;
-mod checkpoint;
 mod compare;
 mod csv;
 mod error;
 mod filter;
 mod freeze;
+mod freeze_checkpoint;
 mod frozen;
 mod input;
 mod inventory;

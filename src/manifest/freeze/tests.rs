@@ -198,7 +198,7 @@ fn a_csv_file_is_read_from_its_beginning() {
     for end in [End::Stop, End::Drop, End::Fail] {
         let folder = tempfile::tempdir().unwrap();
         broken(folder.path(), &store, &manifest(csv_source("m.csv")), 0, end);
-        assert!(!checkpoint::exists(&frozen::manifest_folder(folder.path())));
+        assert!(!freeze_checkpoint::exists(&frozen::manifest_folder(folder.path())));
         finish(folder.path(), &store, &manifest(csv_source("m.csv")));
     }
 }

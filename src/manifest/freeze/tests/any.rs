@@ -19,7 +19,7 @@ use crate::manifest::prefix::ListingConcurrency;
 use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::{ListedVersions, Manifest};
 use crate::manifest::testing::{MemoryStore, SINGLE_WORKER};
-use crate::manifest::{KeyGlobs, checkpoint, frozen};
+use crate::manifest::{KeyGlobs, freeze_checkpoint, frozen};
 
 /// What happens to the files between two attempts: what a crash can leave, and worse.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Mishap {
                     cut(&path, *bytes);
                 }
             }
-            Self::NoDraft => checkpoint::remove(&home).unwrap(),
+            Self::NoDraft => freeze_checkpoint::remove(&home).unwrap(),
         }
     }
 }

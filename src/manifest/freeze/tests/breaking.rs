@@ -17,12 +17,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::manifest::ManifestWarning;
-use crate::manifest::checkpoint;
 use crate::manifest::error::ManifestError;
 use crate::manifest::filter::Filter;
 use crate::manifest::freeze::FreezeCheckpointPolicy;
 use crate::manifest::freeze::FreezeConfig;
 use crate::manifest::freeze::freeze_with_config;
+use crate::manifest::freeze_checkpoint;
 use crate::manifest::frozen::{self, FrozenManifest};
 use crate::manifest::part::PartLimits;
 use crate::manifest::sort::SortBudget;
@@ -285,5 +285,5 @@ pub(super) fn same_as_fresh(
     assert_eq!(warnings, fresh.warnings().iter().collect::<Vec<_>>());
     assert_eq!(FrozenManifest::open(folder).unwrap().as_ref(), Some(frozen));
     assert_eq!(part_files(folder).len(), frozen.parts().len());
-    assert!(!checkpoint::exists(&frozen::manifest_folder(folder)));
+    assert!(!freeze_checkpoint::exists(&frozen::manifest_folder(folder)));
 }

@@ -15,8 +15,8 @@ use super::models::{Model, Row, Rule};
 use super::spread::{EAGER, sizes};
 use super::*;
 use crate::manifest::Manifest;
-use crate::manifest::checkpoint::FreezeCheckpointStore;
 use crate::manifest::freeze::freeze_with_config;
+use crate::manifest::freeze_checkpoint::FreezeCheckpointStore;
 use crate::manifest::frozen::{self, FrozenManifest};
 
 /// An object in the manifest.
