@@ -11,7 +11,7 @@
 //! | `recurring` | decides whether a recurring plan has new work |
 //! | `runner` | runs one job to its end: prepares and confirms it, waits for its turn, works, recovers, reports |
 //! | `queue` | runs all queued jobs |
-//! | `schedule`, `request_budget` | which job starts next and which may overlap, and their share of the requests |
+//! | `start_rules`, `request_budget` | which job starts next and which may overlap, and their share of the requests |
 //! | `commands` | commands to a job: confirm, pause, cancel, prioritise, delete, apply retention |
 //! | `describe`, `xml` | everything known about a job, and jobs in the XML of OSS Batch Operations |
 //! | `error` | errors, and hints on what to do about them, about failed objects and about untrusted servers |
@@ -28,7 +28,7 @@ mod recurring;
 mod request_budget;
 mod runner;
 mod saved_plan;
-mod schedule;
+mod start_rules;
 mod warnings;
 pub mod xml;
 
@@ -54,5 +54,5 @@ pub use runner::{
     RunOutcome, RunSettings, StopTimeouts, object_url,
 };
 pub use saved_plan::{SavedCounts, SavedPlan, SavedPlanError, manifest_fingerprint, random_key};
-pub use schedule::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason};
+pub use start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason};
 pub use warnings::{PlanBuckets, plan_warnings, server_check_off_warning};

@@ -12,7 +12,7 @@ use super::error::JobError;
 use super::job_request::{JobLease, stored_plan};
 use super::request_budget::RequestBudget;
 use super::runner::{JobRunner, POLL_INTERVAL, ProgressObserver, RunOutcome, RunSettings};
-use super::schedule::{ScheduleCandidate, startable};
+use super::start_rules::{ScheduleCandidate, startable};
 use crate::connect::{StoreConnection, connect};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{FileLease, JobFolder, JobQuery, JobRecord, Journal, JournalError, LeaseError, PauseCause};

@@ -24,7 +24,7 @@ use super::job_source::job_manifest;
 use super::preview::check_cost;
 use super::request_budget::{BudgetShare, RequestBudget, ShareLimits};
 use super::saved_plan::freeze_matching;
-use super::schedule::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason, check_start};
+use super::start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason, check_start};
 use crate::engine::{
     CheckpointPolicy, DispatchLimits, DispatchOutcome, ExecutionOutcome, GracefulStop, JobExecution, JobResumeState,
     ProgressSnapshot, ReportError, StopReason, UnrecordedChanges,

@@ -200,5 +200,5 @@ impl EncodedKeyRange {
 }
 
 #[cfg(test)]
-#[path = "schedule_tests.rs"]
+#[path = "start_rules_tests.rs"]
 mod tests;
