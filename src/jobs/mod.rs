@@ -3,7 +3,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `check` | checks whether the credentials may do what a plan needs, before there is a job |
+//! | `permission_check` | checks whether the credentials may do what a plan needs, before there is a job |
 //! | `preview`, `warnings` | what a plan would do and cost, and what to know before it is applied |
 //! | `saved_plan` | saved plans, and the fingerprint that their manifest must match |
 //! | `job_request` | finds or creates the job for a plan, and takes the lease to work on it |
@@ -16,12 +16,12 @@
 //! | `describe`, `xml` | everything known about a job, and jobs in the XML of OSS Batch Operations |
 //! | `error` | errors, and hints on what to do about them, about failed objects and about untrusted servers |
 
-mod check;
 mod commands;
 mod describe;
 mod error;
 mod job_request;
 mod job_source;
+mod permission_check;
 mod preview;
 mod queue;
 mod recurring;
@@ -32,7 +32,6 @@ mod start_rules;
 mod warnings;
 pub mod xml;
 
-pub use check::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 pub use commands::{
     CommandOutcome, apply_retention, cancel, check_deletable, confirm, delete_job, expire_suspended, pause, prioritise,
 };
@@ -40,6 +39,7 @@ pub use describe::{JobDescription, JobFolderEntry, JobPresence, ReportState, des
 pub use error::{JobError, describe_untrusted_server, hint, untrusted_pause_hint};
 pub use job_request::{CreateOutcome, JobLease, JobRequest, plan_to_resume, stored_plan};
 pub use job_source::{job_manifest, recurring_source};
+pub use permission_check::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 pub use preview::{
     ExampleSet, FactsFromManifest, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE,
     ServerCheckStatus, preview_sample, untrusted_error,
