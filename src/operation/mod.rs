@@ -26,7 +26,7 @@
 //!
 //! Canonical forms, XML, exports, imports, policies, estimates, warnings and summaries are written from these, and
 //! match on no operation. A new operation is therefore a file here and a line in `operations!`, and its keys and
-//! their checks in `plan/tables.rs` and `plan/check/operation.rs`; if nothing like it exists, also an aspect and
+//! their checks in `plan/tables.rs` and `plan/validate/operation.rs`; if nothing like it exists, also an aspect and
 //! its requests, and in `provider` which providers lack it. Both traits have hardly any defaults, and every
 //! registry is matched in full, so that what is forgotten does not compile.
 

@@ -1,7 +1,7 @@
 //! The plan file: parsed and checked into values that the rest of the program can trust.
 //!
-//! `check` reads a file in two stages. The reader of TOML files reads the tables and keys, which `tables` defines, with
-//! their spans. Then the rules between keys and the rules of the provider are applied. The result is a [`Plan`], in
+//! `validate` reads a file in two stages. The reader of TOML files reads the tables and keys, which `tables` defines,
+//! with their spans. Then the rules between keys and the rules of the provider are applied. The result is a [`Plan`], in
 //! `model`, with the settings in `settings`, the failure threshold among them. Both stages collect all problems instead
 //! of stopping at the first.
 //!
@@ -10,16 +10,15 @@
 //! writes parts of a plan in the format of OSS Batch Operations, [`interchange`] converts plans to and from the job
 //! requests of the cloud services, and [`policy`] generates the permissions that a plan's credentials need.
 
-mod check;
 pub mod interchange;
 mod model;
 pub mod policy;
 mod settings;
 mod tables;
 mod url;
+mod validate;
 pub mod xml;
 
-pub use check::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use model::{CanonicalForm, Plan, PlanChange};
 pub use settings::{
     ExactShare, FailureThreshold, JobLimits, JobSettings, MAX_CONCURRENCY, MAX_WEBHOOKS, PriceSettings,
@@ -27,3 +26,4 @@ pub use settings::{
 };
 pub use tables::{parse_age, parse_duration, parse_timestamp};
 pub use url::{StateUrl, StateUrlError};
+pub use validate::{MAX_PLAN_BYTES, read, read_bytes, schema};

@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn super_is_followed_through_files_and_inline_modules() {
-        assert_eq!(paths("plan/check/store.rs", "use super::super::super::store::X;"), ["crate::store::X"]);
+        assert_eq!(paths("plan/validate/store.rs", "use super::super::super::store::X;"), ["crate::store::X"]);
         assert_eq!(paths("plan/mod.rs", "mod tests { use super::*; }"), ["crate::plan::*"]);
         assert_eq!(paths("plan/mod.rs", "mod a { mod b { fn f() { self::g::h() } } }"), ["crate::plan::a::b::g::h"]);
         assert_eq!(paths("object_tests.rs", "use super::*;"), ["crate::object::*"]);
