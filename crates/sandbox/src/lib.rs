@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `model`, `tags` | the stored values |
 //! | `state`, `listing` | buckets, keys, and versions; changes to them; lookups; listings |
-//! | `log`, `blobs` | durable storage |
+//! | `change_log`, `blobs` | durable storage |
 //! | `store`, `restore` | the operations on buckets, objects, and uploads, independent of the dialect |
 //! | `seed` | the seed data of a new sandbox |
 //! | `s3`, `oss` | the dialects |
@@ -23,8 +23,8 @@
 //! five seconds. Expiry dates are not scaled.
 
 mod blobs;
+mod change_log;
 mod listing;
-mod log;
 mod model;
 mod oss;
 mod restore;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use md5::{Digest, Md5};
 
 use super::blobs::{BlobReader, BlobStore, BlobWriter, WrittenBlob};
-use super::log::{StateLog, StateLogError, open_regular};
+use super::change_log::{StateLog, StateLogError, open_regular};
 use super::model::{
     ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl,
     StoredHeaders, StoredObject, StoredVersion, UnixMillis, UploadedPart, VersioningStatus, random_id,
