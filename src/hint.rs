@@ -1,5 +1,5 @@
 //! The type of hints, which say what the user can do about a problem: text, and commands of this program. The hints for
-//! error codes are in `jobs/error` and in the store's `error_code`. A command is a value of its own, so that
+//! error codes are in `jobs/error` and in the store crate's `error`. A command is a value of its own, so that
 //! `cli` can show each one with the `--state` that finds the same jobs.
 
 use std::fmt;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use batchplan_store::error_code::{self, SIGNATURE_HINT, credentials_expired, is_about_signature};
+use batchplan_store::error::{self, SIGNATURE_HINT, credentials_expired, is_about_signature};
 use batchplan_store::object::ObjectId;
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
@@ -248,7 +248,7 @@ impl From<ManifestError> for JobError {
     }
 }
 
-/// Hints for the error codes of the server check. `error_code` in the store crate has those for all other codes.
+/// Hints for the error codes of the server check. `error` in the store crate has those for all other codes.
 const HINTS: &[(&str, &str)] = &[
     (
         SERVER_CHECK_FAILED,
@@ -271,7 +271,7 @@ const HINTS: &[(&str, &str)] = &[
 #[must_use]
 pub fn hint(code: &str, http: u16) -> Option<&'static str> {
     let own = HINTS.iter().find(|(own, _)| *own == code).map(|(_, hint)| *hint);
-    own.or_else(|| error_code::hint(code, http))
+    own.or_else(|| error::hint(code, http))
 }
 
 /// Describes why a job pauses when its credentials are rejected, and what to do about it.

@@ -16,7 +16,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use bytes::Bytes;
 
 use crate::credentials;
-use crate::error_code::StoreError;
+use crate::error::StoreError;
 use crate::http_client::{SigningClock, StoreDialect, StoreHttpClient, object_query};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};

@@ -15,7 +15,7 @@
 //! | `http_store` | the implementation for S3 and OSS, and connecting to a store |
 //! | [`http_client`] | the HTTP client that it sends its requests with |
 //! | `credentials` | where credentials come from, and how they are checked |
-//! | [`error_code`] | errors, classified by what the caller must do; what each error code means, and a hint for it |
+//! | [`error`] | errors, classified by what the caller must do; what each error code means, and a hint for it |
 //! | `redact` | removes secrets from the texts of servers |
 //! | `provider` | what the client knows about each provider, the configuration of a store, and its endpoint |
 //! | [`web`] | requests to other servers: STS, webhooks, GitHub |
@@ -25,7 +25,7 @@
 
 pub mod backoff;
 mod credentials;
-pub mod error_code;
+pub mod error;
 pub mod hex;
 pub mod http_client;
 mod http_store;

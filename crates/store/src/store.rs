@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
-use crate::error_code::{FaultClass, StoreError};
+use crate::error::{FaultClass, StoreError};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};

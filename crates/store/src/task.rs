@@ -2,7 +2,7 @@
 
 use crate::object::ObjectId;
 
-pub use crate::error_code::{FaultClass, StoreError};
+pub use crate::error::{FaultClass, StoreError};
 
 /// The position of a row in the frozen manifest. It identifies the task in checkpoints and reports. Rows are
 /// processed in the order of their positions. For a large manifest this differs from the order of its files.

@@ -39,7 +39,7 @@ use sha2::{Digest as _, Sha256};
 use super::sources::prefetch;
 use super::validation::check_credentials;
 use crate::backoff::{RetryPolicy, retry};
-use crate::error_code::truncate;
+use crate::error::truncate;
 use crate::hex::hex;
 use crate::http_client::{SigningClock, redact_credentials};
 use crate::printable::affects_terminal;

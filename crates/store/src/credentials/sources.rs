@@ -33,7 +33,7 @@ use tokio::process::Command;
 
 use super::http::validating_http_client;
 use super::validation::{CredentialFormatError, check_credential_text, check_credentials, check_region};
-use crate::error_code::truncate;
+use crate::error::truncate;
 use crate::printable::affects_terminal;
 use crate::timeouts::{self, TimeLimitError, scaled};
 

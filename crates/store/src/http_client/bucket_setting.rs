@@ -6,7 +6,7 @@
 use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::response::ResponseLimit;
-use crate::error_code::StoreError;
+use crate::error::StoreError;
 use crate::object::{BucketName, ObjectKey};
 use crate::store::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, TagLifecycleRule};
 use crate::xml::{self, XmlReadError};
@@ -155,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error_code::FaultClass;
+    use crate::error::FaultClass;
 
     fn rules(inner: &str) -> Vec<(String, Vec<String>)> {
         let document = format!("<LifecycleConfiguration xmlns=\"x\">{inner}</LifecycleConfiguration>");

@@ -28,7 +28,7 @@ use super::credential_cache::{CredentialCache, SigningCredentials};
 use super::dialect::{StoreDialect, parse_tags};
 use super::response::{RejectedResponse, ResponseLimit, StoreResponse, StreamedResponse};
 use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, UnsignedRequest};
-use crate::error_code::{FaultClass, StoreError, is_about_signature, is_renewable, truncate};
+use crate::error::{FaultClass, StoreError, is_about_signature, is_renewable, truncate};
 use crate::hex::hex;
 use crate::object::{BucketName, ObjectKey, TagSet};
 use crate::object_request::{ContentIdentity, ObjectRequest};

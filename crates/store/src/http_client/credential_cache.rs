@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error_code::{MAX_MESSAGE_BYTES, truncate};
+use crate::error::{MAX_MESSAGE_BYTES, truncate};
 use crate::redact::redact;
 use crate::timeouts::{DisplaySeconds, scaled};
 use crate::web::root_cause;

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode;
 use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::response::ResponseLimit;
-use crate::error_code::{FaultClass, StoreError, truncate};
+use crate::error::{FaultClass, StoreError, truncate};
 use crate::listing::{ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
 use crate::object::{MAX_KEY_BYTES, ObjectKey, StorageClass, VersionId};
 use crate::xml::{self, XmlReadError};

@@ -22,7 +22,7 @@ use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::response::{ResponseLimit, StoreResponse};
 use crate::backoff::{RetryPolicy, retry};
-use crate::error_code::{FaultClass, StoreError};
+use crate::error::{FaultClass, StoreError};
 use crate::object::{BucketName, ObjectId, ObjectKey, TagSet, VersionId};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse, ResponseData};
 use crate::store::{ConditionalPutOutcome, ObjectContent, OpenedObject};

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::connection::ResponseBody;
 use super::credential_cache::SigningCredentials;
 use super::dialect::StoreDialect;
-use crate::error_code::{ErrorResponse, FaultClass, StoreError, is_about_signature, truncate};
+use crate::error::{ErrorResponse, FaultClass, StoreError, is_about_signature, truncate};
 use crate::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet};
 use crate::timeouts::scaled;
 use crate::web::root_cause;

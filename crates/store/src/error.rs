@@ -1,6 +1,6 @@
-//! The errors of requests: what the caller must do after each ([`FaultClass`]), how an error response is classified,
-//! and the table of the error codes of S3, OSS and the client itself. The table says what a code means for the
-//! credentials, and has a hint for the user.
+//! The error of a request ([`StoreError`]): what the caller must do after it ([`FaultClass`]), how an error response is
+//! classified, and the table of the error codes of S3, OSS and the client itself. The table says what a code means for
+//! the credentials, and has a hint for the user.
 
 use std::fmt;
 use std::num::NonZeroU16;
