@@ -43,9 +43,9 @@ pub enum ExitStatus {
     JobFailed = 4,
     /// Paused or interrupted: the job can be resumed.
     Interrupted = 5,
-    /// Refused: no confirmation, a changed plan or manifest, unexpected or too many objects, a lock, a journal of a newer
-    /// version, a full queue, a status change that is not allowed, a missing permission that the plan needs, or a server
-    /// that does not do what it is asked.
+    /// Refused: no confirmation, a changed plan or manifest, unexpected or too many objects, a lock, a journal or
+    /// frozen manifest of a newer version, a full queue, a status change that is not allowed, a missing permission that
+    /// the plan needs, or a server that does not do what it is asked.
     Refused = 6,
     /// Cancelled, at the confirmation or later.
     Cancelled = 7,
@@ -244,7 +244,7 @@ impl From<RemoteError> for CommandError {
             RemoteError::HeldBy(_)
             | RemoteError::LockChanged
             | RemoteError::ConcurrentPush
-            | RemoteError::CacheInUse(LeaseError::Held(_))
+            | RemoteError::CacheInUse(_)
             | RemoteError::ConditionIgnored(_)
             | RemoteError::Diverged(_)
             | RemoteError::FolderNotEmpty(_)
@@ -402,7 +402,7 @@ mod tests {
         for exit in BY_SEVERITY {
             assert!(row(exit).ends_with(" |"), "{exit:?}");
         }
-        for reason in ["a locked journal", "a journal of a newer version", "a full queue"] {
+        for reason in ["a locked journal", "a journal or frozen manifest of a newer version", "a full queue"] {
             assert!(row(ExitStatus::Refused).contains(reason), "{reason}");
         }
     }
@@ -451,12 +451,8 @@ mod tests {
             assert_eq!(ExitStatus::of_job_error(&error), exit, "{error:?}");
         }
         assert_eq!(CommandError::from(RemoteError::Journal(locked())).exit, ExitStatus::Refused);
-        for (cause, exit) in [
-            (LeaseError::Held("process 7".to_owned()), ExitStatus::Refused),
-            (LeaseError::Io(io::Error::other("no")), ExitStatus::ToolFailed),
-        ] {
-            assert_eq!(CommandError::from(RemoteError::CacheInUse(cause)).exit, exit);
-        }
+        assert_eq!(CommandError::from(RemoteError::CacheInUse("process 7".to_owned())).exit, ExitStatus::Refused);
+        assert_eq!(CommandError::from(RemoteError::Io(io::Error::other("no"))).exit, ExitStatus::ToolFailed);
         assert_eq!(CommandError::from(locked()).exit, ExitStatus::Refused);
         assert_eq!(CommandError::from(PreviewError::Manifest(ManifestError::Stopped)).exit, ExitStatus::Interrupted);
     }

@@ -203,8 +203,8 @@ fn escape_property(text: &str) -> String {
     escape_message(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// Reports the result of one job to the workflow. `error` is why the job could not be run, if it could not. `flag` is the
-/// ` --state` flag that shown commands need, or empty.
+/// Reports the result of one job to the workflow. `error` is why the job could not be run, if it could not. `flag` is
+/// the ` --state` flag that shown commands need, or empty.
 pub(super) fn report_job(journal: &Journal, job: &JobRecord, error: Option<&str>, flag: &str, terminal: Terminal) {
     report_jobs(journal, &[(job.clone(), error.map(str::to_owned))], flag, terminal);
 }

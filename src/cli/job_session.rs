@@ -1,5 +1,5 @@
-//! Runs one job interactively: the flow that `apply`, `resume`, `create` and `retry` share. What every command says of a
-//! job: its result as JSON, and errors and warnings after it has run. The arguments that commands about a job share.
+//! Runs one job interactively: the flow that `apply`, `resume`, `create` and `retry` share. What every command says of
+//! a job: its result as JSON, and errors and warnings after it has run. The arguments that commands about a job share.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The plan that a command is given: a plan file or a saved plan, read with a size limit and checked, and its prices; and
-//! the problems of such a file, formatted for people or as JSON.
+//! The plan that a command is given: a plan file or a saved plan, read with a size limit and checked, and its prices;
+//! and the problems of such a file, formatted for people or as JSON.
 
 use std::fs::File;
 use std::io::{self, Read as _};

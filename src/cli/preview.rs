@@ -37,7 +37,8 @@ use crate::plan::{MAX_CONCURRENCY, Plan};
 /// The version of the JSON.
 const JSON_VERSION: u32 = 1;
 
-/// The maximum number of characters of the Markdown. GitHub allows 65,536 in a comment, and users may want to add their own text.
+/// The maximum number of characters of the Markdown. GitHub allows 65,536 in a comment, and users may want to add their
+/// own text.
 const MAX_MARKDOWN_CHARS: usize = 60_000;
 
 /// The language of the folded blocks in Markdown: lines are coloured by the sign at their start.
@@ -84,8 +85,8 @@ impl<'a> PreviewView<'a> {
         }
     }
 
-    /// Sets the plan file, how the plan differs from its last job, the command to suggest, and the file that the plan was
-    /// saved to, if it was.
+    /// Sets the plan file, how the plan differs from its last job, the command to suggest, and the file that the plan
+    /// was saved to, if it was.
     pub(super) fn of_file(
         self,
         file: String,
@@ -279,7 +280,8 @@ fn failures(view: &PreviewView<'_>) -> String {
 fn unknowns(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     for (why, group) in &view.preview.tally.unknown_reasons {
-        let _ = writeln!(text, "  ? {} cannot be predicted: {}", group_size(view, group), escape_line(why));
+        let _ =
+            writeln!(text, "  ? {} cannot be predicted: {}", group_size(view, group), escape_line(unknown_reason(why)));
         push_examples(&mut text, group);
     }
     if !text.is_empty() {
@@ -447,7 +449,8 @@ pub(super) struct PreviousJobDiff {
 }
 
 impl PreviousJobDiff {
-    /// Compares the plan's text with that of its last job. `objects` is how the objects differ, or why that is not known.
+    /// Compares the plan's text with that of its last job. `objects` is how the objects differ, or why that is not
+    /// known.
     pub(super) fn new(job: JobRecord, text: &[u8], objects: Result<ManifestDifference, String>) -> Self {
         let plan_diff = unified_diff(&String::from_utf8_lossy(&job.plan_text), &String::from_utf8_lossy(text));
         Self { job: job.id, status: job.status, created: job.created, plan_diff, objects }
@@ -830,10 +833,15 @@ fn markdown_failures(view: &PreviewView<'_>) -> String {
         let _ = writeln!(text, "| {}{of} | {why} | {help} |", HumanCount(group.count));
     }
     for (why, group) in &tally.unknown_reasons {
-        let _ = writeln!(text, "| {}{of} unknown | {} | |", HumanCount(group.count), code(why));
+        let _ = writeln!(text, "| {}{of} unknown | {} | |", HumanCount(group.count), code(unknown_reason(why)));
     }
     text.push('\n');
     text
+}
+
+/// Formats why an object cannot be predicted. Reasons beyond the first 64 are counted as `others`.
+fn unknown_reason(why: &str) -> &str {
+    if why == "others" { "for other reasons" } else { why }
 }
 
 fn markdown_costs(view: &PreviewView<'_>) -> String {

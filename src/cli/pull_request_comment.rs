@@ -47,14 +47,15 @@ const APP_LOGIN_SUFFIX: &str = "[bot]";
 const RATE_LIMIT: &str = "rate limit exceeded";
 
 /// Returns the text that a comment starts with. A new comment replaces the earlier one that starts with the same text.
-/// `kind` is `plan`, `job` or `run`, `name` is the plan's name, and `file` is the plan file, as GitHub names it. Names are
-/// hashed, so that no plan's name can end the marker.
+/// `kind` is `plan`, `job` or `run`, `name` is the plan's name, and `file` is the plan file, as GitHub names it. Names
+/// are hashed, so that no plan's name can end the marker.
 pub(super) fn marker(kind: &str, name: &str, file: &str) -> String {
     let digest = Sha256::digest(json!([name, file]).to_string());
     format!("<!-- batchplan {kind} {} -->", &hex(&digest)[..16])
 }
 
-/// Creates or updates the comment that starts with a marker, and returns its URL. `run` is the URL of the workflow run, if there is one.
+/// Creates or updates the comment that starts with a marker, and returns its URL. `run` is the URL of the workflow run,
+/// if there is one.
 ///
 /// # Errors
 /// Returns why the comment could not be written.

@@ -222,7 +222,8 @@ fn describe_inventory(inventory: &PinnedInventory) -> String {
 }
 
 impl NothingNew {
-    /// Reports that nothing is new. `previewed` are the name and the file of a plan that was to be previewed, not applied.
+    /// Reports that nothing is new. `previewed` are the name and the file of a plan that was to be previewed, not
+    /// applied.
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written.

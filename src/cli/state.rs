@@ -650,10 +650,14 @@ impl CliCommand for StateArgs {
 }
 
 fn block_on<T>(doing: impl Future<Output = Result<T, RemoteError>>) -> Result<T, CommandError> {
+    Ok(run_to_end(doing)??)
+}
+
+fn run_to_end<T>(doing: impl Future<Output = T>) -> std::io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(doing);
     runtime.shutdown_background();
-    Ok(done?)
+    Ok(done)
 }
 
 fn show(args: &StateShowArgs, config: &RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
@@ -732,9 +736,25 @@ fn push(args: &StatePushArgs, config: RemoteStateConfig, terminal: Terminal) -> 
         return Err(CommandError::new(ExitStatus::Invalid, format!("{} has no jobs", config.folder.display()))
             .help("name the folder that has journal.db, such as .batchplan"));
     }
-    let new = block_on(remote::push_folder(&config, args.force))?;
+    let pushed = run_to_end(remote::push_folder(&config, args.force))?;
+    let new = pushed.map_err(|error| push_error(error, args.folder.as_deref()))?;
     terminal.eprint(if new { "pushed" } else { "nothing to push" });
     Ok(ExitStatus::Success)
+}
+
+/// Converts an error of a push. If a folder was named, the command in the help must name it too: without it, the
+/// command would push this machine's local copy.
+fn push_error(error: RemoteError, folder: Option<&Path>) -> CommandError {
+    let diverged = matches!(error, RemoteError::Diverged(_));
+    let error = CommandError::from(error);
+    match folder.filter(|_| diverged) {
+        Some(folder) => error.help(hint!(
+            "{} shows the state in the bucket; {} replaces it with the jobs in that folder",
+            command!("state show"),
+            command!("state push", quote_path(folder), "--force")
+        )),
+        None => error,
+    }
 }
 
 fn with_folder(config: RemoteStateConfig, folder: Option<&PathBuf>) -> RemoteStateConfig {

@@ -146,6 +146,7 @@ impl JobError {
                     | ManifestError::ProbablyTooLarge { .. }
                     | ManifestError::ComparisonTooLarge { .. }
                     | ManifestError::TooManyObjects { .. }
+                    | ManifestError::NewerFormat { .. }
             ),
             // The job to be retried is gone for good.
             Self::Journal(error) => !matches!(error, JournalError::NoSuchJob(_)),

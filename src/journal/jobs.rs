@@ -195,8 +195,8 @@ impl Journal {
         Ok(job)
     }
 
-    /// Makes a Ready job Active if `may_start` agrees. `may_start` gets the job and every other job that is Ready, Active
-    /// or Pausing. No other process can make a job Active at the same time.
+    /// Makes a Ready job Active if `may_start` agrees. `may_start` gets the job and every other job that is Ready,
+    /// Active or Pausing. No other process can make a job Active at the same time.
     ///
     /// # Errors
     /// Returns an error if the job may not become Active, or the journal cannot be written.

@@ -46,7 +46,7 @@ fn a_suspended_job_expires_after_fourteen_days() {
         (failed.status, failed.ended, failed.reason.as_deref()),
         (JobStatus::Failed, Some(hour(400)), Some("nobody came"))
     );
-    // A job that was confirmed at the last moment is job.
+    // A job that was confirmed at the last moment is kept.
     let late = create_job(&journal, new_job("two"));
     move_to(&journal, &late.id, JobStatus::Ready, hour(0));
     assert!(!journal.fail_suspended(&late.id, why(), hour(400)).expect("looked"));

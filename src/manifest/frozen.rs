@@ -488,12 +488,25 @@ fn reject_newer_index(text: &[u8], path: &Path) -> Result<(), ManifestError> {
     struct IndexVersionJson {
         version: u32,
     }
-    match serde_json::from_slice(text) {
-        Ok(IndexVersionJson { version: found }) if found > SEGMENTED_VERSION => {
-            Err(ManifestError::NewerFormat { file: path.to_owned(), found, known: SEGMENTED_VERSION })
-        }
-        Ok(_) | Err(_) => Ok(()),
+    let Ok(IndexVersionJson { version: found }) = serde_json::from_slice(text) else { return Ok(()) };
+    if found <= SEGMENTED_VERSION {
+        return Ok(());
     }
+    if has_damaged_version(text) {
+        return Err(ManifestError::corrupt(path, format!("its format version {found} fails its checksum")));
+    }
+    Err(ManifestError::NewerFormat { file: path.to_owned(), found, known: SEGMENTED_VERSION })
+}
+
+/// Returns whether the checksum of an index holds with another version than the one in it.
+fn has_damaged_version(text: &[u8]) -> bool {
+    let Ok(mut json) = serde_json::from_slice::<ManifestIndexJson>(text) else { return false };
+    let recorded = json.sha256.take();
+    recorded.is_some()
+        && (INDEX_VERSION..=SEGMENTED_VERSION).any(|version| {
+            json.version = version;
+            json_digest(&json).ok() == recorded
+        })
 }
 
 /// Removes the index, and a temporary file that was never renamed.

@@ -6,7 +6,8 @@
 //! percent-encodes keys, and the other formats do not. The columns of CSV are named in `fileSchema`, and the other
 //! files name their own.
 //!
-//! This file parses `manifest.json`, finds the newest one in a folder of inventories, and reads the data files in order.
+//! This file parses `manifest.json`, finds the newest one in a folder of inventories, and reads the data files in
+//! order.
 //! `data_files` downloads each and interprets its columns.
 //!
 //! The formats are documented in the AWS S3 User Guide ("Locating your inventory list") and in OSS's "Bucket
@@ -475,7 +476,7 @@ async fn list_dated_folders(
         place: object_path(bucket, base),
         what,
         help: "in [manifest.inventory], set `object` to the key of a manifest.json instead of `latest`, or use \
-               [manifest.csv]",
+               [manifest.csv]; a recurring plan has to wait until the server is mended",
     };
     let mut newest = BTreeSet::new();
     let mut last = ObjectKey::from("");

@@ -1,9 +1,9 @@
 //! The plan file: parsed and checked into values that the rest of the program can trust.
 //!
 //! `validate` reads a file in two stages. The reader of TOML files reads the tables and keys, which `tables` defines,
-//! with their spans. Then the rules between keys and the rules of the provider are applied. The result is a [`Plan`], in
-//! `model`, with the settings in `settings`, the failure threshold among them. Both stages collect all problems instead
-//! of stopping at the first.
+//! with their spans. Then the rules between keys and the rules of the provider are applied. The result is a [`Plan`],
+//! in `model`, with the settings in `settings`, the failure threshold among them. Both stages collect all problems
+//! instead of stopping at the first.
 //!
 //! `model` also has the canonical form of a plan, which identifies its work, so that an earlier job of it is found again,
 //! and describes the differences between two plans. `url` parses the endpoint and the state URL of a plan. [`xml`]

@@ -1,6 +1,6 @@
-//! The URLs of a plan, which hold no credentials. An endpoint is a scheme and a host, and nothing else; unencrypted HTTP
-//! to another machine must be allowed by the plan. A state URL, such as `s3://bucket/prefix?endpoint=https://...`, says
-//! where in a bucket jobs are kept.
+//! The URLs of a plan, which hold no credentials. An endpoint is a scheme and a host, and nothing else; unencrypted
+//! HTTP to another machine must be allowed by the plan. A state URL, such as `s3://bucket/prefix?endpoint=https://...`,
+//! says where in a bucket jobs are kept.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::connect::ConnectError;
 use crate::hint::{Hint, command, hint};
-use crate::journal::{JournalError, LeaseError};
+use crate::journal::JournalError;
 
 /// An error of working with a state in a bucket.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum RemoteError {
     HeldBy(LockHolder),
     /// Another process of this machine uses the local cache.
     #[error("the state is held on this machine: {0}")]
-    CacheInUse(LeaseError),
+    CacheInUse(String),
     /// The store cannot create an object only if it does not exist.
     #[error("the store cannot lock the state: {0}")]
     ConditionIgnored(String),

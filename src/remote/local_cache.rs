@@ -303,12 +303,12 @@ pub(super) fn lease_cache(folder: &Path) -> Result<FileLease, RemoteError> {
     // The folder may also be used without a bucket. It is then shared, and its jobs are leased one by one.
     for job in list_job_folders(folder)? {
         if let Some(holder) = FileLease::holder(JobFolder::of(folder, &job).path())? {
-            return Err(RemoteError::CacheInUse(LeaseError::Held(format!("{holder}, job {job}"))));
+            return Err(RemoteError::CacheInUse(format!("{holder}, job {job}")));
         }
     }
     taken.map_err(|error| match error {
         LeaseError::Io(error) => RemoteError::Io(error),
-        held @ LeaseError::Held(_) => RemoteError::CacheInUse(held),
+        LeaseError::Held(holder) => RemoteError::CacheInUse(holder),
     })
 }
 

@@ -1,8 +1,8 @@
 //! Reads a TOML file in one pass: its bytes become text, its text tables with spans, and its tables values with spans.
 //! It checks every key, and no problem stops it.
 //!
-//! [`table!`](super::table!) makes the struct of a table, its parser, its known keys and its part of the JSON Schema out
-//! of one text, so that they cannot disagree.
+//! [`table!`](super::table!) makes the struct of a table, its parser, its known keys and its part of the JSON Schema
+//! out of one text, so that they cannot disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -303,3 +303,26 @@ fn a_retry_does_not_count_as_its_plan() {
     assert_ne!(retried["job_id"], plans.id.as_str());
     assert_eq!(scene.apply().ended(0).json()["job_id"], plans.id.as_str());
 }
+
+/// Sets the version in the index of a job's frozen manifest to one that only a later program knows.
+fn make_index_newer(scene: &Scene, job: &JobRecord) {
+    let index = scene.folder(job).join("manifest/index.json");
+    let text = fs::read_to_string(&index).expect("an index");
+    // Without its checksum, the version cannot be taken for damage.
+    let digest = text.find(",\n  \"sha256\"").expect("a checksum");
+    let newer = format!("{}\n}}", &text[..digest]).replacen("\"version\": 1", "\"version\": 9", 1);
+    assert!(newer.contains("\"version\": 9"), "{newer}");
+    fs::write(&index, newer).expect("written");
+}
+
+#[test]
+fn a_manifest_of_a_newer_version_fails_no_job() {
+    // A retry of what was never attempted reads the manifest of the first job.
+    let (scene, first) = failing("", &["k0000", "k0001", "k0002"]);
+    make_index_newer(&scene, &first);
+    let ran = retry(&scene, &first, &[]).ended(6);
+    assert!(ran.stderr.contains("was written by a newer batchplan"), "{}", ran.stderr);
+    let second = scene.newest();
+    assert_ne!(second.id, first.id);
+    assert_eq!(second.status, JobStatus::Preparing, "it goes on when the program is newer");
+}

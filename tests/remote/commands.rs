@@ -32,7 +32,9 @@ fn a_state_is_shown_pulled_and_pushed() {
     let stale = there.run(&["state", "push", "copy", "--plan", "plan.toml"]).ended(6);
     // The hint names the state, which the command took from the plan.
     let command = |name: &str| format!("batchplan state {name} --state '{}'", place.url());
-    stale.said("newer changes would be lost").said(&command("show")).said(&format!("{} --force", command("push")));
+    // Without the folder, the command would push this machine's own copy.
+    let force = format!("{} copy --force", command("push"));
+    stale.said("newer changes would be lost").said(&command("show")).said(&force);
     there.run(&["state", "push", "copy", "--plan", "plan.toml", "--force"]).ended(0).said("pushed");
     let listed = here.run(&["list", "--json", "--state", &place.url()]).ended(0).json();
     assert_eq!(listed["jobs"][0]["job_id"], job);
