@@ -1,5 +1,8 @@
 //! Problems in the files that the user wrote. Reading does not stop at the first problem: all of them are collected,
 //! each with its position and a hint.
+//!
+//! The positions in TOML files come from `toml_reader/reader`, which reads values with their spans. `cli/plan_input`
+//! prints a problem with the line of the file and a caret below the position.
 
 use std::fmt;
 use std::ops::Range;

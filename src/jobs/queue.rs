@@ -1,4 +1,5 @@
-//! Runs the queue: every job that may run, several at once, until none is left.
+//! Runs the queue: every job that may run, several at once, until none is left. `start_rules` decides which jobs may
+//! start, and in which order.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
