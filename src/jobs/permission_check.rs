@@ -92,6 +92,8 @@ enum CheckStopReason {
 /// The number of manifest objects to try until one exists.
 const MAX_OBJECTS_TRIED: usize = 10;
 
+const NO_OBJECT_TO_CHECK_WITH: &str = "there is no object to check with";
+
 /// Checks a plan against its store, and reports each finding as it arrives. Returns the bucket of the first object, if
 /// there is one.
 ///
@@ -104,15 +106,15 @@ pub async fn check(
 ) -> Option<BucketName> {
     let reading: Arc<dyn Store> = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
     let (operations, language) = (plan.operations(), ProviderRules::of(plan.store.provider).policy_language);
-    let of_versions = works_on_versions(plan);
-    let mut checker = PermissionChecker { language, uses_versions: of_versions, stop_reason: None, on_finding };
+    let uses_versions = works_on_versions(plan);
+    let mut checker = PermissionChecker { language, uses_versions, stop_reason: None, on_finding };
     let first = checker.check_manifest(&plan.manifest, &reading).await;
     let reader = new_worker(plan, Arc::clone(&reading));
     let first = match first {
         Some(first) => checker.find_existing_object(&reader, plan, &reading, first).await,
         None => None,
     };
-    checker.check_reads(&reader, &operations, first.as_ref()).await;
+    checker.check_operation_reads(&reader, &operations, first.as_ref()).await;
     checker.check_server(&reader, plan, first.as_ref()).await;
     match &probes.write {
         Some(object) => checker.probe_writes(&ProbeWriter::new(plan, store), &operations, object).await,
@@ -144,12 +146,11 @@ impl ProbeWriter {
         Self { worker: worker.with_server_check(Arc::clone(&check)), check: Some(check) }
     }
 
-    /// Returns the worker, with its trust in the server reset.
-    fn reset_trust(&self) -> &Worker {
+    /// Discards what earlier writes proved about the server, so that the next write is checked like a first one.
+    fn reset_trust(&self) {
         if let Some(check) = &self.check {
             check.reset();
         }
-        &self.worker
     }
 }
 
@@ -166,34 +167,34 @@ type PermissionProblem = (PermissionVerdict, String);
 impl PermissionChecker<'_> {
     fn report_finding(
         &mut self,
-        what: impl Into<String>,
+        description: impl Into<String>,
         action: impl Into<Option<&'static str>>,
         verdict: PermissionVerdict,
-        why: Option<String>,
+        explanation: Option<String>,
     ) {
         (self.on_finding)(&PermissionFinding {
-            description: what.into(),
+            description: description.into(),
             action: action.into(),
             verdict,
-            explanation: why,
+            explanation,
         });
     }
 
-    fn required_action(&self, need: RequestKind, object: Option<&ObjectId>) -> &'static str {
-        let of_version = object.map_or(self.uses_versions, |object| object.version.is_some());
-        self.language.action_for(need, of_version)
+    fn required_action(&self, kind: RequestKind, object: Option<&ObjectId>) -> &'static str {
+        let has_version = object.map_or(self.uses_versions, |object| object.version.is_some());
+        self.language.action_for(kind, has_version)
     }
 
     fn report_result<T>(
         &mut self,
         what: String,
         action: &'static str,
-        answer: Result<T, PermissionProblem>,
+        result: Result<T, PermissionProblem>,
     ) -> Option<T> {
-        match answer {
-            Ok(answer) => {
+        match result {
+            Ok(value) => {
                 self.report_finding(what, action, PermissionVerdict::Allowed, None);
-                Some(answer)
+                Some(value)
             }
             Err((verdict, why)) => {
                 self.report_finding(what, action, verdict, Some(why));
@@ -207,20 +208,20 @@ impl PermissionChecker<'_> {
         &mut self,
         worker: &Worker,
         object: &ObjectId,
-        call: ObjectRequest,
+        request: ObjectRequest,
     ) -> Result<ResponseData, PermissionProblem> {
         self.ensure_not_stopped()?;
-        let reads = !call.is_write();
-        match worker.send_single(object, call).await {
+        let is_read = !request.is_write();
+        match worker.send_single(object, request).await {
             Ok(reply) => Ok(reply.data),
-            Err(SingleRequestError::Fault(fault)) => Err(self.classify(&fault, reads)),
-            Err(SingleRequestError::ServerUntrusted(refusal)) => {
+            Err(SingleRequestError::Fault(fault)) => Err(self.record_fault(&fault, is_read)),
+            Err(SingleRequestError::ServerUntrusted(failure)) => {
                 self.stop_reason = Some(CheckStopReason::Untrusted);
-                let (verdict, why) = classify_untrusted_server(&refusal);
-                let ServerCheckFailureKind::Denied(read) = &refusal.kind else { return Err((verdict, why)) };
-                let need = read.kind();
-                let what = format!("{} of {object}", need.purpose());
-                self.report_finding(what, self.required_action(need, Some(object)), verdict, Some(why));
+                let (verdict, why) = classify_untrusted_server(&failure);
+                let ServerCheckFailureKind::Denied(read) = &failure.kind else { return Err((verdict, why)) };
+                let kind = read.kind();
+                let what = format!("{} of {object}", kind.purpose());
+                self.report_finding(what, self.required_action(kind, Some(object)), verdict, Some(why));
                 Err((PermissionVerdict::NotChecked, "the server check before this write failed".to_owned()))
             }
             Err(SingleRequestError::Stopped) => {
@@ -239,9 +240,9 @@ impl PermissionChecker<'_> {
         Err((PermissionVerdict::NotChecked, why.to_owned()))
     }
 
-    /// Classifies a fault by what it says about permissions. `reads` is true if the request was to read an
-    /// object.
-    fn classify(&mut self, fault: &StoreError, reads: bool) -> PermissionProblem {
+    /// Returns what a failed request says about permissions. Sets `stop_reason` if further requests would fail as well.
+    /// `is_read` is true if the request was to read an object.
+    fn record_fault(&mut self, fault: &StoreError, is_read: bool) -> PermissionProblem {
         match (fault.class, fault.status) {
             (FaultClass::Credentials, Some(_)) => {
                 self.stop_reason = Some(CheckStopReason::Credentials);
@@ -251,14 +252,14 @@ impl PermissionChecker<'_> {
                 self.stop_reason = Some(CheckStopReason::Unreachable);
                 (PermissionVerdict::Failed, fault.to_string())
             }
-            (_, Some(403)) if reads && self.language == PolicyLanguage::Iam => {
-                let or = "S3 also returns this for a missing object if you may not list the bucket";
-                (PermissionVerdict::Denied, format!("{fault} ({or})"))
+            (_, Some(403)) if is_read && self.language == PolicyLanguage::Iam => {
+                let other_cause = "S3 also returns this for a missing object if you may not list the bucket";
+                (PermissionVerdict::Denied, format!("{fault} ({other_cause})"))
             }
             (_, Some(403)) => (PermissionVerdict::Denied, fault.to_string()),
             _ if fault.code == "AccessControlListNotSupported" => {
-                let owned = "no permission changes that: the bucket has ACLs disabled by BucketOwnerEnforced";
-                (PermissionVerdict::Refused, format!("{fault} ({owned})"))
+                let reason = "no permission changes that: the bucket has ACLs disabled by BucketOwnerEnforced";
+                (PermissionVerdict::Refused, format!("{fault} ({reason})"))
             }
             _ => (PermissionVerdict::Failed, fault.to_string()),
         }
@@ -267,7 +268,7 @@ impl PermissionChecker<'_> {
     /// Reads the manifest up to its first object.
     async fn check_manifest(&mut self, manifest: &Manifest, store: &Arc<dyn Store>) -> Option<ObjectId> {
         let what = format!("read the manifest: {}", manifest.source.name());
-        let usual = match &manifest.source {
+        let action = match &manifest.source {
             ManifestSource::Prefix { .. } => Some(self.required_action(RequestKind::List, None)),
             ManifestSource::Csv { location: FileLocation::Local(_), .. }
             | ManifestSource::Report { location: FileLocation::Local(_), .. }
@@ -279,19 +280,19 @@ impl PermissionChecker<'_> {
         let peeked = match manifest.peek(store, 1, &CancellationToken::new()).await {
             Ok(peeked) => peeked,
             Err(error) => {
-                let (action, (verdict, why)) = self.manifest_problem(usual, &error);
+                let (action, (verdict, why)) = self.manifest_problem(action, &error);
                 self.report_finding(what, action, verdict, Some(why));
                 return None;
             }
         };
         let first = peeked.objects.into_iter().next();
-        let seen = match (&first, peeked.complete) {
+        let why = match (&first, peeked.complete) {
             (Some(first), _) => format!("first object: {first}"),
             (None, true) if peeked.rows_read == 0 => "it has no rows".to_owned(),
             (None, true) => format!("the filter matches none of its {}", format_count(peeked.rows_read, "row")),
             (None, false) => format!("the filter matches none of its first {} rows", peeked.rows_read),
         };
-        self.report_finding(what, usual, PermissionVerdict::Allowed, Some(seen));
+        self.report_finding(what, action, PermissionVerdict::Allowed, Some(why));
         first
     }
 
@@ -304,114 +305,123 @@ impl PermissionChecker<'_> {
         store: &Arc<dyn Store>,
         first: ObjectId,
     ) -> Option<ObjectId> {
-        let Some(call) = first_read(plan) else { return Some(first) };
-        let Some(fault) = missing_object_fault(reader, &first, &call).await else { return Some(first) };
+        let Some(request) = first_read(plan) else { return Some(first) };
+        let Some(fault) = missing_object_fault(reader, &first, &request).await else { return Some(first) };
         let peeked = plan.manifest.peek(store, MAX_OBJECTS_TRIED, &CancellationToken::new()).await;
         let objects = peeked.map(|peeked| peeked.objects).unwrap_or_default();
         let tried = objects.len().max(1);
-        for (passed, object) in objects.into_iter().enumerate().skip(1) {
-            if missing_object_fault(reader, &object, &call).await.is_none() {
-                let which = if passed == 1 {
-                    "the first object is".to_owned()
-                } else {
-                    format!("the first {passed} objects are")
-                };
-                let why = format!("{which} missing ({first}: {fault}); using {object} instead");
+        for (missing, object) in objects.into_iter().enumerate().skip(1) {
+            if missing_object_fault(reader, &object, &request).await.is_none() {
+                let why = format!("{} missing ({first}: {fault}); using {object} instead", first_objects_are(missing));
                 self.report_finding("find an object of the manifest", None, PermissionVerdict::Allowed, Some(why));
                 return Some(object);
             }
         }
-        let which =
-            if tried == 1 { "the first object is".to_owned() } else { format!("the first {tried} objects are") };
-        let why = format!("{which} missing ({first}: {fault})");
+        let why = format!("{} missing ({first}: {fault})", first_objects_are(tried));
         self.report_finding("find an object of the manifest", None, PermissionVerdict::Failed, Some(why));
         None
     }
 
+    /// Returns the action that the request which failed needs, and what its failure says about permissions.
+    /// `expected_action` is returned if no request was refused.
     fn manifest_problem(
         &mut self,
-        usual: Option<&'static str>,
+        expected_action: Option<&'static str>,
         error: &ManifestError,
     ) -> (Option<&'static str>, PermissionProblem) {
-        let Some((fault, listing)) = error.refused_request() else {
-            return (usual, (PermissionVerdict::Failed, error.to_string()));
+        let Some((fault, is_listing)) = error.refused_request() else {
+            return (expected_action, (PermissionVerdict::Failed, error.to_string()));
         };
-        let action = if listing {
+        let action = if is_listing {
             self.required_action(RequestKind::List, None)
         } else {
             self.language.action_for(RequestKind::GetObject, false)
         };
-        let (verdict, why) = self.classify(fault, !listing);
+        let (verdict, why) = self.record_fault(fault, !is_listing);
         // The error names the location that was not found; the fault does not.
         let why = if verdict == PermissionVerdict::Failed { error.to_string() } else { why };
         (Some(action), (verdict, why))
     }
 
     /// Reads from the first object what the operations read.
-    async fn check_reads(&mut self, reader: &Worker, operations: &OperationSet, first: Option<&ObjectId>) {
-        let mut calls: Vec<ObjectRequest> = operations.read_steps().into_iter().map(|step| step.call).collect();
-        calls.extend(operations.settling_reads());
-        for call in calls {
-            let need = call.kind();
-            let action = self.required_action(need, first);
+    async fn check_operation_reads(&mut self, reader: &Worker, operations: &OperationSet, first: Option<&ObjectId>) {
+        let mut requests: Vec<ObjectRequest> = operations.read_steps().into_iter().map(|step| step.call).collect();
+        requests.extend(operations.reads_after_ambiguous_write());
+        for request in requests {
+            let kind = request.kind();
+            let action = self.required_action(kind, first);
             let Some(object) = first else {
-                let why = "there is no object to check with".to_owned();
-                self.report_finding(need.purpose(), action, PermissionVerdict::NotChecked, Some(why));
+                let why = Some(NO_OBJECT_TO_CHECK_WITH.to_owned());
+                self.report_finding(kind.purpose(), action, PermissionVerdict::NotChecked, why);
                 continue;
             };
-            let what = format!("{} of {object}", need.purpose());
-            let answer = self.send(reader, object, call).await;
-            self.report_result(what, action, answer);
+            let what = format!("{} of {object}", kind.purpose());
+            let result = self.send(reader, object, request).await;
+            self.report_result(what, action, result);
         }
     }
 
     /// Checks with the first object whether the server supports tags and ACLs, as far as reads can show.
     async fn check_server(&mut self, reader: &Worker, plan: &Plan, first: Option<&ObjectId>) {
-        let about = |aspect: &ObjectAspect| plan.operations.iter().any(|operation| operation.aspect() == *aspect);
-        for aspect in ObjectAspect::ALL.into_iter().filter(about) {
-            let Some(mut read) = aspect.read_request() else { continue };
-            if plan.store.is_first_party() {
-                continue;
+        if plan.store.is_first_party() {
+            return;
+        }
+        let is_used = |aspect: &ObjectAspect| plan.operations.iter().any(|operation| operation.aspect() == *aspect);
+        for aspect in ObjectAspect::ALL.into_iter().filter(is_used) {
+            let Some(read) = aspect.read_request() else { continue };
+            let what = format!("server support for {}", aspect.sub_resource());
+            if plan.skip_server_check {
+                let why = Some("turned off by `skip_server_check`".to_owned());
+                self.report_finding(what, None, PermissionVerdict::NotChecked, why);
+            } else if let Some(object) = first {
+                self.check_server_support(reader, format!("{what}: {object}"), aspect, read.kind(), object).await;
+            } else {
+                let why = Some(NO_OBJECT_TO_CHECK_WITH.to_owned());
+                self.report_finding(what, None, PermissionVerdict::NotChecked, why);
             }
-            let mut what = format!("server support for {}", aspect.sub_resource());
-            let found = match first {
-                _ if plan.skip_server_check => {
-                    (PermissionVerdict::NotChecked, Some("turned off by `skip_server_check`".to_owned()))
-                }
-                None => (PermissionVerdict::NotChecked, Some("there is no object to check with".to_owned())),
-                Some(object) => {
-                    what = format!("{what}: {object}");
-                    match self.ensure_not_stopped() {
-                        Ok(()) => {
-                            let found = reader.check_reads(object, aspect).await;
-                            if let ReadCheckOutcome::ServerFailed(refusal) = &found
-                                && let ServerCheckFailureKind::Denied(call) = &refusal.kind
-                            {
-                                read = call.clone();
-                            }
-                            self.classify_read_check(found)
-                        }
-                        Err((verdict, why)) => (verdict, Some(why)),
-                    }
-                }
-            };
-            let action = (found.0 == PermissionVerdict::Denied).then(|| self.required_action(read.kind(), first));
-            self.report_finding(what, action, found.0, found.1);
         }
     }
 
-    fn classify_read_check(&mut self, found: ReadCheckOutcome) -> (PermissionVerdict, Option<String>) {
-        match found {
+    /// Checks with one object whether the server supports an aspect, whose value is read with requests of this kind.
+    async fn check_server_support(
+        &mut self,
+        reader: &Worker,
+        what: String,
+        aspect: ObjectAspect,
+        kind: RequestKind,
+        object: &ObjectId,
+    ) {
+        if let Err((verdict, why)) = self.ensure_not_stopped() {
+            return self.report_finding(what, None, verdict, Some(why));
+        }
+        let outcome = reader.check_reads(object, aspect).await;
+        // The check also sends other requests than the one that reads the value.
+        let denied_kind = match &outcome {
+            ReadCheckOutcome::ServerFailed(failure) => match &failure.kind {
+                ServerCheckFailureKind::Denied(request) => request.kind(),
+                _ => kind,
+            },
+            _ => kind,
+        };
+        let (verdict, why) = self.classify_read_check(outcome);
+        let action = (verdict == PermissionVerdict::Denied).then(|| self.required_action(denied_kind, Some(object)));
+        self.report_finding(what, action, verdict, why);
+    }
+
+    /// Converts the outcome of a read check to a verdict and its explanation. Sets `stop_reason` like
+    /// [`record_fault`](Self::record_fault).
+    fn classify_read_check(&mut self, outcome: ReadCheckOutcome) -> (PermissionVerdict, Option<String>) {
+        match outcome {
             ReadCheckOutcome::Proven => (PermissionVerdict::Allowed, None),
             ReadCheckOutcome::ObjectMissing(fault) => {
                 (PermissionVerdict::NotChecked, Some(format!("the object does not exist: {fault}")))
             }
-            ReadCheckOutcome::ServerFailed(refusal) => {
-                let (verdict, why) = classify_untrusted_server(&refusal);
+            ReadCheckOutcome::ServerFailed(failure) => {
+                let (verdict, why) = classify_untrusted_server(&failure);
                 (verdict, Some(why))
             }
             ReadCheckOutcome::RequestFailed(fault) | ReadCheckOutcome::CredentialsRejected(fault) => {
-                let (verdict, why) = self.classify(&fault, true);
+                let (verdict, why) = self.record_fault(&fault, true);
                 (verdict, Some(why))
             }
             ReadCheckOutcome::Stopped => (PermissionVerdict::NotChecked, Some("the check was interrupted".to_owned())),
@@ -420,35 +430,37 @@ impl PermissionChecker<'_> {
 
     /// Reports the writes that were not tried.
     fn report_untried_writes(&mut self, operations: &OperationSet) {
-        for need in write_permissions(operations) {
-            let action = self.required_action(need, None);
+        for kind in write_kinds(operations) {
+            let action = self.required_action(kind, None);
             let probe = "use `--write-probe KEY` to try it on an object without changing it";
-            let aspect = ObjectAspect::of_kind(need);
+            let aspect = ObjectAspect::of_kind(kind);
             let why = aspect.and_then(|aspect| aspect.rules().probe_read().err()).unwrap_or(probe).to_owned();
-            self.report_finding(need.purpose(), action, PermissionVerdict::NotChecked, Some(why));
+            self.report_finding(kind.purpose(), action, PermissionVerdict::NotChecked, Some(why));
         }
     }
 
-    /// Writes a small object to the report location, if `wanted`.
-    async fn check_report_location(&mut self, plan: &Plan, store: &Arc<dyn Store>, wanted: bool) {
-        let Some(place) = &plan.report.location else { return };
-        let what = format!("write the report: {}/{}", place.bucket, place.prefix);
+    /// Writes a small object to the report location, if `probe` allows it.
+    async fn check_report_location(&mut self, plan: &Plan, store: &Arc<dyn Store>, probe: bool) {
+        let Some(location) = &plan.report.location else { return };
+        let what = format!("write the report: {}/{}", location.bucket, location.prefix);
         let action = self.language.action_for(RequestKind::PutObject, false);
-        if !wanted {
+        if !probe {
             let why = "use `--report-probe` to write a small object there; it is not deleted".to_owned();
             return self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why));
         }
         if let Err((verdict, why)) = self.ensure_not_stopped() {
             return self.report_finding(what, action, verdict, Some(why));
         }
-        match check_report_location(&**store, place).await {
+        match check_report_location(&**store, location).await {
             Ok(key) => {
-                let why =
-                    format!("wrote {}/{key}; it is not deleted, as a plan needs no permission to delete", place.bucket);
+                let why = format!(
+                    "wrote {}/{key}; it is not deleted, as a plan needs no permission to delete",
+                    location.bucket
+                );
                 self.report_finding(what, action, PermissionVerdict::Allowed, Some(why));
             }
             Err(ReportPublishError::Store { fault, .. }) => {
-                let (verdict, why) = self.classify(&fault, false);
+                let (verdict, why) = self.record_fault(&fault, false);
                 self.report_finding(what, action, verdict, Some(why));
             }
             Err(error) => self.report_finding(what, action, PermissionVerdict::Failed, Some(error.to_string())),
@@ -460,56 +472,57 @@ impl PermissionChecker<'_> {
 impl PermissionChecker<'_> {
     /// Tries the writes of the operations on this object.
     async fn probe_writes(&mut self, writer: &ProbeWriter, operations: &OperationSet, object: &ObjectId) {
-        let needs = write_permissions(operations);
-        let reads: Vec<RequestKind> = operations.read_steps().iter().map(|step| step.call.kind()).collect();
+        let all_kinds = write_kinds(operations);
+        let plan_reads: Vec<RequestKind> = operations.read_steps().iter().map(|step| step.call.kind()).collect();
         for aspect in operations.aspects() {
-            let needs: Vec<_> =
-                needs.iter().copied().filter(|need| ObjectAspect::of_kind(*need) == Some(aspect)).collect();
+            let kinds: Vec<_> =
+                all_kinds.iter().copied().filter(|kind| ObjectAspect::of_kind(*kind) == Some(aspect)).collect();
             match aspect.rules().probe_read() {
                 Ok(read) => {
-                    let plan_reads = reads.contains(&read.kind());
-                    self.probe_aspect(writer, aspect.rules(), (&read, plan_reads), &needs, object).await;
+                    let is_plan_read = plan_reads.contains(&read.kind());
+                    self.probe_aspect(writer, aspect.rules(), (&read, is_plan_read), &kinds, object).await;
                 }
                 Err(why) => {
-                    for need in needs {
-                        let action = self.required_action(need, Some(object));
+                    for kind in kinds {
+                        let action = self.required_action(kind, Some(object));
                         let why = Some(why.to_owned());
-                        self.report_finding(need.purpose(), action, PermissionVerdict::NotChecked, why);
+                        self.report_finding(kind.purpose(), action, PermissionVerdict::NotChecked, why);
                     }
                 }
             }
         }
     }
 
-    /// Writes back what one aspect of the object has, with each of the requests in `needs`. `plan_reads` is whether the
-    /// plan itself sends the read.
+    /// Writes back what one aspect of the object has, with a write of each of these kinds. `is_plan_read` is whether
+    /// the plan itself sends the read.
     async fn probe_aspect(
         &mut self,
         writer: &ProbeWriter,
         rules: &dyn AspectRules,
-        (read, plan_reads): (&ObjectRequest, bool),
-        needs: &[RequestKind],
+        (read, is_plan_read): (&ObjectRequest, bool),
+        kinds: &[RequestKind],
         object: &ObjectId,
     ) {
-        let (before, had) = match self.read_value(&writer.worker, rules, read, object).await {
+        let (before, previous) = match self.read_value(&writer.worker, rules, read, object).await {
             Ok(value) => value,
-            Err(why) => return self.report_unreadable_value(needs, read.kind(), plan_reads, object, why),
+            Err(why) => return self.report_unreadable_value(kinds, read.kind(), is_plan_read, object, why),
         };
         let mut wrote = false;
-        for need in needs.iter().copied() {
-            let what = format!("{} of {object}", need.purpose());
-            let action = self.required_action(need, Some(object));
-            match rules.write_back(need, &before) {
-                Ok(call) => {
-                    let answer = self.send(writer.reset_trust(), object, call).await;
-                    wrote |= self.report_result(what, action, answer).is_some();
+        for kind in kinds.iter().copied() {
+            let what = format!("{} of {object}", kind.purpose());
+            let action = self.required_action(kind, Some(object));
+            match rules.write_back(kind, &before) {
+                Ok(request) => {
+                    writer.reset_trust();
+                    let result = self.send(&writer.worker, object, request).await;
+                    wrote |= self.report_result(what, action, result).is_some();
                 }
                 Err(why) => self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why.to_owned())),
             }
         }
         if wrote {
             let after = self.read_value(&writer.worker, rules, read, object).await;
-            self.report_comparison(read.kind(), object, after.map(|(after, _)| after == before), &had);
+            self.report_comparison(read.kind(), object, after.map(|(after, _)| after == before), &previous);
         }
     }
 
@@ -521,34 +534,34 @@ impl PermissionChecker<'_> {
         read: &ObjectRequest,
         object: &ObjectId,
     ) -> Result<(ResponseData, String), PermissionProblem> {
-        let found = self.send(worker, object, read.clone()).await?;
-        let described = rules.describe_response(&found).ok_or_else(unexpected_response)?;
-        Ok((found, described))
+        let data = self.send(worker, object, read.clone()).await?;
+        let description = rules.describe_response(&data).ok_or_else(unexpected_response)?;
+        Ok((data, description))
     }
 
     /// Reports the probes that could not be tried because the current value could not be read. A denied read is not
     /// reported as a missing permission if the plan itself does not need it.
     fn report_unreadable_value(
         &mut self,
-        needs: &[RequestKind],
+        kinds: &[RequestKind],
         read: RequestKind,
-        plan_reads: bool,
+        is_plan_read: bool,
         object: &ObjectId,
         (verdict, why): PermissionProblem,
     ) {
-        let needless = !plan_reads && verdict == PermissionVerdict::Denied;
-        let (verdict, why) = if needless {
+        let is_only_for_probe = !is_plan_read && verdict == PermissionVerdict::Denied;
+        let (verdict, why) = if is_only_for_probe {
             (PermissionVerdict::NotChecked, format!("denied; only the probe needs it, not the plan: {why}"))
         } else {
             (verdict, why)
         };
         let action = self.required_action(read, Some(object));
         self.report_finding(format!("{} of {object}", read.purpose()), action, verdict, Some(why));
-        for need in needs.iter().copied() {
-            let action = self.required_action(need, Some(object));
+        for kind in kinds.iter().copied() {
+            let action = self.required_action(kind, Some(object));
             let why = "its current value could not be read, so it could not be written back".to_owned();
             self.report_finding(
-                format!("{} of {object}", need.purpose()),
+                format!("{} of {object}", kind.purpose()),
                 action,
                 PermissionVerdict::NotChecked,
                 Some(why),
@@ -559,29 +572,29 @@ impl PermissionChecker<'_> {
     /// Reports whether the object is unchanged. If it may have changed, reports what it had before.
     fn report_comparison(
         &mut self,
-        need: RequestKind,
+        kind: RequestKind,
         object: &ObjectId,
-        same: Result<bool, PermissionProblem>,
-        had: &str,
+        is_unchanged: Result<bool, PermissionProblem>,
+        previous: &str,
     ) {
-        let what = format!("{} of {object} again", need.purpose());
-        let action = self.required_action(need, Some(object));
-        let (verdict, why) = match same {
+        let what = format!("{} of {object} again", kind.purpose());
+        let action = self.required_action(kind, Some(object));
+        let (verdict, why) = match is_unchanged {
             Ok(true) => (PermissionVerdict::Allowed, Some("unchanged".to_owned())),
             Ok(false) => {
                 let why = "changed: another process changed it meanwhile, or the store did not keep it";
-                (PermissionVerdict::Failed, Some(format!("{why}; previous value: {had}")))
+                (PermissionVerdict::Failed, Some(format!("{why}; previous value: {previous}")))
             }
-            Err((verdict, why)) => (verdict, Some(format!("{why}; previous value: {had}"))),
+            Err((verdict, why)) => (verdict, Some(format!("{why}; previous value: {previous}"))),
         };
         self.report_finding(what, action, verdict, why);
     }
 }
 
-/// Returns the permissions that the writes of the operations need, without duplicates.
-fn write_permissions(operations: &OperationSet) -> Vec<RequestKind> {
-    let needs: Vec<_> = operations.iter().flat_map(|operation| operation.details().writes).collect();
-    RequestKind::ALL.into_iter().filter(|need| needs.contains(&need)).collect()
+/// Returns the kinds of writes that the operations send, without duplicates.
+fn write_kinds(operations: &OperationSet) -> Vec<RequestKind> {
+    let writes: Vec<_> = operations.iter().flat_map(|operation| operation.details().writes).collect();
+    RequestKind::ALL.into_iter().filter(|kind| writes.contains(&kind)).collect()
 }
 
 /// Returns the first read request that the plan, or the check of its server, sends for an object. `None` if the plan
@@ -590,18 +603,22 @@ fn first_read(plan: &Plan) -> Option<ObjectRequest> {
     let operations = plan.operations();
     let reads = operations.read_steps().into_iter().map(|step| step.call).next();
     reads.or_else(|| {
-        let checked = plan.needs_server_check();
-        let of = |operation: &Operation| operation.aspect().read_request().filter(|_| checked);
-        operations.iter().find_map(of).or_else(|| operations.settling_reads().into_iter().next())
+        let is_checked = plan.needs_server_check();
+        let server_check_read = |operation: &Operation| operation.aspect().read_request().filter(|_| is_checked);
+        operations
+            .iter()
+            .find_map(server_check_read)
+            .or_else(|| operations.reads_after_ambiguous_write().into_iter().next())
     })
 }
 
 /// Returns the fault if it says that the object is missing; `None` otherwise.
-async fn missing_object_fault(reader: &Worker, object: &ObjectId, call: &ObjectRequest) -> Option<Box<StoreError>> {
-    match reader.send_single(object, call.clone()).await {
-        // A HEAD response has no body with an error code, so its status decides.
+async fn missing_object_fault(reader: &Worker, object: &ObjectId, request: &ObjectRequest) -> Option<Box<StoreError>> {
+    match reader.send_single(object, request.clone()).await {
+        // A HEAD response has no body with an error code, so its status decides. `NoSuchBucket` counts as well as
+        // `NoSuchKey` and `NoSuchVersion`: the next row of a manifest may be in another bucket.
         Err(SingleRequestError::Fault(fault))
-            if fault.status == Some(404) && (*call == ObjectRequest::Head || fault.code.starts_with("NoSuch")) =>
+            if fault.status == Some(404) && (*request == ObjectRequest::Head || fault.code.starts_with("NoSuch")) =>
         {
             Some(fault)
         }
@@ -610,16 +627,21 @@ async fn missing_object_fault(reader: &Worker, object: &ObjectId, call: &ObjectR
 }
 
 /// Converts a failed server check to a verdict and its explanation.
-fn classify_untrusted_server(refusal: &ServerCheckFailure) -> PermissionProblem {
-    let way = "to turn the check off, set `skip_server_check = true` in [store]";
-    match refusal.kind {
-        ServerCheckFailureKind::Denied(_) => (PermissionVerdict::Denied, format!("{refusal}; {way}")),
-        ServerCheckFailureKind::NotVerifiable => (PermissionVerdict::Failed, format!("{refusal}; {way}")),
-        ServerCheckFailureKind::NoUsableAnswer => (PermissionVerdict::Failed, refusal.to_string()),
-        _ => (PermissionVerdict::Refused, refusal.to_string()),
+fn classify_untrusted_server(failure: &ServerCheckFailure) -> PermissionProblem {
+    let remedy = "to turn the check off, set `skip_server_check = true` in [store]";
+    match failure.kind {
+        ServerCheckFailureKind::Denied(_) => (PermissionVerdict::Denied, format!("{failure}; {remedy}")),
+        ServerCheckFailureKind::NotVerifiable => (PermissionVerdict::Failed, format!("{failure}; {remedy}")),
+        ServerCheckFailureKind::NoUsableAnswer => (PermissionVerdict::Failed, failure.to_string()),
+        _ => (PermissionVerdict::Refused, failure.to_string()),
     }
 }
 
 fn unexpected_response() -> PermissionProblem {
     (PermissionVerdict::Failed, "the store sent an unexpected response".to_owned())
+}
+
+/// Returns the beginning of a sentence about the first `count` objects of the manifest.
+fn first_objects_are(count: usize) -> String {
+    if count == 1 { "the first object is".to_owned() } else { format!("the first {count} objects are") }
 }

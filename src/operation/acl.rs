@@ -96,7 +96,7 @@ impl OperationRules for PutAcl {
         is_in_oss: true,
         aws_member: Some("S3PutObjectAcl"),
         aspect: ObjectAspect::Acl,
-        settling_reads: &[],
+        reads_after_ambiguous_write: &[],
         fields: &[&ACL],
     };
 

@@ -19,7 +19,7 @@ impl OperationRules for AddTagging {
         is_in_oss: true,
         aws_member: None,
         aspect: ObjectAspect::Tags,
-        settling_reads: &[],
+        reads_after_ambiguous_write: &[],
         fields: &[&tagging::TAG_SET],
     };
 

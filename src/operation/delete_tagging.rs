@@ -34,7 +34,7 @@ impl OperationRules for DeleteTagging {
         is_in_oss: true,
         aws_member: Some("S3DeleteObjectTagging"),
         aspect: ObjectAspect::Tags,
-        settling_reads: &[],
+        reads_after_ambiguous_write: &[],
         fields: &[&KEYS],
     };
 

@@ -127,7 +127,7 @@ impl OperationRules for RestoreObject {
         is_in_oss: true,
         aws_member: Some("S3InitiateRestoreObject"),
         aspect: ObjectAspect::Restoration,
-        settling_reads: &[ObjectRequest::Head],
+        reads_after_ambiguous_write: &[ObjectRequest::Head],
         fields: &[&DAYS, &TIER],
     };
 

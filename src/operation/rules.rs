@@ -128,7 +128,7 @@ pub struct OperationDescriptor {
     /// The aspect that the operation changes.
     pub aspect: ObjectAspect,
     /// The reads that the job sends if the answer to a write is ambiguous.
-    pub settling_reads: &'static [ObjectRequest],
+    pub reads_after_ambiguous_write: &'static [ObjectRequest],
     /// The settings.
     pub fields: &'static [&'static OperationField],
 }

@@ -83,9 +83,9 @@ impl OperationSet {
 
     /// Returns the reads that the job sends if the answer to a write is ambiguous.
     #[must_use]
-    pub fn settling_reads(&self) -> Vec<ObjectRequest> {
+    pub fn reads_after_ambiguous_write(&self) -> Vec<ObjectRequest> {
         let mut reads = Vec::new();
-        for read in self.all.iter().flat_map(|op| op.descriptor().settling_reads) {
+        for read in self.all.iter().flat_map(|op| op.descriptor().reads_after_ambiguous_write) {
             if !reads.contains(read) {
                 reads.push(read.clone());
             }

@@ -104,7 +104,7 @@ impl OperationRules for PutTagging {
         is_in_oss: true,
         aws_member: Some("S3PutObjectTagging"),
         aspect: ObjectAspect::Tags,
-        settling_reads: &[],
+        reads_after_ambiguous_write: &[],
         fields: &[&TAG_SET],
     };
 

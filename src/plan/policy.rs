@@ -136,7 +136,7 @@ fn object_actions(plan: &Plan) -> Vec<PolicyAction> {
         }
     }
     for operation in operations.iter() {
-        rights.extend(operation.descriptor().settling_reads.iter().map(|read| *read.kind().action()));
+        rights.extend(operation.descriptor().reads_after_ambiguous_write.iter().map(|read| *read.kind().action()));
         rights.extend(operation.details().writes.iter().map(|write| *write.action()));
     }
     rights

@@ -1,7 +1,7 @@
 //! Restores of archived objects: how long they take, and when the restored copy expires.
 //!
-//! Only two times are stored: when the copy is ready, and when it expires. The state of a restore follows from them and
-//! the clock (`progress`), so nothing runs in the background.
+//! An object stores when its copy is ready and when it expires. The state of a restore is derived from these two times
+//! and the clock (`progress`), so nothing runs in the background.
 
 use std::num::NonZeroU32;
 
