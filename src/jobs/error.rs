@@ -3,7 +3,7 @@
 
 use std::io;
 
-use batchplan_store::error::{self, SIGNATURE_HINT, credentials_expired, is_about_signature};
+use batchplan_store::error::{self, SIGNATURE_HINT, credentials_expired_or_missing, is_about_signature};
 use batchplan_store::object::ObjectId;
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
@@ -138,7 +138,9 @@ impl JobError {
     pub(super) fn is_fixable_here(&self) -> bool {
         match self {
             // Expired credentials can be replaced.
-            Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired(&fault.code)) => true,
+            Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired_or_missing(&fault.code)) => {
+                true
+            }
             Self::Manifest(error) => matches!(
                 error,
                 ManifestError::Disk { .. }
@@ -186,7 +188,7 @@ impl JobError {
                 command!("cancel", job)
             ),
             // What was read is kept. The caller names the command that resumes the job.
-            Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired(&fault.code)) => {
+            Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired_or_missing(&fault.code)) => {
                 return None;
             }
             Self::Manifest(error) => return error.help().map(Hint::from),
@@ -272,7 +274,7 @@ const HINTS: &[(&str, &str)] = &[
 #[must_use]
 pub fn hint(code: &str, http: u16) -> Option<&'static str> {
     let own = HINTS.iter().find(|(own, _)| *own == code).map(|(_, hint)| *hint);
-    own.or_else(|| error::hint(code, http))
+    own.or_else(|| error::hint(code, Some(http).filter(|http| *http != 0)))
 }
 
 /// Describes why a job pauses when its credentials are rejected, and what to do about it.

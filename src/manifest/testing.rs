@@ -217,7 +217,7 @@ pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> StoreError {
         message: "no".to_owned(),
         request_id: String::new(),
         ec: String::new(),
-        endpoint: String::new(),
+        request_line: String::new(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
         headers: batchplan_store::object_request::ObjectHeaderSet::default(),

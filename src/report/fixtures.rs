@@ -18,7 +18,7 @@ pub(super) fn bad() -> TaskOutcome {
             message: "gone".to_owned(),
             request_id: String::new(),
             ec: String::new(),
-            endpoint: String::new(),
+            request_line: String::new(),
             at: jiff::Timestamp::UNIX_EPOCH,
             retry_after: None,
             headers: batchplan_store::object_request::ObjectHeaderSet::default(),

@@ -47,7 +47,7 @@ fn fault(class: FaultClass) -> StoreError {
         message: "later".to_owned(),
         request_id: String::new(),
         ec: String::new(),
-        endpoint: String::new(),
+        request_line: String::new(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
         headers: batchplan_store::object_request::ObjectHeaderSet::default(),

@@ -157,7 +157,7 @@ impl<'a> OssErrorObject<'a> {
             code: &fault.code,
             status: fault.status,
             message: &fault.message,
-            endpoint: &fault.endpoint,
+            endpoint: &fault.request_line,
             request_id: &fault.request_id,
             at: format_seconds(fault.at),
             operation: (naming == OperationNaming::Named).then_some(failure.operation.as_str()),

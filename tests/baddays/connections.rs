@@ -62,7 +62,7 @@ async fn a_name_without_an_address_is_a_connection_that_was_never_made() {
     for (name, store) in stores("http://store.invalid:9") {
         let fault = ask(&store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
         assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "ConnectionError"), "{name}");
-        assert!(fault.endpoint.contains("store.invalid"), "{name}: {fault:?}");
+        assert!(fault.request_line.contains("store.invalid"), "{name}: {fault:?}");
     }
 }
 

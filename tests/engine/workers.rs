@@ -110,7 +110,7 @@ async fn a_silent_server_costs_one_timeout_for_each_attempt() {
     let worked = worker(silent, vec![put()]).process(&object("k0"), false).await.0;
     let WorkerOutcome::Finished(TaskOutcome::Failed(failure)) = worked else { panic!("{worked:?}") };
     assert_eq!((failure.error.status, failure.error.code.as_str()), (None, "RequestTimeout"));
-    assert_eq!(failure.error.endpoint, "PUT memory:k0?tagging");
+    assert_eq!(failure.error.request_line, "PUT memory:k0?tagging");
 }
 
 #[tokio::test(start_paused = true)]

@@ -142,7 +142,7 @@ pub(crate) fn refused(status: u16, code: &str, class: FaultClass) -> StoreError 
         message: "refused".to_owned(),
         request_id: "R1".to_owned(),
         ec: String::new(),
-        endpoint: "PUT http://memory/".to_owned(),
+        request_line: "PUT http://memory/".to_owned(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
         headers: ObjectHeaderSet::default(),

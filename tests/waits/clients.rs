@@ -142,7 +142,7 @@ async fn an_upload_that_is_not_taken_is_an_error() {
             tokio::time::resume();
             assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Ambiguous, "RequestTimeout"), "{fault}");
             assert!(fault.message.starts_with(&format!("{host} accepted ")), "{fault}");
-            assert_eq!(fault.endpoint, format!("PUT http://{host}/bkt/big"));
+            assert_eq!(fault.request_line, format!("PUT http://{host}/bkt/big"));
         }
     }
 }

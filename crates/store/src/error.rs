@@ -16,8 +16,9 @@ pub enum FaultClass {
     Throttled,
     /// The server or the network had a brief failure and the request was not executed: retry.
     Transient,
-    /// There was no response, so the request may have been executed. Check the state before repeating a request that
-    /// is not repeatable.
+    /// The request may have been executed: there was no usable response, or a server or proxy failed while it handled
+    /// the request (500, 502, 504, or 503 without an error code). Check the state before repeating a request that is
+    /// not repeatable.
     Ambiguous,
     /// The current state of the object does not allow the request (409): check the state once.
     Conflict,
@@ -55,8 +56,9 @@ pub struct StoreError {
     pub request_id: String,
     /// The detailed error code of OSS (`0003-00000001`). Empty for other stores.
     pub ec: String,
-    /// The method and the URL without its secrets, as in OSS reports: `PUT http://host/bucket/key?tagging`.
-    pub endpoint: String,
+    /// The method and the URL without its secrets: `PUT http://host/bucket/key?tagging`. OSS reports call it the request
+    /// endpoint.
+    pub request_line: String,
     /// The time at which the request failed.
     pub at: Timestamp,
     /// The number of seconds that the server asks the client to wait (`Retry-After`). Not written to reports.
@@ -74,7 +76,7 @@ impl StoreError {
 
     /// Creates the error of a request that got no response or was never sent.
     #[must_use]
-    pub fn without_response(class: FaultClass, code: &str, message: &str, endpoint: String) -> Self {
+    pub fn without_response(class: FaultClass, code: &str, message: &str, request_line: String) -> Self {
         Self {
             class,
             status: None,
@@ -82,11 +84,23 @@ impl StoreError {
             message: message.to_owned(),
             request_id: String::new(),
             ec: String::new(),
-            endpoint,
+            request_line,
             at: Timestamp::now(),
             retry_after: None,
             headers: ObjectHeaderSet::default(),
         }
+    }
+
+    /// Creates the error of a response that is a success by its status, but cannot be used. The code and the message are
+    /// the client's own.
+    pub(crate) fn unusable_response(
+        class: FaultClass,
+        status: u16,
+        code: &str,
+        message: &str,
+        request_line: String,
+    ) -> Self {
+        Self { status: Some(status), ..Self::without_response(class, code, message, request_line) }
     }
 }
 
@@ -120,18 +134,10 @@ pub(crate) struct ErrorResponse<'a> {
 
 impl ErrorResponse<'_> {
     /// Builds the error, with the server's code and message, or with ones derived from the status if it sent none.
-    /// `endpoint` describes the request.
-    pub(crate) fn into_error(self, endpoint: String) -> StoreError {
+    pub(crate) fn into_error(self, request_line: String) -> StoreError {
+        let class = self.class();
         let Self { status, code, message, request_id, ec, retry_after } = self;
-        let sent = code.filter(|code| !code.is_empty());
-        let code = sent.unwrap_or_else(|| code_for_status(status));
-        // A store rejects a request with a code. A 503 without one comes from a proxy, which may have forwarded the
-        // request.
-        let class = match (status, sent) {
-            (503, None) => FaultClass::Ambiguous,
-            _ if self.is_signing_error() => FaultClass::Credentials,
-            _ => classify(status, code),
-        };
+        let code = code.filter(|code| !code.is_empty()).unwrap_or_else(|| code_for_status(status));
         let message = message.filter(|message| !message.is_empty()).unwrap_or("the server gave no message");
         StoreError {
             class,
@@ -140,10 +146,21 @@ impl ErrorResponse<'_> {
             message: truncate(message),
             request_id: truncate(request_id),
             ec: truncate(ec),
-            endpoint,
+            request_line,
             at: Timestamp::now(),
             retry_after: retry_after.and_then(parse_retry_after),
             headers: ObjectHeaderSet::default(),
+        }
+    }
+
+    /// Returns what the caller must do.
+    pub(crate) fn class(&self) -> FaultClass {
+        match (self.status, self.code.filter(|code| !code.is_empty())) {
+            // A store rejects a request with a code. A 503 without one comes from a proxy, which may have forwarded the
+            // request.
+            (503, None) => FaultClass::Ambiguous,
+            _ if self.is_signing_error() => FaultClass::Credentials,
+            (status, code) => classify(status, code.unwrap_or_else(|| code_for_status(status))),
         }
     }
 
@@ -195,15 +212,16 @@ struct ErrorCodeGroup {
 /// What is wrong with the credentials of a request, or with its signature.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CredentialsProblem {
-    /// There are none to sign with. The client's own code.
+    /// There are no credentials to sign with. The client's own code.
     Missing,
-    /// They have expired. Other ones may be accepted.
+    /// The credentials have expired. Renewed ones may be accepted.
     Expired,
-    /// They are not valid, or no longer. Other ones may be accepted.
+    /// The credentials are invalid or were revoked. Renewed ones may be accepted.
     Invalid,
-    /// They are not accepted, and renewing them does not help.
+    /// The server rejects the account, its keys or the time of the request. Renewed credentials do not help.
     Refused,
-    /// The signature or its region may be wrong. Some of these codes also refer to the document.
+    /// The signature or its region may be wrong. `InvalidArgument` and `InvalidRequest` are also sent for a document
+    /// that is wrong.
     Signature,
 }
 
@@ -227,6 +245,7 @@ const fn about_credentials(
 const REJECTED_HINT: &str = "the server rejected the request: check that this store and the objects' storage class \
                              allow these tags, ACL, days and tier";
 
+// The number of attempts is that of `RetryPolicy::default`, as a test checks.
 const THROTTLED_HINT: &str = "the service throttled all 10 attempts: lower requests_per_second or concurrency in \
                               [limits], then retry";
 
@@ -261,7 +280,7 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         "the bucket does not exist here: check its name in the manifest, and the endpoint and region in [store]",
     ),
     by_status(&["BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"], REJECTED_HINT),
-    // With a code of OSS or with words about the authorization, these refer to the signature.
+    // These refer to the signature if OSS's detailed code or the message says so: see `is_signing_error`.
     ErrorCodeGroup {
         codes: &["InvalidArgument", "InvalidRequest"],
         class: None,
@@ -410,12 +429,12 @@ fn code_for_status(status: u16) -> &'static str {
     }
 }
 
-/// Returns a hint for requests that failed with this error code, if one is known. `status` is the HTTP status, or 0 if
-/// no response arrived; it decides for unknown codes.
+/// Returns a hint for requests that failed with this error code, if one is known. The HTTP status, if there was a
+/// response, decides for unknown codes.
 #[must_use]
-pub fn hint(code: &str, status: u16) -> Option<&'static str> {
+pub fn hint(code: &str, status: Option<u16>) -> Option<&'static str> {
     let known = find(code).or_else(|| {
-        find(match status {
+        find(match status? {
             401 | 403 => "AccessDenied",
             404 => "NotFound",
             400 => "BadRequest",
@@ -429,7 +448,7 @@ pub fn hint(code: &str, status: u16) -> Option<&'static str> {
 
 /// Returns whether the credentials have expired or cannot be obtained. Work that used them can be resumed with others.
 #[must_use]
-pub fn credentials_expired(code: &str) -> bool {
+pub fn credentials_expired_or_missing(code: &str) -> bool {
     matches!(credentials_problem(code), Some(CredentialsProblem::Missing | CredentialsProblem::Expired))
 }
 
@@ -438,7 +457,8 @@ pub(crate) fn is_renewable(code: &str) -> bool {
     matches!(credentials_problem(code), Some(CredentialsProblem::Expired | CredentialsProblem::Invalid))
 }
 
-/// Returns whether this error code, if the credentials were rejected, refers to the signature or its region.
+/// Returns whether this error code refers to the signature or its region if the error is of the class
+/// [`FaultClass::Credentials`]. Check the class as well: with another class, the code refers to the document.
 #[must_use]
 pub fn is_about_signature(code: &str) -> bool {
     credentials_problem(code) == Some(CredentialsProblem::Signature)
@@ -449,14 +469,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::backoff::RetryPolicy;
 
     fn refused(status: u16, code: Option<&str>, message: Option<&str>) -> StoreError {
         ErrorResponse { status, code, message, ..ErrorResponse::default() }.into_error(String::new())
     }
 
     #[test]
-    fn distinguishes_rejected_credentials_from_rejected_objects() {
-        let whose_it_is = [
+    fn rejected_credentials_are_not_rejected_objects() {
+        let about_credentials = [
             (400, "ExpiredToken"),
             (403, "ExpiredTokenException"),
             (403, "InvalidAccessKeyId"),
@@ -474,10 +495,10 @@ mod tests {
             (401, ""),
             (401, "Unauthorized"),
         ];
-        for (status, code) in whose_it_is {
+        for (status, code) in about_credentials {
             let fault = refused(status, Some(code), None);
             assert_eq!(fault.class, FaultClass::Credentials, "{status} {code}");
-            assert!(!fault.class.is_retryable(), "no attempt fares better");
+            assert!(!fault.class.is_retryable(), "{status} {code} is not retried");
         }
         // A policy can deny access to one object and allow it to the next.
         for (status, code) in
@@ -489,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_signature_is_told_from_a_refused_document() {
+    fn a_rejected_signature_is_not_a_rejected_document() {
         let class = |code, message, ec| {
             let refusal =
                 ErrorResponse { status: 400, code: Some(code), message: Some(message), ec, ..ErrorResponse::default() };
@@ -517,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_503_without_a_code_may_have_been_carried_out() {
+    fn a_503_without_a_code_is_ambiguous() {
         let class = |code| refused(503, code, None).class;
         assert_eq!(class(Some("SlowDown")), FaultClass::Throttled);
         assert_eq!(class(Some("ServiceUnavailable")), FaultClass::Throttled);
@@ -525,20 +546,20 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_between_characters() {
+    fn a_long_message_is_truncated_between_characters() {
         let long = "é".repeat(2000);
         let fault = refused(400, Some("X"), Some(&long));
         assert_eq!(fault.message.len(), MAX_MESSAGE_BYTES);
     }
 
     #[test]
-    fn an_empty_answer_is_named_by_its_status() {
+    fn a_response_without_a_body_gets_the_code_of_its_status() {
         let fault = refused(403, None, None);
         assert_eq!((fault.status, fault.code.as_str()), (Some(403), "AccessDenied"));
     }
 
     #[test]
-    fn a_server_may_say_how_long_it_wants_to_be_left_alone() {
+    fn the_seconds_of_retry_after_are_parsed() {
         let after = |header| {
             ErrorResponse { retry_after: Some(header), ..ErrorResponse::default() }
                 .into_error(String::new())
@@ -552,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_classified_by_what_to_do() {
+    fn responses_are_classified_by_status_and_code() {
         let cases = [
             (403, "AccessDenied", FaultClass::Rejected),
             (404, "NoSuchKey", FaultClass::Rejected),
@@ -579,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_of_the_managed_service_and_of_ours_has_advice_of_its_own() {
+    fn codes_with_different_meanings_have_different_hints() {
         let codes = [
             "AccessDenied",
             "NoSuchKey",
@@ -591,7 +612,7 @@ mod tests {
             "RequestTimeout",
             "ExpiredToken",
         ];
-        let found: BTreeSet<_> = codes.iter().map(|code| hint(code, 0).expect("advice")).collect();
+        let found: BTreeSet<_> = codes.iter().map(|code| hint(code, None).expect("a hint")).collect();
         assert_eq!(found.len(), codes.len());
     }
 
@@ -603,10 +624,10 @@ mod tests {
 
     #[test]
     fn unknown_codes_get_the_hint_of_their_http_status() {
-        assert_eq!(hint("Whatever", 403), hint("AccessDenied", 403));
-        assert_eq!(hint("Whatever", 502), hint("InternalError", 500));
-        assert_eq!(hint("Whatever", 418), None);
-        assert_eq!(hint("", 0), None);
+        assert_eq!(hint("Whatever", Some(403)), hint("AccessDenied", Some(403)));
+        assert_eq!(hint("Whatever", Some(502)), hint("InternalError", Some(500)));
+        assert_eq!(hint("Whatever", Some(418)), None);
+        assert_eq!(hint("", None), None);
     }
 
     #[test]
@@ -617,14 +638,27 @@ mod tests {
         for code in ["NoCredentials", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AccessDenied", ""] {
             assert!(!is_renewable(code), "{code}");
         }
-        assert!(credentials_expired("NoCredentials") && credentials_expired("TokenRefreshRequired"));
-        assert!(!credentials_expired("InvalidToken") && !credentials_expired("AccessDenied"));
+        for code in ["NoCredentials", "TokenRefreshRequired"] {
+            assert!(credentials_expired_or_missing(code), "{code}");
+        }
+        for code in ["InvalidToken", "AccessDenied"] {
+            assert!(!credentials_expired_or_missing(code), "{code}");
+        }
         assert!(is_about_signature("InvalidArgument") && is_about_signature("AuthorizationHeaderMalformed"));
         assert!(!is_about_signature("SignatureDoesNotMatch"));
     }
 
     #[test]
     fn a_limit_of_oss_has_the_hint_of_throttling_with_any_status() {
-        assert_eq!(hint("MetaOperationQpsLimitExceeded", 403), hint("SlowDown", 503));
+        assert_eq!(hint("MetaOperationQpsLimitExceeded", Some(403)), hint("SlowDown", Some(503)));
+    }
+
+    #[test]
+    fn hints_name_the_number_of_attempts_that_the_default_policy_allows() {
+        let attempts = format!("{} attempts", RetryPolicy::default().max_attempts);
+        for code in ["SlowDown", "RequestTimeout", "InternalError"] {
+            let hint = hint(code, None).expect("a hint");
+            assert!(hint.contains(&attempts), "{hint}");
+        }
     }
 }

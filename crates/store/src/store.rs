@@ -447,7 +447,7 @@ mod tests {
         for (refused, endpoint) in all {
             let fault = refused.expect_err("the store is unreachable");
             assert_eq!(
-                (fault.to_string().as_str(), fault.endpoint.as_str()),
+                (fault.to_string().as_str(), fault.request_line.as_str()),
                 ("NotConnected: no credentials", endpoint)
             );
             assert!(!fault.class.is_retryable());

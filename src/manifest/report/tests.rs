@@ -310,7 +310,7 @@ fn raw_plus_is_kept_with_a_warning() {
 
 fn ending() -> impl Strategy<Value = TaskOutcome> {
     let failed = (proptest::option::of(300_u16..600), ".{0,9}", ".{0,9}").prop_map(|(status, code, message)| {
-        let (request_id, ec, endpoint) = (String::new(), String::new(), String::new());
+        let (request_id, ec, request_line) = (String::new(), String::new(), String::new());
         let (class, at) = (FaultClass::Rejected, Timestamp::UNIX_EPOCH);
         let fault = StoreError {
             class,
@@ -319,7 +319,7 @@ fn ending() -> impl Strategy<Value = TaskOutcome> {
             message,
             request_id,
             ec,
-            endpoint,
+            request_line,
             at,
             retry_after: None,
             headers: batchplan_store::object_request::ObjectHeaderSet::default(),

@@ -23,7 +23,7 @@ fn denied() -> TaskFailure {
             message: "The bucket's policy says \"no\".".to_owned(),
             request_id: "69A1B2C3D4".to_owned(),
             ec: "0003-00000001".to_owned(),
-            endpoint: "PUT http://media.example.com/film/1.mp4?tagging".to_owned(),
+            request_line: "PUT http://media.example.com/film/1.mp4?tagging".to_owned(),
             at: "2026-03-04T05:06:07.9Z".parse::<Timestamp>().unwrap(),
             retry_after: None,
             headers: batchplan_store::object_request::ObjectHeaderSet::default(),
@@ -145,12 +145,12 @@ prop_compose! {
         texts in proptest::array::uniform6(any::<String>()),
         second in -2_000_000_000_i64..4_000_000_000,
     ) -> TaskOutcome {
-        let [operation, code, message, request_id, ec, endpoint] = texts;
+        let [operation, code, message, request_id, ec, request_line] = texts;
         let at = Timestamp::from_second(second).unwrap();
         let class = FaultClass::Ambiguous;
         TaskOutcome::Failed(TaskFailure {
             operation,
-            error: StoreError { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: batchplan_store::object_request::ObjectHeaderSet::default() },
+            error: StoreError { class, status, code, message, request_id, ec, request_line, at, retry_after: None, headers: batchplan_store::object_request::ObjectHeaderSet::default() },
         })
     }
 }
@@ -180,7 +180,7 @@ proptest! {
                 prop_assert_eq!(&json["Error Code"], &error.code);
                 prop_assert_eq!(&json["Http Status Code"], &Value::from(error.status));
                 prop_assert_eq!(&json["Message"], &error.message);
-                prop_assert_eq!(&json["Request Endpoint"], &error.endpoint);
+                prop_assert_eq!(&json["Request Endpoint"], &error.request_line);
                 prop_assert_eq!(&json["Request Id"], &error.request_id);
                 prop_assert_eq!(json["Timestamp"].as_str().unwrap().parse::<Timestamp>().unwrap(), error.at);
                 prop_assert_eq!(&json["Operation"], operation);
@@ -341,9 +341,9 @@ prop_compose! {
         code in prop_oneof![Just("AccessDenied".to_owned()), "[a-z]{0,4}", any::<String>()],
         texts in proptest::array::uniform5(any::<String>()),
     ) -> TaskOutcome {
-        let [operation, message, request_id, ec, endpoint] = texts;
+        let [operation, message, request_id, ec, request_line] = texts;
         let (class, at) = (FaultClass::Ambiguous, Timestamp::UNIX_EPOCH);
-        TaskOutcome::Failed(TaskFailure { operation, error: StoreError { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: batchplan_store::object_request::ObjectHeaderSet::default() } })
+        TaskOutcome::Failed(TaskFailure { operation, error: StoreError { class, status, code, message, request_id, ec, request_line, at, retry_after: None, headers: batchplan_store::object_request::ObjectHeaderSet::default() } })
     }
 }
 

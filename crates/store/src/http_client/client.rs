@@ -26,7 +26,7 @@ use tokio::fs::File;
 use super::connection::{ConnectionPool, ConnectionSendError, PIECE_BYTES, RequestBody, ResponseBody};
 use super::credential_cache::{CredentialCache, SigningCredentials};
 use super::dialect::{StoreDialect, parse_tags};
-use super::response::{RejectedResponse, ResponseLimit, StoreResponse, StreamedResponse};
+use super::response::{FailedResponse, ResponseLimit, StoreResponse, StreamedResponse};
 use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, UnsignedRequest};
 use crate::error::{FaultClass, StoreError, is_about_signature, is_renewable, truncate};
 use crate::hex::hex;
@@ -195,7 +195,7 @@ impl StoreHttpClient {
         let response = self.send(&store_request, &signed).await?;
         match response.read_whole(self.dialect, limit, &signed.credentials, &request_line).await {
             Ok(response) => Ok(response),
-            Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
+            Err(failure) => Err(Box::pin(self.handle_failure(failure, &signed)).await),
         }
     }
 
@@ -232,7 +232,7 @@ impl StoreHttpClient {
             };
             match response.with_request_line(line()).read_whole(self.dialect, limit, &signed.credentials, &line).await {
                 Ok(response) => Ok(response),
-                Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
+                Err(failure) => Err(Box::pin(self.handle_failure(failure, &signed)).await),
             }
         });
         let allowed = scaled(time_limit + Duration::from_secs(size / MIN_BYTES_PER_SECOND));
@@ -254,7 +254,7 @@ impl StoreHttpClient {
             let response = self.send(&store_request, &signed).await?;
             match response.into_stream(self.dialect, &signed.credentials, &|| request_line.clone()).await {
                 Ok((head, body)) => Ok((head, body.with_request_line(request_line.clone()))),
-                Err(rejection) => Err(Box::pin(self.handle_rejection(rejection, &signed)).await),
+                Err(failure) => Err(Box::pin(self.handle_failure(failure, &signed)).await),
             }
         });
         let opened = timeouts::with_time_limit(
@@ -382,19 +382,19 @@ impl StoreHttpClient {
         Ok(request)
     }
 
-    /// Returns the error of a rejected request. Corrects the clock or renews the credentials first, if they were the
+    /// Returns the error of a failed response. Corrects the clock or renews the credentials first, if they were the
     /// reason.
     ///
     /// If several requests in flight were signed with the same wrong time or the same credentials, the first one
     /// corrects it, and all of them can be retried.
-    async fn handle_rejection(&self, rejection: RejectedResponse, signed: &SigningContext) -> StoreError {
-        let RejectedResponse { error: mut fault, server_time: date, has_code } = rejection;
-        if let Some(date) = date {
-            let skew = date.duration_since(signed.signed_at).abs();
+    async fn handle_failure(&self, failure: FailedResponse, signed: &SigningContext) -> StoreError {
+        let FailedResponse { error: mut fault, server_time, has_code } = failure;
+        if let Some(server_time) = server_time {
+            let skew = server_time.duration_since(signed.signed_at).abs();
             // A response to HEAD has no error code, so only the server's clock shows the reason.
             let skewed = fault.code == "RequestTimeTooSkewed"
                 || (fault.status == Some(403) && !has_code && skew > REJECTED_SKEW);
-            if skewed && self.clock.correct(date, signed.signed_at) {
+            if skewed && self.clock.correct(server_time, signed.signed_at) {
                 fault.class = FaultClass::Transient;
             }
         }

@@ -68,13 +68,14 @@ pub(crate) struct StoreResponse {
     credentials: Arc<SigningCredentials>,
 }
 
-/// A rejected request, and what the response says about the clock.
-pub(super) struct RejectedResponse {
+/// The error of a response that rejects the request or cannot be read, and what the response says about the clock.
+pub(super) struct FailedResponse {
     /// The error to return.
     pub(super) error: StoreError,
     /// The server's time.
     pub(super) server_time: Option<Timestamp>,
-    /// Whether the server sent an error code.
+    /// Whether the code says more than the status: the server sent it, or the client set it because the response cannot
+    /// be read. `false` if the code is derived from the status, as for every response to HEAD.
     pub(super) has_code: bool,
 }
 
@@ -84,9 +85,9 @@ impl StreamedResponse {
         Self { head, body, is_read_only }
     }
 
-    /// Sets the request that messages about long waits name.
-    pub(super) fn with_request_line(self, request: String) -> Self {
-        Self { body: self.body.with_request_line(request), ..self }
+    /// Sets the method and URL of the request, for messages about long waits.
+    pub(super) fn with_request_line(self, request_line: String) -> Self {
+        Self { body: self.body.with_request_line(request_line), ..self }
     }
 
     /// Reads a successful response completely. Every other response becomes an error.
@@ -96,40 +97,37 @@ impl StreamedResponse {
         limit: ResponseLimit,
         credentials: &Arc<SigningCredentials>,
         request_line: &impl Fn() -> String,
-    ) -> Result<StoreResponse, RejectedResponse> {
+    ) -> Result<StoreResponse, FailedResponse> {
         let status = self.head.status.as_u16();
         if !self.head.status.is_success() {
-            return Err(self.into_rejection(dialect, credentials, request_line).await);
+            return Err(self.into_failure(dialect, credentials, request_line).await);
         }
-        let read = read_body(&mut self.body, limit.bytes()).await;
-        let body = match read {
+        let body = match read_body(&mut self.body, limit.bytes()).await {
             BodyReadOutcome::Complete(body) => body,
             BodyReadOutcome::TooLong(_) => {
-                let make = if self.is_read_only { unexpected_document } else { unreadable_response };
-                let fault = make(status, "it is longer than allowed", request_line());
-                return Err(RejectedResponse::from_error(StoreError {
-                    headers: object_headers(&self.head.headers),
-                    ..fault
-                }));
+                let new_error = if self.is_read_only { unexpected_document } else { unreadable_response };
+                let error = new_error(status, "it is longer than allowed", request_line());
+                let headers = object_headers(&self.head.headers);
+                return Err(FailedResponse::from_error(StoreError { headers, ..error }));
             }
             BodyReadOutcome::Broken(why) => {
-                return Err(RejectedResponse::from_error(unreadable_response(status, &why, request_line())));
+                return Err(FailedResponse::from_error(unreadable_response(status, &why, request_line())));
             }
             BodyReadOutcome::Stalled(why) => {
-                let mut fault = StoreError::without_response(
+                let error = StoreError::unusable_response(
                     FaultClass::Ambiguous,
+                    status,
                     "RequestTimeout",
                     &truncate(&why),
                     request_line(),
                 );
-                fault.status = Some(status);
-                return Err(RejectedResponse::from_error(fault));
+                return Err(FailedResponse::from_error(error));
             }
         };
         // Some servers must start the response before they know whether the request succeeds.
         if is_error_document(&body) {
             let document = ErrorDocument::parse(&body, credentials);
-            return Err(document.into_rejection(status, &self.head.headers, dialect, credentials, request_line()));
+            return Err(document.into_failure(status, &self.head.headers, dialect, credentials, request_line()));
         }
         Ok(StoreResponse {
             status,
@@ -146,26 +144,26 @@ impl StreamedResponse {
         dialect: StoreDialect,
         credentials: &Arc<SigningCredentials>,
         request_line: &impl Fn() -> String,
-    ) -> Result<(Parts, ResponseBody), RejectedResponse> {
+    ) -> Result<(Parts, ResponseBody), FailedResponse> {
         if self.head.status.is_success() {
             return Ok((self.head, self.body));
         }
-        Err(self.into_rejection(dialect, credentials, request_line).await)
+        Err(self.into_failure(dialect, credentials, request_line).await)
     }
 
-    async fn into_rejection(
+    async fn into_failure(
         mut self,
         dialect: StoreDialect,
         credentials: &Arc<SigningCredentials>,
         request_line: &impl Fn() -> String,
-    ) -> RejectedResponse {
+    ) -> FailedResponse {
         // If the body cannot be read completely, the status alone describes the error.
         let body = match timeout(scaled(ERROR_READ_TIMEOUT), read_body(&mut self.body, MAX_ERROR_BYTES)).await {
             Ok(BodyReadOutcome::Complete(body) | BodyReadOutcome::TooLong(body)) => body,
             Ok(BodyReadOutcome::Broken(_) | BodyReadOutcome::Stalled(_)) | Err(_) => Bytes::new(),
         };
         let status = self.head.status.as_u16();
-        ErrorDocument::parse(&body, credentials).into_rejection(
+        ErrorDocument::parse(&body, credentials).into_failure(
             status,
             &self.head.headers,
             dialect,
@@ -209,7 +207,7 @@ async fn read_body(body: &mut ResponseBody, limit: usize) -> BodyReadOutcome {
     BodyReadOutcome::Complete(received)
 }
 
-impl RejectedResponse {
+impl FailedResponse {
     fn from_error(error: StoreError) -> Self {
         Self { error, server_time: None, has_code: true }
     }
@@ -228,8 +226,8 @@ impl StoreResponse {
     /// result, unless the end of the body was not marked and the body may have been truncated.
     pub(crate) fn unreadable_error(&self, why: &str, request_line: String) -> StoreError {
         let marked = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| self.headers.contains_key(header));
-        let make = if marked && self.is_read_only { unexpected_document } else { unreadable_response };
-        StoreError { headers: self.object_headers(), ..make(self.status, why, request_line) }
+        let new_error = if marked && self.is_read_only { unexpected_document } else { unreadable_response };
+        StoreError { headers: self.object_headers(), ..new_error(self.status, why, request_line) }
     }
 
     /// Returns the object headers in the response.
@@ -262,21 +260,16 @@ fn object_headers(headers: &HeaderMap) -> ObjectHeaderSet {
 
 /// Builds the error for a success that was received completely but is not the requested document.
 fn unexpected_document(status: u16, why: &str, request_line: String) -> StoreError {
-    let message = format!("the response could not be read: {why}");
-    let mut fault =
-        StoreError::without_response(FaultClass::Rejected, "UnexpectedDocument", &truncate(&message), request_line);
-    fault.status = Some(status);
-    fault
+    let message = truncate(&format!("the response could not be read: {why}"));
+    StoreError::unusable_response(FaultClass::Rejected, status, "UnexpectedDocument", &message, request_line)
 }
 
 /// Builds the error for a success that cannot be read. The request may have been executed: check the state before
 /// repeating it.
 fn unreadable_response(status: u16, why: &str, request_line: String) -> StoreError {
-    let message = format!("the response could not be read: {why}");
-    let mut fault =
-        StoreError::without_response(FaultClass::Ambiguous, "UnreadableAnswer", &truncate(&message), request_line);
-    fault.status = Some(status);
-    fault
+    let message = truncate(&format!("the response could not be read: {why}"));
+    // Reports contain this code, so it stays as it is.
+    StoreError::unusable_response(FaultClass::Ambiguous, status, "UnreadableAnswer", &message, request_line)
 }
 
 /// Removes the secrets that the server received from its text, and truncates the text.
@@ -320,49 +313,50 @@ impl ErrorDocument {
         document
     }
 
-    /// Builds the rejection from the document, the status and the headers.
-    fn into_rejection(
+    /// Builds the error from the document, the status and the headers.
+    fn into_failure(
         mut self,
         status: u16,
         headers: &HeaderMap,
         dialect: StoreDialect,
         credentials: &SigningCredentials,
         request_line: String,
-    ) -> RejectedResponse {
+    ) -> FailedResponse {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        for (said, header) in [
+        for (value, header) in [
             (&mut self.request_id, dialect.request_id_header()),
             (&mut self.ec, "x-oss-ec"),
             (&mut self.region, "x-amz-bucket-region"),
         ] {
-            if said.is_empty() {
-                *said = redacted(text(header), credentials);
+            if value.is_empty() {
+                *value = redacted(text(header), credentials);
             }
         }
         if (300..400).contains(&status) && self.endpoint.is_empty() {
             self.endpoint = redacted(text("location"), credentials);
         }
-        let message = self.message_with_location(status);
-        let refusal = ErrorResponse {
+        let response = ErrorResponse {
             status,
             code: Some(&self.code),
-            message: Some(&message),
+            message: Some(&self.message),
             request_id: &self.request_id,
             ec: &self.ec,
             retry_after: headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()),
         };
+        let message = self.message_with_location(status, response.class());
+        let response = ErrorResponse { message: Some(&message), ..response };
+        let error = StoreError { headers: object_headers(headers), ..response.into_error(request_line) };
         let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
         // A response that rejects the time contains the server's time, even without a `Date` header.
-        let date = date.or_else(|| self.server_time.trim().parse().ok());
-        let fault = StoreError { headers: object_headers(headers), ..refusal.into_error(request_line) };
-        RejectedResponse { error: fault, server_time: date, has_code: !self.code.is_empty() }
+        let server_time = date.or_else(|| self.server_time.trim().parse().ok());
+        FailedResponse { error, server_time, has_code: !self.code.is_empty() }
     }
 
     /// Returns the message, with the location of the bucket if the server reports that it is elsewhere.
-    fn message_with_location(&self, status: u16) -> String {
-        if is_about_signature(&self.code) && !self.region.is_empty() {
-            let said = format!("{} (the server expects the region {})", self.message, self.region);
-            return said.trim_start().to_owned();
+    fn message_with_location(&self, status: u16, class: FaultClass) -> String {
+        if class == FaultClass::Credentials && is_about_signature(&self.code) && !self.region.is_empty() {
+            let message = format!("{} (the server expects the region {})", self.message, self.region);
+            return message.trim_start().to_owned();
         }
         let elsewhere = (300..400).contains(&status) || !self.endpoint.is_empty();
         if !elsewhere {
@@ -370,11 +364,11 @@ impl ErrorDocument {
         }
         let mut message = match self.message.trim_end_matches('.') {
             "" => "the bucket is at another endpoint".to_owned(),
-            said => said.to_owned(),
+            message => message.to_owned(),
         };
-        for (what, place) in [("endpoint", &self.endpoint), ("region", &self.region)] {
-            if !place.is_empty() {
-                message = format!("{message}; {what} {place}");
+        for (name, value) in [("endpoint", &self.endpoint), ("region", &self.region)] {
+            if !value.is_empty() {
+                message = format!("{message}; {name} {value}");
             }
         }
         format!("{message}; nothing was sent there: set `endpoint` and `region` in [store]")
@@ -399,13 +393,13 @@ mod tests {
     use super::*;
     use crate::http_client::SigningCredentials;
 
-    fn refused(status: u16, headers: &[(&'static str, &str)], document: &str) -> StoreError {
+    fn error_of(status: u16, headers: &[(&'static str, &str)], document: &str) -> StoreError {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a value"));
         }
         let read = ErrorDocument::parse(document.as_bytes(), &credentials());
-        read.into_rejection(status, &map, StoreDialect::Oss, &credentials(), "GET x".to_owned()).error
+        read.into_failure(status, &map, StoreDialect::Oss, &credentials(), "GET x".to_owned()).error
     }
 
     fn credentials() -> SigningCredentials {
@@ -413,62 +407,66 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_hidden_wherever_a_server_repeats_them_and_before_anything_is_cut() {
+    fn secrets_that_a_server_repeats_are_hidden_before_texts_are_truncated() {
         let token = "T".repeat(2000);
         let document = format!(
             "<Error><Code>hush</Code><Message>{}{token}</Message><RequestId>{token}</RequestId><EC>hush!</EC></Error>",
             "m".repeat(1000)
         );
-        let fault = refused(403, &[], &document);
-        assert_eq!(fault.message, format!("{}[hidden]", "m".repeat(1000)));
+        let error = error_of(403, &[], &document);
+        assert_eq!(error.message, format!("{}[hidden]", "m".repeat(1000)));
         assert_eq!(
-            (fault.code.as_str(), fault.request_id.as_str(), fault.ec.as_str()),
+            (error.code.as_str(), error.request_id.as_str(), error.ec.as_str()),
             ("[hidden]", "[hidden]", "[hidden]!")
         );
         let (encoded, referred) = ("%54".repeat(1000), "&amp;#x54;".repeat(1000));
         let document = format!("<Error><Code>X</Code><Message>{encoded} {referred}</Message></Error>");
-        assert_eq!(refused(403, &[], &document).message, "[hidden]");
-        let header = refused(403, &[("x-oss-request-id", &token), ("x-oss-ec", "hush")], "");
+        assert_eq!(error_of(403, &[], &document).message, "[hidden]");
+        let header = error_of(403, &[("x-oss-request-id", &token), ("x-oss-ec", "hush")], "");
         assert_eq!((header.request_id.as_str(), header.ec.as_str()), ("[hidden]", "[hidden]"));
     }
 
     #[test]
-    fn an_error_is_told_from_an_answer_by_its_root() {
+    fn an_error_document_is_recognized_by_its_root() {
         for error in ["<Error><Code/></Error>", " <?xml version=\"1.0\"?>\n<Error xmlns=\"x\">", "<Error\n>"] {
             assert!(is_error_document(error.as_bytes()), "{error}");
         }
-        for answer in ["", "<Errors/>", "<Tagging><Error>x</Error></Tagging>", "<?xml", "Error", "<Error"] {
-            assert!(!is_error_document(answer.as_bytes()), "{answer}");
+        for other in ["", "<Errors/>", "<Tagging><Error>x</Error></Tagging>", "<?xml", "Error", "<Error"] {
+            assert!(!is_error_document(other.as_bytes()), "{other}");
         }
     }
 
     #[test]
-    fn the_servers_own_words_are_kept() {
+    fn the_servers_code_and_message_are_kept() {
         let document = "<Error><Code>AccessDenied</Code><Message>No right.</Message><RequestId>R1</RequestId>\
                         <HostId>h</HostId><EC>0003-00000001</EC></Error>";
-        let fault = refused(403, &[("x-oss-request-id", "R2")], document);
-        assert_eq!((fault.code.as_str(), fault.message.as_str()), ("AccessDenied", "No right."));
-        assert_eq!((fault.request_id.as_str(), fault.ec.as_str()), ("R1", "0003-00000001"));
-        let bare = refused(403, &[("x-oss-request-id", "R2"), ("x-oss-ec", "0003-1"), ("retry-after", "3")], "");
+        let error = error_of(403, &[("x-oss-request-id", "R2")], document);
+        assert_eq!((error.code.as_str(), error.message.as_str()), ("AccessDenied", "No right."));
+        assert_eq!((error.request_id.as_str(), error.ec.as_str()), ("R1", "0003-00000001"));
+        let bare = error_of(403, &[("x-oss-request-id", "R2"), ("x-oss-ec", "0003-1"), ("retry-after", "3")], "");
         assert_eq!((bare.code.as_str(), bare.request_id.as_str(), bare.ec.as_str()), ("AccessDenied", "R2", "0003-1"));
         assert_eq!(bare.retry_after.map(std::num::NonZeroU16::get), Some(3));
     }
 
     #[test]
-    fn a_cut_or_hostile_document_gives_what_came_before_the_fault() {
-        let cut = refused(400, &[], "<Error><Code>InvalidArgument</Code><Mess");
+    fn a_truncated_or_hostile_document_is_read_up_to_its_first_fault() {
+        let cut = error_of(400, &[], "<Error><Code>InvalidArgument</Code><Mess");
         assert_eq!((cut.code.as_str(), cut.message.as_str()), ("InvalidArgument", "the server gave no message"));
-        let bomb = refused(400, &[], "<!DOCTYPE x [<!ENTITY a \"b\">]><Error><Code>&a;</Code></Error>");
+        let bomb = error_of(400, &[], "<!DOCTYPE x [<!ENTITY a \"b\">]><Error><Code>&a;</Code></Error>");
         assert_eq!(bomb.code, "BadRequest");
     }
 
     #[test]
-    fn a_region_that_is_wrong_is_no_fault_of_the_object_and_the_right_one_is_told() {
+    fn the_error_for_a_wrong_region_is_about_the_credentials_and_names_the_right_one() {
         let document = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The region is wrong.</Message>\
                         <Region>eu-west-1</Region></Error>";
-        let fault = refused(400, &[], document);
-        assert_eq!(fault.class, FaultClass::Credentials);
-        assert_eq!(fault.message, "The region is wrong. (the server expects the region eu-west-1)");
+        let error = error_of(400, &[], document);
+        assert_eq!(error.class, FaultClass::Credentials);
+        assert_eq!(error.message, "The region is wrong. (the server expects the region eu-west-1)");
+        // The same code can be about the document.
+        let document = "<Error><Code>InvalidArgument</Code><Message>The tag is invalid.</Message></Error>";
+        let error = error_of(400, &[("x-amz-bucket-region", "eu-west-1")], document);
+        assert_eq!((error.class, error.message.as_str()), (FaultClass::Rejected, "The tag is invalid."));
     }
 
     #[test]
@@ -480,7 +478,7 @@ mod tests {
                 map.insert(*name, value.parse().expect("a value"));
             }
             let read = ErrorDocument::parse(document.as_bytes(), &credentials());
-            let date = read.into_rejection(403, &map, StoreDialect::Oss, &credentials(), String::new()).server_time;
+            let date = read.into_failure(403, &map, StoreDialect::Oss, &credentials(), String::new()).server_time;
             date.map(|date| date.to_string())
         };
         let header = ("date", "Fri, 21 Dec 2012 00:00:00 GMT");
@@ -492,17 +490,17 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_says_where_the_bucket_is_and_that_nothing_went_there() {
+    fn a_redirect_names_the_endpoint_of_the_bucket() {
         let document = "<Error><Code>PermanentRedirect</Code><Message>Use the endpoint.</Message>\
                         <Endpoint>b.s3.eu-west-1.amazonaws.com</Endpoint></Error>";
-        let fault = refused(301, &[("x-amz-bucket-region", "eu-west-1")], document);
-        assert_eq!(fault.class, FaultClass::Rejected);
+        let error = error_of(301, &[("x-amz-bucket-region", "eu-west-1")], document);
+        assert_eq!(error.class, FaultClass::Rejected);
         assert_eq!(
-            fault.message,
+            error.message,
             "Use the endpoint; endpoint b.s3.eu-west-1.amazonaws.com; region eu-west-1; nothing was sent there: set \
              `endpoint` and `region` in [store]"
         );
-        let bare = refused(302, &[("location", "http://evil.example/")], "");
+        let bare = error_of(302, &[("location", "http://evil.example/")], "");
         assert!(bare.message.contains("endpoint http://evil.example/; nothing was sent there"), "{}", bare.message);
     }
 }
