@@ -70,40 +70,75 @@ fn parse_setting(setting: BucketSetting, document: &[u8]) -> Result<BucketSettin
     }
 }
 
-/// Parses the enabled rules that filter by tags. In S3 the tags are inside the rule's filter. In OSS they are
-/// directly in the rule, and its filter excludes objects with the tags inside.
+/// Parses the enabled rules that filter by tags.
+///
+/// The tags of an S3 rule are inside its filter. The tags of an OSS rule are directly in the rule; its filter can exclude
+/// objects with other tags (`Not`). Those are returned as well, because changing them changes what the rule applies to.
 fn parse_tag_rules(document: &[u8]) -> Result<Vec<TagLifecycleRule>, InvalidSettingReason> {
-    let (mut rules, mut rule, mut enabled) = (Vec::new(), TagLifecycleRule::default(), false);
-    let (mut count, mut has_too_many_keys, mut is_complete) = (0_usize, false, false);
+    let mut parser = TagRuleParser::default();
     describe_xml_error(xml::read(document, |path, text| {
-        let Some(rest) = path.strip_prefix("LifecycleConfiguration") else { return };
-        match rest {
-            "" => is_complete = true,
-            "/Rule/ID" => text.clone_into(&mut rule.id),
-            "/Rule/Status" => enabled = text.trim() == "Enabled",
-            "/Rule/Tag/Key" | "/Rule/Filter/Tag/Key" | "/Rule/Filter/And/Tag/Key" | "/Rule/Filter/Not/Tag/Key"
-                if rule.keys.len() <= MAX_KEYS && rule.keys.iter().all(|key| key != text) =>
-            {
-                rule.keys.push(text.to_owned());
-            }
-            "/Rule" => {
-                let ended = std::mem::take(&mut rule);
-                count += 1;
-                has_too_many_keys |= ended.keys.len() > MAX_KEYS;
-                if std::mem::take(&mut enabled) && !ended.keys.is_empty() && count <= MAX_RULES {
-                    rules.push(ended);
-                }
-            }
-            _ => {}
+        if let Some(path) = path.strip_prefix("LifecycleConfiguration") {
+            parser.end_element(path, text);
         }
     }))?;
-    if count > MAX_RULES {
-        return Err(format!("it has {count} rules; the maximum is {MAX_RULES}"));
+    parser.finish()
+}
+
+/// The part of a lifecycle that has been read so far.
+#[derive(Default)]
+struct TagRuleParser {
+    rules: Vec<TagLifecycleRule>,
+    rule_count: usize,
+    has_too_many_keys: bool,
+    /// Whether the end of the document was read.
+    is_complete: bool,
+    /// The rule whose elements are being read.
+    rule: TagLifecycleRule,
+    is_rule_enabled: bool,
+}
+
+impl TagRuleParser {
+    /// Reads an element at its end, so after the elements in it. The path begins below the root.
+    fn end_element(&mut self, path: &str, text: &str) {
+        match path {
+            "" => self.is_complete = true,
+            "/Rule/ID" => text.clone_into(&mut self.rule.id),
+            "/Rule/Status" => self.is_rule_enabled = text.trim() == "Enabled",
+            "/Rule/Tag/Key" | "/Rule/Filter/Tag/Key" | "/Rule/Filter/And/Tag/Key" | "/Rule/Filter/Not/Tag/Key" => {
+                self.add_key(text);
+            }
+            "/Rule" => self.end_rule(),
+            _ => {}
+        }
     }
-    if has_too_many_keys {
-        return Err(format!("a rule filters on more than {MAX_KEYS} tags"));
+
+    fn add_key(&mut self, key: &str) {
+        let keys = &mut self.rule.keys;
+        // One key more than the maximum is added, so that the end of the rule shows that there are too many.
+        if keys.len() <= MAX_KEYS && !keys.iter().any(|known| known == key) {
+            keys.push(key.to_owned());
+        }
     }
-    if is_complete { Ok(rules) } else { Err(unexpected_document()) }
+
+    fn end_rule(&mut self) {
+        let rule = std::mem::take(&mut self.rule);
+        let is_enabled = std::mem::take(&mut self.is_rule_enabled);
+        self.rule_count += 1;
+        self.has_too_many_keys |= rule.keys.len() > MAX_KEYS;
+        if is_enabled && !rule.keys.is_empty() && self.rule_count <= MAX_RULES {
+            self.rules.push(rule);
+        }
+    }
+
+    fn finish(self) -> Result<Vec<TagLifecycleRule>, InvalidSettingReason> {
+        if self.rule_count > MAX_RULES {
+            return Err(format!("it has {} rules; the maximum is {MAX_RULES}", self.rule_count));
+        }
+        if self.has_too_many_keys {
+            return Err(format!("a rule filters on more than {MAX_KEYS} tags"));
+        }
+        if self.is_complete { Ok(self.rules) } else { Err(unexpected_document()) }
+    }
 }
 
 fn parse_versioning(document: &[u8]) -> Result<BucketVersioning, InvalidSettingReason> {
@@ -168,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_look_at_tags_are_found_in_the_forms_of_s3() {
+    fn rules_that_filter_by_tags_are_found_in_the_forms_of_s3() {
         let of = |id: &str, filter: &str, status: &str| {
             format!("<Rule><ID>{id}</ID><Filter>{filter}</Filter><Status>{status}</Status></Rule>")
         };
@@ -188,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_look_at_tags_are_found_in_the_form_of_oss() {
+    fn rules_that_filter_by_tags_are_found_in_the_form_of_oss() {
         let tags = "<Tag><Key>k</Key><Value>1</Value></Tag><Tag><Key>k</Key><Value>2</Value></Tag>\
                     <Tag><Key>l</Key><Value>1</Value></Tag>";
         let document = format!(
@@ -215,10 +250,10 @@ mod tests {
         };
         assert_eq!(keys(100), Ok(Vec::new()));
         assert_eq!(keys(101), Err("a rule filters on more than 100 tags".to_owned()));
-        for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
+        for setting in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
             let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><VersioningConfiguration>&b;</VersioningConfiguration>";
             for document in ["", "no XML", "<ListAllMyBucketsResult/>", "<LifecycleConf", bomb] {
-                assert!(parse_setting(question, document.as_bytes()).is_err(), "{question:?}: {document}");
+                assert!(parse_setting(setting, document.as_bytes()).is_err(), "{setting:?}: {document}");
             }
         }
     }
@@ -247,22 +282,21 @@ mod tests {
     }
 
     #[test]
-    fn accepts_only_the_not_set_error_as_an_answer() {
-        let said = |status, code: &str, question| {
-            let mut fault = StoreError::without_response(FaultClass::Rejected, code, "", String::new());
-            fault.status = Some(status);
-            unset_value(question, &fault)
+    fn only_the_error_that_a_setting_is_not_set_is_a_value() {
+        let value = |status, code: &str, setting| {
+            let error = StoreError::without_response(FaultClass::Rejected, code, "", String::new());
+            unset_value(setting, &StoreError { status: Some(status), ..error })
         };
         let none = Some(BucketSettingValue::TagRules(Vec::new()));
-        assert_eq!(said(404, "NoSuchLifecycleConfiguration", BucketSetting::TagRules), none);
-        assert_eq!(said(404, "NoSuchLifecycle", BucketSetting::TagRules), none);
+        assert_eq!(value(404, "NoSuchLifecycleConfiguration", BucketSetting::TagRules), none);
+        assert_eq!(value(404, "NoSuchLifecycle", BucketSetting::TagRules), none);
         let not_set = Some(BucketSettingValue::Ownership(OwnershipSetting::NotSet));
-        assert_eq!(said(404, "OwnershipControlsNotFoundError", BucketSetting::Ownership), not_set);
-        for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
-            assert_eq!(said(404, "NoSuchBucket", question), None);
-            assert_eq!(said(403, "AccessDenied", question), None);
+        assert_eq!(value(404, "OwnershipControlsNotFoundError", BucketSetting::Ownership), not_set);
+        for setting in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
+            assert_eq!(value(404, "NoSuchBucket", setting), None);
+            assert_eq!(value(403, "AccessDenied", setting), None);
         }
-        assert_eq!(said(404, "NoSuchLifecycle", BucketSetting::Versioning), None);
+        assert_eq!(value(404, "NoSuchLifecycle", BucketSetting::Versioning), None);
     }
 
     proptest! {
@@ -270,8 +304,8 @@ mod tests {
         fn never_panics(inner in "[<>/&;RuleTagKyStsIDEnabl ]{0,80}") {
             for root in ["LifecycleConfiguration", "VersioningConfiguration", "OwnershipControls"] {
                 let document = format!("<{root}>{inner}</{root}>");
-                for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
-                    let _ = parse_setting(question, document.as_bytes());
+                for setting in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
+                    let _ = parse_setting(setting, document.as_bytes());
                 }
             }
         }
