@@ -394,7 +394,7 @@ impl StoreHttpClient {
             // A response to HEAD has no error code, so only the server's clock shows the reason.
             let skewed = fault.code == "RequestTimeTooSkewed"
                 || (fault.status == Some(403) && !has_code && skew > REJECTED_SKEW);
-            if skewed && self.clock.correct(server_time, signed.signed_at) {
+            if skewed && self.clock.sync_after_rejection(server_time, signed.signed_at) {
                 fault.class = FaultClass::Transient;
             }
         }

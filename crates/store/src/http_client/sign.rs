@@ -2,8 +2,8 @@
 //!
 //! Both schemes work the same way. The request is converted to a canonical form. Its digest, the time and the scope
 //! are signed with a key that is derived from the secret once a day. Most requests of a job differ only in their key,
-//! so everything else is cached from one request to the next: the day's key as two precomputed HMAC states, the time
-//! stamp of the second, and the digest of the body.
+//! so everything else is cached from one request to the next: an HMAC state with the day's key applied, the time stamp of
+//! the second, and the digest of the body.
 //!
 //! The clock is this machine's, corrected by the server's time if the difference is too large.
 
@@ -14,7 +14,6 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderName, HeaderValue};
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -92,50 +91,56 @@ impl SignatureScheme for AwsV4Signer {
         }
         headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
 
-        let mut signed = Vec::with_capacity(96);
-        let mut text = Vec::with_capacity(512);
-        text.extend_from_slice(request.method.as_bytes());
-        text.push(b'\n');
-        text.extend_from_slice(request.path.as_bytes());
-        text.push(b'\n');
-        push_query(request.query, &mut text);
-        text.push(b'\n');
+        let mut signed_names = Vec::with_capacity(96);
+        let mut canonical = Vec::with_capacity(512);
+        canonical.extend_from_slice(request.method.as_bytes());
+        canonical.push(b'\n');
+        canonical.extend_from_slice(request.path.as_bytes());
+        canonical.push(b'\n');
+        push_query(request.query, &mut canonical);
+        canonical.push(b'\n');
         for (name, value) in headers.iter() {
-            if !signed.is_empty() {
-                signed.push(b';');
+            if !signed_names.is_empty() {
+                signed_names.push(b';');
             }
-            signed.extend_from_slice(name.as_str().as_bytes());
-            text.extend_from_slice(name.as_str().as_bytes());
-            text.push(b':');
-            text.extend_from_slice(value.as_bytes());
-            text.push(b'\n');
+            signed_names.extend_from_slice(name.as_str().as_bytes());
+            canonical.extend_from_slice(name.as_str().as_bytes());
+            canonical.push(b':');
+            canonical.extend_from_slice(value.as_bytes());
+            canonical.push(b'\n');
         }
-        text.push(b'\n');
-        text.extend_from_slice(&signed);
-        text.push(b'\n');
-        text.extend_from_slice(request.body_sha256.as_bytes());
-        let digest = Sha256::digest(&text);
+        canonical.push(b'\n');
+        canonical.extend_from_slice(&signed_names);
+        canonical.push(b'\n');
+        canonical.extend_from_slice(request.body_sha256.as_bytes());
+        let digest = Sha256::digest(&canonical);
 
-        text.clear();
-        text.extend_from_slice(b"AWS4-HMAC-SHA256\n");
-        text.extend_from_slice(stamp.as_str().as_bytes());
-        text.push(b'\n');
-        self.keys.push_scope(stamp, &mut text);
-        text.push(b'\n');
-        push_hex(&digest, &mut text);
-        let signature = self.keys.sign(credentials, stamp.date(), &text);
+        let mut string_to_sign = emptied(canonical);
+        string_to_sign.extend_from_slice(b"AWS4-HMAC-SHA256\n");
+        string_to_sign.extend_from_slice(stamp.as_str().as_bytes());
+        string_to_sign.push(b'\n');
+        self.keys.push_scope(stamp, &mut string_to_sign);
+        string_to_sign.push(b'\n');
+        push_hex(&digest, &mut string_to_sign);
+        let signature = self.keys.sign(credentials, stamp.date(), &string_to_sign);
 
-        text.clear();
-        text.extend_from_slice(b"AWS4-HMAC-SHA256 Credential=");
-        text.extend_from_slice(credentials.access_key().as_bytes());
-        text.push(b'/');
-        self.keys.push_scope(stamp, &mut text);
-        text.extend_from_slice(b", SignedHeaders=");
-        text.extend_from_slice(&signed);
-        text.extend_from_slice(b", Signature=");
-        push_hex(&signature, &mut text);
-        headers.push((AUTHORIZATION, header_value(text)));
+        let mut authorization = emptied(string_to_sign);
+        authorization.extend_from_slice(b"AWS4-HMAC-SHA256 Credential=");
+        authorization.extend_from_slice(credentials.access_key().as_bytes());
+        authorization.push(b'/');
+        self.keys.push_scope(stamp, &mut authorization);
+        authorization.extend_from_slice(b", SignedHeaders=");
+        authorization.extend_from_slice(&signed_names);
+        authorization.extend_from_slice(b", Signature=");
+        push_hex(&signature, &mut authorization);
+        headers.push((AUTHORIZATION, header_value(authorization)));
     }
+}
+
+/// Empties a buffer for the next text, so that a signature allocates only one buffer for its three texts.
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer
 }
 
 /// Appends the canonical query: the query as sent, with a `=` after every name.
@@ -163,32 +168,18 @@ const OSS_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-oss-security-t
 #[derive(Debug)]
 pub struct OssV4Signer {
     keys: SigningKeyCache,
-    /// Headers that are signed in addition to those that the scheme requires. Sorted by name.
-    additional: &'static [&'static str],
 }
 
 impl OssV4Signer {
     /// Creates a signer for OSS in a region (`cn-hangzhou`, without `oss-`).
     #[must_use]
     pub fn new(region: &str) -> Self {
-        Self::with_additional(region, &[])
+        Self { keys: SigningKeyCache::new("aliyun_v4", region, "oss", "aliyun_v4_request") }
     }
 
-    fn with_additional(region: &str, additional: &'static [&'static str]) -> Self {
-        Self { keys: SigningKeyCache::new("aliyun_v4", region, "oss", "aliyun_v4_request"), additional }
-    }
-
-    fn is_signed_header(&self, name: &str) -> bool {
-        name.starts_with("x-oss-") || matches!(name, "content-type" | "content-md5") || self.additional.contains(&name)
-    }
-
-    fn push_additional(&self, to: &mut Vec<u8>) {
-        for (n, name) in self.additional.iter().enumerate() {
-            if n > 0 {
-                to.push(b';');
-            }
-            to.extend_from_slice(name.as_bytes());
-        }
+    /// Returns whether the scheme signs this header. It can sign others, if the request lists them.
+    fn is_signed_header(name: &str) -> bool {
+        name.starts_with("x-oss-") || matches!(name, "content-type" | "content-md5")
     }
 }
 
@@ -208,46 +199,41 @@ impl SignatureScheme for OssV4Signer {
         }
         headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
 
-        let mut text = Vec::with_capacity(512);
-        text.extend_from_slice(request.method.as_bytes());
-        text.push(b'\n');
-        text.extend_from_slice(request.resource.as_bytes());
-        text.push(b'\n');
-        text.extend_from_slice(request.query.as_bytes());
-        text.push(b'\n');
-        for (name, value) in headers.iter().filter(|(name, _)| self.is_signed_header(name.as_str())) {
-            text.extend_from_slice(name.as_str().as_bytes());
-            text.push(b':');
-            text.extend_from_slice(value.as_bytes().trim_ascii());
-            text.push(b'\n');
+        let mut canonical = Vec::with_capacity(512);
+        canonical.extend_from_slice(request.method.as_bytes());
+        canonical.push(b'\n');
+        canonical.extend_from_slice(request.resource.as_bytes());
+        canonical.push(b'\n');
+        canonical.extend_from_slice(request.query.as_bytes());
+        canonical.push(b'\n');
+        for (name, value) in headers.iter().filter(|(name, _)| Self::is_signed_header(name.as_str())) {
+            canonical.extend_from_slice(name.as_str().as_bytes());
+            canonical.push(b':');
+            canonical.extend_from_slice(value.as_bytes().trim_ascii());
+            canonical.push(b'\n');
         }
-        text.push(b'\n');
-        self.push_additional(&mut text);
-        text.push(b'\n');
-        text.extend_from_slice(UNSIGNED_PAYLOAD.as_bytes());
-        let digest = Sha256::digest(&text);
+        // An empty line in place of the names of additional signed headers.
+        canonical.extend_from_slice(b"\n\n");
+        canonical.extend_from_slice(UNSIGNED_PAYLOAD.as_bytes());
+        let digest = Sha256::digest(&canonical);
 
-        text.clear();
-        text.extend_from_slice(b"OSS4-HMAC-SHA256\n");
-        text.extend_from_slice(stamp.as_str().as_bytes());
-        text.push(b'\n');
-        self.keys.push_scope(stamp, &mut text);
-        text.push(b'\n');
-        push_hex(&digest, &mut text);
-        let signature = self.keys.sign(credentials, stamp.date(), &text);
+        let mut string_to_sign = emptied(canonical);
+        string_to_sign.extend_from_slice(b"OSS4-HMAC-SHA256\n");
+        string_to_sign.extend_from_slice(stamp.as_str().as_bytes());
+        string_to_sign.push(b'\n');
+        self.keys.push_scope(stamp, &mut string_to_sign);
+        string_to_sign.push(b'\n');
+        push_hex(&digest, &mut string_to_sign);
+        let signature = self.keys.sign(credentials, stamp.date(), &string_to_sign);
 
-        text.clear();
-        text.extend_from_slice(b"OSS4-HMAC-SHA256 Credential=");
-        text.extend_from_slice(credentials.access_key().as_bytes());
-        text.push(b'/');
-        self.keys.push_scope(stamp, &mut text);
-        if !self.additional.is_empty() {
-            text.extend_from_slice(b",AdditionalHeaders=");
-            self.push_additional(&mut text);
-        }
-        text.extend_from_slice(b",Signature=");
-        push_hex(&signature, &mut text);
-        headers.push((AUTHORIZATION, header_value(text)));
+        let mut authorization = emptied(string_to_sign);
+        authorization.extend_from_slice(b"OSS4-HMAC-SHA256 Credential=");
+        authorization.extend_from_slice(credentials.access_key().as_bytes());
+        authorization.push(b'/');
+        self.keys.push_scope(stamp, &mut authorization);
+        authorization.extend_from_slice(b",Signature=");
+        push_hex(&signature, &mut authorization);
+        headers.push((AUTHORIZATION, header_value(authorization)));
     }
 }
 
@@ -321,9 +307,8 @@ impl SigningKeyCache {
     }
 }
 
-/// HMAC accepts keys of any length.
 fn new_hmac(key: &[u8]) -> HmacSha256 {
-    HmacSha256::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
+    HmacSha256::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC accepts keys of any length"))
 }
 
 /// Creates a header value from validated or computed text. If the text is not a valid header value, the result is
@@ -339,7 +324,8 @@ fn push_hex(bytes: &[u8], to: &mut Vec<u8>) {
     }
 }
 
-/// A clock difference that every server accepts. AWS and OSS reject 15 minutes or more.
+/// The maximum clock difference that is not corrected. AWS and OSS accept up to 15 minutes. A response shows the server's
+/// time to the second and arrives some seconds late, so the measured difference is never exactly zero.
 const TOLERATED_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// A clock that can be adjusted to a server's time.
@@ -381,13 +367,14 @@ impl SigningClock {
     }
 
     /// Adjusts the clock to the server's time, after the server rejected a request that was signed at `signed_at`.
-    /// Returns whether another attempt can succeed: that time differed by more than every server accepts.
-    pub fn correct(&self, server: Timestamp, signed_at: Timestamp) -> bool {
+    /// Returns whether to send the request again: its time was the reason, because it differed from the server's by more
+    /// than the tolerated difference.
+    pub fn sync_after_rejection(&self, server: Timestamp, signed_at: Timestamp) -> bool {
         self.sync_to(server);
         server.duration_since(signed_at).abs() > TOLERATED_SKEW
     }
 
-    /// Adjusts the clock to the server's time. Returns whether the correction changed by more than a tolerated
+    /// Adjusts the clock to the server's time. Returns whether this changed the clock by more than the tolerated
     /// difference.
     pub fn sync_to(&self, server: Timestamp) -> bool {
         let ahead = server.as_second().saturating_sub(Timestamp::now().as_second());
@@ -400,24 +387,7 @@ impl SigningTimestamp {
     /// Formats a time in UTC, to the second.
     #[must_use]
     pub fn of(at: Timestamp) -> Self {
-        let time = at.to_zoned(TimeZone::UTC).datetime();
-        let mut text = *b"00000000T000000Z";
-        let fields = [
-            (0, 4, u32::from(time.year().unsigned_abs().min(9999))),
-            (4, 2, u32::from(time.month().unsigned_abs())),
-            (6, 2, u32::from(time.day().unsigned_abs())),
-            (9, 2, u32::from(time.hour().unsigned_abs())),
-            (11, 2, u32::from(time.minute().unsigned_abs())),
-            (13, 2, u32::from(time.second().unsigned_abs())),
-        ];
-        for (start, digits, mut value) in fields {
-            for place in (start..start + digits).rev() {
-                text[place] = b'0' + u8::try_from(value % 10).unwrap_or(0);
-                value /= 10;
-            }
-        }
-        // The text contains only digits and two letters.
-        Self(HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("")))
+        Self(header_value(at.strftime("%Y%m%dT%H%M%SZ").to_string().into_bytes()))
     }
 
     /// Returns the time, such as `20130524T000000Z`.
@@ -448,13 +418,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_is_written_as_signatures_want_it() {
+    fn a_stamp_has_the_format_of_signatures() {
         let stamp = SigningTimestamp::of("2013-05-24T01:02:03.9Z".parse().expect("a time"));
         assert_eq!((stamp.as_str(), stamp.date()), ("20130524T010203Z", "20130524"));
     }
 
     #[test]
-    fn time_goes_on_between_two_seconds() {
+    fn a_corrected_clock_keeps_its_resolution() {
         let clock = SigningClock::default();
         clock.sync_to(Timestamp::now() + SignedDuration::from_hours(5));
         let began = clock.now();
@@ -464,11 +434,11 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_wrong_is_put_right_once() {
+    fn a_wrong_clock_is_corrected_once() {
         let clock = SigningClock::default();
         let server = Timestamp::now() + jiff::SignedDuration::from_hours(5);
         assert!(clock.sync_to(server));
         assert!((clock.now().as_second() - server.as_second()).abs() <= 2);
-        assert!(!clock.sync_to(server), "the same difference again is no news");
+        assert!(!clock.sync_to(server), "the same difference again changes nothing");
     }
 }
