@@ -34,6 +34,7 @@ const MAX_CONNECTIONS_TRIED: u32 = 8;
 pub(super) struct RequestBody {
     content: RequestBodySource,
     remaining: u64,
+    /// How many bytes the connection has taken, for a body that is sent in more than one piece.
     taken: Option<Arc<AtomicU64>>,
 }
 
@@ -41,19 +42,6 @@ pub(super) struct RequestBody {
 enum RequestBodySource {
     Bytes(Bytes),
     File(File, BytesMut),
-}
-
-/// The progress of a large body: how much of it the connection has accepted so far.
-#[derive(Clone)]
-struct UploadProgress {
-    total: u64,
-    taken: Arc<AtomicU64>,
-}
-
-impl UploadProgress {
-    fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
-    }
 }
 
 impl From<Bytes> for RequestBody {
@@ -69,9 +57,11 @@ impl RequestBody {
         Self { content: RequestBodySource::File(file, BytesMut::new()), remaining: bytes, taken: Some(Arc::default()) }
     }
 
-    /// Returns the progress of a body that is sent in more than one piece.
-    fn progress(&self) -> Option<UploadProgress> {
-        self.taken.clone().map(|taken| UploadProgress { total: self.remaining, taken })
+    /// Returns what detects that the upload stalls, for a body that is sent in more than one piece. The time for a
+    /// smaller body is limited by the caller.
+    fn watch_upload(&self) -> Option<UploadWatch> {
+        let taken = self.taken.clone()?;
+        Some(UploadWatch { total: self.remaining, taken, recorded: 0, stall_detector: StallDetector::default() })
     }
 }
 
@@ -116,19 +106,77 @@ impl Body for RequestBody {
 /// The maximum size of a response head, in bytes. Servers send a few hundred.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// The maximum number of bytes of a body that may still be in transit when the connection has accepted all of it, and
-/// the minimum rate at which they are sent, in bytes per second. The buffers of the operating system hide this
-/// progress.
+/// The maximum number of bytes of a body that may still be in transit when the connection has taken all of it. They are
+/// in the buffers of the operating system, which hide their progress.
 const MAX_IN_TRANSIT: u64 = 4 << 20;
-const DRAIN_RATE: u64 = 32 << 10;
 
-/// One connection. Boxed, because it moves between requests and its buffers and TLS state have several kilobytes.
+/// The minimum rate at which the bytes in transit are sent, in bytes per second.
+const MIN_DRAIN_RATE: u64 = 32 << 10;
+
+/// Reports a long wait, so that the user sees why nothing happens. It is called every few seconds while a large body is
+/// sent or answered more slowly than expected, with the time waited and the number of bytes taken so far.
+type UploadWaitReporter<'a> = dyn Fn(Duration, u64) + Sync + 'a;
+
+/// Detects that the upload of a large body, or the server's response to it, stalls.
+struct UploadWatch {
+    total: u64,
+    /// Increased by the body whenever the connection takes a piece of it.
+    taken: Arc<AtomicU64>,
+    /// How many of the bytes taken are recorded in the stall detector.
+    recorded: u64,
+    stall_detector: StallDetector,
+}
+
+impl UploadWatch {
+    /// Polls whether the upload has stalled. If the connection has taken the whole body, polls whether the response is
+    /// late.
+    fn poll_stalled(
+        &mut self,
+        cx: &mut Context<'_>,
+        report_wait: &UploadWaitReporter<'_>,
+    ) -> Poll<ConnectionSendError> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let is_complete = taken == self.total;
+        if taken > self.recorded {
+            self.stall_detector.record_bytes(taken - self.recorded);
+            self.recorded = taken;
+            if is_complete {
+                let time_in_transit = Duration::from_secs(taken.min(MAX_IN_TRANSIT) / MIN_DRAIN_RATE);
+                self.stall_detector.allow_silence(scaled(MAX_SILENCE + time_in_transit));
+            }
+        }
+        let stalled = self.stall_detector.poll_stalled(cx, |waited, _| report_wait(waited, taken));
+        stalled.map(|reason| {
+            if is_complete {
+                ConnectionSendError::NoResponse(self.stall_detector.limit())
+            } else {
+                ConnectionSendError::UploadStalled(reason)
+            }
+        })
+    }
+}
+
+/// One connection. Boxed, because it moves between requests, and its buffers and TLS state take up several kilobytes.
 struct HttpConnection(Box<HttpConnectionState>);
 
 struct HttpConnectionState {
     sender: SendRequest<RequestBody>,
+    driver: ConnectionDriver,
+}
+
+/// What reads from and writes to the byte stream. Nothing happens on a connection unless it is driven.
+struct ConnectionDriver {
     connection: Connection<ConnectionStream, RequestBody>,
     is_closed: bool,
+}
+
+impl ConnectionDriver {
+    /// Writes and reads what is possible without waiting.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.is_closed {
+            self.is_closed = Pin::new(&mut self.connection).poll(cx).is_ready();
+        }
+    }
 }
 
 /// Why there is no response.
@@ -150,76 +198,58 @@ pub(super) enum ConnectionSendError {
 
 impl HttpConnection {
     /// Performs the HTTP handshake on a new byte stream.
-    async fn new(io: ConnectionStream) -> hyper::Result<Self> {
+    async fn new(stream: ConnectionStream) -> hyper::Result<Self> {
         // hyper's default limit of 100 response headers applies.
-        let (requests, connection) = Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(io).await?;
-        Ok(Self(Box::new(HttpConnectionState { sender: requests, connection, is_closed: false })))
+        let (sender, connection) = Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(stream).await?;
+        let driver = ConnectionDriver { connection, is_closed: false };
+        Ok(Self(Box::new(HttpConnectionState { sender, driver })))
     }
 
     /// Returns whether the server of this new connection sends data or closes it before the first request.
     async fn closes_or_sends_early(&mut self) -> bool {
-        self.0.is_closed = closes_or_sends_early(&mut self.0.connection).await;
-        self.0.is_closed
+        let driver = &mut self.0.driver;
+        driver.is_closed = closes_or_sends_early(&mut driver.connection).await;
+        driver.is_closed
     }
 
     /// Returns whether another request can be sent: the server has neither closed the connection nor sent unsolicited
     /// data.
     fn is_reusable(&mut self) -> bool {
+        // Only the state at this moment counts. No task waits for a change, so none is woken.
         self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.0.is_closed && self.0.sender.is_ready()
+        !self.0.driver.is_closed && self.0.sender.is_ready()
     }
 
-    /// Sends a request and waits for the head of the response. The upload of a large body is watched, and the
-    /// callback gets the time waited and the bytes sent so far. For a small body the caller bounds the time. The body
-    /// of the response returns the connection to the pool.
+    /// Sends a request and waits for the head of the response. The body of the response returns the connection to the
+    /// pool. The upload of a large body is watched; for a small body, the caller limits the time.
     async fn send(
         mut self,
         request: Request<RequestBody>,
-        announce: &(dyn Fn(Duration, u64) + Sync),
+        report_wait: &UploadWaitReporter<'_>,
         pool: &Arc<ConnectionPool>,
     ) -> Result<(Parts, ResponseBody), ConnectionSendError> {
-        let mut watched = request.body().progress().map(|upload| (upload, StallDetector::default(), 0));
-        let HttpConnectionState { sender: requests, connection, is_closed: over } = &mut *self.0;
-        let mut answer = pin!(requests.try_send_request(request));
-        let answered = std::future::poll_fn(|cx| {
-            // The connection is polled first: it writes the request and reads the response.
-            if !*over {
-                *over = Pin::new(&mut *connection).poll(cx).is_ready();
+        let mut upload = request.body().watch_upload();
+        let HttpConnectionState { sender, driver } = &mut *self.0;
+        let mut sending = pin!(sender.try_send_request(request));
+        let sent = std::future::poll_fn(|cx| {
+            // The connection is driven first: it writes the request and reads the response.
+            driver.drive(cx);
+            match (sending.as_mut().poll(cx), &mut upload) {
+                (Poll::Ready(sent), _) => Poll::Ready(Ok(sent)),
+                (Poll::Pending, Some(upload)) => upload.poll_stalled(cx, report_wait).map(Err),
+                (Poll::Pending, None) => Poll::Pending,
             }
-            if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Ok(answered));
-            }
-            let Some((upload, watch, seen)) = &mut watched else { return Poll::Pending };
-            let taken = upload.taken();
-            if taken > *seen {
-                watch.record_bytes(taken - *seen);
-                *seen = taken;
-                if taken == upload.total {
-                    let underway = Duration::from_secs(taken.min(MAX_IN_TRANSIT) / DRAIN_RATE);
-                    watch.allow_silence(scaled(MAX_SILENCE + underway));
-                }
-            }
-            watch.poll_stalled(cx, |time, _| announce(time, taken)).map(|stalled| {
-                Err(if taken == upload.total {
-                    ConnectionSendError::NoResponse(watch.limit())
-                } else {
-                    ConnectionSendError::UploadStalled(stalled)
-                })
-            })
         });
-        let answered = answered.await?;
-        let response = answered.map_err(|mut lost| match lost.take_message() {
+        let response = sent.await?.map_err(|mut error| match error.take_message() {
             Some(request) => ConnectionSendError::NotSent(Box::new(request)),
-            None => ConnectionSendError::Interrupted(lost.into_error()),
+            None => ConnectionSendError::Interrupted(error.into_error()),
         })?;
         let (head, body) = response.into_parts();
         Ok((head, ResponseBody::new(self, body, Arc::clone(pool))))
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.0.is_closed {
-            self.0.is_closed = Pin::new(&mut self.0.connection).poll(cx).is_ready();
-        }
+        self.0.driver.drive(cx);
     }
 }
 
@@ -245,17 +275,17 @@ impl ConnectionPool {
     }
 
     /// Sends a request over an idle or a new connection, and waits for the head of the response. If a connection turns
-    /// out to be closed, another one is tried. The callback gets the time waited and the bytes sent so far.
+    /// out to be closed, another one is tried.
     pub(super) async fn send(
         self: &Arc<Self>,
         mut request: Request<RequestBody>,
-        announce: &(dyn Fn(Duration, u64) + Sync),
+        report_wait: &UploadWaitReporter<'_>,
     ) -> Result<(Parts, ResponseBody), ConnectionSendError> {
         for _ in 0..MAX_CONNECTIONS_TRIED {
             let connection = self.acquire().await.map_err(ConnectionSendError::NotConnected)?;
-            match connection.send(request, announce, self).await {
-                Err(ConnectionSendError::NotSent(again)) => request = *again,
-                sent => return sent,
+            match connection.send(request, report_wait, self).await {
+                Err(ConnectionSendError::NotSent(unsent)) => request = *unsent,
+                result => return result,
             }
         }
         Err(ConnectionSendError::NotSent(Box::new(request)))
@@ -272,17 +302,17 @@ impl ConnectionPool {
         }
         // Boxed, because few requests open a connection: this keeps the future of every request small.
         let connecting = Box::pin(async {
-            let io = self.connector.connect(self.url.clone()).await.map_err(|error| root_cause(&*error))?;
-            let mut connection = HttpConnection::new(io).await.map_err(|error| root_cause(&error))?;
+            let stream = self.connector.connect(self.url.clone()).await.map_err(|error| root_cause(&*error))?;
+            let mut connection = HttpConnection::new(stream).await.map_err(|error| root_cause(&error))?;
             if connection.closes_or_sends_early().await {
                 return Err("the server closes the connection, or sends data before a request".to_owned());
             }
             Ok(connection)
         });
-        let within = scaled(CONNECT_TIMEOUT);
-        match tokio::time::timeout(within, connecting).await {
-            Ok(made) => made,
-            Err(_) => Err(format!("no connection to {} within {}", self.authority(), DisplaySeconds(within))),
+        let limit = scaled(CONNECT_TIMEOUT);
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no connection to {} within {}", self.authority(), DisplaySeconds(limit))),
         }
     }
 
@@ -313,22 +343,22 @@ pub(super) struct ResponseBody {
 impl ResponseBody {
     /// Creates the body of a response that is received on this connection.
     fn new(connection: HttpConnection, body: Incoming, pool: Arc<ConnectionPool>) -> Self {
-        let mut arriving = Self {
+        let mut response_body = Self {
             connection: Some(connection),
             body,
             pool,
             stall_detector: StallDetector::default(),
             request_line: None,
         };
-        if arriving.body.is_end_stream() {
-            arriving.release_connection();
+        if response_body.body.is_end_stream() {
+            response_body.release_connection();
         }
-        arriving
+        response_body
     }
 
-    /// Sets the request that messages about long waits name.
-    pub(super) fn with_request_line(mut self, request: String) -> Self {
-        self.request_line = Some(request);
+    /// Sets the method and URL of the request, for messages about long waits.
+    pub(super) fn with_request_line(mut self, request_line: String) -> Self {
+        self.request_line = Some(request_line);
         self
     }
 
@@ -341,16 +371,17 @@ impl ResponseBody {
     /// Polls whether the wait for more data has stalled.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let (host, request, limit) = (self.pool.authority(), self.request_line.as_deref(), self.stall_detector.limit());
-        let announce = |so_far: Duration, moved: u64| {
+        let report_wait = |waited: Duration, received: u64| {
             let what = || match request {
-                Some(request) => format!("{moved} bytes of the response to {request} arrived in that time"),
-                None => format!("{moved} bytes of a response arrived in that time"),
+                Some(request) => format!("{received} bytes of the response to {request} arrived in that time"),
+                None => format!("{received} bytes of a response arrived in that time"),
             };
-            timeouts::report_wait(host, so_far, limit, what);
+            timeouts::report_wait(host, waited, limit, what);
         };
-        self.stall_detector.poll_stalled(cx, announce).map(|stalled| {
-            let to = request.map_or_else(String::new, |request| format!(" in response to {request}"));
-            io::Error::new(io::ErrorKind::TimedOut, format!("{host} sent {stalled}{to}"))
+        self.stall_detector.poll_stalled(cx, report_wait).map(|reason| {
+            // A stall reason says how little was sent: "nothing for 60 s", "only 12 bytes in 60 s".
+            let in_response = request.map_or_else(String::new, |request| format!(" in response to {request}"));
+            io::Error::new(io::ErrorKind::TimedOut, format!("{host} sent {reason}{in_response}"))
         })
     }
 }
@@ -415,7 +446,7 @@ impl AsyncRead for ResponseBodyReader {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.piece.is_empty() {
-            match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 None => return Poll::Ready(Ok(())),
                 Some(frame) => this.piece = frame?.into_data().unwrap_or_default(),
             }
