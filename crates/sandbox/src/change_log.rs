@@ -5,8 +5,10 @@
 //! little-endian. The length has its own checksum so that a damaged length is not mistaken for the torn end of the
 //! file.
 //!
-//! A process that is killed while it appends leaves an incomplete last record. This record was never acknowledged, and
-//! is dropped when the log is opened. Any other damage is an error, because a guess could lose acknowledged writes.
+//! A process or machine that stops while a record is appended leaves a torn last record: one that is incomplete, or one of
+//! the full length whose payload was not completely written, so that its checksum fails. This record was never
+//! acknowledged, and is dropped when the log is opened. Any other damage is an error, because a guess could lose
+//! acknowledged writes.
 //!
 //! In the encoding of a change, numbers are LEB128, and texts and byte strings are preceded by their length. A new kind
 //! of change gets a new number. A number is never reused for another kind.
@@ -30,8 +32,9 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// In the encoding of numbers, every byte holds seven bits. The eighth says that another byte follows.
 const DATA_BITS_PER_BYTE: usize = 7;
 const CONTINUATION_BIT: u8 = 1 << DATA_BITS_PER_BYTE;
-/// The maximum length of a payload in bytes. Keys, tags, headers and inline blobs are far shorter; only the settings
-/// of a bucket could be longer, and such a change is refused.
+/// The maximum length of a payload in bytes. A rewritten log has the longest changes: an upload with ten thousand inline
+/// parts takes about 10 MiB. Only the settings of a bucket could be longer. A change that is too long is refused, because
+/// the log could not be read again.
 const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
 
 /// Why a log could not be read.
@@ -72,7 +75,7 @@ pub(crate) struct ReplayedLog {
 }
 
 impl StateLog {
-    /// Reads a log and opens it for appending. An incomplete last record is cut off.
+    /// Reads a log and opens it for appending. A torn last record is cut off.
     ///
     /// # Errors
     /// Returns an error if the log cannot be read, or is damaged elsewhere than at its end.
@@ -116,7 +119,7 @@ impl StateLog {
         let mut buffer = Vec::new();
         for change in state.changes() {
             buffer.clear();
-            append_record(&change, &mut buffer);
+            append_record(&change, &mut buffer)?;
             writer.write_all(&buffer)?;
             length += buffer.len() as u64;
         }
@@ -136,12 +139,7 @@ impl StateLog {
         }
         self.buffer.clear();
         for change in changes {
-            let start = self.buffer.len();
-            append_record(change, &mut self.buffer);
-            if self.buffer.len() - start - HEADER_BYTES > MAX_PAYLOAD_BYTES as usize {
-                // A log with such a record could not be read again.
-                return Err(io::Error::other("a change is too large for the sandbox's log"));
-            }
+            append_record(change, &mut self.buffer)?;
         }
         if let Err(error) = self.file.write_all(&self.buffer) {
             let undone = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
@@ -189,20 +187,28 @@ fn temporary_path(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
-fn append_record(change: &StateChange, out: &mut Vec<u8>) {
+/// Appends a record to `out`.
+///
+/// # Errors
+/// Returns an error if the change is too long. Then `out` ends with an invalid record.
+fn append_record(change: &StateChange, out: &mut Vec<u8>) -> io::Result<()> {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     encode_change(change, out);
     let payload = &out[start + HEADER_BYTES..];
-    // A change comes from one request, and the limits of all its parts are far below 4 GiB.
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let length = u32::try_from(payload.len())
+        .ok()
+        .filter(|length| *length <= MAX_PAYLOAD_BYTES)
+        .ok_or_else(|| io::Error::other("a change is too large for the sandbox's log"))?
+        .to_le_bytes();
     let length_checksum = crc32fast::hash(&length).to_le_bytes();
     let payload_checksum = crc32fast::hash(payload).to_le_bytes();
     let header = [length, length_checksum, payload_checksum];
     out[start..start + HEADER_BYTES].copy_from_slice(header.as_flattened());
+    Ok(())
 }
 
-/// Reads the record at offset `at`. Returns `None` at the end of the file, also if the last record is incomplete.
+/// Reads the record at offset `at`. Returns its length, or `None` at the end of the file or at a torn last record.
 fn next_record(
     reader: &mut impl Read,
     at: u64,
@@ -232,6 +238,7 @@ fn next_record(
     payload.clear();
     reader.take(u64::from(length)).read_to_end(payload)?;
     if crc32fast::hash(payload) != payload_checksum {
+        // The system may have extended the file before it wrote all of the last record.
         if remaining == record_length {
             return Ok(None);
         }
@@ -246,7 +253,8 @@ struct ChangeDecodeError;
 
 type DecodeResult<T> = Result<T, ChangeDecodeError>;
 
-/// The kinds of changes in the log. Never give one of these numbers to another kind.
+// The kinds of changes, as the log contains them. Never give one of these numbers to another kind.
+
 const CREATE_BUCKET: u8 = 1;
 const DELETE_BUCKET: u8 = 2;
 const SET_VERSIONING: u8 = 3;
@@ -262,7 +270,8 @@ const SET_BUCKET_ACL: u8 = 12;
 const SET_OWNERSHIP: u8 = 13;
 const SET_LIFECYCLE: u8 = 14;
 
-/// Where the bytes of an object are stored, in the log.
+// Where the content of an object is stored, as the log contains it.
+
 const BLOB_ZEROS: u8 = 0;
 const BLOB_INLINE: u8 = 1;
 const BLOB_FILE: u8 = 2;
@@ -271,90 +280,27 @@ const BLOB_FILE: u8 = 2;
 fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
     let mut encoder = ChangeEncoder(out);
     match change {
-        StateChange::CreateBucket { bucket, created } => {
-            encoder.byte(CREATE_BUCKET);
-            encoder.text(bucket);
-            encoder.millis(*created);
-        }
-        StateChange::DeleteBucket { bucket } => {
-            encoder.byte(DELETE_BUCKET);
-            encoder.text(bucket);
-        }
-        StateChange::Put { bucket, key, version } => {
-            encoder.byte(PUT);
-            encoder.text(bucket);
-            encoder.text(key);
-            encoder.version(version);
-        }
-        StateChange::SetTags { target, tags } => {
-            encoder.byte(SET_TAGS);
-            encoder.version_ref(target);
-            encoder.tags(tags);
-        }
-        StateChange::SetAcl { target, acl } => {
-            encoder.byte(SET_ACL);
-            encoder.version_ref(target);
-            encoder.byte(*acl as u8);
-        }
-        StateChange::SetRestore { target, restore } => {
-            encoder.byte(SET_RESTORE);
-            encoder.version_ref(target);
-            encoder.restore(restore);
-        }
-        StateChange::Remove { target } => {
-            encoder.byte(REMOVE);
-            encoder.version_ref(target);
-        }
-        StateChange::CreateUpload { id, upload } => {
-            encoder.byte(CREATE_UPLOAD);
-            encoder.text(id);
-            encoder.upload(upload);
-        }
-        StateChange::PutPart { id, number, part } => {
-            encoder.byte(PUT_PART);
-            encoder.text(id);
-            encoder.number(u64::from(*number));
-            encoder.part(part);
-        }
-        StateChange::DropUpload { id } => {
-            encoder.byte(DROP_UPLOAD);
-            encoder.text(id);
-        }
-        StateChange::SetVersioning { .. }
-        | StateChange::SetBucketAcl { .. }
-        | StateChange::SetOwnership { .. }
-        | StateChange::SetLifecycle { .. } => encode_bucket_setting(change, &mut encoder),
-    }
-}
-
-/// Appends the encoding of a change to a bucket's settings. Other changes are in [`encode_change`].
-fn encode_bucket_setting(change: &StateChange, encoder: &mut ChangeEncoder<'_>) {
-    match change {
+        StateChange::CreateBucket { bucket, created } => encoder.byte(CREATE_BUCKET).text(bucket).millis(*created),
+        StateChange::DeleteBucket { bucket } => encoder.byte(DELETE_BUCKET).text(bucket),
         StateChange::SetVersioning { bucket, versioning } => {
-            encoder.byte(SET_VERSIONING);
-            encoder.text(bucket);
-            encoder.byte(*versioning as u8);
+            encoder.byte(SET_VERSIONING).text(bucket).byte(versioning.code())
         }
-        StateChange::SetBucketAcl { bucket, acl } => {
-            encoder.byte(SET_BUCKET_ACL);
-            encoder.text(bucket);
-            encoder.byte(*acl as u8);
-        }
+        StateChange::SetBucketAcl { bucket, acl } => encoder.byte(SET_BUCKET_ACL).text(bucket).byte(acl.code()),
         StateChange::SetOwnership { bucket, ownership } => {
-            encoder.byte(SET_OWNERSHIP);
-            encoder.text(bucket);
-            encoder.byte(*ownership as u8);
+            encoder.byte(SET_OWNERSHIP).text(bucket).byte(ownership.code())
         }
-        StateChange::SetLifecycle { bucket, rules } => {
-            encoder.byte(SET_LIFECYCLE);
-            encoder.text(bucket);
-            encoder.number(rules.len() as u64);
-            for rule in rules {
-                encoder.rule(rule);
-            }
+        StateChange::SetLifecycle { bucket, rules } => encoder.byte(SET_LIFECYCLE).text(bucket).rules(rules),
+        StateChange::Put { bucket, key, version } => encoder.byte(PUT).text(bucket).text(key).version(version),
+        StateChange::SetTags { target, tags } => encoder.byte(SET_TAGS).version_ref(target).tags(tags),
+        StateChange::SetAcl { target, acl } => encoder.byte(SET_ACL).version_ref(target).byte(acl.code()),
+        StateChange::SetRestore { target, restore } => encoder.byte(SET_RESTORE).version_ref(target).restore(restore),
+        StateChange::Remove { target } => encoder.byte(REMOVE).version_ref(target),
+        StateChange::CreateUpload { id, upload } => encoder.byte(CREATE_UPLOAD).text(id).upload(upload),
+        StateChange::PutPart { id, number, part } => {
+            encoder.byte(PUT_PART).text(id).number(u64::from(*number)).part(part)
         }
-        _ => {}
-    }
+        StateChange::DropUpload { id } => encoder.byte(DROP_UPLOAD).text(id),
+    };
 }
 
 /// Decodes one change, which must take up all of the bytes.
@@ -377,7 +323,7 @@ fn decode_change(bytes: &[u8]) -> DecodeResult<StateChange> {
         REMOVE => StateChange::Remove { target: decoder.version_ref()? },
         CREATE_UPLOAD => StateChange::CreateUpload { id: decoder.text()?, upload: decoder.upload()? },
         PUT_PART => {
-            StateChange::PutPart { id: decoder.text()?, number: decoder.small_number()?, part: decoder.part()? }
+            StateChange::PutPart { id: decoder.text()?, number: decoder.number_in_range()?, part: decoder.part()? }
         }
         DROP_UPLOAD => StateChange::DropUpload { id: decoder.text()? },
         SET_BUCKET_ACL => {
@@ -392,86 +338,89 @@ fn decode_change(bytes: &[u8]) -> DecodeResult<StateChange> {
     if decoder.0.is_empty() { Ok(change) } else { Err(ChangeDecodeError) }
 }
 
+/// Appends the encodings of values. Each method returns the encoder, so that calls can be chained.
 struct ChangeEncoder<'a>(&'a mut Vec<u8>);
 
 impl ChangeEncoder<'_> {
-    fn byte(&mut self, byte: u8) {
+    fn byte(&mut self, byte: u8) -> &mut Self {
         self.0.push(byte);
+        self
     }
 
-    fn number(&mut self, mut number: u64) {
+    fn number(&mut self, mut number: u64) -> &mut Self {
         while number >= u64::from(CONTINUATION_BIT) {
             self.0.push(number.to_le_bytes()[0] | CONTINUATION_BIT);
             number >>= DATA_BITS_PER_BYTE;
         }
         self.0.push(number.to_le_bytes()[0]);
+        self
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.number(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
+        self
     }
 
-    fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
     }
 
-    fn millis(&mut self, at: UnixMillis) {
+    fn millis(&mut self, at: UnixMillis) -> &mut Self {
         self.0.extend_from_slice(&at.0.to_le_bytes());
+        self
     }
 
-    fn optional_text(&mut self, text: Option<&str>) {
+    fn optional_text(&mut self, text: Option<&str>) -> &mut Self {
         self.byte(u8::from(text.is_some()));
         if let Some(text) = text {
             self.text(text);
         }
+        self
     }
 
-    fn version_ref(&mut self, target: &VersionRef) {
+    fn version_ref(&mut self, target: &VersionRef) -> &mut Self {
         self.text(&target.bucket);
         self.text(&target.key);
-        self.optional_text(target.id.as_deref());
+        self.optional_text(target.id.as_deref())
     }
 
-    fn tags(&mut self, tags: &SharedTags) {
+    fn tags(&mut self, tags: &SharedTags) -> &mut Self {
         self.number(tags.len() as u64);
         for (key, value) in tags.iter() {
             self.text(key);
             self.text(value);
         }
+        self
     }
 
-    fn restore(&mut self, restore: &StoredRestore) {
+    fn restore(&mut self, restore: &StoredRestore) -> &mut Self {
         self.millis(restore.ready);
         self.millis(restore.expiry);
         self.number(u64::from(restore.days));
-        self.byte(restore.tier as u8);
+        self.byte(restore.tier.code());
+        self
     }
 
-    fn body(&mut self, body: &ObjectBlob) {
+    fn body(&mut self, body: &ObjectBlob) -> &mut Self {
         match body {
             ObjectBlob::Zeros => self.byte(BLOB_ZEROS),
-            ObjectBlob::Inline(bytes) => {
-                self.byte(BLOB_INLINE);
-                self.bytes(bytes);
-            }
-            ObjectBlob::File(number) => {
-                self.byte(BLOB_FILE);
-                self.number(*number);
-            }
+            ObjectBlob::Inline(bytes) => self.byte(BLOB_INLINE).bytes(bytes),
+            ObjectBlob::File(number) => self.byte(BLOB_FILE).number(*number),
         }
     }
 
-    fn headers(&mut self, headers: Option<&StoredHeaders>) {
+    fn headers(&mut self, headers: Option<&StoredHeaders>) -> &mut Self {
         let pairs = headers.map_or(&[][..], |headers| &headers.0);
         self.number(pairs.len() as u64);
         for (name, value) in pairs {
             self.text(name);
             self.text(value);
         }
+        self
     }
 
-    fn version(&mut self, version: &StoredVersion) {
+    fn version(&mut self, version: &StoredVersion) -> &mut Self {
         self.optional_text(version.id.as_deref());
         self.millis(version.modified);
         self.byte(u8::from(version.object.is_some()));
@@ -479,8 +428,8 @@ impl ChangeEncoder<'_> {
             self.number(object.size);
             self.0.extend_from_slice(&object.etag.md5);
             self.number(u64::from(object.etag.parts));
-            self.byte(object.class as u8);
-            self.byte(object.acl as u8);
+            self.byte(object.class.code());
+            self.byte(object.acl.code());
             self.tags(&object.tags);
             self.body(&object.body);
             self.byte(u8::from(object.restore.is_some()));
@@ -489,9 +438,18 @@ impl ChangeEncoder<'_> {
             }
             self.headers(object.headers.as_deref());
         }
+        self
     }
 
-    fn rule(&mut self, rule: &LifecycleRule) {
+    fn rules(&mut self, rules: &[LifecycleRule]) -> &mut Self {
+        self.number(rules.len() as u64);
+        for rule in rules {
+            self.rule(rule);
+        }
+        self
+    }
+
+    fn rule(&mut self, rule: &LifecycleRule) -> &mut Self {
         self.text(&rule.id);
         self.byte(u8::from(rule.enabled));
         self.text(&rule.prefix);
@@ -503,23 +461,25 @@ impl ChangeEncoder<'_> {
         self.number(rule.transitions.len() as u64);
         for (days, class) in &rule.transitions {
             self.number(u64::from(*days));
-            self.byte(*class as u8);
+            self.byte(class.code());
         }
+        self
     }
 
-    fn part(&mut self, part: &UploadedPart) {
+    fn part(&mut self, part: &UploadedPart) -> &mut Self {
         self.number(part.size);
         self.0.extend_from_slice(&part.md5);
         self.millis(part.modified);
         self.body(&part.body);
+        self
     }
 
-    fn upload(&mut self, upload: &PendingUpload) {
+    fn upload(&mut self, upload: &PendingUpload) -> &mut Self {
         self.text(&upload.bucket);
         self.text(&upload.key);
         self.millis(upload.initiated);
-        self.byte(upload.class as u8);
-        self.byte(upload.acl as u8);
+        self.byte(upload.class.code());
+        self.byte(upload.acl.code());
         self.tags(&upload.tags);
         self.headers(upload.headers.as_deref());
         self.number(upload.parts.len() as u64);
@@ -527,6 +487,7 @@ impl ChangeEncoder<'_> {
             self.number(u64::from(*number));
             self.part(part);
         }
+        self
     }
 }
 
@@ -567,7 +528,8 @@ impl<'a> ChangeDecoder<'a> {
         Err(ChangeDecodeError)
     }
 
-    fn small_number<T: TryFrom<u64>>(&mut self) -> DecodeResult<T> {
+    /// Decodes a number that must fit a smaller type.
+    fn number_in_range<T: TryFrom<u64>>(&mut self) -> DecodeResult<T> {
         T::try_from(self.number()?).map_err(|_| ChangeDecodeError)
     }
 
@@ -576,7 +538,7 @@ impl<'a> ChangeDecoder<'a> {
     }
 
     fn bytes(&mut self) -> DecodeResult<&'a [u8]> {
-        let length = self.small_number()?;
+        let length = self.number_in_range()?;
         self.take(length)
     }
 
@@ -614,7 +576,7 @@ impl<'a> ChangeDecoder<'a> {
         Ok(StoredRestore {
             ready: self.millis()?,
             expiry: self.millis()?,
-            days: self.small_number()?,
+            days: self.number_in_range()?,
             tier: self.code(RetrievalTier::from_code)?,
         })
     }
@@ -637,7 +599,7 @@ impl<'a> ChangeDecoder<'a> {
     fn object(&mut self) -> DecodeResult<StoredObject> {
         Ok(StoredObject {
             size: self.number()?,
-            etag: ETag { md5: self.array()?, parts: self.small_number()? },
+            etag: ETag { md5: self.array()?, parts: self.number_in_range()? },
             class: self.code(ObjectStorageClass::from_code)?,
             acl: self.code(StoredAcl::from_code)?,
             tags: self.tags()?,
@@ -658,11 +620,11 @@ impl<'a> ChangeDecoder<'a> {
             enabled: self.flag()?,
             prefix: self.text()?,
             tags: self.tags()?,
-            expiration_days: if self.flag()? { Some(self.small_number()?) } else { None },
+            expiration_days: if self.flag()? { Some(self.number_in_range()?) } else { None },
             transitions: {
                 let count = self.number()?;
                 (0..count)
-                    .map(|_| Ok((self.small_number()?, self.code(ObjectStorageClass::from_code)?)))
+                    .map(|_| Ok((self.number_in_range()?, self.code(ObjectStorageClass::from_code)?)))
                     .collect::<DecodeResult<_>>()?
             },
         })
@@ -683,7 +645,7 @@ impl<'a> ChangeDecoder<'a> {
             headers: self.headers()?,
             parts: {
                 let count = self.number()?;
-                (0..count).map(|_| Ok((self.small_number()?, self.part()?))).collect::<DecodeResult<_>>()?
+                (0..count).map(|_| Ok((self.number_in_range()?, self.part()?))).collect::<DecodeResult<_>>()?
             },
         })
     }

@@ -49,8 +49,9 @@ impl From<Timestamp> for UnixMillis {
     }
 }
 
-/// Defines an enum with stable codes for the log and with the names that S3 uses.
-macro_rules! named {
+/// Defines an enum with the codes that the log contains and with the names that S3 uses. A code is part of the file
+/// format: never change one, and never give the code of a removed variant to another.
+macro_rules! coded_enum {
     ($(#[$doc:meta])* $type:ident { $($(#[$each:meta])* $variant:ident = $code:literal, $name:literal;)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +73,11 @@ macro_rules! named {
                 [$(Self::$variant),*].into_iter().find(|it| it.as_str() == name)
             }
 
+            /// Returns the code in the log.
+            pub(crate) fn code(self) -> u8 {
+                self as u8
+            }
+
             /// Returns the variant with this code in the log.
             pub(crate) fn from_code(code: u8) -> Option<Self> {
                 match code {
@@ -83,7 +89,7 @@ macro_rules! named {
     };
 }
 
-named! {
+coded_enum! {
     ObjectStorageClass {
         /// The default.
         Standard = 0, "STANDARD";
@@ -131,7 +137,7 @@ impl ObjectStorageClass {
     }
 }
 
-named! {
+coded_enum! {
     /// A canned ACL.
     StoredAcl {
         /// Only the owner has access.
@@ -154,7 +160,7 @@ impl StoredAcl {
     }
 }
 
-named! {
+coded_enum! {
     /// The retrieval tier, which is the speed of a restore. The slowest one comes first.
     RetrievalTier {
         /// The slowest.
@@ -166,7 +172,7 @@ named! {
     }
 }
 
-named! {
+coded_enum! {
     VersioningStatus {
         /// Versioning was never enabled.
         Never = 0, "";
@@ -177,7 +183,7 @@ named! {
     }
 }
 
-named! {
+coded_enum! {
     /// Who owns the objects of a bucket. Only S3 has this.
     ObjectOwnership {
         /// The bucket has no such setting.
@@ -413,7 +419,7 @@ mod tests {
                     ObjectStorageClass::parse(class.as_str())
                         .is_some_and(|it| it == class || class == ObjectStorageClass::ColdArchive)
                 );
-                assert_eq!(class as u8, code);
+                assert_eq!(class.code(), code);
             }
         }
         assert_eq!(ObjectStorageClass::parse("standard"), None);
