@@ -1,4 +1,5 @@
-//! The OSS dialect of Alibaba Cloud, for the same objects. Signatures, routes, and XML are implemented here.
+//! The OSS dialect of Alibaba Cloud, for the same buckets and objects as the S3 dialect. Signatures, routes, and XML are
+//! implemented here.
 //!
 //! A request is treated as an OSS request if it contains something that only OSS has: an `OSS4-HMAC-SHA256` or `OSS`
 //! signature, or, without an `Authorization` header, a header or query parameter whose name starts with `x-oss-`. The
@@ -7,7 +8,7 @@
 //!
 //! A value that one dialect does not have is shown as the nearest one:
 //!
-//! | stored as | OSS | S3 |
+//! | what | as OSS shows it | as S3 shows it |
 //! |---|---|---|
 //! | class | `Standard` | `STANDARD`, `INTELLIGENT_TIERING`, `REDUCED_REDUNDANCY` |
 //! | class | `IA` | `STANDARD_IA`, `ONEZONE_IA`, `GLACIER_IR` |

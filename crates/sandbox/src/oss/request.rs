@@ -1,4 +1,6 @@
 //! Requests: method, bucket, key, parameters, and headers; their bodies; and the XML documents in them.
+//!
+//! The source of the detailed error codes (`0016-00000401`) is at [`OssError`].
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -35,7 +37,7 @@ const MAX_BODY_BYTES: u64 = 5 << 30;
 /// The maximum length of a document, in bytes. A list of ten thousand parts fits.
 const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 
-/// The maximum depth of a document. Documents that OSS accepts are half as deep.
+/// The maximum depth of a document, so that none can nest without limit. Documents that OSS accepts are half as deep.
 const MAX_DEPTH: usize = 8;
 
 /// The maximum number of elements in a document. An upload with ten thousand parts has three for each part.
@@ -115,8 +117,7 @@ impl OssRequest {
         match self.query.iter().find(|(name, _)| !is_allowed(name)) {
             None => Ok(()),
             Some((name, _)) => {
-                let message = format!("The sandbox does not support the parameter {name} here");
-                Err(OssError::not_implemented("").with_message(message))
+                Err(OssError::not_implemented(format!("The sandbox does not support the parameter {name} here")))
             }
         }
     }
@@ -134,12 +135,12 @@ impl OssRequest {
         percent_encode(path.as_bytes(), ENCODED_PATH).to_string()
     }
 
-    /// Returns the bucket of the request, which is an error if there is none.
+    /// Returns the bucket of the request, or an error if it has none.
     pub(crate) fn bucket(&self) -> Result<&str, OssError> {
         self.bucket.as_deref().ok_or_else(OssError::invalid_bucket_name)
     }
 
-    /// Returns the object of the request, which is an error if there is none.
+    /// Returns the object of the request, or an error if it has none.
     pub(crate) fn target(&self) -> Result<RequestedObject<'_>, OssError> {
         let key = self.key.as_deref().ok_or_else(invalid_name)?;
         if self.param("versionId") == Some("") {
@@ -244,7 +245,7 @@ pub(crate) async fn receive_object(
     let mut crc = Digest::new(CrcAlgorithm::Crc64Xz);
     let mut writer = sandbox.blob_writer();
     while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(|error| incomplete_body(&error))?.into_data() else { continue };
+        let Ok(chunk) = frame.map_err(|error| OssError::incomplete_body(&error))?.into_data() else { continue };
         crc.update(&chunk);
         writer.write(&chunk).map_err(SandboxRequestError::Storage)?;
         if writer.size() > MAX_BODY_BYTES {
@@ -267,7 +268,7 @@ pub(crate) async fn receive_document(headers: &HeaderMap, body: impl OssRequestB
         if error.is::<http_body_util::LengthLimitError>() {
             OssError::bad_request("MaxMessageLengthExceeded", "0017-00000001", "Your request was too big.")
         } else {
-            incomplete_body(&error)
+            OssError::incomplete_body(&error)
         }
     })?;
     let document = document.to_bytes();
@@ -292,11 +293,6 @@ fn md5_mismatch() -> OssError {
         "0017-00000504",
         "The Content-MD5 you specified did not match what we received.",
     )
-}
-
-fn incomplete_body(error: &dyn std::fmt::Display) -> OssError {
-    let message = format!("The body does not match its headers: {error}");
-    OssError::bad_request("RequestTimeout", "0002-00000070", "").with_message(message)
 }
 
 /// One element of a parsed document.
@@ -340,9 +336,10 @@ impl RequestElement {
 
 /// Parses a document. Returns `None` if it is not well-formed, is too large, or has a document type declaration: OSS
 /// accepts none, and its entities could expand without limit.
-fn parse_document(document: &[u8]) -> Option<RequestElement> {
-    let text = std::str::from_utf8(document).ok()?;
+fn parse_document(bytes: &[u8]) -> Option<RequestElement> {
+    let text = std::str::from_utf8(bytes).ok()?;
     let mut reader = Reader::from_str(text);
+    // The elements that are not closed yet. The first one is the document itself: the parent of the root.
     let mut open: Vec<RequestElement> = vec![RequestElement::default()];
     let mut elements = 0;
     loop {
@@ -373,11 +370,14 @@ fn parse_document(document: &[u8]) -> Option<RequestElement> {
             Event::Eof => break,
         }
     }
-    let mut outermost = open.pop().filter(|_| open.is_empty())?;
-    let root = outermost.children.pop()?;
-    let is_only_root =
-        outermost.children.is_empty() && outermost.text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
-    is_only_root.then_some(root)
+    let document = open.pop()?;
+    let has_open_elements = !open.is_empty();
+    let has_text = !document.text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
+    if has_open_elements || has_text {
+        return None;
+    }
+    let [root] = <[RequestElement; 1]>::try_from(document.children).ok()?;
+    Some(root)
 }
 
 fn named_element(name: &[u8]) -> Option<RequestElement> {

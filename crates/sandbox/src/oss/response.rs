@@ -209,7 +209,16 @@ pub(crate) struct OssError {
 
 impl OssError {
     pub(crate) const fn new(status: StatusCode, code: &'static str, ec: &'static str, message: &'static str) -> Self {
-        Self { status, code, ec, message: Cow::Borrowed(message), delete_marker: None }
+        Self::with_message(status, code, ec, Cow::Borrowed(message))
+    }
+
+    const fn with_message(
+        status: StatusCode,
+        code: &'static str,
+        ec: &'static str,
+        message: Cow<'static, str>,
+    ) -> Self {
+        Self { status, code, ec, message, delete_marker: None }
     }
 
     /// Creates an error with status 400.
@@ -239,8 +248,16 @@ impl OssError {
         Self::bad_request("MalformedXML", "0016-00000714", message)
     }
 
-    pub(crate) const fn not_implemented(message: &'static str) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "0002-00000501", message)
+    pub(crate) fn not_implemented(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::with_message(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "0002-00000501", message.into())
+    }
+
+    /// Creates the error for a body that does not match its headers, such as one that ends early. OSS waits for the rest
+    /// of a body that is shorter than its `Content-Length`, and then responds with `RequestTimeout`:
+    /// <https://www.alibabacloud.com/help/en/oss/support/0017-00000704>. The sandbox responds when the body has ended.
+    pub(crate) fn incomplete_body(error: &dyn std::fmt::Display) -> Self {
+        let message = format!("The body does not match its headers: {error}");
+        Self::with_message(StatusCode::BAD_REQUEST, "RequestTimeout", "0002-00000070", message.into())
     }
 
     pub(crate) const fn method_not_allowed() -> Self {
@@ -251,10 +268,6 @@ impl OssError {
     pub(crate) const fn precondition_failed() -> Self {
         let message = "At least one of the pre-conditions you specified did not hold.";
         Self::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", "0026-00000021", message)
-    }
-
-    pub(crate) fn with_message(self, message: String) -> Self {
-        Self { message: message.into(), ..self }
     }
 
     /// Adds the version ID of the delete marker that caused the error.
