@@ -92,30 +92,30 @@ impl SignatureScheme for AwsV4Signer {
         headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
 
         let mut signed_names = Vec::with_capacity(96);
-        let mut canonical = Vec::with_capacity(512);
-        canonical.extend_from_slice(request.method.as_bytes());
-        canonical.push(b'\n');
-        canonical.extend_from_slice(request.path.as_bytes());
-        canonical.push(b'\n');
-        push_query(request.query, &mut canonical);
-        canonical.push(b'\n');
+        let mut canonical_request = Vec::with_capacity(512);
+        canonical_request.extend_from_slice(request.method.as_bytes());
+        canonical_request.push(b'\n');
+        canonical_request.extend_from_slice(request.path.as_bytes());
+        canonical_request.push(b'\n');
+        push_query(request.query, &mut canonical_request);
+        canonical_request.push(b'\n');
         for (name, value) in headers.iter() {
             if !signed_names.is_empty() {
                 signed_names.push(b';');
             }
             signed_names.extend_from_slice(name.as_str().as_bytes());
-            canonical.extend_from_slice(name.as_str().as_bytes());
-            canonical.push(b':');
-            canonical.extend_from_slice(value.as_bytes());
-            canonical.push(b'\n');
+            canonical_request.extend_from_slice(name.as_str().as_bytes());
+            canonical_request.push(b':');
+            canonical_request.extend_from_slice(value.as_bytes());
+            canonical_request.push(b'\n');
         }
-        canonical.push(b'\n');
-        canonical.extend_from_slice(&signed_names);
-        canonical.push(b'\n');
-        canonical.extend_from_slice(request.body_sha256.as_bytes());
-        let digest = Sha256::digest(&canonical);
+        canonical_request.push(b'\n');
+        canonical_request.extend_from_slice(&signed_names);
+        canonical_request.push(b'\n');
+        canonical_request.extend_from_slice(request.body_sha256.as_bytes());
+        let digest = Sha256::digest(&canonical_request);
 
-        let mut string_to_sign = emptied(canonical);
+        let mut string_to_sign = emptied(canonical_request);
         string_to_sign.extend_from_slice(b"AWS4-HMAC-SHA256\n");
         string_to_sign.extend_from_slice(stamp.as_str().as_bytes());
         string_to_sign.push(b'\n');
@@ -199,25 +199,25 @@ impl SignatureScheme for OssV4Signer {
         }
         headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
 
-        let mut canonical = Vec::with_capacity(512);
-        canonical.extend_from_slice(request.method.as_bytes());
-        canonical.push(b'\n');
-        canonical.extend_from_slice(request.resource.as_bytes());
-        canonical.push(b'\n');
-        canonical.extend_from_slice(request.query.as_bytes());
-        canonical.push(b'\n');
+        let mut canonical_request = Vec::with_capacity(512);
+        canonical_request.extend_from_slice(request.method.as_bytes());
+        canonical_request.push(b'\n');
+        canonical_request.extend_from_slice(request.resource.as_bytes());
+        canonical_request.push(b'\n');
+        canonical_request.extend_from_slice(request.query.as_bytes());
+        canonical_request.push(b'\n');
         for (name, value) in headers.iter().filter(|(name, _)| Self::is_signed_header(name.as_str())) {
-            canonical.extend_from_slice(name.as_str().as_bytes());
-            canonical.push(b':');
-            canonical.extend_from_slice(value.as_bytes().trim_ascii());
-            canonical.push(b'\n');
+            canonical_request.extend_from_slice(name.as_str().as_bytes());
+            canonical_request.push(b':');
+            canonical_request.extend_from_slice(value.as_bytes().trim_ascii());
+            canonical_request.push(b'\n');
         }
         // An empty line in place of the names of additional signed headers.
-        canonical.extend_from_slice(b"\n\n");
-        canonical.extend_from_slice(UNSIGNED_PAYLOAD.as_bytes());
-        let digest = Sha256::digest(&canonical);
+        canonical_request.extend_from_slice(b"\n\n");
+        canonical_request.extend_from_slice(UNSIGNED_PAYLOAD.as_bytes());
+        let digest = Sha256::digest(&canonical_request);
 
-        let mut string_to_sign = emptied(canonical);
+        let mut string_to_sign = emptied(canonical_request);
         string_to_sign.extend_from_slice(b"OSS4-HMAC-SHA256\n");
         string_to_sign.extend_from_slice(stamp.as_str().as_bytes());
         string_to_sign.push(b'\n');
@@ -324,8 +324,8 @@ fn push_hex(bytes: &[u8], to: &mut Vec<u8>) {
     }
 }
 
-/// The maximum clock difference that is not corrected. AWS and OSS accept up to 15 minutes. A response shows the server's
-/// time to the second and arrives some seconds late, so the measured difference is never exactly zero.
+/// The maximum clock difference that is not taken for the reason of a rejection. AWS and OSS accept up to 15 minutes. A
+/// response shows the server's time to the second and may take seconds to arrive, so a small difference means nothing.
 const TOLERATED_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// A clock that can be adjusted to a server's time.
