@@ -1,8 +1,8 @@
 //! Checkpoints: a job's progress, written in one transaction and read when the job is resumed. A consistent copy of the
 //! journal, made for remote state while jobs are running, contains the progress at one moment.
 //!
-//! A checkpoint contains the settled rows. The row at which a killed job continues is found from them: `frontier` has the
-//! first unsettled row of each part (`first_unsettled`), and `manifest/frozen` reads the manifest from there
+//! A checkpoint contains the settled rows. The row at which a killed job continues is found from them: `frontier` has
+//! the first unsettled row of each part (`first_unsettled`), and `manifest/frozen` reads the manifest from there
 //! (`interleaved_tasks`, `unfinished_tasks`).
 
 use std::path::Path;

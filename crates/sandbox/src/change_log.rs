@@ -5,8 +5,8 @@
 //! little-endian. The length has its own checksum so that a damaged length is not mistaken for the torn end of the
 //! file.
 //!
-//! A process or machine that stops while a record is appended leaves a torn last record: one that is incomplete, or one of
-//! the full length whose payload was not completely written, so that its checksum fails. This record was never
+//! A process or machine that stops while a record is appended leaves a torn last record: one that is incomplete, or one
+//! of the full length whose payload was not completely written, so that its checksum fails. This record was never
 //! acknowledged, and is dropped when the log is opened. Any other damage is an error, because a guess could lose
 //! acknowledged writes.
 //!
@@ -32,9 +32,9 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// In the encoding of numbers, every byte holds seven bits. The eighth says that another byte follows.
 const DATA_BITS_PER_BYTE: usize = 7;
 const CONTINUATION_BIT: u8 = 1 << DATA_BITS_PER_BYTE;
-/// The maximum length of a payload in bytes. A rewritten log has the longest changes: an upload with ten thousand inline
-/// parts takes about 10 MiB. Only the settings of a bucket could be longer. A change that is too long is refused, because
-/// the log could not be read again.
+/// The maximum length of a payload in bytes. A rewritten log has the longest changes: an upload with ten thousand
+/// inline parts takes about 10 MiB. Only the settings of a bucket could be longer. A change that is too long is
+/// refused, because the log could not be read again.
 const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
 
 /// Why a log could not be read.

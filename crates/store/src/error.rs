@@ -56,8 +56,8 @@ pub struct StoreError {
     pub request_id: String,
     /// The detailed error code of OSS (`0003-00000001`). Empty for other stores.
     pub ec: String,
-    /// The method and the URL without its secrets: `PUT http://host/bucket/key?tagging`. OSS reports call it the request
-    /// endpoint.
+    /// The method and the URL without its secrets: `PUT http://host/bucket/key?tagging`. OSS reports call it the
+    /// request endpoint.
     pub request_line: String,
     /// The time at which the request failed.
     pub at: Timestamp,
@@ -91,8 +91,8 @@ impl StoreError {
         }
     }
 
-    /// Creates the error of a response that is a success by its status, but cannot be used. The code and the message are
-    /// the client's own.
+    /// Creates the error of a response that is a success by its status, but cannot be used. The code and the message
+    /// are the client's own.
     pub(crate) fn unusable_response(
         class: FaultClass,
         status: u16,

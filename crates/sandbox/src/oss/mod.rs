@@ -1,5 +1,5 @@
-//! The OSS dialect of Alibaba Cloud, for the same buckets and objects as the S3 dialect. Signatures, routes, and XML are
-//! implemented here.
+//! The OSS dialect of Alibaba Cloud, for the same buckets and objects as the S3 dialect. Signatures, routes, and XML
+//! are implemented here.
 //!
 //! A request is treated as an OSS request if it contains something that only OSS has: an `OSS4-HMAC-SHA256` or `OSS`
 //! signature, or, without an `Authorization` header, a header or query parameter whose name starts with `x-oss-`. The

@@ -252,8 +252,8 @@ impl OssError {
         Self::with_message(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "0002-00000501", message.into())
     }
 
-    /// Creates the error for a body that does not match its headers, such as one that ends early. OSS waits for the rest
-    /// of a body that is shorter than its `Content-Length`, and then responds with `RequestTimeout`:
+    /// Creates the error for a body that does not match its headers, such as one that ends early. OSS waits for the
+    /// rest of a body that is shorter than its `Content-Length`, and then responds with `RequestTimeout`:
     /// <https://www.alibabacloud.com/help/en/oss/support/0017-00000704>. The sandbox responds when the body has ended.
     pub(crate) fn incomplete_body(error: &dyn std::fmt::Display) -> Self {
         let message = format!("The body does not match its headers: {error}");

@@ -72,8 +72,9 @@ fn parse_setting(setting: BucketSetting, document: &[u8]) -> Result<BucketSettin
 
 /// Parses the enabled rules that filter by tags.
 ///
-/// The tags of an S3 rule are inside its filter. The tags of an OSS rule are directly in the rule; its filter can exclude
-/// objects with other tags (`Not`). Those are returned as well, because changing them changes what the rule applies to.
+/// The tags of an S3 rule are inside its filter. The tags of an OSS rule are directly in the rule; its filter can
+/// exclude objects with other tags (`Not`). Those are returned as well, because changing them changes what the rule
+/// applies to.
 fn parse_tag_rules(document: &[u8]) -> Result<Vec<TagLifecycleRule>, InvalidSettingReason> {
     let mut parser = TagRuleParser::default();
     describe_xml_error(xml::read(document, |path, text| {

@@ -1,8 +1,8 @@
 //! Request signatures: two schemes with one trait, and the clock whose time is signed.
 //!
-//! Both schemes work the same way. The request is converted to a canonical form. Its digest, the time and the scope
-//! are signed with a key that is derived from the secret once a day. Most requests of a job differ only in their key,
-//! so everything else is cached from one request to the next: an HMAC state with the day's key applied, the time stamp of
+//! Both schemes work the same way. The request is converted to a canonical form. Its digest, the time and the scope are
+//! signed with a key that is derived from the secret once a day. Most requests of a job differ only in their key, so
+//! everything else is cached from one request to the next: an HMAC state with the day's key applied, the time stamp of
 //! the second, and the digest of the body.
 //!
 //! The clock is this machine's, corrected by the server's time if the difference is too large.
@@ -367,8 +367,8 @@ impl SigningClock {
     }
 
     /// Adjusts the clock to the server's time, after the server rejected a request that was signed at `signed_at`.
-    /// Returns whether to send the request again: its time was the reason, because it differed from the server's by more
-    /// than the tolerated difference.
+    /// Returns whether to send the request again: its time was the reason, because it differed from the server's by
+    /// more than the tolerated difference.
     pub fn sync_after_rejection(&self, server: Timestamp, signed_at: Timestamp) -> bool {
         self.sync_to(server);
         server.duration_since(signed_at).abs() > TOLERATED_SKEW
