@@ -57,10 +57,11 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["toml"], &["toml_reader", "plan/tables", "estimate/price_book"]),
     (&["quick_xml"], &["plan", "jobs", "crates/store", "crates/sandbox"]),
     (&["tokio", "signal"], &["cli"]),
-    (&["std", "env"], &["cli", "crates/store/credentials"]),
+    (&["std", "env"], &["cli", "crates/store/credentials", "crates/store/web"]),
     (&["io", "stdout"], &["cli"]),
     (&["io", "stderr"], &["cli"]),
-    (&["hyper_rustls"], &["crates/store/web"]),
+    (&["rustls*"], &["crates/store/web"]),
+    (&["tokio_rustls"], &["crates/store/web"]),
 ];
 
 /// The macros that only cli/ may call.
@@ -449,7 +450,7 @@ mod the_checks {
             ("plan/xml.rs", "use quick_xml::Writer;"),
             ("jobs/describe.rs", "fn f(_: quick_xml::Writer<Vec<u8>>) {}"),
             ("crates/store/src/xml.rs", "use quick_xml::events::Event;"),
-            ("crates/store/src/web.rs", "use hyper_rustls::HttpsConnector;"),
+            ("crates/store/src/web/connector.rs", "use tokio_rustls::TlsConnector;"),
             ("cli/signals.rs", "use tokio::{fs, signal::ctrl_c};"),
             ("cli/terminal.rs", "use std::{env, fs};"),
             ("cli/terminal.rs", "use std::*;"),

@@ -11,6 +11,8 @@ mod checks;
 mod deviations;
 #[path = "conformance/parallel.rs"]
 mod parallel;
+#[path = "support/sdk_http.rs"]
+mod sdk_http;
 #[path = "conformance/server.rs"]
 mod server;
 

@@ -24,6 +24,8 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use tokio::task::LocalSet;
 
+use crate::sdk_http::sdk_http_client;
+
 /// Requests in flight.
 pub(crate) const IN_FLIGHT: u64 = 64;
 
@@ -125,7 +127,7 @@ pub(crate) fn bare(endpoint: &str, objects: u64) -> Result<(), Box<dyn Error>> {
 pub(crate) fn sdk(endpoint: &str, objects: u64) -> Result<(), Box<dyn Error>> {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(sdk_http_client())
         .credentials_provider(Credentials::new("key", "secret", None, None, "bench"))
         .region(Region::new("us-east-1"))
         .endpoint_url(format!("http://{endpoint}"))

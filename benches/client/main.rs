@@ -15,6 +15,8 @@
 mod contest;
 mod loops;
 mod process;
+#[path = "../../tests/support/sdk_http.rs"]
+mod sdk_http;
 mod server;
 mod table;
 

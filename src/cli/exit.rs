@@ -304,10 +304,7 @@ impl From<&StoreConnectError> for CommandError {
             StoreConnectError::NoEndpoint => {
                 (ExitStatus::ToolFailed, Some("add endpoint = \"https://...\" to [store]"))
             }
-            StoreConnectError::NoCertificates(_) => (
-                ExitStatus::ToolFailed,
-                Some("install the system's CA certificates, or name a bundle in SSL_CERT_FILE"),
-            ),
+            StoreConnectError::InvalidSetup(error) => (ExitStatus::ToolFailed, Some(error.help())),
         };
         Self::new(exit, message).maybe_help(help)
     }

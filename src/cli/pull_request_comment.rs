@@ -26,9 +26,11 @@ const MAX_COMMENT_UNITS: usize = 65_535;
 /// The time limit for the whole update.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// The limits of one response: a page of comments, each of the maximum length.
-const RESPONSE_BOUNDS: WebRequestLimits =
-    WebRequestLimits { max_time: Duration::from_secs(10), max_body_bytes: 16 << 20 };
+/// The time limit for one request.
+const REQUEST_TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// The maximum size of one response, in bytes: a page of comments, each of the maximum length.
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
 /// The number of comments on a page.
 const PAGE_SIZE: usize = 50;
@@ -310,10 +312,12 @@ impl GithubApi {
         ];
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let message = WebRequest { method, url: &url, headers: &headers, body, allow_http: false };
-        let sent = self
-            .client
-            .send(message, WebRequestLimits { max_time: scaled(RESPONSE_BOUNDS.max_time), ..RESPONSE_BOUNDS })
-            .await;
+        let limits = WebRequestLimits {
+            max_time: scaled(REQUEST_TIME_LIMIT),
+            max_body_bytes: MAX_RESPONSE_BYTES,
+            ..WebRequestLimits::default()
+        };
+        let sent = self.client.send(message, limits).await;
         let answer = sent.map_err(|error| GithubApiError::no_response(error.to_string()))?;
         if answer.status.is_success() {
             return Ok(answer);

@@ -346,7 +346,7 @@ async fn send_once(
     let request = WebRequest { method: Method::POST, url, headers: &headers, body, allow_http };
     match client.send_for_head(request, timeout).await {
         Ok(head) => classify_response(endpoint, head.status, &head.headers),
-        Err(error @ (WebRequestError::NotEncrypted(_) | WebRequestError::NoCertificates(_))) => {
+        Err(error @ (WebRequestError::NotEncrypted(_) | WebRequestError::InvalidSetup(_))) => {
             Err(DeliveryError::Permanent(error.to_string()))
         }
         Err(error) => Err(DeliveryError::Retryable { reason: error.to_string(), pause: None }),

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
+use crate::sdk_http::sdk_http_client;
 use crate::world::{Ran, World};
 use batchplan::job::JobStatus;
 
@@ -150,7 +151,7 @@ fn make_bucket(endpoint: &str, name: &str) {
     let credentials = aws_credential_types::Credentials::new("sandbox", "sandboxsecret", None, None, "tests");
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(sdk_http_client())
         .credentials_provider(credentials)
         .region(aws_sdk_s3::config::Region::new("us-east-1"))
         .endpoint_url(endpoint)

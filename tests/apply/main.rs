@@ -11,6 +11,8 @@ mod pipes;
 mod reports;
 mod runs;
 mod saved;
+#[path = "../support/sdk_http.rs"]
+mod sdk_http;
 mod shared;
 mod strangers;
 mod terminal;

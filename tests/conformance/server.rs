@@ -17,6 +17,8 @@ use batchplan_sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions,
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use batchplan_store::{AddressingStyle, HttpStore, Store, StoreConfig, StoreProvider};
 
+use crate::sdk_http::sdk_http_client;
+
 /// A server, and buckets of this run's own on it.
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
@@ -148,14 +150,10 @@ fn credentials(key: &str, secret: &str) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new(key, secret, None, None, "tests"))
 }
 
-fn http() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
-    aws_smithy_http_client::Builder::new().build_http()
-}
-
 async fn fixture(access: &Access) -> Fixture {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http())
+        .http_client(sdk_http_client())
         .credentials_provider(credentials(&access.key, &access.secret))
         .region(Region::new(access.region.clone()))
         .endpoint_url(&access.endpoint)

@@ -323,7 +323,11 @@ fn whatever_the_environment_says_nothing_panics() {
     let mut command = metadata.as_ecs(anonymous(&scene, &["apply", "plan.toml", "--auto-approve", "--new"]));
     command.env("SSL_CERT_FILE", "/nowhere");
     let ran = Running::of(command).over().ended(1);
-    assert!(ran.stderr.starts_with("error: no certificates: "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.starts_with("error: SSL_CERT_FILE names no usable CA certificates: /nowhere: "),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod model;
 mod property;
 mod quiet;
 mod scene;
+#[path = "../support/sdk_http.rs"]
+mod sdk_http;
 mod situations;
 mod told;
 mod truth;

@@ -21,6 +21,7 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
 use crate::gate::{Gate, Rule};
+use crate::sdk_http::sdk_http_client;
 use crate::world::{Ran, World};
 
 /// Whose dialect a plan speaks.
@@ -150,7 +151,7 @@ pub(crate) fn client(endpoint: &str) -> Client {
         .region(Region::new("us-east-1"))
         .endpoint_url(endpoint)
         .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(sdk_http_client())
         .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"))
         .build();
     Client::from_conf(config)

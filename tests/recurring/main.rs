@@ -18,6 +18,8 @@ mod scale;
 #[expect(dead_code, reason = "what plan says of objects is for other tests")]
 mod scene;
 mod schedules;
+#[path = "../support/sdk_http.rs"]
+mod sdk_http;
 mod told;
 #[path = "../apply/world.rs"]
 #[expect(dead_code, reason = "what became of the objects is read off the gate")]

@@ -18,6 +18,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use batchplan_sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use jiff::Timestamp;
 
+use crate::sdk_http::sdk_http_client;
+
 pub(crate) const BUCKET: &str = "test-bucket";
 
 pub(crate) struct Fixture {
@@ -39,7 +41,7 @@ pub(crate) fn client_of(endpoint: &str, keys: Option<(&str, &str)>) -> Client {
         .region(Region::new(REGION))
         .force_path_style(true)
         .retry_config(RetryConfig::disabled())
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
+        .http_client(sdk_http_client());
     let config = match keys {
         Some((access, secret)) => config.credentials_provider(Credentials::new(access, secret, None, None, "test")),
         None => config.allow_no_auth(),

@@ -9,3 +9,5 @@ mod objects;
 mod oss;
 #[cfg(unix)]
 mod process;
+#[path = "../support/sdk_http.rs"]
+mod sdk_http;

@@ -465,7 +465,7 @@ fn an_encryption_that_is_never_agreed_on_ends() {
     command.env("SSL_CERT_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls/ca.pem"));
     let ended = Ended::of(command).expect("it ends");
     assert_eq!(ended.code, Some(1), "{}", ended.said);
-    assert!(ended.said.contains(&format!("no connection to {host} within 0.5 s")), "{}", ended.said);
+    assert!(ended.said.contains(&format!("https://{host}: no connection within 0.5 s")), "{}", ended.said);
 }
 
 /// The queue of connections is full: the system answers none of them.
@@ -484,5 +484,5 @@ fn a_connection_that_is_never_made_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let ended = Ended::of(apply_to(&format!("http://{host}"), folder.path())).expect("it ends");
     assert_eq!(ended.code, Some(1), "{}", ended.said);
-    assert!(ended.said.contains(&format!("no connection to {host} within 0.5 s")), "{}", ended.said);
+    assert!(ended.said.contains(&format!("http://{host}: no connection within 0.5 s")), "{}", ended.said);
 }

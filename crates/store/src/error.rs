@@ -362,6 +362,13 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         &["SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp", "UnrecognizedClientException"],
         REFUSED_HINT,
     ),
+    // The client's own code.
+    about_credentials(
+        CredentialsProblem::Refused,
+        &["ProxyAuthenticationRequired"],
+        "the proxy does not accept the user name and password in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: correct them, \
+         then resume the job",
+    ),
     about_credentials(
         CredentialsProblem::Refused,
         &["RequestTimeTooSkewed"],

@@ -7,7 +7,6 @@
 //! The plan decides which endpoint is used. The environment can only supply a missing region, never an endpoint, so
 //! it cannot redirect a plan's requests or its credentials to another host.
 
-use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,13 +16,13 @@ use bytes::Bytes;
 
 use crate::credentials;
 use crate::error::StoreError;
-use crate::http_client::{SigningClock, StoreDialect, StoreHttpClient, object_query};
+use crate::http_client::{StoreDialect, StoreHttpClient, object_query};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::provider::{AddressingStyle, EndpointSource, StoreConfig, StoreEndpoint, StoreProvider};
 use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
-use crate::web::{WebConnector, root_cause};
+use crate::web::{ConnectionSettings, ConnectionSetupError, root_cause};
 
 /// A store with the API of S3 or of OSS.
 pub struct HttpStore {
@@ -35,37 +34,43 @@ impl HttpStore {
     /// with these credentials.
     ///
     /// # Errors
-    /// Returns an error if the system has no CA certificates to verify the server with.
-    pub fn s3(config: &StoreConfig, region: &str, credentials: SharedCredentialsProvider) -> io::Result<Self> {
+    /// Returns an error if no connection can be opened, because of a proxy variable or the CA certificates.
+    pub fn s3(
+        config: &StoreConfig,
+        region: &str,
+        credentials: SharedCredentialsProvider,
+    ) -> Result<Self, ConnectionSetupError> {
+        Self::s3_through(ConnectionSettings::of_process(), config, region, credentials)
+    }
+
+    /// Like [`Self::s3`], with these proxies and CA certificates.
+    fn s3_through(
+        connections: Arc<ConnectionSettings>,
+        config: &StoreConfig,
+        region: &str,
+        credentials: SharedCredentialsProvider,
+    ) -> Result<Self, ConnectionSetupError> {
         let endpoint = match &config.endpoint {
             Some(endpoint) => StoreEndpoint::new(endpoint, config.addressing),
             None => StoreEndpoint::for_aws_region(region, config.addressing),
         };
-        Self::new(endpoint, StoreDialect::S3, region, credentials)
+        let client = StoreHttpClient::new(endpoint, StoreDialect::S3, region, credentials, connections)?;
+        Ok(Self { client })
     }
 
     /// Creates a store with the API of OSS at an endpoint: Alibaba Cloud OSS in one region (`cn-hangzhou`), or another
     /// server. It signs with these credentials.
     ///
     /// # Errors
-    /// Returns an error if the system has no CA certificates to verify the server with.
+    /// Returns an error if no connection can be opened, because of a proxy variable or the CA certificates.
     pub fn oss(
         endpoint: &str,
         addressing: AddressingStyle,
         region: &str,
         credentials: SharedCredentialsProvider,
-    ) -> io::Result<Self> {
-        Self::new(StoreEndpoint::new(endpoint, addressing), StoreDialect::Oss, region, credentials)
-    }
-
-    fn new(
-        endpoint: StoreEndpoint,
-        dialect: StoreDialect,
-        region: &str,
-        credentials: SharedCredentialsProvider,
-    ) -> io::Result<Self> {
-        let clock = Arc::new(SigningClock::default());
-        Ok(Self { client: StoreHttpClient::new(endpoint, dialect, region, credentials, clock)? })
+    ) -> Result<Self, ConnectionSetupError> {
+        let (endpoint, connections) = (StoreEndpoint::new(endpoint, addressing), ConnectionSettings::of_process());
+        Ok(Self { client: StoreHttpClient::new(endpoint, StoreDialect::Oss, region, credentials, connections)? })
     }
 }
 
@@ -171,9 +176,9 @@ pub enum StoreConnectError {
     /// Neither the plan nor the environment names a region.
     #[error("no region: neither the plan's [store] nor the environment sets one")]
     NoRegion,
-    /// The system has no CA certificates to verify servers with.
-    #[error("no certificates: the system trusts none ({0}); install a CA bundle, or set SSL_CERT_FILE to one")]
-    NoCertificates(#[source] io::Error),
+    /// No connection can be opened, because of a proxy variable or the CA certificates.
+    #[error(transparent)]
+    InvalidSetup(#[from] ConnectionSetupError),
 }
 
 impl StoreConnectError {
@@ -187,7 +192,7 @@ impl StoreConnectError {
 /// Connects to a plan's store. Does not send a request to the store yet.
 ///
 /// # Errors
-/// Returns an error if credentials, region, endpoint, or CA certificates are missing or invalid,
+/// Returns an error if credentials, region, endpoint, proxy variables or CA certificates are missing or invalid,
 /// or if the plan's role cannot be assumed.
 pub async fn connect(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
     let profile = config.provider.profile();
@@ -202,18 +207,21 @@ pub async fn connect(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnec
 }
 
 async fn connect_s3(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
-    // Checked first, because no credentials can be requested over https without certificates.
-    let is_plain = config.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    WebConnector::new(!is_plain).map_err(StoreConnectError::NoCertificates)?;
-    let http = credentials::http_client();
+    let connections = credentials::aws_connection_settings().await;
+    if let Some(endpoint) = &config.endpoint {
+        StoreEndpoint::new(endpoint, config.addressing).check_connections(&connections)?;
+    } else {
+        // The region may not be known yet. All of AWS's own hosts have the same certificates and proxies.
+        StoreEndpoint::for_aws_region("us-east-1", config.addressing).check_connections(&connections)?;
+    }
+    let http = credentials::http_client(&connections);
     let identity = credentials::from_aws_chain(&http)
         .await
         .map_err(|source| StoreConnectError::NoCredentials { provider: config.provider, source })?;
     let region = config.region.clone().or(identity.region).ok_or(StoreConnectError::NoRegion)?;
     let provider = credentials::assume_aws_role(config, &region, identity.provider, &http).await;
     let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
-    let store = HttpStore::s3(config, &region, provider).map_err(StoreConnectError::NoCertificates)?;
-    Ok(Arc::new(store))
+    Ok(Arc::new(HttpStore::s3_through(connections, config, &region, provider)?))
 }
 
 async fn connect_oss(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
@@ -223,15 +231,13 @@ async fn connect_oss(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnec
     let endpoint = config.endpoint.as_deref().ok_or(StoreConnectError::NoEndpoint)?;
     let provider = credentials::assume_oss_role(config, region, credentials).await;
     let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
-    let store =
-        HttpStore::oss(endpoint, config.addressing, region, provider).map_err(StoreConnectError::NoCertificates)?;
-    Ok(Arc::new(store))
+    Ok(Arc::new(HttpStore::oss(endpoint, config.addressing, region, provider)?))
 }
 
 /// Connects to an S3 server with a key pair, whatever the environment contains. Does not send a request yet.
 ///
 /// # Errors
-/// Returns an error if the configuration has no region, or if the system has no CA certificates.
+/// Returns an error if the configuration has no region, or if a proxy variable or the CA certificates are not valid.
 pub fn connect_with_keys(
     config: &StoreConfig,
     access_key: &str,
@@ -239,6 +245,5 @@ pub fn connect_with_keys(
 ) -> Result<Arc<dyn Store>, StoreConnectError> {
     let region = config.region.as_deref().ok_or(StoreConnectError::NoRegion)?;
     let credentials = credentials::from_keys(access_key, secret_key);
-    let store = HttpStore::s3(config, region, credentials).map_err(StoreConnectError::NoCertificates)?;
-    Ok(Arc::new(store))
+    Ok(Arc::new(HttpStore::s3(config, region, credentials)?))
 }

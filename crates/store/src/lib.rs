@@ -18,7 +18,7 @@
 //! | [`error`] | errors, classified by what the caller must do; what each error code means, and a hint for it |
 //! | `redact` | removes secrets from the texts of servers |
 //! | `provider` | what the client knows about each provider, the configuration of a store, and its endpoint |
-//! | [`web`] | requests to other servers: STS, webhooks, GitHub |
+//! | [`web`] | connections to all servers, with proxies and CA certificates; requests to STS, webhooks, GitHub |
 //! | [`hex`], [`printable`], [`xml`] | encodings, safe text, XML |
 //!
 //! The macro [`enum_with_all!`] defines an enum with a list of all its variants.

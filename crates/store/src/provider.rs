@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::enum_with_all;
 use crate::http_client::StoreDialect;
 use crate::object::{BucketName, ObjectKey};
+use crate::web::{ConnectionSettings, ConnectionSetupError};
 
 enum_with_all! {
     /// The API that a store speaks, and the rules that apply to it.
@@ -297,6 +298,11 @@ impl StoreEndpoint {
     /// Returns whether connections use TLS.
     pub(crate) fn is_https(&self) -> bool {
         self.https
+    }
+
+    /// Checks that connections to the endpoint can be opened, as far as that is known without a server.
+    pub(crate) fn check_connections(&self, connections: &ConnectionSettings) -> Result<(), ConnectionSetupError> {
+        connections.connector_to(self.https, &self.host).map(drop)
     }
 
     /// Returns where requests to a bucket are sent.

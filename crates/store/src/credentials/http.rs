@@ -7,10 +7,9 @@
 //! exceeds the range of time values, if a role name is followed by a line break, and if an access key cannot be part of
 //! a header. Therefore each response is validated here first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_smithy_http_client::tls::Provider as Tls;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
@@ -19,14 +18,15 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use http::Uri;
 use http::header::CONTENT_LENGTH;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use serde_json::Value as Json;
 
 use super::validation::{CredentialFormatError, check_credential_text, check_region};
-use crate::timeouts::{self, scaled};
-use crate::web::{WebConnector, root_cause};
+use crate::timeouts::scaled;
+use crate::web::{
+    CONNECT_TIMEOUT, ConnectionSettings, HttpUrl, WebClient, WebRequest, WebRequestError, WebRequestLimits, WebResponse,
+};
 use crate::xml;
 
 /// The maximum size of a response, in bytes.
@@ -35,42 +35,81 @@ const MAX_ANSWER: usize = 64 << 10;
 /// The time limit for one request and its response, including the connection.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Creates the client for all sources of credentials. If the system has no CA certificates, the client supports only
-/// plain HTTP, as metadata services use. The SDK would panic without certificates.
-pub(crate) fn http_client() -> SharedHttpClient {
-    let client = aws_smithy_http_client::Builder::new();
-    let unbounded = match WebConnector::new(true) {
-        Ok(_) => client.tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https(),
-        Err(_) => client.build_http(),
-    };
-    SharedHttpClient::new(BoundedHttpClient(unbounded))
+/// Creates the client for all sources of credentials.
+pub(crate) fn http_client(settings: &Arc<ConnectionSettings>) -> SharedHttpClient {
+    SharedHttpClient::new(BoundedHttpClient(Arc::clone(settings)))
 }
 
 #[derive(Debug)]
-struct BoundedHttpClient(SharedHttpClient);
+struct BoundedHttpClient(Arc<ConnectionSettings>);
 
 #[derive(Debug)]
-struct BoundedHttpConnector(SharedHttpConnector);
+struct BoundedHttpConnector {
+    connections: Arc<ConnectionSettings>,
+    limits: WebRequestLimits,
+}
 
 impl HttpClient for BoundedHttpClient {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(BoundedHttpConnector(self.0.http_connector(settings, components)))
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        let (mut max_time, mut max_connect_time) = (scaled(REQUEST_TIMEOUT), scaled(CONNECT_TIMEOUT));
+        // A machine without a metadata service must find that out quickly: the SDK allows one second.
+        if let Some(to_connect) = settings.connect_timeout() {
+            max_connect_time = max_connect_time.min(to_connect);
+        }
+        if let Some(to_respond) = settings.read_timeout() {
+            max_time = max_time.min(max_connect_time.saturating_add(to_respond));
+        }
+        let limits = WebRequestLimits { max_time, max_connect_time, max_body_bytes: MAX_ANSWER };
+        SharedHttpConnector::new(BoundedHttpConnector { connections: Arc::clone(&self.0), limits })
     }
 }
 
 impl HttpConnector for BoundedHttpConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let host = request.uri().parse::<http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
-        let host = host.unwrap_or_default();
-        let waiting_for = waiting_for(request.body().bytes().unwrap_or_default());
-        let sending = self.0.call(request);
+        let (connections, limits) = (Arc::clone(&self.connections), self.limits);
         HttpConnectorFuture::new(async move {
-            let reading = async { buffer_body(sending.await?, &host).await };
-            let result =
-                timeouts::with_time_limit(scaled(REQUEST_TIMEOUT), &host, || waiting_for.clone(), reading).await;
-            result.unwrap_or_else(|exceeded| Err(ConnectorError::timeout(format!("{host}: {exceeded}").into())))
+            let response = send(connections, limits, request).await?;
+            Ok(into_sdk_response(response))
         })
     }
+}
+
+/// Sends a request of the SDK, which chose the host from the plan, its own endpoints, or checked variables.
+async fn send(
+    connections: Arc<ConnectionSettings>,
+    limits: WebRequestLimits,
+    request: HttpRequest,
+) -> Result<WebResponse, ConnectorError> {
+    let invalid = |why: &dyn std::fmt::Display| ConnectorError::user(format!("the request is not valid: {why}").into());
+    let url = HttpUrl::parse(request.uri()).map_err(|why| invalid(&format!("its URL {why}")))?;
+    let body = Bytes::copy_from_slice(request.body().bytes().unwrap_or_default());
+    let mut headers = Vec::new();
+    for (name, value) in request.headers() {
+        let name = HeaderName::try_from(name).map_err(|error| invalid(&error))?;
+        headers.push((name, HeaderValue::try_from(value).map_err(|error| invalid(&error))?));
+    }
+    let method = Method::try_from(request.method()).map_err(|error| invalid(&error))?;
+    let client = WebClient::with_settings(connections, waiting_for(&body));
+    let request = WebRequest { method, url: &url, headers: &headers, body, allow_http: true };
+    client.send(request, limits).await.map_err(|error| match error {
+        WebRequestError::TimedOut { .. } => ConnectorError::timeout(error.into()),
+        // Another attempt would end in the same way.
+        WebRequestError::InvalidSetup(_)
+        | WebRequestError::InvalidRequest { .. }
+        | WebRequestError::ResponseTooLong { .. } => ConnectorError::user(error.into()),
+        _ => ConnectorError::io(error.into()),
+    })
+}
+
+fn into_sdk_response(response: WebResponse) -> HttpResponse {
+    let mut sdk_response = HttpResponse::new(response.status.into(), SdkBody::from(response.body));
+    for (name, value) in &response.headers {
+        // The SDK takes only text, and needs no header that is not.
+        if let Ok(value) = value.to_str() {
+            sdk_response.headers_mut().append(name.as_str().to_owned(), value.to_owned());
+        }
+    }
+    sdk_response
 }
 
 /// Returns what a request with this body waits for, as reports of long waits say it: the response to the call of an
@@ -82,25 +121,6 @@ fn waiting_for(body: &[u8]) -> String {
         || "no credentials yet".to_owned(),
         |call| format!("no response to {}", String::from_utf8_lossy(call)),
     )
-}
-
-/// Returns the response with its body in memory.
-async fn buffer_body(mut response: HttpResponse, host: &str) -> Result<HttpResponse, ConnectorError> {
-    let body = std::mem::replace(response.body_mut(), SdkBody::taken());
-    match Limited::new(body, MAX_ANSWER).collect().await {
-        Ok(collected) => {
-            *response.body_mut() = SdkBody::from(collected.to_bytes());
-            Ok(response)
-        }
-        Err(error) if error.is::<LengthLimitError>() => {
-            let why = format!("the response from {host} is longer than {MAX_ANSWER} bytes, too long for credentials");
-            Err(ConnectorError::user(why.into()))
-        }
-        Err(error) => {
-            let why = format!("cannot read the response from {host}: {}", root_cause(&*error));
-            Err(ConnectorError::io(why.into()))
-        }
-    }
 }
 
 /// The header with the lifetime of a token of EC2's metadata service, in seconds.

@@ -18,4 +18,4 @@ mod validation;
 
 pub(crate) use http::http_client;
 pub(crate) use role::{assume_aws_role, assume_oss_role};
-pub(crate) use sources::{from_aws_chain, from_keys, from_oss_environment};
+pub(crate) use sources::{aws_connection_settings, from_aws_chain, from_keys, from_oss_environment};

@@ -13,7 +13,6 @@
 //! | `oss` | Alibaba Cloud STS in the plan's region, internal if the endpoint is; another server's endpoint itself |
 
 use std::fmt::Display;
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -46,7 +45,8 @@ use crate::printable::affects_terminal;
 use crate::provider::StoreConfig;
 use crate::timeouts::{self, TimeLimitError, scaled};
 use crate::web::{
-    CONNECT_TIMEOUT, HttpUrl, WebClient, WebRequest, WebRequestError, WebRequestLimits, WebResponse, root_cause,
+    CONNECT_TIMEOUT, ConnectionSetupError, HttpUrl, WebClient, WebRequest, WebRequestError, WebRequestLimits,
+    WebResponse, root_cause,
 };
 use crate::xml;
 
@@ -71,9 +71,9 @@ enum AssumeRoleError {
     /// There was no response, or no valid one.
     #[error("the role could not be assumed: {0}")]
     NoValidResponse(String),
-    /// The STS cannot be contacted: the system has no CA certificates.
-    #[error("the role could not be assumed: the system has no trusted certificates ({0})")]
-    NoCertificates(io::Error),
+    /// The STS cannot be contacted, because of a proxy variable or the CA certificates.
+    #[error("the role could not be assumed: {0}")]
+    InvalidSetup(ConnectionSetupError),
 }
 
 impl AssumeRoleError {
@@ -337,10 +337,14 @@ impl OssRoleProvider {
             // The STS is chosen by the plan, which has to allow http.
             allow_http: true,
         };
-        let limits = WebRequestLimits { max_time: scaled(STS_TIMEOUT), max_body_bytes: MAX_RESPONSE_BYTES };
+        let limits = WebRequestLimits {
+            max_time: scaled(STS_TIMEOUT),
+            max_body_bytes: MAX_RESPONSE_BYTES,
+            ..WebRequestLimits::default()
+        };
         let response = self.client.send(request, limits).await.map_err(|error| match error {
-            WebRequestError::NoCertificates(error) => {
-                AssumeRoleAttemptError { reason: AssumeRoleError::NoCertificates(error), is_retryable: false }
+            WebRequestError::InvalidSetup(error) => {
+                AssumeRoleAttemptError { reason: AssumeRoleError::InvalidSetup(error), is_retryable: false }
             }
             error => {
                 let reason = AssumeRoleError::NoValidResponse(sanitize(&error.to_string(), caller));

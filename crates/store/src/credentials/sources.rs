@@ -12,7 +12,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::BehaviorVersion;
@@ -36,6 +36,7 @@ use super::validation::{CredentialFormatError, check_credential_text, check_cred
 use crate::error::truncate;
 use crate::printable::affects_terminal;
 use crate::timeouts::{self, TimeLimitError, scaled};
+use crate::web::ConnectionSettings;
 
 /// The result of AWS's provider chain: credentials, and a region.
 pub(crate) struct AwsCredentialSource {
@@ -48,6 +49,23 @@ pub(crate) struct AwsCredentialSource {
 /// The time limit for the first credentials, from any source. A metadata service needs several requests; each has its
 /// own time limit and is reported while it takes long.
 const FIRST_CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Returns the proxies and CA certificates for AWS's services and stores of the S3 dialect: those of the environment,
+/// with the `ca_bundle` of the active profile.
+pub(crate) async fn aws_connection_settings() -> Arc<ConnectionSettings> {
+    let (fs, env, files) = Default::default();
+    // A file that cannot be read is reported when credentials are loaded.
+    let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await else {
+        return ConnectionSettings::of_process();
+    };
+    let name = profiles.selected_profile();
+    match profiles.get_profile(name).and_then(|profile| profile.get("ca_bundle")).filter(|path| !path.is_empty()) {
+        Some(path) => {
+            ConnectionSettings::with_profile_bundle(format!("ca_bundle of the profile {name:?}"), path.into())
+        }
+        None => ConnectionSettings::of_process(),
+    }
+}
 
 /// Finds AWS credentials and loads them once, so that no work starts without valid credentials.
 pub(crate) async fn from_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, CredentialsError> {

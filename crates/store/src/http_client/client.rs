@@ -15,7 +15,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, InvalidHeaderValue, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use jiff::{SignedDuration, Timestamp};
@@ -34,7 +34,7 @@ use crate::object::{BucketName, ObjectKey, TagSet};
 use crate::object_request::{ContentIdentity, ObjectRequest};
 use crate::provider::StoreEndpoint;
 use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
-use crate::web::{WebConnector, root_cause};
+use crate::web::{ConnectionSettings, ConnectionSetupError};
 use crate::xml::XmlReadError;
 
 /// The `User-Agent` of all requests.
@@ -61,7 +61,7 @@ pub(crate) struct StoreHttpClient {
     region: String,
     credentials: CredentialCache,
     clock: Arc<SigningClock>,
-    connector: WebConnector,
+    connections: Arc<ConnectionSettings>,
     route_cache: Mutex<RouteCache>,
     document_cache: DocumentCache,
 }
@@ -81,6 +81,15 @@ struct BucketRoute {
     /// The part before the key, in the path and in the signed resource.
     path: String,
     resource: String,
+}
+
+/// Why requests to a bucket cannot be sent.
+#[derive(Debug, thiserror::Error)]
+enum RouteError {
+    #[error(transparent)]
+    Setup(#[from] ConnectionSetupError),
+    #[error(transparent)]
+    Header(#[from] InvalidHeaderValue),
 }
 
 /// A request to the store.
@@ -115,26 +124,27 @@ impl StoreHttpClient {
     /// Creates a client for the store at this endpoint, with the dialect's signature scheme.
     ///
     /// # Errors
-    /// Returns an error if the system has no CA certificates to verify servers with.
+    /// Returns an error if no connection can be opened, because of a proxy variable or the CA certificates.
     pub(crate) fn new(
         endpoint: StoreEndpoint,
         dialect: StoreDialect,
         region: &str,
         credentials: SharedCredentialsProvider,
-        clock: Arc<SigningClock>,
-    ) -> io::Result<Self> {
+        connections: Arc<ConnectionSettings>,
+    ) -> Result<Self, ConnectionSetupError> {
+        endpoint.check_connections(&connections)?;
         let signer: Box<dyn SignatureScheme> = match dialect {
             StoreDialect::S3 => Box::new(AwsV4Signer::new(region)),
             StoreDialect::Oss => Box::new(OssV4Signer::new(region)),
         };
         Ok(Self {
-            connector: WebConnector::new(endpoint.is_https())?,
+            connections,
             endpoint,
             dialect,
             signer,
             region: region.to_owned(),
             credentials: CredentialCache::new(credentials),
-            clock,
+            clock: Arc::default(),
             route_cache: Mutex::default(),
             document_cache: DocumentCache::default(),
         })
@@ -315,12 +325,19 @@ impl StoreHttpClient {
             timeouts::report_wait(host, so_far, scaled(HEAD_TIMEOUT), what);
         };
         let (head, body) = route.pool.send(request, &announce).await.map_err(|error| match error {
-            ConnectionSendError::NotConnected(why) => failure(FaultClass::Transient, "ConnectionError", &why),
-            ConnectionSendError::NotSent(_) => {
-                failure(FaultClass::Transient, "ConnectionError", "the server closes every connection")
+            // Every further request would fail as well.
+            ConnectionSendError::NotConnected(error) if error.needs_proxy_password() => {
+                failure(FaultClass::Credentials, "ProxyAuthenticationRequired", &error.to_string())
             }
-            ConnectionSendError::Interrupted(error) => {
-                failure(FaultClass::Ambiguous, "ConnectionError", &root_cause(&error))
+            ConnectionSendError::NotConnected(error) => {
+                failure(FaultClass::Transient, "ConnectionError", &error.to_string())
+            }
+            ConnectionSendError::NotSent(_) => {
+                let why = format!("{}: the server closes every connection", route.pool.origin());
+                failure(FaultClass::Transient, "ConnectionError", &why)
+            }
+            ConnectionSendError::Interrupted(why) => {
+                failure(FaultClass::Ambiguous, "ConnectionError", &format!("{}: {why}", route.pool.origin()))
             }
             ConnectionSendError::NoResponse(time) => {
                 timeout_error(TimeLimitError(time), host, store_request.request_line(&self.endpoint))
@@ -412,7 +429,7 @@ impl StoreHttpClient {
         fault
     }
 
-    fn route_to(&self, bucket: &BucketName) -> Result<Arc<BucketRoute>, http::Error> {
+    fn route_to(&self, bucket: &BucketName) -> Result<Arc<BucketRoute>, RouteError> {
         // A route is built completely before it is inserted, so the data behind a poisoned lock is consistent.
         let mut routes = self.route_cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, route)) = routes.last.as_ref().filter(|(last, _)| last == bucket) {
@@ -429,10 +446,8 @@ impl StoreHttpClient {
         let host = if let Some(host) = routes.by_authority.get(&location.authority) {
             Arc::clone(host)
         } else {
-            let scheme = if self.endpoint.is_https() { "https" } else { "http" };
-            let url =
-                Uri::builder().scheme(scheme).authority(location.authority.as_str()).path_and_query("/").build()?;
-            Arc::new(ConnectionPool::new(self.connector.clone(), url))
+            let connector = self.connections.connector_to(self.endpoint.is_https(), &location.authority)?;
+            Arc::new(ConnectionPool::new(connector))
         };
         routes.by_authority.insert(location.authority.clone(), Arc::clone(&host));
         let resource = format!("/{bucket}/");

@@ -12,16 +12,19 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use http::Request;
 use http::response::Parts;
-use http::{Request, Uri};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper::client::conn::http1::{Connection, SendRequest};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use crate::timeouts::{self, DisplaySeconds, MAX_SILENCE, StallDetector, StallReason, scaled};
-use crate::web::{CONNECT_TIMEOUT, ConnectionStream, WebConnector, closes_or_sends_early, root_cause};
+use crate::timeouts::{self, MAX_SILENCE, StallDetector, StallReason, scaled};
+use crate::web::{
+    CLOSES_OR_SENDS_EARLY, CONNECT_TIMEOUT, ConnectError, ConnectionStream, OriginConnector, closes_or_sends_early,
+    describe_response_error, http1_builder, root_cause,
+};
 
 /// The maximum size of one piece of a request body, in bytes. Small, so that a stalled upload is detected.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -103,9 +106,6 @@ impl Body for RequestBody {
     }
 }
 
-/// The maximum size of a response head, in bytes. Servers send a few hundred.
-const MAX_HEAD_BYTES: usize = 64 << 10;
-
 /// The maximum number of bytes of a body that may still be in transit when the connection has taken all of it. They are
 /// in the buffers of the operating system, which hide their progress.
 const MAX_IN_TRANSIT: u64 = 4 << 20;
@@ -183,12 +183,12 @@ impl ConnectionDriver {
 #[derive(Debug)]
 pub(super) enum ConnectionSendError {
     /// No connection could be established, for this reason. The server cannot have received the request.
-    NotConnected(String),
+    NotConnected(ConnectError),
     /// The server closed the connection before anything of the request was sent. Contains the request for another
     /// attempt.
     NotSent(Box<Request<RequestBody>>),
-    /// The server may have received the request.
-    Interrupted(hyper::Error),
+    /// The server may have received the request. Contains the cause.
+    Interrupted(String),
     /// The server accepted the whole request, but did not respond within this time. The request may have been
     /// executed.
     NoResponse(Duration),
@@ -199,8 +199,7 @@ pub(super) enum ConnectionSendError {
 impl HttpConnection {
     /// Performs the HTTP handshake on a new byte stream.
     async fn new(stream: ConnectionStream) -> hyper::Result<Self> {
-        // hyper's default limit of 100 response headers applies.
-        let (sender, connection) = Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(stream).await?;
+        let (sender, connection) = http1_builder().handshake(stream).await?;
         let driver = ConnectionDriver { connection, is_closed: false };
         Ok(Self(Box::new(HttpConnectionState { sender, driver })))
     }
@@ -240,12 +239,25 @@ impl HttpConnection {
                 (Poll::Pending, None) => Poll::Pending,
             }
         });
-        let response = sent.await?.map_err(|mut error| match error.take_message() {
-            Some(request) => ConnectionSendError::NotSent(Box::new(request)),
-            None => ConnectionSendError::Interrupted(error.into_error()),
-        })?;
+        let response = match sent.await? {
+            Ok(response) => response,
+            Err(mut error) => {
+                return Err(match error.take_message() {
+                    Some(request) => ConnectionSendError::NotSent(Box::new(request)),
+                    None => ConnectionSendError::Interrupted(self.describe_error(&error.into_error())),
+                });
+            }
+        };
         let (head, body) = response.into_parts();
+        if let Some(refusal) = pool.connector.proxy_refusal(head.status) {
+            return Err(ConnectionSendError::NotConnected(refusal));
+        }
         Ok((head, ResponseBody::new(self, body, Arc::clone(pool))))
+    }
+
+    /// Describes why there is no response.
+    fn describe_error(self, error: &hyper::Error) -> String {
+        describe_response_error(error, &self.0.driver.connection.into_parts().read_buf)
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
@@ -258,20 +270,19 @@ const MAX_IDLE: usize = 4096;
 
 /// The connection pool of one host.
 pub(super) struct ConnectionPool {
-    connector: WebConnector,
-    url: Uri,
+    connector: OriginConnector,
     idle: Mutex<Vec<HttpConnection>>,
 }
 
 impl ConnectionPool {
-    /// Creates the pool for the host of a URL.
-    pub(super) fn new(connector: WebConnector, url: Uri) -> Self {
-        Self { connector, url, idle: Mutex::default() }
+    /// Creates the pool of the connector's host.
+    pub(super) fn new(connector: OriginConnector) -> Self {
+        Self { connector, idle: Mutex::default() }
     }
 
-    /// Returns host and port.
-    fn authority(&self) -> &str {
-        self.url.authority().map_or("", http::uri::Authority::as_str)
+    /// Returns scheme, host and port.
+    pub(super) fn origin(&self) -> String {
+        self.connector.origin()
     }
 
     /// Sends a request over an idle or a new connection, and waits for the head of the response. If a connection turns
@@ -281,6 +292,7 @@ impl ConnectionPool {
         mut request: Request<RequestBody>,
         report_wait: &UploadWaitReporter<'_>,
     ) -> Result<(Parts, ResponseBody), ConnectionSendError> {
+        self.connector.address(&mut request);
         for _ in 0..MAX_CONNECTIONS_TRIED {
             let connection = self.acquire().await.map_err(ConnectionSendError::NotConnected)?;
             match connection.send(request, report_wait, self).await {
@@ -292,7 +304,7 @@ impl ConnectionPool {
     }
 
     /// Returns an idle connection, the most recently used one first, or opens a new one.
-    async fn acquire(&self) -> Result<HttpConnection, String> {
+    async fn acquire(&self) -> Result<HttpConnection, ConnectError> {
         while let Some(mut connection) = self.pop_idle() {
             // The runtime must run once before data that arrived in the meantime is visible.
             tokio::task::yield_now().await;
@@ -302,18 +314,15 @@ impl ConnectionPool {
         }
         // Boxed, because few requests open a connection: this keeps the future of every request small.
         let connecting = Box::pin(async {
-            let stream = self.connector.connect(self.url.clone()).await.map_err(|error| root_cause(&*error))?;
-            let mut connection = HttpConnection::new(stream).await.map_err(|error| root_cause(&error))?;
+            let stream = self.connector.connect(scaled(CONNECT_TIMEOUT)).await?;
+            let connection = HttpConnection::new(stream).await;
+            let mut connection = connection.map_err(|error| self.connector.error(root_cause(&error)))?;
             if connection.closes_or_sends_early().await {
-                return Err("the server closes the connection, or sends data before a request".to_owned());
+                return Err(self.connector.error(CLOSES_OR_SENDS_EARLY.to_owned()));
             }
             Ok(connection)
         });
-        let limit = scaled(CONNECT_TIMEOUT);
-        match tokio::time::timeout(limit, connecting).await {
-            Ok(result) => result,
-            Err(_) => Err(format!("no connection to {} within {}", self.authority(), DisplaySeconds(limit))),
-        }
+        connecting.await
     }
 
     /// Keeps a connection for a later request.
@@ -370,7 +379,8 @@ impl ResponseBody {
 
     /// Polls whether the wait for more data has stalled.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let (host, request, limit) = (self.pool.authority(), self.request_line.as_deref(), self.stall_detector.limit());
+        let (host, request, limit) =
+            (self.pool.connector.authority(), self.request_line.as_deref(), self.stall_detector.limit());
         let report_wait = |waited: Duration, received: u64| {
             let what = || match request {
                 Some(request) => format!("{received} bytes of the response to {request} arrived in that time"),

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use memchr::memmem;
 use tokio::time::timeout;
 
 use super::connection::ResponseBody;
@@ -162,15 +163,25 @@ impl StreamedResponse {
             Ok(BodyReadOutcome::Complete(body) | BodyReadOutcome::TooLong(body)) => body,
             Ok(BodyReadOutcome::Broken(_) | BodyReadOutcome::Stalled(_)) | Err(_) => Bytes::new(),
         };
-        let status = self.head.status.as_u16();
-        ErrorDocument::parse(&body, credentials).into_failure(
-            status,
-            &self.head.headers,
-            dialect,
-            credentials,
-            request_line(),
-        )
+        let (status, request_line) = (self.head.status.as_u16(), request_line());
+        let mut document = ErrorDocument::parse(&body, credentials);
+        if document.code.is_empty() && PLAIN_HTTP_REFUSALS.iter().any(|text| memmem::find(&body, text).is_some()) {
+            let origin = origin_of(&request_line);
+            document.message = format!("{origin}: the server speaks TLS on this port: use https://");
+        }
+        document.into_failure(status, &self.head.headers, dialect, credentials, request_line)
     }
+}
+
+/// What servers written in Go, such as `MinIO`, and nginx answer to plain HTTP on a port for TLS.
+const PLAIN_HTTP_REFUSALS: [&[u8]; 2] =
+    [b"HTTP request to an HTTPS server", b"plain HTTP request was sent to HTTPS port"];
+
+/// Returns scheme, host and port of a request line, such as `GET http://host:9000/bucket`.
+fn origin_of(request_line: &str) -> &str {
+    let url = request_line.split_once(' ').map_or(request_line, |(_, url)| url);
+    let end = url.match_indices('/').nth(2).map_or(url.len(), |(at, _)| at);
+    &url[..end]
 }
 
 enum BodyReadOutcome {

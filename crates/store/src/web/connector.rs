@@ -1,0 +1,364 @@
+//! Opens connections: directly or through a proxy, with or without TLS.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Empty;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service as _;
+
+use super::ca::CaSettings;
+use super::connect_error::{ConnectError, ConnectionSetupError, Peer, describe_dial_error, describe_tls_error};
+use super::http1::{describe_response_error, http1_builder};
+use super::proxy::{Proxy, ProxySettings};
+use super::url::split_authority;
+use crate::timeouts::DisplaySeconds;
+
+/// The maximum time to connect, including a proxy and the TLS handshake.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The proxies and the CA certificates of all connections.
+#[derive(Debug)]
+pub struct ConnectionSettings {
+    proxies: ProxySettings,
+    ca: CaSettings,
+    /// Loaded with the first connection that uses TLS.
+    tls_config: OnceLock<Result<Arc<ClientConfig>, ConnectionSetupError>>,
+}
+
+impl ConnectionSettings {
+    /// Returns the settings of the environment, which is read once.
+    #[must_use]
+    pub fn of_process() -> Arc<Self> {
+        static SETTINGS: OnceLock<Arc<ConnectionSettings>> = OnceLock::new();
+        Arc::clone(SETTINGS.get_or_init(|| Arc::new(Self::from_variables(&|name| env::var_os(name)))))
+    }
+
+    /// Returns the settings of the environment with the CA bundle of an AWS profile. `setting` names it in messages.
+    #[must_use]
+    pub fn with_profile_bundle(setting: String, path: PathBuf) -> Arc<Self> {
+        let settings = Self::from_variables(&|name| env::var_os(name));
+        Arc::new(Self { ca: settings.ca.with_profile_bundle(setting, path), ..settings })
+    }
+
+    pub(super) fn from_variables(variable: &impl Fn(&str) -> Option<OsString>) -> Self {
+        let (proxies, ca) = (ProxySettings::from_variables(variable), CaSettings::from_variables(variable));
+        Self { proxies, ca, tls_config: OnceLock::new() }
+    }
+
+    /// Returns a connector to a host, with TLS if `https` is set. The authority is the host, with its port if that is
+    /// not the default one.
+    ///
+    /// # Errors
+    /// Returns an error if the host is not valid, if the variable that names its proxy is not valid, or if TLS is
+    /// needed and the CA certificates cannot be loaded.
+    pub fn connector_to(&self, https: bool, authority: &str) -> Result<OriginConnector, ConnectionSetupError> {
+        let invalid = || ConnectionSetupError::InvalidHost(authority.escape_debug().to_string());
+        let (host, port) = split_authority(authority).ok_or_else(invalid)?;
+        let port = port.unwrap_or(if https { 443 } else { 80 });
+        let proxy = self.proxies.proxy_for(https, host, port)?;
+        let needs_tls = https || proxy.as_ref().is_some_and(|proxy| proxy.https);
+        let tls = if needs_tls { Some(TlsConnector::from(self.tls_config()?)) } else { None };
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        let dialed = match &proxy {
+            Some(proxy) => proxy.to_string(),
+            None => format!("http://{}", with_port(host, port)),
+        };
+        tcp.enforce_http(false);
+        Ok(OriginConnector {
+            authority: authority.parse().map_err(|_| invalid())?,
+            https,
+            host: host.to_owned(),
+            port,
+            proxy,
+            tls,
+            tcp,
+            dialed: dialed.parse().map_err(|_| invalid())?,
+        })
+    }
+
+    fn tls_config(&self) -> Result<Arc<ClientConfig>, ConnectionSetupError> {
+        self.tls_config.get_or_init(|| self.ca.tls_config()).clone()
+    }
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Opens connections to one host. Cheap to clone.
+#[derive(Clone)]
+pub struct OriginConnector {
+    authority: Authority,
+    https: bool,
+    /// The host without brackets, and the port.
+    host: String,
+    port: u16,
+    proxy: Option<Arc<Proxy>>,
+    /// Set if the connection to the host or to the proxy uses TLS.
+    tls: Option<TlsConnector>,
+    tcp: HttpConnector,
+    /// The server that a TCP connection is made with: the host or its proxy.
+    dialed: Uri,
+}
+
+impl OriginConnector {
+    /// Returns host and port, as in the `Host` header.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
+    /// Returns scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", if self.https { "https" } else { "http" }, self.authority)
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// Returns an error if the name does not resolve, the server or the proxy does not accept the connection, the TLS
+    /// handshake fails, or all of this takes longer than `within`.
+    pub async fn connect(&self, within: Duration) -> Result<ConnectionStream, ConnectError> {
+        match tokio::time::timeout(within, self.open()).await {
+            Ok(opened) => opened,
+            Err(_) => Err(self.error(format!("no connection within {}", DisplaySeconds(within)))),
+        }
+    }
+
+    /// Returns the error of a connection that is not usable for this reason.
+    pub(crate) fn error(&self, why: String) -> ConnectError {
+        let proxy = self.proxy.as_ref().map(ToString::to_string);
+        ConnectError { origin: self.origin(), proxy, why, needs_proxy_password: false }
+    }
+
+    /// Addresses a request, whose URI is a path, to the host. A proxy that forwards requests gets the whole URL, and
+    /// its user name and password.
+    pub(crate) fn address<B>(&self, request: &mut Request<B>) {
+        let Some(proxy) = self.proxy.as_ref().filter(|_| !self.https) else { return };
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(self.authority.clone()));
+        // The scheme and the authority are valid, and so was the path.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        if let Some(authorization) = &proxy.authorization {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+    }
+
+    async fn open(&self) -> Result<ConnectionStream, ConnectError> {
+        let tcp = self.dial().await?;
+        match &self.proxy {
+            None if self.https => Ok(ConnectionStream::tls(self.handshake(tcp, Peer::Server).await?)),
+            Some(proxy) if proxy.https => {
+                let encrypted = self.handshake(tcp, Peer::Proxy).await?;
+                if !self.https {
+                    return Ok(ConnectionStream::tls(encrypted));
+                }
+                let tunnel = self.tunnel(proxy, encrypted).await?;
+                let stream = Box::new(self.handshake(tunnel, Peer::Server).await?);
+                Ok(ConnectionStream::TlsInTls(TokioIo::new(stream)))
+            }
+            Some(proxy) if self.https => {
+                let tunnel = self.tunnel(proxy, tcp).await?;
+                Ok(ConnectionStream::tls(self.handshake(tunnel, Peer::Server).await?))
+            }
+            None | Some(_) => Ok(ConnectionStream::Plain(TokioIo::new(tcp))),
+        }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, ConnectError> {
+        let peer = if self.proxy.is_some() { Peer::Proxy } else { Peer::Server };
+        let mut tcp = self.tcp.clone();
+        // This connector is always ready.
+        let dialed = match std::future::poll_fn(|cx| tcp.poll_ready(cx)).await {
+            Ok(()) => tcp.call(self.dialed.clone()).await,
+            Err(error) => Err(error),
+        };
+        dialed.map(TokioIo::into_inner).map_err(|error| self.error(describe_dial_error(&error, peer)))
+    }
+
+    async fn handshake<S>(&self, stream: S, peer: Peer) -> Result<TlsStream<S>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let host = match (&self.proxy, peer) {
+            (Some(proxy), Peer::Proxy) => &proxy.host,
+            _ => &self.host,
+        };
+        let name = ServerName::try_from(host.clone());
+        let (Ok(name), Some(tls)) = (name, &self.tls) else {
+            return Err(self.error(format!("no certificate can be for {host}")));
+        };
+        tls.connect(name, stream).await.map_err(|error| self.error(describe_tls_error(&error, peer, host)))
+    }
+
+    /// Has the proxy open a connection to the host, and returns the stream to it.
+    ///
+    /// hyper-util's `Tunnel` does the same, but does not tell with which status a proxy refuses.
+    async fn tunnel<S>(&self, proxy: &Proxy, stream: S) -> Result<S, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broken = |why: String| self.error(format!("the proxy did not answer CONNECT: {why}"));
+        let handshake = http1_builder().handshake(TokioIo::new(stream)).await;
+        let (mut requests, mut connection) = handshake.map_err(|error| broken(describe_response_error(&error, b"")))?;
+        let request = self.connect_request(proxy).map_err(|error| broken(error.to_string()))?;
+        let mut sending = pin!(requests.send_request(request));
+        let mut over = None;
+        let response = std::future::poll_fn(|cx| {
+            if over.is_none()
+                && let Poll::Ready(ended) = connection.poll_without_shutdown(cx)
+            {
+                over = Some(ended);
+            }
+            sending.as_mut().poll(cx)
+        });
+        let status = response.await.map_err(|error| broken(describe_response_error(&error, b"")))?.status();
+        if !status.is_success() {
+            return Err(self.refused_by_proxy(proxy, status));
+        }
+        if over.is_none() {
+            over = Some(std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await);
+        }
+        if let Some(Err(error)) = over {
+            return Err(broken(describe_response_error(&error, b"")));
+        }
+        let parts = connection.into_parts();
+        if !parts.read_buf.is_empty() {
+            // In TLS the client speaks first.
+            return Err(broken("it sent data before the TLS handshake".to_owned()));
+        }
+        Ok(parts.io.into_inner())
+    }
+
+    fn connect_request(&self, proxy: &Proxy) -> Result<Request<Empty<Bytes>>, http::Error> {
+        let target = with_port(&self.host, self.port);
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = Method::CONNECT;
+        *request.uri_mut() = Uri::builder().authority(target.as_str()).build()?;
+        request.headers_mut().insert(HOST, HeaderValue::from_str(&target)?);
+        if let Some(authorization) = &proxy.authorization {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        Ok(request)
+    }
+
+    /// Returns the error of a request that the proxy did not forward, because it requires a user name and a password.
+    pub(crate) fn proxy_refusal(&self, status: StatusCode) -> Option<ConnectError> {
+        let proxy = self.proxy.as_ref().filter(|_| !self.https)?;
+        (status == StatusCode::PROXY_AUTHENTICATION_REQUIRED).then(|| self.refused_by_proxy(proxy, status))
+    }
+
+    fn refused_by_proxy(&self, proxy: &Proxy, status: StatusCode) -> ConnectError {
+        if status != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return self.error(format!("the proxy refused to connect: it answered {status}"));
+        }
+        let (variable, scheme) = (proxy.variable, if proxy.https { "https" } else { "http" });
+        let why = match proxy.authorization {
+            Some(_) => format!("the proxy rejected the user name and password in {variable} ({status})"),
+            None => format!(
+                "the proxy requires a user name and password ({status}): set {variable} to {scheme}://USER:PASSWORD@{}",
+                with_port(&proxy.host, proxy.port)
+            ),
+        };
+        ConnectError { needs_proxy_password: true, ..self.error(why) }
+    }
+}
+
+/// A byte stream to a server or to a proxy.
+///
+/// An enum and not a trait object: requests for one object are many and small.
+#[expect(clippy::large_enum_variant, reason = "a TLS session is large, and almost every connection has one")]
+pub enum ConnectionStream {
+    /// Without TLS, to the server or to a proxy that forwards requests.
+    Plain(TokioIo<TcpStream>),
+    /// With TLS, to the server, through a tunnel or not, or to a proxy that forwards requests.
+    Tls(TokioIo<TlsStream<TcpStream>>),
+    /// With TLS to the server, through a tunnel that is itself encrypted.
+    TlsInTls(TokioIo<Box<TlsStream<TlsStream<TcpStream>>>>),
+}
+
+impl ConnectionStream {
+    fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self::Tls(TokioIo::new(stream))
+    }
+}
+
+impl Read for ConnectionStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl Write for ConnectionStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::TlsInTls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! Stores behind a proxy.
+
+use crate::proxy::{Proxy, ProxyOptions, VALID, tls_front};
+use crate::scene::{APPLY, Scene, TAG};
+use crate::{BASIC, fixture, move_to, port_of, run, with_password};
+
+const OBJECTS: usize = 5;
+
+fn scene() -> Scene {
+    let scene = Scene::with_objects(OBJECTS);
+    scene.plan(TAG);
+    scene
+}
+
+fn proxy_to(port: u16) -> Proxy {
+    Proxy::start(ProxyOptions {
+        hosts: vec![("store.batchplan.test", port)],
+        authorization: Some(BASIC),
+        ..ProxyOptions::default()
+    })
+}
+
+#[test]
+fn a_plain_store_gets_whole_urls_through_the_proxy() {
+    let scene = scene();
+    let proxy = proxy_to(port_of(&scene.server.endpoint()));
+    move_to(&scene, "http://store.batchplan.test:9000", "allow_http = true");
+    run(&scene, &APPLY, &[("HTTP_PROXY", &with_password(proxy.port))]).ended(0);
+    assert_eq!(scene.written().len(), OBJECTS);
+    let targets = proxy.heads.targets();
+    assert!(targets.iter().all(|target| target.contains(" http://store.batchplan.test:9000/bkt")), "{targets:?}");
+    assert!(targets.contains(&"PUT http://store.batchplan.test:9000/bkt/k0000?tagging".to_owned()), "{targets:?}");
+}
+
+#[test]
+fn an_encrypted_store_is_reached_through_a_tunnel_with_a_private_ca() {
+    for (bundle, proxy_variable) in [("AWS_CA_BUNDLE", "HTTPS_PROXY"), ("SSL_CERT_FILE", "all_proxy")] {
+        let scene = scene();
+        let proxy = proxy_to(tls_front(VALID, port_of(&scene.server.endpoint())));
+        move_to(&scene, "https://store.batchplan.test", "");
+        let variables = [(proxy_variable, &*with_password(proxy.port)), (bundle, &*fixture("ca.pem"))];
+        run(&scene, &APPLY, &variables).ended(0);
+        assert_eq!(scene.written().len(), OBJECTS);
+        let targets = proxy.heads.targets();
+        assert!(targets.iter().all(|target| target == "CONNECT store.batchplan.test:443"), "{targets:?}");
+        assert!(!proxy.heads.all().concat().contains("AKIDSEEN"), "the proxy sees no request");
+    }
+}
+
+#[test]
+fn a_store_on_this_machine_and_a_host_in_no_proxy_are_reached_directly() {
+    let scene = scene();
+    let proxy = Proxy::to(&[]);
+    let url = with_password(proxy.port);
+    run(&scene, &APPLY, &[("HTTP_PROXY", &url), ("ALL_PROXY", &url)]).ended(0);
+    assert_eq!((scene.written().len(), proxy.heads.all().len()), (OBJECTS, 0));
+}
+
+#[test]
+fn a_proxy_that_wants_a_password_says_so_and_nothing_is_changed() {
+    let scene = scene();
+    let port = port_of(&scene.server.endpoint());
+    let proxy = proxy_to(port);
+    move_to(&scene, "http://store.batchplan.test:9000", "allow_http = true");
+    let ran = run(&scene, &APPLY, &[("HTTP_PROXY", &format!("http://127.0.0.1:{}", proxy.port))]);
+    assert!(
+        ran.stderr.contains("http://store.batchplan.test:9000 through the proxy http://127.0.0.1:"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("the proxy requires a user name and password (407 "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("set HTTP_PROXY to http://USER:PASSWORD@127.0.0.1:"), "{}", ran.stderr);
+    assert_eq!(scene.written().len(), 0);
+}
+
+#[test]
+fn a_profile_names_the_bundle_for_its_store() {
+    let scene = scene();
+    let front = tls_front(VALID, port_of(&scene.server.endpoint()));
+    move_to(&scene, &format!("https://localhost:{front}"), "");
+    scene.write(".aws/config", format!("[default]\nca_bundle = {}\n", fixture("ca.pem")));
+    run(&scene, &APPLY, &[]).ended(0);
+    assert_eq!(scene.written().len(), OBJECTS);
+    scene.write(".aws/config", "[default]\nca_bundle = /nowhere/ca.pem\n");
+    let ran = run(&scene, &["plan", "plan.toml"], &[]).ended(1);
+    let said = "error: ca_bundle of the profile \"default\" names no usable CA certificates: /nowhere/ca.pem: ";
+    assert!(ran.stderr.starts_with(said), "{}", ran.stderr);
+}
