@@ -45,6 +45,19 @@ fn a_variable_that_is_not_valid_is_named_before_anything_is_sent() {
 }
 
 #[test]
+fn a_variable_that_is_not_valid_is_named_before_a_role_is_assumed() {
+    let scene = Scene::with_objects(1);
+    let store = "provider = \"oss\"\nregion = \"cn-hangzhou\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"\n";
+    let role = "role_arn = \"acs:ram::123456789:role/Role\"\n";
+    scene.write("plan.toml", format!("name = \"t\"\n[store]\n{store}{role}{TAG}"));
+    let keys = [("OSS_ACCESS_KEY_ID", "AKIDSEEN"), ("OSS_ACCESS_KEY_SECRET", "hushhush")];
+    let variables = [("HTTPS_PROXY", "socks5://proxy:1080"), ("AWS_CA_BUNDLE", &*fixture("ca.pem")), keys[0], keys[1]];
+    let ran = run(&scene, &APPLY, &variables).ended(1);
+    assert!(ran.stderr.starts_with("error: HTTPS_PROXY names a SOCKS proxy"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("role_arn"), "{}", ran.stderr);
+}
+
+#[test]
 fn what_is_wrong_with_a_connection_is_said_with_the_host_and_what_to_do() {
     let (scene, valid) = encrypted(VALID);
     let expired = tls_front(EXPIRED, port_of(&scene.server.endpoint()));

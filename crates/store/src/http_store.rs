@@ -225,10 +225,11 @@ async fn connect_s3(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnect
 }
 
 async fn connect_oss(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
+    let endpoint = config.endpoint.as_deref().ok_or(StoreConnectError::NoEndpoint)?;
+    StoreEndpoint::new(endpoint, config.addressing).check_connections(&ConnectionSettings::of_process())?;
     let credentials = credentials::from_oss_environment()
         .map_err(|source| StoreConnectError::NoCredentials { provider: config.provider, source })?;
     let region = config.region.as_deref().ok_or(StoreConnectError::NoRegion)?;
-    let endpoint = config.endpoint.as_deref().ok_or(StoreConnectError::NoEndpoint)?;
     let provider = credentials::assume_oss_role(config, region, credentials).await;
     let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
     Ok(Arc::new(HttpStore::oss(endpoint, config.addressing, region, provider)?))
