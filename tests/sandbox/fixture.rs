@@ -15,12 +15,15 @@ use aws_sdk_s3::types::{
     OwnershipControlsRule, RestoreRequest, StorageClass, Tag, Tagging, Tier, VersioningConfiguration,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use batchplan_sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan_sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxKey, SandboxOptions, SandboxServer};
 use jiff::Timestamp;
 
 use crate::sdk_http::sdk_http_client;
 
 pub(crate) const BUCKET: &str = "test-bucket";
+
+/// The access key and the secret key of a second owner.
+pub(crate) const OTHER_KEYS: (&str, &str) = ("other", "othersecret");
 
 pub(crate) struct Fixture {
     pub(crate) server: SandboxServer,
@@ -54,12 +57,13 @@ pub(crate) fn noon() -> i64 {
 }
 
 /// A sandbox in memory at noon of 4 March 2026, where time stands still unless the test moves it.
-pub(crate) fn fixture() -> Fixture {
+pub(crate) fn fixture(keys: Vec<SandboxKey>) -> Fixture {
     let clock = Arc::new(AtomicI64::new(noon()));
     let hand = Arc::clone(&clock);
     let options = SandboxOptions {
         clock: Arc::new(move || Timestamp::from_millisecond(hand.load(Ordering::Relaxed)).unwrap()),
         time_scale: 1.try_into().unwrap(),
+        keys,
         ..SandboxOptions::default()
     };
     let server = serve(Sandbox::in_memory(None, options).unwrap());
@@ -73,9 +77,27 @@ pub(crate) fn serve(sandbox: Sandbox) -> SandboxServer {
 
 /// Runs a test on a fixture, shared so that a test which uses the client alone does not let go of the server.
 pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(Arc<Fixture>) -> F) {
+    run_with(SandboxOptions::default().keys, test);
+}
+
+/// Runs a test on a fixture with two owners.
+pub(crate) fn run_with_owners<F: Future<Output = ()>>(test: impl FnOnce(Arc<Fixture>) -> F) {
+    run_with(two_owners(), test);
+}
+
+pub(crate) fn two_owners() -> Vec<SandboxKey> {
+    [(ACCESS_KEY, SECRET_KEY), OTHER_KEYS]
+        .map(|(access_key, secret_key)| SandboxKey {
+            access_key: access_key.to_owned(),
+            secret_key: secret_key.to_owned(),
+        })
+        .into()
+}
+
+fn run_with<F: Future<Output = ()>>(keys: Vec<SandboxKey>, test: impl FnOnce(Arc<Fixture>) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let fixture = Arc::new(fixture());
+        let fixture = Arc::new(fixture(keys));
         fixture.client.create_bucket().bucket(BUCKET).send().await.unwrap();
         test(fixture).await;
     });

@@ -7,6 +7,7 @@ mod fixture;
 mod folder;
 mod objects;
 mod oss;
+mod owners;
 #[cfg(unix)]
 mod process;
 #[path = "../support/sdk_http.rs"]

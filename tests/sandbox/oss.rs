@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::fixture::{BUCKET, Fixture, noon, restore, run, serve};
+use crate::fixture::{BUCKET, Fixture, OTHER_KEYS, noon, restore, run, run_with_owners, serve};
 
 /// An answer, as it came.
 #[derive(Debug)]
@@ -187,6 +187,57 @@ fn one_object_is_seen_in_both_dialects() {
         let host = "test-bucket.oss-cn-hangzhou.aliyuncs.com";
         let by_host = Ask { host, ..ask("GET", "/a%2Bb%20%C3%A9") }.to(&it);
         assert_eq!((by_host.status, by_host.body.as_str()), (200, "1,2"));
+    });
+}
+
+#[test]
+fn owners_are_apart_and_grants_become_the_nearest_acl() {
+    run_with_owners(|it| async move {
+        ask("PUT", "/test-bucket/k").header("x-oss-object-acl", "private").body("open").to(&it);
+        let other = |method, target| Ask { keys: Some(OTHER_KEYS), ..ask(method, target) };
+        for (method, target) in [
+            ("GET", "/test-bucket/"),
+            ("GET", "/test-bucket/?acl"),
+            ("GET", "/test-bucket/?bucketInfo"),
+            ("GET", "/test-bucket/?versioning"),
+            ("DELETE", "/test-bucket/"),
+            ("GET", "/test-bucket/k"),
+            ("GET", "/test-bucket/none"),
+            ("GET", "/test-bucket/k?acl"),
+            ("GET", "/test-bucket/k?tagging"),
+            ("PUT", "/test-bucket/k"),
+            ("POST", "/test-bucket/k?uploads"),
+            ("POST", "/test-bucket/k?restore"),
+            ("DELETE", "/test-bucket/k"),
+        ] {
+            assert_eq!(other(method, target).to(&it).refusal(), (403, "AccessDenied"), "{method} {target}");
+        }
+        assert_eq!(other("PUT", "/test-bucket/").to(&it).refusal(), (409, "BucketAlreadyExists"));
+        let buckets = other("GET", "/").to(&it);
+        assert!(!buckets.body.contains("test-bucket"), "{}", buckets.body);
+        assert_ne!(buckets.element("ID"), ask("GET", "/").to(&it).element("ID"));
+
+        let id = it.client.list_buckets().send().await.unwrap().owner.unwrap().id.unwrap();
+        let everyone = "uri=http://acs.amazonaws.com/groups/global/AllUsers";
+        let acl = || it.client.put_object_acl().bucket(BUCKET).key("k").grant_full_control(format!("id={id}"));
+        let nearest = || ask("GET", "/test-bucket/k?acl").to(&it).element("Grant").to_owned();
+        acl().send().await.unwrap();
+        assert_eq!(nearest(), "private");
+        acl().grant_read(everyone).send().await.unwrap();
+        assert_eq!(nearest(), "public-read");
+        assert_eq!(other("GET", "/test-bucket/k").to(&it).body, "open");
+        acl().grant_read(everyone).grant_write(everyone).send().await.unwrap();
+        assert_eq!(nearest(), "public-read-write");
+
+        ask("PUT", "/test-bucket/?acl").header("x-oss-acl", "public-read-write").to(&it);
+        assert_eq!(other("PUT", "/test-bucket/new").body("theirs").to(&it).status, 200);
+        // An object belongs to the bucket's owner, not to its writer.
+        let listed = other("GET", "/test-bucket/?prefix=new").to(&it);
+        assert_eq!(listed.element("ID"), "1000000000000000");
+        assert_eq!(Ask { keys: None, ..ask("GET", "/test-bucket/") }.to(&it).status, 200);
+        let several = "<Delete><Object><Key>new</Key></Object></Delete>";
+        assert_eq!(other("POST", "/test-bucket/?delete").body(several).to(&it).refusal(), (403, "AccessDenied"));
+        assert_eq!(ask("POST", "/test-bucket/?delete").body(several).to(&it).status, 200);
     });
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use aws_sdk_s3::Client;
 use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 
-use crate::fixture::{BUCKET, client_of, list_v2};
+use crate::fixture::{BUCKET, OTHER_KEYS, client_of, list_v2};
 
 /// A process that is not left behind.
 struct Running(Child, String);
@@ -27,7 +27,11 @@ fn command(data: &Path) -> Command {
 }
 
 fn start(data: &Path) -> Running {
-    let mut child = command(data).stdout(Stdio::piped()).spawn().unwrap();
+    start_with(data, &[])
+}
+
+fn start_with(data: &Path, args: &[&str]) -> Running {
+    let mut child = command(data).args(args).stdout(Stdio::piped()).spawn().unwrap();
     let mut endpoint = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
     Running(child, endpoint.trim().to_owned())
@@ -67,4 +71,38 @@ fn it_stops_on_request_and_refuses_what_is_unsafe() {
     let id = running.0.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn each_access_key_is_an_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let (access, secret) = OTHER_KEYS;
+    let keys = ["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, "--access-key", access, "--secret-key", secret];
+    let running = start_with(dir.path(), &keys);
+    client_to(&running).create_bucket().bucket(BUCKET).send().await.unwrap();
+    let other = client_of(&running.1, Some(OTHER_KEYS));
+    let listed = other.list_buckets().send().await.unwrap();
+    assert_eq!((listed.buckets(), listed.owner().unwrap().display_name()), (&[][..], Some(access)));
+    assert!(other.list_objects_v2().bucket(BUCKET).send().await.is_err());
+}
+
+#[test]
+fn keys_that_do_not_pair_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = |args: &[&str]| {
+        let output = command(&dir.path().join("data")).args(args).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let two = ["--access-key", "a", "--access-key", "b"];
+    assert_eq!(
+        said(&two),
+        "error: the numbers of keys differ: 2 for --access-key, 1 for --secret-key\n  \
+         help: give one --secret-key for each --access-key, in the same order\n"
+    );
+    assert!(
+        said(&["--access-key", "a", "--access-key", "a", "--secret-key", "1", "--secret-key", "2"]).contains("twice")
+    );
+    assert!(said(&["--access-key", ""]).contains("a key is empty"));
+    assert!(!dir.path().join("data").exists());
 }

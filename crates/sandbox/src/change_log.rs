@@ -17,9 +17,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::access::{AclGrant, AclPermission, CannedAcl, Grantee, GranteeGroup, OwnerId, SharedAccess, StoredAcl};
 use super::model::{
-    ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl,
-    StoredHeaders, StoredObject, StoredRestore, StoredVersion, UnixMillis, UploadedPart, VersioningStatus,
+    ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredHeaders,
+    StoredObject, StoredRestore, StoredVersion, UnixMillis, UploadedPart, VersioningStatus,
 };
 use super::state::{SandboxState, StateChange, VersionRef};
 use super::tags::SharedTags;
@@ -270,6 +271,17 @@ const SET_BUCKET_ACL: u8 = 12;
 const SET_OWNERSHIP: u8 = 13;
 const SET_LIFECYCLE: u8 = 14;
 
+/// These precede the kind of a change that creates something for another owner than the first, or that starts an upload
+/// which another owner than the first requested. So a log with one owner has none of them.
+const OWNED: u8 = 15;
+const INITIATED: u8 = 16;
+
+/// Instead of the code of a canned ACL, this precedes a list of grants.
+const ACL_GRANTS: u8 = 5;
+/// Whom a grant is for, in the log.
+const GRANTEE_OWNER: u8 = 0;
+const GRANTEE_GROUP: u8 = 1;
+
 // Where the content of an object is stored, as the log contains it.
 
 const BLOB_ZEROS: u8 = 0;
@@ -279,20 +291,26 @@ const BLOB_FILE: u8 = 2;
 /// Appends the encoding of a change.
 fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
     let mut encoder = ChangeEncoder(out);
+    let ChangeOwners { owner, initiator } = ChangeOwners::of(change).unwrap_or_default();
+    for (prefix, id) in [(OWNED, owner), (INITIATED, initiator)] {
+        if id != OwnerId::FIRST {
+            encoder.byte(prefix).owner(id);
+        }
+    }
     match change {
-        StateChange::CreateBucket { bucket, created } => encoder.byte(CREATE_BUCKET).text(bucket).millis(*created),
+        StateChange::CreateBucket { bucket, created, .. } => encoder.byte(CREATE_BUCKET).text(bucket).millis(*created),
         StateChange::DeleteBucket { bucket } => encoder.byte(DELETE_BUCKET).text(bucket),
         StateChange::SetVersioning { bucket, versioning } => {
             encoder.byte(SET_VERSIONING).text(bucket).byte(versioning.code())
         }
-        StateChange::SetBucketAcl { bucket, acl } => encoder.byte(SET_BUCKET_ACL).text(bucket).byte(acl.code()),
+        StateChange::SetBucketAcl { bucket, acl } => encoder.byte(SET_BUCKET_ACL).text(bucket).acl(acl),
         StateChange::SetOwnership { bucket, ownership } => {
             encoder.byte(SET_OWNERSHIP).text(bucket).byte(ownership.code())
         }
         StateChange::SetLifecycle { bucket, rules } => encoder.byte(SET_LIFECYCLE).text(bucket).rules(rules),
         StateChange::Put { bucket, key, version } => encoder.byte(PUT).text(bucket).text(key).version(version),
         StateChange::SetTags { target, tags } => encoder.byte(SET_TAGS).version_ref(target).tags(tags),
-        StateChange::SetAcl { target, acl } => encoder.byte(SET_ACL).version_ref(target).byte(acl.code()),
+        StateChange::SetAcl { target, acl } => encoder.byte(SET_ACL).version_ref(target).acl(acl),
         StateChange::SetRestore { target, restore } => encoder.byte(SET_RESTORE).version_ref(target).restore(restore),
         StateChange::Remove { target } => encoder.byte(REMOVE).version_ref(target),
         StateChange::CreateUpload { id, upload } => encoder.byte(CREATE_UPLOAD).text(id).upload(upload),
@@ -303,14 +321,82 @@ fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
     };
 }
 
+/// Who owns what a change creates.
+struct ChangeOwners {
+    owner: OwnerId,
+    /// Who requested an upload. The first owner for other changes.
+    initiator: OwnerId,
+}
+
+impl Default for ChangeOwners {
+    fn default() -> Self {
+        Self { owner: OwnerId::FIRST, initiator: OwnerId::FIRST }
+    }
+}
+
+impl ChangeOwners {
+    /// Returns `None` if the change creates nothing that has an owner.
+    fn of(change: &StateChange) -> Option<Self> {
+        let (owner, initiator) = match change {
+            StateChange::CreateBucket { owner, .. } => (*owner, OwnerId::FIRST),
+            StateChange::Put { version, .. } => (version.object.as_ref()?.access.owner, OwnerId::FIRST),
+            StateChange::CreateUpload { upload, .. } => (upload.access.owner, upload.initiator),
+            _ => return None,
+        };
+        Some(Self { owner, initiator })
+    }
+
+    /// Changes the owners of a change, which were the first one.
+    fn set(self, change: &mut StateChange) {
+        let owned = |access: &SharedAccess| SharedAccess::new(self.owner, access.acl.clone());
+        match change {
+            StateChange::CreateBucket { owner, .. } => *owner = self.owner,
+            StateChange::Put { version, .. } => {
+                if let Some(object) = &mut version.object {
+                    object.access = owned(&object.access);
+                }
+            }
+            StateChange::CreateUpload { upload, .. } => {
+                upload.access = owned(&upload.access);
+                upload.initiator = self.initiator;
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Decodes one change, which must take up all of the bytes.
 ///
 /// # Errors
 /// Returns an error if the bytes are not exactly one change.
 fn decode_change(bytes: &[u8]) -> DecodeResult<StateChange> {
     let mut decoder = ChangeDecoder(bytes);
-    let change = match decoder.byte()? {
-        CREATE_BUCKET => StateChange::CreateBucket { bucket: decoder.text()?, created: decoder.millis()? },
+    let mut owners = None;
+    let mut kind = decoder.byte()?;
+    while matches!(kind, OWNED | INITIATED) {
+        let read = decoder.owner()?;
+        let owners: &mut ChangeOwners = owners.get_or_insert_default();
+        if kind == OWNED {
+            owners.owner = read;
+        } else {
+            owners.initiator = read;
+        }
+        kind = decoder.byte()?;
+    }
+    let mut change = decode_owned_change(kind, &mut decoder)?;
+    if let Some(owners) = owners {
+        ChangeOwners::of(&change).ok_or(ChangeDecodeError)?;
+        owners.set(&mut change);
+    }
+    if decoder.0.is_empty() { Ok(change) } else { Err(ChangeDecodeError) }
+}
+
+/// Decodes a change of this kind. Its owner is the first one.
+fn decode_owned_change(kind: u8, decoder: &mut ChangeDecoder<'_>) -> DecodeResult<StateChange> {
+    Ok(match kind {
+        CREATE_BUCKET => {
+            StateChange::CreateBucket { bucket: decoder.text()?, created: decoder.millis()?, owner: OwnerId::FIRST }
+        }
         DELETE_BUCKET => StateChange::DeleteBucket { bucket: decoder.text()? },
         SET_VERSIONING => StateChange::SetVersioning {
             bucket: decoder.text()?,
@@ -318,7 +404,7 @@ fn decode_change(bytes: &[u8]) -> DecodeResult<StateChange> {
         },
         PUT => StateChange::Put { bucket: decoder.text()?, key: decoder.text()?, version: decoder.version()? },
         SET_TAGS => StateChange::SetTags { target: decoder.version_ref()?, tags: decoder.tags()? },
-        SET_ACL => StateChange::SetAcl { target: decoder.version_ref()?, acl: decoder.code(StoredAcl::from_code)? },
+        SET_ACL => StateChange::SetAcl { target: decoder.version_ref()?, acl: decoder.acl()? },
         SET_RESTORE => StateChange::SetRestore { target: decoder.version_ref()?, restore: decoder.restore()? },
         REMOVE => StateChange::Remove { target: decoder.version_ref()? },
         CREATE_UPLOAD => StateChange::CreateUpload { id: decoder.text()?, upload: decoder.upload()? },
@@ -326,16 +412,13 @@ fn decode_change(bytes: &[u8]) -> DecodeResult<StateChange> {
             StateChange::PutPart { id: decoder.text()?, number: decoder.number_in_range()?, part: decoder.part()? }
         }
         DROP_UPLOAD => StateChange::DropUpload { id: decoder.text()? },
-        SET_BUCKET_ACL => {
-            StateChange::SetBucketAcl { bucket: decoder.text()?, acl: decoder.code(StoredAcl::from_code)? }
-        }
+        SET_BUCKET_ACL => StateChange::SetBucketAcl { bucket: decoder.text()?, acl: decoder.acl()? },
         SET_OWNERSHIP => {
             StateChange::SetOwnership { bucket: decoder.text()?, ownership: decoder.code(ObjectOwnership::from_code)? }
         }
         SET_LIFECYCLE => StateChange::SetLifecycle { bucket: decoder.text()?, rules: decoder.rules()? },
         _ => return Err(ChangeDecodeError),
-    };
-    if decoder.0.is_empty() { Ok(change) } else { Err(ChangeDecodeError) }
+    })
 }
 
 /// Appends the encodings of values. Each method returns the encoder, so that calls can be chained.
@@ -394,6 +477,27 @@ impl ChangeEncoder<'_> {
         self
     }
 
+    fn owner(&mut self, owner: OwnerId) -> &mut Self {
+        self.0.extend_from_slice(owner.as_bytes());
+        self
+    }
+
+    fn acl(&mut self, acl: &StoredAcl) -> &mut Self {
+        let grants = match acl {
+            StoredAcl::Canned(acl) => return self.byte(acl.code()),
+            StoredAcl::Grants(grants) => grants,
+        };
+        self.byte(ACL_GRANTS).number(grants.len() as u64);
+        for AclGrant { grantee, permission } in grants {
+            self.byte(permission.code());
+            match grantee {
+                Grantee::Owner(owner) => self.byte(GRANTEE_OWNER).owner(*owner),
+                Grantee::Group(group) => self.byte(GRANTEE_GROUP).byte(group.code()),
+            };
+        }
+        self
+    }
+
     fn restore(&mut self, restore: &StoredRestore) -> &mut Self {
         self.millis(restore.ready);
         self.millis(restore.expiry);
@@ -429,7 +533,7 @@ impl ChangeEncoder<'_> {
             self.0.extend_from_slice(&object.etag.md5);
             self.number(u64::from(object.etag.parts));
             self.byte(object.class.code());
-            self.byte(object.acl.code());
+            self.acl(&object.access.acl);
             self.tags(&object.tags);
             self.body(&object.body);
             self.byte(u8::from(object.restore.is_some()));
@@ -479,7 +583,7 @@ impl ChangeEncoder<'_> {
         self.text(&upload.key);
         self.millis(upload.initiated);
         self.byte(upload.class.code());
-        self.byte(upload.acl.code());
+        self.acl(&upload.access.acl);
         self.tags(&upload.tags);
         self.headers(upload.headers.as_deref());
         self.number(upload.parts.len() as u64);
@@ -572,6 +676,30 @@ impl<'a> ChangeDecoder<'a> {
         Ok((!pairs.is_empty()).then(|| Box::new(StoredHeaders(pairs))))
     }
 
+    fn owner(&mut self) -> DecodeResult<OwnerId> {
+        Ok(OwnerId::from_bytes(self.array()?))
+    }
+
+    fn acl(&mut self) -> DecodeResult<StoredAcl> {
+        match self.byte()? {
+            ACL_GRANTS => {
+                let count = self.number()?;
+                (0..count).map(|_| self.grant()).collect::<DecodeResult<_>>().map(StoredAcl::Grants)
+            }
+            code => CannedAcl::from_code(code).map(StoredAcl::Canned).ok_or(ChangeDecodeError),
+        }
+    }
+
+    fn grant(&mut self) -> DecodeResult<AclGrant> {
+        let permission = self.code(AclPermission::from_code)?;
+        let grantee = match self.byte()? {
+            GRANTEE_OWNER => Grantee::Owner(self.owner()?),
+            GRANTEE_GROUP => Grantee::Group(self.code(GranteeGroup::from_code)?),
+            _ => return Err(ChangeDecodeError),
+        };
+        Ok(AclGrant { grantee, permission })
+    }
+
     fn restore(&mut self) -> DecodeResult<StoredRestore> {
         Ok(StoredRestore {
             ready: self.millis()?,
@@ -601,7 +729,7 @@ impl<'a> ChangeDecoder<'a> {
             size: self.number()?,
             etag: ETag { md5: self.array()?, parts: self.number_in_range()? },
             class: self.code(ObjectStorageClass::from_code)?,
-            acl: self.code(StoredAcl::from_code)?,
+            access: SharedAccess::new(OwnerId::FIRST, self.acl()?),
             tags: self.tags()?,
             body: self.body()?,
             restore: if self.flag()? { Some(Box::new(self.restore()?)) } else { None },
@@ -639,8 +767,9 @@ impl<'a> ChangeDecoder<'a> {
             bucket: self.text()?,
             key: self.text()?,
             initiated: self.millis()?,
+            initiator: OwnerId::FIRST,
             class: self.code(ObjectStorageClass::from_code)?,
-            acl: self.code(StoredAcl::from_code)?,
+            access: SharedAccess::new(OwnerId::FIRST, self.acl()?),
             tags: self.tags()?,
             headers: self.headers()?,
             parts: {

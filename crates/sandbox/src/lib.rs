@@ -8,25 +8,34 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `model`, `tags` | the stored values |
+//! | `model`, `access`, `tags` | the stored values: objects and uploads; owners and ACLs; tags |
+//! | `coded_enum`, `pool` | enums with stable codes and names; values that many objects share |
 //! | `state`, `listing` | buckets, keys, and versions; changes to them; lookups; listings |
 //! | `change_log`, `blobs` | durable storage |
+//! | `permissions` | what the owners of buckets and objects allow others to do |
 //! | `store`, `restore` | the operations on buckets, objects, and uploads, independent of the dialect |
 //! | `seed` | the seed data of a new sandbox |
 //! | `s3`, `oss` | the dialects |
 //! | `server` | the server, which limits the request rate and chooses the dialect of each request |
 //!
 //! The lifecycle of a bucket is stored and returned, but has no effect: no object expires or changes its storage class.
-//! If the bucket's owner owns all objects, ACLs are rejected as AWS rejects them.
+//!
+//! Each access key belongs to an owner of its own, and ACLs decide what the others can do with an owner's buckets and
+//! objects. If a bucket's owner owns all objects, ACLs are rejected as AWS rejects them. The README of this crate lists
+//! what is served, and what differs from other servers.
 //!
 //! Only the duration of restores is scaled: with [`DEFAULT_TIME_SCALE`], a restore that takes five hours at AWS takes
 //! five seconds. Expiry dates are not scaled.
 
+mod access;
 mod blobs;
 mod change_log;
+mod coded_enum;
 mod listing;
 mod model;
 mod oss;
+mod permissions;
+mod pool;
 mod restore;
 mod s3;
 mod seed;
@@ -61,13 +70,27 @@ pub const DEFAULT_TIME_SCALE: NonZeroU32 = NonZeroU32::new(3600).unwrap();
 /// A function that returns the current time.
 pub type SandboxClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// An access key with its secret key.
+#[derive(Clone)]
+pub struct SandboxKey {
+    /// The access key, which is also the display name of its owner.
+    pub access_key: String,
+    /// The secret key.
+    pub secret_key: String,
+}
+
+impl fmt::Debug for SandboxKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxKey").field("access_key", &self.access_key).finish_non_exhaustive()
+    }
+}
+
 /// Options of a sandbox.
 #[derive(Clone)]
 pub struct SandboxOptions {
-    /// The access key that requests must be signed with.
-    pub access_key: String,
-    /// The secret key that requests must be signed with.
-    pub secret_key: String,
+    /// The access keys that requests can be signed with. Each belongs to an owner of its own. The owner of the first key
+    /// also owns what the folder already held when it had one owner.
+    pub keys: Vec<SandboxKey>,
     /// The factor by which restores are faster than in reality.
     pub time_scale: NonZeroU32,
     /// The maximum number of requests per second. Further requests are answered with 503, as by a store that throttles.
@@ -80,8 +103,7 @@ pub struct SandboxOptions {
 impl Default for SandboxOptions {
     fn default() -> Self {
         Self {
-            access_key: ACCESS_KEY.to_owned(),
-            secret_key: SECRET_KEY.to_owned(),
+            keys: vec![SandboxKey { access_key: ACCESS_KEY.to_owned(), secret_key: SECRET_KEY.to_owned() }],
             time_scale: DEFAULT_TIME_SCALE,
             max_requests_per_second: None,
             clock: Arc::new(Timestamp::now),
@@ -92,7 +114,7 @@ impl Default for SandboxOptions {
 impl fmt::Debug for SandboxOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SandboxOptions")
-            .field("access_key", &self.access_key)
+            .field("keys", &self.keys)
             .field("time_scale", &self.time_scale)
             .field("max_requests_per_second", &self.max_requests_per_second)
             .finish_non_exhaustive()

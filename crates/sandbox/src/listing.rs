@@ -224,6 +224,7 @@ fn list_versions<'s>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::OwnerId;
     use crate::model::{ObjectBlob, UnixMillis};
     use crate::state::tests::version;
 
@@ -232,7 +233,7 @@ mod tests {
             .iter()
             .map(|key| (Box::from(*key), KeyVersions::One(version(None, 1, ObjectBlob::Zeros))))
             .collect::<BTreeMap<Box<str>, _>>();
-        StoredBucket { keys, ..StoredBucket::new(UnixMillis(0)) }
+        StoredBucket { keys, ..StoredBucket::new(UnixMillis(0), OwnerId::FIRST) }
     }
 
     fn names(bucket: &StoredBucket, prefix: &str, delimiter: Option<&str>, from: ListingStart<'_>) -> Vec<String> {

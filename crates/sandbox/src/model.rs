@@ -5,6 +5,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use super::access::{OwnerId, SharedAccess};
+use super::coded_enum::coded_enum;
 use super::tags::SharedTags;
 
 /// A time in milliseconds since 1970. This is the precision of S3 listings, and half the size of a full timestamp.
@@ -47,46 +49,6 @@ impl From<Timestamp> for UnixMillis {
     fn from(at: Timestamp) -> Self {
         Self(at.as_millisecond())
     }
-}
-
-/// Defines an enum with the codes that the log contains and with the names that S3 uses. A code is part of the file
-/// format: never change one, and never give the code of a removed variant to another.
-macro_rules! coded_enum {
-    ($(#[$doc:meta])* $type:ident { $($(#[$each:meta])* $variant:ident = $code:literal, $name:literal;)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[repr(u8)]
-        pub(crate) enum $type {
-            $($(#[$each])* $variant = $code,)*
-        }
-
-        impl $type {
-            /// Returns the name in S3 requests and in seed files.
-            pub(crate) fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-
-            /// Parses a name.
-            pub(crate) fn parse(name: &str) -> Option<Self> {
-                [$(Self::$variant),*].into_iter().find(|it| it.as_str() == name)
-            }
-
-            /// Returns the code in the log.
-            pub(crate) fn code(self) -> u8 {
-                self as u8
-            }
-
-            /// Returns the variant with this code in the log.
-            pub(crate) fn from_code(code: u8) -> Option<Self> {
-                match code {
-                    $($code => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
-        }
-    };
 }
 
 coded_enum! {
@@ -134,29 +96,6 @@ impl ObjectStorageClass {
     pub(crate) fn parse_oss_name(name: &str) -> Option<Self> {
         let classes = [Self::Standard, Self::StandardIa, Self::Glacier, Self::ColdArchive, Self::DeepArchive];
         classes.into_iter().find(|class| class.oss_name() == name)
-    }
-}
-
-coded_enum! {
-    /// A canned ACL.
-    StoredAcl {
-        /// Only the owner has access.
-        Private = 0, "private";
-        /// Everyone can read.
-        PublicRead = 1, "public-read";
-        /// Everyone can read and write.
-        PublicReadWrite = 2, "public-read-write";
-        /// Every signed request can read.
-        AuthenticatedRead = 3, "authenticated-read";
-        /// The ACL of the bucket applies. Only OSS has this.
-        Default = 4, "default";
-    }
-}
-
-impl StoredAcl {
-    /// Returns whether a request without a signature can read.
-    pub(crate) fn allows_anonymous_read(self) -> bool {
-        matches!(self, Self::PublicRead | Self::PublicReadWrite)
     }
 }
 
@@ -267,7 +206,7 @@ pub(crate) struct StoredObject {
     pub(crate) size: u64,
     pub(crate) etag: ETag,
     pub(crate) class: ObjectStorageClass,
-    pub(crate) acl: StoredAcl,
+    pub(crate) access: SharedAccess,
     pub(crate) tags: SharedTags,
     pub(crate) body: ObjectBlob,
     pub(crate) restore: Option<Box<StoredRestore>>,
@@ -299,8 +238,10 @@ pub(crate) struct PendingUpload {
     pub(crate) bucket: Box<str>,
     pub(crate) key: Box<str>,
     pub(crate) initiated: UnixMillis,
+    /// Who started the upload, which need not be the owner of the object.
+    pub(crate) initiator: OwnerId,
     pub(crate) class: ObjectStorageClass,
-    pub(crate) acl: StoredAcl,
+    pub(crate) access: SharedAccess,
     pub(crate) tags: SharedTags,
     pub(crate) headers: Option<Box<StoredHeaders>>,
     /// The parts by their numbers.

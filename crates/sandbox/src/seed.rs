@@ -22,10 +22,10 @@ use percent_encoding::percent_decode;
 use s3s::path::check_bucket_name;
 
 use super::SandboxError;
+use super::access::{CannedAcl, OwnerId, SharedAccess, StoredAcl};
 use super::blobs::{BlobStore, WrittenBlob};
 use super::model::{
-    ETag, Md5Digest, ObjectBlob, ObjectStorageClass, StoredAcl, StoredObject, StoredVersion, UnixMillis,
-    VersioningStatus,
+    ETag, Md5Digest, ObjectBlob, ObjectStorageClass, StoredObject, StoredVersion, UnixMillis, VersioningStatus,
 };
 use super::state::{SandboxState, StateChange};
 use super::tags::{self, SharedTags};
@@ -161,8 +161,8 @@ fn seed_row(
         }
     };
     let acl = match columns.text(record, SeedColumn::Acl)? {
-        None => StoredAcl::Private,
-        Some(name) => StoredAcl::parse(name).ok_or_else(|| format!("`{}` is not an ACL", name.escape_debug()))?,
+        None => CannedAcl::Private,
+        Some(name) => CannedAcl::parse(name).ok_or_else(|| format!("`{}` is not an ACL", name.escape_debug()))?,
     };
     let id = columns.text(record, SeedColumn::VersionId)?.filter(|id| *id != "null");
     if id.is_some_and(|id| id.len() > MAX_VERSION_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic())) {
@@ -177,7 +177,7 @@ fn seed_row(
         size,
         etag: ETag::of_content(placeholder_md5(bucket, &key, id, size)),
         class: class.unwrap_or(ObjectStorageClass::Standard),
-        acl,
+        access: SharedAccess::new(OwnerId::FIRST, StoredAcl::Canned(acl)),
         tags,
         body: ObjectBlob::Zeros,
         restore: None,
@@ -230,7 +230,7 @@ fn placeholder_md5(bucket: &str, key: &str, id: Option<&str>, size: u64) -> Md5D
 fn ensure_bucket(state: &mut SandboxState, name: &str, now: UnixMillis) {
     if !state.buckets.contains_key(name) {
         // A bucket can be created in every state.
-        let _ = state.apply(StateChange::CreateBucket { bucket: name.into(), created: now });
+        let _ = state.apply(StateChange::CreateBucket { bucket: name.into(), created: now, owner: OwnerId::FIRST });
     }
 }
 
@@ -254,7 +254,7 @@ fn seed_folder(
             size,
             etag: ETag::of_content(md5),
             class: ObjectStorageClass::Standard,
-            acl: StoredAcl::Private,
+            access: SharedAccess::new(OwnerId::FIRST, StoredAcl::PRIVATE),
             tags: SharedTags::default(),
             body,
             restore: None,
@@ -320,10 +320,12 @@ mod tests {
         let (key, entry) = state.buckets["bucket-a"].keys.first_key_value().unwrap();
         assert_eq!(&**key, "a+b/c+d é");
         let object = entry.newest().unwrap().object.as_ref().unwrap();
-        assert_eq!((object.size, object.class, object.acl), (42, ObjectStorageClass::Glacier, StoredAcl::PublicRead));
+        assert_eq!((object.size, object.class), (42, ObjectStorageClass::Glacier));
+        assert_eq!(object.access.acl, StoredAcl::Canned(CannedAcl::PublicRead));
         assert_eq!(object.tags.iter().collect::<Vec<_>>(), [("a", "x y"), ("b", "2")]);
         let cold = state.buckets["bucket-c"].keys["cold"].newest().unwrap().object.as_ref().unwrap();
-        assert_eq!((cold.class, cold.acl), (ObjectStorageClass::ColdArchive, StoredAcl::Default));
+        assert_eq!(cold.class, ObjectStorageClass::ColdArchive);
+        assert_eq!(cold.access.acl, StoredAcl::Canned(CannedAcl::Default));
         let versions = state.buckets["bucket-b"].keys["plain"].versions();
         assert_eq!(versions.iter().map(StoredVersion::id_str).collect::<Vec<_>>(), ["null", "v1"]);
         assert_eq!(state.buckets["bucket-b"].versioning, VersioningStatus::Enabled);

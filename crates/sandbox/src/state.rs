@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 
+use super::access::{AccessPolicy, AccessPool, CannedAcl, OwnerId, SharedAccess, StoredAcl};
 use super::model::{
-    LifecycleRule, ObjectBlob, ObjectOwnership, PendingUpload, StoredAcl, StoredObject, StoredRestore, StoredVersion,
-    UnixMillis, UploadedPart, VersioningStatus,
+    LifecycleRule, ObjectBlob, ObjectOwnership, PendingUpload, StoredObject, StoredRestore, StoredVersion, UnixMillis,
+    UploadedPart, VersioningStatus,
 };
 use super::restore::RestoreRejection;
 use super::tags::{SharedTags, TagPool};
@@ -19,14 +20,15 @@ pub(crate) struct SandboxState {
     pub(crate) buckets: BTreeMap<Box<str>, StoredBucket>,
     pub(crate) uploads: BTreeMap<Box<str>, PendingUpload>,
     tag_pool: TagPool,
+    access_pool: AccessPool,
 }
 
 #[derive(Debug)]
 pub(crate) struct StoredBucket {
     pub(crate) created: UnixMillis,
     pub(crate) versioning: VersioningStatus,
-    /// Applies to objects with [`StoredAcl::Default`].
-    pub(crate) acl: StoredAcl,
+    /// The ACL also applies to objects with [`CannedAcl::Default`].
+    pub(crate) access: SharedAccess,
     pub(crate) ownership: ObjectOwnership,
     pub(crate) lifecycle: Vec<LifecycleRule>,
     pub(crate) keys: BTreeMap<Box<str>, KeyVersions>,
@@ -34,11 +36,11 @@ pub(crate) struct StoredBucket {
 
 impl StoredBucket {
     /// Creates a bucket without keys and with the default settings.
-    pub(crate) fn new(created: UnixMillis) -> Self {
+    pub(crate) fn new(created: UnixMillis, owner: OwnerId) -> Self {
         Self {
             created,
             versioning: VersioningStatus::Never,
-            acl: StoredAcl::Private,
+            access: SharedAccess::new(owner, StoredAcl::PRIVATE),
             ownership: ObjectOwnership::NotSet,
             lifecycle: Vec::new(),
             keys: BTreeMap::new(),
@@ -50,13 +52,42 @@ impl StoredBucket {
         let bucket: Box<str> = name.into();
         let versioning = (self.versioning != VersioningStatus::Never)
             .then(|| StateChange::SetVersioning { bucket: bucket.clone(), versioning: self.versioning });
-        let acl = (self.acl != StoredAcl::Private)
-            .then(|| StateChange::SetBucketAcl { bucket: bucket.clone(), acl: self.acl });
+        let acl = (self.access.acl != StoredAcl::PRIVATE)
+            .then(|| StateChange::SetBucketAcl { bucket: bucket.clone(), acl: self.access.acl.clone() });
         let ownership = (self.ownership != ObjectOwnership::NotSet)
             .then(|| StateChange::SetOwnership { bucket: bucket.clone(), ownership: self.ownership });
         let lifecycle = (!self.lifecycle.is_empty())
             .then(|| StateChange::SetLifecycle { bucket: bucket.clone(), rules: self.lifecycle.clone() });
         [versioning, acl, ownership, lifecycle].into_iter().flatten()
+    }
+
+    /// Returns whether the bucket's owner owns all objects, so that ACLs have no effect.
+    pub(crate) fn acls_disabled(&self) -> bool {
+        self.ownership == ObjectOwnership::Enforced
+    }
+
+    /// Returns the owner and the ACL of this bucket that are in effect.
+    pub(crate) fn effective_access(&self) -> AccessPolicy {
+        if self.acls_disabled() {
+            AccessPolicy { owner: self.access.owner, acl: StoredAcl::PRIVATE }
+        } else {
+            (*self.access).clone()
+        }
+    }
+
+    /// Returns the owner and the ACL of one of this bucket's objects that are in effect.
+    pub(crate) fn effective_object_access(&self, access: &AccessPolicy) -> AccessPolicy {
+        if self.acls_disabled() {
+            return self.effective_access();
+        }
+        let is_inherited = access.acl == StoredAcl::Canned(CannedAcl::Default);
+        let acl = if is_inherited { &self.access.acl } else { &access.acl };
+        AccessPolicy { owner: access.owner, acl: acl.clone() }
+    }
+
+    /// Returns the owner that is shown for one of this bucket's objects.
+    pub(crate) fn object_owner(&self, object: &StoredObject) -> OwnerId {
+        if self.acls_disabled() { self.access.owner } else { object.access.owner }
     }
 }
 
@@ -119,7 +150,7 @@ pub(crate) struct VersionRef {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StateChange {
     /// Creates a bucket.
-    CreateBucket { bucket: Box<str>, created: UnixMillis },
+    CreateBucket { bucket: Box<str>, created: UnixMillis, owner: OwnerId },
     /// Deletes an empty bucket.
     DeleteBucket { bucket: Box<str> },
     /// Changes the versioning of a bucket.
@@ -163,8 +194,8 @@ impl SandboxState {
     /// Returns an error if the change does not fit the state. The state is then unchanged.
     pub(crate) fn apply(&mut self, change: StateChange) -> Result<Vec<u64>, StateChangeError> {
         match change {
-            StateChange::CreateBucket { bucket, created } => {
-                self.buckets.insert(bucket, StoredBucket::new(created));
+            StateChange::CreateBucket { bucket, created, owner } => {
+                self.buckets.insert(bucket, StoredBucket::new(created, owner));
                 Ok(Vec::new())
             }
             StateChange::DeleteBucket { bucket } => self.delete_bucket(&bucket),
@@ -173,7 +204,8 @@ impl SandboxState {
                 Ok(Vec::new())
             }
             StateChange::SetBucketAcl { bucket, acl } => {
-                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.acl = acl;
+                let access = &mut self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.access;
+                *access = SharedAccess::new(access.owner, acl);
                 Ok(Vec::new())
             }
             StateChange::SetOwnership { bucket, ownership } => {
@@ -185,9 +217,7 @@ impl SandboxState {
                 Ok(Vec::new())
             }
             StateChange::Put { bucket, key, mut version } => {
-                if let Some(object) = &mut version.object {
-                    object.tags = self.tag_pool.share(mem::take(&mut object.tags));
-                }
+                self.share_values(&mut version);
                 self.put(&bucket, key, version)
             }
             StateChange::SetTags { target, tags } => {
@@ -196,7 +226,9 @@ impl SandboxState {
                 Ok(Vec::new())
             }
             StateChange::SetAcl { target, acl } => {
-                self.object_mut(&target)?.acl = acl;
+                let owner = self.object_mut(&target)?.access.owner;
+                let access = self.access_pool.share(SharedAccess::new(owner, acl));
+                self.object_mut(&target)?.access = access;
                 Ok(Vec::new())
             }
             StateChange::SetRestore { target, restore } => {
@@ -206,6 +238,7 @@ impl SandboxState {
             StateChange::Remove { target } => self.remove(&target),
             StateChange::CreateUpload { id, mut upload } => {
                 upload.tags = self.tag_pool.share(mem::take(&mut upload.tags));
+                upload.access = self.access_pool.share(upload.access);
                 self.uploads.insert(id, upload);
                 Ok(Vec::new())
             }
@@ -228,9 +261,7 @@ impl SandboxState {
         key: &str,
         mut version: StoredVersion,
     ) -> Result<(), StateChangeError> {
-        if let Some(object) = &mut version.object {
-            object.tags = self.tag_pool.share(mem::take(&mut object.tags));
-        }
+        self.share_values(&mut version);
         let keys = &mut self.buckets.get_mut(bucket).ok_or(NO_BUCKET)?.keys;
         let Some(entry) = keys.get_mut(key) else {
             keys.insert(key.into(), KeyVersions::One(version));
@@ -244,6 +275,14 @@ impl SandboxState {
         versions.insert(at, version);
         *entry = KeyVersions::Many(versions);
         Ok(())
+    }
+
+    /// Replaces the values that many objects have by shared ones.
+    fn share_values(&mut self, version: &mut StoredVersion) {
+        if let Some(object) = &mut version.object {
+            object.tags = self.tag_pool.share(mem::take(&mut object.tags));
+            object.access = self.access_pool.share(object.access.clone());
+        }
     }
 
     fn delete_bucket(&mut self, name: &str) -> Result<Vec<u64>, StateChangeError> {
@@ -307,7 +346,8 @@ impl SandboxState {
     /// Returns the changes that create this state from an empty one. A new log consists of them.
     pub(crate) fn changes(&self) -> impl Iterator<Item = StateChange> + '_ {
         let buckets = self.buckets.iter().flat_map(|(name, bucket)| {
-            let created = StateChange::CreateBucket { bucket: name.clone(), created: bucket.created };
+            let (bucket_name, owner) = (name.clone(), bucket.access.owner);
+            let created = StateChange::CreateBucket { bucket: bucket_name, created: bucket.created, owner };
             let puts = bucket.keys.iter().flat_map(move |(key, entry)| {
                 entry.versions().iter().map(move |version| StateChange::Put {
                     bucket: name.clone(),
@@ -359,7 +399,12 @@ pub(crate) enum SandboxRequestError {
         id: String,
         modified: UnixMillis,
     },
+    /// The requester already owns the bucket.
     BucketExists,
+    /// The bucket belongs to another owner.
+    BucketNameTaken,
+    /// The bucket's or the object's owner has not granted this to the requester.
+    AccessDenied,
     BucketNotEmpty,
     /// The content must be restored before it can be read.
     Archived,
@@ -394,21 +439,6 @@ pub(crate) struct FoundObject {
     pub(crate) id: Option<String>,
     pub(crate) modified: UnixMillis,
     pub(crate) object: StoredObject,
-    /// The ACL of the bucket, which applies to objects with [`StoredAcl::Default`].
-    bucket_acl: StoredAcl,
-    /// Whether the bucket's owner owns all objects, so that ACLs have no effect.
-    acls_disabled: bool,
-}
-
-impl FoundObject {
-    /// Returns the ACL in effect.
-    pub(crate) fn effective_acl(&self) -> StoredAcl {
-        match self.object.acl {
-            _ if self.acls_disabled => StoredAcl::Private,
-            StoredAcl::Default => self.bucket_acl,
-            acl => acl,
-        }
-    }
 }
 
 /// The condition on the current object under which a write is performed.
@@ -469,13 +499,10 @@ impl SandboxState {
 
     pub(crate) fn object_for_read(&self, target: RequestedObject<'_>) -> Result<FoundObject, SandboxRequestError> {
         let (version, object) = self.find_object(target, LookupPurpose::Read)?;
-        let bucket = self.bucket(target.bucket)?;
         Ok(FoundObject {
             id: self.response_version_id(target.bucket, version),
             modified: version.modified,
             object: object.clone(),
-            bucket_acl: bucket.acl,
-            acls_disabled: bucket.ownership == ObjectOwnership::Enforced,
         })
     }
 
@@ -519,7 +546,7 @@ pub(crate) mod tests {
             size: 3,
             etag: ETag::of_content([7; 16]),
             class: ObjectStorageClass::Standard,
-            acl: StoredAcl::Private,
+            access: SharedAccess::private(),
             tags: SharedTags::default(),
             body,
             restore: None,
@@ -537,7 +564,8 @@ pub(crate) mod tests {
 
     fn with_bucket() -> SandboxState {
         let mut state = SandboxState::default();
-        state.apply(StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) }).unwrap();
+        let owner = OwnerId::FIRST;
+        state.apply(StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1), owner }).unwrap();
         state
     }
 
@@ -582,7 +610,9 @@ pub(crate) mod tests {
     fn the_changes_of_a_state_make_it_again() {
         let mut state = with_bucket();
         state.apply(StateChange::SetVersioning { bucket: "b".into(), versioning: VersioningStatus::Enabled }).unwrap();
-        state.apply(StateChange::SetBucketAcl { bucket: "b".into(), acl: StoredAcl::PublicRead }).unwrap();
+        state
+            .apply(StateChange::SetBucketAcl { bucket: "b".into(), acl: StoredAcl::Canned(CannedAcl::PublicRead) })
+            .unwrap();
         put(&mut state, "k", version(Some("v1"), 1, ObjectBlob::Inline((*b"abc").into())));
         put(&mut state, "k", StoredVersion { id: Some("v2".into()), modified: UnixMillis(2), object: None });
         put(&mut state, "j", version(None, 1, ObjectBlob::File(9)));

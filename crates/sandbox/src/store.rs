@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 
+use super::access::{OwnerDirectory, OwnerId, SharedAccess, StoredAcl};
 use super::blobs::{BlobReader, BlobStore, BlobWriter, WrittenBlob};
 use super::change_log::{StateLog, StateLogError, open_regular};
 use super::model::{
-    ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl,
-    StoredHeaders, StoredObject, StoredVersion, UnixMillis, UploadedPart, VersioningStatus, random_id,
+    ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredHeaders,
+    StoredObject, StoredVersion, UnixMillis, UploadedPart, VersioningStatus, random_id,
 };
 use super::restore::{self, RestoreDecision, RestoreParameters};
 use super::state::{
@@ -44,6 +45,7 @@ pub struct Sandbox {
 
 struct SandboxInner {
     options: SandboxOptions,
+    owners: OwnerDirectory,
     blobs: BlobStore,
     state: Mutex<LoggedState>,
     /// Locked while the sandbox is open. The operating system releases the lock when the process ends for any reason.
@@ -62,13 +64,22 @@ impl std::fmt::Debug for Sandbox {
     }
 }
 
+/// The bucket that a request creates.
+#[derive(Debug)]
+pub(crate) struct NewBucket {
+    pub(crate) owner: OwnerId,
+    /// `None` is private.
+    pub(crate) acl: Option<StoredAcl>,
+    pub(crate) ownership: Option<ObjectOwnership>,
+}
+
 /// The object that a write creates.
 #[derive(Debug)]
 pub(crate) struct NewObject {
     pub(crate) size: u64,
     pub(crate) etag: ETag,
     pub(crate) class: ObjectStorageClass,
-    pub(crate) acl: StoredAcl,
+    pub(crate) access: SharedAccess,
     pub(crate) tags: SharedTags,
     pub(crate) headers: Option<Box<StoredHeaders>>,
     pub(crate) body: ObjectBlob,
@@ -147,13 +158,23 @@ impl Sandbox {
         options: SandboxOptions,
     ) -> Self {
         let state = Mutex::new(LoggedState { state, log });
-        Self { inner: Arc::new(SandboxInner { options, blobs, state, _lock: lock }) }
+        let owners = OwnerDirectory::new(&options.keys);
+        Self { inner: Arc::new(SandboxInner { options, owners, blobs, state, _lock: lock }) }
     }
 
     /// Returns the options that the sandbox was opened with.
     #[must_use]
     pub fn options(&self) -> &SandboxOptions {
         &self.inner.options
+    }
+
+    /// Returns the access key and the canonical ID of each owner. ACLs name owners by this ID.
+    pub fn owners(&self) -> impl Iterator<Item = (&str, String)> {
+        self.owner_directory().iter().map(|(id, key)| (key.access_key.as_str(), id.to_string()))
+    }
+
+    pub(crate) fn owner_directory(&self) -> &OwnerDirectory {
+        &self.inner.owners
     }
 
     pub(crate) fn now(&self) -> UnixMillis {
@@ -210,12 +231,17 @@ impl Sandbox {
         Ok(())
     }
 
-    pub(crate) fn create_bucket(&self, name: &str) -> Result<(), SandboxRequestError> {
+    pub(crate) fn create_bucket(&self, name: &str, new: NewBucket) -> Result<(), SandboxRequestError> {
+        let NewBucket { owner, acl, ownership } = new;
         let mut locked = self.lock_state();
-        if locked.state.buckets.contains_key(name) {
-            return Err(SandboxRequestError::BucketExists);
+        if let Some(bucket) = locked.state.buckets.get(name) {
+            let is_own = bucket.access.owner == owner;
+            return Err(if is_own { SandboxRequestError::BucketExists } else { SandboxRequestError::BucketNameTaken });
         }
-        self.commit(&mut locked, vec![StateChange::CreateBucket { bucket: name.into(), created: self.now() }])
+        let mut changes = vec![StateChange::CreateBucket { bucket: name.into(), created: self.now(), owner }];
+        changes.extend(acl.map(|acl| StateChange::SetBucketAcl { bucket: name.into(), acl }));
+        changes.extend(ownership.map(|ownership| StateChange::SetOwnership { bucket: name.into(), ownership }));
+        self.commit(&mut locked, changes)
     }
 
     pub(crate) fn delete_bucket(&self, name: &str) -> Result<(), SandboxRequestError> {
@@ -281,8 +307,8 @@ impl Sandbox {
         key: &str,
         new: NewObject,
     ) -> Result<(StateChange, Option<String>), SandboxRequestError> {
-        let NewObject { size, etag, class, acl, tags, headers, body } = new;
-        let object = StoredObject { size, etag, class, acl, tags, body, restore: None, headers };
+        let NewObject { size, etag, class, access, tags, headers, body } = new;
+        let object = StoredObject { size, etag, class, access, tags, body, restore: None, headers };
         let (id, shown_id) = new_version_id(state.bucket(bucket)?.versioning);
         let version = StoredVersion { id, modified: self.now(), object: Some(object) };
         Ok((StateChange::Put { bucket: bucket.into(), key: key.into(), version }, shown_id))
@@ -360,6 +386,11 @@ impl Sandbox {
         tags: SharedTags,
     ) -> Result<Option<String>, SandboxRequestError> {
         self.modify_object(target, |target, _| Ok(StateChange::SetTags { target, tags }))
+    }
+
+    /// Returns the owner of an object whose ACL is to be replaced.
+    pub(crate) fn object_owner(&self, target: RequestedObject<'_>) -> Result<OwnerId, SandboxRequestError> {
+        self.with_state(|state| Ok(state.find_object(target, LookupPurpose::Write)?.1.access.owner))
     }
 
     pub(crate) fn set_acl(
@@ -477,8 +508,8 @@ impl Sandbox {
         body: ObjectBlob,
         condition: &WritePrecondition,
     ) -> Result<Option<String>, SandboxRequestError> {
-        let PendingUpload { bucket, key, class, acl, tags, headers, .. } = upload.clone();
-        let new = NewObject { size, etag, class, acl, tags, headers, body };
+        let PendingUpload { bucket, key, class, access, tags, headers, .. } = upload.clone();
+        let new = NewObject { size, etag, class, access, tags, headers, body };
         let mut locked = self.lock_state();
         if !locked.state.uploads.contains_key(id) {
             return Err(SandboxRequestError::NoSuchUpload);
@@ -586,7 +617,8 @@ mod tests {
             }
             assert!(length() > before);
         };
-        open().create_bucket("bucket").unwrap();
+        let new = NewBucket { owner: OwnerId::FIRST, acl: None, ownership: None };
+        open().create_bucket("bucket", new).unwrap();
         change(9_000);
         let length_before = length();
         open();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
+use super::pool::SharedPool;
+
 /// The most tags of an object, as AWS S3 and OSS have it.
 const MAX_TAGS: usize = 10;
 
@@ -12,9 +14,6 @@ const MAX_TAGS: usize = 10;
 const MAX_KEY_CHARS: usize = 128;
 /// The maximum length of a tag value, in characters.
 const MAX_VALUE_CHARS: usize = 256;
-
-/// The number of tag sets in a pool below which unused ones are not removed.
-const MIN_SWEEP_SETS: usize = 1024;
 
 /// Keys and values.
 pub(crate) type TagList = Vec<(Box<str>, Box<str>)>;
@@ -46,25 +45,12 @@ impl FromIterator<(Box<str>, Box<str>)> for SharedTags {
 
 /// Each distinct tag set that is in use, once.
 #[derive(Debug, Default)]
-pub(crate) struct TagPool {
-    sets: HashSet<Arc<TagList>>,
-    /// The number of sets at which unused ones are removed.
-    sweep_at: usize,
-}
+pub(crate) struct TagPool(SharedPool<TagList>);
 
 impl TagPool {
     /// Returns the shared copy of these tags.
     pub(crate) fn share(&mut self, tags: SharedTags) -> SharedTags {
-        let Some(list) = tags.0 else { return SharedTags(None) };
-        if let Some(known) = self.sets.get(&list) {
-            return SharedTags(Some(Arc::clone(known)));
-        }
-        if self.sets.len() >= self.sweep_at {
-            self.sets.retain(|set| Arc::strong_count(set) > 1);
-            self.sweep_at = (self.sets.len() * 2).max(MIN_SWEEP_SETS);
-        }
-        self.sets.insert(Arc::clone(&list));
-        SharedTags(Some(list))
+        SharedTags(tags.0.map(|list| self.0.share(list)))
     }
 }
 
@@ -208,6 +194,6 @@ mod tests {
         for n in 0..5000 {
             pool.share(check(tags(&[("n", &n.to_string())])).unwrap());
         }
-        assert!(pool.sets.len() < 2000, "{}", pool.sets.len());
+        assert!(pool.0.len() < 2000, "{}", pool.0.len());
     }
 }

@@ -7,6 +7,12 @@ use super::*;
 fn one_of_each() -> Vec<StateChange> {
     let target = VersionRef { bucket: "b".into(), key: "k/é\n".into(), id: Some("v1".into()) };
     let tags: SharedTags = [("a".into(), "1".into())].into_iter().collect();
+    let other = OwnerId::of_further_key("other");
+    let everyone = Grantee::Group(GranteeGroup::AllUsers);
+    let grants = StoredAcl::Grants(Box::new([
+        AclGrant::new(everyone, AclPermission::ReadAcp),
+        AclGrant::new(Grantee::Owner(other), AclPermission::FullControl),
+    ]));
     let restore =
         StoredRestore { ready: UnixMillis(-5), expiry: UnixMillis(i64::MAX), days: 7, tier: RetrievalTier::Bulk };
     let headers = Some(Box::new(StoredHeaders(vec![("content-type".into(), "text/csv".into())])));
@@ -14,7 +20,7 @@ fn one_of_each() -> Vec<StateChange> {
         size: u64::MAX,
         etag: ETag { md5: *b"0123456789abcdef", parts: 10_000 },
         class: ObjectStorageClass::DeepArchive,
-        acl: StoredAcl::PublicRead,
+        access: SharedAccess::new(other, grants.clone()),
         tags: tags.clone(),
         body: ObjectBlob::Inline((*b"abc").into()),
         restore: Some(Box::new(restore)),
@@ -25,8 +31,9 @@ fn one_of_each() -> Vec<StateChange> {
         bucket: "b".into(),
         key: "k".into(),
         initiated: UnixMillis(4),
+        initiator: OwnerId::ANONYMOUS,
         class: ObjectStorageClass::Glacier,
-        acl: StoredAcl::AuthenticatedRead,
+        access: SharedAccess::new(other, StoredAcl::Canned(CannedAcl::AuthenticatedRead)),
         tags: tags.clone(),
         headers,
         parts: [(1, part.clone()), (10_000, part.clone())].into(),
@@ -41,7 +48,7 @@ fn one_of_each() -> Vec<StateChange> {
         transitions: vec![(7, ObjectStorageClass::StandardIa), (90, ObjectStorageClass::Glacier)],
     };
     vec![
-        StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) },
+        StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1), owner: other },
         StateChange::SetVersioning { bucket: "b".into(), versioning: VersioningStatus::Enabled },
         StateChange::Put { bucket: "b".into(), key: target.key.clone(), version },
         StateChange::Put {
@@ -50,13 +57,13 @@ fn one_of_each() -> Vec<StateChange> {
             version: StoredVersion { id: None, modified: UnixMillis(9), object: None },
         },
         StateChange::SetTags { target: target.clone(), tags },
-        StateChange::SetAcl { target: target.clone(), acl: StoredAcl::PublicReadWrite },
+        StateChange::SetAcl { target: target.clone(), acl: StoredAcl::Canned(CannedAcl::PublicReadWrite) },
         StateChange::SetRestore { target: target.clone(), restore },
         StateChange::Remove { target },
         StateChange::CreateUpload { id: "u".into(), upload },
         StateChange::PutPart { id: "u".into(), number: 2, part },
         StateChange::DropUpload { id: "u".into() },
-        StateChange::SetBucketAcl { bucket: "b".into(), acl: StoredAcl::Default },
+        StateChange::SetBucketAcl { bucket: "b".into(), acl: grants },
         StateChange::SetOwnership { bucket: "b".into(), ownership: ObjectOwnership::Enforced },
         StateChange::SetLifecycle { bucket: "b".into(), rules: vec![rule, LifecycleRule::default()] },
         StateChange::DeleteBucket { bucket: "b".into() },
@@ -76,10 +83,12 @@ fn every_change_comes_back_as_it_was() {
 #[test]
 fn reads_records_of_earlier_formats() {
     let written: [(&str, StateChange); 3] = [
-        ("010162 0100000000000000", StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) }),
+        ("010162 0100000000000000", {
+            StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1), owner: OwnerId::FIRST }
+        }),
         ("06 0162 016b 00 03", {
             let target = VersionRef { bucket: "b".into(), key: "k".into(), id: None };
-            StateChange::SetAcl { target, acl: StoredAcl::AuthenticatedRead }
+            StateChange::SetAcl { target, acl: StoredAcl::Canned(CannedAcl::AuthenticatedRead) }
         }),
         (
             "04 0162 016b 01027631 0200000000000000 01 03 07070707070707070707070707070707 00 06 01 \
@@ -95,7 +104,7 @@ fn reads_records_of_earlier_formats() {
                     size: 3,
                     etag: ETag::of_content([7; 16]),
                     class: ObjectStorageClass::DeepArchive,
-                    acl: StoredAcl::PublicRead,
+                    access: SharedAccess::new(OwnerId::FIRST, StoredAcl::Canned(CannedAcl::PublicRead)),
                     tags: [("a".into(), "1".into())].into_iter().collect(),
                     body: ObjectBlob::Inline((*b"abc").into()),
                     restore: Some(Box::new(restore)),
@@ -110,8 +119,26 @@ fn reads_records_of_earlier_formats() {
         let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
         let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
         let bytes: Vec<u8> = digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let mut again = Vec::new();
+        encode_change(&change, &mut again);
+        assert_eq!(again, bytes, "what one owner does is still readable by earlier releases");
         assert_eq!(decode_change(&bytes), Ok(change));
     }
+}
+
+#[test]
+fn only_what_has_an_owner_can_be_owned() {
+    let decoded = |change: &StateChange| {
+        let mut bytes = vec![OWNED];
+        bytes.extend_from_slice(OwnerId::ANONYMOUS.as_bytes());
+        encode_change(change, &mut bytes);
+        decode_change(&bytes)
+    };
+    assert_eq!(decoded(&StateChange::DeleteBucket { bucket: "b".into() }), Err(ChangeDecodeError));
+    let owner = OwnerId::ANONYMOUS;
+    let created = StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1), owner: OwnerId::FIRST };
+    let expected = StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1), owner };
+    assert_eq!(decoded(&created), Ok(expected));
 }
 
 #[test]

@@ -9,16 +9,17 @@ use http::{Method, Response, StatusCode};
 use super::object::delete_objects;
 use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, parse_tags, receive_document, url_encode};
 use super::response::{
-    OssError, OssResponseBody, ResponseDocument, acl_document, acl_name, empty_response, etag, iso_time, object_type,
+    OssError, OssResponseBody, ResponseDocument, acl_document, empty_response, etag, iso_time, object_type,
 };
+use crate::access::{CannedAcl, StoredAcl};
 use crate::listing::{self, KeyOrPrefix, ListingQuery, ListingStart, ResultPage, VersionOrPrefix};
 use crate::model::{
-    LifecycleError, LifecycleRule, ObjectStorageClass, StoredAcl, StoredObject, StoredVersion, UnixMillis,
-    VersioningStatus, validate_rules,
+    LifecycleError, LifecycleRule, ObjectStorageClass, StoredObject, StoredVersion, UnixMillis, VersioningStatus,
+    validate_rules,
 };
 use crate::restore;
-use crate::state::SandboxRequestError;
-use crate::store::Sandbox;
+use crate::state::{SandboxRequestError, StoredBucket};
+use crate::store::{NewBucket, Sandbox};
 
 /// The length of a bucket name.
 const BUCKET_NAME_BYTES: RangeInclusive<usize> = 3..=63;
@@ -114,7 +115,8 @@ pub(super) async fn handle_bucket_request(
 
 fn requested_acl(request: &OssRequest) -> Result<Option<StoredAcl>, OssError> {
     let acl = request.header("x-oss-acl").map(parse_acl).transpose()?;
-    if acl == Some(StoredAcl::Default) { parse_acl("").map(Some) } else { Ok(acl) }
+    let acl = if acl == Some(CannedAcl::Default) { Some(parse_acl("")?) } else { acl };
+    Ok(acl.map(StoredAcl::Canned))
 }
 
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/bucket-naming-conventions>
@@ -139,13 +141,12 @@ fn create_bucket(
         RequestElement::parse(document, "CreateBucketConfiguration")?;
     }
     let acl = requested_acl(request)?;
-    match sandbox.create_bucket(bucket) {
+    let new = NewBucket { owner: request.requester, acl: acl.clone(), ownership: None };
+    match (sandbox.create_bucket(bucket, new), acl) {
         // The owner of a bucket can create it again.
-        Ok(()) | Err(SandboxRequestError::BucketExists) => {}
-        Err(error) => return Err(error.into()),
-    }
-    if let Some(acl) = acl {
-        sandbox.set_bucket_acl(bucket, acl)?;
+        (Err(SandboxRequestError::BucketExists), Some(acl)) => sandbox.set_bucket_acl(bucket, acl)?,
+        (Ok(()) | Err(SandboxRequestError::BucketExists), _) => {}
+        (Err(error), _) => return Err(error.into()),
     }
     Ok(empty_response(StatusCode::OK))
 }
@@ -160,11 +161,11 @@ fn list_buckets(sandbox: &Sandbox, request: &OssRequest, region: &str) -> Result
     let prefix = request.param("prefix").unwrap_or_default();
     let marker = request.param("marker").unwrap_or_default();
     let document = sandbox.with_state(|state| {
-        let mut matching =
-            state.buckets.iter().filter(|(name, _)| name.starts_with(prefix) && ***name > *marker).peekable();
+        let own = state.buckets.iter().filter(|(_, bucket)| bucket.access.owner == request.requester);
+        let mut matching = own.filter(|(name, _)| name.starts_with(prefix) && ***name > *marker).peekable();
         let mut last = None;
         ResponseDocument::new("ListAllMyBucketsResult", |to| {
-            to.write_owner();
+            to.write_owner(request.requester);
             to.write_element("Buckets", |to| {
                 for (name, bucket) in matching.by_ref().take(limit) {
                     last = Some(name);
@@ -198,8 +199,8 @@ fn get_info(sandbox: &Sandbox, request: &OssRequest, region: &str) -> Result<Res
         ResponseDocument::new("BucketInfo", |to| {
             to.write_element("Bucket", |to| {
                 write_bucket(to, name, bucket.created, region);
-                to.write_owner();
-                to.write_element("AccessControlList", |to| to.write_text("Grant", acl_name(bucket.acl)));
+                to.write_owner(bucket.access.owner);
+                to.write_acl(&bucket.access);
                 to.write_text("DataRedundancyType", "LRS");
                 if bucket.versioning != VersioningStatus::Never {
                     to.write_text("Versioning", bucket.versioning.as_str());
@@ -235,8 +236,8 @@ fn put_versioning(
 }
 
 fn get_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
-    let acl = sandbox.with_bucket(request.bucket()?, |bucket| bucket.acl)?;
-    Ok(acl_document(acl).into_response())
+    let document = sandbox.with_bucket(request.bucket()?, |bucket| acl_document(&bucket.access))?;
+    Ok(document.into_response())
 }
 
 fn put_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
@@ -417,7 +418,13 @@ impl<'r> OssListRequest<'r> {
         to.write_optional("RestoreInfo", restore::progress(object, self.now).header_value().as_deref());
     }
 
-    fn write_contents(&self, to: &mut ResponseDocument, page: &ResultPage<KeyOrPrefix<'_>>, with_owner: bool) {
+    fn write_contents(
+        &self,
+        to: &mut ResponseDocument,
+        bucket: &StoredBucket,
+        page: &ResultPage<KeyOrPrefix<'_>>,
+        with_owner: bool,
+    ) {
         for found in &page.items {
             let KeyOrPrefix::Key(key, versions) = found else { continue };
             let Some(version) = versions.newest() else { continue };
@@ -426,7 +433,7 @@ impl<'r> OssListRequest<'r> {
                 self.write_name(to, "Key", key);
                 self.write_object(to, version, object);
                 if with_owner {
-                    to.write_owner();
+                    to.write_owner(bucket.object_owner(object));
                 }
             });
         }
@@ -467,7 +474,7 @@ fn list_objects_v2(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<O
             to.write_optional("ContinuationToken", token);
             to.write_optional("NextContinuationToken", next_name(&page).map(listing::continuation_token).as_deref());
             to.write_text("KeyCount", &page.items.len().to_string());
-            params.write_contents(to, &page, with_owner);
+            params.write_contents(to, bucket, &page, with_owner);
         })
     })?;
     Ok(document.into_response())
@@ -485,7 +492,7 @@ fn list_objects(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssR
             params.write_header(to, page.is_truncated);
             params.write_name(to, "Marker", marker.unwrap_or_default());
             to.write_optional("NextMarker", next_name(&page).map(|name| params.encode(name)).as_deref());
-            params.write_contents(to, &page, true);
+            params.write_contents(to, bucket, &page, true);
         })
     })?;
     Ok(document.into_response())
@@ -517,14 +524,19 @@ fn list_object_versions(sandbox: &Sandbox, request: &OssRequest) -> Result<Respo
                 }
             }
             for found in &page.items {
-                write_version(&params, to, found);
+                write_version(&params, to, bucket, found);
             }
         })
     })?;
     Ok(document.into_response())
 }
 
-fn write_version(params: &OssListRequest<'_>, to: &mut ResponseDocument, found: &VersionOrPrefix<'_>) {
+fn write_version(
+    params: &OssListRequest<'_>,
+    to: &mut ResponseDocument,
+    bucket: &StoredBucket,
+    found: &VersionOrPrefix<'_>,
+) {
     let (key, version, current) = match found {
         VersionOrPrefix::Prefix(prefix) => return params.write_common_prefix(to, prefix),
         VersionOrPrefix::Version(key, version, current) => (key, version, *current),
@@ -538,7 +550,7 @@ fn write_version(params: &OssListRequest<'_>, to: &mut ResponseDocument, found: 
             Some(object) => params.write_object(to, version, object),
             None => to.write_text("LastModified", &iso_time(version.modified)),
         }
-        to.write_owner();
+        to.write_owner(version.object.as_ref().map_or(bucket.access.owner, |object| bucket.object_owner(object)));
     });
 }
 

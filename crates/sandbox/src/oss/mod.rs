@@ -17,17 +17,20 @@
 //! | class | `DeepColdArchive` | `DEEP_ARCHIVE` |
 //! | ACL `default` | `default` | the bucket's ACL |
 //! | ACL `authenticated-read` | `private` | `authenticated-read` |
+//! | ACL with grants | the nearest one that grants no more to everyone | the grants |
 //! | user metadata | `x-oss-meta-` | `x-amz-meta-` |
 //!
 //! A storage class in an OSS request is stored as the first S3 class of its row. A restore follows the rules of the
-//! request's dialect. Keys can start with a slash, which OSS rejects, because they may come from S3.
+//! request's dialect. An object that an OSS request writes belongs to the bucket's owner. Keys can start with a slash, which OSS rejects, because they may come from S3.
 //!
 //! | file | contents |
 //! |---|---|
+//! | `access` | which requests are allowed |
 //! | `request`, `signature` | the request, its body, and its signature |
 //! | `response` | the response, its body, and errors |
 //! | `bucket`, `object`, `upload` | the operations, and which of them answers a request |
 
+mod access;
 mod bucket;
 mod object;
 mod request;
@@ -42,6 +45,7 @@ use self::request::{OssRequest, OssRequestBody, request_host};
 use self::response::{OssError, set_header};
 use self::signature::{ALGORITHM, RequestSigner};
 use super::store::Sandbox;
+use crate::REGION;
 
 pub(crate) use response::OssResponseBody;
 
@@ -91,25 +95,19 @@ async fn route_request(
     parts: &Parts,
     body: impl OssRequestBody,
 ) -> Result<Response<OssResponseBody>, OssError> {
-    let request = OssRequest::parse(parts)?;
-    let options = sandbox.options();
-    let signer = signature::verify(&request, &options.access_key, &options.secret_key, (options.clock)())?;
-    let RequestSigner::Owner { region } = signer else { return handle_anonymous(sandbox, &request) };
+    let mut request = OssRequest::parse(parts)?;
+    let now = (sandbox.options().clock)();
+    let region = match signature::verify(&request, sandbox.owner_directory(), now)? {
+        RequestSigner::Anonymous => REGION.to_owned(),
+        RequestSigner::Owner { id, region } => {
+            request.requester = id;
+            region
+        }
+    };
+    sandbox.with_state(|state| access::check_access(state, &request))?;
     match (&request.bucket, &request.key) {
         (None, _) => bucket::handle_service_request(sandbox, &request, &region),
         (Some(_), None) => bucket::handle_bucket_request(sandbox, &request, &region, body).await,
         (Some(_), Some(_)) => object::handle_object_request(sandbox, &request, body).await,
     }
-}
-
-/// Requests without a signature can only read objects whose ACL allows it.
-fn handle_anonymous(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
-    let denied = || OssError::access_denied("You have no right to access this object because of bucket acl.");
-    let is_read = matches!(request.method, Method::GET | Method::HEAD) && request.allow_params(&["versionId"]).is_ok();
-    let target = request.target().ok().filter(|_| is_read).ok_or_else(denied)?;
-    let found = sandbox.find_object(target).map_err(|_| denied())?;
-    if !found.effective_acl().allows_anonymous_read() {
-        return Err(denied());
-    }
-    object::read_object(sandbox, request)
 }

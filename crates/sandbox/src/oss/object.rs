@@ -12,7 +12,9 @@ use super::response::{
     object_type, set_header, with_version,
 };
 use super::upload;
+use crate::access::StoredAcl;
 use crate::model::{ObjectStorageClass, RetrievalTier, UnixMillis};
+use crate::permissions::ObjectAction;
 use crate::restore::{self, RestoreDialect, RestoreParameters};
 use crate::state::{FoundObject, RequestedObject, SandboxRequestError};
 use crate::store::{AcceptedRestoreKind, DeletedVersion, Sandbox};
@@ -251,13 +253,20 @@ pub(super) fn delete_objects(
     if !(1..=MAX_DELETED).contains(&objects.len()) {
         return Err(OssError::malformed_xml());
     }
-    let mut deleted = Vec::with_capacity(objects.len());
+    let mut targets = Vec::with_capacity(objects.len());
     for object in objects {
         object.check_children(&["Key", "VersionId"])?;
         let key = object.child_text("Key")?.filter(|key| !key.is_empty()).ok_or_else(OssError::malformed_xml)?;
         let version = object.child_text("VersionId")?.filter(|id| !id.is_empty());
-        let result = sandbox.delete_object(RequestedObject { bucket, key, version })?;
-        deleted.push(DeletedObject { key, version, result });
+        let target = RequestedObject { bucket, key, version };
+        sandbox.with_state(|state| state.check_object_access(request.requester, target, ObjectAction::Delete))?;
+        targets.push(target);
+    }
+    // Nothing is deleted unless everything may be.
+    let mut deleted = Vec::with_capacity(targets.len());
+    for target in targets {
+        let result = sandbox.delete_object(target)?;
+        deleted.push(DeletedObject { key: target.key, version: target.version, result });
     }
     let listed = if is_quiet { &[][..] } else { &deleted };
     Ok(delete_result(request, listed).into_response())
@@ -309,7 +318,7 @@ fn delete_tagging(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<Os
 
 fn get_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     let found = sandbox.find_object(request.target()?)?;
-    Ok(with_version(acl_document(found.object.acl).into_response(), found.id.as_deref()))
+    Ok(with_version(acl_document(&found.object.access).into_response(), found.id.as_deref()))
 }
 
 fn put_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
@@ -317,7 +326,7 @@ fn put_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssRespon
         return Err(OssError::invalid_argument("The header x-oss-object-acl is missing."));
     };
     let acl = parse_acl(name)?;
-    let id = sandbox.set_acl(request.target()?, acl)?;
+    let id = sandbox.set_acl(request.target()?, StoredAcl::Canned(acl))?;
     Ok(with_version(empty_response(StatusCode::OK), id.as_deref()))
 }
 

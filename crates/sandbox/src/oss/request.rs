@@ -21,8 +21,9 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, Event};
 
 use super::response::OssError;
+use crate::access::{CannedAcl, OwnerId};
 use crate::blobs::WrittenBlob;
-use crate::model::{Md5Digest, StoredAcl};
+use crate::model::Md5Digest;
 use crate::state::{RequestedObject, SandboxRequestError};
 use crate::store::Sandbox;
 use crate::tags::{SharedTags, TagList, check_for_oss};
@@ -60,6 +61,8 @@ pub(crate) struct OssRequest {
     pub(crate) key: Option<String>,
     /// Names and values, in the order of the request.
     pub(crate) query: Vec<(String, String)>,
+    /// Who signed the request, once its signature is verified.
+    pub(crate) requester: OwnerId,
 }
 
 impl OssRequest {
@@ -82,7 +85,8 @@ impl OssRequest {
         let non_empty = |name: &str| (!name.is_empty()).then(|| name.to_owned());
         let query = parts.uri.query().map(parse_query).transpose()?.unwrap_or_default();
         let (method, headers) = (parts.method.clone(), parts.headers.clone());
-        Ok(Self { method, headers, bucket: non_empty(bucket), key: non_empty(key), query })
+        let (bucket, key, requester) = (non_empty(bucket), non_empty(key), OwnerId::ANONYMOUS);
+        Ok(Self { method, headers, bucket, key, query, requester })
     }
 
     /// Returns the value of a parameter.
@@ -201,8 +205,8 @@ pub(crate) fn url_encode(name: &str) -> String {
 }
 
 /// Parses an ACL of OSS. For a bucket, the caller rejects `default`.
-pub(crate) fn parse_acl(name: &str) -> Result<StoredAcl, OssError> {
-    let known = StoredAcl::parse(name).filter(|acl| *acl != StoredAcl::AuthenticatedRead);
+pub(crate) fn parse_acl(name: &str) -> Result<CannedAcl, OssError> {
+    let known = CannedAcl::parse(name).filter(|acl| *acl != CannedAcl::AuthenticatedRead);
     known.ok_or_else(|| {
         OssError::bad_request("InvalidArgument", "0017-00000801", "no such access control option exists")
     })

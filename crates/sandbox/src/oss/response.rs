@@ -12,8 +12,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
 
+use crate::access::{AccessPolicy, OwnerId};
 use crate::blobs::BlobReader;
-use crate::model::{ETag, StoredAcl, UnixMillis};
+use crate::model::{ETag, UnixMillis};
 use crate::restore::RestoreRejection;
 use crate::state::SandboxRequestError;
 use crate::tags::{SharedTags, TagSetError};
@@ -23,8 +24,6 @@ pub(crate) const VERSION_ID: HeaderName = HeaderName::from_static("x-oss-version
 pub(crate) const DELETE_MARKER: HeaderName = HeaderName::from_static("x-oss-delete-marker");
 const EC: HeaderName = HeaderName::from_static("x-oss-ec");
 const ERR: HeaderName = HeaderName::from_static("x-oss-err");
-/// The ID of the only owner.
-const OWNER_ID: &str = "1000000000000000";
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 /// The body of a response.
@@ -97,16 +96,11 @@ pub(crate) fn object_type(etag: ETag) -> &'static str {
     if etag.parts > 0 { "Multipart" } else { "Normal" }
 }
 
-/// Returns OSS's name of an ACL. An ACL that OSS does not have gets the name of the nearest one that grants no more.
-pub(crate) fn acl_name(acl: StoredAcl) -> &'static str {
-    if acl == StoredAcl::AuthenticatedRead { StoredAcl::Private.as_str() } else { acl.as_str() }
-}
-
-/// Returns the document that describes an ACL.
-pub(crate) fn acl_document(acl: StoredAcl) -> ResponseDocument {
+/// Returns the document that describes an owner and an ACL.
+pub(crate) fn acl_document(access: &AccessPolicy) -> ResponseDocument {
     ResponseDocument::new("AccessControlPolicy", |to| {
-        to.write_owner();
-        to.write_element("AccessControlList", |to| to.write_text("Grant", acl_name(acl)));
+        to.write_owner(access.owner);
+        to.write_acl(access);
     })
 }
 
@@ -165,12 +159,19 @@ impl ResponseDocument {
         }
     }
 
-    /// Writes the owner. There is only one.
-    pub(crate) fn write_owner(&mut self) {
+    /// Writes an owner. At OSS, the name of an account is its number.
+    pub(crate) fn write_owner(&mut self, owner: OwnerId) {
+        let id = owner.oss_id();
         self.write_element("Owner", |to| {
-            to.write_text("ID", OWNER_ID);
-            to.write_text("DisplayName", OWNER_ID);
+            to.write_text("ID", &id);
+            to.write_text("DisplayName", &id);
         });
+    }
+
+    /// Writes an ACL. An ACL that OSS does not have gets the name of the nearest one that grants no more.
+    pub(crate) fn write_acl(&mut self, access: &AccessPolicy) {
+        let name = access.acl.nearest_oss_acl().as_str();
+        self.write_element("AccessControlList", |to| to.write_text("Grant", name));
     }
 
     /// Writes a `Tag` element for each tag.
@@ -336,7 +337,10 @@ impl From<SandboxRequestError> for OssError {
             SandboxRequestError::CurrentIsDeleteMarker { id } | SandboxRequestError::IsDeleteMarker { id, .. } => {
                 NO_KEY.with_delete_marker(id)
             }
-            SandboxRequestError::BucketExists => conflict(
+            SandboxRequestError::AccessDenied => {
+                Self::access_denied("You have no right to access this object because of bucket acl.")
+            }
+            SandboxRequestError::BucketExists | SandboxRequestError::BucketNameTaken => conflict(
                 "BucketAlreadyExists",
                 "0015-00000104",
                 "The requested bucket name is not available. The bucket namespace is shared by all users of the system.",

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::request::{OssRequest, url_encode};
 use super::response::OssError;
+use crate::access::{OwnerDirectory, OwnerId};
 use crate::model::hex;
 
 /// The signature algorithm, at the start of the `Authorization` header.
@@ -31,7 +32,7 @@ pub(super) enum RequestSigner {
     /// The request has no signature.
     Anonymous,
     /// The owner of the access key, for this region.
-    Owner { region: String },
+    Owner { id: OwnerId, region: String },
 }
 
 /// A parsed signature.
@@ -49,21 +50,16 @@ struct ParsedSignature<'r> {
     expires: Option<SignedDuration>,
 }
 
-/// Checks the signature of a request at this time and with these keys.
-pub(super) fn verify(
-    request: &OssRequest,
-    access_key: &str,
-    secret: &str,
-    now: Timestamp,
-) -> Result<RequestSigner, OssError> {
+/// Checks the signature of a request at this time and with the keys of these owners.
+pub(super) fn verify(request: &OssRequest, owners: &OwnerDirectory, now: Timestamp) -> Result<RequestSigner, OssError> {
     let Some(parsed) = parse_signature(request)? else { return Ok(RequestSigner::Anonymous) };
-    if parsed.access_key != access_key {
+    let Some((id, key)) = owners.with_key(parsed.access_key) else {
         return Err(OssError::forbidden(
             "InvalidAccessKeyId",
             "0002-00000902",
             "The OSS Access Key Id you provided does not exist in our records.",
         ));
-    }
+    };
     let signed_at = parse_timestamp(parsed.timestamp)
         .filter(|_| parsed.timestamp.get(..DATE_CHARS) == Some(parsed.date))
         .ok_or_else(|| OssError::access_denied("OSS authentication requires a valid Date."))?;
@@ -80,8 +76,8 @@ pub(super) fn verify(
         }
         _ => {}
     }
-    if signature_matches(request, &parsed, secret) {
-        Ok(RequestSigner::Owner { region: parsed.region.to_owned() })
+    if signature_matches(request, &parsed, &key.secret_key) {
+        Ok(RequestSigner::Owner { id, region: parsed.region.to_owned() })
     } else {
         Err(OssError::forbidden(
             "SignatureDoesNotMatch",
@@ -235,6 +231,7 @@ mod tests {
 
     use super::super::request::tests::request;
     use super::*;
+    use crate::SandboxKey;
 
     const QUERY: &str = "%2Bparam1=value3&%2Bparam2=&%7Cparam1=value4&%7Cparam2=&param1=value1&param2=";
 
@@ -260,7 +257,11 @@ mod tests {
     }
 
     fn verified(request: &OssRequest, now: Timestamp) -> Result<RequestSigner, &'static str> {
-        verify(request, "ak", "sk", now).map_err(|error| error.code)
+        verify(request, &owner("ak", "sk"), now).map_err(|error| error.code)
+    }
+
+    fn owner(access_key: &str, secret_key: &str) -> OwnerDirectory {
+        OwnerDirectory::new(&[SandboxKey { access_key: access_key.to_owned(), secret_key: secret_key.to_owned() }])
     }
 
     const PLAIN: &str = "e21d18daa82167720f9b1047ae7e7f1ce7cb77a31e8203a7d5f4624fa0284afe";
@@ -286,7 +287,7 @@ mod tests {
             request.headers.insert("authorization", authorization.parse().unwrap());
             assert_eq!(
                 verified(&request, now),
-                Ok(RequestSigner::Owner { region: "cn-hangzhou".to_owned() }),
+                Ok(RequestSigner::Owner { id: OwnerId::FIRST, region: "cn-hangzhou".to_owned() }),
                 "{signature}"
             );
         }
@@ -295,8 +296,8 @@ mod tests {
     #[test]
     fn rejects_any_other_signature() {
         let (request, now) = published(1_702_743_657, &[], "", PLAIN);
-        assert_eq!(verify(&request, "ak", "other", now).unwrap_err().code, "SignatureDoesNotMatch");
-        assert_eq!(verify(&request, "other", "sk", now).unwrap_err().code, "InvalidAccessKeyId");
+        assert_eq!(verify(&request, &owner("ak", "other"), now).unwrap_err().code, "SignatureDoesNotMatch");
+        assert_eq!(verify(&request, &owner("other", "sk"), now).unwrap_err().code, "InvalidAccessKeyId");
         for minutes in [-16, 16] {
             let off = now + SignedDuration::from_mins(minutes);
             assert_eq!(verified(&request, off), Err("RequestTimeTooSkewed"));

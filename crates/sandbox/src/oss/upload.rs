@@ -10,8 +10,9 @@ use super::request::{OssRequest, OssRequestBody, RequestElement, parse_acl, rece
 use super::response::{
     CLASS, OssError, OssResponseBody, ResponseDocument, empty_response, etag, set_header, with_version,
 };
+use crate::access::{CannedAcl, SharedAccess, StoredAcl};
 use crate::blobs::WrittenBlob;
-use crate::model::{ETag, Md5Digest, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders};
+use crate::model::{ETag, Md5Digest, ObjectStorageClass, PendingUpload, StoredHeaders};
 use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{NewObject, Sandbox};
 use crate::tags::{self, SharedTags};
@@ -45,13 +46,14 @@ const MIN_PART_BYTES: u64 = 100 << 10;
 /// The properties of a new object, from the headers of a request.
 struct NewObjectProperties {
     class: ObjectStorageClass,
-    acl: StoredAcl,
+    access: SharedAccess,
     tags: SharedTags,
     headers: Option<Box<StoredHeaders>>,
 }
 
 impl NewObjectProperties {
-    fn from_request(request: &OssRequest) -> Result<Self, OssError> {
+    fn from_request(sandbox: &Sandbox, request: &OssRequest) -> Result<Self, OssError> {
+        let bucket_owner = sandbox.with_bucket(request.bucket()?, |bucket| bucket.access.owner)?;
         let unknown = || OssError::bad_request("InvalidArgument", "0017-00000802", "The storage class does not exist.");
         let class = request
             .header(CLASS.as_str())
@@ -64,7 +66,7 @@ impl NewObjectProperties {
         };
         Ok(Self {
             class: class.unwrap_or(ObjectStorageClass::Standard),
-            acl: acl.unwrap_or(StoredAcl::Default),
+            access: SharedAccess::new(bucket_owner, StoredAcl::Canned(acl.unwrap_or(CannedAcl::Default))),
             tags,
             headers: stored_headers(&request.headers)?,
         })
@@ -136,11 +138,11 @@ pub(super) async fn put_object(
     reject_copy(request)?;
     let RequestedObject { bucket, key, .. } = request.target()?;
     request.allow_params(&["encoding-type"])?;
-    let NewObjectProperties { class, acl, tags, headers } = NewObjectProperties::from_request(request)?;
+    let NewObjectProperties { class, access, tags, headers } = NewObjectProperties::from_request(sandbox, request)?;
     let condition = write_precondition(request);
     sandbox.with_state(|state| state.check_precondition(bucket, key, &condition)).map_err(write_error)?;
     let (WrittenBlob { body, size, md5 }, crc) = receive_object(sandbox, &request.headers, body).await?;
-    let new = NewObject { size, etag: ETag::of_content(md5), class, acl, tags, headers, body };
+    let new = NewObject { size, etag: ETag::of_content(md5), class, access, tags, headers, body };
     let id = sandbox.put_object(bucket, key, new, &condition).map_err(write_error)?;
     Ok(with_version(upload_response(md5, crc), id.as_deref()))
 }
@@ -181,13 +183,14 @@ pub(super) async fn handle_upload_request(
 fn create_upload(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     request.allow_params(&["uploads", "encoding-type"])?;
     let RequestedObject { bucket, key, .. } = request.target()?;
-    let NewObjectProperties { class, acl, tags, headers } = NewObjectProperties::from_request(request)?;
+    let NewObjectProperties { class, access, tags, headers } = NewObjectProperties::from_request(sandbox, request)?;
     let upload = PendingUpload {
         bucket: bucket.into(),
         key: key.into(),
         initiated: sandbox.now(),
+        initiator: request.requester,
         class,
-        acl,
+        access,
         tags,
         headers,
         parts: BTreeMap::new(),

@@ -5,27 +5,40 @@ use http::StatusCode;
 use percent_encoding::percent_encode;
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
+use super::access::requester;
+use super::acl::{check_acl_for_enforced_ownership, new_bucket_acl, to_s3_owner};
 use super::request::parse_tags;
-use super::response::{etag, invalid_argument, length, owner, to_s3_tags, to_s3_time};
+use super::response::{etag, invalid_argument, length, to_s3_tags, to_s3_time};
 use crate::REGION;
+use crate::access::{AccessPolicy, StoredAcl};
 use crate::listing::{self, KeyOrPrefix, ListingQuery, ListingStart, VersionOrPrefix};
 use crate::model::{
     LifecycleError, LifecycleRule, ObjectOwnership, ObjectStorageClass, StoredObject, StoredVersion, VersioningStatus,
     validate_rules,
 };
-use crate::state::StoredBucket;
-use crate::store::Sandbox;
+use crate::state::{SandboxRequestError, StoredBucket};
+use crate::store::{NewBucket, Sandbox};
 use crate::tags::SharedTags;
 
 pub(super) fn create_bucket(
     sandbox: &Sandbox,
     request: S3Request<dto::CreateBucketInput>,
 ) -> S3Result<S3Response<dto::CreateBucketOutput>> {
+    let owner = requester(sandbox, &request);
+    let acl = new_bucket_acl(sandbox, &request.headers, request.input.acl.as_ref(), owner)?;
+    let is_first_region = request.region.as_ref().is_none_or(|region| region.as_str() == REGION);
     let dto::CreateBucketInput { bucket: name, object_ownership, .. } = request.input;
     let ownership = object_ownership.as_ref().map(parse_ownership).transpose()?;
-    sandbox.create_bucket(&name)?;
-    if let Some(ownership) = ownership {
-        sandbox.set_ownership(&name, ownership)?;
+    if ownership == Some(ObjectOwnership::Enforced) {
+        let acl = acl.clone().unwrap_or(StoredAcl::PRIVATE);
+        check_acl_for_enforced_ownership(&AccessPolicy { owner, acl })?;
+    }
+    match sandbox.create_bucket(&name, NewBucket { owner, acl: acl.clone(), ownership }) {
+        // In this region, the owner of a bucket can create it again, which only resets its ACL.
+        Err(SandboxRequestError::BucketExists) if is_first_region => {
+            sandbox.set_bucket_acl(&name, acl.unwrap_or(StoredAcl::PRIVATE))?;
+        }
+        result => result?,
     }
     Ok(S3Response::new(dto::CreateBucketOutput { location: Some(format!("/{name}")) }))
 }
@@ -51,9 +64,11 @@ pub(super) fn list_buckets(
     sandbox: &Sandbox,
     request: S3Request<dto::ListBucketsInput>,
 ) -> S3Result<S3Response<dto::ListBucketsOutput>> {
+    let requester = requester(sandbox, &request);
     let prefix = request.input.prefix.unwrap_or_default();
     let buckets = sandbox.with_state(|state| {
-        let matching = state.buckets.iter().filter(|(name, _)| name.starts_with(&prefix));
+        let own = state.buckets.iter().filter(|(_, bucket)| bucket.access.owner == requester);
+        let matching = own.filter(|(name, _)| name.starts_with(&prefix));
         let listed = matching.map(|(name, bucket)| dto::Bucket {
             name: Some(name.to_string()),
             creation_date: Some(to_s3_time(bucket.created)),
@@ -61,7 +76,8 @@ pub(super) fn list_buckets(
         });
         listed.collect()
     });
-    let output = dto::ListBucketsOutput { buckets: Some(buckets), owner: Some(owner()), ..Default::default() };
+    let owner = Some(to_s3_owner(sandbox, requester));
+    let output = dto::ListBucketsOutput { buckets: Some(buckets), owner, ..Default::default() };
     Ok(S3Response::new(output))
 }
 
@@ -156,7 +172,11 @@ pub(super) fn put_bucket_ownership_controls(
     let [rule] = &ownership_controls.rules[..] else {
         return Err(s3_error!(MalformedXML, "Ownership controls must have one rule"));
     };
-    sandbox.set_ownership(&bucket, parse_ownership(&rule.object_ownership)?)?;
+    let ownership = parse_ownership(&rule.object_ownership)?;
+    if ownership == ObjectOwnership::Enforced {
+        sandbox.with_bucket(&bucket, |bucket| check_acl_for_enforced_ownership(&bucket.access))??;
+    }
+    sandbox.set_ownership(&bucket, ownership)?;
     Ok(S3Response::new(dto::PutBucketOwnershipControlsOutput {}))
 }
 
@@ -289,7 +309,7 @@ pub(super) fn list_objects_v2(
     let with_owner = input.fetch_owner.unwrap_or(false);
     let query = ListingQuery { prefix, delimiter, start };
     let ObjectListing { objects, prefixes, next } =
-        sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, query, limit, encoding, with_owner))?;
+        sandbox.with_bucket(&input.bucket, |bucket| list_page(sandbox, bucket, query, limit, encoding, with_owner))?;
     let output = dto::ListObjectsV2Output {
         key_count: i32::try_from(objects.len() + prefixes.len()).ok(),
         contents: Some(objects),
@@ -323,7 +343,7 @@ pub(super) fn list_objects(
     };
     let query = ListingQuery { prefix, delimiter, start };
     let ObjectListing { objects, prefixes, next } =
-        sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, query, limit, encoding, true))?;
+        sandbox.with_bucket(&input.bucket, |bucket| list_page(sandbox, bucket, query, limit, encoding, true))?;
     let output = dto::ListObjectsOutput {
         contents: Some(objects),
         common_prefixes: Some(prefixes),
@@ -383,6 +403,7 @@ struct ObjectListing {
 }
 
 fn list_page(
+    sandbox: &Sandbox,
     bucket: &StoredBucket,
     query: ListingQuery<'_>,
     limit: usize,
@@ -403,7 +424,7 @@ fn list_page(
                         e_tag: Some(etag(object.etag)),
                         size: Some(length(object.size)),
                         storage_class: Some(dto::ObjectStorageClass::from_static(object.class.as_str())),
-                        owner: with_owner.then(owner),
+                        owner: with_owner.then(|| to_s3_owner(sandbox, bucket.object_owner(object))),
                         ..Default::default()
                     });
                 }
@@ -433,8 +454,8 @@ pub(super) fn list_object_versions(
         (Some(key), Some(_)) => ListingStart::At(key),
     };
     let query = ListingQuery { prefix, delimiter, start };
-    let mut output =
-        sandbox.with_bucket(&input.bucket, |bucket| list_versions(bucket, query, version_marker, limit, encoding))?;
+    let mut output = sandbox
+        .with_bucket(&input.bucket, |bucket| list_versions(sandbox, bucket, query, version_marker, limit, encoding))?;
     output.max_keys = i32::try_from(limit).ok();
     output.prefix = Some(encoding.encode(prefix));
     output.delimiter = encoding.encode_optional(delimiter);
@@ -446,6 +467,7 @@ pub(super) fn list_object_versions(
 }
 
 fn list_versions(
+    sandbox: &Sandbox,
     bucket: &StoredBucket,
     query: ListingQuery<'_>,
     version_marker: Option<&str>,
@@ -467,13 +489,17 @@ fn list_versions(
         match found {
             VersionOrPrefix::Prefix(prefix) => prefixes.push(common_prefix(prefix, encoding)),
             VersionOrPrefix::Version(key, version, current) => match &version.object {
-                Some(object) => versions.push(version_entry(key, version, object, current, encoding)),
+                Some(object) => {
+                    let mut entry = version_entry(key, version, object, current, encoding);
+                    entry.owner = Some(to_s3_owner(sandbox, bucket.object_owner(object)));
+                    versions.push(entry);
+                }
                 None => markers.push(dto::DeleteMarkerEntry {
                     key: Some(encoding.encode(key)),
                     version_id: Some(version.id_str().to_owned()),
                     is_latest: Some(current),
                     last_modified: Some(to_s3_time(version.modified)),
-                    owner: Some(owner()),
+                    owner: Some(to_s3_owner(sandbox, bucket.access.owner)),
                 }),
             },
         }
@@ -499,7 +525,6 @@ fn version_entry(
         e_tag: Some(etag(object.etag)),
         size: Some(length(object.size)),
         storage_class: Some(dto::ObjectVersionStorageClass::from_static(object.class.as_str())),
-        owner: Some(owner()),
         ..Default::default()
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `bucket`, `object`, `upload` | the operations |
-//! | `request` | the bodies of requests and their digests, and the ACLs and tags in them |
+//! | `bucket`, `object`, `upload`, `acl` | the operations |
+//! | `access` | which requests are allowed |
+//! | `request` | the bodies of requests and their digests, and the tags in them |
 //! | `response` | errors, conversions, and what `s3s` does not add to a response |
 
+mod access;
+#[expect(clippy::needless_pass_by_value, reason = "every operation has the same shape")]
+mod acl;
 #[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "every operation has the same shape")]
 mod bucket;
 mod object;
@@ -16,8 +20,6 @@ mod upload;
 use async_trait::async_trait;
 use http::Response;
 use http::request::Parts;
-use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
@@ -26,14 +28,9 @@ use super::store::Sandbox;
 
 /// Creates the service that answers S3 requests.
 pub(crate) fn service(sandbox: Sandbox) -> S3Service {
-    let options = sandbox.options();
-    let auth = SingleKeyAuth {
-        access_key: options.access_key.clone(),
-        secret_key: SecretKey::from(options.secret_key.clone()),
-    };
-    let mut builder = S3ServiceBuilder::new(S3Dialect { sandbox });
-    builder.set_auth(auth);
-    builder.set_access(SignedOrPublicAccess);
+    let mut builder = S3ServiceBuilder::new(S3Dialect { sandbox: sandbox.clone() });
+    builder.set_auth(access::OwnerKeys { sandbox: sandbox.clone() });
+    builder.set_access(access::AclChecks { sandbox });
     builder.build()
 }
 
@@ -54,36 +51,6 @@ pub(crate) async fn handle_request(
 pub(crate) fn throttled_response() -> Response<Body> {
     let error = s3_error!(SlowDown, "Please reduce your request rate.");
     response::finish_response(response::error_response(error))
-}
-
-struct SingleKeyAuth {
-    access_key: String,
-    secret_key: SecretKey,
-}
-
-#[async_trait]
-impl S3Auth for SingleKeyAuth {
-    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        if access_key == self.access_key {
-            Ok(self.secret_key.clone())
-        } else {
-            Err(s3_error!(InvalidAccessKeyId, "The access key ID you provided does not exist in our records."))
-        }
-    }
-}
-
-/// Requests without a signature can only read objects. Whether they can read a certain object depends on its ACL.
-struct SignedOrPublicAccess;
-
-#[async_trait]
-impl S3Access for SignedOrPublicAccess {
-    async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        if cx.credentials().is_some() || matches!(cx.s3_op().name(), "GetObject" | "HeadObject") {
-            Ok(())
-        } else {
-            Err(response::access_denied())
-        }
-    }
 }
 
 struct S3Dialect {
@@ -146,8 +113,10 @@ operations! {
     object::get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput;
     object::put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput;
     object::delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput;
-    object::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
-    object::put_object_acl(PutObjectAclInput) -> PutObjectAclOutput;
+    acl::get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput;
+    acl::put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput;
+    acl::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
+    acl::put_object_acl(PutObjectAclInput) -> PutObjectAclOutput;
     object::restore_object(RestoreObjectInput) -> RestoreObjectOutput;
     upload::create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput;
     upload::complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput;

@@ -1,17 +1,15 @@
-//! Reading and deleting objects, and their sub-resources: tags, ACLs, and restores. Only canned ACLs are supported,
-//! including those that a client writes as grants.
+//! Reading and deleting objects, their tags, and restores.
 
 use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto, s3_error};
+use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::request::{check_acls_allowed, parse_canned_acl, parse_tags, reject_grant_headers};
-use super::response::{
-    StatusOverride, access_denied, etag, invalid_argument, length, owner, set_header, to_s3_tags, to_s3_time,
-    with_version,
-};
-use crate::model::{ObjectStorageClass, RetrievalTier, StoredAcl, StoredObject};
+use super::access::requester;
+use super::request::parse_tags;
+use super::response::{StatusOverride, etag, invalid_argument, length, set_header, to_s3_tags, to_s3_time};
+use crate::model::{ObjectStorageClass, RetrievalTier, StoredObject};
+use crate::permissions::ObjectAction;
 use crate::restore::{self, RestoreDialect, RestoreParameters};
 use crate::state::{FoundObject, RequestedObject};
 use crate::store::{AcceptedRestoreKind, DeletedVersion, Sandbox};
@@ -22,12 +20,8 @@ const TAG_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 /// The maximum number of keys in a delete request.
 const MAX_DELETED: usize = 1000;
 
-/// The groups that a canned ACL can grant access to.
-const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
-const AUTHENTICATED_USERS: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
-
 /// Returns the object that a request names. Rejects an empty `versionId=`.
-fn requested_object<'r>(
+pub(super) fn requested_object<'r>(
     bucket: &'r str,
     key: &'r str,
     version_id: Option<&'r String>,
@@ -43,7 +37,6 @@ pub(super) fn get_object(
     sandbox: &Sandbox,
     request: S3Request<dto::GetObjectInput>,
 ) -> S3Result<S3Response<dto::GetObjectOutput>> {
-    let is_anonymous = request.credentials.is_none();
     let input = request.input;
     if input.part_number.is_some() {
         return Err(s3_error!(NotImplemented, "The sandbox does not read objects by part"));
@@ -55,12 +48,10 @@ pub(super) fn get_object(
         unmodified_since: input.if_unmodified_since,
     };
     let target = requested_object(&input.bucket, &input.key, input.version_id.as_ref())?;
-    let opened = sandbox.read_object(target, |found| {
-        check_read_access(found, is_anonymous)?;
+    let (found, range, reader) = sandbox.read_object(target, |found| {
         preconditions.check(found)?;
         resolve_range(input.range, found.object.size)
-    });
-    let (found, range, reader) = opened.map_err(|error| hide_missing_objects(error, is_anonymous))?;
+    })?;
     let object = &found.object;
     let is_partial = input.range.is_some();
     let output = dto::GetObjectOutput {
@@ -83,7 +74,6 @@ pub(super) fn head_object(
     sandbox: &Sandbox,
     request: S3Request<dto::HeadObjectInput>,
 ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
-    let is_anonymous = request.credentials.is_none();
     let input = request.input;
     let preconditions = ReadPreconditions {
         matches: input.if_match,
@@ -92,7 +82,7 @@ pub(super) fn head_object(
         unmodified_since: input.if_unmodified_since,
     };
     let target = requested_object(&input.bucket, &input.key, input.version_id.as_ref())?;
-    let found = find_readable_object(sandbox, target, is_anonymous)?;
+    let found = sandbox.find_object(target)?;
     preconditions.check(&found)?;
     let object = &found.object;
     let range = resolve_range(input.range, object.size)?;
@@ -107,26 +97,6 @@ pub(super) fn head_object(
         ..Default::default()
     };
     Ok(S3Response::with_headers(output, object_headers(object)))
-}
-
-fn find_readable_object(sandbox: &Sandbox, target: RequestedObject<'_>, is_anonymous: bool) -> S3Result<FoundObject> {
-    let found = sandbox.find_object(target).map_err(|error| hide_missing_objects(error.into(), is_anonymous))?;
-    check_read_access(&found, is_anonymous)?;
-    Ok(found)
-}
-
-fn check_read_access(found: &FoundObject, is_anonymous: bool) -> S3Result<()> {
-    if is_anonymous && !found.effective_acl().allows_anonymous_read() { Err(access_denied()) } else { Ok(()) }
-}
-
-/// Without a signature, a request cannot list the bucket and must not learn which objects do not exist.
-fn hide_missing_objects(error: S3Error, is_anonymous: bool) -> S3Error {
-    match error.code() {
-        S3ErrorCode::NoSuchKey | S3ErrorCode::NoSuchVersion | S3ErrorCode::MethodNotAllowed if is_anonymous => {
-            access_denied()
-        }
-        _ => error,
-    }
 }
 
 /// The conditions of a read: the headers `If-Match`, `If-None-Match`, `If-Modified-Since`, and `If-Unmodified-Since`.
@@ -210,6 +180,7 @@ pub(super) fn delete_objects(
     sandbox: &Sandbox,
     request: S3Request<dto::DeleteObjectsInput>,
 ) -> S3Result<S3Response<dto::DeleteObjectsOutput>> {
+    let requester = requester(sandbox, &request);
     let dto::DeleteObjectsInput { bucket, delete, .. } = request.input;
     if delete.objects.is_empty() || delete.objects.len() > MAX_DELETED {
         return Err(s3_error!(MalformedXML, "A request must delete 1 to {MAX_DELETED} objects"));
@@ -220,7 +191,8 @@ pub(super) fn delete_objects(
     let mut errors = Vec::new();
     for object in delete.objects {
         let target = RequestedObject { bucket: &bucket, key: &object.key, version: object.version_id.as_deref() };
-        match sandbox.delete_object(target) {
+        let allowed = sandbox.with_state(|state| state.check_object_access(requester, target, ObjectAction::Delete));
+        match allowed.and_then(|()| sandbox.delete_object(target)) {
             Ok(_) if is_quiet => {}
             Ok(version) => deleted.push(deleted_entry(object, version)),
             Err(error) => errors.push(error_entry(object, &error.into())),
@@ -282,110 +254,6 @@ pub(super) fn delete_object_tagging(
     let target = requested_object(&input.bucket, &input.key, input.version_id.as_ref())?;
     let version_id = sandbox.set_tags(target, SharedTags::default())?;
     Ok(S3Response::new(dto::DeleteObjectTaggingOutput { version_id }))
-}
-
-pub(super) fn get_object_acl(
-    sandbox: &Sandbox,
-    request: S3Request<dto::GetObjectAclInput>,
-) -> S3Result<S3Response<dto::GetObjectAclOutput>> {
-    let input = request.input;
-    let target = requested_object(&input.bucket, &input.key, input.version_id.as_ref())?;
-    let found = sandbox.find_object(target)?;
-    let output = dto::GetObjectAclOutput {
-        grants: Some(grants(found.effective_acl())),
-        owner: Some(owner()),
-        ..Default::default()
-    };
-    Ok(with_version(output, found.id.as_deref()))
-}
-
-pub(super) fn put_object_acl(
-    sandbox: &Sandbox,
-    request: S3Request<dto::PutObjectAclInput>,
-) -> S3Result<S3Response<dto::PutObjectAclOutput>> {
-    reject_grant_headers(&request.headers)?;
-    let input = request.input;
-    check_acls_allowed(sandbox, &input.bucket)?;
-    let acl = match (&input.acl, input.access_control_policy) {
-        (Some(_), Some(_)) => {
-            return Err(s3_error!(UnexpectedContent, "This request does not support content"));
-        }
-        (Some(name), None) => parse_canned_acl(Some(name))?,
-        (None, Some(policy)) => canned_acl_of_grants(&policy)?,
-        (None, None) => {
-            return Err(s3_error!(MissingSecurityHeader, "Your request was missing a required header: x-amz-acl"));
-        }
-    };
-    let target = requested_object(&input.bucket, &input.key, input.version_id.as_ref())?;
-    let id = sandbox.set_acl(target, acl)?;
-    Ok(with_version(dto::PutObjectAclOutput::default(), id.as_deref()))
-}
-
-/// Returns what a canned ACL grants to groups. The owner always has full control.
-fn group_grants(acl: StoredAcl) -> &'static [(&'static str, &'static str)] {
-    match acl {
-        // `Default` is replaced by the ACL of the bucket before this is called.
-        StoredAcl::Private | StoredAcl::Default => &[],
-        StoredAcl::PublicRead => &[(ALL_USERS, dto::Permission::READ)],
-        StoredAcl::PublicReadWrite => &[(ALL_USERS, dto::Permission::READ), (ALL_USERS, dto::Permission::WRITE)],
-        StoredAcl::AuthenticatedRead => &[(AUTHENTICATED_USERS, dto::Permission::READ)],
-    }
-}
-
-/// Returns the grants of a canned ACL as AWS lists them: first the owner's, then those of groups.
-fn grants(acl: StoredAcl) -> Vec<dto::Grant> {
-    let grant = |grantee, permission| dto::Grant {
-        grantee: Some(grantee),
-        permission: Some(dto::Permission::from_static(permission)),
-    };
-    let mut grants = vec![grant(owner_grantee(), dto::Permission::FULL_CONTROL)];
-    grants.extend(group_grants(acl).iter().map(|(uri, permission)| grant(group_grantee(uri), permission)));
-    grants
-}
-
-fn owner_grantee() -> dto::Grantee {
-    let dto::Owner { id, display_name } = owner();
-    dto::Grantee {
-        type_: dto::Type::from_static(dto::Type::CANONICAL_USER),
-        id,
-        display_name,
-        email_address: None,
-        uri: None,
-    }
-}
-
-fn group_grantee(uri: &str) -> dto::Grantee {
-    dto::Grantee {
-        type_: dto::Type::from_static(dto::Type::GROUP),
-        id: None,
-        display_name: None,
-        email_address: None,
-        uri: Some(uri.to_owned()),
-    }
-}
-
-/// Returns the canned ACL that has exactly these grants.
-fn canned_acl_of_grants(policy: &dto::AccessControlPolicy) -> S3Result<StoredAcl> {
-    let Some(grants) = policy.grants.as_ref().filter(|_| policy.owner.is_some()) else {
-        return Err(s3_error!(MalformedACLError, "An access control policy must have an owner and grants"));
-    };
-    let mut groups = Vec::new();
-    for grant in grants {
-        let permission = grant.permission.as_ref().map_or("", dto::Permission::as_str);
-        let Some(grantee) = &grant.grantee else {
-            return Err(s3_error!(MalformedACLError, "A grant must have a grantee"));
-        };
-        match (&grantee.uri, &grantee.id) {
-            (Some(uri), _) => groups.push((uri.as_str(), permission)),
-            (None, Some(id)) if permission == dto::Permission::FULL_CONTROL && owner().id.as_ref() == Some(id) => {}
-            _ => return Err(s3_error!(NotImplemented, "The sandbox supports grants only to its owner and to groups")),
-        }
-    }
-    groups.sort_unstable();
-    [StoredAcl::Private, StoredAcl::PublicRead, StoredAcl::PublicReadWrite, StoredAcl::AuthenticatedRead]
-        .into_iter()
-        .find(|acl| group_grants(*acl) == groups)
-        .ok_or_else(|| s3_error!(NotImplemented, "The sandbox supports only canned ACLs"))
 }
 
 pub(super) fn restore_object(

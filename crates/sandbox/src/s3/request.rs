@@ -1,4 +1,4 @@
-//! Requests: their bodies, of which every digest that a client sends is checked, and the ACLs and tags in them.
+//! Requests: their bodies, of which every digest that a client sends is checked, and the tags in them.
 
 use std::error::Error;
 
@@ -17,7 +17,7 @@ use s3s::{Body, S3Error, S3Result, TrailingHeaders, dto, s3_error};
 
 use super::response::{custom_error, set_header, tag_error};
 use crate::blobs::WrittenBlob;
-use crate::model::{Md5Digest, ObjectOwnership, StoredAcl, hex};
+use crate::model::{Md5Digest, hex};
 use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
 use crate::tags::{self, SharedTags};
@@ -208,39 +208,6 @@ fn content_mismatch() -> S3Error {
         StatusCode::BAD_REQUEST,
         "The provided 'x-amz-content-sha256' header does not match what was computed.",
     )
-}
-
-/// Parses a canned ACL. The default is `private`.
-pub(crate) fn parse_canned_acl(name: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
-    match name.map(dto::ObjectCannedACL::as_str) {
-        // The object's owner and the bucket's owner are the same here, so these two grant nothing more.
-        None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(StoredAcl::Private),
-        Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox does not support aws-exec-read")),
-        Some(name) => {
-            let known = StoredAcl::parse(name).filter(|acl| *acl != StoredAcl::Default);
-            known.ok_or_else(|| s3_error!(InvalidArgument, "The canned ACL `{name}` does not exist"))
-        }
-    }
-}
-
-/// Returns an error if the bucket's owner owns all objects, so that the bucket allows no ACLs.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
-pub(crate) fn check_acls_allowed(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
-    match sandbox.with_bucket(bucket, |bucket| bucket.ownership)? {
-        ObjectOwnership::Enforced => {
-            let message = "The bucket does not allow ACLs";
-            Err(custom_error("AccessControlListNotSupported", StatusCode::BAD_REQUEST, message))
-        }
-        ObjectOwnership::NotSet | ObjectOwnership::Writer | ObjectOwnership::Preferred => Ok(()),
-    }
-}
-
-/// Rejects the headers that name grantees. Only canned ACLs are supported.
-pub(crate) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
-    if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
-        return Err(s3_error!(NotImplemented, "The sandbox supports only canned ACLs, not x-amz-grant headers"));
-    }
-    Ok(())
 }
 
 /// Converts tags that were sent as XML, and checks them against AWS's rules.

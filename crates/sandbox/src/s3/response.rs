@@ -14,14 +14,6 @@ use crate::tags::{SharedTags, TagSetError};
 const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
 const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
 
-/// AWS returns an owner for every object. Here there is only one.
-const OWNER_ID: &str = "5a6d7b0c53a4d0b0a3f4e7a2c1d98f6e5b4a39281706f5e4d3c2b1a09f8e7d6c";
-
-/// Returns the only owner.
-pub(crate) fn owner() -> dto::Owner {
-    dto::Owner { id: Some(OWNER_ID.to_owned()), display_name: Some("sandbox".to_owned()) }
-}
-
 /// Converts a time for s3s.
 pub(crate) fn to_s3_time(at: UnixMillis) -> dto::Timestamp {
     SystemTime::from(at.timestamp()).into()
@@ -58,7 +50,7 @@ pub(crate) fn invalid_argument(message: &'static str) -> S3Error {
     s3_error!(InvalidArgument, "{message}")
 }
 
-/// The request has no signature, and the object is not public.
+/// The owner of the bucket or object does not allow the request.
 pub(crate) fn access_denied() -> S3Error {
     s3_error!(AccessDenied, "Access Denied")
 }
@@ -107,6 +99,12 @@ impl From<SandboxRequestError> for S3Error {
                 BucketAlreadyOwnedByYou,
                 "Your previous request to create the named bucket succeeded and you already own it."
             ),
+            SandboxRequestError::BucketNameTaken => s3_error!(
+                BucketAlreadyExists,
+                "The requested bucket name is not available. The bucket namespace is shared by all users of the system. \
+                 Please select a different name and try again."
+            ),
+            SandboxRequestError::AccessDenied => access_denied(),
             SandboxRequestError::BucketNotEmpty => {
                 s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty")
             }

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::request::{check_acls_allowed, parse_canned_acl, receive_body, reject_grant_headers};
-use super::response::{custom_error, etag, invalid_argument, length, owner, tag_error, to_s3_time};
+use super::access::requester;
+use super::acl::{new_object_access, to_s3_owner};
+use super::request::receive_body;
+use super::response::{custom_error, etag, invalid_argument, length, tag_error, to_s3_time};
+use crate::access::OwnerId;
 use crate::blobs::{BlobReader, WrittenBlob};
-use crate::model::{ETag, ObjectBlob, ObjectStorageClass, PendingUpload, StoredAcl, StoredHeaders, StoredObject};
+use crate::model::{ETag, ObjectBlob, ObjectStorageClass, PendingUpload, StoredHeaders, StoredObject};
 use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{NewObject, Sandbox};
 use crate::tags::{self, SharedTags, TagSetError};
@@ -42,19 +45,17 @@ pub(super) async fn put_object(
     sandbox: &Sandbox,
     request: S3Request<dto::PutObjectInput>,
 ) -> S3Result<S3Response<dto::PutObjectOutput>> {
-    let S3Request { input, headers, trailing_headers, .. } = request;
     // Everything that can be rejected is rejected before the body is received.
-    sandbox.with_bucket(&input.bucket, |_| ())?;
-    reject_grant_headers(&headers)?;
+    let access = new_object_access(sandbox, &request, &request.input.bucket, request.input.acl.as_ref())?;
+    let S3Request { input, headers, trailing_headers, .. } = request;
     let class = parse_storage_class(input.storage_class.as_ref())?;
-    let acl = new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?;
     let tags = header_tags(input.tagging.as_deref())?;
     let precondition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
     let stored_headers = headers_to_store(&headers)?;
     let (WrittenBlob { body, size, md5 }, checksums) =
         receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
     let object_etag = ETag::of_content(md5);
-    let new = NewObject { size, etag: object_etag, class, acl, tags, headers: stored_headers, body };
+    let new = NewObject { size, etag: object_etag, class, access, tags, headers: stored_headers, body };
     let version_id = sandbox.put_object(&input.bucket, &input.key, new, &precondition)?;
     let output = dto::PutObjectOutput { e_tag: Some(etag(object_etag)), version_id, ..Default::default() };
     Ok(S3Response::with_headers(output, checksums))
@@ -64,14 +65,13 @@ pub(super) fn copy_object(
     sandbox: &Sandbox,
     request: S3Request<dto::CopyObjectInput>,
 ) -> S3Result<S3Response<dto::CopyObjectOutput>> {
+    let access = new_object_access(sandbox, &request, &request.input.bucket, request.input.acl.as_ref())?;
     let S3Request { input, headers, .. } = request;
     let dto::CopySource::Bucket { bucket, key, version_id } = &input.copy_source else {
         return Err(s3_error!(NotImplemented, "The sandbox can copy only from buckets"));
     };
-    reject_grant_headers(&headers)?;
     let source = RequestedObject { bucket, key, version: version_id.as_deref() };
     let class = parse_storage_class(input.storage_class.as_ref())?;
-    let acl = new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?;
     let replaces_headers = is_replace(input.metadata_directive.as_ref().map(dto::MetadataDirective::as_str))?;
     let replaces_tags = is_replace(input.tagging_directive.as_ref().map(dto::TaggingDirective::as_str))?;
     let (found, _, reader) = sandbox.read_object(source, |found| {
@@ -86,7 +86,7 @@ pub(super) fn copy_object(
     let tags = if replaces_tags { header_tags(input.tagging.as_deref())? } else { source_object.tags.clone() };
     let headers = if replaces_headers { headers_to_store(&headers)? } else { source_object.headers.clone() };
     let (body, size, copy_etag) = copy_content(sandbox, &source_object, reader)?;
-    let new = NewObject { size, etag: copy_etag, class, acl, tags, headers, body };
+    let new = NewObject { size, etag: copy_etag, class, access, tags, headers, body };
     let version_id = sandbox.put_object(&input.bucket, &input.key, new, &WritePrecondition::Always)?;
     let result = dto::CopyObjectResult {
         e_tag: Some(etag(copy_etag)),
@@ -132,14 +132,16 @@ pub(super) fn create_multipart_upload(
     sandbox: &Sandbox,
     request: S3Request<dto::CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<dto::CreateMultipartUploadOutput>> {
+    let access = new_object_access(sandbox, &request, &request.input.bucket, request.input.acl.as_ref())?;
+    let initiator = requester(sandbox, &request);
     let S3Request { input, headers, .. } = request;
-    reject_grant_headers(&headers)?;
     let upload = PendingUpload {
         bucket: input.bucket.as_str().into(),
         key: input.key.as_str().into(),
         initiated: sandbox.now(),
+        initiator,
         class: parse_storage_class(input.storage_class.as_ref())?,
-        acl: new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
+        access,
         tags: header_tags(input.tagging.as_deref())?,
         headers: headers_to_store(&headers)?,
         parts: BTreeMap::new(),
@@ -252,11 +254,18 @@ pub(super) fn list_parts(
         max_parts: i32::try_from(limit).ok(),
         next_part_number_marker: parts.last().and_then(|part| part.part_number).filter(|_| is_truncated),
         part_number_marker: input.part_number_marker,
-        owner: Some(owner()),
+        initiator: Some(initiator(sandbox, upload.initiator)),
+        owner: Some(to_s3_owner(sandbox, upload.access.owner)),
         storage_class: Some(dto::StorageClass::from_static(upload.class.as_str())),
         parts: Some(parts),
         ..Default::default()
     }))
+}
+
+/// Converts the initiator of an upload for s3s.
+fn initiator(sandbox: &Sandbox, id: OwnerId) -> dto::Initiator {
+    let dto::Owner { id, display_name } = to_s3_owner(sandbox, id);
+    dto::Initiator { id, display_name }
 }
 
 /// Parses a storage class. The default is the standard one.
@@ -264,15 +273,6 @@ fn parse_storage_class(name: Option<&dto::StorageClass>) -> S3Result<ObjectStora
     let Some(name) = name else { return Ok(ObjectStorageClass::Standard) };
     ObjectStorageClass::parse(name.as_str())
         .ok_or_else(|| s3_error!(InvalidStorageClass, "The storage class you specified is not valid"))
-}
-
-/// Returns the canned ACL of a new object, if the bucket allows it.
-fn new_object_acl(sandbox: &Sandbox, bucket: &str, name: Option<&dto::ObjectCannedACL>) -> S3Result<StoredAcl> {
-    let needs_acls = name.is_some_and(|acl| acl.as_str() != dto::ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL);
-    if needs_acls {
-        check_acls_allowed(sandbox, bucket)?;
-    }
-    parse_canned_acl(name)
 }
 
 /// Parses the tags in the `x-amz-tagging` header.
