@@ -1,6 +1,9 @@
 //! The error of a request ([`StoreError`]): what the caller must do after it ([`FaultClass`]), how an error response is
 //! classified, and the table of the error codes of S3, OSS and the client itself. The table says what a code means for
 //! the credentials, and has a hint for the user.
+//!
+//! The retries are elsewhere: `src/engine/request_sender.rs` repeats the requests about an object, and reads the object
+//! first where an ambiguous error may mean that the request was executed.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -24,7 +27,8 @@ pub enum FaultClass {
     Conflict,
     /// Final for this object: not found, access denied, or an invalid request.
     Rejected,
-    /// The credentials are expired or were rejected. Every request fails until they are renewed.
+    /// The credentials are missing, expired or rejected, or the signature is rejected. Every further request fails
+    /// until this is corrected.
     Credentials,
 }
 
@@ -220,8 +224,8 @@ enum CredentialsProblem {
     Invalid,
     /// The server rejects the account, its keys or the time of the request. Renewed credentials do not help.
     Refused,
-    /// The signature or its region may be wrong. `InvalidArgument` and `InvalidRequest` are also sent for a document
-    /// that is wrong.
+    /// The region, the service or the method of the signature is wrong. `InvalidArgument` and `InvalidRequest` mean
+    /// this only in an error of the class [`FaultClass::Credentials`]. Otherwise they mean that the document is wrong.
     Signature,
 }
 
@@ -263,7 +267,8 @@ const REFUSED_HINT: &str = "the server does not accept the credentials: check th
 pub const SIGNATURE_HINT: &str = "the region in [store] or the environment is not the bucket's, or the credentials \
                                   are for another service: check both";
 
-/// Every code is in one group.
+/// No code is in two groups. A code that is in none, such as `PreconditionFailed`, is classified by the HTTP status and
+/// has the hint of the status, if there is one.
 const ERROR_CODES: &[ErrorCodeGroup] = &[
     by_status(
         &["AccessDenied", "AllAccessDisabled", "AccountProblem"],
@@ -330,20 +335,27 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         THROTTLED_HINT,
     ),
     by_status(&["ServiceUnavailable", "QpsLimitExceeded"], THROTTLED_HINT),
+    // The class is that of the server's error. The client has an error with this code, too, and sets its class itself.
     of_class(FaultClass::Transient, &["RequestTimeout"], NO_RESPONSE_HINT),
-    by_status(&["ConnectionError", "ClientError", "UnreadableAnswer"], NO_RESPONSE_HINT),
+    // The client's own codes. It sets the class when it creates the error.
+    by_status(&["ConnectionError", "UnreadableAnswer"], NO_RESPONSE_HINT),
     by_status(
         &["UnexpectedDocument"],
         "the server sent an unexpected response: check that the endpoint is the store's own, and that it supports the \
          operation",
     ),
-    // Also sent after a 200 that started before the request was executed.
+    by_status(
+        &["InvalidListing"],
+        "the server's listing is wrong: check that the endpoint is the store's own; if it is, take the objects from an \
+         inventory or a CSV file instead of a prefix",
+    ),
+    // A server that starts its response before it executes the request sends this code with the status 200.
     of_class(
         FaultClass::Ambiguous,
         &["InternalError"],
         "the server failed in all 10 attempts: retry later; the request may have taken effect",
     ),
-    // The client's own code, which sets the class itself.
+    // The client's own code. It sets the class when it creates the error.
     ErrorCodeGroup {
         codes: &["NoCredentials"],
         class: None,
@@ -453,19 +465,23 @@ pub fn hint(code: &str, status: Option<u16>) -> Option<&'static str> {
     known.map(|group| group.hint)
 }
 
-/// Returns whether the credentials have expired or cannot be obtained. Work that used them can be resumed with others.
+/// Returns whether an error code says that the credentials have expired or cannot be obtained. With renewed ones, the
+/// work can be resumed.
 #[must_use]
 pub fn credentials_expired_or_missing(code: &str) -> bool {
     matches!(credentials_problem(code), Some(CredentialsProblem::Missing | CredentialsProblem::Expired))
 }
 
-/// Returns whether other credentials may be accepted after this error code.
+/// Returns whether an error code says that the credentials are the problem, and that renewed ones may be accepted.
 pub(crate) fn is_renewable(code: &str) -> bool {
     matches!(credentials_problem(code), Some(CredentialsProblem::Expired | CredentialsProblem::Invalid))
 }
 
-/// Returns whether this error code refers to the signature or its region if the error is of the class
-/// [`FaultClass::Credentials`]. Check the class as well: with another class, the code refers to the document.
+/// Returns whether an error code says that the region, the service or the method of the signature is wrong, so that the
+/// configuration must be corrected. Check for the class [`FaultClass::Credentials`] as well: with another class, the
+/// code refers to the document.
+///
+/// This is `false` for `SignatureDoesNotMatch`, which usually means that the secret key is wrong.
 #[must_use]
 pub fn is_about_signature(code: &str) -> bool {
     credentials_problem(code) == Some(CredentialsProblem::Signature)
@@ -618,6 +634,8 @@ mod tests {
             "SlowDown",
             "RequestTimeout",
             "ExpiredToken",
+            "UnexpectedDocument",
+            "InvalidListing",
         ];
         let found: BTreeSet<_> = codes.iter().map(|code| hint(code, None).expect("a hint")).collect();
         assert_eq!(found.len(), codes.len());

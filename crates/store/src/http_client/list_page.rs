@@ -19,16 +19,16 @@ use crate::xml::{self, XmlReadError};
 /// The maximum number of keys and rolled-up prefixes on a page. It is requested, and a server must not send more.
 const MAX_ENTRIES: usize = 1000;
 
-/// The maximum length of a token or marker, in bytes. An escaped key of one kilobyte has three kilobytes.
+/// The maximum length of a token or marker in bytes. URL-encoded, a key of 1,024 bytes has up to 3,072 bytes.
 const MAX_MARKER_BYTES: usize = 8192;
 
 /// Why a page is rejected.
 #[derive(Debug, PartialEq, Eq)]
 enum ListPageError {
-    /// It is not a valid or not a complete document.
+    /// The document is invalid or incomplete.
     Unreadable(XmlReadError),
-    /// It is not what a correct server sends. A wrong end of the listing would leave a gap, and a key outside the
-    /// prefix would be an object that the plan did not request.
+    /// The page is not one that a correct server sends. A wrong end of the listing would leave a gap, and a key outside
+    /// the prefix would be an object that the plan did not request.
     Untrusted(String),
 }
 
@@ -60,7 +60,8 @@ impl StoreHttpClient {
                 ListPageError::Unreadable(fault) => response.unreadable_error(&fault.to_string(), request_line),
                 ListPageError::Untrusted(why) => {
                     let message = truncate(&format!("a page of the listing cannot be trusted: {why}"));
-                    StoreError::without_response(FaultClass::Rejected, "InvalidListing", &message, request_line)
+                    let class = FaultClass::Rejected;
+                    StoreError::unusable_response(class, response.status, "InvalidListing", &message, request_line)
                 }
             }
         })
@@ -88,6 +89,7 @@ fn list_query(request: &ListRequest) -> String {
                 pairs.push(("version-id-marker", ObjectKey::from(version.as_str()).encoded()));
             }
         }
+        // `next_position` returns no token for a listing of all versions, so it never continues at one.
         (Some(ListPosition::Token(_)), true) | (None, _) => {}
     }
     pairs.push(if request.all_versions { ("versions", String::new()) } else { ("list-type", "2".to_owned()) });
@@ -106,7 +108,8 @@ struct ListPageParser {
     is_url_encoded: bool,
     /// Whether more pages follow. `None` until the document says so.
     truncated: Option<bool>,
-    is_complete: bool,
+    /// Whether the root element is the one of the requested listing, and is complete.
+    has_expected_root: bool,
     token: String,
     next_key: String,
     next_version: String,
@@ -115,9 +118,10 @@ struct ListPageParser {
     /// The number of keys and prefixes received. At most [`MAX_ENTRIES`] are kept.
     count: usize,
     entry: ParsedListEntry,
-    /// The delete marker that is being parsed, and the last complete one, as key and version.
-    current_delete_marker: (String, String),
-    last_delete_marker: Option<(String, String)>,
+    /// The delete marker that is being parsed.
+    delete_marker: ParsedDeleteMarker,
+    /// The last complete delete marker.
+    last_delete_marker: Option<ParsedDeleteMarker>,
     /// The value of `count` at the last delete marker.
     count_at_delete_marker: usize,
 }
@@ -130,6 +134,12 @@ struct ParsedListEntry {
     modified: Option<Timestamp>,
     class: Option<StorageClass>,
     etag: Option<Box<str>>,
+}
+
+#[derive(Default)]
+struct ParsedDeleteMarker {
+    key: String,
+    version: String,
 }
 
 fn parse_page(document: &[u8], request: &ListRequest, dialect: StoreDialect) -> Result<ListPage, ListPageError> {
@@ -148,7 +158,7 @@ impl ListPageParser {
         let (root, object) = self.element_names();
         let Some(rest) = path.strip_prefix(root) else { return };
         let Some(rest) = rest.strip_prefix('/') else {
-            self.is_complete |= rest.is_empty();
+            self.has_expected_root |= rest.is_empty();
             return;
         };
         match rest {
@@ -160,12 +170,11 @@ impl ListPageParser {
             "CommonPrefixes/Prefix" if self.count_entry() => self.prefixes.push(text.to_owned()),
             // Delete markers are not objects, but the listing continues after them.
             "DeleteMarker" => {
-                self.entry = ParsedListEntry::default();
-                self.last_delete_marker = Some(std::mem::take(&mut self.current_delete_marker));
+                self.last_delete_marker = Some(std::mem::take(&mut self.delete_marker));
                 self.count_at_delete_marker = self.count;
             }
-            "DeleteMarker/Key" => text.clone_into(&mut self.current_delete_marker.0),
-            "DeleteMarker/VersionId" => text.clone_into(&mut self.current_delete_marker.1),
+            "DeleteMarker/Key" => text.clone_into(&mut self.delete_marker.key),
+            "DeleteMarker/VersionId" => text.clone_into(&mut self.delete_marker.version),
             rest if rest == object => {
                 let entry = std::mem::take(&mut self.entry);
                 if self.count_entry() {
@@ -187,7 +196,7 @@ impl ListPageParser {
     }
 
     fn finish(self, dialect: StoreDialect) -> Result<ListPage, ListPageError> {
-        if !self.is_complete {
+        if !self.has_expected_root {
             return Err(ListPageError::untrusted("it is not the listing that was requested"));
         }
         if self.count > MAX_ENTRIES {
@@ -210,30 +219,35 @@ impl ListPageParser {
             self.entries.iter().map(|entry| entry.to_listed_object(self.is_url_encoded, self.all_versions, dialect));
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
         let prefixes = self.prefixes.iter().map(|prefix| parse_key(prefix, self.is_url_encoded)).collect();
-        let deleted_last = self.trailing_delete_marker(&entries, next.as_ref());
-        Ok(ListPage { entries, common_prefixes: prefixes, trailing_delete_marker: deleted_last, next })
+        let trailing_delete_marker = self.trailing_delete_marker(&entries, next.as_ref());
+        Ok(ListPage { entries, common_prefixes: prefixes, trailing_delete_marker, next })
     }
 
-    /// Returns the delete marker at the end of the page, if the page ends with one. Some servers send all objects of
-    /// a page before its delete markers. In that case the keys decide, and the server's marker if the last object and
-    /// the last delete marker have the same key.
+    /// Returns the delete marker at the end of the page, if the page ends with one.
+    ///
+    /// Some servers send all objects of a page before its delete markers, so the order on the page proves nothing: the
+    /// greater of the last two keys decides. If the keys are equal, the position where the server continues names the
+    /// last of the two. Only if it names neither does the order on the page decide.
     fn trailing_delete_marker(
         &self,
         entries: &[ListedObject],
         next: Option<&ListPosition>,
     ) -> Option<(ObjectKey, VersionId)> {
-        let (name, version) = self.last_delete_marker.as_ref().filter(|_| self.all_versions)?;
-        let deleted = (parse_key(name, self.is_url_encoded), version_id(version));
+        let marker = self.last_delete_marker.as_ref().filter(|_| self.all_versions)?;
+        let deleted = (parse_key(&marker.key, self.is_url_encoded), version_id(&marker.version));
         let Some(last) = entries.last() else { return Some(deleted) };
-        let named = |key: &ObjectKey, version: Option<&VersionId>| match next {
-            Some(ListPosition::After { key: at, version: of }) => at == key && of.as_ref() == version,
+        let continues_after = |key: &ObjectKey, version: Option<&VersionId>| match next {
+            Some(ListPosition::After { key: next_key, version: next_version }) => {
+                next_key == key && next_version.as_ref() == version
+            }
             _ => false,
         };
+        let is_last_received = self.count_at_delete_marker == self.count;
         let is_last = match deleted.0.cmp(&last.key) {
             Ordering::Less => false,
             Ordering::Greater => true,
-            Ordering::Equal if named(&last.key, last.version.as_ref()) => false,
-            Ordering::Equal => named(&deleted.0, Some(&deleted.1)) || self.count_at_delete_marker == self.count,
+            Ordering::Equal if continues_after(&last.key, last.version.as_ref()) => false,
+            Ordering::Equal => continues_after(&deleted.0, Some(&deleted.1)) || is_last_received,
         };
         is_last.then_some(deleted)
     }
@@ -248,7 +262,8 @@ impl ListPageParser {
             return (!token.is_empty()).then(|| ListPosition::Token(String::from_utf8_lossy(&token).into_owned()));
         }
         let last = self.entries.last().map(|entry| parse_key(&entry.key, self.is_url_encoded));
-        let last = last.max(self.last_delete_marker.as_ref().map(|(name, _)| parse_key(name, self.is_url_encoded)));
+        let deleted = self.last_delete_marker.as_ref().map(|marker| parse_key(&marker.key, self.is_url_encoded));
+        let last = last.max(deleted);
         let version = Some(self.next_version.as_str()).filter(|id| !id.is_empty()).map(VersionId::new);
         let key = marker_key(&self.next_key, self.is_url_encoded, last.as_ref());
         (!self.next_key.is_empty()).then_some(ListPosition::After { key, version })

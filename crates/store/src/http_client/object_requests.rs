@@ -174,7 +174,8 @@ impl StoreHttpClient {
         if head.status.as_u16() != 206 || !starts || found != etag {
             let why = "the server did not send the requested rest of the object";
             let request_line = self.endpoint().request_line("GET", bucket, key, "");
-            return Err(StoreError::without_response(FaultClass::Rejected, "UnreadableAnswer", why, request_line));
+            let (class, status) = (FaultClass::Rejected, head.status.as_u16());
+            return Err(StoreError::unusable_response(class, status, "UnexpectedDocument", why, request_line));
         }
         let size = header_text(&head.headers, CONTENT_LENGTH).parse().unwrap_or(0);
         Ok(OpenedObject { etag: etag.to_owned(), size, body: Box::new(body.into_reader()) })
