@@ -7,7 +7,7 @@ use jiff::Timestamp;
 /// The most columns in a file. An inventory has about thirty.
 pub(crate) const MAX_COLUMNS: usize = 1000;
 
-/// The longest string value in bytes. Rows of CSV files have the same limit.
+/// The maximum length of a string value in bytes.
 pub(crate) const MAX_TEXT: usize = 1 << 20;
 
 /// The format of a columnar file.
@@ -82,7 +82,7 @@ impl ColumnType {
 pub enum ColumnValue<'a> {
     /// No value, or a column that is not selected.
     Null,
-    /// Bytes, in the reader's buffer until it moves on. They are not checked to be UTF-8.
+    /// Bytes in the reader's buffer, valid until it reads the next row. They may not be UTF-8.
     Text(&'a [u8]),
     /// True or false.
     Boolean(bool),

@@ -41,7 +41,7 @@ pub struct ProviderProfile {
     pub region: RegionSource,
     /// The API, the signatures and the credentials that the store uses.
     pub(crate) dialect: StoreDialect,
-    /// Whether the endpoint of the store also assumes roles. Otherwise the service has another endpoint for that.
+    /// Whether the store's own endpoint also answers `AssumeRole`. If not, the provider has a separate endpoint for it.
     pub(crate) assumes_roles_at_endpoint: bool,
     /// The hosts that the operator of the service runs itself, if there is one.
     own_hosts: Option<ServiceHosts>,
@@ -197,12 +197,12 @@ impl RegionSource {
 impl ServiceHosts {
     /// Returns whether a host is the service's own.
     fn contains(&self, host: &str) -> bool {
-        let is = |label: &str, name: &str| {
+        let is_named = |label: &str, name: &str| {
             label.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
         let labels = self.domains.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
         labels.is_some_and(|labels| {
-            labels.split('.').any(|label| self.services.iter().any(|name| is(label, name)))
+            labels.split('.').any(|label| self.services.iter().any(|name| is_named(label, name)))
                 && !labels.split('.').any(|label| self.customer_labels.contains(&label))
         })
     }
@@ -248,6 +248,9 @@ fn is_first_party(endpoint: &str) -> bool {
     let host = host.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.');
     StoreProvider::ALL.iter().filter_map(|provider| provider.profile().own_hosts.as_ref()).any(|own| own.contains(host))
 }
+
+/// The maximum length of a bucket name, and of a label in DNS, in bytes.
+const MAX_BUCKET_NAME_BYTES: usize = 63;
 
 /// Where the bucket name is placed in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -330,11 +333,11 @@ impl StoreEndpoint {
     /// and with TLS also a name with a dot, which no wildcard certificate covers.
     fn is_valid_in_host(&self, bucket: &BucketName) -> bool {
         let name = bucket.as_str();
-        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let label = |label: &str| {
-            !label.is_empty() && label.bytes().all(legal) && !label.starts_with('-') && !label.ends_with('-')
+        let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_label = |label: &str| {
+            !label.is_empty() && label.bytes().all(is_allowed) && !label.starts_with('-') && !label.ends_with('-')
         };
-        name.len() <= 63 && name.split('.').all(label) && !(self.https && name.contains('.'))
+        name.len() <= MAX_BUCKET_NAME_BYTES && name.split('.').all(is_label) && !(self.https && name.contains('.'))
     }
 }
 
