@@ -1,17 +1,24 @@
-//! The log of changes, which makes the state durable.
+//! The change log, from which the state is read again when the sandbox is opened.
+//!
+//! A change that was appended survives the end of the process, but not always a stop of the machine: an append is not
+//! synced, because the sandbox is for rehearsals, and a sync of every request would make it slow. If the machine stops,
+//! the latest changes can be lost, or the log can be damaged. Only a new or rewritten log is synced as a whole.
 //!
 //! The file consists of 8 magic bytes and records. A record is the length of its payload, a checksum of the length, a
 //! checksum of the payload, and the payload, which is one change. The checksums are CRC-32, and all numbers are
 //! little-endian. The length has its own checksum so that a damaged length is not mistaken for the torn end of the
 //! file.
 //!
-//! A process or machine that stops while a record is appended leaves a torn last record: one that is incomplete, or one
-//! of the full length whose payload was not completely written, so that its checksum fails. This record was never
-//! acknowledged, and is dropped when the log is opened. Any other damage is an error, because a guess could lose
+//! A process that ends while it appends changes leaves the first of them, and perhaps a torn last record: one that is
+//! incomplete, or one of the full length whose payload was not completely written, so that its checksum fails. The torn
+//! record was never acknowledged, and is dropped when the log is opened. The complete ones before it are kept, so a
+//! batch of changes must be valid if it ends early. Any other damage is an error, because a guess could lose
 //! acknowledged writes.
 //!
-//! In the encoding of a change, numbers are LEB128, and texts and byte strings are preceded by their length. A new kind
-//! of change gets a new number. A number is never reused for another kind.
+//! In the encoding of a change, counts, lengths, sizes, days, and the numbers of parts and files are LEB128. A time is
+//! an `i64`, a code or flag is one byte, and an MD5 is its 16 bytes. Texts and byte strings are preceded by their
+//! length. Fields have no names: they are decoded in the order in which they are encoded, which must not change. A new
+//! kind of change gets a new number. A number is never reused for another kind.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -33,14 +40,15 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// In the encoding of numbers, every byte holds seven bits. The eighth says that another byte follows.
 const DATA_BITS_PER_BYTE: usize = 7;
 const CONTINUATION_BIT: u8 = 1 << DATA_BITS_PER_BYTE;
-/// The maximum length of a payload in bytes. A rewritten log has the longest changes: an upload with ten thousand
-/// inline parts takes about 10 MiB. Only the settings of a bucket could be longer. A change that is too long is
-/// refused, because the log could not be read again.
+/// The maximum length of a payload in bytes. A longer change is refused, because the log could not be read again.
+///
+/// A rewritten log has the longest changes: an upload with 10,000 inline parts takes about 10 MiB. Only the lifecycle
+/// rules of a bucket could be longer.
 const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
 
-/// Why a log could not be read.
+/// Why a change log could not be read.
 #[derive(Debug)]
-pub(crate) enum StateLogError {
+pub(crate) enum ChangeLogError {
     Io(io::Error),
     /// The file is not a log, or is damaged.
     Damaged {
@@ -51,15 +59,15 @@ pub(crate) enum StateLogError {
     },
 }
 
-impl From<io::Error> for StateLogError {
+impl From<io::Error> for ChangeLogError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-/// A log that is open for appending.
+/// A change log that is open for appending.
 #[derive(Debug)]
-pub(crate) struct StateLog {
+pub(crate) struct ChangeLog {
     file: File,
     length: u64,
     /// Set if a failed append could not be undone. Everything after it would be unreadable.
@@ -67,20 +75,20 @@ pub(crate) struct StateLog {
     buffer: Vec<u8>,
 }
 
-/// The result of reading a log.
+/// The result of reading a change log.
 pub(crate) struct ReplayedLog {
-    pub(crate) log: StateLog,
+    pub(crate) log: ChangeLog,
     pub(crate) state: SandboxState,
     /// The number of records in the log.
     pub(crate) records: u64,
 }
 
-impl StateLog {
+impl ChangeLog {
     /// Reads a log and opens it for appending. A torn last record is cut off.
     ///
     /// # Errors
     /// Returns an error if the log cannot be read, or is damaged elsewhere than at its end.
-    pub(crate) fn open(path: &Path) -> Result<ReplayedLog, StateLogError> {
+    pub(crate) fn open(path: &Path) -> Result<ReplayedLog, ChangeLogError> {
         let mut file = open_regular(path, OpenOptions::new().read(true).write(true))?;
         let total = file.metadata()?.len();
         let mut state = SandboxState::default();
@@ -90,11 +98,11 @@ impl StateLog {
             let mut reader = BufReader::with_capacity(BUFFER_BYTES, &mut file);
             let mut magic = [0; MAGIC.len()];
             if total < valid_length || reader.read_exact(&mut magic).is_err() || magic != MAGIC {
-                return Err(StateLogError::Damaged { at: 0, what: "it is not a sandbox log" });
+                return Err(ChangeLogError::Damaged { at: 0, what: "it is not a sandbox log" });
             }
             let mut payload = Vec::new();
             while let Some(length) = next_record(&mut reader, valid_length, total, &mut payload)? {
-                let damaged = |what| StateLogError::Damaged { at: valid_length, what };
+                let damaged = |what| ChangeLogError::Damaged { at: valid_length, what };
                 let change = decode_change(&payload).map_err(|_| damaged("the record is invalid"))?;
                 state.apply(change).map_err(|error| damaged(error.0))?;
                 valid_length += length;
@@ -130,7 +138,8 @@ impl StateLog {
         Ok(Self { file, length, broken: false, buffer: Vec::new() })
     }
 
-    /// Appends changes with one write. After this returns, they survive the end of the process.
+    /// Appends changes with one write, which is not synced. After this returns, they survive the end of the process. If
+    /// the process ends before, the log can contain only the first of them.
     ///
     /// # Errors
     /// Returns an error if the changes cannot be written. The log then contains none of them.
@@ -215,7 +224,7 @@ fn next_record(
     at: u64,
     total: u64,
     payload: &mut Vec<u8>,
-) -> Result<Option<u64>, StateLogError> {
+) -> Result<Option<u64>, ChangeLogError> {
     let remaining = total - at;
     if remaining < HEADER_BYTES as u64 {
         return Ok(None);
@@ -227,10 +236,10 @@ fn next_record(
     };
     let (length, length_checksum, payload_checksum) = (next_number()?, next_number()?, next_number()?);
     if crc32fast::hash(&length.to_le_bytes()) != length_checksum {
-        return Err(StateLogError::Damaged { at, what: "the record's length fails its checksum" });
+        return Err(ChangeLogError::Damaged { at, what: "the record's length fails its checksum" });
     }
     if length > MAX_PAYLOAD_BYTES {
-        return Err(StateLogError::Damaged { at, what: "the record is too long" });
+        return Err(ChangeLogError::Damaged { at, what: "the record is too long" });
     }
     let record_length = HEADER_BYTES as u64 + u64::from(length);
     if remaining < record_length {
@@ -243,7 +252,7 @@ fn next_record(
         if remaining == record_length {
             return Ok(None);
         }
-        return Err(StateLogError::Damaged { at, what: "the record fails its checksum" });
+        return Err(ChangeLogError::Damaged { at, what: "the record fails its checksum" });
     }
     Ok(Some(record_length))
 }
@@ -595,6 +604,8 @@ impl ChangeEncoder<'_> {
     }
 }
 
+/// Decodes values in the order in which [`ChangeEncoder`] encodes them. The fields of a struct are decoded in the order
+/// in which an expression lists them: reordering them changes the format of the log.
 struct ChangeDecoder<'a>(&'a [u8]);
 
 impl<'a> ChangeDecoder<'a> {

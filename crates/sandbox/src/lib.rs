@@ -11,7 +11,7 @@
 //! | `model`, `access`, `tags` | the stored values: objects and uploads; owners and ACLs; tags |
 //! | `coded_enum`, `pool` | enums with stable codes and names; values that many objects share |
 //! | `state`, `listing` | buckets, keys, and versions; changes to them; lookups; listings |
-//! | `change_log`, `blobs` | durable storage |
+//! | `change_log`, `blobs` | storage on disk, which survives the end of the process |
 //! | `permissions` | what the owners of buckets and objects allow others to do |
 //! | `store`, `restore` | the operations on buckets, objects, and uploads, independent of the dialect |
 //! | `seed` | the seed data of a new sandbox |

@@ -12,7 +12,7 @@ use md5::{Digest, Md5};
 
 use super::access::{OwnerDirectory, OwnerId, SharedAccess, StoredAcl};
 use super::blobs::{BlobReader, BlobStore, BlobWriter, WrittenBlob};
-use super::change_log::{StateLog, StateLogError, open_regular};
+use super::change_log::{ChangeLog, ChangeLogError, open_regular};
 use super::model::{
     ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredHeaders,
     StoredObject, StoredVersion, UnixMillis, UploadedPart, VersioningStatus, random_id,
@@ -25,7 +25,7 @@ use super::state::{
 use super::tags::SharedTags;
 use super::{SandboxError, SandboxOptions, seed};
 
-/// The file name of the log in the sandbox's folder.
+/// The file name of the change log in the sandbox's folder.
 const LOG_FILE: &str = "state.log";
 /// The name of the folder of blob files.
 const BLOB_FOLDER: &str = "bodies";
@@ -55,7 +55,7 @@ struct SandboxInner {
 struct LoggedState {
     state: SandboxState,
     /// `None` keeps the state only in memory.
-    log: Option<StateLog>,
+    log: Option<ChangeLog>,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -134,7 +134,7 @@ impl Sandbox {
             let blobs = BlobStore::open(blob_dir.clone(), std::iter::empty()).map_err(io_error("open", blob_dir))?;
             let state = seeded_state(seed_file, &options, &blobs)?;
             // The log is created last and atomically. After a crash before this point, the folder is seeded again.
-            let log = StateLog::replace(&log_path, &state).map_err(io_error("write", log_path))?;
+            let log = ChangeLog::replace(&log_path, &state).map_err(io_error("write", log_path))?;
             (state, log, blobs)
         };
         Ok(Self::assemble(state, Some(log), blobs, Some(lock), options))
@@ -152,7 +152,7 @@ impl Sandbox {
 
     fn assemble(
         state: SandboxState,
-        log: Option<StateLog>,
+        log: Option<ChangeLog>,
         blobs: BlobStore,
         lock: Option<File>,
         options: SandboxOptions,
@@ -584,16 +584,16 @@ fn seeded_state(
     Ok(state)
 }
 
-/// Reads a log, and rewrites it if most of it is history.
-fn replay_log(path: &Path) -> Result<(SandboxState, StateLog), SandboxError> {
+/// Reads a change log, and rewrites it if most of it is history.
+fn replay_log(path: &Path) -> Result<(SandboxState, ChangeLog), SandboxError> {
     let io = |doing| move |source| SandboxError::Io { doing, path: path.to_owned(), source };
-    let replayed = StateLog::open(path).map_err(|error| match error {
-        StateLogError::Io(source) => io("read")(source),
-        StateLogError::Damaged { at, what } => SandboxError::Damaged { path: path.to_owned(), at, what },
+    let replayed = ChangeLog::open(path).map_err(|error| match error {
+        ChangeLogError::Io(source) => io("read")(source),
+        ChangeLogError::Damaged { at, what } => SandboxError::Damaged { path: path.to_owned(), at, what },
     })?;
     let live = replayed.state.approximate_change_count();
     let log = if replayed.records > 2 * live + MAX_HISTORY_RECORDS {
-        StateLog::replace(path, &replayed.state).map_err(io("write"))?
+        ChangeLog::replace(path, &replayed.state).map_err(io("write"))?
     } else {
         replayed.log
     };

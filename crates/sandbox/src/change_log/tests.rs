@@ -160,7 +160,7 @@ fn no_cut_and_no_flipped_bit_can_panic() {
 fn written(changes: &[StateChange]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.log");
-    let mut log = StateLog::replace(&path, &SandboxState::default()).unwrap();
+    let mut log = ChangeLog::replace(&path, &SandboxState::default()).unwrap();
     for change in changes {
         log.append(std::slice::from_ref(change)).unwrap();
     }
@@ -173,18 +173,18 @@ fn some() -> Vec<StateChange> {
 }
 
 fn state_of(path: &Path) -> Vec<StateChange> {
-    StateLog::open(path).unwrap_or_else(|error| panic!("{error:?}")).state.changes().collect()
+    ChangeLog::open(path).unwrap_or_else(|error| panic!("{error:?}")).state.changes().collect()
 }
 
 #[test]
 fn keeps_appended_changes_after_reopening() {
     let (_dir, path) = written(&some());
-    let replayed = StateLog::open(&path).unwrap();
+    let replayed = ChangeLog::open(&path).unwrap();
     assert_eq!(replayed.records, 7);
     let mut log = replayed.log;
     log.append(&one_of_each()[8..9]).unwrap();
     drop(log);
-    let state = StateLog::open(&path).unwrap().state;
+    let state = ChangeLog::open(&path).unwrap().state;
     assert_eq!(state.uploads.len(), 1);
     assert_eq!(state.buckets["b"].keys.len(), 2);
 }
@@ -217,16 +217,16 @@ fn damage_before_the_end_is_an_error_and_never_a_guess() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
         fs::write(&path, &bytes).unwrap();
-        assert!(matches!(StateLog::open(&path), Err(StateLogError::Damaged { .. })), "byte {at}");
+        assert!(matches!(ChangeLog::open(&path), Err(ChangeLogError::Damaged { .. })), "byte {at}");
     }
 }
 
 #[test]
 fn a_replaced_log_holds_the_state_and_nothing_else() {
     let (_dir, path) = written(&some());
-    let before = StateLog::open(&path).unwrap();
+    let before = ChangeLog::open(&path).unwrap();
     let length = fs::metadata(&path).unwrap().len();
-    StateLog::replace(&path, &before.state).unwrap();
+    ChangeLog::replace(&path, &before.state).unwrap();
     assert!(fs::metadata(&path).unwrap().len() < length);
     assert_eq!(state_of(&path), before.state.changes().collect::<Vec<_>>());
 }

@@ -24,7 +24,7 @@ use crate::store::{NewBucket, Sandbox};
 /// The length of a bucket name.
 const BUCKET_NAME_BYTES: RangeInclusive<usize> = 3..=63;
 
-/// The parameters of a GET request to a bucket.
+/// The parameters of a GET request to a bucket, except for its settings (ACL, versioning and lifecycle).
 const BUCKET_GET_PARAMS: [&str; 15] = [
     "bucketInfo",
     "location",
@@ -102,21 +102,40 @@ pub(super) async fn handle_bucket_request(
             request.allow_params(&["delete", "encoding-type"])?;
             delete_objects(sandbox, request, &receive_document(&request.headers, body).await?)
         }
-        Method::GET if request.allow_params(&BUCKET_GET_PARAMS).map(|()| request.has_param("bucketInfo"))? => {
-            get_info(sandbox, request, region)
+        Method::GET => {
+            request.allow_params(&BUCKET_GET_PARAMS)?;
+            handle_bucket_get(sandbox, request, region)
         }
-        Method::GET if request.has_param("location") => get_location(sandbox, request, region),
-        Method::GET if request.has_param("versions") => list_object_versions(sandbox, request),
-        Method::GET if request.param("list-type") == Some("2") => list_objects_v2(sandbox, request),
-        Method::GET => list_objects(sandbox, request),
         _ => Err(OssError::method_not_allowed()),
     }
 }
 
+/// Answers a GET request whose parameters are all in [`BUCKET_GET_PARAMS`].
+fn handle_bucket_get(
+    sandbox: &Sandbox,
+    request: &OssRequest,
+    region: &str,
+) -> Result<Response<OssResponseBody>, OssError> {
+    if request.has_param("bucketInfo") {
+        get_info(sandbox, request, region)
+    } else if request.has_param("location") {
+        get_location(sandbox, request, region)
+    } else if request.has_param("versions") {
+        list_object_versions(sandbox, request)
+    } else if request.param("list-type") == Some("2") {
+        list_objects_v2(sandbox, request)
+    } else {
+        list_objects(sandbox, request)
+    }
+}
+
+/// Returns the ACL in the header of a request. `default`, with which an object has the ACL of its bucket, is not an ACL
+/// for a bucket.
 fn requested_acl(request: &OssRequest) -> Result<Option<StoredAcl>, OssError> {
-    let acl = request.header("x-oss-acl").map(parse_acl).transpose()?;
-    let acl = if acl == Some(CannedAcl::Default) { Some(parse_acl("")?) } else { acl };
-    Ok(acl.map(StoredAcl::Canned))
+    match request.header("x-oss-acl").map(parse_acl).transpose()? {
+        Some(CannedAcl::Default) => Err(OssError::unknown_acl()),
+        acl => Ok(acl.map(StoredAcl::Canned)),
+    }
 }
 
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/bucket-naming-conventions>
@@ -172,7 +191,7 @@ fn list_buckets(sandbox: &Sandbox, request: &OssRequest, region: &str) -> Result
                     to.write_element("Bucket", |to| write_bucket(to, name, bucket.created, region));
                 }
             });
-            let is_truncated = limit > 0 && matching.peek().is_some();
+            let is_truncated = matching.peek().is_some();
             to.write_text("Prefix", prefix);
             to.write_text("Marker", marker);
             to.write_text("MaxKeys", &limit.to_string());
@@ -249,8 +268,7 @@ fn put_acl(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssRespon
 fn get_lifecycle(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     let rules = sandbox.with_bucket(request.bucket()?, |bucket| bucket.lifecycle.clone())?;
     if rules.is_empty() {
-        let message = "No Row found in Lifecycle Table.";
-        return Err(OssError::new(StatusCode::NOT_FOUND, "NoSuchLifecycle", "0055-00000011", message));
+        return Err(OssError::no_such_lifecycle());
     }
     let document = ResponseDocument::new("LifecycleConfiguration", |to| {
         for rule in &rules {
@@ -341,9 +359,11 @@ impl From<LifecycleError> for OssError {
     }
 }
 
-/// The maximum and the default number of results on a page.
+/// The maximum of `max-keys` in every listing.
 const MAX_KEYS: usize = 1000;
+/// The number of keys or versions on a page if a request has no `max-keys`.
 const DEFAULT_KEYS: usize = 100;
+/// The number of buckets on a page if a request has no `max-keys`.
 const DEFAULT_BUCKETS: usize = 100;
 
 /// Parses `max-keys`.
@@ -393,7 +413,9 @@ impl<'r> OssListRequest<'r> {
         to.write_text(element, &self.encode(name));
     }
 
-    fn write_header(&self, to: &mut ResponseDocument, is_truncated: bool) {
+    /// Writes the elements at the start of every listing: the parameters of the request, and whether more results
+    /// follow.
+    fn write_common_elements(&self, to: &mut ResponseDocument, is_truncated: bool) {
         to.write_text("Name", self.bucket);
         self.write_name(to, "Prefix", self.prefix);
         to.write_text("MaxKeys", &self.limit.to_string());
@@ -469,7 +491,7 @@ fn list_objects_v2(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<O
     let document = sandbox.with_bucket(params.bucket, |bucket| {
         let page = listing::page_of_keys(bucket, params.query(start), params.limit);
         ResponseDocument::new("ListBucketResult", |to| {
-            params.write_header(to, page.is_truncated);
+            params.write_common_elements(to, page.is_truncated);
             to.write_optional("StartAfter", after.map(|after| params.encode(after)).as_deref());
             to.write_optional("ContinuationToken", token);
             to.write_optional("NextContinuationToken", next_name(&page).map(listing::continuation_token).as_deref());
@@ -489,7 +511,7 @@ fn list_objects(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssR
     let document = sandbox.with_bucket(params.bucket, |bucket| {
         let page = listing::page_of_keys(bucket, params.query(start), params.limit);
         ResponseDocument::new("ListBucketResult", |to| {
-            params.write_header(to, page.is_truncated);
+            params.write_common_elements(to, page.is_truncated);
             params.write_name(to, "Marker", marker.unwrap_or_default());
             to.write_optional("NextMarker", next_name(&page).map(|name| params.encode(name)).as_deref());
             params.write_contents(to, bucket, &page, true);
@@ -512,7 +534,7 @@ fn list_object_versions(sandbox: &Sandbox, request: &OssRequest) -> Result<Respo
     let document = sandbox.with_bucket(params.bucket, |bucket| {
         let page = listing::page_of_versions(bucket, params.query(start), version_marker, params.limit);
         ResponseDocument::new("ListVersionsResult", |to| {
-            params.write_header(to, page.is_truncated);
+            params.write_common_elements(to, page.is_truncated);
             params.write_name(to, "KeyMarker", key_marker.unwrap_or_default());
             to.write_text("VersionIdMarker", version_marker.unwrap_or_default());
             match page.items.last().filter(|_| page.is_truncated) {

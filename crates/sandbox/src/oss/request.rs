@@ -207,9 +207,7 @@ pub(crate) fn url_encode(name: &str) -> String {
 /// Parses an ACL of OSS. For a bucket, the caller rejects `default`.
 pub(crate) fn parse_acl(name: &str) -> Result<CannedAcl, OssError> {
     let known = CannedAcl::parse(name).filter(|acl| *acl != CannedAcl::AuthenticatedRead);
-    known.ok_or_else(|| {
-        OssError::bad_request("InvalidArgument", "0017-00000801", "no such access control option exists")
-    })
+    known.ok_or_else(OssError::unknown_acl)
 }
 
 /// Parses `Tag` elements, and checks the tags against OSS's rules.

@@ -244,6 +244,15 @@ impl OssError {
         Self::bad_request("InvalidBucketName", "0015-00000001", "The specified bucket is not valid.")
     }
 
+    pub(crate) const fn unknown_acl() -> Self {
+        Self::bad_request("InvalidArgument", "0017-00000801", "no such access control option exists")
+    }
+
+    pub(crate) const fn no_such_lifecycle() -> Self {
+        let message = "No Row found in Lifecycle Table.";
+        Self::new(StatusCode::NOT_FOUND, "NoSuchLifecycle", "0055-00000011", message)
+    }
+
     pub(crate) const fn malformed_xml() -> Self {
         let message = "The XML you provided was not well-formed or did not validate against our published schema.";
         Self::bad_request("MalformedXML", "0016-00000714", message)

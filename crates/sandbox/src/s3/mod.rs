@@ -34,14 +34,14 @@ pub(crate) fn service(sandbox: Sandbox) -> S3Service {
     builder.build()
 }
 
-/// Answers one request.
+/// Answers one request. Checks the digests of an XML document first, because s3s parses documents without that.
 pub(crate) async fn handle_request(
     service: &S3Service,
     parts: Parts,
     body: impl request::S3RequestBody,
 ) -> Response<Body> {
     let result = match request::check_document_digests(parts, body).await {
-        Ok(request) => service.call(request).await,
+        Ok(checked) => service.call(checked).await,
         Err(error) => response::error_response(error),
     };
     response::finish_response(result)

@@ -50,7 +50,7 @@ pub(crate) fn invalid_argument(message: &'static str) -> S3Error {
     s3_error!(InvalidArgument, "{message}")
 }
 
-/// The owner of the bucket or object does not allow the request.
+/// Creates the error for a request that the owner of the bucket or the object does not allow.
 pub(crate) fn access_denied() -> S3Error {
     s3_error!(AccessDenied, "Access Denied")
 }
@@ -83,13 +83,13 @@ impl From<SandboxRequestError> for S3Error {
             SandboxRequestError::NoSuchVersion => s3_error!(NoSuchVersion, "The specified version does not exist."),
             SandboxRequestError::CurrentIsDeleteMarker { id } => {
                 let mut error = s3_error!(NoSuchKey, "The specified key does not exist.");
-                error.set_headers(marker_headers(&id));
+                error.set_headers(delete_marker_headers(&id));
                 error
             }
             SandboxRequestError::IsDeleteMarker { id, modified } => {
                 let mut error =
                     s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.");
-                let mut headers = marker_headers(&id);
+                let mut headers = delete_marker_headers(&id);
                 headers.insert(header::ALLOW, HeaderValue::from_static("DELETE"));
                 set_header(&mut headers, header::LAST_MODIFIED, &modified.http_date());
                 error.set_headers(headers);
@@ -152,7 +152,8 @@ impl From<RestoreRejection> for S3Error {
     }
 }
 
-fn marker_headers(id: &str) -> HeaderMap {
+/// Returns the headers of an error whose reason is the delete marker with this version ID.
+fn delete_marker_headers(id: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(DELETE_MARKER, HeaderValue::from_static("true"));
     set_header(&mut headers, VERSION_ID, id);
@@ -164,7 +165,8 @@ pub(crate) fn error_response(error: S3Error) -> Result<Response<Body>, HttpError
     error.to_http_response().map_err(|error| HttpError::new(Box::new(error)))
 }
 
-/// Completes a response of s3s with what s3s does not support.
+/// Adds to a response what s3s does not add: a status that it cannot express, the missing parts of error documents,
+/// escaped control characters, the request ID, and the server's name.
 pub(crate) fn finish_response(result: Result<Response<Body>, HttpError>) -> Response<Body> {
     let mut response = result.unwrap_or_else(|error| {
         let mut response = Response::new(Body::from(format!("{error:?}")));
