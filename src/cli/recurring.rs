@@ -123,7 +123,7 @@ pub(super) fn plan_to_preview(
         recurrence.delta_scope.base_job(),
         terminal,
     )?;
-    let source = recurring_source(&recurrence, handle.as_deref(), plan)?;
+    let source = recurring_source(&recurrence.inventory, &recurrence.delta_scope, handle.as_deref(), plan)?;
     // The hash stays that of the plan as it is written.
     let mut resolved = plan.clone();
     resolved.manifest.source = source;

@@ -1,5 +1,9 @@
-//! Resolves where a job's objects come from: the manifest of its plan, for a recurring plan what its inventories say,
-//! or what an earlier job did not complete.
+//! Resolves where a job's objects come from: the manifest of its plan, an inventory of a recurring plan or what changed
+//! in it, an earlier job, or a completion report.
+//!
+//! An earlier job leaves two kinds of rows: rows that failed, which are in the failure files of its report, and rows
+//! without an outcome, which are not in its frontier. Most rows without an outcome were never attempted. The others are
+//! in doubt: their requests may have been executed, but the job stopped before it recorded the outcome.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +12,9 @@ use batchplan_store::object::{BucketName, ObjectKey};
 use super::error::{JobError, format_count};
 use super::job_request::stored_plan;
 use crate::engine::report_state;
-use crate::job::{JobId, Progress};
+use crate::job::JobId;
 use crate::journal::{
-    DeltaScope, JobFolder, JobRecord, JobSource, Journal, JournalError, RecurringScope, ReportSource,
+    DeltaScope, JobFolder, JobRecord, JobSource, Journal, JournalError, PinnedInventory, ReportSource,
 };
 use crate::manifest::{
     FailedRowsFile, FileLocation, Filter, InventoryChanges, InventorySelector, Manifest, ManifestSource,
@@ -20,18 +24,23 @@ use crate::plan::Plan;
 use crate::report::{ReportDestination, ReportSegment};
 use crate::report_format::TaskStatus;
 
-/// Returns the manifest of a job: that of its plan, or everything that an earlier job did not complete. The latter has
-/// already passed the plan's filter.
+/// Returns the manifest of a job, by its source:
+/// - that of its plan;
+/// - for a recurring plan, the inventory or the changes in it, with the plan's filter;
+/// - the rows that failed in an earlier job, and if requested those without an outcome;
+/// - the failures in a completion report.
+///
+/// The last two have no filter: their rows have already passed the one of the earlier job.
 ///
 /// # Errors
-/// Returns an error if what the earlier job left cannot be found.
+/// Returns an error if the journal cannot be read, or if it does not contain the earlier job.
 pub fn job_manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<Manifest, JobError> {
     let source = match &job.source {
         JobSource::Plan => {
-            let recurrence = job.inventory.clone().zip(job.delta_scope.clone());
-            let Some((inventory, delta_scope)) = recurrence else { return Ok(plan.manifest.clone()) };
-            let recurrence = RecurringScope { inventory, delta_scope, as_of: job.work_span.scope_decided };
-            let source = recurring_source(&recurrence, Some(journal), plan)?;
+            let (Some(inventory), Some(delta_scope)) = (&job.inventory, &job.delta_scope) else {
+                return Ok(plan.manifest.clone());
+            };
+            let source = recurring_source(inventory, delta_scope, Some(journal), plan)?;
             return Ok(Manifest { source, filter: plan.manifest.filter.clone() });
         }
         JobSource::Retry { of, unattempted } => retry_source(journal, of, *unattempted, plan)?,
@@ -40,23 +49,24 @@ pub fn job_manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<M
     Ok(Manifest { source, filter: Filter::default() })
 }
 
-/// Returns the manifest source of a recurring job.
+/// Returns the manifest source of a recurring job. The source has all objects of the inventory if `journal` is `None`,
+/// also for [`DeltaScope::Since`], because what the earlier job left is then not known.
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read.
 pub fn recurring_source(
-    recurrence: &RecurringScope,
+    inventory: &PinnedInventory,
+    delta_scope: &DeltaScope,
     journal: Option<&Journal>,
     plan: &Plan,
 ) -> Result<ManifestSource, JobError> {
     let ManifestSource::Inventory { dialect, .. } = &plan.manifest.source else {
         return Ok(plan.manifest.source.clone());
     };
-    let RecurringScope { inventory, delta_scope, .. } = recurrence;
     let (bucket, key) = (inventory.bucket(), inventory.key());
-    let object = if let (DeltaScope::Since { job, inventory: before }, Some(journal)) = (delta_scope, journal) {
-        let (filter, failed, rest, lost) = match UnfinishedWork::of_job(journal, job)? {
-            Ok(UnfinishedWork { filter, failed, rest }) => (filter, failed, rest, None),
+    let selector = if let (DeltaScope::Since { job, inventory: before }, Some(journal)) = (delta_scope, journal) {
+        let (since_filter, failed, unfinished, unavailable) = match RemainingWork::of_job(journal, job)? {
+            Ok(RemainingWork { filter, failed, unfinished }) => (filter, failed, unfinished, None),
             Err(why) => (Filter::default(), Vec::new(), None, Some(why)),
         };
         InventorySelector::Changed(Box::new(InventoryChanges {
@@ -64,27 +74,29 @@ pub fn recurring_source(
             etag: inventory.etag.clone(),
             since_key: before.key(),
             since_etag: before.etag.clone(),
-            since_filter: filter,
+            since_filter,
             failed,
-            unfinished: rest,
-            unavailable: lost,
+            unfinished,
+            unavailable,
         }))
     } else {
         InventorySelector::Distinct { key, etag: inventory.etag.clone() }
     };
-    Ok(ManifestSource::Inventory { bucket, selector: object, dialect: *dialect })
+    Ok(ManifestSource::Inventory { bucket, selector, dialect: *dialect })
 }
 
-/// What a completed job left undone.
-struct UnfinishedWork {
+/// The rows that a completed job left.
+struct RemainingWork {
     /// The filter of the job's plan at that time.
     filter: Filter,
+    /// The files with the rows that failed.
     failed: Vec<FailedRowsFile>,
-    rest: Option<UnfinishedRows>,
+    /// The rows without an outcome, if any.
+    unfinished: Option<UnfinishedRows>,
 }
 
-impl UnfinishedWork {
-    /// Returns what this job left undone, or why that is no longer known.
+impl RemainingWork {
+    /// Returns the rows that this job left, or why they are no longer known.
     fn of_job(journal: &Journal, id: &JobId) -> Result<Result<Self, String>, JobError> {
         let job = match journal.find(id.as_str()) {
             Ok(job) => job,
@@ -97,13 +109,12 @@ impl UnfinishedWork {
             Ok(plan) => plan,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let Progress { failed: count, .. } = job.progress;
-        let (failed, rest) = remaining_rows(journal, &job, job.progress.remaining() > 0, &plan)?;
-        if count > 0 && failed.is_empty() {
-            let objects = format_count(count, "object");
+        let (failed, unfinished) = remaining_rows(journal, &job, job.progress.remaining() > 0, &plan)?;
+        if job.progress.failed > 0 && failed.is_empty() {
+            let objects = format_count(job.progress.failed, "object");
             return Ok(Err(format!("no report contains the {objects} that failed in job {id}")));
         }
-        Ok(Ok(Self { filter: plan.manifest.filter, failed, rest }))
+        Ok(Ok(Self { filter: plan.manifest.filter, failed, unfinished }))
     }
 }
 
@@ -112,6 +123,7 @@ pub(super) fn report_source(report: &ReportSource) -> ManifestSource {
     let location = match &report.bucket {
         Some(bucket) => FileLocation::Object {
             bucket: BucketName::new(bucket),
+            // With a bucket, the name is a URL-encoded key, otherwise a path.
             key: ObjectKey::decode(report.name.as_bytes()),
             etag: None,
         },
@@ -122,25 +134,27 @@ pub(super) fn report_source(report: &ReportSource) -> ManifestSource {
     ManifestSource::Report { location, row_filter: ReportRowFilter { status, code } }
 }
 
-/// Returns the failed rows of an earlier job's report and, with `unattempted`, the rows that it never attempted.
+/// Returns the rows that failed in an earlier job and, with `unattempted`, those without an outcome. A retry has the
+/// stored plan of the earlier job, so `plan` says where that job's report is.
 fn retry_source(journal: &Journal, of: &JobId, unattempted: bool, plan: &Plan) -> Result<ManifestSource, JobError> {
-    let (failed, rest) = remaining_rows(journal, &journal.find(of.as_str())?, unattempted, plan)?;
-    Ok(ManifestSource::Retry { failed, unfinished: rest })
+    let (failed, unfinished) = remaining_rows(journal, &journal.find(of.as_str())?, unattempted, plan)?;
+    Ok(ManifestSource::Retry { failed, unfinished })
 }
 
-/// Returns the files of a job's report that contain failures and, with `unattempted`, the rows that the job never
-/// settled.
+/// Returns the files with the rows that failed in a job that is over and, with `unattempted`, the rows without an
+/// outcome. `plan` is the job's stored plan, which has the format and the location of its report.
 fn remaining_rows(
     journal: &Journal,
-    first: &JobRecord,
+    earlier: &JobRecord,
     unattempted: bool,
     plan: &Plan,
 ) -> Result<(Vec<FailedRowsFile>, Option<UnfinishedRows>), JobError> {
-    let recorded = journal.recorded_progress(first.number)?;
-    let folder = JobFolder::of(journal.state_folder(), &first.id);
+    let recorded = journal.recorded_progress(earlier.number)?;
+    let folder = JobFolder::of(journal.state_folder(), &earlier.id);
     let failed = recorded.files.iter().filter(|file| file.status == TaskStatus::Failed).cloned().collect::<Vec<_>>();
+    // The end of a job seals its open files, so a job that is over has only sealed ones.
     let segments = report_state(&failed)?.sealed;
-    let destination = ReportDestination::of(&plan.report, &first.id);
+    let destination = ReportDestination::of(&plan.report, &earlier.id);
     let location = |segment: &ReportSegment| segment_location(segment, &folder.report_folder(), destination.as_ref());
     let failed = segments
         .iter()
@@ -150,8 +164,9 @@ fn remaining_rows(
             md5: segment.md5.hex(),
         })
         .collect();
-    let rest = unattempted.then(|| UnfinishedRows { folder: folder.path().to_owned(), frontier: recorded.frontier });
-    Ok((failed, rest))
+    let unfinished =
+        unattempted.then(|| UnfinishedRows { folder: folder.path().to_owned(), frontier: recorded.frontier });
+    Ok((failed, unfinished))
 }
 
 /// Returns the local file while it exists, and the published object once the file was removed.

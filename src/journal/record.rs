@@ -27,7 +27,7 @@ pub enum JobSource {
     Retry {
         /// The earlier job.
         of: JobId,
-        /// Whether to include the objects that the earlier job never attempted.
+        /// Whether to include the objects without an outcome: those never attempted, and those in doubt.
         unattempted: bool,
     },
     /// The failures in a completion report that was given on the command line.

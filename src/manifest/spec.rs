@@ -54,12 +54,13 @@ pub enum ManifestSource {
         /// The failed rows to include.
         row_filter: ReportRowFilter,
     },
-    /// The objects that an earlier job did not complete. Plans cannot express this source; `retry` creates it. The
-    /// filter of the first job has already been applied, so this source takes no filter or one that needs only names.
+    /// The objects that failed in an earlier job or have no outcome in it. Plans cannot express this source; `retry`
+    /// creates it. The filter of that job has already been applied, so this source takes no filter or one that needs
+    /// only names.
     Retry {
         /// The report files with failures. Their rows of successful objects are skipped.
         failed: Vec<FailedRowsFile>,
-        /// The rows that the job never finished, if they are to be included; they come last.
+        /// The rows without an outcome, if they are to be included; they come last.
         unfinished: Option<UnfinishedRows>,
     },
 }
@@ -84,12 +85,13 @@ pub struct FailedRowsFile {
     pub md5: String,
 }
 
-/// The rows that an earlier job did not finish.
+/// The rows without an outcome in an earlier job: those that it never attempted, and those in doubt, which it may have
+/// attempted without recording an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnfinishedRows {
     /// The folder of that job, which contains its frozen manifest.
     pub folder: PathBuf,
-    /// The rows that it finished.
+    /// The rows with an outcome.
     pub frontier: RowFrontier,
 }
 
@@ -131,8 +133,8 @@ pub enum InventorySelector {
     Changed(Box<InventoryChanges>),
 }
 
-/// The changes in an inventory since an earlier one in the same bucket, and the objects that an earlier job did not
-/// finish.
+/// The changes in an inventory since an earlier one in the same bucket, and the objects that failed in an earlier job
+/// or have no outcome in it.
 #[derive(Clone, Debug)]
 pub struct InventoryChanges {
     /// The key of the new inventory's `manifest.json`.
@@ -147,7 +149,7 @@ pub struct InventoryChanges {
     pub since_filter: Filter,
     /// The report files of the earlier job that contain failures.
     pub failed: Vec<FailedRowsFile>,
-    /// The rows that the earlier job never finished, if any.
+    /// The rows without an outcome in the earlier job, if any.
     pub unfinished: Option<UnfinishedRows>,
     /// The reason why the earlier state is not available. If set, all objects of the new inventory are included.
     pub unavailable: Option<String>,
