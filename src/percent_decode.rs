@@ -1,4 +1,10 @@
-//! Decodes percent-encoded keys: in manifests, in inventories, and in completion reports.
+//! Decodes percent-encoded keys strictly: in manifests, in inventories, and in completion reports.
+//!
+//! The store crate has two lenient decoders, which keep an invalid escape as it is: `decode_text` in
+//! `http_client/list_page.rs` for the texts of listings, and [`ObjectKey::decode`] for keys that this program has
+//! encoded itself.
+//!
+//! [`ObjectKey::decode`]: batchplan_store::object::ObjectKey::decode
 
 use memchr::memchr2;
 

@@ -1,4 +1,5 @@
-//! `batchplan confirm`: confirms a job, so that it can run.
+//! The command `batchplan confirm`, which confirms a job, so that it can run. The prompt that asks for a confirmation
+//! is `ask` in `terminal.rs`; `job_session.rs` asks before it runs a job.
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::JobCommandArgs;

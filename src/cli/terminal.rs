@@ -1,4 +1,10 @@
-//! The terminal: data on standard output, messages to people on standard error, progress bars, and questions.
+//! The terminal: data on standard output, messages to people on standard error, progress bars, and the prompt that asks
+//! a question ([`ask`]).
+//!
+//! Text of servers, files and names goes through here. Data is escaped by [`Terminal::print`], so that nothing in it
+//! drives the terminal or the runner of a workflow, and stays valid JSON, TOML or XML. Messages are escaped by
+//! [`Terminal::eprint`] with the functions of `diagnostics.rs`. `batchplan_store::printable` says which characters are
+//! escaped.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};

@@ -1,5 +1,6 @@
-//! The source of a recurring job: the objects that are new or changed in an inventory since an earlier one, and the
-//! objects that an earlier job did not finish.
+//! The source of a recurring job: each object of an inventory once or, with `only_changed`, the objects that are new or
+//! changed since an earlier inventory, and those that failed in the earlier job or have no outcome in it. `compare.rs`
+//! compares the names of two frozen manifests instead.
 //!
 //! Inventories are not sorted. The rows of both inventories and the unfinished rows are sorted together on disk, so
 //! that all rows of an object are adjacent, and one pass decides whether the object has changed. The pass needs no more

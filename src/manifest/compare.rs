@@ -1,4 +1,5 @@
-//! Compares two frozen manifests, whose names are read in order and without duplicates.
+//! Compares two frozen manifests by the names in them, which are read in order and without duplicates. The changes
+//! between two inventories, which also depend on `ETag` and date, are found in `changes.rs`.
 //!
 //! A listing is sorted already and is read in place. Other manifests are sorted on disk first.
 

@@ -1,4 +1,5 @@
-//! Text that is safe to show on a terminal.
+//! Which characters are safe to show on a terminal. The program escapes the others: messages in its `diagnostics.rs`,
+//! data in its `cli/terminal.rs`.
 
 /// Returns whether a character can affect a terminal other than by being displayed: control characters, including line
 /// ends and tabs, and characters that change the text direction or break lines.
