@@ -125,14 +125,16 @@ pub(crate) enum FilterDecision {
 }
 
 impl Filter {
-    /// Returns the conditions that need more than the key: the name in the plan, and the fact it needs.
+    /// Returns the conditions that need more than the key: the key in the plan, as messages write it, and the fact it
+    /// needs.
     pub(crate) fn required_facts(&self) -> Vec<(&'static str, FilterFact)> {
         let conditions = [
-            (self.larger_than.is_some(), "larger_than", FilterFact::Size),
-            (self.smaller_than.is_some(), "smaller_than", FilterFact::Size),
-            (self.modified_after.is_some(), "modified_after", FilterFact::Modified),
-            (self.modified_before.is_some(), "modified_before", FilterFact::Modified),
-            (self.storage_class.is_some(), "storage_class", FilterFact::Class),
+            (self.larger_than.is_some(), "`larger_than`", FilterFact::Size),
+            (self.smaller_than.is_some(), "`smaller_than`", FilterFact::Size),
+            (self.modified_after.is_some(), "`modified_after`", FilterFact::Modified),
+            // A plan may have either of these two keys.
+            (self.modified_before.is_some(), "`modified_before` or `older_than`", FilterFact::Modified),
+            (self.storage_class.is_some(), "`storage_class`", FilterFact::Class),
         ];
         conditions.into_iter().filter(|(set, ..)| *set).map(|(_, name, fact)| (name, fact)).collect()
     }
@@ -142,10 +144,15 @@ impl Filter {
         match self.required_facts().first() {
             None => Ok(()),
             Some((condition, fact)) => Err(ManifestError::MissingFact {
-                what: format!("the filter's `{condition}` needs {}, but {source} has only names", fact.label()),
-                help: format!("use [manifest.prefix] or [manifest.inventory], or remove `{condition}`"),
+                what: format!("the filter's {condition} needs {}, but {source} has only names", fact.label()),
+                help: format!("use [manifest.prefix] or [manifest.inventory], or remove {condition}"),
             }),
         }
+    }
+
+    /// Returns the first condition that needs this fact, as messages write it.
+    pub(crate) fn condition_for(&self, fact: FilterFact) -> &'static str {
+        self.required_facts().into_iter().find(|(_, needed)| *needed == fact).map_or("filter", |(name, _)| name)
     }
 
     /// Returns whether a condition needs this fact.

@@ -296,18 +296,23 @@ impl RowIntake {
         check_name(row)?;
         match self.filter.evaluate(row) {
             FilterDecision::Excluded => return Ok(false),
-            FilterDecision::Unknown(fact) => return Err(format!("the filter needs {}, but it is empty", fact.label())),
+            FilterDecision::Unknown(fact) => {
+                let (condition, what) = (self.filter.condition_for(fact), fact.label());
+                return Err(format!("the filter's {condition} needs {what}, but {} has none", shown_key(row.key)));
+            }
             FilterDecision::Included => {}
         }
         let key = ObjectKey::new(row.key);
         match self.store.unsupported_key_reason(&key) {
             None => Ok(true),
-            Some(why) => {
-                let shown: String = key.to_string().chars().take(MAX_SHOWN_CHARS).collect();
-                Err(format!("the store does not support the key {shown}: {why}"))
-            }
+            Some(why) => Err(format!("the store does not support the key {}: {why}", shown_key(row.key))),
         }
     }
+}
+
+/// Returns the beginning of a key, for messages.
+fn shown_key(key: &[u8]) -> String {
+    ObjectKey::new(key).to_string().chars().take(MAX_SHOWN_CHARS).collect()
 }
 
 /// Collects the bad rows of one file.

@@ -201,8 +201,8 @@ pub(super) fn listed(key: &[u8], size: u64, version: Option<&str>) -> ListedObje
     ListedObject {
         key: ObjectKey::new(key),
         version: version.map(VersionId::new),
-        size,
-        last_modified: Timestamp::UNIX_EPOCH,
+        size: Some(size),
+        last_modified: Some(Timestamp::UNIX_EPOCH),
         class: StorageClass::new("STANDARD"),
         etag: None,
     }

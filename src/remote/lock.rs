@@ -386,7 +386,7 @@ async fn age_in_store(store: &PrefixStore, generation: u64) -> Result<Option<Dur
     // A probe that cannot be removed does no harm.
     let _ = store.remove(&probe).await;
     let times = times?;
-    let time = |name: &str| times.iter().find(|(found, _)| found == name).map(|(_, at)| *at);
+    let time = |name: &str| times.iter().find(|(found, _)| found == name).and_then(|(_, at)| *at);
     let (Some(now), Some(then)) = (time(&probe), time(&lock_name(generation))) else { return Ok(None) };
     Ok(Some(Duration::try_from(now.duration_since(then)).unwrap_or_default()))
 }

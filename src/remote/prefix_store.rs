@@ -110,8 +110,9 @@ impl PrefixStore {
         self.with_retries("unneeded objects of the state cannot be removed", (&key, 0), remove).await
     }
 
-    /// Returns the names of the objects that start with `below`, and when each was written by the store's clock.
-    pub(crate) async fn list(&self, below: &str) -> Result<Vec<(String, Timestamp)>, RemoteError> {
+    /// Returns the names of the objects that start with `below`, and when each was written by the store's clock, if its
+    /// listing says so.
+    pub(crate) async fn list(&self, below: &str) -> Result<Vec<(String, Option<Timestamp>)>, RemoteError> {
         let base = self.key("");
         let mut request = ListRequest {
             bucket: self.bucket.clone(),

@@ -262,7 +262,11 @@ impl Battery<'_> {
         let listed = self.list(&bucket, "pages/", false).await;
         self.note("list/over pages", MANY.to_string(), listed.len().to_string());
         self.note("list/in order", "true", listed.is_sorted_by(|a, b| a.key < b.key).to_string());
-        self.note("list/size and class", "4 STANDARD", format!("{} {}", listed[0].size, listed[0].class.as_str()));
+        self.note(
+            "list/size and class",
+            "4 STANDARD",
+            format!("{} {}", listed[0].size.unwrap_or(0), listed[0].class.as_str()),
+        );
         // "body", whichever way it was put there.
         let etag = listed[0].etag.as_deref().unwrap_or_default().to_owned();
         self.note("list/etag", "841a2d689ad86bd1611447453c22c6fc", etag);

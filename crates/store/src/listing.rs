@@ -82,10 +82,10 @@ pub struct ListedObject {
     pub key: ObjectKey,
     /// The version, in a listing of all versions.
     pub version: Option<VersionId>,
-    /// The size in bytes.
-    pub size: u64,
-    /// The time of the last write.
-    pub last_modified: Timestamp,
+    /// The size in bytes. `None` if the listing contains no valid size.
+    pub size: Option<u64>,
+    /// The time of the last write. `None` if the listing contains no valid date.
+    pub last_modified: Option<Timestamp>,
     /// The storage class, by the server's name.
     pub class: StorageClass,
     /// The `ETag` without quotes, if the listing contains it and it has at most [`MAX_ETAG_BYTES`] bytes.

@@ -511,7 +511,7 @@ fn missing_column(condition: &str, fact: FilterFact, schema: &[String]) -> Manif
     let column = fact.column();
     ManifestError::MissingFact {
         what: format!(
-            "the filter's `{condition}` needs {}, but the inventory has no column {column} (it has {})",
+            "the filter's {condition} needs {}, but the inventory has no column {column} (it has {})",
             fact.label(),
             schema.join(", ").escape_debug()
         ),

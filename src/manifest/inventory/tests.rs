@@ -133,7 +133,10 @@ fn filters_use_the_columns_there_are() {
     assert_eq!(keys(&found), ["c"]);
 
     let error = refusal(store(AWS, "Key,Size", &[rows]), exact(), filter.clone());
-    assert!(error.to_string().contains("`modified_before` needs the object's last-modified date"), "{error}");
+    assert!(
+        error.to_string().contains("`modified_before` or `older_than` needs the object's last-modified date"),
+        "{error}"
+    );
     assert!(error.help().unwrap().contains("add LastModifiedDate"));
 
     let error = refusal(store(AWS, schema, &[b"a,,x,\nb,-1,,\n"]), exact(), filter).to_string();

@@ -6,7 +6,7 @@ use batchplan_store::{ListPosition, ListedObject};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::manifest::error::ManifestError;
-use crate::manifest::filter::{ManifestRow, RowMetadata};
+use crate::manifest::filter::{FilterDecision, ManifestRow, RowMetadata};
 use crate::manifest::row_visitor::{
     BadRows, PartitionId, RangeCursor, RangePosition, RowFlow, RowVisitor, SourceCursor,
 };
@@ -54,12 +54,14 @@ pub(super) fn consume_pages<V: RowVisitor>(
     messages: mpsc::Receiver<ListingMessage>,
     listing: &str,
 ) -> Result<V, ManifestError> {
-    PageConsumer::new(bucket, visitor, ranges).run(messages, listing)
+    PageConsumer::new(bucket, listing, visitor, ranges).run(messages)
 }
 
 /// The state of the thread.
-struct PageConsumer<V> {
+struct PageConsumer<'a, V> {
     bucket: BucketName,
+    /// The name of the listing for messages.
+    listing: &'a str,
     visitor: V,
     bad: BadRows,
     /// The ranges in key order, as far as their entries have been passed to the visitor.
@@ -68,12 +70,12 @@ struct PageConsumer<V> {
     saved_ranges: Vec<RangeCursor>,
 }
 
-impl<V: RowVisitor> PageConsumer<V> {
-    fn new(bucket: BucketName, visitor: V, ranges: Vec<RangeCursor>) -> Self {
-        Self { bucket, visitor, bad: BadRows::default(), saved_ranges: ranges.clone(), ranges }
+impl<'a, V: RowVisitor> PageConsumer<'a, V> {
+    fn new(bucket: BucketName, listing: &'a str, visitor: V, ranges: Vec<RangeCursor>) -> Self {
+        Self { bucket, listing, visitor, bad: BadRows::default(), saved_ranges: ranges.clone(), ranges }
     }
 
-    fn run(mut self, mut messages: mpsc::Receiver<ListingMessage>, listing: &str) -> Result<V, ManifestError> {
+    fn run(mut self, mut messages: mpsc::Receiver<ListingMessage>) -> Result<V, ManifestError> {
         while let Some(message) = messages.blocking_recv() {
             match message {
                 ListingMessage::Page { partition, entries, last, next, consumed } => {
@@ -91,7 +93,7 @@ impl<V: RowVisitor> PageConsumer<V> {
                 ListingMessage::Warn { message, help } => self.visitor.intake_mut().warn_once(message, help),
                 ListingMessage::Restart => {
                     self.visitor.restart()?;
-                    self = Self::new(self.bucket, self.visitor, vec![RangeCursor::unstarted()]);
+                    self = Self::new(self.bucket, self.listing, self.visitor, vec![RangeCursor::unstarted()]);
                 }
                 ListingMessage::SaveCheckpoint => {
                     self.save_checkpoint()?;
@@ -99,7 +101,7 @@ impl<V: RowVisitor> PageConsumer<V> {
                 }
             }
         }
-        self.bad.into_result(&format!("the listing of {listing}"))?;
+        self.bad.into_result(&format!("the listing of {}", self.listing))?;
         let mut finished = Self { bad: BadRows::default(), ..self };
         finished.visitor.set_partition_order(finished.ranges.iter().map(|range| range.partition).collect());
         if finished.ranges.len() > 1 && finished.ranges.iter().all(|range| range.position == RangePosition::Finished) {
@@ -184,13 +186,16 @@ impl<V: RowVisitor> PageConsumer<V> {
                 key: entry.key.as_bytes(),
                 version: entry.version.as_ref().map(VersionId::as_str),
                 metadata: RowMetadata {
-                    size: Some(entry.size),
-                    modified: Some(entry.last_modified),
+                    size: entry.size,
+                    modified: entry.last_modified,
                     class: Some(entry.class.as_str()),
                     etag: entry.etag.as_deref(),
                     acl: None,
                 },
             };
+            if entry.size.is_none() || entry.last_modified.is_none() {
+                self.require_facts(&row)?;
+            }
             match self.visitor.visit(&row)? {
                 RowFlow::Continue => {}
                 RowFlow::Invalid(why) => {
@@ -201,5 +206,21 @@ impl<V: RowVisitor> PageConsumer<V> {
             }
         }
         Ok(())
+    }
+
+    /// Returns an error if the filter needs what the listing does not say of an object. Some servers list objects
+    /// without sizes or dates, which matters only to a filter for them.
+    fn require_facts(&self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
+        let filter = self.visitor.intake().filter();
+        let FilterDecision::Unknown(fact) = filter.evaluate(row) else { return Ok(()) };
+        let (condition, key) = (filter.condition_for(fact), ObjectKey::new(row.key));
+        Err(ManifestError::MissingFact {
+            what: format!(
+                "the filter's {condition} needs {}, but the listing of {} has none for {key}",
+                fact.label(),
+                self.listing
+            ),
+            help: format!("remove {condition} from [manifest.filter], or use [manifest.inventory]"),
+        })
     }
 }

@@ -142,11 +142,17 @@ impl TagRuleParser {
     }
 }
 
+/// Parses the versioning state. Two servers have a root element of their own: moto 5 writes
+/// `GetBucketVersioningResponse`, and `SeaweedFS` 3.60 only the status
+/// (<https://github.com/seaweedfs/seaweedfs/issues/5155>).
 fn parse_versioning(document: &[u8]) -> Result<BucketVersioning, InvalidSettingReason> {
     let (mut status, mut is_complete) = (None, false);
     describe_xml_error(xml::read(document, |path, text| match path {
-        "VersioningConfiguration/Status" => status = Some(text.trim().to_owned()),
-        "VersioningConfiguration" => is_complete = true,
+        "VersioningConfiguration/Status" | "GetBucketVersioningResponse/Status" => {
+            status = Some(text.trim().to_owned());
+        }
+        "VersioningConfiguration" | "GetBucketVersioningResponse" => is_complete = true,
+        "Status" => (status, is_complete) = (Some(text.trim().to_owned()), true),
         _ => {}
     }))?;
     match status.as_deref() {
@@ -271,6 +277,17 @@ mod tests {
             Ok(BucketVersioning::Suspended)
         );
         assert!(status("<Status>On</Status>").is_err());
+        for (document, state) in [
+            ("<GetBucketVersioningResponse xmlns=\"x\"/>", BucketVersioning::Never),
+            (
+                "<GetBucketVersioningResponse><Status>Enabled</Status></GetBucketVersioningResponse>",
+                BucketVersioning::Enabled,
+            ),
+            ("<Status>Suspended</Status>", BucketVersioning::Suspended),
+        ] {
+            assert_eq!(parse_versioning(document.as_bytes()), Ok(state), "{document}");
+        }
+        assert!(parse_versioning(b"<Status>200</Status>").is_err());
         let owner = |rule: &str| parse_ownership(format!("<OwnershipControls>{rule}</OwnershipControls>").as_bytes());
         let rule = |name: &str| format!("<Rule><ObjectOwnership>{name}</ObjectOwnership></Rule>");
         assert_eq!(owner(&rule("BucketOwnerEnforced")), Ok(OwnershipSetting::BucketOwnerEnforced));

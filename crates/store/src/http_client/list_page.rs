@@ -6,6 +6,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
 use percent_encoding::percent_decode;
 
 use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
@@ -106,13 +109,17 @@ fn list_query(request: &ListRequest) -> String {
 struct ListPageParser {
     all_versions: bool,
     is_url_encoded: bool,
-    /// Whether more pages follow. `None` until the document says so.
-    truncated: Option<bool>,
+    /// Whether more pages follow: the text of `IsTruncated`, in lower case. Empty if the document does not say so.
+    truncated: String,
+    /// The size of a full page, if the document says so.
+    page_size: Option<usize>,
     /// Whether the root element is the one of the requested listing, and is complete.
     has_expected_root: bool,
     token: String,
     next_key: String,
     next_version: String,
+    /// The marker of version 1 of `ListObjects`, which was not requested.
+    version_1_marker: String,
     prefixes: Vec<String>,
     entries: Vec<ParsedListEntry>,
     /// The number of keys and prefixes received. At most [`MAX_ENTRIES`] are kept.
@@ -124,6 +131,8 @@ struct ListPageParser {
     last_delete_marker: Option<ParsedDeleteMarker>,
     /// The value of `count` at the last delete marker.
     count_at_delete_marker: usize,
+    /// The number of delete markers received.
+    delete_markers: usize,
 }
 
 #[derive(Default)]
@@ -163,7 +172,9 @@ impl ListPageParser {
         };
         match rest {
             "EncodingType" => self.is_url_encoded = text == "url",
-            "IsTruncated" => self.truncated = text.trim().parse().ok(),
+            "IsTruncated" => self.truncated = text.trim().to_ascii_lowercase(),
+            "MaxKeys" => self.page_size = text.trim().parse().ok(),
+            "NextMarker" => text.clone_into(&mut self.version_1_marker),
             "NextContinuationToken" => text.clone_into(&mut self.token),
             "NextKeyMarker" => text.clone_into(&mut self.next_key),
             "NextVersionIdMarker" => text.clone_into(&mut self.next_version),
@@ -172,6 +183,7 @@ impl ListPageParser {
             "DeleteMarker" => {
                 self.last_delete_marker = Some(std::mem::take(&mut self.delete_marker));
                 self.count_at_delete_marker = self.count;
+                self.delete_markers += 1;
             }
             "DeleteMarker/Key" => text.clone_into(&mut self.delete_marker.key),
             "DeleteMarker/VersionId" => text.clone_into(&mut self.delete_marker.version),
@@ -209,18 +221,37 @@ impl ListPageParser {
         if longest.is_some_and(|longest| longest > MAX_MARKER_BYTES) {
             return Err(ListPageError::untrusted("its continuation marker is too long"));
         }
-        let truncated =
-            self.truncated.ok_or_else(|| ListPageError::untrusted("it does not say whether it is truncated"))?;
-        let next = if truncated { self.next_position(self.all_versions, dialect) } else { None };
-        if truncated && next.is_none() {
-            return Err(ListPageError::untrusted("it is truncated but has no continuation marker"));
-        }
+        let marker = self.next_position(self.all_versions, dialect);
+        let next = if self.is_truncated(marker.is_some())? { marker } else { None };
         let entries =
             self.entries.iter().map(|entry| entry.to_listed_object(self.is_url_encoded, self.all_versions, dialect));
-        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        let entries: Vec<_> = entries.collect();
         let prefixes = self.prefixes.iter().map(|prefix| parse_key(prefix, self.is_url_encoded)).collect();
         let trailing_delete_marker = self.trailing_delete_marker(&entries, next.as_ref());
         Ok(ListPage { entries, common_prefixes: prefixes, trailing_delete_marker, next })
+    }
+
+    /// Returns whether more pages follow, of which the first starts at the page's marker, if it has one.
+    ///
+    /// Some servers leave out `IsTruncated` on the last page. If they leave it out together with a marker, the listing
+    /// continues there: if it is at its end already, that costs one empty page, and no object is missed. A full page
+    /// without both is rejected, because it may not be the last one.
+    fn is_truncated(&self, has_marker: bool) -> Result<bool, ListPageError> {
+        let is_full = || {
+            let full = self.page_size.filter(|size| *size > 0).map_or(MAX_ENTRIES, |size| size.min(MAX_ENTRIES));
+            self.count + self.delete_markers >= full
+        };
+        let untrusted = |why| Err(ListPageError::untrusted(why));
+        match (self.truncated.as_str(), has_marker) {
+            ("true" | "", true) => Ok(true),
+            ("true", false) => untrusted("it is truncated but has no continuation marker"),
+            ("", false) if !self.version_1_marker.is_empty() => {
+                untrusted("it continues at a marker of version 1 of ListObjects, but version 2 was requested")
+            }
+            ("", false) if is_full() => untrusted("it is full, but does not say whether it is truncated"),
+            ("false", _) | ("", false) => Ok(false),
+            _ => untrusted("it does not say whether it is truncated"),
+        }
     }
 
     /// Returns the delete marker at the end of the page, if the page ends with one.
@@ -276,29 +307,35 @@ impl ParsedListEntry {
             "Key" => text.clone_into(&mut self.key),
             "VersionId" => text.clone_into(&mut self.version),
             "Size" => self.size = text.trim().parse().ok(),
-            "LastModified" => self.modified = text.trim().parse().ok(),
+            "LastModified" => self.modified = parse_date(text.trim()),
             "ETag" => self.etag = parse_etag(text),
             "StorageClass" if !text.is_empty() => self.class = Some(StorageClass::new(text)),
             _ => {}
         }
     }
 
-    fn to_listed_object(
-        &self,
-        encoded: bool,
-        all_versions: bool,
-        dialect: StoreDialect,
-    ) -> Result<ListedObject, ListPageError> {
-        let missing = |what: &str| ListPageError::Untrusted(format!("{} has no valid {what}", self.key));
-        Ok(ListedObject {
+    fn to_listed_object(&self, encoded: bool, all_versions: bool, dialect: StoreDialect) -> ListedObject {
+        ListedObject {
             key: parse_key(&self.key, encoded),
             version: all_versions.then(|| version_id(&self.version)),
-            size: self.size.ok_or_else(|| missing("Size"))?,
-            last_modified: self.modified.ok_or_else(|| missing("LastModified"))?,
+            size: self.size,
+            last_modified: self.modified,
             class: self.class.clone().unwrap_or_else(|| StorageClass::new(dialect.standard_class())),
             etag: self.etag.clone(),
-        })
+        }
     }
+}
+
+/// Parses a date. Services write RFC 3339. Some servers leave out the time zone, which is UTC, and some write RFC 1123
+/// (<https://github.com/jamhall/s3rver/issues/181>), a few of them with `UTC` instead of `GMT`.
+fn parse_date(text: &str) -> Option<Timestamp> {
+    let without_zone = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
+    let rfc1123 = || {
+        let text = text.strip_suffix("UTC").map_or(Cow::Borrowed(text), |rest| Cow::Owned(format!("{rest}GMT")));
+        rfc2822::parse(&text).ok()
+    };
+    let other = || without_zone().or_else(rfc1123).map(|date| date.timestamp());
+    text.parse().ok().or_else(other)
 }
 
 /// Returns the version ID. An entry without one belongs to a bucket that never had versioning.

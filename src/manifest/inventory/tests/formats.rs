@@ -195,7 +195,10 @@ fn rejects_rows_without_a_fact_that_the_filter_needs() {
     for format in [Format::Parquet, Format::Orc] {
         let layout = Layout { format, files: 1, ..LAYOUT };
         let error = refusal(stored(layout, &rows), exact(), filter()).to_string();
-        assert!(error.contains("row 2: the filter needs the object's size, but it is empty"), "{error}");
+        assert!(
+            error.contains("row 2: the filter's `larger_than` needs the object's size, but k2 has none"),
+            "{error}"
+        );
         if format == Format::Parquet {
             let mut store = stored(layout, &rows);
             let content = swapped(&data(&store, 0), "size", "sise");

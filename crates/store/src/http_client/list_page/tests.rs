@@ -58,8 +58,8 @@ fn current_objects_are_read() {
     assert_eq!(page.next, Some(ListPosition::Token("t/1".to_owned())));
     assert_eq!(page.common_prefixes, [ObjectKey::from("d/")]);
     let [entry] = &page.entries[..] else { panic!("{page:?}") };
-    assert_eq!((&entry.key, entry.size, entry.class.as_str()), (&ObjectKey::from("a+b c"), 7, "ColdArchive"));
-    assert_eq!((entry.version.clone(), entry.last_modified.as_second()), (None, 1_767_323_045));
+    assert_eq!((&entry.key, entry.size, entry.class.as_str()), (&ObjectKey::from("a+b c"), Some(7), "ColdArchive"));
+    assert_eq!((entry.version.clone(), entry.last_modified.map(Timestamp::as_second)), (None, Some(1_767_323_045)));
 }
 
 #[test]
@@ -146,9 +146,7 @@ fn a_page_that_does_not_say_how_to_go_on_is_refused() {
     let token = "<NextContinuationToken>t</NextContinuationToken>";
     let truncated = |value: &str| page(&format!("<IsTruncated>{value}</IsTruncated>{token}"));
     assert_eq!(page_of(&truncated("\n true\n"), false).unwrap().next, Some(ListPosition::Token("t".to_owned())));
-    for document in [page(token), truncated("yes"), truncated(""), page("")] {
-        assert_eq!(refused(&document, false), "it does not say whether it is truncated", "{document}");
-    }
+    assert_eq!(refused(&truncated("yes"), false), "it does not say whether it is truncated");
     let nowhere = page("<IsTruncated>true</IsTruncated>");
     assert_eq!(refused(&nowhere, false), "it is truncated but has no continuation marker");
     let versions = "<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>";
@@ -156,15 +154,59 @@ fn a_page_that_does_not_say_how_to_go_on_is_refused() {
 }
 
 #[test]
-fn an_entry_without_size_or_date_is_refused_by_its_name() {
-    let page = |field: &str| {
-        format!(
-            "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key>{field}</Contents></ListBucketResult>"
-        )
+fn a_page_that_says_nothing_of_more_is_the_last_unless_it_promises_more() {
+    let page = |inside: &str| format!("<ListBucketResult>{inside}</ListBucketResult>");
+    for document in [page(""), page("<IsTruncated/>"), page("<IsTruncated>False</IsTruncated>")] {
+        assert_eq!(page_of(&document, false).unwrap().next, None, "{document}");
+    }
+    let token = "<NextContinuationToken>t</NextContinuationToken>";
+    let next = Some(ListPosition::Token("t".to_owned()));
+    assert_eq!(page_of(&page(token), false).unwrap().next, next);
+    assert_eq!(page_of(&page(&format!("<IsTruncated>TRUE</IsTruncated>{token}")), false).unwrap().next, next);
+    let versions = "<ListVersionsResult><NextKeyMarker>k</NextKeyMarker></ListVersionsResult>";
+    assert!(page_of(versions, true).unwrap().next.is_some());
+    let version_1 = "it continues at a marker of version 1 of ListObjects, but version 2 was requested";
+    assert_eq!(refused(&page("<NextMarker>k</NextMarker>"), false), version_1);
+    let entry = format!("<Contents>{ENTRY}</Contents>");
+    let full = "it is full, but does not say whether it is truncated";
+    assert_eq!(refused(&page(&entry.repeat(1000)), false), full);
+    assert!(page_of(&page(&entry.repeat(999)), false).is_ok());
+    assert_eq!(refused(&page(&format!("<MaxKeys>2</MaxKeys>{}", entry.repeat(2))), false), full);
+    assert!(page_of(&page(&format!("<MaxKeys>2</MaxKeys>{entry}")), false).is_ok());
+    let deleted = format!("<DeleteMarker>{ENTRY}</DeleteMarker>").repeat(1000);
+    assert_eq!(refused(&format!("<ListVersionsResult>{deleted}</ListVersionsResult>"), true), full);
+}
+
+#[test]
+fn an_entry_may_have_no_size_or_date() {
+    let entry = |field: &str| {
+        let page = format!("<ListBucketResult><Contents><Key>k</Key>{field}</Contents></ListBucketResult>");
+        let entry = page_of(&page, false).expect("a page").entries.remove(0);
+        (entry.size, entry.last_modified.map(Timestamp::as_second))
     };
-    assert_eq!(refused(&page(""), false), "k has no valid Size");
-    assert_eq!(refused(&page("<Size>-1</Size>"), false), "k has no valid Size");
-    assert_eq!(refused(&page("<Size>1</Size>"), false), "k has no valid LastModified");
+    assert_eq!(entry(""), (None, None));
+    assert_eq!(entry("<Size>-1</Size><LastModified>yesterday</LastModified>"), (None, None));
+    assert_eq!(entry("<Size>1</Size>"), (Some(1), None));
+}
+
+#[test]
+fn dates_are_read_in_the_forms_that_servers_write() {
+    let second = |text: &str| parse_date(text).map(Timestamp::as_second);
+    for text in [
+        "2026-01-02T03:04:05.000Z",
+        "2026-01-02T04:04:05+01:00",
+        "2026-01-02T03:04:05",
+        "2026-01-02T03:04:05.123456",
+        "2026-01-02 03:04:05",
+        "Fri, 02 Jan 2026 03:04:05 GMT",
+        "Fri, 02 Jan 2026 03:04:05 UTC",
+        "Fri, 02 Jan 2026 03:04:05 +0000",
+    ] {
+        assert_eq!(second(text), Some(1_767_323_045), "{text}");
+    }
+    for text in ["", "0", "now", "2026-13-01T00:00:00", "-9999999999-01-01T00:00:00", "Fri, 99 Jan 2026 03:04:05 GMT"] {
+        assert_eq!(second(text), None, "{text}");
+    }
 }
 
 #[test]
