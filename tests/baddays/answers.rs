@@ -1,9 +1,9 @@
 //! Answers that are not what they should be.
 
-use batchplan_store::ListRequest;
 use batchplan_store::object::{ObjectAcl, RestoreRequest, TagSet};
 use batchplan_store::object_request::{ObjectHeader, ObjectRequest, ResponseData};
 use batchplan_store::task::FaultClass;
+use batchplan_store::{BucketSetting, BucketSettingValue, BucketVersioning, ListRequest};
 use proptest::prelude::*;
 
 use crate::server::{Act, Server, TAGS, answer, ask, object, ok, stores};
@@ -109,6 +109,83 @@ async fn no_tag_set_is_an_empty_one() {
                 .as_ref()
                 .is_ok_and(|reply| reply.no_tag_set && reply.data == ResponseData::Tags(TagSet::default()));
             assert_eq!(empty, found, "{name} {code}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn there_is_nothing_to_delete_where_there_is_no_tag_set() {
+    let refusal = Act::Send(answer("404 Not Found", "", &error("NoSuchTagSet")));
+    let server = Server::playing([refusal.clone(), refusal]).await;
+    for (name, store) in stores(&server.endpoint()) {
+        let reply = ask(&store, &ObjectRequest::DeleteTags).await.expect(name);
+        assert_eq!((reply.status, reply.data), (204, ResponseData::Empty), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_is_no_answer_of_a_store() {
+    let page = "<!DOCTYPE html>\n<html><head><title>Sign in to Café WLAN</title></head><body>hushhush</body></html>";
+    let said = "a web page with the title \"Sign in to Café WLAN\" came instead";
+    for call in every_call() {
+        let writes = call.is_write();
+        let server = Server::playing([ok(page), ok(page)]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let fault = ask(&store, &call).await.expect_err("no answer");
+            let expected = if writes {
+                (FaultClass::Ambiguous, "UnreadableAnswer")
+            } else {
+                (FaultClass::Rejected, "UnexpectedDocument")
+            };
+            assert_eq!((fault.class, fault.code.as_str()), expected, "{name} {call:?}");
+            assert!(fault.message.contains(said) && !fault.message.contains("hush"), "{name}: {}", fault.message);
+        }
+        let refusal = Act::Send(answer("403 Forbidden", "", page));
+        let server = Server::playing([refusal.clone(), refusal]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let fault = ask(&store, &call).await.expect_err("a refusal");
+            assert_eq!((fault.status, fault.code.as_str()), (Some(403), "AccessDenied"), "{name} {call:?}");
+            assert!(fault.message.starts_with(said), "{name}: {}", fault.message);
+        }
+    }
+}
+
+#[tokio::test]
+async fn delete_markers_and_caches_are_named() {
+    for (status, headers, code, words) in [
+        ("405 Not Allowed", "x-amz-delete-marker: true\r\n", "MethodNotAllowed", "this version is a delete marker"),
+        ("405 Not Allowed", "x-oss-delete-marker: true\r\n", "MethodNotAllowed", "this version is a delete marker"),
+        ("404 Not Found", "x-amz-delete-marker: true\r\n", "NotFound", "the current version is a delete marker"),
+        ("304 Not Modified", "ETag: \"e\"\r\n", "NotModified", "a cache may have answered"),
+    ] {
+        for call in [ObjectRequest::Head, ObjectRequest::GetTags] {
+            // Neither HEAD nor 304 has a body.
+            let bare = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\n\r\n").into_bytes();
+            let server = Server::playing([Act::Send(bare.clone()), Act::Send(bare)]).await;
+            for (name, store) in stores(&server.endpoint()) {
+                let fault = ask(&store, &call).await.expect_err("a refusal");
+                assert_eq!((fault.code.as_str(), fault.class), (code, FaultClass::Rejected), "{name} {status}");
+                assert!(fault.message.contains(words), "{name} {status}: {}", fault.message);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_versioning_of_a_bucket_has_other_roots_elsewhere() {
+    for (body, state) in [
+        ("<GetBucketVersioningResponse xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"/>", BucketVersioning::Never),
+        (
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<GetBucketVersioningResponse><Status>Enabled</Status>\
+             </GetBucketVersioningResponse>",
+            BucketVersioning::Enabled,
+        ),
+        ("<Status>Suspended</Status>", BucketVersioning::Suspended),
+    ] {
+        let server = Server::playing([ok(body), ok(body)]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let read = store.bucket_setting(&object().bucket, BucketSetting::Versioning).await.expect(name);
+            assert_eq!(read, BucketSettingValue::Versioning(state), "{name}: {body}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::num::NonZeroU16;
 
 use jiff::Timestamp;
 
-use crate::object_request::ObjectHeaderSet;
+use crate::object_request::{ObjectHeader, ObjectHeaderSet};
 
 /// What the caller must do after a failed request. The store that sees the error decides this, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,27 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.class.is_retryable()
+    }
+
+    /// Returns whether the server says that the bucket is elsewhere, so that no request for any of its objects succeeds.
+    #[must_use]
+    pub fn is_redirect(&self) -> bool {
+        self.status.is_some_and(is_redirect)
+    }
+
+    /// Returns whether the server does not support the request, whatever the object.
+    ///
+    /// Such servers answer with 501, with 405, or with any other status and a code that says so: `StorageGRID` writes
+    /// `XNotImplemented`, for example.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        match self.status {
+            // A delete marker has neither tags nor an ACL, which says nothing of the server.
+            Some(405) => !self.headers.contains(ObjectHeader::DeleteMarker),
+            Some(501) => true,
+            Some(_) => UNSUPPORTED_CODES.contains(&self.code.as_str()),
+            None => false,
+        }
     }
 
     /// Creates the error of a request that got no response or was never sent.
@@ -293,7 +314,7 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         hint: REJECTED_HINT,
     },
     by_status(
-        &["InvalidObjectState", "ObjectNotAppendable", "OperationNotSupported", "MethodNotAllowed"],
+        &["InvalidObjectState", "ObjectNotAppendable", "OperationNotSupported"],
         "the objects' state or storage class does not allow this: filter the manifest by storage_class, or restore \
          them from the archive first",
     ),
@@ -395,7 +416,19 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         &["AccessControlListNotSupported"],
         "the bucket has ACLs disabled: enable them in its ownership controls, or use a bucket policy instead",
     ),
-    by_status(&["NotImplemented"], "this server does not support the operation: use another server"),
+    by_status(
+        &["MethodNotAllowed"],
+        "the objects are delete markers, or the server does not support the operation: leave delete markers out of the \
+         manifest, or use another server",
+    ),
+    by_status(
+        &["NotImplemented", "XNotImplemented", "UnsupportedOperation", "NotSupported"],
+        "this server does not support the operation: use another server",
+    ),
+    by_status(
+        &["NotModified"],
+        "a cache answered instead of the store: set `endpoint` in [store] to the server itself",
+    ),
     of_class(FaultClass::Transient, &["OperationAborted"], CONFLICT_HINT),
     by_status(&["Conflict"], CONFLICT_HINT),
     by_status(&["RequestNotSent"], "the request could not be built: the message says what is wrong with the object"),
@@ -404,6 +437,10 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         "the bucket is at another endpoint: check the endpoint and the region in [store]",
     ),
 ];
+
+/// The codes with which servers say that they do not support a request.
+const UNSUPPORTED_CODES: &[&str] =
+    &["NotImplemented", "XNotImplemented", "UnsupportedOperation", "NotSupported", "MethodNotAllowed"];
 
 fn find(code: &str) -> Option<&'static ErrorCodeGroup> {
     ERROR_CODES.iter().find(|group| group.codes.contains(&code))
@@ -429,6 +466,11 @@ fn classify(status: u16, code: &str) -> FaultClass {
     }
 }
 
+/// Returns whether a status says that the answer is elsewhere. 304 does not: it says that nothing has changed.
+pub(crate) fn is_redirect(status: u16) -> bool {
+    (300..400).contains(&status) && status != 304
+}
+
 /// Returns an error code for a response without a body, such as every response to HEAD.
 fn code_for_status(status: u16) -> &'static str {
     match status {
@@ -443,6 +485,7 @@ fn code_for_status(status: u16) -> &'static str {
         501 => "NotImplemented",
         503 => "ServiceUnavailable",
         500..=599 => "InternalError",
+        304 => "NotModified",
         300..=399 => "UnexpectedRedirect",
         _ => "UnexpectedStatus",
     }
@@ -457,6 +500,8 @@ pub fn hint(code: &str, status: Option<u16>) -> Option<&'static str> {
             401 | 403 => "AccessDenied",
             404 => "NotFound",
             400 => "BadRequest",
+            405 => "MethodNotAllowed",
+            501 => "NotImplemented",
             429 | 503 => "SlowDown",
             500..=599 => "InternalError",
             _ => return None,

@@ -43,7 +43,7 @@ pub(crate) enum Nature {
     DeniesReads,
     /// Nobody may ask HEAD.
     DeniesHead,
-    /// Objects without tags have no tag set.
+    /// Objects without tags have no tag set, neither to read nor to delete.
     NoTagSet,
     /// Tags and ACLs are taken, and not kept.
     KeepsNothing,
@@ -111,7 +111,7 @@ pub(super) fn carry_out(
         }
         Nature::RefusesWrites(status) if writes => Some(refuse(status, "NotImplemented", "not here")),
         Nature::DeniesReads if reads => Some(refuse(403, "AccessDenied", "Access Denied")),
-        Nature::NoTagSet if asked.kind == GetTags => {
+        Nature::NoTagSet if matches!(asked.kind, GetTags | DeleteTags) => {
             let object = objects.get(&asked.key).filter(|object| !object.gone)?;
             object.tags.is_empty().then(|| refuse(404, "NoSuchTagSet", "The TagSet does not exist"))
         }

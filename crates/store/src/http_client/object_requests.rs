@@ -56,6 +56,10 @@ impl StoreHttpClient {
                     ..ObjectResponse::new(200, data)
                 });
             }
+            // There was nothing to delete.
+            Err(fault) if *call == ObjectRequest::DeleteTags && is_no_tag_set(&fault) => {
+                return Ok(ObjectResponse { headers: fault.headers, ..ObjectResponse::new(204, ResponseData::Empty) });
+            }
             answer => answer?,
         };
         let data = self.response_data(call, &response).map_err(|why| {
@@ -113,7 +117,10 @@ impl StoreHttpClient {
     }
 }
 
-/// Returns whether the error only means that the object has no tags. Some servers respond this way.
+/// Returns whether the error only means that the object has no tags. Some servers respond this way: Versity S3 Gateway
+/// (<https://github.com/versity/versitygw/issues/1686>), Wasabi
+/// (<https://github.com/ansible-collections/amazon.aws/issues/1607>) and Huawei OBS
+/// (<https://github.com/huaweicloud/huaweicloud-sdk-java-obs/issues/162>).
 fn is_no_tag_set(fault: &StoreError) -> bool {
     fault.status == Some(404) && matches!(fault.code.as_str(), "NoSuchTagSet" | "NoSuchTagSetError")
 }

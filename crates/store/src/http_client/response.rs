@@ -18,8 +18,9 @@ use tokio::time::timeout;
 use super::connection::ResponseBody;
 use super::credential_cache::SigningCredentials;
 use super::dialect::StoreDialect;
-use crate::error::{ErrorResponse, FaultClass, StoreError, is_about_signature, truncate};
+use crate::error::{ErrorResponse, FaultClass, StoreError, is_about_signature, is_redirect, truncate};
 use crate::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet};
+use crate::printable::affects_terminal;
 use crate::timeouts::scaled;
 use crate::web::root_cause;
 use crate::xml;
@@ -125,6 +126,11 @@ impl StreamedResponse {
                 return Err(FailedResponse::from_error(error));
             }
         };
+        // No store answers a write with a web page. A read is rejected because it is not the requested document.
+        if !self.is_read_only && is_web_page(&body) {
+            let why = describe_web_page(&body, credentials);
+            return Err(FailedResponse::from_error(unreadable_response(status, &why, request_line())));
+        }
         // Some servers must start the response before they know whether the request succeeds.
         if is_error_document(&body) {
             let document = ErrorDocument::parse(&body, credentials);
@@ -238,6 +244,8 @@ impl StoreResponse {
     pub(crate) fn unreadable_error(&self, why: &str, request_line: String) -> StoreError {
         let marked = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| self.headers.contains_key(header));
         let new_error = if marked && self.is_read_only { unexpected_document } else { unreadable_response };
+        let page = is_web_page(&self.body).then(|| describe_web_page(&self.body, &self.credentials));
+        let why = page.as_deref().unwrap_or(why);
         StoreError { headers: self.object_headers(), ..new_error(self.status, why, request_line) }
     }
 
@@ -321,6 +329,9 @@ impl ErrorDocument {
                 *to = redacted(text, credentials);
             }
         });
+        if document.message.is_empty() && is_web_page(body) {
+            document.message = describe_web_page(body, credentials);
+        }
         document
     }
 
@@ -343,7 +354,10 @@ impl ErrorDocument {
                 *value = redacted(text(header), credentials);
             }
         }
-        if (300..400).contains(&status) && self.endpoint.is_empty() {
+        if self.message.is_empty() {
+            status_explanation(status, object_headers(headers)).clone_into(&mut self.message);
+        }
+        if is_redirect(status) && self.endpoint.is_empty() {
             self.endpoint = redacted(text("location"), credentials);
         }
         let response = ErrorResponse {
@@ -369,7 +383,7 @@ impl ErrorDocument {
             let message = format!("{} (the server expects the region {})", self.message, self.region);
             return message.trim_start().to_owned();
         }
-        let elsewhere = (300..400).contains(&status) || !self.endpoint.is_empty();
+        let elsewhere = is_redirect(status) || !self.endpoint.is_empty();
         if !elsewhere {
             return self.message.clone();
         }
@@ -386,15 +400,62 @@ impl ErrorDocument {
     }
 }
 
+/// Returns what is known of a response without a message; empty if nothing is.
+fn status_explanation(status: u16, headers: ObjectHeaderSet) -> &'static str {
+    match status {
+        304 => "the request was not conditional, so a cache may have answered instead of the store",
+        404 if headers.contains(ObjectHeader::DeleteMarker) => "the current version is a delete marker",
+        405 if headers.contains(ObjectHeader::DeleteMarker) => "this version is a delete marker",
+        _ => "",
+    }
+}
+
 /// Returns whether a body is an error document, by its root element.
 fn is_error_document(body: &[u8]) -> bool {
-    let mut rest = body.trim_ascii_start();
-    if rest.starts_with(b"<?xml") {
-        let end = rest.windows(2).position(|window| window == b"?>").map_or(rest.len(), |start| start + 2);
-        rest = rest[end..].trim_ascii_start();
-    }
-    let root = rest.strip_prefix(b"<Error").and_then(<[u8]>::first);
+    let root = skip_declaration(body).strip_prefix(b"<Error").and_then(<[u8]>::first);
     root.is_some_and(|next| *next == b'>' || next.is_ascii_whitespace())
+}
+
+/// Returns a document without its XML declaration.
+fn skip_declaration(body: &[u8]) -> &[u8] {
+    let rest = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    if !rest.starts_with(b"<?xml") {
+        return rest;
+    }
+    let end = rest.windows(2).position(|window| window == b"?>").map_or(rest.len(), |start| start + 2);
+    rest[end..].trim_ascii_start()
+}
+
+/// The maximum length of the title of a web page in messages, in characters.
+const MAX_TITLE_CHARS: usize = 80;
+
+/// Returns whether a body is a web page, by its beginning. Proxies and login pages of networks send such responses in
+/// place of the store, some of them as a success.
+fn is_web_page(body: &[u8]) -> bool {
+    let start = skip_declaration(body);
+    [&b"<!doctype html"[..], b"<html"]
+        .iter()
+        .any(|page| start.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page)))
+}
+
+/// Describes a web page for a message, with its title if it has one.
+fn describe_web_page(body: &[u8], credentials: &SigningCredentials) -> String {
+    let title = web_page_title(&String::from_utf8_lossy(body)).map(|title| redacted(&title, credentials));
+    let titled = title.map_or_else(String::new, |title| format!(" with the title {title:?}"));
+    format!("a web page{titled} came instead of the store's answer, perhaps from a proxy or a login page")
+}
+
+/// Returns the title of a web page, without control characters and cut to [`MAX_TITLE_CHARS`].
+fn web_page_title(page: &str) -> Option<String> {
+    // Has the same length, so positions in it are positions in the page.
+    let lower = page.to_ascii_lowercase();
+    let element = lower.find("<title")?;
+    let start = element + lower[element..].find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    let words: Vec<_> = page[start..end].split_whitespace().collect();
+    let title: String =
+        words.join(" ").chars().filter(|character| !affects_terminal(*character)).take(MAX_TITLE_CHARS).collect();
+    (!title.is_empty()).then_some(title)
 }
 
 #[cfg(test)]
@@ -513,5 +574,32 @@ mod tests {
         );
         let bare = error_of(302, &[("location", "http://evil.example/")], "");
         assert!(bare.message.contains("endpoint http://evil.example/; nothing was sent there"), "{}", bare.message);
+        let cached = error_of(304, &[("etag", "\"e\"")], "");
+        assert_eq!((cached.code.as_str(), cached.class), ("NotModified", FaultClass::Rejected));
+        assert!(cached.message.contains("a cache may have answered"), "{}", cached.message);
+    }
+
+    #[test]
+    fn a_delete_marker_is_named() {
+        let marker = ("x-amz-delete-marker", "true");
+        assert_eq!(error_of(405, &[marker], "").message, "this version is a delete marker");
+        assert_eq!(error_of(404, &[marker], "").message, "the current version is a delete marker");
+        assert_eq!(error_of(405, &[], "").message, "the server gave no message");
+    }
+
+    #[test]
+    fn a_web_page_is_named_by_its_title_without_secrets_and_control_characters() {
+        let says = |body: &str| error_of(403, &[], body).message;
+        let page = "<!DOCTYPE HTML><HTML><head><Title lang=en>\n Sign \u{1b}[31min,\thush </TITLE></head></HTML>";
+        let expected = "a web page with the title \"Sign [31min, [hidden]\" came instead of the store's answer, perhaps \
+                        from a proxy or a login page";
+        assert_eq!(says(page), expected);
+        let bare = says("<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"x\"><html><body>502</body></html>");
+        assert!(bare.starts_with("a web page came instead"), "{bare}");
+        let long = says(&format!("<html><title>{}</title>", "ä".repeat(200)));
+        assert!(long.contains(&format!("{:?}", "ä".repeat(80))), "{long}");
+        for other in ["<htm", "<Error><Code>X</Code></Error>", "", "html", "<title>x</title>"] {
+            assert_eq!(says(other), "the server gave no message", "{other}");
+        }
     }
 }
