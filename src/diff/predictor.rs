@@ -223,7 +223,8 @@ impl Predictor {
     }
 
     /// Returns whether the job would fail on an object that the preview failed to read: if the object does not exist,
-    /// or if the job sends the refused request too. Otherwise, the job's own requests may still be allowed.
+    /// if the server supports no such request or serves the bucket elsewhere, or if the job sends the refused request
+    /// too. Otherwise, the job's own requests may still be allowed.
     fn job_fails_too(&self, ReadFailure { call, fault }: &ReadFailure) -> bool {
         let is_missing = match fault.code.as_str() {
             "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NoSuchObject" => true,
@@ -231,7 +232,8 @@ impl Predictor {
             _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
         };
         let is_refused = fault.class == FaultClass::Rejected && fault.status.is_some();
-        is_missing || (is_refused && self.job_reads.contains(call))
+        let is_refused_for_all = fault.is_unsupported() || fault.is_redirect();
+        is_missing || (is_refused && (is_refused_for_all || self.job_reads.contains(call)))
     }
 
     /// Returns the request of the job that would be refused: the failed read request itself if the job sends it too,

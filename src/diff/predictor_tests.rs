@@ -80,6 +80,33 @@ fn refused_read_is_a_failure_only_if_the_job_reads_too() {
 }
 
 #[test]
+fn a_request_that_the_server_does_not_support_for_any_object_fails_for_all() {
+    let put = predictor(&[Operation::PutTagging(tags(&[("a", "1")]))], false);
+    let cases = [
+        ("NotImplemented", 501),
+        ("Whatever", 501),
+        ("MethodNotAllowed", 405),
+        ("PermanentRedirect", 301),
+        ("UnexpectedRedirect", 307),
+        ("MethodNotAllowed", 400),
+        ("XNotImplemented", 403),
+    ];
+    for (code, status) in cases {
+        let failure = refused(code, status, ObjectRequest::GetTags);
+        let Prediction { effect, refused, .. } = put.predict(object(), ObjectState::default(), Some(&failure), true);
+        let Effect::Fails(reason) = effect else { panic!("{code} {status}: {effect:?}") };
+        let found = (reason.code.as_str(), reason.http, reason.operation.as_str());
+        assert_eq!(found, (code, status, "put_object_tagging"));
+        assert_eq!(refused, [ObjectRequest::PutTags(tags(&[("a", "1")]))]);
+    }
+    for (code, status) in [("InvalidRequest", 400), ("NotModified", 304), ("AccessDenied", 403)] {
+        let failure = refused(code, status, ObjectRequest::GetTags);
+        let effect = put.predict(object(), ObjectState::default(), Some(&failure), true).effect;
+        assert!(matches!(effect, Effect::Unknown(_)), "{code} {status}: {effect:?}");
+    }
+}
+
+#[test]
 fn known_facts_need_no_read() {
     let all = [
         Operation::PutTagging(tags(&[])),

@@ -116,6 +116,7 @@ pub async fn check(
     };
     checker.check_operation_reads(&reader, &operations, first.as_ref()).await;
     checker.check_server(&reader, plan, first.as_ref()).await;
+    checker.check_unread_aspects(&reader, plan, first.as_ref()).await;
     match &probes.write {
         Some(object) => checker.probe_writes(&ProbeWriter::new(plan, store), &operations, object).await,
         None => checker.report_untried_writes(&operations),
@@ -261,6 +262,7 @@ impl PermissionChecker<'_> {
                 let reason = "no permission changes that: the bucket has ACLs disabled by BucketOwnerEnforced";
                 (PermissionVerdict::Refused, format!("{fault} ({reason})"))
             }
+            _ if is_refused_for_all_objects(fault) => (PermissionVerdict::Refused, fault.to_string()),
             _ => (PermissionVerdict::Failed, fault.to_string()),
         }
     }
@@ -378,6 +380,26 @@ impl PermissionChecker<'_> {
             } else {
                 let why = Some(NO_OBJECT_TO_CHECK_WITH.to_owned());
                 self.report_finding(what, None, PermissionVerdict::NotChecked, why);
+            }
+        }
+    }
+
+    /// Reads from the first object what the plan only writes, unless the check of the server has read it. The plan needs
+    /// no permission for that, so an answer matters only if it shows that the writes would fail for every object.
+    async fn check_unread_aspects(&mut self, reader: &Worker, plan: &Plan, first: Option<&ObjectId>) {
+        let Some(object) = first.filter(|_| !plan.needs_server_check()) else { return };
+        let operations = plan.operations();
+        let reads: Vec<_> = operations.read_steps().into_iter().map(|step| step.call).collect();
+        let unread = operations.aspects().filter_map(ObjectAspect::read_request).filter(|call| !reads.contains(call));
+        for call in unread {
+            if self.ensure_not_stopped().is_err() {
+                return;
+            }
+            let what = format!("{} of {object}", call.kind().purpose());
+            if let Err(SingleRequestError::Fault(fault)) = reader.send_single(object, call).await
+                && is_refused_for_all_objects(&fault)
+            {
+                self.report_finding(what, None, PermissionVerdict::Refused, Some(fault.to_string()));
             }
         }
     }
@@ -610,6 +632,11 @@ fn first_read(plan: &Plan) -> Option<ObjectRequest> {
             .find_map(server_check_read)
             .or_else(|| operations.reads_after_ambiguous_write().into_iter().next())
     })
+}
+
+/// Returns whether the same request would be refused for any object of the bucket.
+fn is_refused_for_all_objects(fault: &StoreError) -> bool {
+    fault.is_unsupported() || fault.is_redirect()
 }
 
 /// Returns the fault if it says that the object is missing; `None` otherwise.

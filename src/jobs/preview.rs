@@ -362,7 +362,7 @@ async fn read_objects(
         let (seen, read_failure) = match worker.read_object(&object, &reads).await {
             ObjectReadOutcome::Complete(seen) => (seen, None),
             ObjectReadOutcome::Failed { seen, call, fault }
-                if fault.status != Some(404) && !predictor.depends_on(&call) =>
+                if fault.status != Some(404) && !fault.is_redirect() && !predictor.depends_on(&call) =>
             {
                 (seen, None)
             }
