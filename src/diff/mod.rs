@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(text(&none, &one), "- no tags\n+ tag a = \"\"\n");
         let absent =
             ObjectState { restoration: MaybeKnown::Known(RestoreState::NotRestored), ..ObjectState::default() };
-        let wanted = RestoreState::Requested(RestoreRequest { days: 7, tier: Some(RestoreTier::Bulk) });
+        let wanted = RestoreState::Requested(RestoreRequest { days: Some(7), tier: Some(RestoreTier::Bulk) });
         let wanted = ObjectState { restoration: MaybeKnown::Known(wanted), ..ObjectState::default() };
         assert_eq!(text(&absent, &wanted), "- restored copy: none\n+ restored copy: for 7 days (Bulk)\n");
     }

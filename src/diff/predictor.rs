@@ -1,7 +1,7 @@
 //! Predicts the effect of a job on one object, from what is known about the object.
 //!
 //! Whether a service accepts a restore depends on storage class, days and tier. The service decides; this file predicts
-//! its most likely answer.
+//! its most likely answer, by the rules in `provider`.
 
 use batchplan_store::object::{
     MaybeKnown, ObjectId, ObjectState, RestoreRequest, RestoreState, RestoreTier, StorageClass,
@@ -10,7 +10,7 @@ use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::{FaultClass, StoreError};
 
 use crate::operation::{ObjectAspect, Operation, OperationSet, OperationStep};
-use crate::provider::RestoreService;
+use crate::provider::{RestoreRefusal, RestoreService, RetrievalClass};
 
 /// What a job would do with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,8 +114,8 @@ impl Predictor {
     /// class alone causes it to be refused.
     fn restore_depends_on_head(&self, class: &MaybeKnown<StorageClass>) -> bool {
         self.restore.is_some_and(|request| {
-            let not_restored = MaybeKnown::Known(RestoreState::NotRestored);
-            let response = expected_response(self.restore_service, class, &not_restored, request);
+            let state = ObjectState { class: class.clone(), ..ObjectState::default() };
+            let response = expected_response(self.restore_service, &state, request);
             !matches!(response, ExpectedResponse::Refused(_))
         })
     }
@@ -177,7 +177,7 @@ impl Predictor {
                     return (Effect::Fails(acls_not_supported(&operation)), requests);
                 }
                 ObjectRequest::Restore(request) => {
-                    let response = expected_response(self.restore_service, &before.class, &before.restoration, request);
+                    let response = expected_response(self.restore_service, before, request);
                     requests.append(restore_requests(self.restore_service, &before.class, request, &response));
                     match response {
                         ExpectedResponse::Accepted => {}
@@ -306,32 +306,17 @@ enum ExpectedResponse {
     Unknown(&'static str),
 }
 
-/// Predicts the response to a restore of an object, from its storage class and the state of its restored copy.
-fn expected_response(
-    service: RestoreService,
-    class: &MaybeKnown<StorageClass>,
-    restoration: &MaybeKnown<RestoreState>,
-    request: RestoreRequest,
-) -> ExpectedResponse {
-    let Some(class) = class.known() else {
+/// Predicts the response to a restore of an object in this state.
+fn expected_response(service: RestoreService, state: &ObjectState, request: RestoreRequest) -> ExpectedResponse {
+    let Some(class) = state.class.known() else {
         return ExpectedResponse::Unknown("the storage class is unknown");
     };
-    let retrieval = RetrievalClass::of(class);
-    if retrieval == RetrievalClass::Readable {
-        let message = format!("objects of class {} can be read directly and need no restore", class.as_str());
-        let (code, http) =
-            if service == RestoreService::Oss { ("OperationNotSupported", 400) } else { ("InvalidObjectState", 403) };
+    if let Some(refusal) = service.refusal(class, &state.archive_status, request) {
+        let RestoreRefusal { code, http, message, help: _ } = refusal;
         return ExpectedResponse::Refused(FailureReason::new(code, http, RESTORE_OPERATION, message));
     }
-    let checked = match service {
-        RestoreService::Aws => check_aws_restore(retrieval, class, request),
-        RestoreService::Oss => check_oss_restore(retrieval, class, request),
-        RestoreService::Other => Ok(()),
-    };
-    if let Err(reason) = checked {
-        return ExpectedResponse::Refused(reason);
-    }
-    match restoration.known() {
+    let retrieval = RetrievalClass::of(class);
+    match state.restoration.known() {
         None => ExpectedResponse::Unknown("it is unknown whether a restore is in progress"),
         Some(RestoreState::InProgress) if service == RestoreService::Oss && retrieval == RetrievalClass::Archive => {
             response_while_in_progress(None)
@@ -339,7 +324,13 @@ fn expected_response(
         Some(RestoreState::InProgress) => {
             response_while_in_progress(Some(request.tier.unwrap_or(RestoreTier::Standard)))
         }
-        Some(_) if retrieval == RetrievalClass::Unknown => {
+        Some(_) if retrieval == RetrievalClass::IntelligentTiering && service == RestoreService::Aws => {
+            match state.archive_status.known() {
+                Some(_) => ExpectedResponse::Accepted,
+                None => ExpectedResponse::Unknown("it is unknown whether the object is in an archive tier"),
+            }
+        }
+        Some(_) if matches!(retrieval, RetrievalClass::Unknown | RetrievalClass::IntelligentTiering) => {
             ExpectedResponse::Unknown("it is unknown whether objects of this class need a restore")
         }
         Some(_) => ExpectedResponse::Accepted,
@@ -397,69 +388,6 @@ fn response_while_in_progress(tier: Option<RestoreTier>) -> ExpectedResponse {
             "a restore of unknown tier is in progress; a new one is accepted only if it is faster",
         ),
     }
-}
-
-/// Storage classes, grouped by how their objects are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RetrievalClass {
-    /// Objects can be read immediately.
-    Readable,
-    /// Objects can be read after minutes or hours: GLACIER of S3, Archive of OSS.
-    Archive,
-    /// `ColdArchive` of OSS.
-    Cold,
-    /// Objects can be read after half a day or more.
-    Deep,
-    /// An unknown storage class.
-    Unknown,
-}
-
-impl RetrievalClass {
-    fn of(class: &StorageClass) -> Self {
-        match class.as_str().to_ascii_uppercase().as_str() {
-            "STANDARD" | "STANDARD_IA" | "ONEZONE_IA" | "REDUCED_REDUNDANCY" | "GLACIER_IR" | "EXPRESS_ONEZONE"
-            | "IA" => Self::Readable,
-            "GLACIER" | "ARCHIVE" => Self::Archive,
-            "COLDARCHIVE" => Self::Cold,
-            "DEEP_ARCHIVE" | "DEEPCOLDARCHIVE" => Self::Deep,
-            _ => Self::Unknown,
-        }
-    }
-}
-
-fn check_aws_restore(
-    retrieval: RetrievalClass,
-    class: &StorageClass,
-    request: RestoreRequest,
-) -> Result<(), FailureReason> {
-    if retrieval == RetrievalClass::Deep && request.tier == Some(RestoreTier::Expedited) {
-        return Err(tier_not_supported("InvalidArgument", class, RestoreTier::Expedited));
-    }
-    Ok(())
-}
-
-fn check_oss_restore(
-    retrieval: RetrievalClass,
-    class: &StorageClass,
-    RestoreRequest { days, tier }: RestoreRequest,
-) -> Result<(), FailureReason> {
-    let max_days = if retrieval == RetrievalClass::Archive { 7 } else { 365 };
-    if retrieval != RetrievalClass::Unknown && !(1..=max_days).contains(&days) {
-        let message =
-            format!("copies restored from class {} are kept for 1 to {max_days} days, not {days}", class.as_str());
-        return Err(FailureReason::new("InvalidArgument", 400, RESTORE_OPERATION, message));
-    }
-    match tier {
-        Some(tier @ RestoreTier::Bulk) if retrieval == RetrievalClass::Deep => {
-            Err(tier_not_supported("MalformedXML", class, tier))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn tier_not_supported(code: &str, class: &StorageClass, tier: RestoreTier) -> FailureReason {
-    let message = format!("objects of class {} cannot be restored with tier {}", class.as_str(), tier.as_str());
-    FailureReason::new(code, 400, RESTORE_OPERATION, message)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use batchplan_store::object::{BucketName, ObjectAcl, ObjectKey, RestoreTier, StorageClass, TagSet};
+use batchplan_store::object::{ArchiveStatus, BucketName, ObjectAcl, ObjectKey, RestoreTier, StorageClass, TagSet};
 
 use super::*;
 
@@ -111,7 +111,7 @@ fn known_facts_need_no_read() {
     let all = [
         Operation::PutTagging(tags(&[])),
         Operation::PutAcl(ObjectAcl::Private),
-        Operation::Restore(RestoreRequest { days: 1, tier: None }),
+        Operation::Restore(RestoreRequest { days: Some(1), tier: None }),
     ];
     let predictor = predictor(&all, false);
     let nothing = ObjectState::default();
@@ -138,7 +138,7 @@ fn known_facts_need_no_read() {
 
 #[test]
 fn requests_are_counted_up_to_the_one_that_fails() {
-    let request = RestoreRequest { days: 1, tier: Some(RestoreTier::Expedited) };
+    let request = RestoreRequest { days: Some(1), tier: Some(RestoreTier::Expedited) };
     let all = [Operation::Restore(request), Operation::PutAcl(ObjectAcl::Private)];
     let before = ObjectState {
         acl: MaybeKnown::Known(ObjectAcl::PublicRead),
@@ -159,7 +159,7 @@ fn requests_are_counted_up_to_the_one_that_fails() {
 
 #[test]
 fn untiered_class_needs_a_second_request() {
-    let request = RestoreRequest { days: 1, tier: Some(RestoreTier::Standard) };
+    let request = RestoreRequest { days: Some(1), tier: Some(RestoreTier::Standard) };
     let predictor = Predictor::new(OperationSet::new(vec![Operation::Restore(request)]), RestoreService::Oss);
     let before = ObjectState {
         class: MaybeKnown::Known(StorageClass::new("Archive")),
@@ -168,7 +168,7 @@ fn untiered_class_needs_a_second_request() {
     };
     let prediction = predictor.predict(object(), before, None, true);
     assert!(matches!(prediction.effect, Effect::Changes(_)));
-    let untiered = ObjectRequest::Restore(RestoreRequest { days: 1, tier: None });
+    let untiered = ObjectRequest::Restore(RestoreRequest { days: Some(1), tier: None });
     assert_eq!(
         (prediction.accepted, prediction.refused),
         (vec![ObjectRequest::Head, untiered], vec![ObjectRequest::Restore(request)])
@@ -199,7 +199,7 @@ fn irrelevant_state_is_omitted() {
     let class = known.class.clone();
     assert_eq!(tags_alone.relevant_state(&known), ObjectState { class, ..tagged(&[("a", "1")]) });
     assert!(!tags_alone.depends_on(&ObjectRequest::Head) && tags_alone.depends_on(&ObjectRequest::GetTags));
-    let request = RestoreRequest { days: 1, tier: None };
+    let request = RestoreRequest { days: Some(1), tier: None };
     let all = [Operation::DeleteTagging(None), Operation::PutAcl(ObjectAcl::Private), Operation::Restore(request)];
     let all = predictor(&all, false);
     assert_eq!(all.relevant_state(&known), known);
@@ -213,8 +213,12 @@ fn response(
     days: u32,
     tier: Option<RestoreTier>,
 ) -> ExpectedResponse {
-    let class = MaybeKnown::Known(StorageClass::new(class));
-    expected_response(service, &class, &MaybeKnown::Known(restoration), RestoreRequest { days, tier })
+    let state = ObjectState {
+        class: MaybeKnown::Known(StorageClass::new(class)),
+        restoration: MaybeKnown::Known(restoration),
+        ..ObjectState::default()
+    };
+    expected_response(service, &state, RestoreRequest { days: Some(days), tier })
 }
 
 fn refusal_code(expected: ExpectedResponse) -> String {
@@ -239,7 +243,8 @@ fn services_have_different_restore_rules() {
     assert_eq!(refusal_code(response(Oss, "IA", NONE, 1, None)), "OperationNotSupported");
     assert_eq!(response(Other, "DEEP_ARCHIVE", NONE, 9999, Some(RestoreTier::Expedited)), ExpectedResponse::Accepted);
     assert_eq!(refusal_code(response(Other, "STANDARD", NONE, 1, None)), "InvalidObjectState");
-    for (service, class) in [(Other, "CLOUDTIER"), (Aws, "INTELLIGENT_TIERING")] {
+    assert_eq!(refusal_code(response(Aws, "INTELLIGENT_TIERING", NONE, 1, None)), "InvalidArgument");
+    for (service, class) in [(Other, "CLOUDTIER"), (Other, "INTELLIGENT_TIERING"), (Aws, "CLOUDTIER")] {
         assert!(matches!(response(service, class, NONE, 1, None), ExpectedResponse::Unknown(_)), "{class}");
     }
 }
@@ -254,14 +259,39 @@ fn restore_in_progress_is_refused_for_the_slowest_tier() {
 
 #[test]
 fn unknown_facts_are_not_guessed() {
-    let request = RestoreRequest { days: 1, tier: None };
-    assert!(matches!(
-        expected_response(RestoreService::Aws, &MaybeKnown::Unknown, &MaybeKnown::Known(NONE), request),
-        ExpectedResponse::Unknown(_)
-    ));
-    let class = MaybeKnown::Known(StorageClass::new("GLACIER"));
-    assert!(matches!(
-        expected_response(RestoreService::Aws, &class, &MaybeKnown::Unknown, request),
-        ExpectedResponse::Unknown(_)
-    ));
+    let request = RestoreRequest { days: Some(1), tier: None };
+    let of = |class: Option<&str>, restoration: Option<RestoreState>, request| {
+        let known = ObjectState {
+            class: class.map_or(MaybeKnown::Unknown, |class| MaybeKnown::Known(StorageClass::new(class))),
+            restoration: restoration.map_or(MaybeKnown::Unknown, MaybeKnown::Known),
+            ..ObjectState::default()
+        };
+        expected_response(RestoreService::Aws, &known, request)
+    };
+    assert!(matches!(of(None, Some(NONE), request), ExpectedResponse::Unknown(_)));
+    assert!(matches!(of(Some("GLACIER"), None, request), ExpectedResponse::Unknown(_)));
+    let forever = RestoreRequest { days: None, tier: None };
+    assert!(matches!(of(Some("INTELLIGENT_TIERING"), Some(NONE), forever), ExpectedResponse::Unknown(_)));
+}
+
+#[test]
+fn the_archive_tier_decides_about_objects_that_tier_themselves() {
+    let request = RestoreRequest { days: None, tier: None };
+    let smart = predictor(&[Operation::Restore(request)], false);
+    let known = ObjectState {
+        class: MaybeKnown::Known(StorageClass::new("INTELLIGENT_TIERING")),
+        restoration: MaybeKnown::Known(NONE),
+        ..ObjectState::default()
+    };
+    let listed = ObjectState { restoration: MaybeKnown::Unknown, ..known.clone() };
+    assert_eq!(smart.preview_reads(&listed, false), [ObjectRequest::Head], "only HEAD shows the tier");
+    let of = |status| {
+        let before = ObjectState { archive_status: MaybeKnown::Known(status), ..known.clone() };
+        smart.predict(object(), smart.relevant_state(&before), None, true).effect
+    };
+    assert!(matches!(of(ArchiveStatus::ArchiveAccess), Effect::Changes(_)));
+    let Effect::Fails(reason) = of(ArchiveStatus::NotArchived) else { panic!("it is not archived") };
+    assert_eq!((reason.code.as_str(), reason.http), ("ObjectAlreadyInActiveTierError", 403));
+    let days = predictor(&[Operation::Restore(RestoreRequest { days: Some(1), tier: None })], false);
+    assert!(days.preview_reads(&listed, false).is_empty(), "the class alone refuses days");
 }

@@ -323,8 +323,9 @@ fn explain_conflict(mut fault: StoreError, state: RestoreCheck, request: Restore
                 .to_owned()
         }
         RestoreCheck::ExpiresTooEarly { until } => {
-            let days = if request.days == 1 { "day is" } else { "days are" };
-            format!("the restored copy expires at {until}, before the requested {} {days} over", request.days)
+            let days = request.days.unwrap_or_default();
+            let over = if days == 1 { "day is" } else { "days are" };
+            format!("the restored copy expires at {until}, before the requested {days} {over} over")
         }
         RestoreCheck::InEffect | RestoreCheck::NotStarted => return fault,
     };

@@ -242,16 +242,14 @@ impl CostLineBuilder<'_> {
     fn restore_lines(&self, group: &RestoreGroup, volume: RestoreVolume) -> Vec<CostLine> {
         let RestoreGroup { class, tier, days } = group;
         let class_text = class_suffix(class.as_ref());
-        let (bytes, days) = (volume.bytes, *days);
+        let bytes = volume.bytes;
+        let retrieval = ("retrieval", BillableItem::Retrieval, BilledQuantity::Bytes(bytes));
+        let copy =
+            days.map(|days| ("temporary copy", BillableItem::TemporaryCopy, BilledQuantity::Stored { bytes, days }));
         let mut lines = Vec::new();
-        for (what, item) in [("retrieval", BillableItem::Retrieval), ("temporary copy", BillableItem::TemporaryCopy)] {
+        for (what, item, quantity) in std::iter::once(retrieval).chain(copy) {
             let tier_of = tier.filter(|_| item == BillableItem::Retrieval);
             let tier_text = tier_of.map(|tier| format!(", tier {}", tier.as_str())).unwrap_or_default();
-            let quantity = if item == BillableItem::Retrieval {
-                BilledQuantity::Bytes(bytes)
-            } else {
-                BilledQuantity::Stored { bytes, days }
-            };
             let line = |quantity, size| {
                 let description = format!("{what}{class_text}{tier_text}{size}");
                 self.line(description, CostCategory::Objects, quantity, item, class.as_ref(), tier_of)

@@ -56,8 +56,8 @@ pub struct RestoreGroup {
     pub class: Option<StorageClass>,
     /// The tier; `None` leaves the choice to the service.
     pub tier: Option<RestoreTier>,
-    /// The number of days that the copy is kept.
-    pub days: u32,
+    /// The number of days that the copy is kept; `None` if the restore makes no temporary copy.
+    pub days: Option<u32>,
 }
 
 /// The number and size of restored objects.

@@ -843,7 +843,7 @@ mod tests {
 
     #[test]
     fn restores_bring_back_the_bytes_of_their_class() {
-        let request = RestoreRequest { days: 3, tier: None };
+        let request = RestoreRequest { days: Some(3), tier: None };
         let mut tally = PredictionTotals::default();
         tally.add(&prediction(Some("GLACIER"), vec![ObjectRequest::Restore(request)]), Some(10));
         tally.add(&prediction(Some("GLACIER"), vec![]), Some(30));

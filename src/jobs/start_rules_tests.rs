@@ -227,7 +227,7 @@ fn every_operation_has_its_aspect() {
         (Operation::DeleteTagging(None), ObjectAspect::Tags),
         (Operation::DeleteTagging(Some(vec!["a".to_owned()])), ObjectAspect::Tags),
         (Operation::PutAcl(ObjectAcl::Private), ObjectAspect::Acl),
-        (Operation::Restore(RestoreRequest { days: 1, tier: None }), ObjectAspect::Restoration),
+        (Operation::Restore(RestoreRequest { days: Some(1), tier: None }), ObjectAspect::Restoration),
     ];
     for (operation, aspect) in cases {
         assert_eq!(operation.aspect(), aspect);

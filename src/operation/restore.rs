@@ -45,6 +45,8 @@ impl AspectRules for RestorationRules {
 
     fn copy(&self, from: &ObjectState, to: &mut ObjectState) {
         to.restoration = from.restoration.clone();
+        // It decides whether the object can be restored.
+        to.archive_status = from.archive_status.clone();
     }
 
     fn lines(&self, state: &ObjectState) -> Vec<String> {
@@ -89,9 +91,16 @@ fn describe_restored_copy(restoration: RestoreState) -> String {
         RestoreState::RestoredUntil(until) => format!("until {until}"),
         RestoreState::Requested(request) => {
             let tier = request.tier.map_or_else(String::new, |tier| format!(" ({})", tier.as_str()));
-            format!("for {} day{}{tier}", request.days, if request.days == 1 { "" } else { "s" })
+            match request.days {
+                Some(days) => format!("for {}{tier}", describe_days(days)),
+                None => format!("without an expiry{tier}"),
+            }
         }
     }
+}
+
+fn describe_days(days: u32) -> String {
+    format!("{days} day{}", if days == 1 { "" } else { "s" })
 }
 
 pub(super) struct RestoreObject;
@@ -102,7 +111,7 @@ static DAYS: OperationField = OperationField {
     aws_path: &["ExpirationInDays"],
     aws_unsupported: &[],
     kind: FieldKind::Number,
-    required: true,
+    required: false,
 };
 
 /// Managed services have no expedited restores.
@@ -135,13 +144,14 @@ impl OperationRules for RestoreObject {
         let RestoreRequest { days, tier } = *request;
         let named_tier = tier.map_or_else(String::new, |tier| format!(", {}", tier.as_str()));
         let gap = (tier == Some(RestoreTier::Expedited)).then_some(EXPEDITED_GAP);
-        let mut settings = vec![(&DAYS, FieldValue::Number(days))];
-        settings.extend(tier.map(|tier| (&TIER, FieldValue::Text(tier.as_str()))));
+        let days_setting = days.map(|days| (&DAYS, FieldValue::Number(days)));
+        let tier_setting = tier.map(|tier| (&TIER, FieldValue::Text(tier.as_str())));
+        let kept = days.map_or_else(|| "without an expiry".to_owned(), describe_days);
         OperationDetails {
             needs_current_state: false,
             writes: &[RequestKind::Restore],
-            settings,
-            summary: format!("{days} {}{named_tier}", if days == 1 { "day" } else { "days" }),
+            settings: days_setting.into_iter().chain(tier_setting).collect(),
+            summary: format!("{kept}{named_tier}"),
             warning: Some("restores are billed by request, size and days".to_owned()),
             oss_gap: gap,
             aws_gap: gap,
@@ -154,7 +164,7 @@ impl OperationRules for RestoreObject {
 
     #[cfg(test)]
     fn example() -> (RestoreRequest, ObjectState) {
-        (RestoreRequest { days: 3, tier: None }, ObjectState::default())
+        (RestoreRequest { days: Some(3), tier: None }, ObjectState::default())
     }
 }
 
@@ -200,23 +210,26 @@ pub fn check_restore(
         RestoreState::NotRestored | RestoreState::Requested(_) => RestoreCheck::NotStarted,
         RestoreState::InProgress if asked_before => RestoreCheck::InEffect,
         RestoreState::InProgress => RestoreCheck::ForeignRestore,
-        RestoreState::RestoredUntil(until) if until >= required_until(request, since) => RestoreCheck::InEffect,
+        RestoreState::RestoredUntil(until) if required_until(request, since).is_none_or(|least| until >= least) => {
+            RestoreCheck::InEffect
+        }
         RestoreState::RestoredUntil(until) => RestoreCheck::ExpiresTooEarly { until },
     }
 }
 
-/// Returns the earliest allowed expiry of the copy. Servers send whole seconds, so fractions of a second are ignored.
-fn required_until(request: RestoreRequest, since: Timestamp) -> Timestamp {
+/// Returns the earliest allowed expiry of the copy, if the request asks for one. Servers send whole seconds, so fractions
+/// of a second are ignored.
+fn required_until(request: RestoreRequest, since: Timestamp) -> Option<Timestamp> {
     let whole = Timestamp::from_second(since.as_second()).unwrap_or(since);
-    let span = SignedDuration::from_hours(24 * i64::from(request.days));
-    whole.checked_add(span).unwrap_or(Timestamp::MAX)
+    let span = SignedDuration::from_hours(24 * i64::from(request.days?));
+    Some(whole.checked_add(span).unwrap_or(Timestamp::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const WEEK: RestoreRequest = RestoreRequest { days: 7, tier: None };
+    const WEEK: RestoreRequest = RestoreRequest { days: Some(7), tier: None };
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("a timestamp")
@@ -255,8 +268,17 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_without_days_asks_for_no_expiry() {
+        let request = RestoreRequest { days: None, tier: None };
+        let until = RestoreState::RestoredUntil(at("2026-03-01T00:00:00Z"));
+        assert_eq!(check_restore(until, request, true, at("2026-03-01T12:00:00Z")), RestoreCheck::InEffect);
+        let details = RestoreObject::details(&request);
+        assert_eq!((details.settings.len(), details.summary.as_str()), (0, "without an expiry"));
+    }
+
+    #[test]
     fn absurd_days_do_not_overflow() {
-        let forever = RestoreRequest { days: u32::MAX, tier: None };
+        let forever = RestoreRequest { days: Some(u32::MAX), tier: None };
         let until = at("2030-01-01T00:00:00Z");
         assert_eq!(
             check_restore(RestoreState::RestoredUntil(until), forever, false, at("2026-01-01T00:00:00Z")),

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_is_read_only_to_leave_alone_what_holds() {
-        let restore = Operation::Restore(RestoreRequest { days: 3, tier: None });
+        let restore = Operation::Restore(RestoreRequest { days: Some(3), tier: None });
         let all = OperationSet::new(vec![
             Operation::PutTagging(tags(&[("a", "1")])),
             Operation::PutAcl(ObjectAcl::Private),
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn operations_on_different_aspects_each_send_their_own() {
-        let request = RestoreRequest { days: 3, tier: Some(RestoreTier::Bulk) };
+        let request = RestoreRequest { days: Some(3), tier: Some(RestoreTier::Bulk) };
         let all = [Operation::PutAcl(ObjectAcl::Private), Operation::Restore(request), Operation::DeleteTagging(None)];
         assert_eq!(
             calls(&all, &ObjectState::default()),

@@ -247,8 +247,9 @@ table! {
 table! {
     /// How archived objects are restored.
     struct RestoreTable {
-        /// How many days the restored copy stays readable: at least 1, at most 365 on OSS.
-        required days: IntValue<1, 2_147_483_647>,
+        /// How many days the restored copy stays readable: at least 1, at most 365 on OSS. Required on OSS, and on AWS
+        /// for all classes but Intelligent-Tiering, whose restores do not expire and allow no days.
+        optional days: IntValue<1, 2_147_483_647>,
         /// "Standard", "Bulk" or "Expedited", if the store and the storage class support it. The server's default if
         /// not set.
         optional tier: EnumValue<RestoreTier>,

@@ -74,7 +74,9 @@ fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentR
     let context = PlanCheckContext { rules: provider.map(ProviderRules::of), folder, now };
     let store = file.store.value().map(|table| store::check(table, &context, reader));
     let manifest = file.manifest.present().map(|table| manifest::check(table, &context, reader));
-    let operations = file.operation.present().map(|table| operation::check(table, &context, reader));
+    let filter = file.manifest.value().and_then(|manifest| manifest.filter.value());
+    let classes = filter.and_then(|filter| filter.storage_class.value()).map(Vec::as_slice);
+    let operations = file.operation.present().map(|table| operation::check(table, classes, &context, reader));
     let report = report(&file.report, &context, reader);
     let limits = limits(file, reader);
     let prices = prices(file, &context, reader);

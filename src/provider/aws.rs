@@ -1,8 +1,9 @@
 //! AWS S3.
 
+use super::restore::RestoreService;
 use super::rules::{
-    AWS_CREDENTIALS_HELP, AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RestoreService,
-    RoleArnFormat, TagLimits, WorkflowCredentials,
+    AWS_CREDENTIALS_HELP, AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RoleArnFormat,
+    TagLimits, WorkflowCredentials,
 };
 use crate::manifest::InventoryDialect;
 use crate::report_format::ReportFormat;

@@ -1,7 +1,7 @@
 //! The rules of each provider: what the program knows about a store besides how to connect to it.
 //!
-//! One provider is one file with one [`ProviderRules`], whose fields `rules` describes; `role_arn` has the formats of
-//! roles. Checks, defaults, policies, estimates, exports, predictions and texts ask the rules, and match on no
+//! One provider is one file with one [`ProviderRules`], whose fields `rules` describes; `restore` has the rules of the
+//! services for restores. Checks, defaults, policies, estimates, exports, predictions and texts ask the rules, and match on no
 //! provider.
 //!
 //! # Adding a provider
@@ -16,15 +16,17 @@
 
 mod aws;
 mod oss;
+mod restore;
 mod rules;
 mod s3;
 mod sandbox;
 
 use batchplan_store::StoreProvider;
 
+pub use restore::{RestoreRefusal, RestoreService, RetrievalClass};
 pub use rules::{
     AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit,
-    RestoreService, RoleArnFormat, RoleArnProblem, StoreKey, TagLimits, WorkflowCredentials,
+    RoleArnFormat, RoleArnProblem, StoreKey, TagLimits, WorkflowCredentials,
 };
 
 impl ProviderRules {

@@ -1,8 +1,9 @@
 //! Alibaba Cloud OSS.
 
+use super::restore::RestoreService;
 use super::rules::{
     AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit,
-    RestoreService, RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
+    RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::manifest::InventoryDialect;
 use crate::report_format::ReportFormat;

@@ -1,5 +1,6 @@
 //! The struct of a provider's rules, [`ProviderRules`], and the types of its fields, with the check of role ARNs.
 
+use super::restore::RestoreService;
 use crate::manifest::InventoryDialect;
 use crate::operation::ObjectAspect;
 use crate::report_format::ReportFormat;
@@ -111,18 +112,6 @@ pub enum AspectSupport {
     Partial(&'static str),
     /// They do not: a plan that changes it is invalid. The text is the help.
     Missing(&'static str),
-}
-
-/// The service whose restore rules apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestoreService {
-    /// Amazon S3. The sandbox follows the same rules.
-    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
-    Aws,
-    /// OSS. <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
-    Oss,
-    /// A server with unknown rules. Only what is certain for every service is predicted.
-    Other,
 }
 
 /// The language of permission policies.

@@ -1,8 +1,9 @@
 //! Other servers with an S3-compatible API.
 
+use super::restore::RestoreService;
 use super::rules::{
-    AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
-    RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
+    AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RoleArnFormat,
+    StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::manifest::InventoryDialect;
 use crate::operation::ObjectAspect;

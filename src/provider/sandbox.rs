@@ -1,8 +1,9 @@
 //! The object store built into the program. It follows the rules of AWS S3, but accepts any storage class.
 
+use super::restore::RestoreService;
 use super::rules::{
-    AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreService,
-    RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
+    AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RoleArnFormat,
+    StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::manifest::InventoryDialect;
 use crate::report_format::ReportFormat;

@@ -16,7 +16,7 @@ fn error(code: &str) -> String {
 
 fn every_call() -> Vec<ObjectRequest> {
     let tags: TagSet = [("a", "b")].into_iter().collect();
-    let restore = RestoreRequest { days: 1, tier: None };
+    let restore = RestoreRequest { days: Some(1), tier: None };
     vec![
         ObjectRequest::GetTags,
         ObjectRequest::PutTags(tags),

@@ -3,9 +3,13 @@
 
 mod answers;
 mod binary;
+#[path = "../support/bucket.rs"]
+#[expect(dead_code, reason = "other tests inject faults and look at single requests")]
+mod bucket;
 mod connections;
 mod elsewhere;
 mod folders;
 mod server;
 mod slow;
+mod stores;
 mod trust;

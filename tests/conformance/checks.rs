@@ -210,7 +210,7 @@ impl Battery<'_> {
         for (key, class) in [("hot", "STANDARD"), ("cold", "GLACIER"), ("deep", "DEEP_ARCHIVE")] {
             self.fixture.put(&self.fixture.plain, key, class).await;
         }
-        let restore = |days, tier| ObjectRequest::Restore(RestoreRequest { days, tier });
+        let restore = |days, tier| ObjectRequest::Restore(RestoreRequest { days: Some(days), tier });
         let of = |key: &str| self.fixture.object(key);
         let (hot, cold, deep, missing) = (of("hot"), of("cold"), of("deep"), of("missing"));
         self.ask("restore/head cold", &cold, ObjectRequest::Head, "200 GLACIER not restored").await;

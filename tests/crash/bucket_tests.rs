@@ -100,7 +100,7 @@ async fn every_call_does_what_s3_does() {
         Some(204)
     );
     assert_eq!(learned(&store, "k", ObjectRequest::GetTags).await, ResponseData::Tags(TagSet::default()));
-    let restore = ObjectRequest::Restore(RestoreRequest { days: 3, tier: None });
+    let restore = ObjectRequest::Restore(RestoreRequest { days: Some(3), tier: None });
     let ObjectResponse { status, .. } = store.send_request(&id("k"), &restore).await.expect("restored");
     assert_eq!((status, server.state("b", "k").expect("an object").restoring), (202, Some(3)));
     assert_eq!(refused(&store, "k", restore).await, (Some(409), "RestoreAlreadyInProgress".to_owned()));

@@ -17,7 +17,7 @@ use crate::faulty::{Faults, FaultyStore};
 use crate::memory::{AlwaysConflict, MemoryStore, NoTiers, object};
 use crate::run::{put, tags};
 
-pub(crate) const WEEK: RestoreRequest = RestoreRequest { days: 7, tier: None };
+pub(crate) const WEEK: RestoreRequest = RestoreRequest { days: Some(7), tier: None };
 
 fn worker(store: Arc<dyn Store>, operations: Vec<Operation>) -> Worker {
     let (throttle, stop) = (Throttle::new(JobQuota::new(1, None)), CancellationToken::new());
@@ -65,7 +65,7 @@ async fn a_conflict_on_restore_is_judged_by_one_look() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tier_is_left_out_for_the_class_that_takes_none_and_for_no_other() {
-    let bulk = RestoreRequest { days: 7, tier: Some(RestoreTier::Bulk) };
+    let bulk = RestoreRequest { days: Some(7), tier: Some(RestoreTier::Bulk) };
     let store = MemoryStore::with_objects(2);
     store.set_class(&object("k0"), "Archive");
     store.set_class(&object("k1"), "ColdArchive");

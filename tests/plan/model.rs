@@ -73,7 +73,7 @@ fn tags(most: usize) -> impl Strategy<Value = BTreeMap<&'static str, &'static st
 
 fn request(most: u32) -> impl Strategy<Value = RestoreRequest> {
     let tier = option::of(sample::select(vec![RestoreTier::Standard, RestoreTier::Bulk, RestoreTier::Expedited]));
-    (1..=most, tier).prop_map(|(days, tier)| RestoreRequest { days, tier })
+    (1..=most, tier).prop_map(|(days, tier)| RestoreRequest { days: Some(days), tier })
 }
 
 fn thing(dialect: Dialect) -> impl Strategy<Value = Thing> {
@@ -117,15 +117,17 @@ pub(crate) fn case(dialect: Dialect) -> impl Strategy<Value = Case> {
         option::weighted(0.6, tagging()),
         option::weighted(0.4, sample::select(acls)),
         option::weighted(0.5, request(9)),
+        // Only S3 restores without days.
+        proptest::bool::weighted(if dialect == Dialect::Aws { 0.3 } else { 0.0 }),
     );
     let things = collection::vec(thing(dialect), 1..=KEYS.len());
     (things, operations, any::<bool>(), any::<bool>())
-        .prop_map(move |(things, (tagging, acl, restore), skips, by_prefix)| Case {
+        .prop_map(move |(things, (tagging, acl, restore, for_good), skips, by_prefix)| Case {
             dialect,
             things,
             tagging: tagging.filter(|it| !matches!(it, Tagging::Put(tags) if tags.is_empty())),
             acl,
-            restore,
+            restore: restore.map(|request| RestoreRequest { days: request.days.filter(|_| !for_good), ..request }),
             skips,
             by_prefix,
         })
@@ -178,7 +180,8 @@ impl Case {
         }
         if let Some(RestoreRequest { days, tier }) = self.restore {
             let tier = tier.map_or_else(String::new, |tier| format!("tier = \"{}\"\n", tier.as_str()));
-            tables.push(format!("[operation.restore_object]\ndays = {days}\n{tier}"));
+            let days = days.map_or_else(String::new, |days| format!("days = {days}\n"));
+            tables.push(format!("[operation.restore_object]\n{days}{tier}"));
         }
         tables.concat()
     }

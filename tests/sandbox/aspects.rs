@@ -191,17 +191,26 @@ fn restores_that_aws_refuses_are_refused() {
         let ask = |key: &str, days, tier| {
             it.client.restore_object().bucket(BUCKET).key(key).restore_request(restore(days, tier))
         };
-        for class in ["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] {
+        let ask_without_days = |key: &str| {
+            let request = aws_sdk_s3::types::RestoreRequest::builder().build();
+            it.client.restore_object().bucket(BUCKET).key(key).restore_request(request)
+        };
+        for class in ["STANDARD", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR"] {
             it.put_class(class, StorageClass::from(class)).await;
             refused!(ask(class, 1, None), "InvalidObjectState", 403);
+            refused!(ask_without_days(class), "InvalidObjectState", 403);
             assert!(it.client.get_object().bucket(BUCKET).key(class).send().await.is_ok(), "{class}");
         }
+        it.put_class("smart", StorageClass::IntelligentTiering).await;
+        refused!(ask("smart", 1, None), "InvalidArgument", 400);
+        refused!(ask_without_days("smart"), "ObjectAlreadyInActiveTierError", 403);
         it.put_class("deep", StorageClass::DeepArchive).await;
         let head = it.client.head_object().bucket(BUCKET).key("deep").send().await.unwrap();
         assert_eq!(head.storage_class(), Some(&StorageClass::DeepArchive));
         refused!(ask("deep", 1, Some("Expedited")), "InvalidArgument", 400);
         refused!(ask("deep", 1, Some("Turbo")), "MalformedXML", 400);
         refused!(ask("deep", 0, Some("Bulk")), "InvalidArgument", 400);
+        refused!(ask_without_days("deep"), "MalformedXML", 400);
         refused!(ask("none", 1, None), "NoSuchKey", 404);
         let put = it.client.put_object().bucket(BUCKET).key("k").storage_class(StorageClass::from("COLD"));
         refused!(put, "InvalidStorageClass", 400);

@@ -73,8 +73,10 @@ pub(crate) struct Object {
     pub(crate) acl: String,
     /// The storage class; empty is `STANDARD`.
     pub(crate) class: String,
-    /// The days that a restore asked for. It stays under way.
+    /// The days that a restore asked for, 0 if it asked for none. It stays under way.
     pub(crate) restoring: Option<u32>,
+    /// The archive tier of an object of `INTELLIGENT_TIERING`; empty if it is in none.
+    pub(crate) archive_status: String,
     pub(crate) body: Bytes,
     /// Listed, and gone when it is asked for: what a listing says may be old.
     pub(crate) gone: bool,

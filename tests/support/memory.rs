@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use batchplan_store::object::{
-    BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState, RestoreState, StorageClass, TagSet,
+    ArchiveStatus, BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState, RestoreState, StorageClass,
+    TagSet,
 };
 use batchplan_store::object_request::{ContentIdentity, ObjectHeaderSet, ObjectRequest, ObjectResponse, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError};
@@ -47,6 +48,7 @@ impl MemoryStore {
             acl: MaybeKnown::Known(ObjectAcl::Private),
             restoration: MaybeKnown::Known(RestoreState::NotRestored),
             class: MaybeKnown::Known(StorageClass::new("DEEP_ARCHIVE")),
+            archive_status: MaybeKnown::Known(ArchiveStatus::NotArchived),
         };
         self.inner.lock().expect("nobody panicked with it").objects.insert(id.clone(), state);
     }
@@ -121,7 +123,15 @@ impl MemoryStore {
             ObjectRequest::Head => {
                 let class = state.class.known().cloned().expect("it is there");
                 let restoration = *state.restoration.known().expect("it is there");
-                (200, ResponseData::Head { class, restoration, content: ContentIdentity::default() })
+                (
+                    200,
+                    ResponseData::Head {
+                        class,
+                        restoration,
+                        archive_status: ArchiveStatus::NotArchived,
+                        content: ContentIdentity::default(),
+                    },
+                )
             }
         };
         Ok(ObjectResponse::new(status, learned))

@@ -62,8 +62,8 @@ pub(crate) enum RestoreDialect {
 /// A request for a restore.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RestoreParameters {
-    /// How many days to keep the copy.
-    pub(crate) days: u32,
+    /// How many days to keep the copy. `None` if the request does not say so, which only S3 allows.
+    pub(crate) days: Option<u32>,
     /// `None` if the request does not name a tier.
     pub(crate) tier: Option<RetrievalTier>,
     pub(crate) rules: RestoreDialect,
@@ -86,6 +86,12 @@ pub(crate) enum RestoreRejection {
     AlreadyOngoing,
     /// Objects of this storage class need no restore.
     NotArchived,
+    /// The object of S3's `INTELLIGENT_TIERING` is in no archive tier.
+    AlreadyActive,
+    /// Restored objects of this storage class do not expire, but the request has days.
+    NoExpiry,
+    /// The request has no days.
+    DaysMissing,
     /// The storage class does not support this retrieval tier.
     NoSuchTier,
     /// The storage class has no retrieval tiers, but the request names one.
@@ -101,10 +107,27 @@ pub(crate) fn decide(
     now: UnixMillis,
     scale: NonZeroU32,
 ) -> RestoreDecision {
-    if !object.class.is_archived() {
-        return RestoreDecision::Rejected(RestoreRejection::NotArchived);
-    }
     let RestoreParameters { days, rules, .. } = parameters;
+    // The sandbox moves no object into an archive tier.
+    let is_intelligent = object.class == ObjectStorageClass::IntelligentTiering && rules == RestoreDialect::Aws;
+    let rejection = match days {
+        Some(_) if is_intelligent => RestoreRejection::NoExpiry,
+        None if is_intelligent => RestoreRejection::AlreadyActive,
+        _ if !object.class.is_archived() => RestoreRejection::NotArchived,
+        None => RestoreRejection::DaysMissing,
+        Some(days) => return decide_archived(object, (parameters, days), now, scale),
+    };
+    RestoreDecision::Rejected(rejection)
+}
+
+/// Decides on a restore of an archived object for this number of days.
+fn decide_archived(
+    object: &StoredObject,
+    (parameters, days): (RestoreParameters, u32),
+    now: UnixMillis,
+    scale: NonZeroU32,
+) -> RestoreDecision {
+    let rules = parameters.rules;
     let result = match rules {
         RestoreDialect::Aws => aws_duration(object.class, parameters.tier),
         RestoreDialect::Oss => oss_duration(object.class, parameters.tier, days),
@@ -202,7 +225,12 @@ mod tests {
         now: UnixMillis,
         scale: NonZeroU32,
     ) -> RestoreDecision {
-        super::decide(object, RestoreParameters { days, tier: Some(tier), rules: RestoreDialect::Aws }, now, scale)
+        super::decide(
+            object,
+            RestoreParameters { days: Some(days), tier: Some(tier), rules: RestoreDialect::Aws },
+            now,
+            scale,
+        )
     }
 
     fn accepted(decision: RestoreDecision) -> StoredRestore {
@@ -245,14 +273,23 @@ mod tests {
     #[test]
     fn classes_and_tiers_are_those_of_aws() {
         let now = UnixMillis(0);
-        for class in
-            [ObjectStorageClass::Standard, ObjectStorageClass::GlacierIr, ObjectStorageClass::IntelligentTiering]
-        {
-            assert_eq!(
-                decide(&archived(class), 1, RetrievalTier::Bulk, now, ONE),
-                RestoreDecision::Rejected(RestoreRejection::NotArchived)
-            );
+        for (class, rejection) in [
+            (ObjectStorageClass::Standard, RestoreRejection::NotArchived),
+            (ObjectStorageClass::GlacierIr, RestoreRejection::NotArchived),
+            (ObjectStorageClass::IntelligentTiering, RestoreRejection::NoExpiry),
+        ] {
+            let decision = decide(&archived(class), 1, RetrievalTier::Bulk, now, ONE);
+            assert_eq!(decision, RestoreDecision::Rejected(rejection));
             assert!(is_readable(&archived(class), now));
+        }
+        let without_days = RestoreParameters { days: None, tier: None, rules: RestoreDialect::Aws };
+        for (class, rejection) in [
+            (ObjectStorageClass::Standard, RestoreRejection::NotArchived),
+            (ObjectStorageClass::Glacier, RestoreRejection::DaysMissing),
+            (ObjectStorageClass::IntelligentTiering, RestoreRejection::AlreadyActive),
+        ] {
+            let decision = super::decide(&archived(class), without_days, now, ONE);
+            assert_eq!(decision, RestoreDecision::Rejected(rejection));
         }
         assert_eq!(
             decide(&archived(ObjectStorageClass::DeepArchive), 1, RetrievalTier::Expedited, now, ONE),
@@ -273,7 +310,7 @@ mod tests {
         let ask = |class, days, tier| {
             super::decide(
                 &archived(class),
-                RestoreParameters { days, tier, rules: RestoreDialect::Oss },
+                RestoreParameters { days: Some(days), tier, rules: RestoreDialect::Oss },
                 UnixMillis(0),
                 ONE,
             )
@@ -322,7 +359,7 @@ mod tests {
         let ask = |object: &StoredObject, days, tier, now| {
             super::decide(
                 object,
-                RestoreParameters { days, tier: Some(tier), rules: RestoreDialect::Oss },
+                RestoreParameters { days: Some(days), tier: Some(tier), rules: RestoreDialect::Oss },
                 UnixMillis(now),
                 ONE,
             )

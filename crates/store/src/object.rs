@@ -306,8 +306,10 @@ impl RestoreTier {
 /// How long a restored copy should be readable, and how fast the restore should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoreRequest {
-    /// The number of days for which the restored copy stays readable.
-    pub days: u32,
+    /// The number of days for which the restored copy stays readable. `None` for a restore that does not expire: S3
+    /// moves objects of `INTELLIGENT_TIERING` out of their archive tiers, and allows no days for them.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>
+    pub days: Option<u32>,
     /// The tier, or `None` for the server's default.
     pub tier: Option<RestoreTier>,
 }
@@ -323,6 +325,18 @@ pub enum RestoreState {
     RestoredUntil(Timestamp),
     /// The restore that an operation requires. Never read from a server.
     Requested(RestoreRequest),
+}
+
+/// Whether an object of S3's class `INTELLIGENT_TIERING` is in one of its archive tiers, and must be restored before it
+/// can be read. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html> (`x-amz-archive-status`)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchiveStatus {
+    /// It is in none. Objects of other classes never are.
+    NotArchived,
+    /// It is in the Archive Access tier.
+    ArchiveAccess,
+    /// It is in the Deep Archive Access tier.
+    DeepArchiveAccess,
 }
 
 /// A storage class, by the name that the server uses (`STANDARD`, `DEEP_ARCHIVE`, `ColdArchive`).
@@ -375,6 +389,8 @@ pub struct ObjectState {
     pub restoration: MaybeKnown<RestoreState>,
     /// The storage class of the object.
     pub class: MaybeKnown<StorageClass>,
+    /// The archive tier that an object of `INTELLIGENT_TIERING` is in.
+    pub archive_status: MaybeKnown<ArchiveStatus>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::enum_with_all;
-use crate::object::{MaybeKnown, ObjectAcl, ObjectState, RestoreRequest, RestoreState, StorageClass, TagSet};
+use crate::object::{
+    ArchiveStatus, MaybeKnown, ObjectAcl, ObjectState, RestoreRequest, RestoreState, StorageClass, TagSet,
+};
 
 /// One request for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -317,6 +319,8 @@ pub enum ResponseData {
         class: StorageClass,
         /// Whether the object has a restored copy, or a restore is in progress.
         restoration: RestoreState,
+        /// The archive tier that an object of `INTELLIGENT_TIERING` is in.
+        archive_status: ArchiveStatus,
         /// The identity of the content, as far as the headers give it.
         content: ContentIdentity,
     },
@@ -446,9 +450,10 @@ impl ObjectState {
             ResponseData::Empty => {}
             ResponseData::Tags(tags) => self.tags = MaybeKnown::Known(tags),
             ResponseData::Acl(acl) => self.acl = MaybeKnown::Known(acl),
-            ResponseData::Head { class, restoration, content: _ } => {
+            ResponseData::Head { class, restoration, archive_status, content: _ } => {
                 self.class = MaybeKnown::Known(class);
                 self.restoration = MaybeKnown::Known(restoration);
+                self.archive_status = MaybeKnown::Known(archive_status);
             }
         }
     }

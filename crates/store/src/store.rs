@@ -410,7 +410,7 @@ mod tests {
         let store = ReadOnlyStore::new(inner.clone());
         let object = ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k"), version: None };
         let reads = [ObjectRequest::GetTags, ObjectRequest::GetAcl, ObjectRequest::Head];
-        let restore = ObjectRequest::Restore(RestoreRequest { days: 1, tier: None });
+        let restore = ObjectRequest::Restore(RestoreRequest { days: Some(1), tier: None });
         let writes = [
             ObjectRequest::PutTags(TagSet::default()),
             ObjectRequest::DeleteTags,

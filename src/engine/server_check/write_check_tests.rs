@@ -8,7 +8,7 @@ fn classifies_a_rejected_first_write_by_status_and_code() {
         status: Some(status),
         ..StoreError::without_response(FaultClass::Rejected, code, "no", String::new())
     };
-    let restore = ObjectRequest::Restore(RestoreRequest { days: 1, tier: None });
+    let restore = ObjectRequest::Restore(RestoreRequest { days: Some(1), tier: None });
     let cases = [
         (501, "NotImplemented", RequestSupport::Unsupported),
         (405, "MethodNotAllowed", RequestSupport::Unsupported),

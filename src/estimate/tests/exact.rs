@@ -48,8 +48,9 @@ fn work() -> impl Strategy<Value = JobWorkload> {
     let counts = || prop::collection::btree_map((kind(), of_class()), 0..1_u64 << 40, 0..6);
     let volume = (0..1_u64 << 30, 0..1_u128 << 70, 0..3_u64)
         .prop_map(|(objects, bytes, unsized_objects)| RestoreVolume { objects, bytes, unsized_objects });
-    let place = (of_class(), proptest::sample::select(vec![None, Some(RestoreTier::Bulk)]), 1..400_u32)
-        .prop_map(|(class, tier, days)| RestoreGroup { class, tier, days });
+    let place =
+        (of_class(), proptest::sample::select(vec![None, Some(RestoreTier::Bulk)]), proptest::option::of(1..400_u32))
+            .prop_map(|(class, tier, days)| RestoreGroup { class, tier, days });
     let restored = prop::collection::btree_map(place, volume, 0..4);
     let own = (0..1_u64 << 40, 0..1000_u64, 0..1000_u64, 0..1_u128 << 50)
         .prop_map(|(lists, reads, uploads, report_bytes)| OverheadRequests { lists, reads, uploads, report_bytes });

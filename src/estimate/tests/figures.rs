@@ -137,7 +137,7 @@ fn unknown_class_does_not_matter_if_prices_are_equal() {
 fn unknown_sizes_make_the_cost_unknown_unless_free() {
     let unknown = |of_class: &str, tier| {
         let mut work = JobWorkload { objects: 1, operations: 1, ..JobWorkload::default() };
-        add_restore(&mut work, RestoreRequest { days: 1, tier: Some(tier) }, Some(&class(of_class)), None);
+        add_restore(&mut work, RestoreRequest { days: Some(1), tier: Some(tier) }, Some(&class(of_class)), None);
         let told = estimate(&work, &rates("aws-us-east-1"));
         told.unknown_lines().map(|(line, why)| format!("{}: {why}", line.description)).collect::<Vec<_>>()
     };

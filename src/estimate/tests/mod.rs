@@ -48,7 +48,7 @@ pub(super) fn asking<K: Copy + Into<BillableRequest>>(
 
 /// Returns how a restore with this tier is billed.
 pub(super) fn restore_request(tier: Option<RestoreTier>) -> BillableRequest {
-    BillableRequest::of(&ObjectRequest::Restore(RestoreRequest { days: 1, tier }))
+    BillableRequest::of(&ObjectRequest::Restore(RestoreRequest { days: Some(1), tier }))
 }
 
 /// Adds one restored object, with its bytes if the size is known.
@@ -66,7 +66,7 @@ fn add_restore(work: &mut JobWorkload, request: RestoreRequest, class: Option<&S
 /// A workload that restores this number of objects of one size.
 fn restoring(objects: u64, of_class: &str, tier: Option<RestoreTier>, days: u32, size: u64) -> JobWorkload {
     let mut one = JobWorkload { objects: 1, operations: 1, ..JobWorkload::default() };
-    add_restore(&mut one, RestoreRequest { days, tier }, Some(&class(of_class)), Some(size));
+    add_restore(&mut one, RestoreRequest { days: Some(days), tier }, Some(&class(of_class)), Some(size));
     let mut work = JobWorkload { objects, operations: 1, ..JobWorkload::default() };
     for asked in one.requests.keys() {
         work.requests.insert(asked.clone(), objects);

@@ -77,11 +77,17 @@ fn operation(service: BatchService) -> impl Strategy<Value = String> {
     let acl = if service == BatchService::Oss { "default" } else { "private" };
     let acl = prop_oneof![Just(acl), Just("private"), Just("public-read"), Just("public-read-write")];
     let tier = prop_oneof![Just(""), Just("tier = \"Standard\"\n"), Just("tier = \"Bulk\"\n")];
+    // Only S3 restores without days.
+    let days = (1..=365_u32, proptest::bool::weighted(0.7))
+        .prop_map(move |(days, kept)| (kept || service == BatchService::Oss).then_some(days));
     prop_oneof![
         set,
         Just("[operation.delete_object_tagging]\n".to_owned()),
         acl.prop_map(|acl| format!("[operation.put_object_acl]\nacl = \"{acl}\"\n")),
-        (1..=365_u32, tier).prop_map(|(days, tier)| format!("[operation.restore_object]\ndays = {days}\n{tier}")),
+        (days, tier).prop_map(|(days, tier)| {
+            let days = days.map_or_else(String::new, |days| format!("days = {days}\n"));
+            format!("[operation.restore_object]\n{days}{tier}")
+        }),
     ]
 }
 

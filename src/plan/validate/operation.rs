@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use batchplan_store::object::{MAX_TAGS, ObjectAcl, RestoreRequest, TagSet};
+use batchplan_store::object::{MAX_TAGS, MaybeKnown, ObjectAcl, RestoreRequest, StorageClass, TagSet};
 
 use super::context::{PlanCheckContext, key_span, report_conflict};
 use crate::diagnostics::FileProblem;
 use crate::operation::Operation;
 use crate::plan::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
-use crate::provider::{AspectSupport, ProviderRules};
+use crate::provider::{AspectSupport, ProviderRules, RestoreRefusal, RestoreService};
 use crate::toml_reader::{DocumentReader, SpannedValue, TextSpan, quote_for_message};
 
 /// The maximum length of a tag key, in characters, on AWS and on OSS. Sources of all limits on tags: the tables in the
@@ -19,8 +19,10 @@ const MAX_KEY_CHARS: usize = 128;
 const MAX_VALUE_CHARS: usize = 256;
 
 /// Checks the operations. They are returned in the order of the schema, so the order of tables in a plan means nothing.
+/// `classes` are the storage classes that the filter selects; `None` if it does not filter by class.
 pub(super) fn check(
     at: &SpannedValue<OperationTable>,
+    classes: Option<&[SpannedValue<String>]>,
     context: &PlanCheckContext<'_>,
     reader: &mut DocumentReader,
 ) -> Vec<Operation> {
@@ -49,7 +51,7 @@ pub(super) fn check(
     let add = add_object_tagging.value().and_then(|add| set_tags(add, context, reader));
     let delete = delete_object_tagging.value().map(|delete| delete_tags(delete, context, reader));
     let acl = put_object_acl.value().and_then(|table| acl(table, context, reader));
-    let restore = restore_object.value().and_then(|table| restore(table, context, reader));
+    let restore = restore_object.present().and_then(|at| restore(at, classes, context, reader));
     let operations = [
         (key_span(put_object_tagging), put.map(Operation::PutTagging)),
         (key_span(add_object_tagging), add.map(Operation::AddTagging)),
@@ -162,21 +164,76 @@ fn acl(table: &AclTable, context: &PlanCheckContext<'_>, reader: &mut DocumentRe
 }
 
 fn restore(
-    table: &RestoreTable,
+    at: &SpannedValue<RestoreTable>,
+    classes: Option<&[SpannedValue<String>]>,
     context: &PlanCheckContext<'_>,
     reader: &mut DocumentReader,
 ) -> Option<RestoreRequest> {
-    let days = table.days.present()?;
-    if let Some((rules, limit)) = context.rules.and_then(|rules| Some((rules, rules.restore_days?)))
-        && days.value > limit.max
-    {
-        reader.push(
+    let RestoreTable { days, tier } = &at.value;
+    let request = match (days.present(), tier.present()) {
+        // The reader has reported an invalid value.
+        (None, _) if !days.is_absent() => return None,
+        (_, None) if !tier.is_absent() => return None,
+        (days, tier) => RestoreRequest { days: days.map(|at| at.value), tier: tier.map(|at| at.value) },
+    };
+    let Some(rules) = context.rules else { return Some(request) };
+    match (days.present(), rules.restore_days) {
+        (Some(days), Some(limit)) if days.value > limit.max => reader.push(
             FileProblem::new("`days` is out of range")
                 .label(days.span.clone(), format!("too long for {}", rules.service))
                 .help(limit.help),
-        );
+        ),
+        (Some(_), _) => {}
+        (None, _) => check_missing_days(at, rules, classes.is_some(), reader),
     }
-    Some(RestoreRequest { days: days.value, tier: table.tier.value().copied() })
+    check_restored_classes(classes.unwrap_or_default(), rules, request, reader);
+    Some(request)
+}
+
+/// Reports a restore without days, unless the filter's storage classes decide about it.
+fn check_missing_days(
+    at: &SpannedValue<RestoreTable>,
+    rules: &ProviderRules,
+    has_classes: bool,
+    reader: &mut DocumentReader,
+) {
+    match rules.restore_service {
+        RestoreService::Oss => reader.push(
+            FileProblem::new("`days` is missing in [operation.restore_object]")
+                .label(at.span.clone(), "needed here")
+                .help("add `days = 1`"),
+        ),
+        RestoreService::Aws if !has_classes => reader.push(
+            FileProblem::new("a restore without `days` is only for INTELLIGENT_TIERING")
+                .label(at.span.clone(), "fails for objects of GLACIER and DEEP_ARCHIVE")
+                .help("add `days`, or `storage_class = [\"INTELLIGENT_TIERING\"]` to [manifest.filter]")
+                .warning(),
+        ),
+        // Ceph keeps what is restored without days.
+        RestoreService::Aws | RestoreService::Other => {}
+    }
+}
+
+/// Reports storage classes of the filter whose objects the service does not restore in this way. It is an error if there
+/// is no other class.
+fn check_restored_classes(
+    classes: &[SpannedValue<String>],
+    rules: &ProviderRules,
+    request: RestoreRequest,
+    reader: &mut DocumentReader,
+) {
+    let refusal = |at: &SpannedValue<String>| {
+        rules.restore_service.refusal(&StorageClass::new(&at.value), &MaybeKnown::Unknown, request)
+    };
+    let refusals: Vec<_> = classes.iter().filter_map(|at| Some((at, refusal(at)?))).collect();
+    let all_fail = refusals.len() == classes.len();
+    for (at, RestoreRefusal { message, help, .. }) in refusals {
+        let class = quote_for_message(&at.value);
+        let problem = FileProblem::new(format!("the restore fails for objects of class {class}"))
+            .label(at.span.clone(), message)
+            .help(help);
+        reader.push(if all_fail { problem } else { problem.warning() });
+    }
 }
 
 /// Checks tags to set.
@@ -289,7 +346,7 @@ mod tests {
         };
         let rules = ProviderRules { aspect_support, ..ProviderRules::of(StoreProvider::S3).clone() };
         let mut reader = DocumentReader::default();
-        let restore = Operation::Restore(RestoreRequest { days: 1, tier: None });
+        let restore = Operation::Restore(RestoreRequest { days: Some(1), tier: None });
         for operation in [Operation::PutAcl(ObjectAcl::Private), restore] {
             check_support(&rules, &operation, &(0..1), &mut reader);
         }

@@ -73,14 +73,14 @@ fn each_operation_is_written_as_the_service_shows_it() {
         (
             vec![
                 Operation::PutAcl(ObjectAcl::PublicRead),
-                Operation::Restore(RestoreRequest { days: 7, tier: Some(RestoreTier::Standard) }),
+                Operation::Restore(RestoreRequest { days: Some(7), tier: Some(RestoreTier::Standard) }),
             ],
             "<PutObjectAcl><ObjectAcl>public-read</ObjectAcl></PutObjectAcl>\
              <RestoreObject><Days>7</Days><Tier>Standard</Tier></RestoreObject>"
                 .to_owned(),
         ),
         (
-            vec![Operation::Restore(RestoreRequest { days: 1, tier: None })],
+            vec![Operation::Restore(RestoreRequest { days: Some(1), tier: None })],
             "<RestoreObject><Days>1</Days></RestoreObject>".to_owned(),
         ),
     ] {

@@ -100,12 +100,25 @@ impl Object {
         if self.restoring.is_some() {
             return refuse(409, "RestoreAlreadyInProgress", "Object restore is already in progress");
         }
-        match between(&String::from_utf8_lossy(&asked.body), "Days").and_then(|days| days.parse().ok()) {
-            Some(days) => {
-                self.restoring = Some(days);
+        let days = between(&String::from_utf8_lossy(&asked.body), "Days").and_then(|days| days.parse().ok());
+        match days {
+            // <https://github.com/s3tools/s3cmd/issues/1377>
+            Some(_) if self.class == "INTELLIGENT_TIERING" => refuse(
+                400,
+                "InvalidArgument",
+                "INTELLIGENT_TIERING objects are not subject to restore expiry. Do not specify Days when restoring this \
+                 object",
+            ),
+            None if self.class == "INTELLIGENT_TIERING" && self.archive_status.is_empty() => {
+                refuse(403, "ObjectAlreadyInActiveTierError", "Restore action is not allowed against this storage tier")
+            }
+            None if self.class != "INTELLIGENT_TIERING" => {
+                refuse(400, "MalformedXML", "The XML you provided was not well-formed")
+            }
+            days => {
+                self.restoring = Some(days.unwrap_or(0));
                 empty(202)
             }
-            None => refuse(400, "MalformedXML", "The XML you provided was not well-formed"),
         }
     }
 
@@ -132,6 +145,10 @@ impl Object {
         let headers = response.headers_mut();
         if !self.class.is_empty() {
             headers.insert("x-amz-storage-class", HeaderValue::from_str(&self.class).expect("a class"));
+        }
+        if !self.archive_status.is_empty() {
+            let status = HeaderValue::from_str(&self.archive_status).expect("a tier");
+            headers.insert("x-amz-archive-status", status);
         }
         if self.restoring.is_some() {
             headers.insert("x-amz-restore", HeaderValue::from_static(r#"ongoing-request="true""#));

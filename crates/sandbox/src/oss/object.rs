@@ -353,17 +353,15 @@ fn restore_object(
 
 /// Parses a `RestoreRequest`. The document can be missing.
 fn parse_restore_request(document: &[u8]) -> Result<RestoreParameters, OssError> {
-    let mut parameters = RestoreParameters { days: DEFAULT_RESTORE_DAYS, tier: None, rules: RestoreDialect::Oss };
+    let mut parameters = RestoreParameters { days: Some(DEFAULT_RESTORE_DAYS), tier: None, rules: RestoreDialect::Oss };
     if document.is_empty() {
         return Ok(parameters);
     }
     let restore = RequestElement::parse(document, "RestoreRequest")?;
     restore.check_children(&["Days", "JobParameters"])?;
     if let Some(days) = restore.child_text("Days")? {
-        parameters.days = days
-            .trim()
-            .parse()
-            .map_err(|_| OssError::bad_request("MalformedXML", "0016-00000708", "Days must be an integer."))?;
+        let invalid = |_| OssError::bad_request("MalformedXML", "0016-00000708", "Days must be an integer.");
+        parameters.days = Some(days.trim().parse().map_err(invalid)?);
     }
     if let Some(job_parameters) = restore.child("JobParameters")? {
         job_parameters.check_children(&["Tier"])?;
@@ -410,10 +408,10 @@ mod tests {
             let parsed = parse_restore_request(format!("<RestoreRequest>{content}</RestoreRequest>").as_bytes());
             parsed.map(|parameters| (parameters.days, parameters.tier)).map_err(|error| error.ec)
         };
-        assert_eq!(read("<Days>7</Days>"), Ok((7, None)));
-        assert_eq!(read(""), Ok((1, None)));
+        assert_eq!(read("<Days>7</Days>"), Ok((Some(7), None)));
+        assert_eq!(read(""), Ok((Some(1), None)));
         let tier = |name| format!("<Days>2</Days><JobParameters><Tier>{name}</Tier></JobParameters>");
-        assert_eq!(read(&tier("Bulk")), Ok((2, Some(RetrievalTier::Bulk))));
+        assert_eq!(read(&tier("Bulk")), Ok((Some(2), Some(RetrievalTier::Bulk))));
         assert_eq!(read(&tier("Test")), Err("0016-00000703"));
         assert_eq!(read("<Days>a</Days>"), Err("0016-00000708"));
         assert_eq!(read("<Days>-1</Days>"), Err("0016-00000708"));

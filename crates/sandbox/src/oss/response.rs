@@ -392,7 +392,8 @@ impl From<SandboxRequestError> for OssError {
 impl From<RestoreRejection> for OssError {
     fn from(rejection: RestoreRejection) -> Self {
         match rejection {
-            RestoreRejection::NotArchived => Self::bad_request(
+            // OSS has no such class, so the second one is not returned to its clients.
+            RestoreRejection::NotArchived | RestoreRejection::AlreadyActive => Self::bad_request(
                 "OperationNotSupported",
                 "0016-00000702",
                 "The operation is not supported for this resource",
@@ -407,7 +408,8 @@ impl From<RestoreRejection> for OssError {
                 Self::bad_request("MalformedXML", "0016-00000703", "The storage class does not support this tier.")
             }
             RestoreRejection::TierNotAllowed => Self::malformed_xml(),
-            RestoreRejection::DaysOutOfRange => {
+            // A request without days gets the default, so this is about days that are out of range.
+            RestoreRejection::DaysOutOfRange | RestoreRejection::NoExpiry | RestoreRejection::DaysMissing => {
                 Self::bad_request("InvalidArgument", "0016-00000704", "Days is out of range for this storage class.")
             }
         }

@@ -284,11 +284,10 @@ fn parse_restore_request(request: dto::RestoreRequest) -> S3Result<RestoreParame
         Some(name) => RetrievalTier::parse(name.as_str())
             .ok_or_else(|| s3_error!(MalformedXML, "The tier must be Standard, Bulk or Expedited"))?,
     };
-    let Some(days) = request.days else {
-        return Err(s3_error!(MalformedXML, "A restore must have a number of days"));
+    let days = match request.days.map(u32::try_from) {
+        None => None,
+        Some(Ok(days)) if days > 0 => Some(days),
+        Some(_) => return Err(invalid_argument("The number of days must be at least 1")),
     };
-    match u32::try_from(days) {
-        Ok(days) if days > 0 => Ok(RestoreParameters { days, tier: Some(tier), rules: RestoreDialect::Aws }),
-        _ => Err(invalid_argument("The number of days must be at least 1")),
-    }
+    Ok(RestoreParameters { days, tier: Some(tier), rules: RestoreDialect::Aws })
 }

@@ -142,6 +142,19 @@ impl From<RestoreRejection> for S3Error {
             RestoreRejection::NotArchived => {
                 s3_error!(InvalidObjectState, "Restore is not allowed for the object's current storage class")
             }
+            RestoreRejection::AlreadyActive => {
+                let message = "Restore action is not allowed against this storage tier";
+                custom_error("ObjectAlreadyInActiveTierError", StatusCode::FORBIDDEN, message)
+            }
+            RestoreRejection::NoExpiry => s3_error!(
+                InvalidArgument,
+                "INTELLIGENT_TIERING objects are not subject to restore expiry. Do not specify Days when restoring this \
+                 object"
+            ),
+            RestoreRejection::DaysMissing => s3_error!(
+                MalformedXML,
+                "The XML you provided was not well-formed or did not validate against our published schema"
+            ),
             RestoreRejection::AlreadyOngoing => {
                 s3_error!(RestoreAlreadyInProgress, "Object restore is already in progress")
             }

@@ -3,7 +3,9 @@
 use http::{HeaderMap, HeaderName};
 use jiff::fmt::rfc2822;
 
-use crate::object::{MAX_KEY_BYTES, ObjectAcl, ObjectKey, RestoreRequest, RestoreState, StorageClass, TagSet};
+use crate::object::{
+    ArchiveStatus, MAX_KEY_BYTES, ObjectAcl, ObjectKey, RestoreRequest, RestoreState, StorageClass, TagSet,
+};
 use crate::xml::{self, XmlReadError};
 
 /// The API that a server speaks.
@@ -25,6 +27,16 @@ struct DialectHeaders {
     storage_class: &'static str,
     /// The restore state in a HEAD response.
     restore: &'static str,
+    /// The archive tier in a HEAD response, if the service has archive tiers.
+    archive_status: Option<&'static str>,
+}
+
+/// What a HEAD response says of an archived object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ArchiveHeaders {
+    pub(super) class: StorageClass,
+    pub(super) restoration: RestoreState,
+    pub(super) archive_status: ArchiveStatus,
 }
 
 static S3_HEADERS: DialectHeaders = DialectHeaders {
@@ -32,6 +44,7 @@ static S3_HEADERS: DialectHeaders = DialectHeaders {
     request_id: "x-amz-request-id",
     storage_class: "x-amz-storage-class",
     restore: "x-amz-restore",
+    archive_status: Some("x-amz-archive-status"),
 };
 
 static OSS_HEADERS: DialectHeaders = DialectHeaders {
@@ -39,6 +52,7 @@ static OSS_HEADERS: DialectHeaders = DialectHeaders {
     request_id: "x-oss-request-id",
     storage_class: "x-oss-storage-class",
     restore: "x-oss-restore",
+    archive_status: None,
 };
 
 /// The maximum length of a key in OSS, in bytes.
@@ -114,7 +128,8 @@ impl StoreDialect {
         let tier = request
             .tier
             .map_or_else(String::new, |tier| format!("<{parameters}><Tier>{}</Tier></{parameters}>", tier.as_str()));
-        format!("<RestoreRequest{}><Days>{}</Days>{tier}</RestoreRequest>", self.namespace(), request.days)
+        let days = request.days.map_or_else(String::new, |days| format!("<Days>{days}</Days>"));
+        format!("<RestoreRequest{}>{days}{tier}</RestoreRequest>", self.namespace())
     }
 
     fn namespace(self) -> &'static str {
@@ -140,12 +155,18 @@ impl StoreDialect {
         }
     }
 
-    /// Returns the storage class and restore state from a HEAD response.
-    pub(super) fn parse_head(self, headers: &HeaderMap) -> (StorageClass, RestoreState) {
+    /// Returns what a HEAD response says of the storage class and of restores.
+    pub(super) fn parse_head(self, headers: &HeaderMap) -> ArchiveHeaders {
         let names = self.headers();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let class = StorageClass::new(text(names.storage_class).unwrap_or(self.standard_class()));
-        (class, text(names.restore).map_or(RestoreState::NotRestored, parse_restore_header))
+        let restoration = text(names.restore).map_or(RestoreState::NotRestored, parse_restore_header);
+        let archive_status = match names.archive_status.and_then(text) {
+            Some("ARCHIVE_ACCESS") => ArchiveStatus::ArchiveAccess,
+            Some("DEEP_ARCHIVE_ACCESS") => ArchiveStatus::DeepArchiveAccess,
+            _ => ArchiveStatus::NotArchived,
+        };
+        ArchiveHeaders { class, restoration, archive_status }
     }
 }
 
@@ -278,7 +299,7 @@ mod tests {
             "<TagSet><Tag><Key>a</Key><Value>1 &amp; 2</Value></Tag><Tag><Key>b</Key><Value></Value></Tag></TagSet>";
         assert_eq!(StoreDialect::Oss.tagging_document(&tags), format!("<Tagging>{inner}</Tagging>"));
         assert_eq!(parse_tags(StoreDialect::S3.tagging_document(&tags).as_bytes()), Ok(Some(tags)));
-        let request = RestoreRequest { days: 7, tier: Some(RestoreTier::Bulk) };
+        let request = RestoreRequest { days: Some(7), tier: Some(RestoreTier::Bulk) };
         let oss = "<RestoreRequest><Days>7</Days><JobParameters><Tier>Bulk</Tier></JobParameters></RestoreRequest>";
         assert_eq!(StoreDialect::Oss.restore_document(request), oss);
         assert!(
@@ -286,8 +307,10 @@ mod tests {
                 .restore_document(request)
                 .contains("<GlacierJobParameters><Tier>Bulk</Tier></GlacierJobParameters>")
         );
-        let plain = StoreDialect::Oss.restore_document(RestoreRequest { days: 1, tier: None });
+        let plain = StoreDialect::Oss.restore_document(RestoreRequest { days: Some(1), tier: None });
         assert_eq!(plain, "<RestoreRequest><Days>1</Days></RestoreRequest>");
+        let forever = StoreDialect::S3.restore_document(RestoreRequest { days: None, tier: None });
+        assert_eq!(forever, "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"></RestoreRequest>");
     }
 
     #[test]
@@ -357,6 +380,21 @@ mod tests {
         assert_eq!(read("public-read-write"), Ok(Some(ObjectAcl::PublicReadWrite)));
         assert_eq!(read("else"), Ok(Some(ObjectAcl::Custom)));
         assert_eq!(StoreDialect::Oss.parse_acl(b"<AccessControlPolicy/>"), Ok(None));
+    }
+
+    #[test]
+    fn the_archive_tier_is_read_from_its_header() {
+        let head = |status: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-amz-storage-class", "INTELLIGENT_TIERING".parse().expect("a value"));
+            if let Some(status) = status {
+                headers.insert("x-amz-archive-status", status.parse().expect("a value"));
+            }
+            StoreDialect::S3.parse_head(&headers).archive_status
+        };
+        assert_eq!(head(None), ArchiveStatus::NotArchived);
+        assert_eq!(head(Some("ARCHIVE_ACCESS")), ArchiveStatus::ArchiveAccess);
+        assert_eq!(head(Some("DEEP_ARCHIVE_ACCESS")), ArchiveStatus::DeepArchiveAccess);
     }
 
     #[test]

@@ -106,8 +106,13 @@ impl StoreHttpClient {
             ObjectRequest::GetTags => expect_document(self.cached_tags(&response.body)).map(ResponseData::Tags),
             ObjectRequest::GetAcl => expect_document(self.dialect().parse_acl(&response.body)).map(ResponseData::Acl),
             ObjectRequest::Head => {
-                let (class, restoration) = self.dialect().parse_head(&response.headers);
-                Ok(ResponseData::Head { class, restoration, content: response.content_identity() })
+                let head = self.dialect().parse_head(&response.headers);
+                Ok(ResponseData::Head {
+                    class: head.class,
+                    restoration: head.restoration,
+                    archive_status: head.archive_status,
+                    content: response.content_identity(),
+                })
             }
             ObjectRequest::PutTags(_)
             | ObjectRequest::DeleteTags
