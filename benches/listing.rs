@@ -66,6 +66,9 @@ fn list(server: &Server, workers: u32, rows: usize) -> Result<(Duration, usize),
             role_arn: None,
             data: None,
             fill: None,
+            allow_http: false,
+            requester_pays: false,
+            aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
         };
         let connection = connect(&config).await?;
         let source = ManifestSource::Prefix {

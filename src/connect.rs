@@ -1,12 +1,15 @@
 //! Connects to the store of a plan, and serves the sandbox if that is the store.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use batchplan_sandbox::{
     ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxError, SandboxOptions, SandboxServer, SandboxServerError,
 };
-use batchplan_store::{AddressingStyle, Store, StoreConfig, StoreConnectError};
+use batchplan_store::{
+    AddressingStyle, AwsEndpointSettings, Store, StoreConfig, StoreConnectError, with_aws_endpoint_settings,
+};
 
 /// A connected store. A sandbox runs for as long as this value lives.
 pub struct StoreConnection {
@@ -35,6 +38,9 @@ pub enum ConnectError {
     /// The server of the sandbox could not be started.
     #[error("the sandbox cannot be served: {0}")]
     Server(#[source] SandboxServerError),
+    /// The settings of the environment could not be read.
+    #[error("cannot read the settings for AWS's endpoints: {0}")]
+    Environment(#[source] io::Error),
     /// The plan names no folder for the sandbox.
     #[error("the sandbox has no folder")]
     NoSandboxFolder,
@@ -51,6 +57,29 @@ pub async fn connect(config: &StoreConfig) -> Result<StoreConnection, ConnectErr
     }
     let store = batchplan_store::connect(config).await?;
     Ok(StoreConnection { store, _sandbox: None })
+}
+
+/// Returns the configuration of a store with the endpoints that the environment names, if its provider obeys them.
+/// `known` are those that the work was saved or begun with.
+///
+/// # Errors
+/// Returns an error if a setting of the environment cannot be obeyed, or if the environment names another endpoint than
+/// before.
+pub fn with_environment(
+    config: &StoreConfig,
+    known: Option<&AwsEndpointSettings>,
+) -> Result<StoreConfig, ConnectError> {
+    if !config.reads_aws_endpoints() {
+        return Ok(config.clone());
+    }
+    // On a thread of its own, because the caller may be in a runtime, which must not be blocked.
+    let resolving = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(ConnectError::Environment)?;
+        Ok(runtime.block_on(with_aws_endpoint_settings(config, known))?)
+    };
+    std::thread::scope(|scope| scope.spawn(resolving).join())
+        .unwrap_or_else(|_| Err(ConnectError::Environment(io::Error::other("the AWS profiles could not be read"))))
 }
 
 /// Opens the sandbox and serves it on a free loopback port, so that its requests take the whole real path.

@@ -116,7 +116,7 @@ fn create_and_run(
         CreateOutcome::Over(job) => return report_finished_job(journal, &job, args.json, terminal),
     };
     // Evaluate ages as of job creation.
-    let plan = &stored_plan(&job)?;
+    let plan = &plan_input::in_this_environment(stored_plan(&job)?)?;
     JobSession::new(
         journal,
         job,

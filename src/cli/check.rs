@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use serde_json::json;
 
-use super::descriptions::{quote, quote_path};
+use super::descriptions::{describe_store, quote, quote_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::policy::parse_bucket;
 use super::terminal::{Terminal, escape_line};
@@ -71,6 +71,9 @@ impl CliCommand for CheckArgs {
             .help("remove --report-probe, or add a bucket to [report]"));
         }
         let probes = WriteProbes { write, report: self.report_probe };
+        if plan.store.environment_endpoint().is_some() {
+            terminal.eprint(format_args!("store: {}", escape_line(&describe_store(&plan.store))));
+        }
         let mut findings = Vec::new();
         let mut printed = Ok(());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

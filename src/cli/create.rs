@@ -79,7 +79,7 @@ fn create(
         }
         CreateOutcome::Unfinished(job) | CreateOutcome::Over(job) => job,
     };
-    let plan = &stored_plan(&job)?;
+    let plan = &plan_input::in_this_environment(stored_plan(&job)?)?;
     JobSession::new(
         journal,
         job,

@@ -67,14 +67,26 @@ pub(crate) fn relative_path(path: &Path) -> &Path {
 
 /// Describes a store.
 pub(crate) fn describe_store(store: &StoreConfig) -> String {
-    let place = match (&store.endpoint, &store.data, &store.region) {
-        (Some(endpoint), _, _) => endpoint.clone(),
-        (None, Some(data), _) => relative_path(data).display().to_string(),
-        (None, None, Some(region)) => region.clone(),
-        (None, None, None) => "the environment's region".to_owned(),
+    let place = match (store.environment_endpoint(), &store.endpoint, &store.data, &store.region) {
+        (Some(endpoint), ..) => format!("{} (from {})", endpoint.url, endpoint.setting),
+        (None, Some(endpoint), _, _) => endpoint.clone(),
+        (None, None, Some(data), _) => relative_path(data).display().to_string(),
+        (None, None, None, Some(region)) => region.clone(),
+        (None, None, None, None) => "the environment's region".to_owned(),
     };
-    let role = store.role_arn.as_ref().map_or_else(String::new, |role| format!(", in the role {role}"));
-    format!("{}, {place}{role}", store.provider.as_str())
+    let settings = &store.aws_endpoints;
+    let variants = [("FIPS", &settings.fips), ("dual-stack", &settings.dual_stack)];
+    let own = store.reads_aws_endpoints() && store.effective_endpoint().is_none();
+    let variants = variants.into_iter().filter_map(|(name, setting)| Some((name, setting.as_ref().filter(|_| own)?)));
+    let variants: Vec<_> = variants.map(|(name, setting)| format!(", {name} endpoint (from {setting})")).collect();
+    let variants = variants.concat();
+    let role = store.role_arn.as_ref().map_or_else(String::new, |role| {
+        let sts = settings.sts.as_ref().filter(|_| store.reads_aws_endpoints());
+        let sts = sts.map_or_else(String::new, |sts| format!(" of the STS at {} (from {})", sts.url, sts.setting));
+        format!(", in the role {role}{sts}")
+    });
+    let payer = if store.requester_pays { ", requester pays" } else { "" };
+    format!("{}, {place}{variants}{role}{payer}", store.provider.as_str())
 }
 
 /// Describes how many objects of a job are in doubt, if any.

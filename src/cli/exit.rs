@@ -269,7 +269,7 @@ impl From<&ConnectError> for CommandError {
                 .help("wait for the other apply or sandbox to end, or choose another data folder in [store]"),
             ConnectError::Sandbox(error) => Self { message, ..Self::from(error) },
             ConnectError::Server(error) => Self { message, ..Self::from(error) },
-            ConnectError::NoSandboxFolder => Self::new(ExitStatus::ToolFailed, message),
+            ConnectError::NoSandboxFolder | ConnectError::Environment(_) => Self::new(ExitStatus::ToolFailed, message),
         }
     }
 }
@@ -305,6 +305,17 @@ impl From<&StoreConnectError> for CommandError {
                 (ExitStatus::ToolFailed, Some("add endpoint = \"https://...\" to [store]"))
             }
             StoreConnectError::InvalidSetup(error) => (ExitStatus::ToolFailed, Some(error.help())),
+            StoreConnectError::EndpointSetting(error) => (ExitStatus::ToolFailed, Some(error.help())),
+            StoreConnectError::EndpointChanged { .. } => (
+                ExitStatus::Refused,
+                Some(
+                    "set the environment as it was; or, to work at the other endpoint, plan and apply again, with \
+                     `endpoint` in [store] if it is to stay",
+                ),
+            ),
+            StoreConnectError::NoFipsEndpoint { .. } => {
+                (ExitStatus::ToolFailed, Some("unset it, or name an endpoint in [store]"))
+            }
         };
         Self::new(exit, message).maybe_help(help)
     }

@@ -184,7 +184,7 @@ fn preview_objects(
         let previewer = Previewer { plan, store, folder: scratch, options, stop: &stop };
         let preview = previewer.preview(&mut progress).await;
         progress.clear();
-        let preview = preview?;
+        let preview = preview.map_err(|error| preview_error(plan, error))?;
         let earlier = match previous {
             Some(previous) => previous.compare_with(&file.bytes, &preview.frozen, scratch, &stop).await,
             None => None,
@@ -197,6 +197,19 @@ fn preview_objects(
         return Ok(None);
     }
     preview.map(Some)
+}
+
+/// Returns the error of a preview. If the store denies access to the manifest, it may only want the caller to pay.
+fn preview_error(plan: &Plan, error: PreviewError) -> CommandError {
+    let fault = if let PreviewError::Manifest(error) = &error { error.fault() } else { None };
+    let is_denied = fault.is_some_and(|fault| fault.status == Some(403));
+    let error = CommandError::from(error);
+    if !is_denied || plan.store.requester_pays {
+        return error;
+    }
+    let payer = "if the owner of the bucket lets requesters pay, set `requester_pays = true` in [store]";
+    let help = error.help.clone().map_or_else(|| payer.into(), |help| help.append("; ").append(payer));
+    error.help(help)
 }
 
 /// Prints a preview in the requested format, and reports it to GitHub.
@@ -240,6 +253,7 @@ fn save(
         // An accepted plan is UTF-8.
         plan: String::from_utf8_lossy(&file.bytes).into_owned(),
         hash: plan.hash(),
+        store: plan.store.environment_endpoint().map(|_| plan.store_identity()),
         fingerprint: manifest_fingerprint(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
         counts,
     };

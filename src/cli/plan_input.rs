@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use super::exit::{CommandError, ExitStatus};
 use super::github;
 use super::terminal::{Terminal, escape_for_terminal};
+use crate::connect::with_environment;
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::estimate::{PriceBookError, StorePrices, select_prices};
 use crate::hint::{command, hint};
@@ -83,10 +84,21 @@ fn report_and_require(
 ) -> Result<LoadedPlan, CommandError> {
     show_problems(&problems, terminal);
     github::annotate([&problems], terminal);
-    plan.ok_or_else(|| {
+    let mut loaded = plan.ok_or_else(|| {
         CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan", path.display()))
             .help("fix the problems shown above; nothing was sent")
-    })
+    })?;
+    loaded.plan.store = with_environment(&loaded.plan.store, None)?;
+    Ok(loaded)
+}
+
+/// Adds what the environment says about AWS's endpoints to the plan of an earlier command.
+///
+/// # Errors
+/// Returns an error if the environment now names another endpoint than it did then.
+pub(crate) fn in_this_environment(mut plan: Plan) -> Result<Plan, CommandError> {
+    plan.store = with_environment(&plan.store, Some(&plan.store.aws_endpoints))?;
+    Ok(plan)
 }
 
 /// Reads at most one byte more than `most`, so that a longer file is detected without reading all of it.
@@ -124,7 +136,7 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     let named =
         of.map(|file| Ok::<_, CommandError>((std::path::absolute(file)?, require(file, terminal)?))).transpose()?;
     let named = named.as_ref().map(|(file, now)| (file.as_path(), &now.plan));
-    let plan = saved.plan(path, named)?;
+    let plan = in_this_environment(saved.plan(path, named)?)?;
     let file = named.map_or_else(|| saved.plan_file.clone(), |(file, _)| file.to_owned());
     Ok(PlanInput { plan, text: saved.plan.into_bytes(), file, fingerprint: Some(saved.fingerprint) })
 }

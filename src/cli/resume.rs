@@ -6,7 +6,7 @@ use std::path::Path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::notifications;
-use super::plan_input::read_up_to;
+use super::plan_input::{self, read_up_to};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::hint::{command, hint};
@@ -74,6 +74,7 @@ fn resume(
     } else {
         plan_to_resume(journal, &job, read_plan_file(&job.plan_file).as_deref())?
     };
+    let plan = plan_input::in_this_environment(plan)?;
     notifications::check_webhooks(&plan)?;
     let unconfirmed =
         matches!(job.status, JobStatus::New | JobStatus::Preparing | JobStatus::Suspended) && !job.confirmed;

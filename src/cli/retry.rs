@@ -216,7 +216,7 @@ fn create_and_run(
             job
         }
     };
-    let plan = &stored_plan(&job)?;
+    let plan = &plan_input::in_this_environment(stored_plan(&job)?)?;
     JobSession::new(
         journal,
         job,

@@ -18,6 +18,7 @@ use super::descriptions::{quote, quote_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::{PromptAnswer, Terminal, ask, escape_line};
 use super::{github, notifications, plan_input, signals};
+use crate::connect::with_environment;
 use crate::failpoint;
 use crate::files::{reject_symlink, with_path};
 use crate::hint::{command, hint};
@@ -123,12 +124,12 @@ impl StateLocationArgs {
     /// # Errors
     /// Returns an error if the URL is incomplete, such as an `oss://` URL without a region.
     fn remote_config(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
-        let store = url
-            .store_config()
-            .map_err(|refused| CommandError::from(refused).prefix(&format!("cannot use the state at {url}")))?;
+        let attempt = format!("cannot use the state at {url}");
+        let store = url.store_config().map_err(|refused| CommandError::from(refused).prefix(&attempt))?;
+        let store = with_environment(&store, None).map_err(|error| CommandError::from(error).prefix(&attempt))?;
         let place = url.to_string();
         // The local copy is named after endpoint, bucket and prefix, because the URL can be written in several ways.
-        let endpoint = store.endpoint.clone().unwrap_or_else(|| store.provider.as_str().to_owned());
+        let endpoint = store.effective_endpoint().unwrap_or(store.provider.as_str());
         let folder = cache_folder(Path::new(DEFAULT_FOLDER), &format!("{endpoint} {} {}", url.bucket, url.prefix));
         Ok(RemoteStateConfig {
             store,

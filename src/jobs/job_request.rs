@@ -11,7 +11,7 @@ use crate::journal::{
     FileLease, JobCreation, JobFolder, JobRecord, JobSource, Journal, LeaseError, ManifestFingerprint, NewJob,
     RecurringScope, ReportSource,
 };
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, PlanChange};
 
 /// A request to find or create the job for a plan.
 #[derive(Clone, Debug)]
@@ -108,11 +108,18 @@ impl JobRequest<'_> {
     }
 
     fn check_same_work(&self, job: &JobRecord) -> Result<(), JobError> {
-        if job.plan_hash == self.plan.hash() {
+        let store = self.plan.store_identity();
+        let is_elsewhere = job.store_identity.as_ref().is_some_and(|before| *before != store);
+        if job.plan_hash == self.plan.hash() && !is_elsewhere {
             return Ok(());
         }
         let before = stored_plan(job)?;
-        let changes = before.canonical().changes(self.plan.canonical());
+        let mut changes = before.canonical().changes(self.plan.canonical());
+        if is_elsewhere && changes.is_empty() {
+            let place = |plan: &Plan| Some(plan.store.effective_endpoint().unwrap_or("AWS's own").to_owned());
+            let path = "the endpoint that the environment names".to_owned();
+            changes.push(PlanChange { path, before: place(&before), after: place(self.plan) });
+        }
         Err(JobError::PlanChanged { job: job.id.clone(), changes, token: job.token.is_some() })
     }
 }
@@ -136,11 +143,13 @@ fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
     let folder = job.plan_file.parent().unwrap_or(Path::new(""));
     let as_of = job.manifest_fingerprint.as_ref().map_or(job.created, |fingerprint| fingerprint.as_of);
     let (plan, problems) = plan::read_bytes(&job.plan_file.display().to_string(), &job.plan_text, folder, as_of);
-    plan.ok_or_else(|| {
+    let Some(mut plan) = plan else {
         let first = problems.iter().find(|problem| !problem.is_warning());
         let what = first.map_or_else(|| "it cannot be read".to_owned(), |problem| problem.title().to_owned());
-        JobError::StoredPlan { job: job.id.clone(), what }
-    })
+        return Err(JobError::StoredPlan { job: job.id.clone(), what });
+    };
+    plan.restore_endpoint(job.store_identity.as_deref().unwrap_or_default());
+    Ok(plan)
 }
 
 /// Returns the plan to resume a job with. `text` is the current content of the plan file. If it describes the same

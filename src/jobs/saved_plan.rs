@@ -41,6 +41,9 @@ pub struct SavedPlan {
     pub plan: String,
     /// The hash of the plan's canonical form.
     pub hash: String,
+    /// The identity of the store, if the environment named its endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// The fingerprint that the manifest must match.
     #[serde(rename = "pledge")]
     pub fingerprint: ManifestFingerprint,
@@ -172,7 +175,8 @@ impl SavedPlan {
         let name = file.display().to_string();
         let (plan, _) = plan::read_bytes(&name, self.plan.as_bytes(), folder, self.fingerprint.as_of);
         let damaged = |what: &str| SavedPlanError::Damaged { path: path.to_owned(), what: what.to_owned() };
-        let plan = plan.ok_or_else(|| damaged("this batchplan does not accept its plan"))?;
+        let mut plan = plan.ok_or_else(|| damaged("this batchplan does not accept its plan"))?;
+        plan.restore_endpoint(self.store.as_deref().unwrap_or_default());
         if plan.hash() != self.hash {
             return Err(damaged("its plan does not match its hash"));
         }
@@ -307,7 +311,8 @@ mod tests {
         };
         let counts = SavedCounts { exact: true, change: 1, unchanged: 1, fail: 0, unknown: 0 };
         let plan = "name = \"x\"\n".to_owned();
-        SavedPlan { plan_file: "/plans/x.toml".into(), plan, hash: "h".to_owned(), fingerprint, counts }
+        let (plan_file, hash) = ("/plans/x.toml".into(), "h".to_owned());
+        SavedPlan { plan_file, plan, hash, store: None, fingerprint, counts }
     }
 
     #[test]

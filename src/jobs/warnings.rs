@@ -6,7 +6,9 @@ use std::time::Duration;
 use batchplan_store::object::BucketName;
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::timeouts::scaled;
-use batchplan_store::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, Store, TagLifecycleRule};
+use batchplan_store::{
+    BucketSetting, BucketSettingValue, BucketVersioning, ConfiguredEndpoint, OwnershipSetting, Store, TagLifecycleRule,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -147,10 +149,33 @@ pub fn server_check_off_warning(plan: &Plan) -> Option<&'static str> {
     )
 }
 
-/// Returns the warnings that follow from the plan alone.
+/// Returns the warnings about the store: settings of the environment that the plan's endpoint overrides, and who pays.
+fn store_warnings(plan: &Plan) -> Vec<String> {
+    let (store, settings) = (&plan.store, &plan.store.aws_endpoints);
+    let mut found = Vec::new();
+    if let Some(endpoint) = store.endpoint.as_ref().filter(|_| store.reads_aws_endpoints()) {
+        if let Some(other) = settings.s3.as_ref().filter(|other| !other.url.eq_ignore_ascii_case(endpoint)) {
+            let ConfiguredEndpoint { url, setting } = other;
+            found.push(format!("{setting} names another endpoint ({url}): the plan's own is used, {endpoint}"));
+        }
+        for setting in settings.fips.iter().chain(&settings.dual_stack) {
+            found.push(format!("{setting} has no effect: the plan names its endpoint, {endpoint}"));
+        }
+    }
+    if store.requester_pays {
+        found.push(
+            "requester pays: you pay for the requests and the data transfer of this job, not the owners of the buckets"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// Returns the warnings that follow from the plan alone, and from the environment.
 #[must_use]
 pub fn plan_warnings(plan: &Plan) -> Vec<String> {
     let mut found: Vec<_> = plan.operations.iter().filter_map(|operation| operation.details().warning).collect();
+    found.extend(store_warnings(plan));
     found.extend(server_check_off_warning(plan).map(str::to_owned));
     let rules = ProviderRules::of(plan.store.provider);
     for aspect in ObjectAspect::ALL {
@@ -179,6 +204,14 @@ pub(super) fn all_warnings(
             "more objects would fail than failure_threshold allows ({}): the job would stop early as Failed",
             plan.limits.failure_threshold
         ));
+    }
+    let all_denied = tally.fails == tally.total() && tally.failure_reasons.keys().all(|(_, http, _)| *http == 403);
+    if tally.fails > 0 && all_denied && !plan.store.requester_pays {
+        found.push(
+            "access to every object that was read is denied: if the owners of the buckets let requesters pay, set \
+             `requester_pays = true` in [store]"
+                .to_owned(),
+        );
     }
     if rows > RECOMMENDED_MAX_OBJECTS {
         found.push(

@@ -6,7 +6,7 @@
 //! instead of stopping at the first.
 //!
 //! `model` also has the canonical form of a plan, which identifies its work, so that an earlier job of it is found again,
-//! and describes the differences between two plans. `url` parses the endpoint and the state URL of a plan. [`xml`]
+//! and describes the differences between two plans. `url` parses the state URL of a plan. [`xml`]
 //! writes parts of a plan in the format of OSS Batch Operations, [`interchange`] converts plans to and from the job
 //! requests of the cloud services, and [`policy`] generates the permissions that a plan's credentials need.
 

@@ -18,9 +18,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use batchplan_store::StoreConfig;
 use batchplan_store::hex::hex;
 use batchplan_store::object::ObjectKey;
+use batchplan_store::{ConfiguredEndpoint, StoreConfig};
 use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -99,8 +99,22 @@ impl Plan {
         Json::from(vec![self.store.provider.as_str(), self.store_location()]).to_string()
     }
 
+    /// Adds the endpoint that the environment named when the plan was saved or its job was created, if it named one.
+    /// `store_identity` is the plan's of that time. The environment must still name it when the store is connected to.
+    pub(crate) fn restore_endpoint(&mut self, store_identity: &str) {
+        let words: Vec<String> = serde_json::from_str(store_identity).unwrap_or_default();
+        let [_, location] = &words[..] else { return };
+        if self.store.reads_aws_endpoints() && self.store.endpoint.is_none() && location.contains("://") {
+            let endpoint = ConfiguredEndpoint { url: location.clone(), setting: "the environment".to_owned() };
+            self.store.aws_endpoints.s3 = Some(endpoint);
+        }
+    }
+
     /// Returns the location of the store. If there is an endpoint, the region only matters for signing.
     fn store_location(&self) -> &str {
+        if let Some(endpoint) = self.store.environment_endpoint() {
+            return &endpoint.url;
+        }
         let paths = ["store.endpoint", "store.data", "store.region"];
         paths.iter().find_map(|path| self.canonical.get(path)).unwrap_or_default()
     }
@@ -196,7 +210,18 @@ impl CanonicalForm {
 
     fn store(&mut self, store: &StoreConfig, file: &PlanTable) {
         // `data` and `fill` are resolved paths here.
-        let StoreConfig { provider, endpoint, region, addressing, role_arn, data: _, fill: _ } = store;
+        let StoreConfig {
+            provider,
+            endpoint,
+            region,
+            addressing,
+            role_arn,
+            requester_pays,
+            data: _,
+            fill: _,
+            allow_http: _,
+            aws_endpoints: _,
+        } = store;
         self.set("store.provider", provider.as_str());
         // Host names are case-insensitive.
         self.set_if_some("store.endpoint", endpoint.as_ref().map(|url| url.to_ascii_lowercase()));
@@ -209,6 +234,7 @@ impl CanonicalForm {
             (*addressing != provider.profile().addressing).then(|| name_of(*addressing)),
         );
         self.set_if_some("store.role_arn", role_arn.as_deref());
+        self.set_if_some("store.requester_pays", requester_pays.then_some("true"));
         if let Some(table) = file.store.value() {
             self.set_if_some("store.data", table.data.value().map(String::as_str));
             self.set_if_some("store.fill", table.fill.value().map(String::as_str));

@@ -1,5 +1,6 @@
 //! The least permissions that the credentials of a plan need, as a RAM or an IAM policy.
 
+use batchplan_store::Partition;
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::object_request::{PolicyAction, RequestKind};
 use serde_json::{Value as Json, json};
@@ -161,14 +162,9 @@ fn version_scope(source: &ManifestSource) -> VersionScope {
     }
 }
 
-/// Returns the AWS partition of a region.
-/// <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
+/// Returns the AWS partition of a region, or `aws` if it is not known.
 fn partition(region: Option<&str>) -> &'static str {
-    match region {
-        Some(region) if region.starts_with("cn-") => "aws-cn",
-        Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    }
+    Partition::of_region(region.unwrap_or_default()).id
 }
 
 /// Writes policy statements in one language.

@@ -72,6 +72,25 @@ fn the_state_bucket_is_in_the_partition_of_its_own_region() {
 }
 
 #[test]
+fn resources_are_in_the_partition_of_the_region() {
+    for (region, partition) in [
+        ("us-east-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-east-1", "aws-us-gov"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+        ("us-isof-south-1", "aws-iso-f"),
+    ] {
+        let store = format!("[store]\nprovider = \"aws\"\nregion = \"{region}\"\n");
+        let plan = plan(&format!("{store}[manifest.prefix]\nbucket = \"bkt\"\n{PUT}"));
+        let spelled = spelled(&permission_policy(&plan, PolicyLanguage::Iam, &[]).unwrap());
+        assert_eq!(spelled[0].1, [format!("arn:{partition}:s3:::bkt")]);
+    }
+}
+
+#[test]
 fn allows_only_the_prefix_and_the_report() {
     let plan = plan(&format!(
         "{OSS}[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"d/2024/\"\n{PUT}[report]\nbucket = \"rep\"\nprefix = \"reports/\"\n"

@@ -68,8 +68,8 @@ table! {
         /// The API to use: "aws", "oss", "s3" for any other S3-compatible server, or "sandbox" for the built-in object
         /// store.
         required provider: EnumValue<StoreProvider>,
-        /// The server's URL, without a path: https, or http on loopback. Required for oss and s3, derived from the
-        /// region for aws, not allowed for the sandbox.
+        /// The server's URL, without a path: https, or http on loopback. Required for oss and s3, not allowed for the
+        /// sandbox. By default, aws uses the endpoint that the environment names, or else the region's own.
         optional endpoint: TextValue<1, 2048>,
         /// The region to sign for. Required for oss. By default, aws takes it from the environment, and s3 and the
         /// sandbox use "us-east-1".
@@ -86,6 +86,9 @@ table! {
         /// to: others may replace, empty or delete objects. False by default. Endpoints of AWS and Alibaba Cloud are
         /// never checked.
         optional skip_server_check: bool,
+        /// Whether you pay for the requests and the data transfer instead of the owners of the buckets, which Requester
+        /// Pays buckets require. Not for the sandbox. False by default.
+        optional requester_pays: bool,
         /// Sandbox only: the folder that holds its state, relative to the plan's folder.
         optional data: TextValue<1, 4096>,
         /// Sandbox only: a CSV file with the initial contents of the buckets, relative to the plan's folder.

@@ -188,22 +188,25 @@ pub struct RoleArnFormat {
     pub example: &'static str,
     /// Returns why a text is not the ARN of a role; `None` if it is one.
     pub problem: fn(&str) -> Option<RoleArnProblem>,
+    /// Whether a role must be in the AWS partition of the region.
+    pub has_partitions: bool,
 }
 
 const AWS_EXAMPLE: &str = "arn:aws:iam::123456789012:role/BatchRole";
 
 impl RoleArnFormat {
     /// The roles of AWS.
-    pub const AWS: Self = Self { example: AWS_EXAMPLE, problem: check_aws_arn };
+    pub const AWS: Self = Self { example: AWS_EXAMPLE, problem: check_aws_arn, has_partitions: true };
 
     /// The roles of Alibaba Cloud.
-    pub const OSS: Self = Self { example: "acs:ram::1234567890123456:role/BatchRole", problem: check_oss_arn };
+    pub const OSS: Self =
+        Self { example: "acs:ram::1234567890123456:role/BatchRole", problem: check_oss_arn, has_partitions: false };
 
     /// The roles of servers with an S3-compatible API.
-    pub const S3_COMPATIBLE: Self = Self { example: AWS_EXAMPLE, problem: check_s3_arn };
+    pub const S3_COMPATIBLE: Self = Self { example: AWS_EXAMPLE, problem: check_s3_arn, has_partitions: false };
 
     /// For a provider that rejects `role_arn` altogether.
-    pub const NONE: Self = Self { example: AWS_EXAMPLE, problem: |_| None };
+    pub const NONE: Self = Self { example: AWS_EXAMPLE, problem: |_| None, has_partitions: false };
 }
 
 /// The maximum length of a role's name, at AWS and at Alibaba Cloud.

@@ -27,6 +27,9 @@ pub(super) async fn place() -> SandboxStates {
         role_arn: None,
         data: Some(folder.path().join("data")),
         fill: Some(fill),
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
     };
     let connection = connect(&config).await.unwrap_or_else(|error| panic!("{error}"));
     let store = PrefixStore::new(Arc::clone(connection.store()), BucketName::new("states"), ObjectKey::from("team"));

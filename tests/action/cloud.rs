@@ -64,6 +64,9 @@ impl Cloud {
             role_arn: None,
             data: None,
             fill: None,
+            allow_http: false,
+            requester_pays: false,
+            aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
         };
         let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
         let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);

@@ -190,6 +190,9 @@ pub(crate) fn s3_as(endpoint: &str, credentials: SharedCredentialsProvider) -> H
         role_arn: None,
         data: None,
         fill: None,
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
     };
     HttpStore::s3(&config, "us-east-1", credentials).expect("a store")
 }

@@ -202,6 +202,9 @@ fn store(endpoint: &str) -> (Arc<HttpStore>, tokio::runtime::Runtime) {
         role_arn: None,
         data: None,
         fill: None,
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
     };
     let credentials = SharedCredentialsProvider::new(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"));
     let store = HttpStore::s3(&config, "us-east-1", credentials).expect("a store");

@@ -142,6 +142,9 @@ fn store(access: &Access, secret: &str) -> Arc<dyn Store> {
         role_arn: None,
         data: None,
         fill: None,
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
     };
     Arc::new(HttpStore::s3(&config, &access.region, credentials(&access.key, secret)).expect("a store"))
 }

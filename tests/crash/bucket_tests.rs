@@ -29,6 +29,9 @@ fn served(faults: Faults, seed: u64) -> (BucketServer, HttpStore) {
         role_arn: None,
         data: None,
         fill: None,
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
     };
     let provider = SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "tests"));
     let store = HttpStore::s3(&config, "us-east-1", provider).expect("a store");

@@ -8,6 +8,7 @@ mod bucket;
 mod credentials;
 mod damage;
 mod descriptors;
+mod endpoints;
 mod metadata;
 mod renewal;
 mod resume;

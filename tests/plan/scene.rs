@@ -140,6 +140,9 @@ pub(crate) fn store(dialect: Dialect, endpoint: &str) -> Box<dyn Store> {
         role_arn: None,
         data: None,
         fill: None,
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
     };
     Box::new(HttpStore::s3(&config, "us-east-1", provider).expect("a store"))
 }

@@ -172,6 +172,9 @@ impl Place {
             role_arn: None,
             data: None,
             fill: None,
+            allow_http: false,
+            requester_pays: false,
+            aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
         };
         let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
         let provider = SharedCredentialsProvider::new(credentials);

@@ -26,6 +26,9 @@ fn stores(endpoint: &str) -> [(&'static str, Box<dyn Store>); 2] {
         role_arn: None,
         data: None,
         fill: None,
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
     };
     let s3 = HttpStore::s3(&config, "us-east-1", keys()).expect("a store");
     let oss = HttpStore::oss(endpoint, AddressingStyle::Path, "cn-hangzhou", keys()).expect("a store");

@@ -4,8 +4,9 @@
 //! OSS's S3-compatible API has no tagging, no restore and no `default` ACL. The two APIs differ in the names and
 //! documents of [`StoreDialect`], and in how an object is written.
 //!
-//! The plan decides which endpoint is used. The environment can only supply a missing region, never an endpoint, so
-//! it cannot redirect a plan's requests or its credentials to another host.
+//! The plan decides which endpoint is used. For AWS, if the plan names none, the environment may name one, as for AWS's
+//! own tools. The caller has put it into the configuration and has shown it: [`connect`] refuses to connect if the
+//! environment now names another one.
 
 use std::sync::Arc;
 
@@ -14,13 +15,16 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use bytes::Bytes;
 
-use crate::credentials;
+use crate::credentials::{self, EndpointSettingError, read_aws_endpoint_settings};
 use crate::error::StoreError;
 use crate::http_client::{StoreDialect, StoreHttpClient, object_query};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
-use crate::provider::{AddressingStyle, EndpointSource, StoreConfig, StoreEndpoint, StoreProvider};
+use crate::partition::{Partition, s3_endpoint};
+use crate::provider::{
+    AddressingStyle, AwsEndpointSettings, ConfiguredEndpoint, EndpointSource, StoreConfig, StoreEndpoint, StoreProvider,
+};
 use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
 use crate::web::{ConnectionSettings, ConnectionSetupError, root_cause};
 
@@ -50,12 +54,11 @@ impl HttpStore {
         region: &str,
         credentials: SharedCredentialsProvider,
     ) -> Result<Self, ConnectionSetupError> {
-        let endpoint = match &config.endpoint {
-            Some(endpoint) => StoreEndpoint::new(endpoint, config.addressing),
-            None => StoreEndpoint::for_aws_region(region, config.addressing),
-        };
+        let own = || s3_endpoint(region, config.aws_endpoints.variant());
+        let url = config.effective_endpoint().map_or_else(own, str::to_owned);
+        let endpoint = StoreEndpoint::new(&url, config.effective_addressing());
         let client = StoreHttpClient::new(endpoint, StoreDialect::S3, region, credentials, connections)?;
-        Ok(Self { client })
+        Ok(Self { client }.requester_pays(config.requester_pays))
     }
 
     /// Creates a store with the API of OSS at an endpoint: Alibaba Cloud OSS in one region (`cn-hangzhou`), or another
@@ -71,6 +74,12 @@ impl HttpStore {
     ) -> Result<Self, ConnectionSetupError> {
         let (endpoint, connections) = (StoreEndpoint::new(endpoint, addressing), ConnectionSettings::of_process());
         Ok(Self { client: StoreHttpClient::new(endpoint, StoreDialect::Oss, region, credentials, connections)? })
+    }
+
+    /// Says in every request that the caller pays for it, if `requester_pays` is set.
+    #[must_use]
+    pub fn requester_pays(self, requester_pays: bool) -> Self {
+        if requester_pays { Self { client: self.client.with_requester_pays() } } else { self }
     }
 }
 
@@ -179,6 +188,54 @@ pub enum StoreConnectError {
     /// No connection can be opened, because of a proxy variable or the CA certificates.
     #[error(transparent)]
     InvalidSetup(#[from] ConnectionSetupError),
+    /// A setting of the environment for AWS's endpoints cannot be obeyed.
+    #[error(transparent)]
+    EndpointSetting(#[from] EndpointSettingError),
+    /// The environment names another endpoint than the one that the work was shown, saved or begun with.
+    #[error("the environment names another endpoint than before: {}, not {}", place(.now.as_ref()), place(.before.as_ref()))]
+    EndpointChanged {
+        /// The endpoint that the work belongs to. `None` is AWS's own.
+        before: Option<ConfiguredEndpoint>,
+        /// The endpoint that the environment names now.
+        now: Option<ConfiguredEndpoint>,
+    },
+    /// AWS has no FIPS endpoints in the partition of the region.
+    #[error("{setting} asks for a FIPS endpoint, and S3 has none in the region {region}")]
+    NoFipsEndpoint {
+        /// The setting.
+        setting: String,
+        /// The region.
+        region: String,
+    },
+}
+
+/// Describes an endpoint of the environment.
+fn place(endpoint: Option<&ConfiguredEndpoint>) -> String {
+    match endpoint {
+        Some(ConfiguredEndpoint { url, setting }) => format!("{url} (from {setting})"),
+        None => "AWS's own".to_owned(),
+    }
+}
+
+/// Returns the configuration with the endpoints that the environment names. A configuration that already has an endpoint
+/// of the environment keeps it.
+///
+/// # Errors
+/// Returns an error if a setting cannot be obeyed, or if the environment names another endpoint of S3 than the one that
+/// the configuration has.
+pub async fn with_aws_endpoint_settings(
+    config: &StoreConfig,
+    known: Option<&AwsEndpointSettings>,
+) -> Result<StoreConfig, StoreConnectError> {
+    if !config.reads_aws_endpoints() {
+        return Ok(config.clone());
+    }
+    let found = read_aws_endpoint_settings(config).await?;
+    let url = |settings: &AwsEndpointSettings| settings.s3.as_ref().map(|endpoint| endpoint.url.clone());
+    if let Some(known) = known.filter(|known| config.endpoint.is_none() && url(known) != url(&found)) {
+        return Err(StoreConnectError::EndpointChanged { before: known.s3.clone(), now: found.s3 });
+    }
+    Ok(StoreConfig { aws_endpoints: found, ..config.clone() })
 }
 
 impl StoreConnectError {
@@ -207,18 +264,22 @@ pub async fn connect(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnec
 }
 
 async fn connect_s3(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnectError> {
+    let config = &with_aws_endpoint_settings(config, Some(&config.aws_endpoints)).await?;
     let connections = credentials::aws_connection_settings().await;
-    if let Some(endpoint) = &config.endpoint {
-        StoreEndpoint::new(endpoint, config.addressing).check_connections(&connections)?;
-    } else {
-        // The region may not be known yet. All of AWS's own hosts have the same certificates and proxies.
-        StoreEndpoint::for_aws_region("us-east-1", config.addressing).check_connections(&connections)?;
-    }
+    // The region may not be known yet. All of AWS's own hosts have the same certificates and proxies.
+    let own = || s3_endpoint("us-east-1", config.aws_endpoints.variant());
+    let url = config.effective_endpoint().map_or_else(own, str::to_owned);
+    StoreEndpoint::new(&url, config.effective_addressing()).check_connections(&connections)?;
     let http = credentials::http_client(&connections);
     let identity = credentials::from_aws_chain(&http)
         .await
         .map_err(|source| StoreConnectError::NoCredentials { provider: config.provider, source })?;
     let region = config.region.clone().or(identity.region).ok_or(StoreConnectError::NoRegion)?;
+    if let (Some(setting), None) = (&config.aws_endpoints.fips, config.effective_endpoint())
+        && !Partition::of_region(&region).has_fips()
+    {
+        return Err(StoreConnectError::NoFipsEndpoint { setting: setting.clone(), region });
+    }
     let provider = credentials::assume_aws_role(config, &region, identity.provider, &http).await;
     let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
     Ok(Arc::new(HttpStore::s3_through(connections, config, &region, provider)?))
@@ -232,7 +293,8 @@ async fn connect_oss(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnec
     let region = config.region.as_deref().ok_or(StoreConnectError::NoRegion)?;
     let provider = credentials::assume_oss_role(config, region, credentials).await;
     let provider = provider.map_err(StoreConnectError::RoleNotAssumed)?;
-    Ok(Arc::new(HttpStore::oss(endpoint, config.addressing, region, provider)?))
+    let store = HttpStore::oss(endpoint, config.addressing, region, provider)?;
+    Ok(Arc::new(store.requester_pays(config.requester_pays)))
 }
 
 /// Connects to an S3 server with a key pair, whatever the environment contains. Does not send a request yet.

@@ -18,6 +18,7 @@
 //! | [`error`] | errors, classified by what the caller must do; what each error code means, and a hint for it |
 //! | `redact` | removes secrets from the texts of servers |
 //! | `provider` | what the client knows about each provider, the configuration of a store, and its endpoint |
+//! | `endpoint`, `partition` | the URL of an endpoint, and AWS's partitions with the host names of their regions |
 //! | [`web`] | connections to all servers, with proxies and CA certificates; requests to STS, webhooks, GitHub |
 //! | [`hex`], [`printable`], [`xml`] | encodings, safe text, XML |
 //!
@@ -25,6 +26,7 @@
 
 pub mod backoff;
 mod credentials;
+mod endpoint;
 pub mod error;
 pub mod hex;
 pub mod http_client;
@@ -32,6 +34,7 @@ mod http_store;
 mod listing;
 pub mod object;
 pub mod object_request;
+mod partition;
 pub mod printable;
 mod provider;
 mod redact;
@@ -41,9 +44,15 @@ pub mod timeouts;
 pub mod web;
 pub mod xml;
 
-pub use http_store::{HttpStore, StoreConnectError, connect, connect_with_keys};
+pub use credentials::{EndpointSettingError, read_aws_endpoint_settings};
+pub use endpoint::{EndpointUrl, EndpointUrlError};
+pub use http_store::{HttpStore, StoreConnectError, connect, connect_with_keys, with_aws_endpoint_settings};
 pub use listing::{ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
-pub use provider::{AddressingStyle, EndpointSource, ProviderProfile, RegionSource, StoreConfig, StoreProvider};
+pub use partition::{EndpointVariant, PARTITIONS, Partition, s3_endpoint};
+pub use provider::{
+    AddressingStyle, AwsEndpointSettings, ConfiguredEndpoint, EndpointSource, ProviderProfile, RegionSource,
+    StoreConfig, StoreProvider,
+};
 pub use store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ConditionalPutOutcome, ObjectContent, OpenedObject,
     OwnershipSetting, ReadOnlyStore, Store, TagLifecycleRule, UnreachableStore,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::enum_with_all;
 use crate::http_client::StoreDialect;
 use crate::object::{BucketName, ObjectKey};
+use crate::partition::{EndpointVariant, PARTITIONS, Partition};
 use crate::web::{ConnectionSettings, ConnectionSetupError};
 
 enum_with_all! {
@@ -72,11 +73,19 @@ pub enum RegionSource {
 /// The hosts of a service: a host in one of the domains, one of whose labels is the name of the service.
 #[derive(Debug)]
 struct ServiceHosts {
-    domains: &'static [&'static str],
+    domains: ServiceDomains,
     /// The names, each also with a suffix such as `-fips`.
     services: &'static [&'static str],
     /// Labels of hosts in these domains that belong to customers.
     customer_labels: &'static [&'static str],
+}
+
+/// The domains of a service.
+#[derive(Debug)]
+enum ServiceDomains {
+    /// Those of all partitions of AWS.
+    Aws,
+    One(&'static str),
 }
 
 /// AWS S3.
@@ -89,18 +98,7 @@ static AWS: ProviderProfile = ProviderProfile {
     dialect: StoreDialect::S3,
     assumes_roles_at_endpoint: false,
     own_hosts: Some(ServiceHosts {
-        // In all AWS partitions. <https://docs.aws.amazon.com/general/latest/gr/s3.html>
-        domains: &[
-            "amazonaws.com",
-            "amazonaws.com.cn",
-            "amazonaws.eu",
-            "api.aws",
-            "api.amazonwebservices.com.cn",
-            "c2s.ic.gov",
-            "sc2s.sgov.gov",
-            "csp.hci.ic.gov",
-            "cloud.adc-e.uk",
-        ],
+        domains: ServiceDomains::Aws,
         services: &["s3", "s3express"],
         customer_labels: &["elb"],
     }),
@@ -117,7 +115,7 @@ static OSS: ProviderProfile = ProviderProfile {
     assumes_roles_at_endpoint: false,
     own_hosts: Some(ServiceHosts {
         // <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
-        domains: &["aliyuncs.com"],
+        domains: ServiceDomains::One("aliyuncs.com"),
         services: &["oss"],
         customer_labels: &[],
     }),
@@ -200,7 +198,11 @@ impl ServiceHosts {
         let is_named = |label: &str, name: &str| {
             label.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
-        let labels = self.domains.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
+        let below = |domain: &&str| host.strip_suffix(domain)?.strip_suffix('.');
+        let labels = match &self.domains {
+            ServiceDomains::Aws => PARTITIONS.iter().flat_map(Partition::domains).find_map(|domain| below(&domain)),
+            ServiceDomains::One(domain) => below(domain),
+        };
         labels.is_some_and(|labels| {
             labels.split('.').any(|label| self.services.iter().any(|name| is_named(label, name)))
                 && !labels.split('.').any(|label| self.customer_labels.contains(&label))
@@ -225,6 +227,45 @@ pub struct StoreConfig {
     pub data: Option<PathBuf>,
     /// The CSV file with the initial contents of the sandbox. Only for provider `sandbox`.
     pub fill: Option<PathBuf>,
+    /// Whether an endpoint that the environment names may be one of another machine without TLS. An endpoint of the plan
+    /// was checked with the plan.
+    pub allow_http: bool,
+    /// Whether the caller pays for the requests and the data transfer, instead of the owner of the bucket.
+    pub requester_pays: bool,
+    /// What the environment says about the endpoints of AWS. It has an effect only if the provider derives its endpoint
+    /// from the region.
+    pub aws_endpoints: AwsEndpointSettings,
+}
+
+/// What the environment says about the endpoints of AWS: environment variables and the active profile.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AwsEndpointSettings {
+    /// The endpoint of S3, if one is named. An endpoint of the plan comes first.
+    pub s3: Option<ConfiguredEndpoint>,
+    /// The endpoint of STS, if one is named. Roles of the plan are assumed there.
+    pub sts: Option<ConfiguredEndpoint>,
+    /// The setting that asks for FIPS endpoints, if one does: `AWS_USE_FIPS_ENDPOINT`.
+    pub fips: Option<String>,
+    /// The setting that asks for dual-stack endpoints, if one does.
+    pub dual_stack: Option<String>,
+}
+
+/// An endpoint that the environment names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredEndpoint {
+    /// The URL, in lower case, without a trailing slash.
+    pub url: String,
+    /// The setting that names it, such as `AWS_ENDPOINT_URL_S3` or `endpoint_url of the profile work`.
+    pub setting: String,
+}
+
+impl AwsEndpointSettings {
+    /// Returns which of AWS's own endpoints to use.
+    #[must_use]
+    pub fn variant(&self) -> EndpointVariant {
+        EndpointVariant { fips: self.fips.is_some(), dual_stack: self.dual_stack.is_some() }
+    }
 }
 
 impl StoreConfig {
@@ -232,11 +273,36 @@ impl StoreConfig {
     /// documentation says.
     #[must_use]
     pub fn is_first_party(&self) -> bool {
-        match (self.provider.profile().endpoint, &self.endpoint) {
+        match (self.provider.profile().endpoint, self.effective_endpoint()) {
             (EndpointSource::Program, _) | (EndpointSource::Region, None) => true,
             (_, Some(endpoint)) => is_first_party(endpoint),
             (EndpointSource::Plan, None) => false,
         }
+    }
+
+    /// Returns the endpoint that the environment names, if requests go there.
+    #[must_use]
+    pub fn environment_endpoint(&self) -> Option<&ConfiguredEndpoint> {
+        let obeyed = self.endpoint.is_none() && self.reads_aws_endpoints();
+        self.aws_endpoints.s3.as_ref().filter(|_| obeyed)
+    }
+
+    /// Returns the endpoint that the plan names, or else the environment. `None` derives it from the region.
+    #[must_use]
+    pub fn effective_endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref().or_else(|| self.environment_endpoint().map(|endpoint| endpoint.url.as_str()))
+    }
+
+    /// Returns whether settings of the environment for AWS's endpoints have an effect.
+    #[must_use]
+    pub fn reads_aws_endpoints(&self) -> bool {
+        self.provider.profile().endpoint == EndpointSource::Region
+    }
+
+    /// Returns where the bucket name is placed in URLs. An endpoint of the environment is often a test server, so the
+    /// bucket is in the path there, as with the AWS CLI.
+    pub(crate) fn effective_addressing(&self) -> AddressingStyle {
+        if self.environment_endpoint().is_some() { AddressingStyle::Path } else { self.addressing }
     }
 }
 
@@ -283,19 +349,6 @@ impl StoreEndpoint {
     pub(crate) fn new(endpoint: &str, addressing: AddressingStyle) -> Self {
         let (scheme, host) = endpoint.split_once("://").unwrap_or(("https", endpoint));
         Self { https: scheme != "http", host: host.trim_end_matches('/').to_owned(), addressing }
-    }
-
-    /// Returns AWS's endpoint for a region.
-    /// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
-    pub(crate) fn for_aws_region(region: &str, addressing: AddressingStyle) -> Self {
-        let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        Self::new(&format!("https://s3.{region}.{suffix}"), addressing)
-    }
-
-    /// Returns the URL of the endpoint.
-    #[cfg(test)]
-    fn url(&self) -> String {
-        format!("{}://{}", self.scheme(), self.host)
     }
 
     /// Returns whether connections use TLS.
@@ -354,6 +407,11 @@ mod tests {
             "https://s3-accelerate.amazonaws.com",
             "https://s3.amazonaws.com",
             "https://s3.cn-north-1.amazonaws.com.cn",
+            "https://s3.eusc-de-east-1.amazonaws.eu",
+            "https://s3.us-iso-east-1.c2s.ic.gov",
+            "https://s3.us-isob-east-1.sc2s.sgov.gov",
+            "https://s3.eu-isoe-west-1.cloud.adc-e.uk",
+            "https://s3.us-isof-south-1.csp.hci.ic.gov",
             "https://bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com",
             "https://oss-cn-hangzhou.aliyuncs.com",
             "https://oss-cn-hangzhou-internal.aliyuncs.com",
@@ -391,6 +449,9 @@ mod tests {
             role_arn: None,
             data: None,
             fill: None,
+            allow_http: false,
+            requester_pays: false,
+            aws_endpoints: AwsEndpointSettings::default(),
         };
         assert!(config(StoreProvider::Aws, None).is_first_party());
         assert!(config(StoreProvider::Sandbox, None).is_first_party());
@@ -427,14 +488,31 @@ mod tests {
     }
 
     #[test]
-    fn aws_has_a_site_of_its_own_in_china() {
-        assert_eq!(
-            StoreEndpoint::for_aws_region("eu-west-1", AddressingStyle::Virtual).url(),
-            "https://s3.eu-west-1.amazonaws.com"
-        );
-        assert_eq!(
-            StoreEndpoint::for_aws_region("cn-north-1", AddressingStyle::Virtual).url(),
-            "https://s3.cn-north-1.amazonaws.com.cn"
-        );
+    fn an_endpoint_of_the_environment_is_for_aws_only_and_never_its_own_by_itself() {
+        let config = |provider, endpoint: Option<&str>, named: &str| StoreConfig {
+            provider,
+            endpoint: endpoint.map(str::to_owned),
+            region: None,
+            addressing: AddressingStyle::Virtual,
+            role_arn: None,
+            data: None,
+            fill: None,
+            allow_http: false,
+            requester_pays: false,
+            aws_endpoints: AwsEndpointSettings {
+                s3: Some(ConfiguredEndpoint { url: named.to_owned(), setting: "AWS_ENDPOINT_URL".to_owned() }),
+                ..AwsEndpointSettings::default()
+            },
+        };
+        let local = config(StoreProvider::Aws, None, "http://localhost:4566");
+        assert_eq!(local.effective_endpoint(), Some("http://localhost:4566"));
+        assert!(!local.is_first_party() && local.effective_addressing() == AddressingStyle::Path);
+        assert!(config(StoreProvider::Aws, None, "https://s3.eu-west-1.amazonaws.com").is_first_party());
+        let own = config(StoreProvider::Aws, Some("https://s3.eu-west-1.amazonaws.com"), "http://localhost:4566");
+        assert_eq!(own.effective_endpoint(), own.endpoint.as_deref());
+        assert!(own.is_first_party() && own.effective_addressing() == AddressingStyle::Virtual);
+        for provider in [StoreProvider::S3, StoreProvider::Oss, StoreProvider::Sandbox] {
+            assert_eq!(config(provider, None, "http://localhost:4566").effective_endpoint(), None);
+        }
     }
 }

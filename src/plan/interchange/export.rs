@@ -194,6 +194,10 @@ impl ExportCheck {
             let help = format!("export a plan with `provider = \"{}\"`", wanted.as_str());
             self.problems.push(FileProblem::new(title).help(help));
         }
+        if plan.store.requester_pays {
+            let help = "its role reads and writes without that header: run the plan with batchplan, or remove it";
+            self.report_unsupported("`requester_pays` in [store]", help);
+        }
     }
 
     fn check_manifest(&mut self, plan: &Plan) {

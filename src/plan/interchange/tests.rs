@@ -40,6 +40,24 @@ fn carried(text: String, service: BatchService) -> String {
     if service == BatchService::Oss { text.chars().filter(|c| is_xml_char(*c)).collect() } else { text }
 }
 
+#[test]
+fn no_service_pays_as_a_requester() {
+    let rest = "requester_pays = true\n[manifest.prefix]\nbucket = \"abc\"\n[operation.put_object_tagging]\ntags = { a = \"1\" }\n";
+    for (store, service, title) in [
+        ("provider = \"aws\"\n", BatchService::Aws, "S3 Batch Operations"),
+        (
+            "provider = \"oss\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"\nregion = \"cn-hangzhou\"\n",
+            BatchService::Oss,
+            "OSS Batch Operations",
+        ),
+    ] {
+        let plan = read(&format!("name = \"n\"\n[store]\n{store}{rest}"));
+        let refused = export(&plan, service, &ExportOptions::default()).expect_err("refused");
+        let titles: Vec<_> = refused.iter().map(|problem| problem.title().to_owned()).collect();
+        assert!(titles.contains(&format!("{title} does not support `requester_pays` in [store]")), "{titles:?}");
+    }
+}
+
 fn bucket() -> impl Strategy<Value = String> {
     "[a-z0-9][a-z0-9-]{1,20}[a-z0-9]"
 }

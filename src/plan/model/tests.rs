@@ -206,6 +206,7 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("store.addressing", CSV, "store.addressing = \"virtual\"", Some("store.addressing")),
     ("store.role_arn", CSV, "store.role_arn = \"arn:aws:iam:::role/Batch\"", Some("store.role_arn")),
     ("store.allow_http", CSV, "store.allow_http = true", None),
+    ("store.requester_pays", CSV, "store.requester_pays = true", Some("store.requester_pays")),
     ("store.skip_server_check", CSV, "store.skip_server_check = true", None),
     ("store.data", LOCAL, "store.data = \"./state\"", Some("store.data")),
     ("store.fill", LOCAL, "store.fill = \"fill.csv\"", Some("store.fill")),

@@ -1,13 +1,14 @@
 //! `[store]`: the requirements of each provider.
 
-use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
+use batchplan_store::{
+    AddressingStyle, AwsEndpointSettings, EndpointUrl, EndpointUrlError, Partition, StoreConfig, StoreProvider,
+};
 
 use super::context::{PlanCheckContext, report_not_allowed};
 use crate::diagnostics::FileProblem;
 use crate::plan::tables::StoreTable;
-use crate::plan::url::{EndpointError, EndpointUrl};
 use crate::provider::{ProviderRules, StoreKey};
-use crate::toml_reader::{DocumentReader, ParsedField, SpannedValue};
+use crate::toml_reader::{DocumentReader, ParsedField, SpannedValue, quote_for_message};
 
 /// Checks `[store]`. Without a valid provider, only the form of the endpoint is checked.
 pub(super) fn check(
@@ -22,18 +23,21 @@ pub(super) fn check(
     check_sandbox_keys(table, provider.value, reader);
     let region = region(table, provider.value, reader);
     let addressing = addressing(table, provider.value, endpoint.as_ref(), reader);
-    let role_arn = role_arn(&table.role_arn, provider.value, reader);
+    let role_arn = role_arn(&table.role_arn, provider.value, region.as_deref(), reader);
     let data = table.data.value().map(|path| context.folder.join(path));
     let fill = table.fill.present().filter(|_| provider.value.is_built_in());
     let fill = fill.map(|at| context.resolve_file(at, reader));
     Some(StoreConfig {
         provider: provider.value,
-        endpoint: endpoint.map(|endpoint| endpoint.url),
+        endpoint: endpoint.map(|endpoint| endpoint.url().to_owned()),
         region,
         addressing,
         role_arn,
         data,
         fill,
+        allow_http: table.allow_http.value().copied().unwrap_or(false),
+        requester_pays: requester_pays(&table.requester_pays, provider.value, reader),
+        aws_endpoints: AwsEndpointSettings::default(),
     })
 }
 
@@ -101,17 +105,21 @@ fn endpoint(table: &StoreTable, reader: &mut DocumentReader) -> Option<EndpointU
             check_encryption(&endpoint, at, table, reader);
             Some(endpoint)
         }
-        Err(EndpointError::Credentials) => {
+        Err(error @ EndpointUrlError::Credentials) => {
             reader.hide(at.span.clone());
             reader.push(
                 FileProblem::new("credentials are not allowed in a plan")
-                    .label(at.span.clone(), "contains a user name or password")
+                    .label(at.span.clone(), error.label())
                     .help("write only the host, and treat the credentials as leaked"),
             );
             None
         }
-        Err(EndpointError::Malformed { label, help }) => {
-            reader.push(FileProblem::new("invalid endpoint").label(at.span.clone(), label).help(help));
+        Err(error) => {
+            let help = match error {
+                EndpointUrlError::Malformed { help, .. } => help.to_owned(),
+                _ => format!("write `https://{}`", quote_for_message(&at.value)),
+            };
+            reader.push(FileProblem::new("invalid endpoint").label(at.span.clone(), error.label()).help(help));
             None
         }
     }
@@ -161,8 +169,22 @@ fn addressing(
     addressing
 }
 
+/// Returns whether the requester pays. The sandbox costs nothing.
+fn requester_pays(field: &ParsedField<bool>, provider: StoreProvider, reader: &mut DocumentReader) -> bool {
+    if provider.is_built_in() {
+        report_not_allowed(field, "the sandbox costs nothing", "remove it", reader);
+        return false;
+    }
+    field.value().copied().unwrap_or(false)
+}
+
 /// Checks `role_arn`. A role that is not valid for the provider is reported and left out.
-fn role_arn(field: &ParsedField<String>, provider: StoreProvider, reader: &mut DocumentReader) -> Option<String> {
+fn role_arn(
+    field: &ParsedField<String>,
+    provider: StoreProvider,
+    region: Option<&str>,
+    reader: &mut DocumentReader,
+) -> Option<String> {
     if provider.is_built_in() {
         let help = "remove it: the sandbox's keys are public and have all permissions";
         report_not_allowed(field, "the sandbox has no roles", help, reader);
@@ -171,11 +193,34 @@ fn role_arn(field: &ParsedField<String>, provider: StoreProvider, reader: &mut D
     let at = field.present()?;
     let arn = &at.value;
     let format = &ProviderRules::of(provider).role_arn;
-    let Some(label) = (format.problem)(arn) else { return Some(arn.clone()) };
+    let Some(label) = (format.problem)(arn) else {
+        check_partition(at, provider, region, reader);
+        return Some(arn.clone());
+    };
     reader.push(
         FileProblem::new(format!("invalid role ARN for {}", provider.as_str()))
             .label(at.span.clone(), label)
             .help(format!("for example: `role_arn = \"{}\"`", format.example)),
     );
     None
+}
+
+/// Reports a role of AWS in another partition than the region. No partition knows the roles of another.
+fn check_partition(
+    at: &SpannedValue<String>,
+    provider: StoreProvider,
+    region: Option<&str>,
+    reader: &mut DocumentReader,
+) {
+    let named = at.value.strip_prefix("arn:").and_then(|rest| rest.split_once(':'));
+    let named = named.and_then(|(partition, _)| Partition::with_id(partition));
+    let (Some(named), Some(region)) = (named, region) else { return };
+    let partition = Partition::of_region(region);
+    if named != partition && ProviderRules::of(provider).role_arn.has_partitions {
+        reader.push(
+            FileProblem::new("the role and the region are in different partitions of AWS")
+                .label(at.span.clone(), format!("in the partition {}", named.id))
+                .help(format!("{region} is in the partition {id}: use a role `arn:{id}:iam::...`", id = partition.id)),
+        );
+    }
 }

@@ -93,6 +93,9 @@ fn stores() -> [Box<dyn Store>; 2] {
         role_arn: None,
         data: None,
         fill: None,
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: batchplan_store::AwsEndpointSettings::default(),
     };
     let s3 = HttpStore::s3(&config, "us-east-1", credentials()).expect("a store");
     let oss = HttpStore::oss(endpoint, AddressingStyle::Path, "cn-hangzhou", credentials()).expect("a store");

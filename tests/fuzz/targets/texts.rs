@@ -105,7 +105,14 @@ pub(super) fn saved_plan(input: &[u8]) {
         digest: String::new(),
     };
     let counts = SavedCounts { exact: true, change: 1, unchanged: 0, fail: 0, unknown: 0 };
-    let saved = SavedPlan { plan_file: "/x.toml".into(), hash: String::new(), plan: text, fingerprint: pledge, counts };
+    let saved = SavedPlan {
+        plan_file: "/x.toml".into(),
+        hash: String::new(),
+        store: None,
+        plan: text,
+        fingerprint: pledge,
+        counts,
+    };
     let _ = saved.plan(path, None);
 }
 

@@ -8,14 +8,17 @@
 //! |---|---|
 //! | `sources` | the caller's own credentials: environment variables, profiles, a profile's `credential_process` |
 //! | `role` | assuming roles: with AWS STS, the STS of an S3-compatible server, or Alibaba Cloud's STS |
+//! | `endpoints` | the endpoints of AWS that environment variables and profiles name |
 //! | `http` | the HTTP client for metadata services and AWS STS: limits and validates responses |
 //! | `validation` | which texts can be credentials or a region |
 
+mod endpoints;
 mod http;
 mod role;
 mod sources;
 mod validation;
 
+pub use endpoints::{EndpointSettingError, read_aws_endpoint_settings};
 pub(crate) use http::http_client;
 pub(crate) use role::{assume_aws_role, assume_oss_role};
 pub(crate) use sources::{aws_connection_settings, from_aws_chain, from_keys, from_oss_environment};

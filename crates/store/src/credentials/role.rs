@@ -4,11 +4,11 @@
 //! A role's credentials are valid for one hour. The signing client requests new ones in time
 //! ([`CredentialCache`](crate::http_client::CredentialCache)). Each request loads the caller's credentials again.
 //!
-//! The plan and the region decide which STS is used, like everything else that credentials are sent to:
+//! The plan and the region decide which STS is used, and for AWS the environment:
 //!
 //! | provider | STS |
 //! |---|---|
-//! | `aws` | AWS STS in the region of the store |
+//! | `aws` | AWS STS in the region of the store, or the one that the environment names |
 //! | `s3` | the plan's endpoint, as with `MinIO` and Ceph |
 //! | `oss` | Alibaba Cloud STS in the plan's region, internal if the endpoint is; another server's endpoint itself |
 
@@ -41,6 +41,7 @@ use crate::backoff::{RetryPolicy, retry};
 use crate::error::truncate;
 use crate::hex::hex;
 use crate::http_client::{SigningClock, redact_credentials};
+use crate::partition::EndpointVariant;
 use crate::printable::affects_terminal;
 use crate::provider::StoreConfig;
 use crate::timeouts::{self, TimeLimitError, scaled};
@@ -108,8 +109,14 @@ pub(crate) async fn assume_aws_role(
     http: &SharedHttpClient,
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
-    let endpoint = config.endpoint.as_deref().filter(|_| config.provider.profile().assumes_roles_at_endpoint);
-    prefetch(AwsRoleProvider::new(arn, region, endpoint, caller, http.clone())).await
+    let own = config.endpoint.as_deref().filter(|_| config.provider.profile().assumes_roles_at_endpoint);
+    let settings = &config.aws_endpoints;
+    let (named, variant) = if config.reads_aws_endpoints() {
+        (settings.sts.as_ref().map(|endpoint| endpoint.url.as_str()), settings.variant())
+    } else {
+        (None, EndpointVariant::default())
+    };
+    prefetch(AwsRoleProvider::new(arn, region, (own.or(named), variant), caller, http.clone())).await
 }
 
 /// Returns the provider for OSS: the plan's role, which is assumed once as a check, or the caller itself if the
@@ -147,7 +154,7 @@ impl AwsRoleProvider {
     fn new(
         arn: &str,
         region: &str,
-        endpoint: Option<&str>,
+        (endpoint, variant): (Option<&str>, EndpointVariant),
         caller: SharedCredentialsProvider,
         http: SharedHttpClient,
     ) -> Self {
@@ -164,6 +171,7 @@ impl AwsRoleProvider {
             .retry_config(RetryConfig::standard())
             .timeout_config(timeouts);
         sdk.set_endpoint_url(endpoint.map(str::to_owned));
+        sdk.set_use_fips(Some(variant.fips)).set_use_dual_stack(Some(variant.dual_stack));
         let host = endpoint.and_then(|url| url.split_once("://")).map(|(_, host)| host.to_owned());
         let sts_name = host.unwrap_or_else(|| format!("AWS STS in {region}"));
         Self { sts: Client::from_conf(sdk.build()), sts_name, arn: arn.to_owned(), caller }

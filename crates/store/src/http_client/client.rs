@@ -59,6 +59,8 @@ pub(crate) struct StoreHttpClient {
     signer: Box<dyn SignatureScheme>,
     /// The region to sign for.
     region: String,
+    /// Whether every request says that the caller pays for it.
+    requester_pays: bool,
     credentials: CredentialCache,
     clock: Arc<SigningClock>,
     connections: Arc<ConnectionSettings>,
@@ -143,11 +145,17 @@ impl StoreHttpClient {
             dialect,
             signer,
             region: region.to_owned(),
+            requester_pays: false,
             credentials: CredentialCache::new(credentials),
             clock: Arc::default(),
             route_cache: Mutex::default(),
             document_cache: DocumentCache::default(),
         })
+    }
+
+    /// Says in every request that the caller pays for it, instead of the owner of the bucket.
+    pub(crate) fn with_requester_pays(self) -> Self {
+        Self { requester_pays: true, ..self }
     }
 
     /// Returns the API that the store speaks.
@@ -373,6 +381,9 @@ impl StoreHttpClient {
         let mut headers = Vec::with_capacity(store_request.headers.len() + 8);
         headers.extend(store_request.headers.iter().cloned());
         store_request.payload.push_headers(&mut headers);
+        if self.requester_pays {
+            headers.push((self.dialect.request_payer_header(), HeaderValue::from_static("requester")));
+        }
         let unsigned = UnsignedRequest {
             method: store_request.method,
             host: &route.authority,
@@ -615,7 +626,10 @@ fn lock_ignoring_poison<T>(cached: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use aws_credential_types::Credentials;
+
     use super::*;
+    use crate::provider::AddressingStyle;
 
     #[test]
     fn sends_digests() {
@@ -626,5 +640,33 @@ mod tests {
         let document = RequestPayload::from_xml("hello".to_owned(), StoreDialect::Oss);
         assert_eq!(document.md5.as_ref().expect("one"), "XUFAKrxLKna5cZ2REBfFkg==");
         assert!(document.sha256.is_empty());
+    }
+
+    #[tokio::test]
+    async fn every_request_says_who_pays_if_the_plan_does() {
+        for (dialect, name) in [(StoreDialect::S3, "x-amz-request-payer"), (StoreDialect::Oss, "x-oss-request-payer")] {
+            let endpoint = StoreEndpoint::new("http://127.0.0.1:9", AddressingStyle::Path);
+            let keys = SharedCredentialsProvider::new(Credentials::new("AKID", "secret", None, None, "test"));
+            let client = StoreHttpClient::new(endpoint, dialect, "here", keys, ConnectionSettings::of_process())
+                .expect("a client");
+            let headers = async |client: &StoreHttpClient, method| {
+                let (bucket, payload) = (BucketName::new("b"), RequestPayload::empty());
+                let request =
+                    StoreRequest { method, bucket: &bucket, key: None, query: "", headers: Vec::new(), payload };
+                let route = client.route_to(&bucket).expect("a route");
+                let signed = client.signing_context(&String::new).await.expect("credentials");
+                let body = request.payload.body().await.expect("a body");
+                client.build_request(&request, &route, &signed, body).expect("a request").headers().clone()
+            };
+            assert!(!headers(&client, "GET").await.contains_key(name));
+            let client = client.with_requester_pays();
+            for method in ["GET", "PUT", "DELETE"] {
+                let headers = headers(&client, method).await;
+                assert_eq!(headers[name], "requester");
+                let authorization = headers["authorization"].to_str().expect("text");
+                // OSS signs every header whose name starts with `x-oss-`, and lists none of them.
+                assert!(dialect == StoreDialect::Oss || authorization.contains(name), "{authorization}");
+            }
+        }
     }
 }

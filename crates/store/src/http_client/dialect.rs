@@ -21,6 +21,8 @@ pub(crate) enum StoreDialect {
 struct DialectHeaders {
     /// The request header that sets a canned object ACL.
     acl: HeaderName,
+    /// The request header that says who pays.
+    request_payer: HeaderName,
     /// The response header with the server's ID of the request.
     request_id: &'static str,
     /// The storage class in a HEAD response.
@@ -41,6 +43,7 @@ pub(super) struct ArchiveHeaders {
 
 static S3_HEADERS: DialectHeaders = DialectHeaders {
     acl: HeaderName::from_static("x-amz-acl"),
+    request_payer: HeaderName::from_static("x-amz-request-payer"),
     request_id: "x-amz-request-id",
     storage_class: "x-amz-storage-class",
     restore: "x-amz-restore",
@@ -49,6 +52,7 @@ static S3_HEADERS: DialectHeaders = DialectHeaders {
 
 static OSS_HEADERS: DialectHeaders = DialectHeaders {
     acl: HeaderName::from_static("x-oss-object-acl"),
+    request_payer: HeaderName::from_static("x-oss-request-payer"),
     request_id: "x-oss-request-id",
     storage_class: "x-oss-storage-class",
     restore: "x-oss-restore",
@@ -66,6 +70,13 @@ impl StoreDialect {
     /// Returns the request header that sets a canned object ACL.
     pub(super) fn acl_header(self) -> HeaderName {
         self.headers().acl.clone()
+    }
+
+    /// Returns the request header by which the caller accepts to pay (value `requester`).
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/RequesterPaysBuckets.html>,
+    /// <https://www.alibabacloud.com/help/en/oss/user-guide/enable-pay-by-requester-1>
+    pub(super) fn request_payer_header(self) -> HeaderName {
+        self.headers().request_payer.clone()
     }
 
     /// Returns the response header with the server's ID of the request.

@@ -106,6 +106,9 @@ fn config(provider: StoreProvider, endpoint: Option<&str>, role: &str) -> StoreC
         role_arn: Some(role.to_owned()),
         data: None,
         fill: None,
+        allow_http: false,
+        requester_pays: false,
+        aws_endpoints: crate::AwsEndpointSettings::default(),
     }
 }
 
@@ -315,6 +318,44 @@ async fn a_role_of_aws_is_asked_for_in_its_region_and_one_of_another_server_at_i
             assert!(body.contains("Action=AssumeRole&Version=2011-06-15") && body.contains(role), "{body}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_sts_is_that_of_the_partition_or_the_one_that_the_environment_names() {
+    let arn = "arn:aws:iam::123456789012:role/Batch";
+    let asked = async |config: &StoreConfig, region: &str| {
+        let aws = Aws::answering(200, GRANTED);
+        aws.role(config, region).await.expect("a role");
+        let (url, ..) = aws.asked.lock().expect("whole").remove(0);
+        url
+    };
+    for (region, domain) in [
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-northwest-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+        ("us-iso-east-1", "c2s.ic.gov"),
+        ("us-isob-east-1", "sc2s.sgov.gov"),
+        ("eu-isoe-west-1", "cloud.adc-e.uk"),
+        ("us-isof-south-1", "csp.hci.ic.gov"),
+    ] {
+        let url = asked(&config(StoreProvider::Aws, None, arn), region).await;
+        assert_eq!(url, format!("https://sts.{region}.{domain}/"));
+    }
+    let with = |provider, change: fn(&mut crate::AwsEndpointSettings)| {
+        let mut config = config(provider, Some("http://127.0.0.1:9000"), arn);
+        change(&mut config.aws_endpoints);
+        config
+    };
+    let named = |settings: &mut crate::AwsEndpointSettings| {
+        let (url, setting) = ("http://127.0.0.1:4566".to_owned(), "AWS_ENDPOINT_URL_STS".to_owned());
+        settings.sts = Some(crate::ConfiguredEndpoint { url, setting });
+    };
+    assert_eq!(asked(&with(StoreProvider::Aws, named), "eu-west-1").await, "http://127.0.0.1:4566/");
+    assert_eq!(asked(&with(StoreProvider::S3, named), "eu-west-1").await, "http://127.0.0.1:9000/");
+    let fips = |settings: &mut crate::AwsEndpointSettings| settings.fips = Some("AWS_USE_FIPS_ENDPOINT".to_owned());
+    assert_eq!(asked(&with(StoreProvider::Aws, fips), "us-east-1").await, "https://sts-fips.us-east-1.amazonaws.com/");
+    let dual = |settings: &mut crate::AwsEndpointSettings| settings.dual_stack = Some("x".to_owned());
+    assert_eq!(asked(&with(StoreProvider::Aws, dual), "us-east-1").await, "https://sts.us-east-1.api.aws/");
 }
 
 #[tokio::test]

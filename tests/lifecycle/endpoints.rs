@@ -1,0 +1,174 @@
+//! Where a plan for AWS works if the environment names an endpoint.
+
+use std::process::Command;
+
+use batchplan::job::JobStatus;
+
+use crate::bucket::Manner;
+use crate::scene::{APPLY, Running, Scene, TAG, assert_stands};
+use crate::world::Ran;
+
+/// An endpoint where nothing listens.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+/// Writes `plan.toml`, which works on AWS unless the environment says otherwise. No test runs it in another environment.
+fn aws_plan(scene: &Scene, store: &str, rest: &str) {
+    let store = format!("[store]\nprovider = \"aws\"\nregion = \"us-east-1\"\n{store}\n");
+    scene.write("plan.toml", format!("name = \"plan\"\n{store}{TAG}{rest}"));
+}
+
+fn run_with(scene: &Scene, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command: Command = scene.command(args);
+    command.envs(variables.iter().copied());
+    Running::of(command).over()
+}
+
+#[test]
+fn an_endpoint_of_the_environment_is_obeyed_and_shown() {
+    let scene = Scene::with_objects(3);
+    let endpoint = scene.server.endpoint();
+    let variable = [("AWS_ENDPOINT_URL_S3", endpoint.as_str()), ("AWS_ENDPOINT_URL", NOWHERE)];
+    aws_plan(&scene, "skip_server_check = true", "");
+    let line = format!("  store      aws, {endpoint} (from AWS_ENDPOINT_URL_S3)\n");
+    let planned = run_with(&scene, &["plan", "plan.toml"], &variable).ended(0);
+    assert!(planned.stdout.contains(&line), "{}", planned.stdout);
+    let applied = run_with(&scene, &APPLY, &variable).ended(0);
+    assert!(applied.stderr.contains(&line), "{}", applied.stderr);
+    assert_stands(&scene.newest(), JobStatus::Complete, 3, 0);
+    assert_eq!(scene.written().len(), 3);
+    // Without the environment, the job still shows where it worked.
+    let shown = scene.run(&["show", scene.newest().id.as_str()]).ended(0);
+    assert!(shown.stdout.contains(&format!("aws, {endpoint} (from the environment)")), "{}", shown.stdout);
+
+    scene.write(".aws/config", format!("[default]\nendpoint_url = {endpoint}\n"));
+    let profile = run_with(&scene, &["plan", "plan.toml"], &[]).ended(0);
+    let line = format!("  store      aws, {endpoint} (from endpoint_url of the AWS profile \"default\")\n");
+    assert!(profile.stdout.contains(&line), "{}", profile.stdout);
+}
+
+#[test]
+fn a_server_that_the_environment_names_is_checked_like_any_other() {
+    let scene = Scene::with_objects(3);
+    let endpoint = scene.server.endpoint();
+    aws_plan(&scene, "", "");
+    let planned = run_with(&scene, &["plan", "plan.toml", "--json"], &[("AWS_ENDPOINT_URL", &endpoint)]).ended(0);
+    assert_eq!(planned.json()["server_check"]["state"], "passed");
+}
+
+#[test]
+fn a_job_goes_on_only_where_it_began() {
+    let scene = Scene::with_objects(3);
+    let endpoint = scene.server.endpoint();
+    let here = [("AWS_ENDPOINT_URL", endpoint.as_str())];
+    aws_plan(&scene, "skip_server_check = true", "");
+    run_with(&scene, &["create", "plan.toml"], &here).ended(0);
+    let id = scene.newest().id;
+    let resume = ["resume", id.as_str(), "--auto-approve"];
+    let before = scene.server.requests();
+    for (variables, now) in [
+        (&[][..], "AWS's own".to_owned()),
+        (&[("AWS_ENDPOINT_URL_S3", NOWHERE)], format!("{NOWHERE} (from AWS_ENDPOINT_URL_S3)")),
+        (&[here[0], ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")], "AWS's own".to_owned()),
+    ] {
+        let ran = run_with(&scene, &resume, variables).ended(6);
+        let said = format!(
+            "error: the environment names another endpoint than before: {now}, not {endpoint} (from the environment)\n  help: "
+        );
+        assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    }
+    run_with(&scene, &["confirm", id.as_str()], &[]).ended(0);
+    let queued = run_with(&scene, &["run"], &[]).ended(6);
+    assert!(queued.stderr.contains("the environment names another endpoint than before"), "{}", queued.stderr);
+    assert_eq!(scene.server.requests(), before, "nothing was sent");
+    run_with(&scene, &["run"], &here).ended(0);
+    assert_stands(&scene.newest(), JobStatus::Complete, 3, 0);
+}
+
+#[test]
+fn a_saved_plan_and_a_token_belong_to_their_endpoint() {
+    let scene = Scene::with_objects(3);
+    let endpoint = scene.server.endpoint();
+    let here = [("AWS_ENDPOINT_URL", endpoint.as_str())];
+    aws_plan(&scene, "skip_server_check = true", "[job]\nclient_request_token = \"once\"\n");
+    run_with(&scene, &["plan", "plan.toml", "--out", "saved.bpl"], &here).ended(0);
+    let saved = ["apply", "saved.bpl", "--auto-approve"];
+    let refused = run_with(&scene, &saved, &[]).ended(6);
+    assert!(refused.stderr.contains("the environment names another endpoint than before"), "{}", refused.stderr);
+    assert!(scene.jobs().is_empty());
+    run_with(&scene, &saved, &here).ended(0);
+    let elsewhere = run_with(&scene, &APPLY, &[("AWS_ENDPOINT_URL", NOWHERE)]).ended(6);
+    let change = format!("the endpoint that the environment names: `{endpoint}` is now `{NOWHERE}`");
+    assert!(elsewhere.stderr.contains(&change), "{}", elsewhere.stderr);
+}
+
+#[test]
+fn the_plans_own_endpoint_comes_first_and_that_is_said() {
+    let scene = Scene::with_objects(3);
+    let endpoint = scene.server.endpoint();
+    let own = format!("endpoint = \"{endpoint}\"\naddressing = \"path\"\nskip_server_check = true");
+    aws_plan(&scene, &own, "");
+    let variables = [("AWS_ENDPOINT_URL", NOWHERE), ("AWS_USE_FIPS_ENDPOINT", "true")];
+    let applied = run_with(&scene, &APPLY, &variables).ended(0);
+    for said in [
+        format!("  store      aws, {endpoint}\n"),
+        format!("warning: AWS_ENDPOINT_URL names another endpoint ({NOWHERE}): the plan's own is used, {endpoint}\n"),
+        format!("warning: AWS_USE_FIPS_ENDPOINT has no effect: the plan names its endpoint, {endpoint}\n"),
+    ] {
+        assert!(applied.stderr.contains(&said), "{}", applied.stderr);
+    }
+    assert_stands(&scene.newest(), JobStatus::Complete, 3, 0);
+}
+
+#[test]
+fn a_setting_that_cannot_be_obeyed_is_refused_before_any_work() {
+    let scene = Scene::with_objects(3);
+    let endpoint = scene.server.endpoint();
+    aws_plan(&scene, "", "");
+    for (variables, said) in [
+        (
+            &[("AWS_ENDPOINT_URL", "http://minio:9000")][..],
+            "error: AWS_ENDPOINT_URL names an endpoint that is not encrypted: plain http to another machine\n  help: use \
+             https, or set `allow_http = true` in [store] to send requests unencrypted\n",
+        ),
+        (
+            &[("AWS_ENDPOINT_URL", "https://me:hushhush@host")],
+            "error: AWS_ENDPOINT_URL contains a user name or password\n  help: set it to a scheme and a host, such as \
+             https://s3.example.org, or unset it; AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true ignores all endpoints of the \
+             environment\n",
+        ),
+        (
+            &[("AWS_ENDPOINT_URL", &endpoint), ("AWS_USE_FIPS_ENDPOINT", "true")],
+            "error: AWS_USE_FIPS_ENDPOINT and AWS_ENDPOINT_URL cannot be combined: there is no such variant of a named \
+             endpoint\n  help: unset one of them\n",
+        ),
+    ] {
+        for command in [&APPLY[..], &["plan", "plan.toml"], &["create", "plan.toml"], &["check", "plan.toml"]] {
+            let ran = run_with(&scene, command, variables).ended(1);
+            assert_eq!(ran.stderr, said);
+        }
+    }
+    assert!(scene.jobs().is_empty() && scene.server.requests() == 0);
+    // A plan for another provider names its endpoint itself, and reads none of this.
+    scene.plan(TAG);
+    run_with(&scene, &APPLY, &[("AWS_ENDPOINT_URL", "nonsense"), ("AWS_USE_FIPS_ENDPOINT", "nonsense")]).ended(0);
+}
+
+#[test]
+fn one_who_is_denied_is_told_that_requesters_may_have_to_pay() {
+    let scene = Scene::with_objects(3);
+    let hint = "`requester_pays = true` in [store]";
+    scene.plan(TAG);
+    scene.server.behave(|_| Manner::Refuse(403, "AccessDenied"));
+    let ran = scene.run(&["plan", "plan.toml"]).ended(1);
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    scene.server.behave(|_| Manner::Serve);
+    let plan = std::fs::read_to_string(scene.path("plan.toml")).expect("the plan");
+    scene.write("plan.toml", plan.replace("[store]\n", "[store]\nrequester_pays = true\n"));
+    let ran = scene.run(&["plan", "plan.toml"]).ended(0);
+    let said =
+        "requester pays: you pay for the requests and the data transfer of this job, not the owners of the buckets";
+    assert!(ran.stdout.contains(said) && ran.stdout.contains(", requester pays\n"), "{}", ran.stdout);
+    scene.server.behave(|_| Manner::Refuse(403, "AccessDenied"));
+    let ran = scene.run(&["plan", "plan.toml"]).ended(1);
+    assert!(!ran.stderr.contains(hint), "{}", ran.stderr);
+}
