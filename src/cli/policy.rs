@@ -58,9 +58,8 @@ impl CliCommand for PolicyArgs {
             policy::trust_policy(language, self.principal.as_deref())
         } else {
             let buckets = self.buckets.iter().map(|name| parse_bucket(name)).collect::<Result<Vec<_>, _>>()?;
-            policy::permission_policy(&plan, language, &buckets).map_err(|unknown| {
-                CommandError::new(ExitStatus::Invalid, unknown.to_string()).help("name each of them with --bucket NAME")
-            })?
+            policy::permission_policy(&plan, language, &buckets)
+                .map_err(|error| CommandError::new(ExitStatus::Invalid, error.to_string()).help(error.help()))?
         };
         terminal.print(format_args!("{document:#}"))?;
         Ok(ExitStatus::Success)

@@ -16,7 +16,7 @@ use crate::diff::PredictionTotals;
 use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
 use crate::operation::ObjectAspect;
 use crate::plan::Plan;
-use crate::provider::{AspectSupport, ProviderRules};
+use crate::provider::{AspectSupport, BucketNaming, ProviderRules};
 
 /// The maximum number of objects that OSS recommends for one job.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
@@ -61,6 +61,10 @@ impl PlanBuckets {
         let mut facts: BTreeMap<BucketName, KnownBucketSettings> = BTreeMap::new();
         for bucket in buckets {
             if facts.contains_key(bucket) || facts.len() >= MAX_BUCKETS {
+                continue;
+            }
+            if is_access_point(plan, bucket) {
+                facts.insert(bucket.clone(), KnownBucketSettings::default());
                 continue;
             }
             let mut known = KnownBucketSettings::default();
@@ -111,6 +115,12 @@ impl PlanBuckets {
                 found.push(format!("bucket {bucket} does not exist"));
                 continue;
             }
+            if is_access_point(plan, bucket) {
+                found.push(format!(
+                    "{bucket} is an access point: the lifecycle rules, versioning and ownership of its bucket cannot be \
+                     read through it, and jobs on the bucket itself are not known to work on the same objects"
+                ));
+            }
             for rule in known.rules.iter().flatten() {
                 let keys = rule.keys.join(", ");
                 found.push(format!(
@@ -138,6 +148,11 @@ impl PlanBuckets {
         }
         found
     }
+}
+
+/// Returns whether a name stands for an access point of AWS.
+fn is_access_point(plan: &Plan, bucket: &BucketName) -> bool {
+    ProviderRules::of(plan.store.provider).bucket_naming == BucketNaming::Aws && bucket.is_access_point_alias()
 }
 
 /// Returns the warning about a plan that turns the server check off.

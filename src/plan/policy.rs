@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::{Plan, StateUrl};
 use crate::manifest::{CsvField, FileLocation, InventorySelector, ListedVersions, ManifestSource};
 use crate::operation::Operation;
-use crate::provider::PolicyLanguage;
+use crate::provider::{BucketNaming, PolicyLanguage, ProviderRules};
 
 impl PolicyLanguage {
     /// Returns the language version that policy documents name.
@@ -33,10 +33,30 @@ impl PolicyLanguage {
     }
 }
 
-/// The plan does not name the buckets of its objects, because its manifest names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the plan does not name the buckets of its objects; its manifest does")]
-pub struct BucketsUnknownError;
+/// Why there is no policy for a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// The plan does not name the buckets of its objects, because its manifest names them.
+    #[error("the plan does not name the buckets of its objects; its manifest does")]
+    BucketsUnknown,
+    /// A bucket is an access point. Policies name it by its ARN and its bucket, and its alias shows neither.
+    #[error("{0} is the alias of an access point, which no policy can name")]
+    AccessPoint(BucketName),
+}
+
+impl PolicyError {
+    /// Returns what the user can do about it.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::BucketsUnknown => "name each of them with --bucket NAME",
+            Self::AccessPoint(_) => {
+                "print the policy of the plan with the bucket's own name, and allow the same actions on \
+                 arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME and on its /object/*"
+            }
+        }
+    }
+}
 
 const READ: PolicyAction = *RequestKind::GetObject.action();
 const WRITE: PolicyAction = *RequestKind::PutObject.action();
@@ -75,17 +95,22 @@ enum VersionScope {
 /// `buckets` are the buckets that the manifest names, for a plan that does not name them itself.
 ///
 /// # Errors
-/// Returns an error if the plan does not name the buckets of its objects and `buckets` is empty.
-pub fn permission_policy(
-    plan: &Plan,
-    language: PolicyLanguage,
-    buckets: &[BucketName],
-) -> Result<Json, BucketsUnknownError> {
+/// Returns an error if the plan does not name the buckets of its objects and `buckets` is empty, or if one of them is an
+/// access point.
+pub fn permission_policy(plan: &Plan, language: PolicyLanguage, buckets: &[BucketName]) -> Result<Json, PolicyError> {
+    if ProviderRules::of(plan.store.provider).bucket_naming == BucketNaming::Aws {
+        let state = plan.state.as_ref().map(|state| &state.bucket);
+        let report = plan.report.location.as_ref().map(|location| &location.bucket);
+        let named = manifest_bucket(&plan.manifest.source).into_iter().chain(buckets).chain(report).chain(state);
+        if let Some(bucket) = named.into_iter().find(|bucket| bucket.is_access_point_alias()) {
+            return Err(PolicyError::AccessPoint(bucket.clone()));
+        }
+    }
     let writer = PolicyWriter { language, partition: partition(plan.store.region.as_deref()) };
     let mut statements = writer.manifest_statements(&plan.manifest.source);
     let objects = match &plan.manifest.source {
         ManifestSource::Prefix { bucket, prefix, .. } => vec![writer.objects_below(bucket, prefix)],
-        _ if buckets.is_empty() => return Err(BucketsUnknownError),
+        _ if buckets.is_empty() => return Err(PolicyError::BucketsUnknown),
         _ => buckets.iter().map(|bucket| writer.objects_below(bucket, &ObjectKey::from(""))).collect(),
     };
     let scope = version_scope(&plan.manifest.source);
@@ -159,6 +184,17 @@ fn version_scope(source: &ManifestSource) -> VersionScope {
         | ManifestSource::Inventory { .. }
         | ManifestSource::Report { .. }
         | ManifestSource::Retry { .. } => VersionScope::Both,
+    }
+}
+
+/// Returns the bucket that a manifest is in, or that it lists.
+fn manifest_bucket(source: &ManifestSource) -> Option<&BucketName> {
+    match source {
+        ManifestSource::Prefix { bucket, .. }
+        | ManifestSource::Inventory { bucket, .. }
+        | ManifestSource::Csv { location: FileLocation::Object { bucket, .. }, .. }
+        | ManifestSource::Report { location: FileLocation::Object { bucket, .. }, .. } => Some(bucket),
+        ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Retry { .. } => None,
     }
 }
 

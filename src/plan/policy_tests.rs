@@ -91,6 +91,19 @@ fn resources_are_in_the_partition_of_the_region() {
 }
 
 #[test]
+fn an_access_point_has_no_policy_by_its_alias() {
+    let alias = BucketName::new("reports-1a2b3c-s3alias");
+    let prefix = plan(&format!("{AWS}[manifest.prefix]\nbucket = \"{alias}\"\n{PUT}"));
+    let refused = permission_policy(&prefix, PolicyLanguage::Iam, &[]);
+    assert_eq!(refused, Err(PolicyError::AccessPoint(alias.clone())));
+    let csv = plan(&format!("{AWS}[manifest.csv]\npath = \"x.csv\"\n{PUT}"));
+    assert!(permission_policy(&csv, PolicyLanguage::Iam, std::slice::from_ref(&alias)).is_err());
+    let other = "[store]\nprovider = \"s3\"\nendpoint = \"https://s3.example.org\"\n";
+    let other = plan(&format!("{other}[manifest.prefix]\nbucket = \"{alias}\"\n{PUT}"));
+    assert!(permission_policy(&other, PolicyLanguage::Iam, &[]).is_ok(), "elsewhere it is a bucket's name");
+}
+
+#[test]
 fn allows_only_the_prefix_and_the_report() {
     let plan = plan(&format!(
         "{OSS}[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"d/2024/\"\n{PUT}[report]\nbucket = \"rep\"\nprefix = \"reports/\"\n"
@@ -134,7 +147,7 @@ fn requires_buckets_that_only_the_manifest_names() {
     let csv =
         "[manifest.csv]\nbucket = \"man\"\nobject = \"lists/a*.csv\"\nfields = [\"Bucket\", \"Key\", \"VersionId\"]\n";
     let plan = plan(&format!("{AWS}{csv}[operation.restore_object]\ndays = 1\n"));
-    assert_eq!(permission_policy(&plan, PolicyLanguage::Iam, &[]), Err(BucketsUnknownError));
+    assert_eq!(permission_policy(&plan, PolicyLanguage::Iam, &[]), Err(PolicyError::BucketsUnknown));
     let policy = permission_policy(&plan, PolicyLanguage::Iam, &[BucketName::new("x"), BucketName::new("y")]).unwrap();
     let words = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     assert_eq!(

@@ -92,8 +92,15 @@ impl StateUrl {
         }
         let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
         let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(name) {
+        // Old buckets of us-east-1 have up to 255 characters.
+        if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(name) {
             return error("it has no valid bucket name", FORM_HELP);
+        }
+        if scheme == StateScheme::S3 && bucket.ends_with("--x-s3") {
+            return error(
+                "it names a directory bucket (S3 Express One Zone), which is not supported",
+                "name a general purpose bucket",
+            );
         }
         let prefix = prefix.trim_end_matches('/');
         if prefix.len() > MAX_PREFIX || prefix.contains(['#', '\\']) || prefix.chars().any(char::is_control) {

@@ -2,8 +2,10 @@
 //! all problems in the file.
 //!
 //! The tables of settings, such as `[limits]`, `[report]` and `[[notify]]`, are checked here, those of the store, the
-//! manifest and the operations in `store`, `manifest` and `operation`. `context` has what all checks share.
+//! manifest and the operations in `store`, `manifest` and `operation`, names of buckets in `bucket`. `context` has what all
+//! checks share.
 
+mod bucket;
 mod context;
 mod manifest;
 mod operation;
@@ -71,7 +73,8 @@ pub fn read(name: &str, text: &str, folder: &Path, now: Timestamp) -> (Option<Pl
 /// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
 fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentReader) -> Option<Plan> {
     let provider = file.store.value().and_then(|store| store.provider.value()).copied();
-    let context = PlanCheckContext { rules: provider.map(ProviderRules::of), folder, now };
+    let region = file.store.value().and_then(|store| store.region.value()).map(String::as_str);
+    let context = PlanCheckContext { rules: provider.map(ProviderRules::of), region, folder, now };
     let store = file.store.value().map(|table| store::check(table, &context, reader));
     let manifest = file.manifest.present().map(|table| manifest::check(table, &context, reader));
     let filter = file.manifest.value().and_then(|manifest| manifest.filter.value());
@@ -183,7 +186,7 @@ fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, read
         );
     }
     check_report_is_saved(table, enabled, reader);
-    let bucket = table.bucket.present().and_then(|at| context.bucket(at, reader));
+    let bucket = table.bucket.present().and_then(|at| bucket::check(at, context, reader));
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     ReportSpec {
         location: bucket.filter(|_| enabled).map(|bucket| ReportLocation { bucket, prefix }),

@@ -2,8 +2,8 @@
 
 use super::restore::RestoreService;
 use super::rules::{
-    AWS_CREDENTIALS_HELP, AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RoleArnFormat,
-    TagLimits, WorkflowCredentials,
+    AWS_CREDENTIALS_HELP, AspectSupport, BatchService, BucketNaming, ClassPricing, PolicyLanguage, ProviderRules,
+    RoleArnFormat, TagLimits, WorkflowCredentials,
 };
 use crate::manifest::InventoryDialect;
 use crate::report_format::ReportFormat;
@@ -17,6 +17,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     endpoint_name_prefix: None,
     path_only_at_ip: false,
     is_lenient: false,
+    bucket_naming: BucketNaming::Aws,
     bucket_dot_problem: None,
     tags: TagLimits::S3,
     has_default_acl: false,

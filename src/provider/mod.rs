@@ -25,8 +25,8 @@ use batchplan_store::StoreProvider;
 
 pub use restore::{RestoreRefusal, RestoreService, RetrievalClass};
 pub use rules::{
-    AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit,
-    RoleArnFormat, RoleArnProblem, StoreKey, TagLimits, WorkflowCredentials,
+    AspectSupport, BatchService, BucketNaming, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey,
+    RestoreDaysLimit, RoleArnFormat, RoleArnProblem, StoreKey, TagLimits, WorkflowCredentials,
 };
 
 impl ProviderRules {

@@ -2,8 +2,8 @@
 
 use super::restore::RestoreService;
 use super::rules::{
-    AspectSupport, BatchService, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RestoreDaysLimit,
-    RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
+    AspectSupport, BatchService, BucketNaming, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey,
+    RestoreDaysLimit, RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::manifest::InventoryDialect;
 use crate::report_format::ReportFormat;
@@ -23,6 +23,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     endpoint_name_prefix: Some("oss-"),
     path_only_at_ip: true,
     is_lenient: false,
+    bucket_naming: BucketNaming::Common,
     bucket_dot_problem: Some("OSS does not allow dots"),
     tags: TagLimits { symbols: "_.:/=+-", max_bytes: Some(1024), reserves_aws_keys: false },
     has_default_acl: true,

@@ -25,6 +25,8 @@ pub struct ProviderRules {
     /// Whether the servers are of many makers, some of which allow more names than the service. Such names are only
     /// worth a warning.
     pub is_lenient: bool,
+    /// Which rules the names of buckets follow.
+    pub bucket_naming: BucketNaming,
     /// The problem with a bucket name that contains a dot, if that is not allowed.
     pub bucket_dot_problem: Option<&'static str>,
     /// The rules for tags.
@@ -76,6 +78,16 @@ pub enum StoreKey {
     Region,
     /// `data`.
     Data,
+}
+
+/// Which rules the names of buckets follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketNaming {
+    /// Those of AWS, which other services share.
+    Common,
+    /// The same, at AWS itself: some buckets have names by older rules, and access points and other kinds of buckets have
+    /// names of their own.
+    Aws,
 }
 
 /// The rules for tags that differ between providers.

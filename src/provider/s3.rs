@@ -2,8 +2,8 @@
 
 use super::restore::RestoreService;
 use super::rules::{
-    AWS_CREDENTIALS_HELP, AspectSupport, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey, RoleArnFormat,
-    StoreKey, TagLimits, WorkflowCredentials,
+    AWS_CREDENTIALS_HELP, AspectSupport, BucketNaming, ClassPricing, PolicyLanguage, ProviderRules, RequiredKey,
+    RoleArnFormat, StoreKey, TagLimits, WorkflowCredentials,
 };
 use crate::manifest::InventoryDialect;
 use crate::operation::ObjectAspect;
@@ -21,6 +21,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     endpoint_name_prefix: None,
     path_only_at_ip: false,
     is_lenient: true,
+    bucket_naming: BucketNaming::Common,
     bucket_dot_problem: None,
     tags: TagLimits::S3,
     has_default_acl: false,

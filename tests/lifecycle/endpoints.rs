@@ -154,6 +154,21 @@ fn a_setting_that_cannot_be_obeyed_is_refused_before_any_work() {
 }
 
 #[test]
+fn an_access_point_is_not_asked_about_its_bucket() {
+    let scene = Scene::with_objects(0);
+    let store = "[store]\nprovider = \"aws\"\nregion = \"us-east-1\"\nskip_server_check = true\n";
+    let work = "[manifest.csv]\npath = \"list.csv\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+    scene.write("plan.toml", format!("name = \"plan\"\n{store}{work}"));
+    scene.write("list.csv", "reports-1a2b3c-s3alias,k\n");
+    let endpoint = scene.server.endpoint();
+    let ran = run_with(&scene, &["plan", "plan.toml"], &[("AWS_ENDPOINT_URL", &endpoint)]).ended(0);
+    let said = "reports-1a2b3c-s3alias is an access point: the lifecycle rules, versioning and ownership of its bucket cannot \
+                be read through it, and jobs on the bucket itself are not known to work on the same objects";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("could not be read"), "{}", ran.stdout);
+}
+
+#[test]
 fn one_who_is_denied_is_told_that_requesters_may_have_to_pay() {
     let scene = Scene::with_objects(3);
     let hint = "`requester_pays = true` in [store]";

@@ -69,6 +69,14 @@ impl BucketName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns whether the name is the alias of an access point, if the store is AWS S3. An alias stands for a bucket in
+    /// requests about objects, but not in requests about the settings of the bucket.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html>
+    #[must_use]
+    pub fn is_access_point_alias(&self) -> bool {
+        self.0.ends_with("-s3alias")
+    }
 }
 
 impl fmt::Display for BucketName {

@@ -4,6 +4,7 @@ use batchplan_store::object::{ObjectKey, StorageClass};
 use globset::Glob;
 use jiff::{SignedDuration, Timestamp};
 
+use super::bucket;
 use super::context::{PlanCheckContext, key_span, report_conflict, report_not_allowed};
 use crate::diagnostics::FileProblem;
 use crate::manifest::{
@@ -55,7 +56,7 @@ fn check_one_source(at: &SpannedValue<ManifestTable>, reader: &mut DocumentReade
 }
 
 fn prefix(table: &PrefixTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Option<ManifestSource> {
-    let bucket = context.bucket(table.bucket.present()?, reader)?;
+    let bucket = bucket::check(table.bucket.present()?, context, reader)?;
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     let versions = table.versions.value().copied().unwrap_or(ListedVersions::Current);
     Some(ManifestSource::Prefix { bucket, prefix, versions })
@@ -155,7 +156,7 @@ fn inventory(
         );
     }
     let object = inventory_object(table, reader);
-    let bucket = context.bucket(table.bucket.present()?, reader)?;
+    let bucket = bucket::check_of_inventory(table.bucket.present()?, context, reader)?;
     let dialect = context.rules.map_or(InventoryDialect::Aws, |rules| rules.inventory);
     Some(ManifestSource::Inventory { bucket, selector: object?, dialect })
 }
@@ -362,7 +363,7 @@ impl FileLocationKeys<'_> {
             self.report_incomplete_object(header, reader);
         }
         let Some(path) = self.path.present() else {
-            let bucket = context.bucket(self.bucket.present()?, reader)?;
+            let bucket = bucket::check(self.bucket.present()?, context, reader)?;
             let key = ObjectKey::from(self.object.value()?.as_str());
             return Some(FileLocation::Object { bucket, key, etag: unquoted_etag(self.etag) });
         };

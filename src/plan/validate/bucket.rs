@@ -1,0 +1,209 @@
+//! Names of buckets: the rules of AWS, which OSS shares except for the dot, and the names in the place of a bucket that
+//! are not of a bucket: access points, directory buckets and others.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+
+use std::net::Ipv4Addr;
+
+use batchplan_store::object::BucketName;
+
+use super::context::PlanCheckContext;
+use crate::diagnostics::FileProblem;
+use crate::provider::BucketNaming;
+use crate::toml_reader::{DocumentReader, SpannedValue, quote_for_message};
+
+/// The only region of AWS with buckets from before 2018 that follow older rules.
+const LEGACY_REGION: &str = "us-east-1";
+
+/// The maximum length of a name by the older rules.
+const MAX_LEGACY_CHARS: usize = 255;
+
+/// A name that is not one of a bucket that plans can work on.
+struct UnsupportedName {
+    title: &'static str,
+    label: &'static str,
+    help: String,
+}
+
+/// Checks the name of a bucket.
+pub(super) fn check(
+    at: &SpannedValue<String>,
+    context: &PlanCheckContext<'_>,
+    reader: &mut DocumentReader,
+) -> Option<BucketName> {
+    let (name, naming) = (at.value.as_str(), context.rules.map(|rules| rules.bucket_naming));
+    let unsupported = if naming == Some(BucketNaming::Aws) { unsupported_name(name) } else { None };
+    if let Some(UnsupportedName { title, label, help }) = unsupported {
+        reader.push(FileProblem::new(title).label(at.span.clone(), label).help(help));
+        return None;
+    }
+    let dot_problem = context.rules.and_then(|rules| rules.bucket_dot_problem);
+    let Some(complaint) = bucket_name_problem(name, dot_problem) else { return Some(BucketName::new(name)) };
+    let problem = |title| FileProblem::new(title).label(at.span.clone(), complaint);
+    let has_old_form = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let may_be_old = context.region.is_none_or(|region| region == LEGACY_REGION)
+        && (3..=MAX_LEGACY_CHARS).contains(&name.len())
+        && name.parse::<Ipv4Addr>().is_err();
+    let is_lenient = context.rules.is_some_and(|rules| rules.is_lenient);
+    let warning = match naming {
+        _ if has_old_form && is_lenient => problem("invalid bucket name").help(naming_rule(true)),
+        Some(BucketNaming::Aws) if has_old_form && may_be_old => {
+            problem("a bucket name by the rules before March 2018").help(
+                "only old buckets in us-east-1 have such names; AWS serves them by path, as in \
+                 https://s3.us-east-1.amazonaws.com/BUCKET/KEY",
+            )
+        }
+        _ => {
+            reader.push(problem("invalid bucket name").help(naming_rule(dot_problem.is_none())));
+            return None;
+        }
+    };
+    reader.push(warning.warning());
+    Some(BucketName::new(name))
+}
+
+/// Checks the name of the bucket of an inventory. The inventory names its own bucket, and is read from no other.
+pub(super) fn check_of_inventory(
+    at: &SpannedValue<String>,
+    context: &PlanCheckContext<'_>,
+    reader: &mut DocumentReader,
+) -> Option<BucketName> {
+    let bucket = check(at, context, reader)?;
+    if context.rules.is_some_and(|rules| rules.bucket_naming == BucketNaming::Aws) && bucket.is_access_point_alias() {
+        reader.push(
+            FileProblem::new("an inventory cannot be read through an access point")
+                .label(at.span.clone(), "the alias of an access point")
+                .help("name the bucket itself: an inventory names the bucket that it is in, and it must be this one"),
+        );
+    }
+    Some(bucket)
+}
+
+/// Returns what a name in the place of a bucket is, if plans cannot work on it.
+fn unsupported_name(name: &str) -> Option<UnsupportedName> {
+    let unsupported = |title, label, help: &str| Some(UnsupportedName { title, label, help: help.to_owned() });
+    let directory = "directory buckets (S3 Express One Zone) are not supported";
+    let directory_help = "they need sessions (CreateSession), and their objects have neither tags nor ACLs, versions nor \
+                          an archive: name a general purpose bucket";
+    let lambda = ("S3 Object Lambda is not supported", "name the bucket, or the alias of a plain access point");
+    let multi_region = "Multi-Region Access Points are not supported";
+    let multi_region_help = "they need another signature (SigV4A): name the bucket of one region";
+    let outposts = ("S3 on Outposts is not supported", "name a bucket of a region");
+    if let Some(resource) = name.strip_prefix("arn:").and_then(|rest| rest.split_once(':')).map(|(_, rest)| rest) {
+        return match resource.split(':').collect::<Vec<_>>()[..] {
+            ["s3", "", "", bucket] => Some(UnsupportedName {
+                title: "a bucket is given by its name, not by its ARN",
+                label: "the ARN of a bucket",
+                help: format!("write `bucket = \"{}\"`", quote_for_message(bucket)),
+            }),
+            ["s3", "", ..] => unsupported(multi_region, "the ARN of a Multi-Region Access Point", multi_region_help),
+            ["s3", ..] => unsupported(
+                "an access point is given by its alias, not by its ARN",
+                "the ARN of an access point",
+                "write its alias, which ends in -s3alias: `aws s3control get-access-point` shows it",
+            ),
+            ["s3express", ..] => unsupported(directory, "the ARN of a directory bucket", directory_help),
+            ["s3-object-lambda", ..] => unsupported(lambda.0, "the ARN of an Object Lambda Access Point", lambda.1),
+            ["s3-outposts", ..] => {
+                unsupported(outposts.0, "the ARN of a bucket or access point on Outposts", outposts.1)
+            }
+            _ => unsupported("this is not the ARN of a bucket", "an ARN", "write only the name of a bucket"),
+        };
+    }
+    // The endings that AWS reserves.
+    let ends_with = |ending| name.ends_with(ending);
+    if ends_with("--x-s3") {
+        unsupported(directory, "a directory bucket", directory_help)
+    } else if ends_with("--xa-s3") {
+        unsupported(directory, "an access point of a directory bucket", directory_help)
+    } else if ends_with("--ol-s3") {
+        unsupported(lambda.0, "the alias of an Object Lambda Access Point", lambda.1)
+    } else if ends_with("--op-s3") {
+        unsupported(outposts.0, "the alias of an access point on Outposts", outposts.1)
+    } else if ends_with("--table-s3") {
+        unsupported("S3 Tables are not supported", "a table bucket", "name a general purpose bucket")
+    } else if ends_with(".mrap") {
+        unsupported(multi_region, "a Multi-Region Access Point", multi_region_help)
+    } else {
+        None
+    }
+}
+
+fn naming_rule(allows_dots: bool) -> &'static str {
+    if allows_dots {
+        "3 to 63 lower-case letters, digits, hyphens and dots; a letter or digit at both ends"
+    } else {
+        "3 to 63 lower-case letters, digits and hyphens; a letter or digit at both ends"
+    }
+}
+
+/// Returns what is wrong with a bucket name. `dot_problem` is what is wrong with a dot, if it is not allowed.
+fn bucket_name_problem(name: &str, dot_problem: Option<&'static str>) -> Option<&'static str> {
+    let edge = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if name.contains('/') || name.contains(':') {
+        return Some("only the name: no URL, no ARN, no path");
+    }
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Some("contains upper-case letters");
+    }
+    if name.contains('.') && dot_problem.is_some() {
+        return dot_problem;
+    }
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.') {
+        return Some("contains an invalid character");
+    }
+    if !(3..=63).contains(&name.len()) {
+        return Some("must have 3 to 63 characters");
+    }
+    if !edge(name.bytes().next()) || !edge(name.bytes().next_back()) {
+        return Some("begins or ends with a hyphen or a dot");
+    }
+    if name.contains("..") || name.parse::<Ipv4Addr>().is_ok() {
+        return Some("contains two dots in a row, or is an IP address");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applies_the_naming_rules_of_each_service() {
+        for name in ["abc", "my-bucket", "a1.b2", "0-0", "reports-1a2b3c-s3alias", &"a".repeat(63)] {
+            assert_eq!(bucket_name_problem(name, None), None, "{name}");
+            assert!(unsupported_name(name).is_none(), "{name}");
+        }
+        for name in ["ab", "My", "a_b", "-ab", "ab-", "a..b", "10.0.0.1", "s3://b", "büc", &"a".repeat(64)] {
+            assert!(bucket_name_problem(name, None).is_some(), "{name}");
+        }
+        assert!(bucket_name_problem("a.b", Some("no dots")).is_some());
+    }
+
+    #[test]
+    fn other_things_of_s3_are_refused_by_name() {
+        for (name, word) in [
+            ("logs--use1-az5--x-s3", "directory buckets"),
+            ("ap--use1-az5--xa-s3", "directory buckets"),
+            ("arn:aws:s3express:us-east-1:123456789012:bucket/logs--use1-az5--x-s3", "directory buckets"),
+            ("my-olap-1a2b--ol-s3", "Object Lambda"),
+            ("arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/x", "Object Lambda"),
+            ("my-ap-1a2b--op-s3", "Outposts"),
+            ("arn:aws-us-gov:s3-outposts:us-gov-west-1:123456789012:outpost/op-1/accesspoint/x", "Outposts"),
+            ("mfzwi23gnjvgw.mrap", "Multi-Region"),
+            ("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", "Multi-Region"),
+            ("1a2b--table-s3", "S3 Tables"),
+            ("arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/reports", "alias"),
+            ("arn:aws:s3:us-east-1:123456789012:accesspoint:reports", "alias"),
+            ("arn:aws:s3:::my-bucket", "ARN"),
+            ("arn:aws:iam::123456789012:role/x", "not the ARN of a bucket"),
+            ("arn:aws", "ARN"),
+        ] {
+            match unsupported_name(name) {
+                Some(found) => {
+                    assert!(found.title.contains(word) && !found.help.is_empty(), "{name}: {}", found.title);
+                }
+                None => assert!(bucket_name_problem(name, None).is_some(), "{name}"),
+            }
+        }
+    }
+}
