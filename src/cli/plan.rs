@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use batchplan_store::ReadOnlyStore;
+use batchplan_store::error::names_another_location;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
@@ -202,7 +203,7 @@ fn preview_objects(
 /// Returns the error of a preview. If the store denies access to the manifest, it may only want the caller to pay.
 fn preview_error(plan: &Plan, error: PreviewError) -> CommandError {
     let fault = if let PreviewError::Manifest(error) = &error { error.fault() } else { None };
-    let is_denied = fault.is_some_and(|fault| fault.status == Some(403));
+    let is_denied = fault.is_some_and(|fault| fault.status == Some(403) && !names_another_location(fault));
     let error = CommandError::from(error);
     if !is_denied || plan.store.requester_pays {
         return error;

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::error::{is_about_signature, names_another_location};
 use batchplan_store::object::{BucketName, ObjectId};
 use batchplan_store::object_request::{ObjectRequest, RequestKind, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError};
@@ -247,8 +248,11 @@ impl PermissionChecker<'_> {
         match (fault.class, fault.status) {
             (FaultClass::Credentials, Some(_)) => {
                 self.stop_reason = Some(CheckStopReason::Credentials);
-                (PermissionVerdict::Refused, format!("the server rejected the credentials: {fault}"))
+                let what = if is_about_signature(&fault.code) { "signature" } else { "credentials" };
+                (PermissionVerdict::Refused, format!("the server rejected the {what}: {fault}"))
             }
+            // No permission changes that.
+            _ if names_another_location(fault) => (PermissionVerdict::Failed, fault.to_string()),
             (_, None) => {
                 self.stop_reason = Some(CheckStopReason::Unreachable);
                 (PermissionVerdict::Failed, fault.to_string())

@@ -1,4 +1,4 @@
-//! Where a plan for AWS works if the environment names an endpoint.
+//! Where a plan for AWS works if the environment names an endpoint, and what is said of a bucket that is elsewhere.
 
 use std::process::Command;
 
@@ -166,6 +166,29 @@ fn an_access_point_is_not_asked_about_its_bucket() {
                 be read through it, and jobs on the bucket itself are not known to work on the same objects";
     assert!(ran.stdout.contains(said), "{}", ran.stdout);
     assert!(!ran.stdout.contains("could not be read"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_bucket_that_is_elsewhere_is_said_to_be_there_by_every_command() {
+    let document = "<Error><Code>PermanentRedirect</Code><Message>Use the specified endpoint.</Message>\
+                    <Endpoint>bkt.s3.eu-west-1.amazonaws.com</Endpoint><Region>eu-west-1</Region></Error>";
+    let told = "301 PermanentRedirect: Use the specified endpoint; endpoint bkt.s3.eu-west-1.amazonaws.com; region eu-west-1; \
+                nothing was sent there: write `region = \"eu-west-1\"` in [store], and `endpoint = \
+                \"https://s3.eu-west-1.amazonaws.com\"` if it names an endpoint";
+    let scene = Scene::with_objects(3);
+    scene.plan(TAG);
+    scene.server.behave(|_| Manner::Say(301, document.to_owned()));
+    for (command, code) in [(&APPLY[..], 4), (&["plan", "plan.toml"], 1), (&["check", "plan.toml"], 1)] {
+        let ran = scene.run(command).ended(code);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains(told), "{command:?}: {said}");
+    }
+    // OSS names the right endpoint in a refusal that looks like a missing permission.
+    let document = "<Error><Code>AccessDenied</Code><Message>The bucket must be addressed using the specified endpoint.\
+                    </Message><Endpoint>oss-cn-shanghai.aliyuncs.com</Endpoint></Error>";
+    scene.server.behave(|_| Manner::Say(403, document.to_owned()));
+    let ran = scene.run(&["check", "plan.toml"]).ended(1);
+    assert!(ran.stdout.contains("nothing was sent there: write `endpoint = "), "{}", ran.stdout);
 }
 
 #[test]

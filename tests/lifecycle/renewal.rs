@@ -375,8 +375,8 @@ fn a_signature_that_is_refused_pauses_the_job_and_says_what_was_signed_for() {
     for (body, said) in [
         (
             refusal("AuthorizationHeaderMalformed", "The region is wrong.", "<Region>eu-west-1</Region>"),
-            "400 AuthorizationHeaderMalformed: The region is wrong. (the server expects the region eu-west-1); requests are \
-             signed for the region us-east-1",
+            "400 AuthorizationHeaderMalformed: The region is wrong. (the server expects the region eu-west-1: write `region = \
+             \"eu-west-1\"` in [store]); requests are signed for the region us-east-1",
         ),
         (
             refusal("AuthorizationQueryParametersError", "No.", ""),

@@ -510,6 +510,16 @@ pub fn hint(code: &str, status: Option<u16>) -> Option<&'static str> {
     known.map(|group| group.hint)
 }
 
+/// The words before what to write in the plan if a bucket is at another endpoint or in another region.
+pub(crate) const NOTHING_SENT: &str = "nothing was sent there: ";
+
+/// Returns whether the server rejected the request because the bucket is at another endpoint or in another region. The
+/// message then says where.
+#[must_use]
+pub fn names_another_location(error: &StoreError) -> bool {
+    error.status.is_some() && error.message.contains(NOTHING_SENT)
+}
+
 /// Returns whether an error code says that the credentials have expired or cannot be obtained. With renewed ones, the
 /// work can be resumed.
 #[must_use]

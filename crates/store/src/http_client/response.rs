@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use super::connection::ResponseBody;
 use super::credential_cache::SigningCredentials;
 use super::dialect::StoreDialect;
-use crate::error::{ErrorResponse, FaultClass, StoreError, is_about_signature, is_redirect, truncate};
+use crate::endpoint::EndpointUrl;
+use crate::error::{ErrorResponse, FaultClass, NOTHING_SENT, StoreError, is_about_signature, is_redirect, truncate};
 use crate::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet};
 use crate::printable::affects_terminal;
 use crate::timeouts::scaled;
@@ -368,7 +369,7 @@ impl ErrorDocument {
             ec: &self.ec,
             retry_after: headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()),
         };
-        let message = self.message_with_location(status, response.class());
+        let message = self.message_with_location(status, response.class(), dialect);
         let response = ErrorResponse { message: Some(&message), ..response };
         let error = StoreError { headers: object_headers(headers), ..response.into_error(request_line) };
         let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
@@ -378,25 +379,30 @@ impl ErrorDocument {
     }
 
     /// Returns the message, with the location of the bucket if the server reports that it is elsewhere.
-    fn message_with_location(&self, status: u16, class: FaultClass) -> String {
-        if class == FaultClass::Credentials && is_about_signature(&self.code) && !self.region.is_empty() {
-            let message = format!("{} (the server expects the region {})", self.message, self.region);
-            return message.trim_start().to_owned();
+    fn message_with_location(&self, status: u16, class: FaultClass, dialect: StoreDialect) -> String {
+        let region = Some(self.region.as_str()).filter(|region| !region.is_empty());
+        if let Some(region) = region.filter(|_| class == FaultClass::Credentials && is_about_signature(&self.code)) {
+            let advice =
+                if is_region(region) { format!(": write `region = \"{region}\"` in [store]") } else { String::new() };
+            let said = format!("{} (the server expects the region {region}{advice})", self.message);
+            return said.trim_start().to_owned();
         }
-        let elsewhere = is_redirect(status) || !self.endpoint.is_empty();
-        if !elsewhere {
+        // A response to HEAD has no document: S3 sends 400 with the region of the bucket if another one was signed for.
+        let to_head = status == 400 && self.code.is_empty() && region.is_some();
+        if !is_redirect(status) && self.endpoint.is_empty() && !to_head {
             return self.message.clone();
         }
         let mut message = match self.message.trim_end_matches('.') {
             "" => "the bucket is at another endpoint".to_owned(),
             message => message.to_owned(),
         };
-        for (name, value) in [("endpoint", &self.endpoint), ("region", &self.region)] {
-            if !value.is_empty() {
-                message = format!("{message}; {name} {value}");
+        let endpoint = Some(self.endpoint.as_str()).filter(|endpoint| !endpoint.is_empty());
+        for (what, place) in [("endpoint", endpoint), ("region", region)] {
+            if let Some(place) = place {
+                message = format!("{message}; {what} {place}");
             }
         }
-        format!("{message}; nothing was sent there: set `endpoint` and `region` in [store]")
+        format!("{message}; {NOTHING_SENT}{}", location_advice(endpoint, region, dialect))
     }
 }
 
@@ -408,6 +414,55 @@ fn status_explanation(status: u16, headers: ObjectHeaderSet) -> &'static str {
         405 if headers.contains(ObjectHeader::DeleteMarker) => "this version is a delete marker",
         _ => "",
     }
+}
+
+/// Returns what to write in `[store]` for a bucket that is elsewhere. What the server says is quoted only if it can be
+/// an endpoint or a region.
+fn location_advice(endpoint: Option<&str>, region: Option<&str>, dialect: StoreDialect) -> String {
+    let endpoint = endpoint.and_then(service_endpoint);
+    let region_of_endpoint = endpoint.as_deref().filter(|_| dialect == StoreDialect::Oss).and_then(oss_region);
+    let region = region.filter(|region| is_region(region)).or(region_of_endpoint);
+    match (endpoint.as_deref(), region) {
+        (Some(endpoint), Some(region)) if dialect == StoreDialect::S3 => {
+            format!("write `region = \"{region}\"` in [store], and `endpoint = \"{endpoint}\"` if it names an endpoint")
+        }
+        (Some(endpoint), Some(region)) => {
+            format!("write `endpoint = \"{endpoint}\"` and `region = \"{region}\"` in [store]")
+        }
+        (Some(endpoint), None) => format!("write `endpoint = \"{endpoint}\"` in [store], and its region"),
+        (None, Some(region)) => {
+            format!("write `region = \"{region}\"` in [store], and the endpoint of that region if it names one")
+        }
+        (None, None) => "set `endpoint` and `region` in [store]".to_owned(),
+    }
+}
+
+/// Returns the URL of the endpoint that a server names, by its host or by the URL of an object there. The services put
+/// the bucket before their own host name.
+fn service_endpoint(named: &str) -> Option<String> {
+    let (scheme, rest) = named.split_once("://").unwrap_or(("https", named));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_service = |label: &str| label == "s3" || label.starts_with("s3-") || label.starts_with("oss-");
+    let starts = host.char_indices().filter(|(_, c)| *c == '.').map(|(dot, _)| dot + 1);
+    let is_own = [".amazonaws.", ".aliyuncs.com"].iter().any(|domain| host.contains(domain));
+    let start = std::iter::once(0).chain(starts).find(|start| {
+        let label = host[*start..].split('.').next().unwrap_or_default();
+        is_own && is_service(label)
+    });
+    let url = EndpointUrl::parse(&format!("{scheme}://{}", &host[start.unwrap_or(0)..])).ok()?;
+    Some(url.url().to_owned())
+}
+
+/// Returns the region of an endpoint of OSS, such as `cn-shanghai` for `https://oss-cn-shanghai-internal.aliyuncs.com`.
+fn oss_region(endpoint: &str) -> Option<&str> {
+    let host = endpoint.strip_prefix("https://oss-").or_else(|| endpoint.strip_prefix("http://oss-"))?;
+    let name = host.strip_suffix(".aliyuncs.com")?;
+    let name = name.strip_suffix("-internal").unwrap_or(name);
+    Some(name).filter(|name| is_region(name) && *name != "accelerate" && *name != "accelerate-overseas")
+}
+
+fn is_region(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// Returns whether a body is an error document, by its root element.
@@ -463,15 +518,25 @@ mod tests {
     use aws_credential_types::Credentials;
 
     use super::*;
+    use crate::error::names_another_location;
     use crate::http_client::SigningCredentials;
 
     fn error_of(status: u16, headers: &[(&'static str, &str)], document: &str) -> StoreError {
+        error_in_dialect(StoreDialect::Oss, status, headers, document)
+    }
+
+    fn error_in_dialect(
+        dialect: StoreDialect,
+        status: u16,
+        headers: &[(&'static str, &str)],
+        document: &str,
+    ) -> StoreError {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a value"));
         }
         let read = ErrorDocument::parse(document.as_bytes(), &credentials());
-        read.into_failure(status, &map, StoreDialect::Oss, &credentials(), "GET x".to_owned()).error
+        read.into_failure(status, &map, dialect, &credentials(), "GET x".to_owned()).error
     }
 
     fn credentials() -> SigningCredentials {
@@ -534,7 +599,10 @@ mod tests {
                         <Region>eu-west-1</Region></Error>";
         let error = error_of(400, &[], document);
         assert_eq!(error.class, FaultClass::Credentials);
-        assert_eq!(error.message, "The region is wrong. (the server expects the region eu-west-1)");
+        assert_eq!(
+            error.message,
+            "The region is wrong. (the server expects the region eu-west-1: write `region = \"eu-west-1\"` in [store])"
+        );
         // The same code can be about the document.
         let document = "<Error><Code>InvalidArgument</Code><Message>The tag is invalid.</Message></Error>";
         let error = error_of(400, &[("x-amz-bucket-region", "eu-west-1")], document);
@@ -565,15 +633,18 @@ mod tests {
     fn a_redirect_names_the_endpoint_of_the_bucket() {
         let document = "<Error><Code>PermanentRedirect</Code><Message>Use the endpoint.</Message>\
                         <Endpoint>b.s3.eu-west-1.amazonaws.com</Endpoint></Error>";
-        let error = error_of(301, &[("x-amz-bucket-region", "eu-west-1")], document);
+        let error = error_in_dialect(StoreDialect::S3, 301, &[("x-amz-bucket-region", "eu-west-1")], document);
         assert_eq!(error.class, FaultClass::Rejected);
         assert_eq!(
             error.message,
-            "Use the endpoint; endpoint b.s3.eu-west-1.amazonaws.com; region eu-west-1; nothing was sent there: set \
-             `endpoint` and `region` in [store]"
+            "Use the endpoint; endpoint b.s3.eu-west-1.amazonaws.com; region eu-west-1; nothing was sent there: write \
+             `region = \"eu-west-1\"` in [store], and `endpoint = \"https://s3.eu-west-1.amazonaws.com\"` if it names an \
+             endpoint"
         );
         let bare = error_of(302, &[("location", "http://evil.example/")], "");
         assert!(bare.message.contains("endpoint http://evil.example/; nothing was sent there"), "{}", bare.message);
+        let hostile = error_of(302, &[("location", "http://a\"b.example/"), ("x-amz-bucket-region", "x\"")], "");
+        assert!(hostile.message.ends_with("set `endpoint` and `region` in [store]"), "{}", hostile.message);
         let cached = error_of(304, &[("etag", "\"e\"")], "");
         assert_eq!((cached.code.as_str(), cached.class), ("NotModified", FaultClass::Rejected));
         assert!(cached.message.contains("a cache may have answered"), "{}", cached.message);
@@ -601,5 +672,57 @@ mod tests {
         for other in ["<htm", "<Error><Code>X</Code></Error>", "", "html", "<title>x</title>"] {
             assert_eq!(says(other), "the server gave no message", "{other}");
         }
+    }
+
+    #[test]
+    fn a_head_of_a_bucket_in_another_region_is_told_from_other_mistakes() {
+        let region = [("x-amz-bucket-region", "eu-west-1")];
+        let error = error_in_dialect(StoreDialect::S3, 400, &region, "");
+        assert_eq!(
+            error.message,
+            "the bucket is at another endpoint; region eu-west-1; nothing was sent there: write `region = \"eu-west-1\"` \
+             in [store], and the endpoint of that region if it names one"
+        );
+        let known = "<Error><Code>InvalidTag</Code><Message>No.</Message></Error>";
+        assert_eq!(error_in_dialect(StoreDialect::S3, 400, &region, known).message, "No.");
+        assert_eq!(error_in_dialect(StoreDialect::S3, 404, &region, "").message, "the server gave no message");
+    }
+
+    #[test]
+    fn a_bucket_in_another_region_of_oss_is_not_a_missing_permission() {
+        let document = "<Error><Code>AccessDenied</Code><Message>The bucket you are attempting to access must be addressed \
+                        using the specified endpoint. Please send all future requests to this endpoint.</Message>\
+                        <Endpoint>oss-cn-shanghai.aliyuncs.com</Endpoint></Error>";
+        let error = error_of(403, &[], document);
+        assert!(names_another_location(&error));
+        assert!(
+            error.message.ends_with(
+                "; endpoint oss-cn-shanghai.aliyuncs.com; nothing was sent there: write `endpoint = \
+                 \"https://oss-cn-shanghai.aliyuncs.com\"` and `region = \"cn-shanghai\"` in [store]"
+            ),
+            "{}",
+            error.message
+        );
+        assert!(!names_another_location(&error_of(403, &[], "<Error><Code>AccessDenied</Code></Error>")));
+    }
+
+    #[test]
+    fn the_endpoint_of_a_service_is_named_without_the_bucket() {
+        for (named, endpoint) in [
+            ("b.s3.eu-west-1.amazonaws.com", Some("https://s3.eu-west-1.amazonaws.com")),
+            ("s3.b.s3-eu-west-1.amazonaws.com", Some("https://s3.b.s3-eu-west-1.amazonaws.com")),
+            ("b.c.s3-us-west-2.amazonaws.com", Some("https://s3-us-west-2.amazonaws.com")),
+            ("https://b.s3.cn-north-1.amazonaws.com.cn/key?tagging", Some("https://s3.cn-north-1.amazonaws.com.cn")),
+            ("b.oss-cn-beijing-internal.aliyuncs.com", Some("https://oss-cn-beijing-internal.aliyuncs.com")),
+            ("http://127.0.0.1:9000/bkt/k", Some("http://127.0.0.1:9000")),
+            ("b.minio.example", Some("https://b.minio.example")),
+            ("a b", None),
+            ("user@host", None),
+            ("", None),
+        ] {
+            assert_eq!(service_endpoint(named).as_deref(), endpoint, "{named}");
+        }
+        assert_eq!(oss_region("https://oss-cn-beijing-internal.aliyuncs.com"), Some("cn-beijing"));
+        assert_eq!(oss_region("https://oss-accelerate.aliyuncs.com"), None);
     }
 }
