@@ -288,6 +288,7 @@ impl From<&StoreConnectError> for CommandError {
                 ExitStatus::ToolFailed,
                 Some("correct that value: it may have been copied with a line break or a space"),
             ),
+            _ if error.is_about_profile() => (ExitStatus::ToolFailed, None),
             StoreConnectError::NoCredentials { provider, .. } => {
                 (ExitStatus::ToolFailed, Some(ProviderRules::of(*provider).credentials_help))
             }

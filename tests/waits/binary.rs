@@ -42,6 +42,10 @@ enum Keys {
     Imds,
     /// A container's, which is the server.
     Ecs,
+    /// A session of `aws sso login`: the server is its portal, and renews its token.
+    Sso,
+    /// A session of `aws login`: the server renews its token.
+    Login,
 }
 
 /// One wait of the program, and what becomes of it.
@@ -224,7 +228,10 @@ const CASES: &[Case] = &[
         "credential_process",
         LISTING,
         |_, _| None,
-        &["waiting for the profile's credential_process for", "credential_process did not finish: no response within"],
+        &[
+            "waiting for the credential_process of the profile \"default\" for 0.5 s: it has not finished; gives up after 3 s",
+            "the credential_process of the profile \"default\" did not finish within 3 s and was killed",
+        ],
     )
     .keys(Keys::Process("sleep 1000")),
     Case::new("credential_process without an end", LISTING, |_, _| None, &["wrote more than 65536 bytes"])
@@ -236,6 +243,36 @@ const CASES: &[Case] = &[
         .keys(Keys::Ecs),
     Case::new("ECS without an end", LISTING, stall!("GET", "/creds", Stall::Endless(200)), &["no credentials"])
         .keys(Keys::Ecs),
+    Case::new(
+        "SSO",
+        LISTING,
+        stall!("GET", "/federation/credentials", Stall::Silent),
+        &["no credentials", "waiting for HOST for"],
+    )
+    .keys(Keys::Sso),
+    Case::new(
+        "SSO without an end",
+        LISTING,
+        stall!("GET", "/federation/credentials", Stall::Endless(200)),
+        &["the AWS SSO session of the profile \"default\" provided no credentials", "HOST is longer than 65536 bytes"],
+    )
+    .keys(Keys::Sso),
+    Case::new(
+        "an SSO token",
+        LISTING,
+        stall!("POST", "/token", Stall::Silent),
+        &["no credentials", "waiting for HOST for"],
+    )
+    .keys(Keys::Sso),
+    Case::new("aws login", LISTING, stall!("POST", "/v1/token", Stall::Silent), &["no credentials", "waiting for HOST"])
+        .keys(Keys::Login),
+    Case::new(
+        "aws login without an end",
+        LISTING,
+        stall!("POST", "/v1/token", Stall::Endless(200)),
+        &["the AWS login session of the profile \"default\" provided no credentials", "HOST is longer than 65536 bytes"],
+    )
+    .keys(Keys::Login),
     // Others.
     Case::new(
         "a webhook",
@@ -369,15 +406,20 @@ impl Case {
                 }
             }
             Keys::Process(process) => {
-                fs::create_dir(folder.path().join(".aws")).expect("a folder");
-                let profile = format!("[default]\ncredential_process = {process}\n");
-                fs::write(folder.path().join(".aws/config"), profile).expect("written");
+                write_in(folder.path(), ".aws/config", &format!("[default]\ncredential_process = {process}\n"));
             }
             Keys::Imds => {
                 command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint).env_remove("AWS_EC2_METADATA_DISABLED");
             }
             Keys::Ecs => {
                 command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{endpoint}/creds"));
+            }
+            Keys::Sso | Keys::Login => {}
+        }
+        if matches!(self.keys, Keys::Sso | Keys::Login) {
+            sign_in(folder.path(), self.keys);
+            for service in ["SSO", "SSO_OIDC", "SIGNIN"] {
+                command.env(format!("AWS_ENDPOINT_URL_{service}"), &endpoint);
             }
         }
         if self.name.starts_with("GitHub") {
@@ -389,6 +431,34 @@ impl Case {
         }
         command
     }
+}
+
+/// Writes the profile of a session and its cached token, which has expired and can be renewed.
+fn sign_in(home: &Path, keys: Keys) {
+    if keys == Keys::Sso {
+        let config = "[default]\nsso_session = s\nsso_account_id = 1\nsso_role_name = r\n\
+                      [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://x.awsapps.com/start\n";
+        write_in(home, ".aws/config", config);
+        let token = r#"{"accessToken": "hushhush", "expiresAt": "2026-01-01T00:00:00Z", "refreshToken": "hushhush",
+            "clientId": "c", "clientSecret": "hushhush", "registrationExpiresAt": "2999-01-01T00:00:00Z"}"#;
+        write_in(home, ".aws/sso/cache/a0f1490a20d0211c997b44bc357e1972deab8ae3.json", token);
+        return;
+    }
+    let config = "[default]\nlogin_session = arn:aws:iam::123456789012:user/me\nregion = eu-west-1\n";
+    write_in(home, ".aws/config", config);
+    // A key that was made for this test.
+    let token = r#"{"accessToken": {"accessKeyId": "A", "secretAccessKey": "hushhush", "sessionToken": "hushhush",
+        "accountId": "123456789012", "expiresAt": "2026-01-01T00:00:00Z"}, "tokenType": "aws_sigv4",
+        "refreshToken": "hushhush", "clientId": "arn:aws:signin:::devtools/same-device",
+        "dpopKey": "DPOP"}"#;
+    let token = token.replace("DPOP", &include_str!("../fixtures/login-key.pem").replace('\n', "\\n"));
+    write_in(home, ".aws/login/cache/286187707741fc2ccb93cf9e56dbd0ee0a16208feed5fbc8ae1baa86d44c283f.json", &token);
+}
+
+fn write_in(folder: &Path, file: &str, text: &str) {
+    let path = folder.join(file);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    fs::write(path, text).expect("written");
 }
 
 fn batchplan(folder: &Path) -> Command {

@@ -8,6 +8,7 @@
 //! own tools. The caller has put it into the configuration and has shown it: [`connect`] refuses to connect if the
 //! environment now names another one.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use bytes::Bytes;
 
-use crate::credentials::{self, EndpointSettingError, read_aws_endpoint_settings};
+use crate::credentials::{self, EndpointSettingError, ProfileError, SessionError, read_aws_endpoint_settings};
 use crate::error::StoreError;
 use crate::http_client::{StoreDialect, StoreHttpClient, object_query};
 use crate::listing::{ListPage, ListRequest};
@@ -243,6 +244,13 @@ impl StoreConnectError {
     #[must_use]
     pub fn has_invalid_credentials(&self) -> bool {
         matches!(self, Self::NoCredentials { source: CredentialsError::InvalidConfiguration(_), .. })
+    }
+
+    /// Returns whether the active profile or its session is the reason. The message then says what to do.
+    #[must_use]
+    pub fn is_about_profile(&self) -> bool {
+        let Self::NoCredentials { source, .. } = self else { return false };
+        source.source().is_some_and(|source| source.is::<SessionError>() || source.is::<ProfileError>())
     }
 }
 

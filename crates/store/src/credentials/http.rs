@@ -22,6 +22,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde_json::Value as Json;
 
+use super::session::{RequestTokens, is_complete_response};
 use super::validation::{CredentialFormatError, check_credential_text, check_region};
 use crate::timeouts::scaled;
 use crate::web::{
@@ -136,7 +137,7 @@ const ROLE_PATH: &str = "/meta-data/iam/security-credentials/";
 const REGION_PATH: &str = "/meta-data/placement/region";
 
 /// The names of the credentials in these responses. They are compared without regard to case.
-const CREDENTIAL_FIELDS: [&str; 4] = ["AccessKeyId", "SecretAccessKey", "Token", "SessionToken"];
+const CREDENTIAL_FIELDS: [&str; 5] = ["AccessKeyId", "SecretAccessKey", "Token", "SessionToken", "AccessToken"];
 
 /// Why a response is rejected. The messages never contain its values.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +146,10 @@ enum CredentialResponseError {
     InvalidRoleName(String),
     #[error("the response from {0} contains no valid credentials: {1}")]
     InvalidCredentials(String, #[source] CredentialFormatError),
+    #[error("the response from {0} contains no complete token")]
+    IncompleteToken(String),
+    #[error("the token of a session is not sent to http://{0}: use an https URL")]
+    UnencryptedToken(String),
 }
 
 /// Wraps a client so that its responses are validated.
@@ -167,10 +172,14 @@ impl HttpClient for ValidatingHttpClient {
 impl HttpConnector for ValidatingHttpConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let uri = request.uri().parse::<Uri>().unwrap_or_default();
+        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
+        let tokens = RequestTokens::of(&request);
+        if !tokens.may_be_sent_to(&uri) {
+            return HttpConnectorFuture::ready(Err(permanent_error(CredentialResponseError::UnencryptedToken(host))));
+        }
         let sending = self.0.call(request);
         HttpConnectorFuture::new(async move {
             let mut response = sending.await?;
-            let host = uri.authority().map(ToString::to_string).unwrap_or_default();
             // The inner client has already read the whole body, within its limits.
             let body = response.take_body().bytes().map(Bytes::copy_from_slice).unwrap_or_default();
             cap_token_ttl(&mut response);
@@ -182,8 +191,11 @@ impl HttpConnector for ValidatingHttpConnector {
                     response.headers_mut().remove(CONTENT_LENGTH);
                 }
                 *response.body_mut() = SdkBody::from(checked);
-            } else {
+            } else if tokens.is_empty() {
                 *response.body_mut() = SdkBody::from(body);
+            } else {
+                response.headers_mut().remove(CONTENT_LENGTH);
+                *response.body_mut() = SdkBody::from(tokens.hide_in(&body, MAX_ANSWER));
             }
             Ok(response)
         })
@@ -223,15 +235,27 @@ fn validate_body(path: &str, body: Bytes, host: &str) -> Result<Bytes, Credentia
         return Ok(body.slice_ref(region));
     }
     check_credential_fields(&body).map_err(unusable)?;
-    Ok(body)
+    if is_complete_response(path, &body) {
+        Ok(body)
+    } else {
+        Err(CredentialResponseError::IncompleteToken(host.to_owned()))
+    }
 }
 
 /// Validates the credentials in a response: JSON from a metadata service, or XML from STS.
 fn check_credential_fields(body: &[u8]) -> Result<(), CredentialFormatError> {
     let known = |name: &str| CREDENTIAL_FIELDS.into_iter().find(|part| part.eq_ignore_ascii_case(name));
-    if let Ok(Json::Object(document)) = serde_json::from_slice(body) {
-        let texts = document.iter().filter_map(|(name, value)| Some((known(name)?, value.as_str()?)));
-        return texts.into_iter().try_for_each(|(name, text)| check_credential_text(name, text));
+    if let Ok(document @ Json::Object(_)) = serde_json::from_slice(body) {
+        let mut values = vec![&document];
+        while let Some(value) = values.pop() {
+            for (name, value) in value.as_object().into_iter().flatten() {
+                if let (Some(name), Some(text)) = (known(name), value.as_str()) {
+                    check_credential_text(name, text)?;
+                }
+                values.push(value);
+            }
+        }
+        return Ok(());
     }
     let mut found = Ok(());
     // The SDK reports documents that cannot be parsed.
@@ -283,6 +307,7 @@ mod tests {
             ("{\"AccessKeyId\": \"A\\u001bK\"}", "AccessKeyId"),
             ("{\"accesskeyid\": \"AK\", \"secretaccesskey\": \"hush\\n\"}", "SecretAccessKey"),
             ("{\"Token\": \"t\\u0000\", \"Expiration\": \"9\"}", "Token"),
+            ("{\"roleCredentials\": {\"accessKeyId\": \"A\", \"sessionToken\": \"t\\n\"}}", "SessionToken"),
             ("<A><R><Credentials><AccessKeyId>A&#233;</AccessKeyId></Credentials></R></A>", "AccessKeyId"),
             ("<A><R><Credentials><SessionToken>A&#127;</SessionToken></Credentials></R></A>", "SessionToken"),
         ] {

@@ -6,19 +6,29 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `sources` | the caller's own credentials: environment variables, profiles, a profile's `credential_process` |
+//! | `sources` | the caller's own credentials: environment variables, profiles |
+//! | `profile_chain`, `profile_files` | which profile the credentials come from, and why it was not found |
+//! | `process`, `process_tree` | a profile's `credential_process`: running it, and killing it if it hangs |
+//! | `session` | the sessions of `aws sso login` and `aws login` |
 //! | `role` | assuming roles: with AWS STS, the STS of an S3-compatible server, or Alibaba Cloud's STS |
 //! | `endpoints` | the endpoints of AWS that environment variables and profiles name |
-//! | `http` | the HTTP client for metadata services and AWS STS: limits and validates responses |
+//! | `http` | the HTTP client for metadata services, AWS STS and SSO: limits and validates responses |
 //! | `validation` | which texts can be credentials or a region |
 
 mod endpoints;
 mod http;
+mod process;
+mod process_tree;
+mod profile_chain;
+mod profile_files;
 mod role;
+mod session;
 mod sources;
 mod validation;
 
 pub use endpoints::{EndpointSettingError, read_aws_endpoint_settings};
 pub(crate) use http::http_client;
+pub(crate) use profile_files::ProfileError;
 pub(crate) use role::{assume_aws_role, assume_oss_role};
+pub(crate) use session::SessionError;
 pub(crate) use sources::{aws_connection_settings, from_aws_chain, from_keys, from_oss_environment};

@@ -3,39 +3,28 @@
 //! The variables of OSS are those of its official SDKs:
 //! <https://github.com/aliyun/alibabacloud-oss-python-sdk-v2#configuring-credentials>
 //!
-//! For `aws` and `s3` the AWS SDK reads its variables and profiles itself. Two things are done here instead. Values
-//! for which the SDK panics are rejected first. And a profile's `credential_process` is run with a time and an output
-//! limit: the SDK waits forever for a process that hangs, and reads without limit from one that never stops writing.
-//! <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html>
-//! The active profile and its source of credentials are determined by the same rules as in the SDK.
+//! For `aws` and `s3` the AWS SDK reads its variables and profiles itself. Values for which it panics are rejected
+//! first, and what it does without limits is done in this folder instead.
 
 use std::ffi::OsString;
-use std::io;
-use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_config::BehaviorVersion;
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
-use aws_config::meta::credentials::CredentialsProviderChain;
-use aws_config::profile::{Profile, ProfileSet};
 use aws_config::retry::RetryConfig;
-use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use http::Uri;
-use jiff::Timestamp;
-use serde_json::Value as Json;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
 
 use super::http::validating_http_client;
-use super::validation::{CredentialFormatError, check_credential_text, check_credentials, check_region};
-use crate::error::truncate;
-use crate::printable::affects_terminal;
-use crate::timeouts::{self, TimeLimitError, scaled};
+use super::process::CredentialProcessChain;
+use super::profile_chain::{ProfileChain, check_profiles};
+use super::profile_files::explain_missing_profile;
+use super::session::{ForwardClock, SessionProvider, SignInSession};
+use super::validation::{CredentialFormatError, ValidatingProvider, check_credential_text, check_region};
+use crate::timeouts::{TimeLimitError, scaled};
 use crate::web::ConnectionSettings;
 
 /// The result of AWS's provider chain: credentials, and a region.
@@ -88,67 +77,31 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
     let environment = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         // The environment and the profile may contain values out of range, for which the SDK panics.
-        .retry_config(RetryConfig::standard());
-    let environment = match profiles.as_ref().and_then(process_chain) {
+        .retry_config(RetryConfig::standard())
+        .time_source(ForwardClock::default());
+    let chain = profiles.as_ref().and_then(ProfileChain::resolve);
+    let environment = match chain.as_ref().and_then(CredentialProcessChain::new) {
         Some(chain) => environment.credentials_provider(chain.into_provider(http).await).load().await,
         None => environment.load().await,
     };
-    let provider = environment
+    let mut provider = environment
         .credentials_provider()
         .ok_or_else(|| CredentialsError::not_loaded("no credentials provider is configured"))?;
-    let provider = prefetch(ValidatingProvider::wrap(provider)).await?;
+    if let Some(session) = chain.as_ref().and_then(SignInSession::of) {
+        provider = SessionProvider::wrap(session, provider);
+    }
+    let is_profile_found =
+        profiles.as_ref().is_some_and(|profiles| profiles.get_profile(profiles.selected_profile()).is_some());
+    let provider = prefetch(ValidatingProvider::wrap(provider)).await.map_err(|error| {
+        let why = if is_profile_found { None } else { explain_missing_profile(|name| std::env::var_os(name)) };
+        why.map_or(error, CredentialsError::provider_error)
+    })?;
     Ok(AwsCredentialSource { provider, region: environment.region().map(ToString::to_string) })
 }
 
 /// Returns the credentials of a key pair that the caller names, such as the sandbox's.
 pub(crate) fn from_keys(key: &str, secret: &str) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new(key, secret, None, None, "batchplan"))
-}
-
-/// The credentials in a profile.
-const CREDENTIAL_PROPERTIES: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
-
-/// The maximum number of profiles in a chain of `source_profile` settings.
-const MAX_PROFILE_CHAIN: usize = 16;
-
-/// Checks the active profile and the profiles from which it takes its credentials.
-fn check_profiles(profiles: &ProfileSet) -> Result<(), CredentialFormatError> {
-    let mut next = Some(profiles.selected_profile());
-    // The SDK reports cycles of profiles.
-    for _ in 0..MAX_PROFILE_CHAIN {
-        let Some(profile) = next.and_then(|name| profiles.get_profile(name)) else { break };
-        let named = |property: &str| format!("{property} of the profile {:?}", profile.name());
-        for property in CREDENTIAL_PROPERTIES {
-            profile.get(property).map_or(Ok(()), |text| check_credential_text(&named(property), text))?;
-        }
-        profile.get("region").map_or(Ok(()), |text| check_region(&named("region"), text))?;
-        next = profile.get("source_profile").filter(|source| *source != profile.name());
-    }
-    Ok(())
-}
-
-/// Passes credentials of another provider through if they can be used to sign.
-#[derive(Debug)]
-struct ValidatingProvider(SharedCredentialsProvider);
-
-impl ValidatingProvider {
-    /// Wraps a provider so that all of its credentials are checked.
-    fn wrap(provider: impl ProvideCredentials + 'static) -> SharedCredentialsProvider {
-        SharedCredentialsProvider::new(Self(SharedCredentialsProvider::new(provider)))
-    }
-}
-
-impl ProvideCredentials for ValidatingProvider {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            let credentials = self.0.provide_credentials().await?;
-            check_credentials(&credentials)?;
-            Ok(credentials)
-        })
-    }
 }
 
 /// Queries this source once. The provider returns the result on its first call.
@@ -239,209 +192,6 @@ fn check_aws_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<()
     Ok(())
 }
 
-/// The maximum number of bytes that a process may write to each of its outputs.
-const MAX_OUTPUT: u64 = 64 << 10;
-
-/// The time limit for a process. A person may have to confirm the request on another device.
-const PROCESS_TIMEOUT: Duration = Duration::from_secs(50);
-
-/// A role that is assumed with the credentials of the process or of the previous role.
-#[derive(Debug, PartialEq, Eq)]
-struct ChainedRole {
-    arn: String,
-    session_name: Option<String>,
-    external_id: Option<String>,
-}
-
-/// The process and the roles of the active profile, if its credentials come from a process.
-#[derive(Debug, PartialEq, Eq)]
-struct CredentialProcessChain {
-    command: String,
-    /// In the order in which they are assumed.
-    roles: Vec<ChainedRole>,
-}
-
-/// Why a process returned no credentials. The messages never contain its standard output.
-#[derive(Debug, thiserror::Error)]
-enum CredentialProcessError {
-    #[error("cannot run the profile's credential_process: {0}")]
-    Start(#[source] io::Error),
-    #[error("cannot read the output of the profile's credential_process: {0}")]
-    Read(#[source] io::Error),
-    #[error("the profile's credential_process wrote more than {MAX_OUTPUT} bytes, too much for credentials")]
-    TooLong,
-    #[error("the profile's credential_process failed ({status}){}{stderr}", if .stderr.is_empty() { "" } else { ": " })]
-    Failed { status: ExitStatus, stderr: String },
-    #[error("the profile's credential_process did not finish: {0}")]
-    TimedOut(TimeLimitError),
-    #[error("the profile's credential_process returned no valid credentials: {0}")]
-    InvalidOutput(&'static str),
-}
-
-/// Provides the credentials that a process prints.
-#[derive(Debug)]
-struct CredentialProcessProvider {
-    command: String,
-}
-
-impl CredentialProcessChain {
-    /// Returns the provider: the environment variables if they are set, and otherwise the process and the roles.
-    async fn into_provider(self, http: &SharedHttpClient) -> SharedCredentialsProvider {
-        let mut provider = ValidatingProvider::wrap(CredentialProcessProvider { command: self.command });
-        if !self.roles.is_empty() {
-            let environment = aws_config::defaults(BehaviorVersion::latest())
-                .http_client(http.clone())
-                .retry_config(RetryConfig::standard())
-                .load()
-                .await;
-            for role in self.roles {
-                let mut builder = AssumeRoleProvider::builder(role.arn).configure(&environment);
-                if let Some(name) = role.session_name {
-                    builder = builder.session_name(name);
-                }
-                if let Some(id) = role.external_id {
-                    builder = builder.external_id(id);
-                }
-                provider = SharedCredentialsProvider::new(builder.build_from_provider(provider).await);
-            }
-        }
-        let environment = EnvironmentVariableCredentialsProvider::new();
-        let chain = CredentialsProviderChain::first_try("Environment", environment).or_else("Profile", provider);
-        SharedCredentialsProvider::new(chain)
-    }
-}
-
-/// Returns the process at the start of the active profile's chain, and the roles that follow. `None` leaves everything
-/// to the SDK.
-fn process_chain(profiles: &ProfileSet) -> Option<CredentialProcessChain> {
-    let mut profile = profiles.get_profile(profiles.selected_profile())?;
-    let (mut seen, mut roles) = (Vec::new(), Vec::new());
-    loop {
-        // The SDK reports cycles.
-        if seen.contains(&profile.name()) {
-            return None;
-        }
-        seen.push(profile.name());
-        if seen.len() > 1 && profile.get("aws_access_key_id").is_some() {
-            return None;
-        }
-        let Some(role) = role_in_profile(profile) else { break };
-        roles.push(role);
-        let source = profile.get("source_profile")?;
-        if source == profile.name() {
-            break;
-        }
-        profile = profiles.get_profile(source)?;
-    }
-    let others = ["credential_source", "web_identity_token_file", "login_session"];
-    let sso = ["sso_account_id", "sso_region", "sso_role_name", "sso_start_url", "sso_session"];
-    if others.iter().chain(&sso).any(|name| profile.get(name).is_some()) {
-        return None;
-    }
-    roles.reverse();
-    Some(CredentialProcessChain { command: profile.get("credential_process")?.to_owned(), roles })
-}
-
-fn role_in_profile(profile: &Profile) -> Option<ChainedRole> {
-    if profile.get("web_identity_token_file").is_some() {
-        return None;
-    }
-    let text = |name| profile.get(name).map(str::to_owned);
-    Some(ChainedRole {
-        arn: text("role_arn")?,
-        session_name: text("role_session_name"),
-        external_id: text("external_id"),
-    })
-}
-
-impl CredentialProcessProvider {
-    async fn run(&self) -> Result<Credentials, CredentialProcessError> {
-        let mut command = shell(&self.command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(CredentialProcessError::Start)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let running = async {
-            // If the output is too long, the process is not waited for. Dropping it kills the shell, but its child
-            // processes may continue to run.
-            let written = tokio::try_join!(read_output(stdout), read_output(stderr));
-            let (stdout, stderr) = written?;
-            let status = child.wait().await.map_err(CredentialProcessError::Read)?;
-            if !status.success() {
-                return Err(CredentialProcessError::Failed { status, stderr: printable_stderr(&stderr) });
-            }
-            parse_credentials(&stdout).map_err(CredentialProcessError::InvalidOutput)
-        };
-        let waiting_for = || "it has not finished".to_owned();
-        let ran = timeouts::with_time_limit(
-            scaled(PROCESS_TIMEOUT),
-            "the profile's credential_process",
-            waiting_for,
-            running,
-        )
-        .await;
-        ran.unwrap_or_else(|late| Err(CredentialProcessError::TimedOut(late)))
-    }
-}
-
-impl ProvideCredentials for CredentialProcessProvider {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            self.run().await.map_err(|error| CredentialsError::provider_error(error.to_string()))
-        })
-    }
-}
-
-#[cfg(not(windows))]
-fn shell(text: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", text]);
-    command
-}
-
-/// `cmd.exe` uses the rest of the line unchanged, inside one additional pair of quotes.
-#[cfg(windows)]
-fn shell(text: &str) -> Command {
-    let mut command = Command::new("cmd.exe");
-    command.arg("/C").raw_arg(format!("\"{text}\""));
-    command
-}
-
-async fn read_output(output: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, CredentialProcessError> {
-    let mut text = Vec::new();
-    let Some(output) = output else { return Ok(text) };
-    output.take(MAX_OUTPUT + 1).read_to_end(&mut text).await.map_err(CredentialProcessError::Read)?;
-    if text.len() as u64 > MAX_OUTPUT { Err(CredentialProcessError::TooLong) } else { Ok(text) }
-}
-
-/// Returns the error output of a process on one line, without control characters.
-fn printable_stderr(stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
-    let text: String = text.trim().chars().map(|c| if affects_terminal(c) { ' ' } else { c }).collect();
-    truncate(&text)
-}
-
-/// Parses the output of a process. Names are compared without regard to case, as in the SDK.
-fn parse_credentials(text: &[u8]) -> Result<Credentials, &'static str> {
-    let Ok(Json::Object(document)) = serde_json::from_slice(text) else {
-        return Err("its output is not a JSON object");
-    };
-    let found = |name: &str| document.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    let text = |name: &str| found(name).and_then(Json::as_str).map(str::to_owned);
-    if found("Version").and_then(Json::as_i64) != Some(1) {
-        return Err("its Version is not 1");
-    }
-    let key = text("AccessKeyId").ok_or("it has no AccessKeyId")?;
-    let secret = text("SecretAccessKey").ok_or("it has no SecretAccessKey")?;
-    let until = match text("Expiration") {
-        Some(until) => Some(SystemTime::from(until.parse::<Timestamp>().map_err(|_| "its Expiration is not a time")?)),
-        None => None,
-    };
-    Ok(Credentials::new(key, secret, text("SessionToken"), until, "CredentialProcess"))
-}
-
 const OSS_KEY_ID: &str = "OSS_ACCESS_KEY_ID";
 const OSS_SECRET: &str = "OSS_ACCESS_KEY_SECRET";
 const OSS_TOKEN: &str = "OSS_SESSION_TOKEN";
@@ -498,11 +248,8 @@ fn validate_value(name: &'static str, value: OsString) -> Result<Option<String>,
 }
 
 #[cfg(test)]
-mod process_tests;
-#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::root_cause;
 
     fn value_of(variables: &[(&str, &str)]) -> Result<Credentials, CredentialVariableError> {
         let found = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
@@ -591,26 +338,5 @@ mod tests {
             assert!(said(&[(RELATIVE_URI, path)]).is_some_and(|said| said.starts_with(RELATIVE_URI)));
         }
         assert_eq!(said(&[(RELATIVE_URI, "/v2/x?y=z"), ("AWS_ACCESS_KEY_ID", " ")]), None);
-    }
-
-    #[tokio::test]
-    async fn rejects_credentials_that_cannot_sign() {
-        let of = |key: &str, secret: &str, token: &str| {
-            let credentials = Credentials::new(key, secret, Some(token.to_owned()), None, "test");
-            ValidatingProvider::wrap(SharedCredentialsProvider::new(credentials))
-        };
-        assert!(of("key", "secret/+=", "token==").provide_credentials().await.is_ok());
-        let said = root_cause(&of("", "s", "t").provide_credentials().await.expect_err("refused"));
-        assert_eq!(said, "the access key ID is empty");
-        for bad in ["hush\n", "hush\0hush", "hush\u{7f}", "hüsh", "hush\u{1b}[2J", " hush", "hu\tsh"] {
-            for (provider, name) in [
-                (of(bad, "s", "t"), "the access key ID "),
-                (of("k", bad, "t"), "the secret access key "),
-                (of("k", "s", bad), "the session token "),
-            ] {
-                let said = root_cause(&provider.provide_credentials().await.expect_err("refused"));
-                assert!(said.starts_with(name) && !said.contains("sh"), "{said}");
-            }
-        }
     }
 }

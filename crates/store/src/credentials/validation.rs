@@ -6,6 +6,7 @@
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 
 /// Why a text cannot be part of credentials. The messages contain its name, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,4 +55,55 @@ pub(super) fn check_credentials(credentials: &Credentials) -> Result<(), Credent
         text => check_credential_text(name, text),
     });
     checked.map_err(CredentialsError::invalid_configuration)
+}
+
+/// Passes credentials of another provider through if they can be used to sign.
+#[derive(Debug)]
+pub(super) struct ValidatingProvider(SharedCredentialsProvider);
+
+impl ValidatingProvider {
+    /// Wraps a provider so that all of its credentials are checked.
+    pub(super) fn wrap(provider: impl ProvideCredentials + 'static) -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(Self(SharedCredentialsProvider::new(provider)))
+    }
+}
+
+impl ProvideCredentials for ValidatingProvider {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.0.provide_credentials().await?;
+            check_credentials(&credentials)?;
+            Ok(credentials)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::root_cause;
+
+    #[tokio::test]
+    async fn rejects_credentials_that_cannot_sign() {
+        let of = |key: &str, secret: &str, token: &str| {
+            let credentials = Credentials::new(key, secret, Some(token.to_owned()), None, "test");
+            ValidatingProvider::wrap(SharedCredentialsProvider::new(credentials))
+        };
+        assert!(of("key", "secret/+=", "token==").provide_credentials().await.is_ok());
+        let said = root_cause(&of("", "s", "t").provide_credentials().await.expect_err("refused"));
+        assert_eq!(said, "the access key ID is empty");
+        for bad in ["hush\n", "hush\0hush", "hush\u{7f}", "hüsh", "hush\u{1b}[2J", " hush", "hu\tsh"] {
+            for (provider, name) in [
+                (of(bad, "s", "t"), "the access key ID "),
+                (of("k", bad, "t"), "the secret access key "),
+                (of("k", "s", bad), "the session token "),
+            ] {
+                let said = root_cause(&provider.provide_credentials().await.expect_err("refused"));
+                assert!(said.starts_with(name) && !said.contains("sh"), "{said}");
+            }
+        }
+    }
 }

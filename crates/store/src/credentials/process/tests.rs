@@ -1,17 +1,5 @@
+use super::super::profile_chain::tests::profiles;
 use super::*;
-
-#[expect(deprecated, reason = "the types' own crate is none of ours")]
-async fn profiles(text: &str, selected: &str) -> ProfileSet {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("config");
-    std::fs::write(&path, text).expect("written");
-    // The SDK's types for these are not public, but their default values can be used.
-    let mut files = aws_config::profile::profile_file::ProfileFiles::builder();
-    files = files.with_file(aws_config::profile::profile_file::ProfileFileKind::Config, path);
-    let selected = Some(selected.to_owned().into());
-    let (fs, env) = Default::default();
-    aws_config::profile::load(&fs, &env, &files.build(), selected).await.expect("profiles")
-}
 
 const FILE: &str = "[default]\ncredential_process = keys --all\n\
                     [profile static]\naws_access_key_id = A\naws_secret_access_key = B\ncredential_process = keys\n\
@@ -26,13 +14,17 @@ const FILE: &str = "[default]\ncredential_process = keys --all\n\
 
 #[tokio::test]
 async fn the_profile_in_force_is_found_as_the_sdk_finds_it() {
-    let chain_of = async |selected: &str| process_chain(&profiles(FILE, selected).await);
+    let chain_of = async |selected: &str| {
+        let profiles = profiles(FILE, selected).await;
+        ProfileChain::resolve(&profiles).as_ref().and_then(CredentialProcessChain::new)
+    };
     let command = |chain: &Option<CredentialProcessChain>| chain.as_ref().map(|chain| chain.command.clone());
     assert_eq!(command(&chain_of("default").await).as_deref(), Some("keys --all"));
     // The SDK runs the process of the selected profile even if the profile also contains keys.
     assert_eq!(command(&chain_of("static").await).as_deref(), Some("keys"));
     assert_eq!(command(&chain_of("self").await).as_deref(), Some("own"));
     let both = chain_of("both").await.expect("a chain");
+    assert_eq!(both.profile, "default");
     let arns: Vec<_> = both.roles.iter().map(|role| role.arn.as_str()).collect();
     assert_eq!((both.command.as_str(), arns), ("keys --all", vec!["arn:r", "arn:b"]));
     assert_eq!(both.roles[0].external_id.as_deref(), Some("7"));
@@ -43,7 +35,7 @@ async fn the_profile_in_force_is_found_as_the_sdk_finds_it() {
 }
 
 async fn ran(command: &str) -> Result<Credentials, String> {
-    CredentialProcessProvider { command: command.to_owned() }.run().await.map_err(|error| error.to_string())
+    CredentialProcessProvider::new(command.to_owned(), "p").run().await.map_err(|error| error.to_string())
 }
 
 #[tokio::test]

@@ -1,0 +1,107 @@
+//! Why a profile was not found. The SDK takes a configuration file that it cannot read for an empty one.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a profile was not found, with what to change. Contains paths, never what is in the files.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProfileError {
+    /// A file is there but cannot be read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        cause: io::Error,
+    },
+    /// There is no home folder to look in.
+    #[error(
+        "the profile {0:?} of AWS_PROFILE was not found: HOME is not set, and the profiles are in its folder .aws (set \
+         HOME, or name the file in AWS_CONFIG_FILE)"
+    )]
+    NoHome(String),
+    /// The files do not contain it.
+    #[error(
+        "the profile {profile:?} of AWS_PROFILE is neither in {} nor in {}: check its name, HOME, AWS_CONFIG_FILE and \
+         AWS_SHARED_CREDENTIALS_FILE", config.display(), credentials.display()
+    )]
+    Missing {
+        /// The name of the profile.
+        profile: String,
+        /// The configuration file.
+        config: PathBuf,
+        /// The credentials file.
+        credentials: PathBuf,
+    },
+}
+
+/// Explains why the active profile was not found. `None` if no profile was asked for and no file is unreadable.
+pub(super) fn explain_missing_profile(variable: impl Fn(&str) -> Option<OsString>) -> Option<ProfileError> {
+    let profile = variable("AWS_PROFILE").map(|name| name.to_string_lossy().into_owned());
+    let profile = profile.filter(|name| !name.trim().is_empty());
+    let home = if cfg!(windows) { std::env::home_dir() } else { variable("HOME").map(PathBuf::from) };
+    let file = |name, default| {
+        let default = || home.as_ref().map(|home| home.join(".aws").join(default));
+        variable(name).map(PathBuf::from).or_else(default)
+    };
+    let (config, credentials) = (file("AWS_CONFIG_FILE", "config"), file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
+    for path in [&config, &credentials].into_iter().flatten() {
+        if let Err(cause) = check_readable(path) {
+            return Some(ProfileError::Unreadable { path: path.clone(), cause });
+        }
+    }
+    let profile = profile?;
+    Some(match (config, credentials) {
+        (Some(config), Some(credentials)) => ProfileError::Missing { profile, config, credentials },
+        _ => ProfileError::NoHome(profile),
+    })
+}
+
+/// Checks that a file can be read, if it is there.
+fn check_readable(path: &Path) -> io::Result<()> {
+    let is_missing = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    match fs::metadata(path) {
+        Err(error) if is_missing(&error) => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        // Opening another kind of file could wait.
+        Ok(found) if found.is_file() => fs::File::open(path).map(drop),
+        Ok(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(variables: &[(&str, &str)]) -> Option<String> {
+        let of = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        explain_missing_profile(of).map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_profile_is_named_with_the_files_that_should_contain_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let home = home.path().to_str().expect("UTF-8");
+        assert_eq!(said(&[("HOME", home)]), None);
+        assert_eq!(said(&[("HOME", home), ("AWS_PROFILE", " ")]), None);
+        let missing = said(&[("HOME", home), ("AWS_PROFILE", "dev"), ("AWS_CONFIG_FILE", "/else/where")]);
+        let expected = format!(
+            "the profile \"dev\" of AWS_PROFILE is neither in /else/where nor in {home}/.aws/credentials: check"
+        );
+        assert!(missing.as_deref().is_some_and(|said| said.starts_with(&expected)), "{missing:?}");
+        let no_home = said(&[("AWS_PROFILE", "dev")]);
+        assert!(no_home.as_deref().is_some_and(|said| said.contains("HOME is not set")), "{no_home:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let home = tempfile::tempdir().expect("a folder");
+        let config = home.path().join(".aws/config");
+        fs::create_dir_all(&config).expect("a folder");
+        let said = said(&[("HOME", home.path().to_str().expect("UTF-8"))]).expect("an error");
+        assert!(said.starts_with(&format!("cannot read {}: ", config.display())), "{said}");
+    }
+}
