@@ -168,6 +168,12 @@ pub fn main() -> ExitCode {
                 let flag = error.state_flag.unwrap_or_else(|| StateLocationArgs::flag_from_matches(&matches));
                 terminal.eprint(format_args!("  help: {}", render_hint(help, &flag)));
             }
+            if std::env::current_dir().is_err() {
+                terminal.eprint(
+                    "  help: the current folder was deleted or cannot be read, so relative paths do not work: change to \
+                     another folder",
+                );
+            }
             error.exit
         }
     };

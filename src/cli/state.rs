@@ -238,7 +238,16 @@ impl StateLocationArgs {
         let works = is_there && matches!(access, JournalAccess::Request | JournalAccess::Run);
         // Take the lease before opening the journal: until then, another journal may take its place.
         let shared = if works { acquire_shared_lease(folder)? } else { None };
-        let Some(journal) = Journal::open_existing(folder)? else { return Ok(None) };
+        let Some(journal) = Journal::open_existing(folder)? else {
+            // In a deleted folder nothing is found, which does not mean that there are no jobs.
+            let path = folder.to_owned();
+            let is_lost = |cause| JournalError::Io { path, cause };
+            return if folder.is_absolute() {
+                Ok(None)
+            } else {
+                Ok(std::env::current_dir().map(|_| None).map_err(is_lost)?)
+            };
+        };
         if access == JournalAccess::ReadHistory {
             return Ok(Some(JournalHandle::for_folder(journal, self.flag(), shared)));
         }

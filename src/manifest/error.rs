@@ -282,6 +282,10 @@ impl ManifestError {
                  preparing; otherwise narrow the filter"
                     .to_owned()
             }
+            Self::Disk { path, cause, .. } if *path == tempfile::env::temp_dir() && !is_no_room(cause) => {
+                "nothing was changed; temporary files are written there: set TMPDIR to a folder that exists and is writable"
+                    .to_owned()
+            }
             Self::Disk { cause, .. } => disk_help(cause).to_owned(),
             Self::Stopped => return None,
         })
@@ -414,4 +418,18 @@ fn bad_rows(place: &str, total: u64, first: &[BadRow]) -> String {
         text.push_str(" more");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_of_the_folder_for_temporary_files_is_named() {
+        let help = |path: &Path, cause: io::ErrorKind| ManifestError::disk("sort in", path, cause.into()).help();
+        let (temporary, other) = (tempfile::env::temp_dir(), Path::new("/elsewhere"));
+        assert!(help(&temporary, io::ErrorKind::NotFound).is_some_and(|help| help.contains("set TMPDIR")));
+        assert!(help(&temporary, io::ErrorKind::StorageFull).is_some_and(|help| help.contains("free space")));
+        assert!(help(other, io::ErrorKind::NotFound).is_some_and(|help| !help.contains("TMPDIR")));
+    }
 }

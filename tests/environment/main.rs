@@ -1,5 +1,7 @@
-//! The machine around the program: credentials from sessions and processes.
+//! The machine around the program: credentials from sessions and processes, and folders that are missing or
+//! read-only.
 
+mod folders;
 mod portal;
 mod processes;
 mod sessions;
