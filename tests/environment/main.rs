@@ -1,10 +1,11 @@
-//! The machine around the program: credentials from sessions and processes, and folders that are missing or
-//! read-only.
+//! The machine around the program: credentials from sessions and processes, folders that are missing or read-only, and
+//! the environment variables that have an effect.
 
 mod folders;
 mod portal;
 mod processes;
 mod sessions;
+mod variables;
 
 use std::fs;
 use std::path::Path;
