@@ -1,6 +1,8 @@
 //! A sandbox that is served, a client of it, and the few calls that every test makes.
 
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -152,6 +154,16 @@ pub(crate) fn refusal<T, E: ProvideErrorMetadata>(result: Result<T, SdkError<E, 
     let response = error.raw_response().expect("an answer");
     assert!(response.headers().get("x-amz-request-id").is_some());
     (error.code().unwrap_or_default().to_owned(), response.status().as_u16())
+}
+
+/// Sends a request over a connection of its own, and returns the whole answer as it came.
+pub(crate) fn exchange(endpoint: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 macro_rules! refused {

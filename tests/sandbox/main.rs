@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an unexpected error should stop there")]
 
 mod aspects;
+mod checksums;
+mod conditions;
 mod fixture;
 mod folder;
 mod objects;
@@ -12,3 +14,4 @@ mod owners;
 mod process;
 #[path = "../support/sdk_http.rs"]
 mod sdk_http;
+mod uploads;

@@ -7,7 +7,8 @@ use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{
-    CompletedMultipartUpload, CompletedPart, Delete, ObjectCannedAcl, ObjectIdentifier, StorageClass,
+    CompletedMultipartUpload, CompletedPart, CreateBucketConfiguration, Delete, ObjectCannedAcl, ObjectIdentifier,
+    StorageClass,
 };
 use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 
@@ -119,6 +120,9 @@ fn content_is_checked_and_read_in_part() {
         assert_eq!(refusal(get().if_none_match(&etag).send().await).1, 304);
         refused!(it.client.get_object().bucket(BUCKET).key("none"), "NoSuchKey", 404);
         refused!(it.client.get_object().bucket("no-such-bucket").key("k"), "NoSuchBucket", 404);
+        let elsewhere = CreateBucketConfiguration::builder().location_constraint("eu-west-1".into()).build();
+        let create = it.client.create_bucket().bucket(BUCKET).create_bucket_configuration(elsewhere);
+        refused!(create, "BucketAlreadyOwnedByYou", 409);
         refused!(it.client.delete_bucket().bucket(BUCKET), "BucketNotEmpty", 409);
     });
 }
@@ -153,6 +157,13 @@ fn many_are_deleted_at_once() {
         let deleted = it.client.delete_objects().bucket(BUCKET).delete(delete).send().await.unwrap();
         assert_eq!((deleted.deleted().len(), deleted.errors().len()), (3, 0));
         assert_eq!(list_v2(&it.client, 10).await, [""; 0]);
+
+        it.put("a", "").await;
+        let named = |key: &str| ObjectIdentifier::builder().key(key);
+        let objects = vec![named("a").build().unwrap(), named("b").version_id("").build().unwrap()];
+        let delete = Delete::builder().set_objects(Some(objects)).build().unwrap();
+        refused!(it.client.delete_objects().bucket(BUCKET).delete(delete), "InvalidArgument", 400);
+        assert_eq!(list_v2(&it.client, 10).await, ["a"], "a request that is not valid deletes nothing");
     });
 }
 
@@ -190,7 +201,10 @@ fn an_object_is_uploaded_in_parts() {
         refused!(complete(vec![CompletedPart::builder().part_number(3).e_tag("x").build()]), "InvalidPart", 400);
         let done = complete(parts.clone()).send().await.unwrap();
         assert!(done.e_tag().unwrap().ends_with("-2\""));
-        refused!(complete(parts), "NoSuchUpload", 404);
+        // AWS answers a repeated request in the same way again, and another list of parts not.
+        let again = complete(parts.clone()).send().await.unwrap();
+        assert_eq!((again.e_tag(), again.checksum_crc64_nvme()), (done.e_tag(), done.checksum_crc64_nvme()));
+        refused!(complete(parts[..1].to_vec()), "NoSuchUpload", 404);
         let got = it.client.get_object().bucket(BUCKET).key("k").send().await.unwrap();
         assert_eq!((got.storage_class(), got.tag_count), (Some(&StorageClass::StandardIa), Some(1)));
         let body = got.body.collect().await.unwrap().into_bytes();

@@ -242,6 +242,24 @@ fn owners_are_apart_and_grants_become_the_nearest_acl() {
 }
 
 #[test]
+fn a_document_with_one_invalid_object_deletes_none() {
+    run(|it| async move {
+        it.put("a", "").await;
+        let delete = |objects: &str| {
+            let document = format!("<Delete>{objects}</Delete>");
+            ask("POST", "/test-bucket/?delete").body(&document).to(&it)
+        };
+        let named = "<Object><Key>a</Key></Object>";
+        for invalid in ["<Object/>", "<Object><Key></Key></Object>", "<Object><Key>b</Key><Size>1</Size></Object>"] {
+            assert_eq!(delete(&format!("{named}{invalid}")).refusal(), (400, "MalformedXML"));
+            assert_eq!(ask("HEAD", "/test-bucket/a").to(&it).status, 200, "{invalid}");
+        }
+        assert_eq!(delete(named).status, 200);
+        assert_eq!(ask("HEAD", "/test-bucket/a").to(&it).status, 404);
+    });
+}
+
+#[test]
 fn an_acl_of_default_is_the_buckets() {
     run(|it| async move {
         ask("PUT", "/test-bucket/k").body("open").to(&it);

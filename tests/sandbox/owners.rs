@@ -8,10 +8,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Region;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    AccessControlPolicy, BucketCannedAcl, BucketVersioningStatus, Delete, Grant, Grantee, ObjectCannedAcl,
-    ObjectIdentifier, ObjectOwnership, Owner, OwnershipControls, OwnershipControlsRule, Permission, Type,
+    AccessControlPolicy, BucketCannedAcl, BucketVersioningStatus, Delete, Grant, Grantee, ObjectAttributes,
+    ObjectCannedAcl, ObjectIdentifier, ObjectOwnership, Owner, OwnershipControls, OwnershipControlsRule, Permission,
+    Type,
 };
-use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions};
+use batchplan_sandbox::{ACCESS_KEY, ACCOUNT_ID, SECRET_KEY, Sandbox, SandboxOptions};
 
 use crate::fixture::{
     BUCKET, Fixture, OTHER_KEYS, client, list_v2, refusal, refused, run_with_owners, serve, two_owners,
@@ -374,7 +375,9 @@ fn a_copy_needs_to_read_its_source_and_belongs_to_who_made_it() {
         refused!(copy(), "AccessDenied", 403);
         refused!(copy().copy_source(format!("{BUCKET}/none")), "AccessDenied", 403);
         it.client.put_object_acl().bucket(BUCKET).key("k").acl(ObjectCannedAcl::PublicRead).send().await.unwrap();
-        refused!(copy().expected_source_bucket_owner("1"), "AccessDenied", 403);
+        refused!(copy().expected_source_bucket_owner("1"), "InvalidBucketOwnerAWSAccountID", 400);
+        refused!(copy().expected_source_bucket_owner(id_of(&other).await), "AccessDenied", 403);
+        copy().expected_source_bucket_owner(ACCOUNT_ID).send().await.unwrap();
         copy().expected_source_bucket_owner(id_of(&it.client).await).send().await.unwrap();
         let read = other.get_object_acl().bucket("other-bucket").key("copy").send().await.unwrap();
         assert_eq!(described(read.grants()), ["other FULL_CONTROL"]);
@@ -452,5 +455,51 @@ fn owners_and_grants_outlive_the_process() {
         let grants = first.get_bucket_acl().bucket(BUCKET).send().await.unwrap().grants.unwrap();
         assert_eq!(grants[0].grantee().unwrap().id().unwrap().len(), 64);
         refused!(client(&server, Some(OTHER_KEYS)).list_buckets(), "InvalidAccessKeyId", 403);
+    });
+}
+
+#[test]
+fn every_way_to_an_objects_content_and_to_uploads_is_checked() {
+    run_with_owners(|it| async move {
+        it.put("k", "secret").await;
+        let (other, stranger) = (other(&it), client(&it.server, None));
+        for requester in [&other, &stranger] {
+            let attributes = requester.get_object_attributes().bucket(BUCKET).key("k");
+            refused!(attributes.object_attributes(ObjectAttributes::Etag), "AccessDenied", 403);
+            refused!(requester.get_object().bucket(BUCKET).key("k").part_number(1), "AccessDenied", 403);
+            assert_eq!(refusal(requester.head_object().bucket(BUCKET).key("k").part_number(1).send().await).1, 403);
+            refused!(requester.list_multipart_uploads().bucket(BUCKET), "AccessDenied", 403);
+            refused!(requester.get_object_retention().bucket(BUCKET).key("k"), "AccessDenied", 403);
+            refused!(requester.get_bucket_policy().bucket(BUCKET), "AccessDenied", 403);
+        }
+        other.create_bucket().bucket("other-bucket").send().await.unwrap();
+        let started = other.create_multipart_upload().bucket("other-bucket").key("l").send().await.unwrap();
+        let id = started.upload_id.unwrap();
+        let copy = |client: &Client, source: &str| {
+            let copy = client.upload_part_copy().bucket("other-bucket").key("l").upload_id(&id).part_number(1);
+            copy.copy_source(source)
+        };
+        refused!(copy(&other, "test-bucket/k"), "AccessDenied", 403);
+        refused!(copy(&it.client, "test-bucket/k"), "AccessDenied", 403);
+        it.client.put_object_acl().bucket(BUCKET).key("k").acl(ObjectCannedAcl::PublicRead).send().await.unwrap();
+        copy(&other, "test-bucket/k").send().await.unwrap();
+        let attributes = stranger.get_object_attributes().bucket(BUCKET).key("k");
+        attributes.object_attributes(ObjectAttributes::Etag).send().await.unwrap();
+
+        // Who can list the bucket sees the uploads of all.
+        open_bucket(&it, BucketCannedAcl::PublicReadWrite).await;
+        other.create_multipart_upload().bucket(BUCKET).key("m").send().await.unwrap();
+        let listed = stranger.list_multipart_uploads().bucket(BUCKET).send().await.unwrap();
+        let upload = &listed.uploads()[0];
+        assert_eq!(upload.owner().unwrap().display_name(), Some("other"));
+        assert_eq!(upload.initiator().unwrap().display_name(), Some("other"));
+
+        // Each owner lists its own buckets, and a bucket keeps its region.
+        let names: Vec<String> = {
+            let listed = it.client.list_buckets().max_buckets(1).send().await.unwrap();
+            assert_eq!(listed.continuation_token(), None);
+            listed.buckets().iter().filter_map(|bucket| bucket.name().map(str::to_owned)).collect()
+        };
+        assert_eq!(names, [BUCKET]);
     });
 }

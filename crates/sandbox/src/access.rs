@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::SandboxKey;
 use super::coded_enum::coded_enum;
 use super::pool::SharedPool;
+use super::{ACCOUNT_ID, SandboxKey};
 
 /// The length of a canonical ID, in bytes. It is written in hexadecimal.
 const OWNER_ID_BYTES: usize = 32;
@@ -26,6 +26,9 @@ const ANONYMOUS_ID: &str = "65a011a29cdf8ec533ec3d1ccaae921c";
 /// The range of OSS's owner IDs, which are numbers with 16 digits. The first owner has the lowest one.
 const OSS_ID_BASE: u64 = 1_000_000_000_000_000;
 const OSS_ID_RANGE: u64 = 9 * OSS_ID_BASE;
+
+/// The range of account IDs, which are numbers with 12 digits. The first owner has [`ACCOUNT_ID`], which is zero.
+const ACCOUNT_ID_RANGE: u64 = 1_000_000_000_000;
 
 /// The canonical ID of an owner, which also identifies the sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,8 +79,20 @@ impl OwnerId {
         if *self == Self::FIRST {
             return OSS_ID_BASE.to_string();
         }
-        let number = self.0[..size_of::<u64>()].iter().fold(0, |number, byte| (number << u8::BITS) | u64::from(*byte));
-        (OSS_ID_BASE + number % OSS_ID_RANGE).to_string()
+        (OSS_ID_BASE + self.number() % OSS_ID_RANGE).to_string()
+    }
+
+    /// Returns the number of this owner's account, as AWS has one for each.
+    pub(crate) fn account_id(&self) -> String {
+        if *self == Self::FIRST {
+            return ACCOUNT_ID.to_owned();
+        }
+        format!("{:012}", 1 + self.number() % (ACCOUNT_ID_RANGE - 1))
+    }
+
+    /// Returns a number that depends on this ID.
+    fn number(&self) -> u64 {
+        self.0[..size_of::<u64>()].iter().fold(0, |number, byte| (number << u8::BITS) | u64::from(*byte))
     }
 }
 
@@ -322,10 +337,13 @@ mod tests {
         for id in [OwnerId::FIRST, OwnerId::ANONYMOUS, OTHER, further] {
             assert_eq!(OwnerId::parse(&id.to_string()), Some(id));
             assert_eq!(id.oss_id().len(), 16);
+            assert_eq!(id.account_id().len(), ACCOUNT_ID.len());
         }
         let first = OwnerId::FIRST.to_string();
         assert_eq!(first, "5a6d7b0c53a4d0b0a3f4e7a2c1d98f6e5b4a39281706f5e4d3c2b1a09f8e7d6c");
         assert_eq!(OwnerId::FIRST.oss_id(), "1000000000000000");
+        assert_eq!(OwnerId::FIRST.account_id(), ACCOUNT_ID);
+        assert_ne!(further.account_id(), ACCOUNT_ID);
         for text in ["", "_foo", &first[1..], &first.replace('c', "g"), &"0".repeat(64), &"é".repeat(32)] {
             assert_eq!(OwnerId::parse(text), None, "{text}");
         }

@@ -25,6 +25,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::access::{AclGrant, AclPermission, CannedAcl, Grantee, GranteeGroup, OwnerId, SharedAccess, StoredAcl};
+use super::checksum::{ChecksumAlgorithm, ChecksumType, ContentDetails, ObjectChecksum, ObjectPart, UploadChecksum};
 use super::model::{
     ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredHeaders,
     StoredObject, StoredRestore, StoredVersion, UnixMillis, UploadedPart, VersioningStatus,
@@ -279,6 +280,10 @@ const DROP_UPLOAD: u8 = 11;
 const SET_BUCKET_ACL: u8 = 12;
 const SET_OWNERSHIP: u8 = 13;
 const SET_LIFECYCLE: u8 = 14;
+const SET_DETAILS: u8 = 20;
+const SET_UPLOAD_CHECKSUM: u8 = 21;
+const SET_PART_DIGEST: u8 = 22;
+const SET_LOCATION: u8 = 23;
 
 /// These precede the kind of a change that creates something for another owner than the first, or that starts an upload
 /// which another owner than the first requested. So a log with one owner has none of them.
@@ -327,6 +332,14 @@ fn encode_change(change: &StateChange, out: &mut Vec<u8>) {
             encoder.byte(PUT_PART).text(id).number(u64::from(*number)).part(part)
         }
         StateChange::DropUpload { id } => encoder.byte(DROP_UPLOAD).text(id),
+        StateChange::SetDetails { target, details } => encoder.byte(SET_DETAILS).version_ref(target).details(details),
+        StateChange::SetUploadChecksum { id, checksum } => {
+            encoder.byte(SET_UPLOAD_CHECKSUM).text(id).upload_checksum(*checksum)
+        }
+        StateChange::SetPartDigest { id, number, digest } => {
+            encoder.byte(SET_PART_DIGEST).text(id).number(u64::from(*number)).bytes(digest)
+        }
+        StateChange::SetLocation { bucket, location } => encoder.byte(SET_LOCATION).text(bucket).text(location),
     };
 }
 
@@ -426,6 +439,16 @@ fn decode_owned_change(kind: u8, decoder: &mut ChangeDecoder<'_>) -> DecodeResul
             StateChange::SetOwnership { bucket: decoder.text()?, ownership: decoder.code(ObjectOwnership::from_code)? }
         }
         SET_LIFECYCLE => StateChange::SetLifecycle { bucket: decoder.text()?, rules: decoder.rules()? },
+        SET_DETAILS => StateChange::SetDetails { target: decoder.version_ref()?, details: decoder.details()? },
+        SET_UPLOAD_CHECKSUM => {
+            StateChange::SetUploadChecksum { id: decoder.text()?, checksum: decoder.upload_checksum()? }
+        }
+        SET_PART_DIGEST => StateChange::SetPartDigest {
+            id: decoder.text()?,
+            number: decoder.number_in_range()?,
+            digest: decoder.bytes()?.into(),
+        },
+        SET_LOCATION => StateChange::SetLocation { bucket: decoder.text()?, location: decoder.text()? },
         _ => return Err(ChangeDecodeError),
     })
 }
@@ -550,6 +573,25 @@ impl ChangeEncoder<'_> {
                 self.restore(restore);
             }
             self.headers(object.headers.as_deref());
+        }
+        self
+    }
+
+    fn upload_checksum(&mut self, checksum: UploadChecksum) -> &mut Self {
+        self.byte(checksum.algorithm.code()).byte(checksum.checksum_type.code())
+    }
+
+    fn details(&mut self, details: &ContentDetails) -> &mut Self {
+        self.byte(u8::from(details.checksum.is_some()));
+        if let Some(ObjectChecksum { algorithm, checksum_type, digest }) = &details.checksum {
+            self.byte(algorithm.code()).byte(checksum_type.code()).bytes(digest);
+        }
+        self.number(details.parts.len() as u64);
+        for part in &details.parts {
+            self.number(u64::from(part.number));
+            self.number(part.size);
+            // No checksum is empty.
+            self.bytes(part.digest.as_deref().unwrap_or_default());
         }
         self
     }
@@ -745,7 +787,32 @@ impl<'a> ChangeDecoder<'a> {
             body: self.body()?,
             restore: if self.flag()? { Some(Box::new(self.restore()?)) } else { None },
             headers: self.headers()?,
+            details: None,
         })
+    }
+
+    fn upload_checksum(&mut self) -> DecodeResult<UploadChecksum> {
+        Ok(UploadChecksum {
+            algorithm: self.code(ChecksumAlgorithm::from_code)?,
+            checksum_type: self.code(ChecksumType::from_code)?,
+        })
+    }
+
+    fn details(&mut self) -> DecodeResult<ContentDetails> {
+        let checksum = if self.flag()? { Some(self.object_checksum()?) } else { None };
+        let count = self.number()?;
+        let parts = (0..count).map(|_| self.object_part()).collect::<DecodeResult<_>>()?;
+        Ok(ContentDetails { checksum, parts })
+    }
+
+    fn object_checksum(&mut self) -> DecodeResult<ObjectChecksum> {
+        let UploadChecksum { algorithm, checksum_type } = self.upload_checksum()?;
+        Ok(ObjectChecksum { algorithm, checksum_type, digest: self.bytes()?.into() })
+    }
+
+    fn object_part(&mut self) -> DecodeResult<ObjectPart> {
+        let (number, size, digest) = (self.number_in_range()?, self.number()?, self.bytes()?);
+        Ok(ObjectPart { number, size, digest: (!digest.is_empty()).then(|| digest.into()) })
     }
 
     fn rules(&mut self) -> DecodeResult<Vec<LifecycleRule>> {
@@ -770,7 +837,13 @@ impl<'a> ChangeDecoder<'a> {
     }
 
     fn part(&mut self) -> DecodeResult<UploadedPart> {
-        Ok(UploadedPart { size: self.number()?, md5: self.array()?, modified: self.millis()?, body: self.body()? })
+        Ok(UploadedPart {
+            size: self.number()?,
+            md5: self.array()?,
+            modified: self.millis()?,
+            body: self.body()?,
+            digest: None,
+        })
     }
 
     fn upload(&mut self) -> DecodeResult<PendingUpload> {
@@ -783,6 +856,7 @@ impl<'a> ChangeDecoder<'a> {
             access: SharedAccess::new(OwnerId::FIRST, self.acl()?),
             tags: self.tags()?,
             headers: self.headers()?,
+            checksum: None,
             parts: {
                 let count = self.number()?;
                 (0..count).map(|_| Ok((self.number_in_range()?, self.part()?))).collect::<DecodeResult<_>>()?

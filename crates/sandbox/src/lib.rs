@@ -8,12 +8,12 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `model`, `access`, `tags` | the stored values: objects and uploads; owners and ACLs; tags |
+//! | `model`, `access`, `tags`, `checksum` | the stored values: objects and uploads; owners and ACLs; tags; checksums |
 //! | `coded_enum`, `pool` | enums with stable codes and names; values that many objects share |
 //! | `state`, `listing` | buckets, keys, and versions; changes to them; lookups; listings |
 //! | `change_log`, `blobs` | storage on disk, which survives the end of the process |
 //! | `permissions` | what the owners of buckets and objects allow others to do |
-//! | `store`, `restore` | the operations on buckets, objects, and uploads, independent of the dialect |
+//! | `store`, `uploads`, `completed`, `restore` | the operations on buckets, objects, and uploads, independent of the dialect |
 //! | `seed` | the seed data of a new sandbox |
 //! | `s3`, `oss` | the dialects |
 //! | `server` | the server, which limits the request rate and chooses the dialect of each request |
@@ -22,7 +22,7 @@
 //!
 //! Each access key belongs to an owner of its own, and ACLs decide what the others can do with an owner's buckets and
 //! objects. If a bucket's owner owns all objects, ACLs are rejected as AWS rejects them. The README of this crate lists
-//! what is served, and what differs from other servers.
+//! what is served of S3, what is not, and what differs from other servers.
 //!
 //! Only the duration of restores is scaled: with [`DEFAULT_TIME_SCALE`], a restore that takes five hours at AWS takes
 //! five seconds. Expiry dates are not scaled.
@@ -30,7 +30,9 @@
 mod access;
 mod blobs;
 mod change_log;
+mod checksum;
 mod coded_enum;
+mod completed;
 mod listing;
 mod model;
 mod oss;
@@ -43,6 +45,7 @@ mod server;
 mod state;
 mod store;
 mod tags;
+mod uploads;
 
 use std::fmt;
 use std::io;
@@ -60,6 +63,9 @@ pub const ACCESS_KEY: &str = "sandbox";
 
 /// The default secret key, which belongs to [`ACCESS_KEY`]. It is public by design, too.
 pub const SECRET_KEY: &str = "sandboxsecret";
+
+/// The number of the first owner's account. Requests can name it in `x-amz-expected-bucket-owner`.
+pub const ACCOUNT_ID: &str = "000000000000";
 
 /// The region to sign requests for. The sandbox also accepts every other region.
 pub const REGION: &str = "us-east-1";

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::model::StoredVersion;
+use super::model::{PendingUpload, StoredVersion};
 use super::state::{KeyVersions, StoredBucket};
 
 /// What to list.
@@ -166,6 +166,68 @@ pub(crate) fn page_of_versions<'s>(
     limit: usize,
 ) -> ResultPage<VersionOrPrefix<'s>> {
     take_page(list_versions(bucket, query, version_marker), limit)
+}
+
+/// Which multipart uploads to list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UploadQuery<'q> {
+    pub(crate) bucket: &'q str,
+    /// Only uploads of keys with this prefix are listed.
+    pub(crate) prefix: &'q str,
+    /// If set, keys are rolled up at its first occurrence after the prefix. Never empty.
+    pub(crate) delimiter: Option<&'q str>,
+    /// The last key or rolled-up prefix on the page before.
+    pub(crate) key_marker: Option<&'q str>,
+    /// The last upload of that key on the page before.
+    pub(crate) id_marker: Option<&'q str>,
+}
+
+impl UploadQuery<'_> {
+    /// Returns whether an upload is on this page or a later one.
+    fn is_after_marker(&self, key: &str, id: &str) -> bool {
+        let Some(marker) = self.key_marker else { return true };
+        match (ListingStart::after_marker(marker, self.prefix, self.delimiter), self.id_marker) {
+            (_, Some(id_marker)) if key == marker => id > id_marker,
+            (ListingStart::AfterPrefix(prefix), _) => key > prefix && !key.starts_with(prefix),
+            _ => key > marker,
+        }
+    }
+}
+
+/// One result of a listing of multipart uploads.
+#[derive(Debug)]
+pub(crate) enum UploadOrPrefix<'s> {
+    /// The ID of an upload, and the upload.
+    Upload(&'s str, &'s PendingUpload),
+    /// A prefix that one or more keys were rolled up into.
+    Prefix(&'s str),
+}
+
+/// Returns one page of the multipart uploads, ordered by their keys and IDs.
+pub(crate) fn page_of_uploads<'s>(
+    uploads: &'s BTreeMap<Box<str>, PendingUpload>,
+    query: UploadQuery<'s>,
+    limit: usize,
+) -> ResultPage<UploadOrPrefix<'s>> {
+    let mut matching: Vec<(&str, &str, &PendingUpload)> = uploads
+        .iter()
+        .filter(|(_, upload)| *upload.bucket == *query.bucket && upload.key.starts_with(query.prefix))
+        .filter(|(id, upload)| query.is_after_marker(&upload.key, id))
+        .map(|(id, upload)| (&*upload.key, &**id, upload))
+        .collect();
+    matching.sort_unstable_by_key(|(key, id, _)| (*key, *id));
+    let mut last_prefix = None;
+    let items = matching.into_iter().filter_map(|(key, id, upload)| {
+        let rolled = query.delimiter.and_then(|delimiter| {
+            let at = key[query.prefix.len()..].find(delimiter)?;
+            Some(&key[..query.prefix.len() + at + delimiter.len()])
+        });
+        match rolled {
+            None => Some(UploadOrPrefix::Upload(id, upload)),
+            Some(prefix) => (last_prefix.replace(prefix) != Some(prefix)).then_some(UploadOrPrefix::Prefix(prefix)),
+        }
+    });
+    take_page(items, limit)
 }
 
 /// Returns a continuation token for the last name of a page.

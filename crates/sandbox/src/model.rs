@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::access::{OwnerId, SharedAccess};
+use super::checksum::{ContentDetails, Digest, UploadChecksum};
 use super::coded_enum::coded_enum;
 use super::tags::SharedTags;
 
@@ -212,6 +213,15 @@ pub(crate) struct StoredObject {
     pub(crate) restore: Option<Box<StoredRestore>>,
     /// Boxed twice on purpose: most objects have no such headers, and pay only eight bytes for them.
     pub(crate) headers: Option<Box<StoredHeaders>>,
+    /// `None` if nothing is known: for seeded objects, and for those that an OSS client wrote.
+    pub(crate) details: Option<Box<ContentDetails>>,
+}
+
+impl StoredObject {
+    /// Returns the number of parts that the object was uploaded in, or `None` if it was uploaded as a whole.
+    pub(crate) fn part_count(&self) -> Option<usize> {
+        (self.etag.parts > 0).then_some(usize::from(self.etag.parts))
+    }
 }
 
 /// One version of a key.
@@ -244,6 +254,8 @@ pub(crate) struct PendingUpload {
     pub(crate) access: SharedAccess,
     pub(crate) tags: SharedTags,
     pub(crate) headers: Option<Box<StoredHeaders>>,
+    /// `None` if the client chose no checksum.
+    pub(crate) checksum: Option<UploadChecksum>,
     /// The parts by their numbers.
     pub(crate) parts: BTreeMap<u16, UploadedPart>,
 }
@@ -255,6 +267,8 @@ pub(crate) struct UploadedPart {
     pub(crate) md5: Md5Digest,
     pub(crate) modified: UnixMillis,
     pub(crate) body: ObjectBlob,
+    /// The checksum by the algorithm that the upload has chosen.
+    pub(crate) digest: Option<Digest>,
 }
 
 /// Returns random letters, digits, dots, and underscores, as AWS does. The ID has no meaning.

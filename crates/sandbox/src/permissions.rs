@@ -223,6 +223,7 @@ mod tests {
             access: SharedAccess::private(),
             tags: crate::tags::SharedTags::default(),
             headers: None,
+            checksum: None,
             parts: std::collections::BTreeMap::new(),
         };
         state.apply(StateChange::CreateUpload { id: "u".into(), upload }).unwrap();

@@ -182,6 +182,7 @@ fn seed_row(
         body: ObjectBlob::Zeros,
         restore: None,
         headers: None,
+        details: None,
     };
     let version = StoredVersion { id: id.map(Into::into), modified, object: Some(object) };
     state.insert_by_time(bucket, &key, version).map_err(|_| "the object is a duplicate".to_owned())
@@ -259,6 +260,7 @@ fn seed_folder(
             body,
             restore: None,
             headers: None,
+            details: None,
         };
         let version = StoredVersion { id: None, modified: now, object: Some(object) };
         if state.insert_by_time(bucket, &key, version).is_err() {

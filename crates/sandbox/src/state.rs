@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 
+use super::REGION;
 use super::access::{AccessPolicy, AccessPool, CannedAcl, OwnerId, SharedAccess, StoredAcl};
+use super::checksum::{ChecksumAlgorithm, ContentDetails, Digest, UploadChecksum};
 use super::model::{
     LifecycleRule, ObjectBlob, ObjectOwnership, PendingUpload, StoredObject, StoredRestore, StoredVersion, UnixMillis,
     UploadedPart, VersioningStatus,
@@ -31,6 +33,8 @@ pub(crate) struct StoredBucket {
     pub(crate) access: SharedAccess,
     pub(crate) ownership: ObjectOwnership,
     pub(crate) lifecycle: Vec<LifecycleRule>,
+    /// The region of the bucket, unless it is the default one.
+    pub(crate) location: Option<Box<str>>,
     pub(crate) keys: BTreeMap<Box<str>, KeyVersions>,
 }
 
@@ -43,8 +47,14 @@ impl StoredBucket {
             access: SharedAccess::new(owner, StoredAcl::PRIVATE),
             ownership: ObjectOwnership::NotSet,
             lifecycle: Vec::new(),
+            location: None,
             keys: BTreeMap::new(),
         }
+    }
+
+    /// Returns the region of the bucket.
+    pub(crate) fn region(&self) -> &str {
+        self.location.as_deref().unwrap_or(REGION)
     }
 
     /// Returns the changes that turn the default settings into the settings of this bucket.
@@ -58,7 +68,9 @@ impl StoredBucket {
             .then(|| StateChange::SetOwnership { bucket: bucket.clone(), ownership: self.ownership });
         let lifecycle = (!self.lifecycle.is_empty())
             .then(|| StateChange::SetLifecycle { bucket: bucket.clone(), rules: self.lifecycle.clone() });
-        [versioning, acl, ownership, lifecycle].into_iter().flatten()
+        let location =
+            self.location.clone().map(|location| StateChange::SetLocation { bucket: bucket.clone(), location });
+        [versioning, acl, ownership, lifecycle, location].into_iter().flatten()
     }
 
     /// Returns whether the bucket's owner owns all objects, so that ACLs have no effect.
@@ -161,6 +173,8 @@ pub(crate) enum StateChange {
     SetOwnership { bucket: Box<str>, ownership: ObjectOwnership },
     /// Replaces the lifecycle of a bucket. An empty list removes it.
     SetLifecycle { bucket: Box<str>, rules: Vec<LifecycleRule> },
+    /// Sets the region of a bucket.
+    SetLocation { bucket: Box<str>, location: Box<str> },
     /// Writes a version or a delete marker. A `null` version replaces the earlier `null` version.
     Put { bucket: Box<str>, key: Box<str>, version: StoredVersion },
     /// Replaces the tags of a version.
@@ -169,12 +183,18 @@ pub(crate) enum StateChange {
     SetAcl { target: VersionRef, acl: StoredAcl },
     /// Starts a restore, or changes its expiry date.
     SetRestore { target: VersionRef, restore: StoredRestore },
+    /// Adds the checksum and the parts of a version that was just written.
+    SetDetails { target: VersionRef, details: ContentDetails },
     /// Removes a version permanently.
     Remove { target: VersionRef },
     /// Starts a multipart upload.
     CreateUpload { id: Box<str>, upload: PendingUpload },
     /// Stores a part. It replaces an earlier part with the same number.
     PutPart { id: Box<str>, number: u16, part: UploadedPart },
+    /// Sets the checksum that a multipart upload is to have.
+    SetUploadChecksum { id: Box<str>, checksum: UploadChecksum },
+    /// Adds the checksum of a part that was just stored.
+    SetPartDigest { id: Box<str>, number: u16, digest: Digest },
     /// Removes a multipart upload that is complete or aborted.
     DropUpload { id: Box<str> },
 }
@@ -216,6 +236,10 @@ impl SandboxState {
                 self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.lifecycle = rules;
                 Ok(Vec::new())
             }
+            StateChange::SetLocation { bucket, location } => {
+                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.location = Some(location);
+                Ok(Vec::new())
+            }
             StateChange::Put { bucket, key, mut version } => {
                 self.share_values(&mut version);
                 self.put(&bucket, key, version)
@@ -235,7 +259,22 @@ impl SandboxState {
                 self.object_mut(&target)?.restore = Some(Box::new(restore));
                 Ok(Vec::new())
             }
+            StateChange::SetDetails { target, details } => {
+                self.object_mut(&target)?.details = Some(Box::new(details));
+                Ok(Vec::new())
+            }
             StateChange::Remove { target } => self.remove(&target),
+            StateChange::CreateUpload { .. }
+            | StateChange::PutPart { .. }
+            | StateChange::SetUploadChecksum { .. }
+            | StateChange::SetPartDigest { .. }
+            | StateChange::DropUpload { .. } => self.apply_upload_change(change),
+        }
+    }
+
+    /// Applies a change of a multipart upload. Other changes are in [`Self::apply`].
+    fn apply_upload_change(&mut self, change: StateChange) -> Result<Vec<u64>, StateChangeError> {
+        match change {
             StateChange::CreateUpload { id, mut upload } => {
                 upload.tags = self.tag_pool.share(mem::take(&mut upload.tags));
                 upload.access = self.access_pool.share(upload.access);
@@ -246,7 +285,17 @@ impl SandboxState {
                 let upload = self.uploads.get_mut(&id).ok_or(NO_UPLOAD)?;
                 Ok(upload.parts.insert(number, part).and_then(|old| old.body.file_number()).into_iter().collect())
             }
+            StateChange::SetUploadChecksum { id, checksum } => {
+                self.uploads.get_mut(&id).ok_or(NO_UPLOAD)?.checksum = Some(checksum);
+                Ok(Vec::new())
+            }
+            StateChange::SetPartDigest { id, number, digest } => {
+                let upload = self.uploads.get_mut(&id).ok_or(NO_UPLOAD)?;
+                upload.parts.get_mut(&number).ok_or(NO_UPLOAD)?.digest = Some(digest);
+                Ok(Vec::new())
+            }
             StateChange::DropUpload { id } => self.drop_upload(&id),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -349,26 +398,21 @@ impl SandboxState {
             let (bucket_name, owner) = (name.clone(), bucket.access.owner);
             let created = StateChange::CreateBucket { bucket: bucket_name, created: bucket.created, owner };
             let puts = bucket.keys.iter().flat_map(move |(key, entry)| {
-                entry.versions().iter().map(move |version| StateChange::Put {
-                    bucket: name.clone(),
-                    key: key.clone(),
-                    version: version.clone(),
-                })
+                entry.versions().iter().flat_map(move |version| put_changes(name, key, version.clone()))
             });
             std::iter::once(created).chain(bucket.setting_changes(name)).chain(puts)
         });
-        let uploads = self
-            .uploads
-            .iter()
-            .map(|(id, upload)| StateChange::CreateUpload { id: id.clone(), upload: upload.clone() });
+        let uploads = self.uploads.iter().flat_map(|(id, upload)| upload_changes(id, upload.clone()));
         buckets.chain(uploads)
     }
 
     /// Returns the approximate number of [`Self::changes`].
     pub(crate) fn approximate_change_count(&self) -> u64 {
         let entries = self.buckets.values().flat_map(|bucket| bucket.keys.values());
-        let versions: usize = entries.map(|entry| entry.versions().len()).sum();
-        (versions + self.buckets.len() + self.uploads.len()) as u64
+        let versions = entries.flat_map(KeyVersions::versions);
+        let has_details = |version: &StoredVersion| version.object.as_ref().is_some_and(|it| it.details.is_some());
+        let puts: usize = versions.map(|version| 1 + usize::from(has_details(version))).sum();
+        (puts + self.buckets.len() + self.uploads.len()) as u64
     }
 
     /// Returns the blob files that are in use.
@@ -378,6 +422,40 @@ impl SandboxState {
         let parts = self.uploads.values().flat_map(|upload| upload.parts.values());
         versions.chain(parts.filter_map(|part| part.body.file_number()))
     }
+}
+
+/// Returns the changes that write a version. Its checksum and parts are a change of their own, because logs of earlier
+/// releases have none.
+pub(crate) fn put_changes(
+    bucket: &str,
+    key: &str,
+    mut version: StoredVersion,
+) -> impl Iterator<Item = StateChange> + use<> {
+    let details = version.object.as_mut().and_then(|object| object.details.take());
+    let target = VersionRef { bucket: bucket.into(), key: key.into(), id: version.id.clone() };
+    let set_details = details.map(|details| StateChange::SetDetails { target, details: *details });
+    let put = StateChange::Put { bucket: bucket.into(), key: key.into(), version };
+    std::iter::once(put).chain(set_details)
+}
+
+/// Returns the changes that create a multipart upload with its parts. Checksums are changes of their own, because logs
+/// of earlier releases have none.
+pub(crate) fn upload_changes(id: &str, mut upload: PendingUpload) -> impl Iterator<Item = StateChange> + use<> {
+    let checksum = upload.checksum.take();
+    let mut changes = Vec::new();
+    changes.extend(checksum.map(|checksum| StateChange::SetUploadChecksum { id: id.into(), checksum }));
+    for (number, part) in &mut upload.parts {
+        let digest = part.digest.take();
+        changes.extend(digest.map(|digest| StateChange::SetPartDigest { id: id.into(), number: *number, digest }));
+    }
+    std::iter::once(StateChange::CreateUpload { id: id.into(), upload }).chain(changes)
+}
+
+/// Returns the changes that store a part.
+pub(crate) fn part_changes(id: &str, number: u16, mut part: UploadedPart) -> impl Iterator<Item = StateChange> + use<> {
+    let digest = part.digest.take();
+    let set_digest = digest.map(|digest| StateChange::SetPartDigest { id: id.into(), number, digest });
+    std::iter::once(StateChange::PutPart { id: id.into(), number, part }).chain(set_digest)
 }
 
 fn blob_file(version: &StoredVersion) -> Option<u64> {
@@ -411,9 +489,21 @@ pub(crate) enum SandboxRequestError {
     RestoreRejected(RestoreRejection),
     /// The object exists but must not, or it is not the expected one.
     PreconditionFailed,
+    /// The object was deleted while a conditional write of it was in progress.
+    ConditionalConflict,
     NoSuchUpload,
     InvalidPart,
     PartTooSmall,
+    /// A multipart upload was started with a checksum algorithm, and the list of its parts lacks the checksum of this
+    /// part.
+    PartChecksumMissing(ChecksumAlgorithm, u16),
+    /// The object that consists of the parts does not have the expected checksum.
+    ChecksumMismatch(ChecksumAlgorithm),
+    /// The object that consists of the parts does not have the expected size.
+    SizeMismatch {
+        expected: u64,
+        actual: u64,
+    },
     Storage(io::Error),
 }
 
@@ -449,6 +539,17 @@ pub(crate) enum WritePrecondition {
     Absent,
     /// The object exists and has this entity tag.
     Matches(String),
+}
+
+impl WritePrecondition {
+    /// Converts the error of a write whose condition was met when its request arrived. If the object is gone since
+    /// then, the write conflicts with the deletion.
+    pub(crate) fn late_error(&self, error: SandboxRequestError) -> SandboxRequestError {
+        match (self, error) {
+            (Self::Matches(_), SandboxRequestError::NoSuchKey) => SandboxRequestError::ConditionalConflict,
+            (_, error) => error,
+        }
+    }
 }
 
 impl RequestedObject<'_> {
@@ -539,6 +640,7 @@ impl SandboxState {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::checksum::ChecksumType;
     use crate::model::{ETag, ObjectStorageClass};
 
     pub(crate) fn object(body: ObjectBlob) -> StoredObject {
@@ -551,11 +653,34 @@ pub(crate) mod tests {
             body,
             restore: None,
             headers: None,
+            details: None,
         }
     }
 
     pub(crate) fn version(id: Option<&str>, modified: i64, body: ObjectBlob) -> StoredVersion {
         StoredVersion { id: id.map(Into::into), modified: UnixMillis(modified), object: Some(object(body)) }
+    }
+
+    fn upload(checksum: UploadChecksum) -> PendingUpload {
+        let part = UploadedPart {
+            size: 1,
+            md5: [1; 16],
+            modified: UnixMillis(1),
+            body: ObjectBlob::Zeros,
+            digest: Some([1, 2, 3, 4].into()),
+        };
+        PendingUpload {
+            bucket: "b".into(),
+            key: "k".into(),
+            initiated: UnixMillis(1),
+            initiator: OwnerId::FIRST,
+            class: ObjectStorageClass::Standard,
+            access: SharedAccess::private(),
+            tags: SharedTags::default(),
+            headers: None,
+            checksum: Some(checksum),
+            parts: [(1, part)].into(),
+        }
     }
 
     fn put(state: &mut SandboxState, key: &str, version: StoredVersion) -> Vec<u64> {
@@ -616,6 +741,13 @@ pub(crate) mod tests {
         put(&mut state, "k", version(Some("v1"), 1, ObjectBlob::Inline((*b"abc").into())));
         put(&mut state, "k", StoredVersion { id: Some("v2".into()), modified: UnixMillis(2), object: None });
         put(&mut state, "j", version(None, 1, ObjectBlob::File(9)));
+        let target = VersionRef { bucket: "b".into(), key: "k".into(), id: Some("v1".into()) };
+        let details = ContentDetails::default();
+        state.apply(StateChange::SetDetails { target, details }).unwrap();
+        let checksum = UploadChecksum { algorithm: ChecksumAlgorithm::Crc32, checksum_type: ChecksumType::Composite };
+        for change in upload_changes("u", upload(checksum)) {
+            state.apply(change).unwrap();
+        }
         let changes: Vec<StateChange> = state.changes().collect();
         let mut again = SandboxState::default();
         for change in changes.clone() {

@@ -1,4 +1,4 @@
-//! An open sandbox and its operations on buckets, objects, and multipart uploads, independent of the dialect.
+//! An open sandbox and its operations on buckets and objects, independent of the dialect.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use md5::{Digest, Md5};
-
 use super::access::{OwnerDirectory, OwnerId, SharedAccess, StoredAcl};
-use super::blobs::{BlobReader, BlobStore, BlobWriter, WrittenBlob};
+use super::blobs::{BlobReader, BlobStore, BlobWriter};
 use super::change_log::{ChangeLog, ChangeLogError, open_regular};
+use super::checksum::ContentDetails;
+use super::completed::CompletedUploads;
 use super::model::{
-    ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredHeaders,
-    StoredObject, StoredVersion, UnixMillis, UploadedPart, VersioningStatus, random_id,
+    ETag, LifecycleRule, ObjectBlob, ObjectOwnership, ObjectStorageClass, RetrievalTier, StoredHeaders, StoredObject,
+    StoredVersion, UnixMillis, VersioningStatus, random_id,
 };
 use super::restore::{self, RestoreDecision, RestoreParameters};
 use super::state::{
     FoundObject, LookupPurpose, RequestedObject, SandboxRequestError, SandboxState, StateChange, StoredBucket,
-    VersionRef, WritePrecondition,
+    VersionRef, WritePrecondition, put_changes,
 };
 use super::tags::SharedTags;
 use super::{SandboxError, SandboxOptions, seed};
@@ -52,10 +52,11 @@ struct SandboxInner {
     _lock: Option<File>,
 }
 
-struct LoggedState {
-    state: SandboxState,
+pub(crate) struct LoggedState {
+    pub(crate) state: SandboxState,
     /// `None` keeps the state only in memory.
     log: Option<ChangeLog>,
+    pub(crate) completed: CompletedUploads,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -71,6 +72,8 @@ pub(crate) struct NewBucket {
     /// `None` is private.
     pub(crate) acl: Option<StoredAcl>,
     pub(crate) ownership: Option<ObjectOwnership>,
+    /// `None` is the first region.
+    pub(crate) location: Option<Box<str>>,
 }
 
 /// The object that a write creates.
@@ -83,6 +86,7 @@ pub(crate) struct NewObject {
     pub(crate) tags: SharedTags,
     pub(crate) headers: Option<Box<StoredHeaders>>,
     pub(crate) body: ObjectBlob,
+    pub(crate) details: Option<Box<ContentDetails>>,
 }
 
 /// The result of deleting an object.
@@ -157,7 +161,7 @@ impl Sandbox {
         lock: Option<File>,
         options: SandboxOptions,
     ) -> Self {
-        let state = Mutex::new(LoggedState { state, log });
+        let state = Mutex::new(LoggedState { state, log, completed: CompletedUploads::default() });
         let owners = OwnerDirectory::new(&options.keys);
         Self { inner: Arc::new(SandboxInner { options, owners, blobs, state, _lock: lock }) }
     }
@@ -193,12 +197,12 @@ impl Sandbox {
         }
     }
 
-    fn open_blob(&self, body: &ObjectBlob, size: u64) -> io::Result<BlobReader> {
+    pub(crate) fn open_blob(&self, body: &ObjectBlob, size: u64) -> io::Result<BlobReader> {
         self.inner.blobs.reader(body, 0..size)
     }
 
     /// Locks the state. The lock ignores poisoning by a panic, because every change is applied as a whole.
-    fn lock_state(&self) -> MutexGuard<'_, LoggedState> {
+    pub(crate) fn lock_state(&self) -> MutexGuard<'_, LoggedState> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -217,7 +221,11 @@ impl Sandbox {
     }
 
     /// Writes changes to the log, applies them, and removes the blob files that are no longer used.
-    fn commit(&self, locked: &mut LoggedState, changes: Vec<StateChange>) -> Result<(), SandboxRequestError> {
+    pub(crate) fn commit(
+        &self,
+        locked: &mut LoggedState,
+        changes: Vec<StateChange>,
+    ) -> Result<(), SandboxRequestError> {
         if let Some(log) = &mut locked.log {
             log.append(&changes)?;
         }
@@ -232,7 +240,7 @@ impl Sandbox {
     }
 
     pub(crate) fn create_bucket(&self, name: &str, new: NewBucket) -> Result<(), SandboxRequestError> {
-        let NewBucket { owner, acl, ownership } = new;
+        let NewBucket { owner, acl, ownership, location } = new;
         let mut locked = self.lock_state();
         if let Some(bucket) = locked.state.buckets.get(name) {
             let is_own = bucket.access.owner == owner;
@@ -241,6 +249,7 @@ impl Sandbox {
         let mut changes = vec![StateChange::CreateBucket { bucket: name.into(), created: self.now(), owner }];
         changes.extend(acl.map(|acl| StateChange::SetBucketAcl { bucket: name.into(), acl }));
         changes.extend(ownership.map(|ownership| StateChange::SetOwnership { bucket: name.into(), ownership }));
+        changes.extend(location.map(|location| StateChange::SetLocation { bucket: name.into(), location }));
         self.commit(&mut locked, changes)
     }
 
@@ -289,8 +298,8 @@ impl Sandbox {
         let body = new.body.clone();
         let mut locked = self.lock_state();
         let result = locked.state.check_precondition(bucket, key, condition).and_then(|()| {
-            let (change, id) = self.new_version_change(&locked.state, bucket, key, new)?;
-            self.commit(&mut locked, vec![change])?;
+            let (changes, id) = self.new_version_changes(&locked.state, bucket, key, new)?;
+            self.commit(&mut locked, changes)?;
             Ok(id)
         });
         drop(locked);
@@ -300,18 +309,19 @@ impl Sandbox {
         result
     }
 
-    fn new_version_change(
+    /// Returns the changes that write a new object, and the version ID to show.
+    pub(crate) fn new_version_changes(
         &self,
         state: &SandboxState,
         bucket: &str,
         key: &str,
         new: NewObject,
-    ) -> Result<(StateChange, Option<String>), SandboxRequestError> {
-        let NewObject { size, etag, class, access, tags, headers, body } = new;
-        let object = StoredObject { size, etag, class, access, tags, body, restore: None, headers };
+    ) -> Result<(Vec<StateChange>, Option<String>), SandboxRequestError> {
+        let NewObject { size, etag, class, access, tags, headers, body, details } = new;
+        let object = StoredObject { size, etag, class, access, tags, body, restore: None, headers, details };
         let (id, shown_id) = new_version_id(state.bucket(bucket)?.versioning);
         let version = StoredVersion { id, modified: self.now(), object: Some(object) };
-        Ok((StateChange::Put { bucket: bucket.into(), key: key.into(), version }, shown_id))
+        Ok((put_changes(bucket, key, version).collect(), shown_id))
     }
 
     /// Looks up an object for reading.
@@ -420,117 +430,6 @@ impl Sandbox {
     }
 }
 
-impl Sandbox {
-    /// Starts a multipart upload. Returns its ID.
-    pub(crate) fn create_upload(&self, upload: PendingUpload) -> Result<String, SandboxRequestError> {
-        let mut locked = self.lock_state();
-        locked.state.bucket(&upload.bucket)?;
-        let id = random_id();
-        self.commit(&mut locked, vec![StateChange::CreateUpload { id: id.clone(), upload }])?;
-        Ok(id.into())
-    }
-
-    /// Returns a multipart upload.
-    pub(crate) fn find_upload(&self, id: &str, bucket: &str, key: &str) -> Result<PendingUpload, SandboxRequestError> {
-        self.with_state(|state| {
-            state.bucket(bucket)?;
-            let upload = state.uploads.get(id).filter(|upload| *upload.bucket == *bucket && *upload.key == *key);
-            upload.cloned().ok_or(SandboxRequestError::NoSuchUpload)
-        })
-    }
-
-    /// Adds a part that was received completely.
-    pub(crate) fn put_part(&self, id: &str, number: u16, blob: WrittenBlob) -> Result<(), SandboxRequestError> {
-        let WrittenBlob { body, size, md5 } = blob;
-        let part = UploadedPart { size, md5, modified: self.now(), body: body.clone() };
-        let mut locked = self.lock_state();
-        // The upload may have been completed or aborted while the part was received.
-        let result = if locked.state.uploads.contains_key(id) {
-            self.commit(&mut locked, vec![StateChange::PutPart { id: id.into(), number, part }])
-        } else {
-            Err(SandboxRequestError::NoSuchUpload)
-        };
-        drop(locked);
-        if result.is_err() {
-            self.discard_blob(&body);
-        }
-        result
-    }
-
-    /// Creates an object from parts, given by their numbers and the entity tags that the client expects. Every part but
-    /// the last must have at least `min_part_bytes` bytes. Returns the entity tag, and the version ID unless the bucket
-    /// never had versioning enabled.
-    pub(crate) fn complete_upload(
-        &self,
-        id: &str,
-        bucket: &str,
-        key: &str,
-        expected_parts: &[(u16, String)],
-        min_part_bytes: u64,
-        condition: &WritePrecondition,
-    ) -> Result<(ETag, Option<String>), SandboxRequestError> {
-        let upload = self.find_upload(id, bucket, key)?;
-        let mut parts = Vec::with_capacity(expected_parts.len());
-        for (number, expected_etag) in expected_parts {
-            let part = upload.parts.get(number).ok_or(SandboxRequestError::InvalidPart)?;
-            if ETag::of_content(part.md5).to_string() != *expected_etag {
-                return Err(SandboxRequestError::InvalidPart);
-            }
-            parts.push(part);
-        }
-        let Some((_, all_but_last)) = parts.split_last() else { return Err(SandboxRequestError::InvalidPart) };
-        if all_but_last.iter().any(|part| part.size < min_part_bytes) {
-            return Err(SandboxRequestError::PartTooSmall);
-        }
-        let mut writer = self.blob_writer();
-        let mut md5 = Md5::new();
-        for part in &parts {
-            md5.update(part.md5);
-            for chunk in self.open_blob(&part.body, part.size)? {
-                writer.write(&chunk?)?;
-            }
-        }
-        let etag = ETag { md5: md5.finalize().into(), parts: u16::try_from(parts.len()).unwrap_or(u16::MAX) };
-        let WrittenBlob { body, size, .. } = writer.finish();
-        let result = self.finish_upload(id, &upload, size, etag, body.clone(), condition);
-        if result.is_err() {
-            self.discard_blob(&body);
-        }
-        Ok((etag, result?))
-    }
-
-    fn finish_upload(
-        &self,
-        id: &str,
-        upload: &PendingUpload,
-        size: u64,
-        etag: ETag,
-        body: ObjectBlob,
-        condition: &WritePrecondition,
-    ) -> Result<Option<String>, SandboxRequestError> {
-        let PendingUpload { bucket, key, class, access, tags, headers, .. } = upload.clone();
-        let new = NewObject { size, etag, class, access, tags, headers, body };
-        let mut locked = self.lock_state();
-        if !locked.state.uploads.contains_key(id) {
-            return Err(SandboxRequestError::NoSuchUpload);
-        }
-        locked.state.check_precondition(&bucket, &key, condition)?;
-        let (put, shown_id) = self.new_version_change(&locked.state, &bucket, &key, new)?;
-        self.commit(&mut locked, vec![put, StateChange::DropUpload { id: id.into() }])?;
-        Ok(shown_id)
-    }
-
-    /// Aborts a multipart upload.
-    pub(crate) fn abort_upload(&self, id: &str, bucket: &str, key: &str) -> Result<(), SandboxRequestError> {
-        self.find_upload(id, bucket, key)?;
-        let mut locked = self.lock_state();
-        if !locked.state.uploads.contains_key(id) {
-            return Err(SandboxRequestError::NoSuchUpload);
-        }
-        self.commit(&mut locked, vec![StateChange::DropUpload { id: id.into() }])
-    }
-}
-
 /// Returns the ID of a new version, and the ID to show in responses.
 fn new_version_id(versioning: VersioningStatus) -> (Option<Box<str>>, Option<String>) {
     match versioning {
@@ -617,7 +516,7 @@ mod tests {
             }
             assert!(length() > before);
         };
-        let new = NewBucket { owner: OwnerId::FIRST, acl: None, ownership: None };
+        let new = NewBucket { owner: OwnerId::FIRST, acl: None, ownership: None, location: None };
         open().create_bucket("bucket", new).unwrap();
         change(9_000);
         let length_before = length();

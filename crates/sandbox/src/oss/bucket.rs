@@ -160,7 +160,7 @@ fn create_bucket(
         RequestElement::parse(document, "CreateBucketConfiguration")?;
     }
     let acl = requested_acl(request)?;
-    let new = NewBucket { owner: request.requester, acl: acl.clone(), ownership: None };
+    let new = NewBucket { owner: request.requester, acl: acl.clone(), ownership: None, location: None };
     match (sandbox.create_bucket(bucket, new), acl) {
         // The owner of a bucket can create it again.
         (Err(SandboxRequestError::BucketExists), Some(acl)) => sandbox.set_bucket_acl(bucket, acl)?,

@@ -253,16 +253,11 @@ pub(super) fn delete_objects(
     if !(1..=MAX_DELETED).contains(&objects.len()) {
         return Err(OssError::malformed_xml());
     }
-    let mut targets = Vec::with_capacity(objects.len());
-    for object in objects {
-        object.check_children(&["Key", "VersionId"])?;
-        let key = object.child_text("Key")?.filter(|key| !key.is_empty()).ok_or_else(OssError::malformed_xml)?;
-        let version = object.child_text("VersionId")?.filter(|id| !id.is_empty());
-        let target = RequestedObject { bucket, key, version };
-        sandbox.with_state(|state| state.check_object_access(request.requester, target, ObjectAction::Delete))?;
-        targets.push(target);
+    // Nothing is deleted unless the document is valid and everything may be deleted.
+    let targets = objects.into_iter().map(|object| parse_deletion(bucket, object)).collect::<Result<Vec<_>, _>>()?;
+    for target in &targets {
+        sandbox.with_state(|state| state.check_object_access(request.requester, *target, ObjectAction::Delete))?;
     }
-    // Nothing is deleted unless everything may be.
     let mut deleted = Vec::with_capacity(targets.len());
     for target in targets {
         let result = sandbox.delete_object(target)?;
@@ -270,6 +265,14 @@ pub(super) fn delete_objects(
     }
     let listed = if is_quiet { &[][..] } else { &deleted };
     Ok(delete_result(request, listed).into_response())
+}
+
+/// Parses one object of a document that lists objects to delete.
+fn parse_deletion<'d>(bucket: &'d str, object: &'d RequestElement) -> Result<RequestedObject<'d>, OssError> {
+    object.check_children(&["Key", "VersionId"])?;
+    let key = object.child_text("Key")?.filter(|key| !key.is_empty()).ok_or_else(OssError::malformed_xml)?;
+    let version = object.child_text("VersionId")?.filter(|id| !id.is_empty());
+    Ok(RequestedObject { bucket, key, version })
 }
 
 fn delete_result(request: &OssRequest, deleted: &[DeletedObject<'_>]) -> ResponseDocument {

@@ -363,14 +363,20 @@ impl From<SandboxRequestError> for OssError {
                 "The operation is not valid for the object's state",
             ),
             SandboxRequestError::RestoreRejected(rejection) => rejection.into(),
-            SandboxRequestError::PreconditionFailed => Self::precondition_failed(),
+            SandboxRequestError::PreconditionFailed | SandboxRequestError::ConditionalConflict => {
+                Self::precondition_failed()
+            }
             SandboxRequestError::NoSuchUpload => not_found(
                 "NoSuchUpload",
                 "0042-00000002",
                 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted \
                  or completed.",
             ),
-            SandboxRequestError::InvalidPart => Self::bad_request(
+            // OSS has no such checksums, and no such header for the size.
+            SandboxRequestError::InvalidPart
+            | SandboxRequestError::PartChecksumMissing(..)
+            | SandboxRequestError::ChecksumMismatch(_)
+            | SandboxRequestError::SizeMismatch { .. } => Self::bad_request(
                 "InvalidPart",
                 "0042-00000007",
                 "One or more of the specified parts could not be found or the specified entity tag might not have matched \

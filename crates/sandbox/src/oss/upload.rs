@@ -12,10 +12,12 @@ use super::response::{
 };
 use crate::access::{CannedAcl, SharedAccess, StoredAcl};
 use crate::blobs::WrittenBlob;
-use crate::model::{ETag, Md5Digest, ObjectStorageClass, PendingUpload, StoredHeaders};
+use crate::completed::{CompletedUpload, ExpectedPart, UploadTarget};
+use crate::model::{ETag, Md5Digest, ObjectStorageClass, PendingUpload, StoredHeaders, UploadedPart};
 use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{NewObject, Sandbox};
 use crate::tags::{self, SharedTags};
+use crate::uploads::UploadCompletion;
 
 const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
 
@@ -142,7 +144,7 @@ pub(super) async fn put_object(
     let condition = write_precondition(request);
     sandbox.with_state(|state| state.check_precondition(bucket, key, &condition)).map_err(write_error)?;
     let (WrittenBlob { body, size, md5 }, crc) = receive_object(sandbox, &request.headers, body).await?;
-    let new = NewObject { size, etag: ETag::of_content(md5), class, access, tags, headers, body };
+    let new = NewObject { size, etag: ETag::of_content(md5), class, access, tags, headers, body, details: None };
     let id = sandbox.put_object(bucket, key, new, &condition).map_err(write_error)?;
     Ok(with_version(upload_response(md5, crc), id.as_deref()))
 }
@@ -193,6 +195,7 @@ fn create_upload(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<Oss
         access,
         tags,
         headers,
+        checksum: None,
         parts: BTreeMap::new(),
     };
     let id = sandbox.create_upload(upload)?;
@@ -234,7 +237,7 @@ async fn put_part(
     sandbox.find_upload(id, bucket, key)?;
     let (blob, crc) = receive_object(sandbox, &request.headers, body).await?;
     let md5 = blob.md5;
-    sandbox.put_part(id, number, blob)?;
+    sandbox.put_part(id, number, blob, None)?;
     Ok(upload_response(md5, crc))
 }
 
@@ -249,13 +252,22 @@ fn complete_upload(
     let takes_all_parts = request.header("x-oss-complete-all").is_some_and(|value| value.eq_ignore_ascii_case("yes"));
     let parts = if takes_all_parts {
         let uploaded = sandbox.find_upload(id, bucket, key)?.parts;
-        uploaded.into_iter().map(|(number, part)| (number, ETag::of_content(part.md5).to_string())).collect()
+        let etag = |part: &UploadedPart| ETag::of_content(part.md5).to_string();
+        uploaded.iter().map(|(number, part)| ExpectedPart { number: *number, etag: etag(part), digest: None }).collect()
     } else {
         parse_parts(document)?
     };
-    let (object_etag, version_id) = sandbox
-        .complete_upload(id, bucket, key, &parts, MIN_PART_BYTES, &write_precondition(request))
-        .map_err(write_error)?;
+    let completion = UploadCompletion {
+        target: UploadTarget { id, bucket, key },
+        parts: &parts,
+        min_part_bytes: MIN_PART_BYTES,
+        condition: &write_precondition(request),
+        expected: None,
+        expected_size: None,
+        default_algorithm: None,
+    };
+    let CompletedUpload { etag: object_etag, version_id, .. } =
+        sandbox.complete_upload(&completion).map_err(write_error)?;
     let host = request.header("host").unwrap_or_default();
     let answer = ResponseDocument::new("CompleteMultipartUploadResult", |to| {
         write_object_name(to, request, bucket, key);
@@ -265,18 +277,18 @@ fn complete_upload(
     Ok(with_version(answer.into_response(), version_id.as_deref()))
 }
 
-fn parse_parts(document: &[u8]) -> Result<Vec<(u16, String)>, OssError> {
+fn parse_parts(document: &[u8]) -> Result<Vec<ExpectedPart>, OssError> {
     let list = RequestElement::parse(document, "CompleteMultipartUpload")?;
     list.check_children(&["Part"])?;
-    let mut parts: Vec<(u16, String)> = Vec::with_capacity(list.children.len());
+    let mut parts: Vec<ExpectedPart> = Vec::with_capacity(list.children.len());
     for part in &list.children {
         let number = part_number(part.child_text("PartNumber")?)?;
         let etag = part.child_text("ETag")?.ok_or_else(OssError::malformed_xml)?;
-        if parts.last().is_some_and(|(last, _)| *last >= number) {
+        if parts.last().is_some_and(|last| last.number >= number) {
             let message = "The list of parts was not in ascending order.";
             return Err(OssError::bad_request("InvalidPartOrder", "0042-00000009", message));
         }
-        parts.push((number, etag.trim_matches('"').to_lowercase()));
+        parts.push(ExpectedPart { number, etag: etag.trim_matches('"').to_lowercase(), digest: None });
     }
     if parts.is_empty() { Err(OssError::malformed_xml()) } else { Ok(parts) }
 }

@@ -1,14 +1,15 @@
 //! Which requests are allowed. This is decided by the operation before its input is read.
 
 use async_trait::async_trait;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::path::S3Path;
 use s3s::{S3Request, S3Result, dto, s3_error};
 
-use super::response::access_denied;
+use super::response::{access_denied, custom_error};
+use crate::ACCOUNT_ID;
 use crate::access::OwnerId;
 use crate::permissions::{BucketAction, ObjectAction, UploadAction};
 use crate::state::{RequestedObject, SandboxRequestError, SandboxState};
@@ -66,9 +67,14 @@ fn required_access(operation: &str) -> RequiredAccess {
         "GetObject" | "HeadObject" | "GetObjectAttributes" => RequiredAccess::Object(ObjectAction::Read),
         "GetObjectAcl" => RequiredAccess::Object(ObjectAction::ReadAcl),
         "PutObjectAcl" => RequiredAccess::Object(ObjectAction::WriteAcl),
-        "GetObjectTagging" | "PutObjectTagging" | "DeleteObjectTagging" | "RestoreObject" => {
-            RequiredAccess::Object(ObjectAction::Manage)
-        }
+        "GetObjectTagging"
+        | "PutObjectTagging"
+        | "DeleteObjectTagging"
+        | "RestoreObject"
+        | "GetObjectRetention"
+        | "PutObjectRetention"
+        | "GetObjectLegalHold"
+        | "PutObjectLegalHold" => RequiredAccess::Object(ObjectAction::Manage),
         "DeleteObject" => RequiredAccess::Object(ObjectAction::Delete),
         "DeleteObjects" => RequiredAccess::EachObject,
         "UploadPart" | "UploadPartCopy" | "CompleteMultipartUpload" => RequiredAccess::Upload(UploadAction::Write),
@@ -89,22 +95,18 @@ impl S3Access for AclChecks {
         let request = AccessRequest { requester, uri: cx.uri(), headers: cx.headers() };
         let required = required_access(cx.s3_op().name());
         let (bucket, key) = match cx.s3_path() {
+            _ if required == RequiredAccess::Signature => return request.check_signature(),
             S3Path::Root => return request.check_signature(),
             S3Path::Bucket { bucket } => (bucket, None),
             S3Path::Object { bucket, key } => (bucket, Some(key)),
         };
-        let checked = self.sandbox.with_state(|state| {
+        // A bucket that does not exist is reported before anything else.
+        self.sandbox.with_state(|state| {
+            state.bucket(bucket)?;
             request.check_expected_owner(state, bucket, "x-amz-expected-bucket-owner")?;
             request.check(state, required, bucket, key.map(|key| &**key))?;
             request.check_copy_source(state)
-        });
-        match checked {
-            // The operation reports what does not exist.
-            Err(SandboxRequestError::NoSuchBucket) if required != RequiredAccess::Signature => Ok(()),
-            Err(error) => Err(error.into()),
-            Ok(()) if required == RequiredAccess::Signature => request.check_signature(),
-            Ok(()) => Ok(()),
-        }
+        })
     }
 }
 
@@ -120,17 +122,19 @@ impl AccessRequest<'_> {
         if self.requester == OwnerId::ANONYMOUS { Err(access_denied()) } else { Ok(()) }
     }
 
-    /// Checks that a bucket belongs to the owner that a header names. Owners of the sandbox have no account numbers,
-    /// which AWS expects here, so the header contains the canonical ID.
-    fn check_expected_owner(
-        &self,
-        state: &SandboxState,
-        bucket: &str,
-        header: &str,
-    ) -> Result<(), SandboxRequestError> {
+    /// Checks that a bucket belongs to the owner that a header names by the ID of its account, as AWS expects, or by
+    /// its canonical ID, which says more in a sandbox with several owners.
+    fn check_expected_owner(&self, state: &SandboxState, bucket: &str, header: &str) -> S3Result<()> {
         let Some(expected) = self.headers.get(header) else { return Ok(()) };
-        let owner = state.bucket(bucket)?.access.owner.to_string();
-        if expected.as_bytes() == owner.as_bytes() { Ok(()) } else { Err(SandboxRequestError::AccessDenied) }
+        let expected = expected.to_str().unwrap_or_default();
+        let owner = state.bucket(bucket)?.access.owner;
+        let is_account = expected.len() == ACCOUNT_ID.len() && expected.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_account && OwnerId::parse(expected).is_none() {
+            let message = "The value of the expected bucket owner parameter must be an AWS account ID";
+            return Err(custom_error("InvalidBucketOwnerAWSAccountID", StatusCode::BAD_REQUEST, message));
+        }
+        let is_owner = expected == owner.account_id() || OwnerId::parse(expected) == Some(owner);
+        if is_owner { Ok(()) } else { Err(access_denied()) }
     }
 
     fn check(
@@ -160,13 +164,13 @@ impl AccessRequest<'_> {
     }
 
     /// Checks that the object that is copied can be read. The operation reports a header that is not valid.
-    fn check_copy_source(&self, state: &SandboxState) -> Result<(), SandboxRequestError> {
+    fn check_copy_source(&self, state: &SandboxState) -> S3Result<()> {
         let header = self.headers.get("x-amz-copy-source").and_then(|header| header.to_str().ok());
         let source = header.and_then(|header| dto::CopySource::parse(header).ok());
         let Some(dto::CopySource::Bucket { bucket, key, version_id }) = source else { return Ok(()) };
         self.check_expected_owner(state, &bucket, "x-amz-source-expected-bucket-owner")?;
         let target = RequestedObject { bucket: &bucket, key: &key, version: version_id.as_deref() };
-        state.check_object_access(self.requester, target, ObjectAction::Read)
+        Ok(state.check_object_access(self.requester, target, ObjectAction::Read)?)
     }
 
     /// Returns a parameter as the operation reads it. A request with two of the same name is refused later.

@@ -20,6 +20,12 @@ use crate::state::{SandboxRequestError, StoredBucket};
 use crate::store::{NewBucket, Sandbox};
 use crate::tags::SharedTags;
 
+/// The maximum number of buckets on a page.
+const MAX_BUCKETS: usize = 10_000;
+
+/// The maximum length of a region's name, in bytes.
+const MAX_REGION_BYTES: usize = 64;
+
 pub(super) fn create_bucket(
     sandbox: &Sandbox,
     request: S3Request<dto::CreateBucketInput>,
@@ -27,20 +33,37 @@ pub(super) fn create_bucket(
     let owner = requester(sandbox, &request);
     let acl = new_bucket_acl(sandbox, &request.headers, request.input.acl.as_ref(), owner)?;
     let is_first_region = request.region.as_ref().is_none_or(|region| region.as_str() == REGION);
-    let dto::CreateBucketInput { bucket: name, object_ownership, .. } = request.input;
+    let dto::CreateBucketInput { bucket: name, object_ownership, create_bucket_configuration, .. } = request.input;
     let ownership = object_ownership.as_ref().map(parse_ownership).transpose()?;
     if ownership == Some(ObjectOwnership::Enforced) {
         let acl = acl.clone().unwrap_or(StoredAcl::PRIVATE);
         check_acl_for_enforced_ownership(&AccessPolicy { owner, acl })?;
     }
-    match sandbox.create_bucket(&name, NewBucket { owner, acl: acl.clone(), ownership }) {
-        // In this region, the owner of a bucket can create it again, which only resets its ACL.
+    let location = create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
+    let location = location.map(|region| parse_location(region.as_str())).transpose()?;
+    if request.input.object_lock_enabled_for_bucket == Some(true) {
+        return Err(s3_error!(NotImplemented, "The sandbox does not support Object Lock"));
+    }
+    let is_first_region = is_first_region && location.is_none();
+    match sandbox.create_bucket(&name, NewBucket { owner, acl: acl.clone(), ownership, location }) {
+        // In AWS's first region, the owner of a bucket can create it again, which only resets its ACL.
         Err(SandboxRequestError::BucketExists) if is_first_region => {
             sandbox.set_bucket_acl(&name, acl.unwrap_or(StoredAcl::PRIVATE))?;
         }
         result => result?,
     }
     Ok(S3Response::new(dto::CreateBucketOutput { location: Some(format!("/{name}")) }))
+}
+
+/// Parses the region in which a bucket is to be. All regions exist but the first, which has no name here.
+fn parse_location(region: &str) -> S3Result<Box<str>> {
+    let is_region = |text: &str| {
+        text.len() <= MAX_REGION_BYTES && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    if region.is_empty() || region == REGION || !is_region(region) {
+        return Err(s3_error!(InvalidLocationConstraint, "The specified location-constraint is not valid"));
+    }
+    Ok(region.into())
 }
 
 pub(super) fn delete_bucket(
@@ -55,8 +78,8 @@ pub(super) fn head_bucket(
     sandbox: &Sandbox,
     request: S3Request<dto::HeadBucketInput>,
 ) -> S3Result<S3Response<dto::HeadBucketOutput>> {
-    sandbox.with_bucket(&request.input.bucket, |_| ())?;
-    let output = dto::HeadBucketOutput { bucket_region: Some(REGION.to_owned()), ..Default::default() };
+    let region = sandbox.with_bucket(&request.input.bucket, |bucket| bucket.region().to_owned())?;
+    let output = dto::HeadBucketOutput { bucket_region: Some(region), ..Default::default() };
     Ok(S3Response::new(output))
 }
 
@@ -65,19 +88,37 @@ pub(super) fn list_buckets(
     request: S3Request<dto::ListBucketsInput>,
 ) -> S3Result<S3Response<dto::ListBucketsOutput>> {
     let requester = requester(sandbox, &request);
-    let prefix = request.input.prefix.unwrap_or_default();
-    let buckets = sandbox.with_state(|state| {
-        let own = state.buckets.iter().filter(|(_, bucket)| bucket.access.owner == requester);
-        let matching = own.filter(|(name, _)| name.starts_with(&prefix));
-        let listed = matching.map(|(name, bucket)| dto::Bucket {
-            name: Some(name.to_string()),
-            creation_date: Some(to_s3_time(bucket.created)),
-            ..Default::default()
+    let dto::ListBucketsInput { prefix, max_buckets, continuation_token, bucket_region } = request.input;
+    let limit = max_buckets.map_or(Ok(MAX_BUCKETS), usize::try_from).ok().filter(|limit| *limit <= MAX_BUCKETS);
+    let Some(limit) = limit.filter(|limit| *limit > 0) else {
+        return Err(invalid_argument("Argument max-buckets must be an integer between 1 and 10000"));
+    };
+    let after = continuation_token.as_deref().map(parse_token).transpose()?;
+    let (buckets, next) = sandbox.with_state(|state| {
+        let matching = state.buckets.iter().filter(|(name, bucket)| {
+            bucket.access.owner == requester
+                && name.starts_with(prefix.as_deref().unwrap_or_default())
+                && after.as_deref().is_none_or(|after| &***name > after)
+                && bucket_region.as_deref().is_none_or(|region| region == bucket.region())
         });
-        listed.collect()
+        let mut matching = matching.peekable();
+        let mut listed = Vec::new();
+        for (name, bucket) in matching.by_ref().take(limit) {
+            listed.push(dto::Bucket {
+                name: Some(name.to_string()),
+                creation_date: Some(to_s3_time(bucket.created)),
+                ..Default::default()
+            });
+        }
+        let last = matching.peek().and_then(|_| listed.last()).and_then(|bucket| bucket.name.clone());
+        (listed, last)
     });
-    let owner = Some(to_s3_owner(sandbox, requester));
-    let output = dto::ListBucketsOutput { buckets: Some(buckets), owner, ..Default::default() };
+    let output = dto::ListBucketsOutput {
+        buckets: Some(buckets),
+        owner: Some(to_s3_owner(sandbox, requester)),
+        continuation_token: next.map(|name| listing::continuation_token(&name)),
+        prefix,
+    };
     Ok(S3Response::new(output))
 }
 
@@ -85,9 +126,10 @@ pub(super) fn get_bucket_location(
     sandbox: &Sandbox,
     request: S3Request<dto::GetBucketLocationInput>,
 ) -> S3Result<S3Response<dto::GetBucketLocationOutput>> {
-    sandbox.with_bucket(&request.input.bucket, |_| ())?;
+    let location = sandbox.with_bucket(&request.input.bucket, |bucket| bucket.location.clone())?;
     // The first region has no location constraint.
-    Ok(S3Response::new(dto::GetBucketLocationOutput::default()))
+    let location_constraint = location.map(|region| dto::BucketLocationConstraint::from(String::from(region)));
+    Ok(S3Response::new(dto::GetBucketLocationOutput { location_constraint }))
 }
 
 pub(super) fn get_bucket_versioning(
@@ -363,13 +405,13 @@ pub(super) fn list_objects(
 
 /// How a listing writes keys: unchanged, or URL-encoded as AWS does it, with `/` and `*` unchanged and a space as `+`.
 #[derive(Clone, Copy)]
-struct KeyEncoding {
+pub(super) struct KeyEncoding {
     url: bool,
 }
 
 impl KeyEncoding {
     /// Parses `encoding-type`.
-    fn parse(name: Option<&dto::EncodingType>) -> S3Result<Self> {
+    pub(super) fn parse(name: Option<&dto::EncodingType>) -> S3Result<Self> {
         match name.map(dto::EncodingType::as_str) {
             None => Ok(Self { url: false }),
             Some("url") => Ok(Self { url: true }),
@@ -378,7 +420,7 @@ impl KeyEncoding {
     }
 
     /// Encodes a key, a prefix, a delimiter, or a marker.
-    fn encode(self, text: &str) -> String {
+    pub(super) fn encode(self, text: &str) -> String {
         const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
             .remove(b'-')
             .remove(b'.')
@@ -390,7 +432,7 @@ impl KeyEncoding {
     }
 
     /// Encodes an optional text.
-    fn encode_optional(self, text: Option<&str>) -> Option<String> {
+    pub(super) fn encode_optional(self, text: Option<&str>) -> Option<String> {
         text.map(|text| self.encode(text))
     }
 }

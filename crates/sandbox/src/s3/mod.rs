@@ -2,17 +2,26 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `bucket`, `object`, `upload`, `acl` | the operations |
+//! | `bucket`, `object`, `attributes`, `upload`, `copy`, `acl` | the operations |
+//! | `absent` | the operations on settings that the sandbox does not have |
 //! | `access` | which requests are allowed |
-//! | `request` | the bodies of requests and their digests, and the tags in them |
+//! | `reading` | conditions, ranges and parts, and the headers of objects |
+//! | `checksum` | checksums in requests and responses |
+//! | `request` | the bodies of requests and their digests, presigned URLs, and the tags in requests |
 //! | `response` | errors, conversions, and what `s3s` does not add to a response |
 
+#[expect(clippy::needless_pass_by_value, reason = "every operation has the same shape")]
+mod absent;
 mod access;
 #[expect(clippy::needless_pass_by_value, reason = "every operation has the same shape")]
 mod acl;
-#[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "every operation has the same shape")]
+mod attributes;
+#[expect(clippy::needless_pass_by_value, reason = "every operation has the same shape")]
 mod bucket;
+mod checksum;
+mod copy;
 mod object;
+mod reading;
 mod request;
 mod response;
 mod upload;
@@ -40,7 +49,11 @@ pub(crate) async fn handle_request(
     parts: Parts,
     body: impl request::S3RequestBody,
 ) -> Response<Body> {
-    let result = match request::check_document_digests(parts, body).await {
+    let result = match request::check_before_dispatch(&parts) {
+        Ok(()) => request::check_document_digests(parts, body).await,
+        Err(error) => Err(error),
+    };
+    let result = match result {
         Ok(checked) => service.call(checked).await,
         Err(error) => response::error_response(error),
     };
@@ -83,6 +96,8 @@ macro_rules! operations {
 
 operations! {
     async {
+        copy::copy_object(CopyObjectInput) -> CopyObjectOutput;
+        copy::upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput;
         upload::put_object(PutObjectInput) -> PutObjectOutput;
         upload::upload_part(UploadPartInput) -> UploadPartOutput;
     }
@@ -102,7 +117,6 @@ operations! {
     bucket::put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput;
     bucket::delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) ->
         DeleteBucketOwnershipControlsOutput;
-    upload::copy_object(CopyObjectInput) -> CopyObjectOutput;
     object::get_object(GetObjectInput) -> GetObjectOutput;
     object::head_object(HeadObjectInput) -> HeadObjectOutput;
     object::delete_object(DeleteObjectInput) -> DeleteObjectOutput;
@@ -122,4 +136,30 @@ operations! {
     upload::complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput;
     upload::abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput;
     upload::list_parts(ListPartsInput) -> ListPartsOutput;
+    upload::list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput;
+    attributes::get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput;
+    absent::get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput;
+    absent::get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput;
+    absent::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
+    absent::get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput;
+    absent::get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
+    absent::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
+    absent::get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput;
+    absent::get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
+    absent::put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput;
+    absent::put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput;
+    absent::get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput;
+    absent::get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput;
+    absent::delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput;
+    absent::delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput;
+    absent::delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput;
+    absent::delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput;
+    absent::delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput;
+    absent::delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput;
+    absent::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
+    absent::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) ->
+        GetBucketNotificationConfigurationOutput;
+    absent::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) ->
+        GetBucketAccelerateConfigurationOutput;
+    absent::get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
 }

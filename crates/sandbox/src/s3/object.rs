@@ -1,21 +1,19 @@
 //! Reading and deleting objects, their tags, and restores.
 
-use std::ops::Range;
-
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::StatusCode;
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::access::requester;
+use super::checksum::set_checksum;
+use super::reading::{ContentSelection, ReadPreconditions, object_headers, response_overrides};
 use super::request::parse_tags;
-use super::response::{StatusOverride, etag, invalid_argument, length, set_header, to_s3_tags, to_s3_time};
-use crate::model::{ObjectStorageClass, RetrievalTier, StoredObject};
+use super::response::{StatusOverride, etag, invalid_argument, length, to_s3_tags, to_s3_time};
+use crate::model::{ObjectStorageClass, RetrievalTier};
 use crate::permissions::ObjectAction;
 use crate::restore::{self, RestoreDialect, RestoreParameters};
-use crate::state::{FoundObject, RequestedObject};
+use crate::state::RequestedObject;
 use crate::store::{AcceptedRestoreKind, DeletedVersion, Sandbox};
 use crate::tags::SharedTags;
-
-const TAG_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 
 /// The maximum number of keys in a delete request.
 const MAX_DELETED: usize = 1000;
@@ -37,10 +35,10 @@ pub(super) fn get_object(
     sandbox: &Sandbox,
     request: S3Request<dto::GetObjectInput>,
 ) -> S3Result<S3Response<dto::GetObjectOutput>> {
+    let is_anonymous = request.credentials.is_none();
     let input = request.input;
-    if input.part_number.is_some() {
-        return Err(s3_error!(NotImplemented, "The sandbox does not read objects by part"));
-    }
+    let overrides = response_overrides!(input, is_anonymous)?;
+    let selection = ContentSelection::new(input.range, input.part_number)?;
     let preconditions = ReadPreconditions {
         matches: input.if_match,
         none_matches: input.if_none_match,
@@ -50,31 +48,37 @@ pub(super) fn get_object(
     let target = requested_object(&input.bucket, &input.key, input.version_id.as_ref())?;
     let (found, range, reader) = sandbox.read_object(target, |found| {
         preconditions.check(found)?;
-        resolve_range(input.range, found.object.size)
+        selection.resolve(&found.object)
     })?;
     let object = &found.object;
-    let is_partial = input.range.is_some();
-    let output = dto::GetObjectOutput {
+    let mut output = dto::GetObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         body: Some(dto::StreamingBlob::wrap(futures_util::stream::iter(reader))),
         content_length: Some(length(range.end - range.start)),
-        content_range: is_partial
-            .then(|| format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), object.size)),
+        content_range: selection.content_range(&range, object.size),
         e_tag: Some(etag(object.etag)),
         last_modified: Some(to_s3_time(found.modified)),
+        parts_count: selection.parts_count(object),
         restore: restore::progress(object, sandbox.now()).header_value(),
         storage_class: response_class(object.class),
         version_id: found.id.clone(),
         ..Default::default()
     };
-    Ok(S3Response::with_headers(output, object_headers(object)))
+    if let Some((algorithm, text, checksum_type)) = selection.checksum(object, &range, input.checksum_mode.as_ref()) {
+        set_checksum!(output, algorithm, text);
+        output.checksum_type = Some(checksum_type);
+    }
+    Ok(S3Response::with_headers(output, object_headers(object, overrides)))
 }
 
 pub(super) fn head_object(
     sandbox: &Sandbox,
     request: S3Request<dto::HeadObjectInput>,
 ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
+    let is_anonymous = request.credentials.is_none();
     let input = request.input;
+    let overrides = response_overrides!(input, is_anonymous)?;
+    let selection = ContentSelection::new(input.range, input.part_number)?;
     let preconditions = ReadPreconditions {
         matches: input.if_match,
         none_matches: input.if_none_match,
@@ -85,75 +89,30 @@ pub(super) fn head_object(
     let found = sandbox.find_object(target)?;
     preconditions.check(&found)?;
     let object = &found.object;
-    let range = resolve_range(input.range, object.size)?;
-    let output = dto::HeadObjectOutput {
+    let range = selection.resolve(object)?;
+    let content_range = selection.content_range(&range, object.size);
+    let is_partial = content_range.is_some();
+    let mut output = dto::HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some(length(range.end - range.start)),
+        content_range,
         e_tag: Some(etag(object.etag)),
         last_modified: Some(to_s3_time(found.modified)),
+        parts_count: selection.parts_count(object),
         restore: restore::progress(object, sandbox.now()).header_value(),
         storage_class: response_class(object.class),
         version_id: found.id.clone(),
         ..Default::default()
     };
-    Ok(S3Response::with_headers(output, object_headers(object)))
-}
-
-/// The conditions of a read: the headers `If-Match`, `If-None-Match`, `If-Modified-Since`, and `If-Unmodified-Since`.
-struct ReadPreconditions {
-    matches: Option<dto::ETagCondition>,
-    none_matches: Option<dto::ETagCondition>,
-    modified_since: Option<dto::Timestamp>,
-    unmodified_since: Option<dto::Timestamp>,
-}
-
-impl ReadPreconditions {
-    /// Checks the conditions in the order of HTTP: entity tags take precedence over dates.
-    fn check(&self, found: &FoundObject) -> S3Result<()> {
-        let object_etag = found.object.etag.to_string();
-        let has_etag = |condition: &dto::ETagCondition| match condition {
-            dto::ETagCondition::Any => true,
-            dto::ETagCondition::ETag(etag) => etag.value() == object_etag,
-        };
-        // HTTP dates have no fractions of a second.
-        let modified = to_s3_time(found.modified.floor_to_second());
-        let is_expected = match (&self.matches, &self.unmodified_since) {
-            (Some(condition), _) => has_etag(condition),
-            (None, Some(date)) => modified <= *date,
-            (None, None) => true,
-        };
-        if !is_expected {
-            return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));
-        }
-        let is_unchanged = match (&self.none_matches, &self.modified_since) {
-            (Some(condition), _) => has_etag(condition),
-            (None, Some(date)) => modified <= *date,
-            (None, None) => false,
-        };
-        if is_unchanged { Err(s3_error!(NotModified, "Not Modified")) } else { Ok(()) }
+    if let Some((algorithm, text, checksum_type)) = selection.checksum(object, &range, input.checksum_mode.as_ref()) {
+        set_checksum!(output, algorithm, text);
+        output.checksum_type = Some(checksum_type);
     }
-}
-
-/// Returns the range of bytes to read, which is the whole object if the request has no range.
-fn resolve_range(range: Option<dto::Range>, size: u64) -> S3Result<Range<u64>> {
-    let Some(range) = range else { return Ok(0..size) };
-    range.check(size).map_err(|_| s3_error!(InvalidRange, "The requested range is not satisfiable"))
-}
-
-/// Returns the response headers that s3s does not set: the type of the content, the headers that are stored with the
-/// object, and the number of tags.
-fn object_headers(object: &StoredObject) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
-    for (name, value) in object.headers.iter().flat_map(|stored| &stored.0) {
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-            set_header(&mut headers, name, value);
-        }
+    let mut response = S3Response::with_headers(output, object_headers(object, overrides));
+    if is_partial {
+        response.extensions.insert(StatusOverride(StatusCode::PARTIAL_CONTENT));
     }
-    if object.tags.len() > 0 {
-        headers.insert(TAG_COUNT, HeaderValue::from(object.tags.len()));
-    }
-    headers
+    Ok(response)
 }
 
 /// Returns the storage class for HEAD and GET responses, which omit the standard one.
@@ -186,6 +145,13 @@ pub(super) fn delete_objects(
         return Err(s3_error!(MalformedXML, "A request must delete 1 to {MAX_DELETED} objects"));
     }
     sandbox.with_bucket(&bucket, |_| ())?;
+    // A request that is not valid deletes nothing.
+    for object in &delete.objects {
+        requested_object(&bucket, &object.key, object.version_id.as_ref())?;
+        if object.key.is_empty() {
+            return Err(s3_error!(MalformedXML, "An object to delete must have a key"));
+        }
+    }
     let is_quiet = delete.quiet.unwrap_or(false);
     let mut deleted = Vec::new();
     let mut errors = Vec::new();

@@ -1,4 +1,5 @@
-//! Requests: their bodies, of which every digest that a client sends is checked, and the tags in them.
+//! Requests: their bodies, of which every digest that a client sends is checked, the parameters of presigned URLs, and
+//! the tags in requests.
 
 use std::error::Error;
 
@@ -7,16 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as HttpBody;
-use md5::{Digest, Md5};
-use s3s::checksum::ChecksumHasher;
-use s3s::crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
+use md5::{Digest as _, Md5};
 use s3s::{Body, S3Error, S3Result, TrailingHeaders, dto, s3_error};
 
-use super::response::{custom_error, set_header, tag_error};
+use super::checksum::SentChecksum;
+use super::response::{custom_error, tag_error};
 use crate::blobs::WrittenBlob;
+use crate::checksum::{ChecksumAlgorithm, ContentHasher, Digest};
 use crate::model::{Md5Digest, hex};
 use crate::state::SandboxRequestError;
 use crate::store::Sandbox;
@@ -31,89 +32,46 @@ const MAX_DOCUMENT_BYTES: usize = 20 << 20;
 /// The number of hexadecimal digits of a SHA-256. Any other value of `x-amz-content-sha256` is not a digest.
 const SHA256_DIGITS: usize = 64;
 
-const CRC32: HeaderName = HeaderName::from_static("x-amz-checksum-crc32");
-const CRC32C: HeaderName = HeaderName::from_static("x-amz-checksum-crc32c");
-const CRC64NVME: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
-const SHA1: HeaderName = HeaderName::from_static("x-amz-checksum-sha1");
-const SHA256: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
-
-/// The digests of a body that is being received.
-struct BodyDigests {
-    md5: Option<Md5Digest>,
-    hasher: ChecksumHasher,
+/// Returns the MD5 that a request announces for its body.
+fn announced_md5(headers: &HeaderMap) -> S3Result<Option<Md5Digest>> {
+    let Some(md5) = headers.get("content-md5") else { return Ok(None) };
+    let digest = STANDARD.decode(md5).ok().and_then(|digest| Md5Digest::try_from(digest).ok());
+    digest.map(Some).ok_or_else(|| s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid."))
 }
 
-impl BodyDigests {
-    /// Returns the digests that a request announces in its headers, or as trailers.
-    fn from_headers(headers: &HeaderMap) -> S3Result<Self> {
-        let md5 = headers.get("content-md5").map(|md5| {
-            let digest = STANDARD.decode(md5).ok().and_then(|digest| Md5Digest::try_from(digest).ok());
-            digest.ok_or_else(|| s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid."))
-        });
-        let trailers = headers.get("x-amz-trailer").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let is_announced = |name: &HeaderName| {
-            let mut trailers = trailers.split(',');
-            headers.contains_key(name) || trailers.any(|trailer| trailer.trim().eq_ignore_ascii_case(name.as_str()))
-        };
-        let hasher = ChecksumHasher {
-            crc32: is_announced(&CRC32).then(Crc32::new),
-            crc32c: is_announced(&CRC32C).then(Crc32c::new),
-            crc64nvme: is_announced(&CRC64NVME).then(Crc64Nvme::new),
-            sha1: is_announced(&SHA1).then(Sha1::new),
-            sha256: is_announced(&SHA256).then(Sha256::new),
-        };
-        Ok(Self { md5: md5.transpose()?, hasher })
+fn check_md5(announced: Option<Md5Digest>, md5: Md5Digest) -> S3Result<()> {
+    if announced.is_some_and(|announced| announced != md5) {
+        return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
     }
-
-    /// Adds bytes to the digests.
-    fn update(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-    }
-
-    /// Compares the digests with those of the request. `md5` is the MD5 of the whole body. Returns the checksums as
-    /// response headers.
-    fn verify(self, md5: Md5Digest, headers: &HeaderMap, trailers: Option<&TrailingHeaders>) -> S3Result<HeaderMap> {
-        if self.md5.is_some_and(|expected| expected != md5) {
-            return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
-        }
-        let sums = self.hasher.finalize();
-        let sent = |name: &HeaderName| {
-            let trailer = trailers.and_then(|trailers| trailers.read(|headers| headers.get(name).cloned()).flatten());
-            headers.get(name).cloned().or(trailer)
-        };
-        let mut checksums = HeaderMap::new();
-        for (name, sum) in [
-            (CRC32, sums.checksum_crc32),
-            (CRC32C, sums.checksum_crc32c),
-            (CRC64NVME, sums.checksum_crc64nvme),
-            (SHA1, sums.checksum_sha1),
-            (SHA256, sums.checksum_sha256),
-        ] {
-            let Some(sum) = sum else { continue };
-            if sent(&name).is_none_or(|sent| sent.as_bytes() != sum.as_bytes()) {
-                return Err(s3_error!(BadDigest, "The {name} you specified did not match the calculated checksum."));
-            }
-            set_header(&mut checksums, name, &sum);
-        }
-        Ok(checksums)
-    }
+    Ok(())
 }
 
-/// Receives a body and checks it against every digest in the headers and trailers. Returns the checksums as response
-/// headers, as AWS does.
+/// A body that was received completely, and its checksum: by the algorithm of the client, or else by the default one.
+pub(super) struct ReceivedBody {
+    pub(super) blob: WrittenBlob,
+    pub(super) algorithm: ChecksumAlgorithm,
+    pub(super) digest: Digest,
+}
+
+/// Receives a body and checks it against every digest in the headers and trailers.
 pub(super) async fn receive_body(
     sandbox: &Sandbox,
     body: Option<dto::StreamingBlob>,
     length: Option<i64>,
     headers: &HeaderMap,
     trailers: Option<TrailingHeaders>,
-) -> S3Result<(WrittenBlob, HeaderMap)> {
-    let mut digests = BodyDigests::from_headers(headers)?;
+) -> S3Result<ReceivedBody> {
+    let md5 = announced_md5(headers)?;
+    let mut sent = SentChecksum::from_headers(headers)?;
+    let mut default_hasher = ContentHasher::new(ChecksumAlgorithm::Crc64Nvme);
     let mut writer = sandbox.blob_writer();
     if let Some(mut body) = body {
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| incomplete_body(&error.to_string()))?;
-            digests.update(&chunk);
+            match &mut sent {
+                Some(sent) => sent.update(&chunk),
+                None => default_hasher.update(&chunk),
+            }
             writer.write(&chunk).map_err(SandboxRequestError::Storage)?;
             if writer.size() > MAX_BODY_BYTES {
                 return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
@@ -127,11 +85,18 @@ pub(super) async fn receive_body(
         ));
     }
     let blob = writer.finish();
-    let checksums = digests.verify(blob.md5, headers, trailers.as_ref());
-    if checksums.is_err() {
-        sandbox.discard_blob(&blob.body);
+    let verify = || {
+        check_md5(md5, blob.md5)?;
+        let Some(sent) = sent else { return Ok((ChecksumAlgorithm::Crc64Nvme, default_hasher.finish())) };
+        Ok((sent.algorithm(), sent.verify(trailers.as_ref())?))
+    };
+    match verify() {
+        Ok((algorithm, digest)) => Ok(ReceivedBody { blob, algorithm, digest }),
+        Err(error) => {
+            sandbox.discard_blob(&blob.body);
+            Err(error)
+        }
     }
-    Ok((blob, checksums?))
 }
 
 /// The body of a request.
@@ -142,6 +107,66 @@ pub(crate) trait S3RequestBody:
 
 impl<B: HttpBody<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Send + Sync + 'static> S3RequestBody for B {}
 
+/// Rejects what s3s would reject with another error than AWS does, or not at all.
+pub(crate) fn check_before_dispatch(request: &Parts) -> S3Result<()> {
+    if request.method == Method::OPTIONS {
+        return Err(preflight_error(&request.headers));
+    }
+    let query = request.uri.query().unwrap_or_default();
+    if query.split('&').any(|pair| pair.starts_with("X-Amz-Algorithm=") || pair.starts_with("X-Amz-Signature=")) {
+        check_presigned_query(query)?;
+    }
+    Ok(())
+}
+
+/// Returns the answer to the question of a browser whether another site can send a request. No bucket allows it.
+fn preflight_error(headers: &HeaderMap) -> S3Error {
+    if !headers.contains_key(header::ORIGIN) {
+        let message = "Insufficient information. Origin request header needed.";
+        return custom_error("BadRequest", StatusCode::BAD_REQUEST, message);
+    }
+    custom_error("AccessForbidden", StatusCode::FORBIDDEN, "CORSResponse: CORS is not enabled for this bucket.")
+}
+
+/// The longest validity of a presigned URL: a week.
+const MAX_EXPIRES_SECONDS: i64 = 7 * 24 * 60 * 60;
+
+/// Checks the parameters of a presigned URL, of which s3s would reject some with another error, and not the others.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+fn check_presigned_query(query: &str) -> S3Result<()> {
+    const NAMES: [&str; 6] = [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Signature",
+        "X-Amz-Date",
+        "X-Amz-SignedHeaders",
+        "X-Amz-Expires",
+    ];
+    let error = |message: &'static str| Err(s3_error!(AuthorizationQueryParametersError, "{message}"));
+    let value = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find_map(|(given, value)| (given == name && !value.is_empty()).then_some(value))
+    };
+    if NAMES.iter().any(|name| value(name).is_none()) {
+        return error(
+            "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, \
+             X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
+        );
+    }
+    if value("X-Amz-Algorithm") != Some("AWS4-HMAC-SHA256") {
+        return error("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"");
+    }
+    match value("X-Amz-Expires").and_then(|seconds| seconds.parse::<i64>().ok()) {
+        None => error("X-Amz-Expires should be a number"),
+        Some(..0) => error("X-Amz-Expires must be non-negative"),
+        Some(seconds) if seconds > MAX_EXPIRES_SECONDS => error(
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than \
+             604800 seconds",
+        ),
+        Some(_) => Ok(()),
+    }
+}
+
 /// Checks the digests of an XML document before s3s parses it. Any other body is passed on as it arrives.
 pub(crate) async fn check_document_digests(parts: Parts, body: impl S3RequestBody) -> Result<Request<Body>, S3Error> {
     let Some(length) = document_length_limit(&parts)? else {
@@ -150,7 +175,7 @@ pub(crate) async fn check_document_digests(parts: Parts, body: impl S3RequestBod
     let document = Limited::new(body, length).collect().await;
     let document =
         document.map_err(|error| s3_error!(IncompleteBody, "The document is incomplete: {error}"))?.to_bytes();
-    check_document(&parts.headers, &document)?;
+    check_document(&parts, &document)?;
     Ok(Request::from_parts(parts, Body::from(document)))
 }
 
@@ -179,17 +204,28 @@ fn document_length_limit(request: &Parts) -> S3Result<Option<usize>> {
 }
 
 /// Checks a document against the digests in its request's headers.
-fn check_document(headers: &HeaderMap, document: &[u8]) -> S3Result<()> {
+fn check_document(request: &Parts, document: &[u8]) -> S3Result<()> {
+    let headers = &request.headers;
     let signed = headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
     if let Some(signed) = signed.filter(|signed| signed.len() == SHA256_DIGITS) {
-        let sum = hex(&Sha256::checksum(document));
+        let sum = hex(&ChecksumAlgorithm::Sha256.digest_of(document));
         if !signed.eq_ignore_ascii_case(&sum) {
             return Err(content_mismatch());
         }
     }
-    let mut digests = BodyDigests::from_headers(headers)?;
-    digests.update(document);
-    digests.verify(Md5::digest(document).into(), headers, None).map(|_| ())
+    check_md5(announced_md5(headers)?, Md5::digest(document).into())?;
+    if has_parameter(request, "uploadId") {
+        // The checksum in a request to complete an upload is that of the object.
+        return Ok(());
+    }
+    let Some(mut sent) = SentChecksum::from_headers(headers)? else { return Ok(()) };
+    sent.update(document);
+    sent.verify(None).map(|_| ())
+}
+
+fn has_parameter(request: &Parts, name: &str) -> bool {
+    let query = request.uri.query().unwrap_or_default();
+    query.split('&').any(|pair| pair.split('=').next() == Some(name))
 }
 
 /// The body is not the announced one. s3s compares it with its signed digest, and reports a mismatch only in the text
@@ -227,6 +263,22 @@ mod tests {
         let request = http::Request::builder().method(method).uri(format!("/b/k?{query}"));
         let (parts, ()) = request.header(header::CONTENT_LENGTH, length).body(()).unwrap().into_parts();
         document_length_limit(&parts).map_err(|error| error.code().as_str().to_owned())
+    }
+
+    #[test]
+    fn presigned_urls_have_all_parameters_and_at_most_a_week() {
+        let check = |expires: &str| {
+            let query = format!(
+                "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=c&X-Amz-Date=d&X-Amz-SignedHeaders=host\
+                 &X-Amz-Signature=s{expires}"
+            );
+            check_presigned_query(&query).map_err(|error| error.code().as_str().to_owned())
+        };
+        assert_eq!(check("&X-Amz-Expires=0"), Ok(()));
+        assert_eq!(check("&X-Amz-Expires=604800"), Ok(()));
+        for expires in ["&X-Amz-Expires=604801", "&X-Amz-Expires=-1", "&X-Amz-Expires=soon", "&X-Amz-Expires=", ""] {
+            assert_eq!(check(expires), Err("AuthorizationQueryParametersError".to_owned()), "{expires}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use s3s::{Body, HttpError, S3Error, S3ErrorCode, S3Response, dto, s3_error};
 
+use crate::checksum::ChecksumAlgorithm;
 use crate::model::{ETag, UnixMillis};
 use crate::restore::RestoreRejection;
 use crate::state::SandboxRequestError;
@@ -48,6 +49,16 @@ pub(crate) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
 /// Creates an `InvalidArgument` error.
 pub(crate) fn invalid_argument(message: &'static str) -> S3Error {
     s3_error!(InvalidArgument, "{message}")
+}
+
+/// Creates an `InvalidRequest` error.
+pub(crate) fn invalid_request(message: &'static str) -> S3Error {
+    s3_error!(InvalidRequest, "{message}")
+}
+
+/// The content does not have the checksum that the client sent.
+pub(crate) fn checksum_mismatch(algorithm: ChecksumAlgorithm) -> S3Error {
+    s3_error!(BadDigest, "The {} you specified did not match the calculated checksum.", algorithm.as_str())
 }
 
 /// Creates the error for a request that the owner of the bucket or the object does not allow.
@@ -115,24 +126,53 @@ impl From<SandboxRequestError> for S3Error {
             SandboxRequestError::PreconditionFailed => {
                 s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
             }
-            SandboxRequestError::NoSuchUpload => s3_error!(
-                NoSuchUpload,
-                "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted \
-                 or completed."
+            SandboxRequestError::ConditionalConflict => s3_error!(
+                ConditionalRequestConflict,
+                "The conditional request cannot succeed due to a conflicting operation against this resource."
             ),
-            SandboxRequestError::InvalidPart => s3_error!(
-                InvalidPart,
-                "One or more of the specified parts could not be found. The part may not have been uploaded, or the \
-                 specified entity tag may not match the part's entity tag."
-            ),
-            SandboxRequestError::PartTooSmall => {
-                s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size")
-            }
+            SandboxRequestError::NoSuchUpload
+            | SandboxRequestError::InvalidPart
+            | SandboxRequestError::PartTooSmall
+            | SandboxRequestError::PartChecksumMissing(..)
+            | SandboxRequestError::ChecksumMismatch(_)
+            | SandboxRequestError::SizeMismatch { .. } => upload_error(&error),
             SandboxRequestError::Storage(error) => {
                 let message = format!("The sandbox cannot read or write its files: {error}");
                 s3_error!(error, InternalError, "{message}")
             }
         }
+    }
+}
+
+/// Converts an error of a multipart upload. Other errors are in the conversion of [`SandboxRequestError`].
+fn upload_error(error: &SandboxRequestError) -> S3Error {
+    match error {
+        SandboxRequestError::PartChecksumMissing(algorithm, part) => s3_error!(
+            InvalidRequest,
+            "The upload was created using a {} checksum. The complete request must include the checksum for each \
+             part. It was missing for part {part} in the request.",
+            algorithm.lower_name()
+        ),
+        SandboxRequestError::ChecksumMismatch(algorithm) => checksum_mismatch(*algorithm),
+        SandboxRequestError::SizeMismatch { expected, actual } => s3_error!(
+            InvalidRequest,
+            "The provided 'x-amz-mp-object-size' header value {expected} does not match what was computed: \
+             {actual}"
+        ),
+        SandboxRequestError::NoSuchUpload => s3_error!(
+            NoSuchUpload,
+            "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted \
+             or completed."
+        ),
+        SandboxRequestError::InvalidPart => s3_error!(
+            InvalidPart,
+            "One or more of the specified parts could not be found. The part may not have been uploaded, or the \
+             specified entity tag may not match the part's entity tag."
+        ),
+        SandboxRequestError::PartTooSmall => {
+            s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size")
+        }
+        _ => s3_error!(InternalError),
     }
 }
 
@@ -189,6 +229,13 @@ pub(crate) fn finish_response(result: Result<Response<Body>, HttpError>) -> Resp
     if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
         *response.status_mut() = status;
     }
+    if response.extensions_mut().remove::<BareEntityTag>().is_some() {
+        remove_entity_tag_quotes(&mut response);
+    }
+    if response.status() == StatusCode::NOT_MODIFIED {
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    }
     let id = format!("{:016X}", fastrand::u64(..));
     if response.status().is_client_error() || response.status().is_server_error() {
         complete_error_document(&mut response, &id);
@@ -199,6 +246,13 @@ pub(crate) fn finish_response(result: Result<Response<Body>, HttpError>) -> Resp
     }
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static("batchplan-sandbox"));
     response
+}
+
+/// Removes the quotation marks that s3s writes around the entity tag in a document.
+fn remove_entity_tag_quotes(response: &mut Response<Body>) {
+    let Some(document) = response.body().bytes() else { return };
+    let Ok(text) = std::str::from_utf8(&document) else { return };
+    *response.body_mut() = Body::from(text.replace("<ETag>\"", "<ETag>").replace("\"</ETag>", "</ETag>"));
 }
 
 /// Adds the request ID to an error document, and a message if it has none.
@@ -252,6 +306,10 @@ fn default_error_message(document: &str) -> &'static str {
 /// Overrides the status code of a response. s3s cannot express this, so [`finish_response`] applies it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StatusOverride(pub(crate) StatusCode);
+
+/// Marks the response to `GetObjectAttributes`, the only one in which an entity tag has no quotation marks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BareEntityTag;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Writing objects: PUT requests, copies, and multipart uploads.
+//! Writing objects: PUT requests and multipart uploads.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,33 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::access::requester;
 use super::acl::{new_object_access, to_s3_owner};
-use super::request::receive_body;
+use super::bucket::KeyEncoding;
+use super::checksum::{
+    SentChecksum, check_part_algorithm, checksum_fields, parse_checksum, s3_algorithm, s3_type, set_checksum,
+    upload_checksum,
+};
+use super::reading::parse_part_number;
+use super::request::{ReceivedBody, receive_body};
 use super::response::{custom_error, etag, invalid_argument, length, tag_error, to_s3_time};
 use crate::access::OwnerId;
-use crate::blobs::{BlobReader, WrittenBlob};
-use crate::model::{ETag, ObjectBlob, ObjectStorageClass, PendingUpload, StoredHeaders, StoredObject};
-use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
+use crate::blobs::WrittenBlob;
+use crate::checksum::{ChecksumAlgorithm, ContentDetails, ObjectChecksum, UploadChecksum, digest_text};
+use crate::completed::{CompletedUpload, ExpectedPart, UploadTarget};
+use crate::listing::{self, ResultPage, UploadOrPrefix, UploadQuery};
+use crate::model::{ETag, ObjectStorageClass, PendingUpload, StoredHeaders, UploadedPart};
+use crate::state::{SandboxRequestError, WritePrecondition};
 use crate::store::{NewObject, Sandbox};
 use crate::tags::{self, SharedTags, TagSetError};
-
-/// The maximum part number.
-const MAX_PART_NUMBER: i32 = 10_000;
+use crate::uploads::{ExpectedChecksum, UploadCompletion};
 
 /// The minimum size of every part but the last, in bytes.
 const MIN_PART_BYTES: u64 = 5 << 20;
 
 /// The maximum number of parts on a page.
 const MAX_LISTED_PARTS: usize = 1000;
+
+/// The maximum number of uploads on a page.
+const MAX_LISTED_UPLOADS: usize = 1000;
 
 /// The headers that AWS stores with an object and returns.
 const STORED_HEADERS: [HeaderName; 6] = [
@@ -51,81 +61,30 @@ pub(super) async fn put_object(
     let class = parse_storage_class(input.storage_class.as_ref())?;
     let tags = header_tags(input.tagging.as_deref())?;
     let precondition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    sandbox.with_state(|state| state.check_precondition(&input.bucket, &input.key, &precondition))?;
     let stored_headers = headers_to_store(&headers)?;
-    let (WrittenBlob { body, size, md5 }, checksums) =
+    let ReceivedBody { blob: WrittenBlob { body, size, md5 }, algorithm, digest } =
         receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
     let object_etag = ETag::of_content(md5);
-    let new = NewObject { size, etag: object_etag, class, access, tags, headers: stored_headers, body };
-    let version_id = sandbox.put_object(&input.bucket, &input.key, new, &precondition)?;
-    let output = dto::PutObjectOutput { e_tag: Some(etag(object_etag)), version_id, ..Default::default() };
-    Ok(S3Response::with_headers(output, checksums))
-}
-
-pub(super) fn copy_object(
-    sandbox: &Sandbox,
-    request: S3Request<dto::CopyObjectInput>,
-) -> S3Result<S3Response<dto::CopyObjectOutput>> {
-    let access = new_object_access(sandbox, &request, &request.input.bucket, request.input.acl.as_ref())?;
-    let S3Request { input, headers, .. } = request;
-    let dto::CopySource::Bucket { bucket, key, version_id } = &input.copy_source else {
-        return Err(s3_error!(NotImplemented, "The sandbox can copy only from buckets"));
-    };
-    let source = RequestedObject { bucket, key, version: version_id.as_deref() };
-    let class = parse_storage_class(input.storage_class.as_ref())?;
-    let replaces_headers = is_replace(input.metadata_directive.as_ref().map(dto::MetadataDirective::as_str))?;
-    let replaces_tags = is_replace(input.tagging_directive.as_ref().map(dto::TaggingDirective::as_str))?;
-    let (found, _, reader) = sandbox.read_object(source, |found| {
-        if let Some(dto::ETagCondition::ETag(expected)) = &input.copy_source_if_match
-            && expected.value() != found.object.etag.to_string()
-        {
-            return Err(SandboxRequestError::PreconditionFailed);
-        }
-        Ok(0..found.object.size)
-    })?;
-    let source_object = found.object;
-    let tags = if replaces_tags { header_tags(input.tagging.as_deref())? } else { source_object.tags.clone() };
-    let headers = if replaces_headers { headers_to_store(&headers)? } else { source_object.headers.clone() };
-    let (body, size, copy_etag) = copy_content(sandbox, &source_object, reader)?;
-    let new = NewObject { size, etag: copy_etag, class, access, tags, headers, body };
-    let version_id = sandbox.put_object(&input.bucket, &input.key, new, &WritePrecondition::Always)?;
-    let result = dto::CopyObjectResult {
-        e_tag: Some(etag(copy_etag)),
-        last_modified: Some(to_s3_time(sandbox.now())),
+    let checksum = ObjectChecksum::of_content(algorithm, digest);
+    let mut output = dto::PutObjectOutput {
+        e_tag: Some(etag(object_etag)),
+        checksum_type: Some(s3_type(checksum.checksum_type)),
         ..Default::default()
     };
-    Ok(S3Response::new(dto::CopyObjectOutput {
-        copy_object_result: Some(result),
-        copy_source_version_id: found.id,
-        version_id,
-        ..Default::default()
-    }))
+    set_checksum!(output, algorithm, checksum.text(0));
+    let details = Some(Box::new(ContentDetails { checksum: Some(checksum), parts: Vec::new() }));
+    let new = NewObject { size, etag: object_etag, class, access, tags, headers: stored_headers, body, details };
+    let version_id = sandbox
+        .put_object(&input.bucket, &input.key, new, &precondition)
+        .map_err(|error| precondition.late_error(error))?;
+    output.version_id = visible_id(version_id);
+    Ok(S3Response::new(output))
 }
 
-/// Returns whether a copy replaces the headers or tags of its source.
-fn is_replace(directive: Option<&str>) -> S3Result<bool> {
-    match directive {
-        None | Some("COPY") => Ok(false),
-        Some("REPLACE") => Ok(true),
-        Some(_) => Err(s3_error!(InvalidArgument, "Unknown metadata or tagging directive")),
-    }
-}
-
-/// Copies the content of an object. Returns the new blob, its size, and its entity tag. An object without content is
-/// copied without content, because its size may be terabytes.
-fn copy_content(
-    sandbox: &Sandbox,
-    source: &StoredObject,
-    reader: BlobReader,
-) -> Result<(ObjectBlob, u64, ETag), SandboxRequestError> {
-    if source.body == ObjectBlob::Zeros {
-        return Ok((ObjectBlob::Zeros, source.size, source.etag));
-    }
-    let mut writer = sandbox.blob_writer();
-    for chunk in reader {
-        writer.write(&chunk?)?;
-    }
-    let WrittenBlob { body, size, md5 } = writer.finish();
-    Ok((body, size, ETag::of_content(md5)))
+/// Returns the version ID that the response to a write contains. AWS omits the ID of the `null` version.
+pub(super) fn visible_id(id: Option<String>) -> Option<String> {
+    id.filter(|id| id != "null")
 }
 
 pub(super) fn create_multipart_upload(
@@ -135,6 +94,7 @@ pub(super) fn create_multipart_upload(
     let access = new_object_access(sandbox, &request, &request.input.bucket, request.input.acl.as_ref())?;
     let initiator = requester(sandbox, &request);
     let S3Request { input, headers, .. } = request;
+    let checksum = upload_checksum(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
     let upload = PendingUpload {
         bucket: input.bucket.as_str().into(),
         key: input.key.as_str().into(),
@@ -144,6 +104,7 @@ pub(super) fn create_multipart_upload(
         access,
         tags: header_tags(input.tagging.as_deref())?,
         headers: headers_to_store(&headers)?,
+        checksum,
         parts: BTreeMap::new(),
     };
     let upload_id = sandbox.create_upload(upload)?;
@@ -151,6 +112,8 @@ pub(super) fn create_multipart_upload(
         bucket: Some(input.bucket),
         key: Some(input.key),
         upload_id: Some(upload_id),
+        checksum_algorithm: checksum.map(|checksum| s3_algorithm(checksum.algorithm)),
+        checksum_type: checksum.map(|checksum| s3_type(checksum.checksum_type)),
         ..Default::default()
     }))
 }
@@ -160,18 +123,16 @@ pub(super) async fn upload_part(
     request: S3Request<dto::UploadPartInput>,
 ) -> S3Result<S3Response<dto::UploadPartOutput>> {
     let S3Request { input, headers, trailing_headers, .. } = request;
-    let number = part_number(input.part_number)?;
-    sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
-    let (blob, checksums) = receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
-    let part_etag = ETag::of_content(blob.md5);
-    sandbox.put_part(&input.upload_id, number, blob)?;
-    let output = dto::UploadPartOutput { e_tag: Some(etag(part_etag)), ..Default::default() };
-    Ok(S3Response::with_headers(output, checksums))
-}
-
-fn part_number(number: i32) -> S3Result<u16> {
-    let number = u16::try_from(number).ok().filter(|number| (1..=MAX_PART_NUMBER).contains(&i32::from(*number)));
-    number.ok_or_else(|| invalid_argument("Part number must be an integer between 1 and 10000, inclusive"))
+    let number = parse_part_number(input.part_number)?;
+    let upload = sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
+    let sent = SentChecksum::from_headers(&headers)?;
+    check_part_algorithm(upload.checksum, sent.as_ref().map(SentChecksum::algorithm))?;
+    let ReceivedBody { blob, algorithm, digest } =
+        receive_body(sandbox, input.body, input.content_length, &headers, trailing_headers).await?;
+    let mut output = dto::UploadPartOutput { e_tag: Some(etag(ETag::of_content(blob.md5))), ..Default::default() };
+    set_checksum!(output, algorithm, digest_text(&digest));
+    sandbox.put_part(&input.upload_id, number, blob, upload.checksum.map(|_| digest))?;
+    Ok(S3Response::new(output))
 }
 
 pub(super) fn complete_multipart_upload(
@@ -181,33 +142,55 @@ pub(super) fn complete_multipart_upload(
     let input = request.input;
     let precondition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
     let parts = parse_parts(input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default())?;
-    let (object_etag, version_id) =
-        sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &parts, MIN_PART_BYTES, &precondition)?;
-    Ok(S3Response::new(dto::CompleteMultipartUploadOutput {
+    let expected = parse_checksum(checksum_fields!(input))?;
+    let expected_size = input.mpu_object_size.map(u64::try_from).transpose();
+    let completion = UploadCompletion {
+        target: UploadTarget { id: &input.upload_id, bucket: &input.bucket, key: &input.key },
+        parts: &parts,
+        min_part_bytes: MIN_PART_BYTES,
+        condition: &precondition,
+        expected: expected.map(|(algorithm, digest)| ExpectedChecksum { algorithm, digest }),
+        expected_size: expected_size.map_err(|_| invalid_argument("The size of an object cannot be negative"))?,
+        default_algorithm: Some(ChecksumAlgorithm::Crc64Nvme),
+    };
+    let completed = match sandbox.complete_upload(&completion) {
+        Err(SandboxRequestError::NoSuchUpload) => {
+            sandbox.find_completed(&completion).ok_or(SandboxRequestError::NoSuchUpload)?
+        }
+        completed => completed?,
+    };
+    let CompletedUpload { etag: object_etag, version_id, checksum } = completed;
+    let mut output = dto::CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
-        bucket: Some(input.bucket),
-        key: Some(input.key),
         e_tag: Some(etag(object_etag)),
-        version_id,
+        version_id: visible_id(version_id),
         ..Default::default()
-    }))
+    };
+    if let Some(checksum) = checksum {
+        set_checksum!(output, checksum.algorithm, checksum.text(parts.len()));
+        output.checksum_type = Some(s3_type(checksum.checksum_type));
+    }
+    output.bucket = Some(input.bucket);
+    output.key = Some(input.key);
+    Ok(S3Response::new(output))
 }
 
-/// Returns the number and the entity tag of each part that the object consists of.
-fn parse_parts(parts: Vec<dto::CompletedPart>) -> S3Result<Vec<(u16, String)>> {
-    let mut parsed: Vec<(u16, String)> = Vec::with_capacity(parts.len());
+/// Parses the list of the parts that the object consists of.
+fn parse_parts(parts: Vec<dto::CompletedPart>) -> S3Result<Vec<ExpectedPart>> {
+    let mut parsed: Vec<ExpectedPart> = Vec::with_capacity(parts.len());
     for part in parts {
+        let digest = parse_checksum(checksum_fields!(part))?;
         let (Some(number), Some(part_etag)) = (part.part_number, part.e_tag) else {
             return Err(s3_error!(MalformedXML, "A part must have a number and an entity tag"));
         };
-        let number = part_number(number)?;
-        if parsed.last().is_some_and(|(last, _)| *last >= number) {
+        let number = parse_part_number(number)?;
+        if parsed.last().is_some_and(|last| last.number >= number) {
             return Err(s3_error!(
                 InvalidPartOrder,
                 "The list of parts was not in ascending order. Parts must be ordered by part number."
             ));
         }
-        parsed.push((number, part_etag.into_value()));
+        parsed.push(ExpectedPart { number, etag: part_etag.into_value(), digest });
     }
     if parsed.is_empty() {
         return Err(s3_error!(MalformedXML, "An upload must have at least one part"));
@@ -234,17 +217,8 @@ pub(super) fn list_parts(
     let limit = requested.map_err(|_| invalid_argument("max-parts cannot be negative"))?.min(MAX_LISTED_PARTS);
     let marker = input.part_number_marker.unwrap_or(0);
     let mut following = upload.parts.iter().filter(|(number, _)| i32::from(**number) > marker);
-    let parts: Vec<dto::Part> = following
-        .by_ref()
-        .take(limit)
-        .map(|(number, part)| dto::Part {
-            part_number: Some(i32::from(*number)),
-            e_tag: Some(etag(ETag::of_content(part.md5))),
-            last_modified: Some(to_s3_time(part.modified)),
-            size: Some(length(part.size)),
-            ..Default::default()
-        })
-        .collect();
+    let parts: Vec<dto::Part> =
+        following.by_ref().take(limit).map(|(number, part)| listed_part(*number, part, upload.checksum)).collect();
     let is_truncated = limit > 0 && following.next().is_some();
     Ok(S3Response::new(dto::ListPartsOutput {
         bucket: Some(input.bucket),
@@ -253,9 +227,11 @@ pub(super) fn list_parts(
         is_truncated: Some(is_truncated),
         max_parts: i32::try_from(limit).ok(),
         next_part_number_marker: parts.last().and_then(|part| part.part_number).filter(|_| is_truncated),
-        part_number_marker: input.part_number_marker,
+        part_number_marker: Some(marker),
         initiator: Some(initiator(sandbox, upload.initiator)),
         owner: Some(to_s3_owner(sandbox, upload.access.owner)),
+        checksum_algorithm: upload.checksum.map(|checksum| s3_algorithm(checksum.algorithm)),
+        checksum_type: upload.checksum.map(|checksum| s3_type(checksum.checksum_type)),
         storage_class: Some(dto::StorageClass::from_static(upload.class.as_str())),
         parts: Some(parts),
         ..Default::default()
@@ -268,15 +244,102 @@ fn initiator(sandbox: &Sandbox, id: OwnerId) -> dto::Initiator {
     dto::Initiator { id, display_name }
 }
 
+fn listed_part(number: u16, part: &UploadedPart, chosen: Option<UploadChecksum>) -> dto::Part {
+    let mut listed = dto::Part {
+        part_number: Some(i32::from(number)),
+        e_tag: Some(etag(ETag::of_content(part.md5))),
+        last_modified: Some(to_s3_time(part.modified)),
+        size: Some(length(part.size)),
+        ..Default::default()
+    };
+    if let Some((UploadChecksum { algorithm, .. }, digest)) = chosen.zip(part.digest.as_deref()) {
+        set_checksum!(listed, algorithm, digest_text(digest));
+    }
+    listed
+}
+
+pub(super) fn list_multipart_uploads(
+    sandbox: &Sandbox,
+    request: S3Request<dto::ListMultipartUploadsInput>,
+) -> S3Result<S3Response<dto::ListMultipartUploadsOutput>> {
+    let input = request.input;
+    let encoding = KeyEncoding::parse(input.encoding_type.as_ref())?;
+    let requested = input.max_uploads.map_or(Ok(MAX_LISTED_UPLOADS), usize::try_from);
+    let limit = requested.map_err(|_| invalid_argument("max-uploads cannot be negative"))?.min(MAX_LISTED_UPLOADS);
+    let key_marker = input.key_marker.as_deref().filter(|marker| !marker.is_empty());
+    let query = UploadQuery {
+        bucket: &input.bucket,
+        prefix: input.prefix.as_deref().unwrap_or_default(),
+        delimiter: input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty()),
+        key_marker,
+        // Without a key marker, AWS ignores the marker of the upload.
+        id_marker: input.upload_id_marker.as_deref().filter(|marker| key_marker.is_some() && !marker.is_empty()),
+    };
+    let mut output = sandbox.with_state(|state| {
+        state.bucket(&input.bucket)?;
+        let page = listing::page_of_uploads(&state.uploads, query, limit);
+        Ok::<_, SandboxRequestError>(uploads_output(sandbox, page, encoding))
+    })?;
+    output.max_uploads = i32::try_from(limit).ok();
+    output.prefix = Some(encoding.encode(query.prefix));
+    output.delimiter = encoding.encode_optional(query.delimiter);
+    output.key_marker = Some(encoding.encode(key_marker.unwrap_or_default()));
+    output.upload_id_marker = Some(query.id_marker.unwrap_or_default().to_owned());
+    output.encoding_type = input.encoding_type;
+    output.bucket = Some(input.bucket);
+    Ok(S3Response::new(output))
+}
+
+fn uploads_output(
+    sandbox: &Sandbox,
+    page: ResultPage<UploadOrPrefix<'_>>,
+    encoding: KeyEncoding,
+) -> dto::ListMultipartUploadsOutput {
+    let mut output = dto::ListMultipartUploadsOutput { is_truncated: Some(page.is_truncated), ..Default::default() };
+    if let Some(last) = page.items.last().filter(|_| page.is_truncated) {
+        let (name, id) = match last {
+            UploadOrPrefix::Prefix(prefix) => (*prefix, ""),
+            UploadOrPrefix::Upload(id, upload) => (&*upload.key, *id),
+        };
+        output.next_key_marker = Some(encoding.encode(name));
+        output.next_upload_id_marker = Some(id.to_owned());
+    }
+    let (mut uploads, mut prefixes) = (Vec::new(), Vec::new());
+    for item in page.items {
+        match item {
+            UploadOrPrefix::Prefix(prefix) => {
+                prefixes.push(dto::CommonPrefix { prefix: Some(encoding.encode(prefix)) });
+            }
+            UploadOrPrefix::Upload(id, upload) => uploads.push(listed_upload(sandbox, id, upload, encoding)),
+        }
+    }
+    output.uploads = Some(uploads);
+    output.common_prefixes = Some(prefixes);
+    output
+}
+
+fn listed_upload(sandbox: &Sandbox, id: &str, upload: &PendingUpload, encoding: KeyEncoding) -> dto::MultipartUpload {
+    dto::MultipartUpload {
+        checksum_algorithm: upload.checksum.map(|checksum| s3_algorithm(checksum.algorithm)),
+        checksum_type: upload.checksum.map(|checksum| s3_type(checksum.checksum_type)),
+        initiated: Some(to_s3_time(upload.initiated)),
+        initiator: Some(initiator(sandbox, upload.initiator)),
+        key: Some(encoding.encode(&upload.key)),
+        owner: Some(to_s3_owner(sandbox, upload.access.owner)),
+        storage_class: Some(dto::StorageClass::from_static(upload.class.as_str())),
+        upload_id: Some(id.to_owned()),
+    }
+}
+
 /// Parses a storage class. The default is the standard one.
-fn parse_storage_class(name: Option<&dto::StorageClass>) -> S3Result<ObjectStorageClass> {
+pub(super) fn parse_storage_class(name: Option<&dto::StorageClass>) -> S3Result<ObjectStorageClass> {
     let Some(name) = name else { return Ok(ObjectStorageClass::Standard) };
     ObjectStorageClass::parse(name.as_str())
         .ok_or_else(|| s3_error!(InvalidStorageClass, "The storage class you specified is not valid"))
 }
 
 /// Parses the tags in the `x-amz-tagging` header.
-fn header_tags(header: Option<&str>) -> S3Result<SharedTags> {
+pub(super) fn header_tags(header: Option<&str>) -> S3Result<SharedTags> {
     let Some(header) = header else { return Ok(SharedTags::default()) };
     tags::parse_query(header).and_then(tags::check).map_err(tag_header_error)
 }
@@ -294,7 +357,7 @@ fn tag_header_error(error: TagSetError) -> S3Error {
 }
 
 /// Parses the conditions of a write.
-fn parse_precondition(
+pub(super) fn parse_precondition(
     if_match: Option<&dto::ETagCondition>,
     if_none_match: Option<&dto::ETagCondition>,
 ) -> S3Result<WritePrecondition> {
@@ -307,7 +370,7 @@ fn parse_precondition(
 }
 
 /// Returns the headers of a request that are stored with the object.
-fn headers_to_store(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
+pub(super) fn headers_to_store(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>> {
     let mut stored = Vec::new();
     let mut metadata_bytes = 0;
     for (name, value) in headers {
@@ -319,13 +382,13 @@ fn headers_to_store(headers: &HeaderMap) -> S3Result<Option<Box<StoredHeaders>>>
         if let Some(metadata_name) = metadata_name {
             metadata_bytes += metadata_name.len() + value.len();
         }
-        if name == header::CONTENT_ENCODING {
+        if name == header::CONTENT_ENCODING && value.contains("aws-chunked") {
             // `aws-chunked` describes the transfer, not the object.
             let codings: Vec<&str> =
                 value.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
-            value = codings.join(",");
+            value = codings.join(", ");
         }
-        if !value.is_empty() {
+        if metadata_name.is_some() || !value.is_empty() {
             stored.push((name.as_str().into(), value.into()));
         }
     }
