@@ -4,7 +4,7 @@
 //! proves that it is the same file.
 //!
 //! Its records, and those of inventories and reports, are read strictly by RFC 4180 except for line ends, in constant
-//! memory.
+//! memory. A manifest may have another separator if its first row shows it; see [`syntax`].
 //!
 //! That is stricter than most readers on purpose: what other readers accept (a stray quote, an empty line, text after a
 //! closing quote) is, in a list of objects to change, a sign that the list is not what its author intended.
@@ -25,6 +25,7 @@ use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_visitor::{BadRows, RowFlow, RowVisitor};
 use super::spec::{CsvField, FileLocation};
 use crate::percent_decode::percent_decode_into;
+use syntax::{CsvShape, CsvSyntax, is_column_name};
 
 /// Reads a CSV manifest, and passes its rows to the visitor.
 pub(crate) async fn read<V: RowVisitor>(
@@ -83,12 +84,19 @@ fn read_rows(
     columns: CsvColumns,
     visitor: &mut dyn RowVisitor,
 ) -> Result<(), ManifestError> {
-    let plus = for_each_row(text, gzip, name, columns, |row| visitor.visit(row))?;
-    if let Some((first, rows)) = plus {
+    let doubtful = for_each_row(text, gzip, name, columns, |row| visitor.visit(row))?;
+    if let Some((first, rows)) = doubtful.raw_plus {
         let keys = counted(rows, "key");
         visitor.intake_mut().warn(
             format!("{name}: a raw `+` in {keys} is read as a plus (first in row {first})"),
             "if it means a space, set `plus_is_space = true`; encode a plus as %2B",
+        );
+    }
+    if let Some((first, rows)) = doubtful.leading_space {
+        let keys = counted(rows, "key");
+        visitor.intake_mut().warn(
+            format!("{name}: the space at the start of {keys} is read as part of the key (first in row {first})"),
+            "if it only follows the separator, remove it; encode a space in a key as %20",
         );
     }
     Ok(())
@@ -115,15 +123,15 @@ pub fn count_rows(path: &Path, fields: &[CsvField], plus_is_space: bool) -> Resu
     counted.map(|_| rows)
 }
 
-/// Calls `visit` for each row. Returns the first row with a raw `+` that was kept as `+`, and the number of such rows.
+/// Calls `visit` for each row. Returns the rows whose keys may mean something else.
 fn for_each_row(
     text: &mut dyn BufRead,
     gzip: bool,
     name: &str,
     mut columns: CsvColumns,
     mut visit: impl FnMut(&ManifestRow<'_>) -> Result<RowFlow, ManifestError>,
-) -> Result<Option<(u64, u64)>, ManifestError> {
-    let mut records = CsvRecords::new(text, CsvLineEnds::Lf);
+) -> Result<DoubtfulKeys, ManifestError> {
+    let mut records = CsvRecords::for_manifest(text, columns.shape());
     let mut bad = BadRows::default();
     loop {
         let row = records.row() + 1;
@@ -145,7 +153,7 @@ fn for_each_row(
         }
     }
     bad.into_result(name)?;
-    Ok(columns.raw_plus)
+    Ok(columns.doubtful)
 }
 
 /// The positions of the columns, and the state of reading rows.
@@ -156,8 +164,21 @@ struct CsvColumns {
     version: Option<usize>,
     plus_is_space: bool,
     decoded: Vec<u8>,
-    /// The first row with a raw `+` that was kept as `+`, and the number of such rows.
+    doubtful: DoubtfulKeys,
+}
+
+/// The keys that may mean something else than they say: for each doubt, the first row, and the number of rows.
+#[derive(Clone, Copy, Debug, Default)]
+struct DoubtfulKeys {
+    /// A raw `+` that was kept as `+`.
     raw_plus: Option<(u64, u64)>,
+    /// A raw space at the start, after a separator.
+    leading_space: Option<(u64, u64)>,
+}
+
+/// Counts a row.
+fn count_doubt(rows: &mut Option<(u64, u64)>, row: u64) {
+    rows.get_or_insert((row, 0)).1 += 1;
 }
 
 impl CsvColumns {
@@ -172,33 +193,47 @@ impl CsvColumns {
         };
         let version = find(CsvField::VersionId);
         let fields = fields.to_vec();
-        Ok(Self { fields, bucket, key, version, plus_is_space, decoded: Vec::new(), raw_plus: None })
+        Ok(Self { fields, bucket, key, version, plus_is_space, decoded: Vec::new(), doubtful: DoubtfulKeys::default() })
+    }
+
+    fn shape(&self) -> CsvShape {
+        CsvShape { fields: self.fields.len(), bucket: self.bucket }
     }
 
     fn row<'a>(&'a mut self, record: &CsvRecord<'a>, number: u64) -> Result<ManifestRow<'a>, String> {
         if record.len() != self.fields.len() {
-            return Err(format!("expected {} fields, found {}", self.fields.len(), record.len()));
+            let found = format!("expected {} fields, found {}", self.fields.len(), record.len());
+            let Some(seeming) = record.syntax.seeming_separator(record.raw, self.shape()) else { return Err(found) };
+            let used = record.syntax.name();
+            return Err(format!("{found}: it seems to be separated by {seeming}, but the file is read with {used}"));
         }
         let field = |index| record.field(index).unwrap_or_default();
+        let bucket = field(self.bucket);
+        if let Some(at) = memchr3(b';', b'\t', b'|', bucket.as_bytes()) {
+            let seeming = syntax::separator_name(bucket.as_bytes()[at]);
+            return Err(format!(
+                "`{}` is not a valid bucket name: the row seems to be separated by {seeming}",
+                bucket.escape_debug()
+            ));
+        }
         let key = record.bytes(self.key).unwrap_or_default();
         let plus = percent_decode_into(key, self.plus_is_space, &mut self.decoded)?;
         if plus && !self.plus_is_space {
-            let (_, rows) = self.raw_plus.get_or_insert((number, 0));
-            *rows += 1;
+            count_doubt(&mut self.doubtful.raw_plus, number);
+        }
+        if key.first() == Some(&b' ') && self.key > 0 {
+            count_doubt(&mut self.doubtful.leading_space, number);
         }
         let version = self.version.map(field).filter(|id| !id.is_empty());
-        Ok(ManifestRow { bucket: field(self.bucket), key: &self.decoded, version, metadata: RowMetadata::default() })
+        if version.is_some_and(|id| id.starts_with(' ')) {
+            return Err("the version id begins with a space: write no space after the separator".to_owned());
+        }
+        Ok(ManifestRow { bucket, key: &self.decoded, version, metadata: RowMetadata::default() })
     }
 
     /// Rejects a file whose first row looks like column names: the header would be treated as an object.
     fn reject_header(&self, record: &CsvRecord<'_>, name: &str) -> Result<(), ManifestError> {
-        const NAMES: [&str; 9] =
-            ["bucket", "bucketname", "key", "keyname", "object", "objectkey", "objectname", "version", "versionid"];
-        let names_a_column = |index: usize| {
-            let letters = record.field(index).unwrap_or_default().chars().filter(|c| !matches!(c, ' ' | '_' | '-'));
-            let name: String = letters.map(|c| c.to_ascii_lowercase()).collect();
-            NAMES.contains(&name.as_str())
-        };
+        let names_a_column = |index: usize| is_column_name(record.field(index).unwrap_or_default());
         let named = [Some(self.bucket), Some(self.key), self.version];
         if record.len() < 2 || !named.into_iter().flatten().all(names_a_column) {
             return Ok(());
@@ -220,22 +255,31 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The accepted line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CsvLineEnds {
-    /// LF only.
-    Lf,
+enum LineEnds {
     /// LF and CR LF.
     Either,
+    /// All like the first, which is not known yet.
+    AsFirst,
+    /// Only LF, as in row 1.
+    Lf,
+    /// Only CR LF, as in row 1.
+    CrLf,
 }
 
 /// Reads records one at a time into one buffer.
 pub(crate) struct CsvRecords<R> {
     input: R,
-    ends: CsvLineEnds,
+    ends: LineEnds,
+    syntax: CsvSyntax,
+    /// The columns, if the first record is to show the syntax.
+    shape: Option<CsvShape>,
     limit: usize,
     raw: Vec<u8>,
     fields: Vec<Range<usize>>,
     /// Whether the record has neither a quote nor a CR: this is the common case, and has a fast path.
     plain: bool,
+    /// Whether the record has a line end, and not only the end of the file.
+    ended: bool,
     row: u64,
     line: u64,
     next_line: u64,
@@ -256,6 +300,7 @@ pub(crate) enum CsvItem<'a> {
 pub(crate) struct CsvRecord<'a> {
     raw: &'a [u8],
     fields: &'a [Range<usize>],
+    syntax: CsvSyntax,
 }
 
 impl<'a> CsvRecord<'a> {
@@ -288,12 +333,31 @@ pub(crate) enum CsvReadError {
 }
 
 impl<R: BufRead> CsvRecords<R> {
-    pub(crate) fn new(input: R, ends: CsvLineEnds) -> Self {
-        Self::with_limit(input, ends, MAX_RECORD_BYTES)
+    /// Reads a file of a program: with commas, and any line ends.
+    pub(crate) fn new(input: R) -> Self {
+        Self::with_limit(input, None, MAX_RECORD_BYTES)
     }
 
-    fn with_limit(input: R, ends: CsvLineEnds, limit: usize) -> Self {
-        Self { input, ends, limit, raw: Vec::new(), fields: Vec::new(), plain: true, row: 0, line: 0, next_line: 1 }
+    /// Reads a file of a person: the first row shows its separator and line ends, and the others must have the same.
+    fn for_manifest(input: R, shape: CsvShape) -> Self {
+        Self::with_limit(input, Some(shape), MAX_RECORD_BYTES)
+    }
+
+    fn with_limit(input: R, shape: Option<CsvShape>, limit: usize) -> Self {
+        Self {
+            input,
+            ends: if shape.is_some() { LineEnds::AsFirst } else { LineEnds::Either },
+            syntax: CsvSyntax::COMMA,
+            shape,
+            limit,
+            raw: Vec::new(),
+            fields: Vec::new(),
+            plain: true,
+            ended: false,
+            row: 0,
+            line: 0,
+            next_line: 1,
+        }
     }
 
     /// Returns the number of the last record read, from 1.
@@ -311,10 +375,11 @@ impl<R: BufRead> CsvRecords<R> {
             return Ok(CsvItem::End);
         }
         if self.row == 1 {
-            check_encoding(&self.raw)?;
+            self.check_encoding()?;
         }
-        if !self.plain {
-            self.check_line_end()?;
+        self.check_line_end()?;
+        if let Some(shape) = self.shape.take() {
+            self.syntax = CsvSyntax::detect(&self.raw, shape);
         }
         if !is_ascii(&self.raw)
             && let Err(invalid) = std::str::from_utf8(&self.raw)
@@ -324,13 +389,16 @@ impl<R: BufRead> CsvRecords<R> {
         if self.raw.is_empty() {
             return Ok(CsvItem::Bad("empty row".to_owned()));
         }
-        if self.plain {
-            split_at_commas(&self.raw, &mut self.fields);
-        } else if let Err(why) = split_quoted(&mut self.raw, &mut self.fields) {
+        let split = if self.plain {
+            self.syntax.split_plain(&self.raw, &mut self.fields)
+        } else {
+            self.syntax.split_quoted(&mut self.raw, &mut self.fields)
+        };
+        if let Err(why) = split {
             return Ok(CsvItem::Bad(why.to_owned()));
         }
         // Removing quotes removes whole ASCII characters, so each field is still valid UTF-8.
-        Ok(CsvItem::Record(CsvRecord { raw: &self.raw, fields: &self.fields }))
+        Ok(CsvItem::Record(CsvRecord { raw: &self.raw, fields: &self.fields, syntax: self.syntax }))
     }
 
     /// Reads the bytes of one record, without the final LF. Returns `false` at the end of the file.
@@ -366,6 +434,7 @@ impl<R: BufRead> CsvRecords<R> {
             if ended {
                 self.raw.pop();
             }
+            self.ended = ended;
             return Ok(ended || !self.raw.is_empty());
         }
     }
@@ -392,26 +461,54 @@ impl<R: BufRead> CsvRecords<R> {
         }
     }
 
+    /// Removes the CR of a line end. Rejects any other CR outside quotes, and a line end that is unlike that of row 1:
+    /// the CR could belong to the last field, and a file with both is put together from two.
     fn check_line_end(&mut self) -> Result<(), CsvReadError> {
-        if memchr(b'\r', &self.raw).is_none() {
-            return Ok(());
-        }
-        if self.ends == CsvLineEnds::Either && self.raw.last() == Some(&b'\r') {
+        let has_cr = !self.plain && self.raw.last() == Some(&b'\r');
+        let accepted = self.ended || self.ends == LineEnds::Either;
+        if has_cr && accepted && self.ends != LineEnds::Lf {
             self.raw.pop();
+        }
+        if self.ended && self.ends == LineEnds::AsFirst {
+            self.ends = if has_cr { LineEnds::CrLf } else { LineEnds::Lf };
+        }
+        if self.ended && self.ends == LineEnds::CrLf && !has_cr {
+            return Err(self.mixed_line_ends("LF", "CR LF"));
+        }
+        if self.plain || !has_cr_outside_quotes(&self.raw) {
             return Ok(());
         }
-        let mut quoted = false;
-        let outside = self.raw.iter().any(|byte| {
-            quoted ^= *byte == b'"';
-            *byte == b'\r' && !quoted
-        });
-        if !outside {
-            return Ok(());
+        if has_cr && self.ended && self.ends == LineEnds::Lf {
+            return Err(self.mixed_line_ends("CR LF", "LF"));
         }
         Err(CsvReadError::Malformed {
-            what: format!("row {}: the line ends with CR LF, as on Windows", self.row),
-            help: "convert the file to LF line endings, for example with `dos2unix` or `tr -d '\\r'`",
+            what: format!("row {}: a CR without LF, which is neither a line end nor allowed in a field", self.row),
+            help: "convert the file to LF line endings, for example with `tr '\\r' '\\n'`; write a CR in a key as %0D",
         })
+    }
+
+    fn mixed_line_ends(&self, this: &str, first: &str) -> CsvReadError {
+        CsvReadError::Malformed {
+            what: format!("row {}: the line ends with {this}, but row 1 with {first}", self.row),
+            help: "convert the file to LF line endings, for example with `dos2unix` or `tr -d '\\r'`",
+        }
+    }
+
+    /// Removes the byte order mark of UTF-8, and rejects other encodings.
+    ///
+    /// The name of a bucket cannot begin with U+FEFF, but a key can.
+    fn check_encoding(&mut self) -> Result<(), CsvReadError> {
+        if self.raw.starts_with(BOM) {
+            if self.shape.is_some_and(|shape| shape.bucket > 0) {
+                return Err(CsvReadError::Malformed {
+                    what: "row 1: the file begins with a byte order mark (BOM), which could be part of a key"
+                        .to_owned(),
+                    help: "save it as UTF-8 without BOM, for example with `tail -c +4`",
+                });
+            }
+            self.raw.drain(..BOM.len());
+        }
+        check_encoding(&self.raw)
     }
 
     fn record_too_long(&self, quoted: bool) -> CsvReadError {
@@ -455,72 +552,50 @@ fn is_corruption(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
 }
 
-/// Rejects a byte order mark, which would become part of the first bucket name, and other encodings.
+/// Returns whether there is a CR that is not in a quoted field.
+fn has_cr_outside_quotes(raw: &[u8]) -> bool {
+    if memchr(b'\r', raw).is_none() {
+        return false;
+    }
+    let mut quoted = false;
+    raw.iter().any(|byte| {
+        quoted ^= *byte == b'"';
+        *byte == b'\r' && !quoted
+    })
+}
+
+/// Rejects the start of a file that is not UTF-8 text.
 fn check_encoding(raw: &[u8]) -> Result<(), CsvReadError> {
-    let error = |what: &str, help| Err(CsvReadError::Malformed { what: what.to_owned(), help });
-    if raw.starts_with(BOM) {
+    let error = |what: String, help| Err(CsvReadError::Malformed { what, help });
+    if let Some(name) = wide_encoding(raw) {
         return error(
-            "row 1: the file begins with a byte order mark (BOM)",
-            "save it as UTF-8 without BOM, for example with `tail -c +4`",
+            format!("row 1: the file is {name}, not UTF-8"),
+            "save it as UTF-8 (in Excel: `CSV UTF-8`), or convert it, for example with `iconv -f UTF-16 -t UTF-8`",
         );
     }
-    if raw.starts_with(b"\xff\xfe") || raw.starts_with(b"\xfe\xff") {
-        return error("row 1: the file is UTF-16, not UTF-8", "save it as UTF-8 without BOM");
-    }
     if raw.starts_with(b"\x1f\x8b") {
-        return error("row 1: the file is gzip-compressed", "give it a name that ends with .gz, or decompress it");
+        return error(
+            "row 1: the file is gzip-compressed".to_owned(),
+            "give it a name that ends with .gz, or decompress it",
+        );
     }
     Ok(())
 }
 
-/// Finds the fields of a record without quotes.
-fn split_at_commas(raw: &[u8], fields: &mut Vec<Range<usize>>) {
-    fields.clear();
-    let mut start = 0;
-    for comma in memchr_iter(b',', raw) {
-        fields.push(start..comma);
-        start = comma + 1;
+/// Returns the encoding of a text whose characters have two or four bytes. Without a byte order mark, its ASCII
+/// characters show it: every second byte is zero.
+fn wide_encoding(raw: &[u8]) -> Option<&'static str> {
+    match raw {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
+        [0xff, 0xfe, ..] => Some("UTF-16 (little-endian)"),
+        [0xfe, 0xff, ..] => Some("UTF-16 (big-endian)"),
+        [first, 0, second, 0, ..] if *first != 0 && *second != 0 => Some("UTF-16 (little-endian)"),
+        [0, first, 0, second, ..] if *first != 0 && *second != 0 => Some("UTF-16 (big-endian)"),
+        _ => None,
     }
-    fields.push(start..raw.len());
 }
 
-/// Finds the fields of any record, and replaces doubled quotes by single ones in place.
-fn split_quoted(raw: &mut Vec<u8>, fields: &mut Vec<Range<usize>>) -> Result<(), &'static str> {
-    fields.clear();
-    let (mut read, mut write) = (0, 0);
-    loop {
-        let start = write;
-        if raw.get(read) == Some(&b'"') {
-            read += 1;
-            loop {
-                match (raw.get(read), raw.get(read + 1)) {
-                    (Some(b'"'), Some(b'"')) => read += 1,
-                    (Some(b'"'), None | Some(b',')) => break,
-                    (Some(b'"'), Some(_)) => return Err("text follows a closing quote"),
-                    (Some(_), _) => {}
-                    (None, _) => return Err("a quote is not closed"),
-                }
-                raw[write] = raw[read];
-                (read, write) = (read + 1, write + 1);
-            }
-            read += 1;
-        } else {
-            while let Some(&byte) = raw.get(read).filter(|byte| **byte != b',') {
-                if byte == b'"' {
-                    return Err("a quote inside an unquoted field");
-                }
-                raw[write] = byte;
-                (read, write) = (read + 1, write + 1);
-            }
-        }
-        fields.push(start..write);
-        if read == raw.len() {
-            raw.truncate(write);
-            return Ok(());
-        }
-        read += 1;
-    }
-}
+mod syntax;
 
 #[cfg(test)]
 mod record_tests;

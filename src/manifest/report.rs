@@ -15,7 +15,7 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::csv::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
+use super::csv::{CsvItem, CsvRecord, CsvRecords};
 use super::error::{ManifestError, counted, object_path};
 use super::filter::{ManifestRow, RowMetadata};
 use super::input::{self, BoxedReader, UnreadBytes};
@@ -351,7 +351,7 @@ fn read_with_digest<D: Digest, V: RowVisitor>(
     (mut visitor, mut rows): ReportReadState<V>,
 ) -> Result<ReportReadAttempt<V>, ManifestError> {
     let (done, content) = input::read_digested::<D, _>(raw, gzip, name, rest, |text| {
-        read_rows(CsvRecords::new(text, CsvLineEnds::Either), gzip, name, format, &mut rows, &mut visitor)
+        read_rows(CsvRecords::new(text), gzip, name, format, &mut rows, &mut visitor)
     })?;
     Ok((done.map(|()| (visitor, rows)), content.digest))
 }

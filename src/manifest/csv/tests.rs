@@ -91,8 +91,9 @@ fn rejects_files_that_are_not_manifests() {
     assert!(refused(b"Key,Bucket\nb,k\n").contains("row 1 looks like a header"));
     assert!(refused(b"bucket_name,Object Key\nb,k\n").contains("row 1 looks like a header"));
     assert!(refused(b"bucket,object\nb,k\n").contains("row 1 looks like a header"));
-    assert!(refused(b"b,k\r\nb,l\r\n").contains("row 1: the line ends with CR LF"));
-    assert!(refused(b"\xef\xbb\xbfb,k\n").contains("byte order mark"));
+    assert!(refused(b"Bucket;Key\r\nb;k\r\n").contains("row 1 looks like a header"));
+    assert!(refused(b"b,k\r\nb,l\n").contains("row 2: the line ends with LF, but row 1 with CR LF"));
+    assert!(refused(b"\xff\xfeb\0,\0k\0").contains("the file is UTF-16"));
     assert!(refused(b"").contains("m/m.csv contains no objects"));
     assert!(refused(b"b,k\nb,\xff\n").contains("row 2: not UTF-8 (byte 3"));
     assert!(refused(b"b,k\nb,\"l\n").contains("row 2 (line 2): a quote is not closed"));
@@ -130,6 +131,38 @@ fn all_bad_rows_come_in_one_error() {
     }
     assert_eq!(*total, 12);
     assert!(error.to_string().contains("row 13 (line 14): `%4`"), "{error}");
+}
+
+#[test]
+fn a_row_with_another_separator_than_the_file_names_both() {
+    let error = refused(b"b,k\nb;l\nb\tl\nb;l,m\n");
+    let seems = "expected 2 fields, found 1: it seems to be separated by";
+    for line in [
+        format!("row 2: {seems} semicolons, but the file is read with commas"),
+        format!("row 3: {seems} tabs, but the file is read with commas"),
+        "row 4: `b;l` is not a valid bucket name: the row seems to be separated by semicolons".to_owned(),
+    ] {
+        assert!(error.lines().any(|found| found.trim() == line), "{error}");
+    }
+    let error = refused(b"b;k\nb,l\n");
+    assert!(error.contains(&format!("{seems} commas, but the file is read with semicolons")), "{error}");
+    assert!(refused(b"b|k\n").contains(&format!("{seems} vertical bars (|)")));
+    assert!(refused(b"b, \"k\"\n").contains("a space before a quoted field"));
+    let fields = [CsvField::Key, CsvField::Bucket];
+    let store = MemoryStore::with(&[("m.csv", b"k, b\nl,b\n")]);
+    let error = refusal(store, csv_fields("m.csv", &fields), Filter::default()).to_string();
+    assert!(error.contains("row 2: no space follows a separator, unlike in row 1"), "{error}");
+    let store = MemoryStore::with(&[("m.csv", b"b, k, v\n")]);
+    let error = refusal(store, csv_fields("m.csv", &WITH_VERSION), Filter::default()).to_string();
+    assert!(error.contains("row 1: the version id begins with a space"), "{error}");
+}
+
+#[test]
+fn a_space_before_a_key_belongs_to_it_and_warns_once() {
+    let (frozen, found) = frozen_from(b"b,k\nb, l\nb, m\nb,%20n\n").unwrap();
+    assert_eq!(keys(&found), ["k", " l", " m", " n"]);
+    let [ManifestWarning { message, .. }] = frozen.warnings() else { panic!("one warning") };
+    assert!(message.contains("the space at the start of 2 keys is read as part of the key (first in row 2)"));
 }
 
 #[test]
@@ -315,6 +348,30 @@ proptest! {
             prop_assert_eq!(object.key.as_bytes(), key.as_slice());
             prop_assert_eq!(object.version.as_ref().map_or("", VersionId::as_str), version);
         }
+    }
+
+    #[test]
+    fn keys_arrive_exactly_whatever_the_syntax(
+        names in proptest::collection::vec(("[a-z0-9-]{3,9}", "[ ;\t|,\"a-zé\u{feff}]{1,12}"), 1..12),
+        (separator, spaced) in prop_oneof![Just((",", false)), Just((";", false)), Just(("\t", false)), Just((",", true)), Just((";", true))],
+        (crlf, bom) in any::<(bool, bool)>(),
+    ) {
+        let mut text = if bom && !spaced { "\u{feff}".to_owned() } else { String::new() };
+        for (bucket, key) in &names {
+            let quoted = format!("\"{}\"", key.replace('"', "\"\""));
+            let key = if key.contains(separator) || key.contains('"') { &quoted } else { key };
+            let parts = if spaced { [key, separator, " ", bucket] } else { [bucket, separator, key, ""] };
+            text.extend(parts);
+            text += if crlf { "\r\n" } else { "\n" };
+        }
+        // Without the mark, the file begins with a key.
+        prop_assume!(!(spaced && text.starts_with('\u{feff}')));
+        let fields = if spaced { [CsvField::Key, CsvField::Bucket] } else { [CsvField::Bucket, CsvField::Key] };
+        let store = MemoryStore::with(&[("m.csv", text.as_bytes())]);
+        let (_, found) = objects(store, csv_fields("m.csv", &fields), Filter::default()).unwrap();
+        let found: Vec<_> = found.iter().map(|it| (it.bucket.as_str(), it.key.as_str().unwrap())).collect();
+        let expected: Vec<_> = names.iter().map(|(bucket, key)| (bucket.as_str(), key.as_str())).collect();
+        prop_assert_eq!(found, expected);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use md5::Md5;
 use serde::Deserialize;
 
-use crate::manifest::csv::{CsvItem, CsvLineEnds, CsvRecord, CsvRecords};
+use crate::manifest::csv::{CsvItem, CsvRecord, CsvRecords};
 use crate::manifest::error::{ManifestError, counted, object_path};
 use crate::manifest::filter::{Filter, FilterFact, ManifestRow, RowMetadata};
 use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
@@ -95,7 +95,7 @@ fn read_and_verify<V: RowVisitor>(
     let gzip = input::is_gzip_key(&file.key);
     let rest = UnreadBytes::after_failure(visitor.needs_all_rows());
     let (rows, digest) = input::read_digested::<Md5, _>(raw, gzip, name, rest, |text| {
-        read_rows(CsvRecords::new(text, CsvLineEnds::Either), gzip, name, &mut columns, &mut visitor)
+        read_rows(CsvRecords::new(text), gzip, name, &mut columns, &mut visitor)
     })?;
     // A file that was not read to its end has no digest to compare.
     if rest == UnreadBytes::Skip && rows.is_err() {
