@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input;
 use super::terminal::Terminal;
-use crate::plan::policy;
+use crate::plan::{bucket_problem, policy};
 use crate::provider::{PolicyLanguage, ProviderRules};
 
 /// Print the permissions that a plan needs, as a minimal policy document.
@@ -68,10 +68,7 @@ impl CliCommand for PolicyArgs {
 
 /// Parses a bucket's name. Anything else might match more than one bucket, or lead elsewhere.
 pub(super) fn parse_bucket(name: &str) -> Result<BucketName, CommandError> {
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    if is_name {
-        return Ok(BucketName::new(name));
-    }
-    Err(CommandError::new(ExitStatus::Invalid, format!("`{name}` is not a bucket name"))
-        .help("use letters, digits, dots, dashes and underscores"))
+    let Some(problem) = bucket_problem(name) else { return Ok(BucketName::new(name)) };
+    Err(CommandError::new(ExitStatus::Invalid, format!("`{name}` is not a bucket name: it {problem}"))
+        .help("use letters, digits, dots, hyphens and underscores, without a scheme or a path"))
 }

@@ -17,7 +17,7 @@ use crate::hint::{command, hint};
 use crate::job::JobStatus;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
-use crate::plan::Plan;
+use crate::plan::{Plan, bucket_problem};
 
 /// Retry the failed objects of a job in a new job.
 ///
@@ -175,22 +175,25 @@ fn retry_report(
 fn parse_report_origin(report: &str, args: &RetryArgs) -> Result<ReportSource, CommandError> {
     let (status, code) = (args.status.clone(), args.code.clone());
     let is_known = |scheme: &str| StoreProvider::ALL.iter().any(|it| it.profile().url_scheme == scheme);
-    let Some((_, place)) = report.split_once("://").filter(|(scheme, _)| is_known(scheme)) else {
-        if report.contains("://") {
-            return Err(CommandError::new(ExitStatus::Invalid, format!("{report} is not a supported URL"))
-                .help("use s3://BUCKET/KEY, oss://BUCKET/KEY or the path of a file"));
-        }
+    let invalid = |why: String| {
+        CommandError::new(ExitStatus::Invalid, format!("invalid --report {report}: {why}"))
+            .help("use s3://BUCKET/KEY, oss://BUCKET/KEY or the path of a file")
+    };
+    let Some((scheme, place)) = report.split_once("://") else {
         let name = std::path::absolute(report)?.to_string_lossy().into_owned();
         return Ok(ReportSource { bucket: None, name, status, code });
     };
-    match place.split_once('/') {
-        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
-            let name = ObjectKey::from(key).encoded();
-            Ok(ReportSource { bucket: Some(bucket.to_owned()), name, status, code })
-        }
-        _ => Err(CommandError::new(ExitStatus::Invalid, format!("{report} names no object"))
-            .help("use s3://BUCKET/KEY or oss://BUCKET/KEY")),
+    if !is_known(scheme) {
+        return Err(invalid(format!("its scheme is `{scheme}`, not s3 or oss")));
     }
+    let (bucket, key) = place.split_once('/').unwrap_or((place, ""));
+    if let Some(problem) = bucket_problem(bucket) {
+        return Err(invalid(format!("its bucket name {problem}")));
+    }
+    if key.is_empty() {
+        return Err(invalid("it has a bucket, but no key".to_owned()));
+    }
+    Ok(ReportSource { bucket: Some(bucket.to_owned()), name: ObjectKey::from(key).encoded(), status, code })
 }
 
 fn create_and_run(

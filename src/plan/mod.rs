@@ -10,6 +10,7 @@
 //! writes parts of a plan in the format of OSS Batch Operations, [`interchange`] converts plans to and from the job
 //! requests of the cloud services, and [`policy`] generates the permissions that a plan's credentials need.
 
+mod bucket_name;
 pub mod interchange;
 mod model;
 pub mod policy;
@@ -19,6 +20,7 @@ mod url;
 mod validate;
 pub mod xml;
 
+pub(crate) use bucket_name::lax_problem as bucket_problem;
 pub use model::{CanonicalForm, Plan, PlanChange};
 pub use settings::{
     ExactShare, FailureThreshold, JobLimits, JobSettings, MAX_CONCURRENCY, MAX_WEBHOOKS, PriceSettings,

@@ -8,11 +8,38 @@ use batchplan_store::{
     AddressingStyle, AwsEndpointSettings, EndpointUrl, EndpointUrlError, StoreConfig, StoreProvider,
 };
 
+use crate::plan::bucket_name::{lax_problem, length_problem};
 use crate::provider::PolicyLanguage;
 use crate::toml_reader::quote_for_message;
 
 /// The maximum length of the prefix, in bytes. It leaves 256 bytes for the names below it.
 const MAX_PREFIX: usize = MAX_KEY_BYTES - 256;
+
+/// The maximum length of a parameter's value, in bytes.
+const MAX_VALUE: usize = 2048;
+
+/// Returns what is wrong with the prefix of a state URL, without slashes at its end.
+fn prefix_problem(prefix: &str) -> Option<String> {
+    if prefix.len() > MAX_PREFIX {
+        return Some(format!("is too long: {} bytes (maximum {MAX_PREFIX})", prefix.len()));
+    }
+    if let Some(c) = prefix.chars().find(|c| matches!(c, '#' | '\\')) {
+        return Some(format!("contains {c}"));
+    }
+    if prefix.chars().any(char::is_control) {
+        return Some("contains a control character".to_owned());
+    }
+    prefix.split('/').find_map(|part| match part {
+        "" if prefix.is_empty() => None,
+        "" if prefix.starts_with('/') => Some("begins with a slash".to_owned()),
+        "" => Some("contains two slashes in a row".to_owned()),
+        "." | ".." => Some(format!("contains the segment `{part}`")),
+        _ => None,
+    })
+}
+
+/// The maximum length of the bucket's name: old buckets of us-east-1 have up to 255 characters.
+const MAX_BUCKET_CHARS: usize = 255;
 
 /// The place in a bucket where jobs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +66,10 @@ enum StateScheme {
 }
 
 impl StateScheme {
+    fn named(name: &str) -> Option<Self> {
+        [Self::S3, Self::Oss].into_iter().find(|scheme| scheme.as_str() == name)
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::S3 => "s3",
@@ -68,8 +99,10 @@ impl StateUrl {
     /// Returns whether a text is meant as a state URL, valid or not, rather than as a folder.
     #[must_use]
     pub fn is_state_url(text: &str) -> bool {
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-        scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        let Some((scheme, rest)) = text.split_once(':') else { return false };
+        // `s3:bucket/prefix` is a mistake, not a folder.
+        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (is_scheme && rest.starts_with("//")) || StateScheme::named(&scheme.to_ascii_lowercase()).is_some()
     }
 
     /// Parses a state URL.
@@ -77,11 +110,16 @@ impl StateUrl {
     /// # Errors
     /// Returns an error if the text is not a valid state URL.
     pub fn parse(text: &str) -> Result<Self, StateUrlError> {
-        let Some((scheme, rest)) = text.split_once("://") else { return error("it has no scheme", FORM_HELP) };
-        let scheme = match scheme {
-            "s3" => StateScheme::S3,
-            "oss" => StateScheme::Oss,
-            _ => return error("its scheme is neither s3 nor oss", FORM_HELP),
+        let Some((scheme, rest)) = text.split_once("://") else {
+            let has_name = text.split_once(':').is_some_and(|(name, _)| StateScheme::named(name).is_some());
+            return error(if has_name { "its scheme is not followed by ://" } else { "it has no scheme" }, FORM_HELP);
+        };
+        let Some(scheme) = StateScheme::named(scheme) else {
+            let lower = scheme.to_ascii_lowercase();
+            if StateScheme::named(&lower).is_some() {
+                return error("its scheme has upper-case letters", format!("write {lower}://"));
+            }
+            return error(format!("its scheme is `{}`, not s3 or oss", quote_for_message(scheme)), FORM_HELP);
         };
         let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
         if location.contains('@') {
@@ -91,10 +129,9 @@ impl StateUrl {
             );
         }
         let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
-        let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        // Old buckets of us-east-1 have up to 255 characters.
-        if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(name) {
-            return error("it has no valid bucket name", FORM_HELP);
+        if let Some(problem) = lax_problem(bucket).or_else(|| length_problem(bucket, MAX_BUCKET_CHARS)) {
+            let shown = if bucket.is_empty() { String::new() } else { format!(" `{}`", quote_for_message(bucket)) };
+            return error(format!("its bucket name{shown} {problem}"), FORM_HELP);
         }
         if scheme == StateScheme::S3 && bucket.ends_with("--x-s3") {
             return error(
@@ -103,12 +140,8 @@ impl StateUrl {
             );
         }
         let prefix = prefix.trim_end_matches('/');
-        if prefix.len() > MAX_PREFIX || prefix.contains(['#', '\\']) || prefix.chars().any(char::is_control) {
-            return error("its prefix is too long, or contains #, \\ or a control character", FORM_HELP);
-        }
-        if prefix.split('/').any(|part| matches!(part, "." | "..")) || prefix.contains("//") || prefix.starts_with('/')
-        {
-            return error("its prefix contains an empty, . or .. segment", FORM_HELP);
+        if let Some(problem) = prefix_problem(prefix) {
+            return error(format!("its prefix {problem}"), FORM_HELP);
         }
         let mut url = Self {
             scheme,
@@ -130,9 +163,15 @@ impl StateUrl {
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), StateUrlError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:+=@,".contains(&byte);
-        if value.is_empty() || value.len() > 2048 || !value.bytes().all(plain) {
-            return error(format!("invalid value for `{}`", quote_for_message(name)), FORM_HELP);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+=@,".contains(c);
+        let problem = match value.chars().find(|c| !plain(*c)) {
+            _ if value.is_empty() => "has no value".to_owned(),
+            _ if value.len() > MAX_VALUE => format!("has more than {MAX_VALUE} bytes"),
+            Some(c) => format!("contains `{}`", quote_for_message(&c.to_string())),
+            None => String::new(),
+        };
+        if !problem.is_empty() {
+            return error(format!("its parameter `{}` {problem}", quote_for_message(name)), FORM_HELP);
         }
         match (name, value) {
             ("endpoint", _) => self.endpoint = Some(value.to_owned()),
@@ -295,28 +334,39 @@ mod tests {
     }
 
     #[test]
-    fn every_other_state_url_is_refused() {
-        for text in [
-            "bkt/p",
-            "gs://bkt/p",
-            "S3://bkt",
-            "s3://",
-            "s3://b/p",
-            "s3://k:s@bkt/p",
-            "s3://bkt/a//b",
-            "s3://bkt//a",
-            "s3://bkt/../a",
-            "s3://bkt/a\nb",
-            "s3://bkt/p?endpoint=ftp://x",
-            "s3://bkt/p?endpoint=http://other:9000",
-            "s3://bkt/p?endpoint=https://k:s@host",
-            "s3://bkt/p?region=",
-            "s3://bkt/p?region=a/b",
-            "s3://bkt/p?lock=maybe",
-            "s3://bkt/p?secret=x",
+    fn every_other_state_url_is_refused_with_its_reason() {
+        let long = format!("s3://{}", "b".repeat(256));
+        let deep = format!("s3://bkt/{}", "p".repeat(MAX_PREFIX + 1));
+        for (text, reason) in [
+            ("bkt/p", "it has no scheme"),
+            ("s3:bkt/p", "its scheme is not followed by ://"),
+            ("s3:/bkt/p", "its scheme is not followed by ://"),
+            ("gs://bkt/p", "its scheme is `gs`, not s3 or oss"),
+            ("S3://bkt", "its scheme has upper-case letters"),
+            ("s3://", "its bucket name is missing"),
+            ("s3:///p", "its bucket name is missing"),
+            ("s3://b/p", "its bucket name `b` is too short: 1 character (minimum 3)"),
+            (long.as_str(), "is too long: 256 characters (maximum 255)"),
+            ("s3://b%20t/p", "its bucket name `b%20t` contains `%`"),
+            ("s3://arn:aws:s3:::bkt/p", "is a URL, an ARN or a path: write only the name"),
+            ("s3://k:s@bkt/p", "it contains a user name or password"),
+            (deep.as_str(), "its prefix is too long: 769 bytes (maximum 768)"),
+            ("s3://bkt/a//b", "its prefix contains two slashes in a row"),
+            ("s3://bkt//a", "its prefix begins with a slash"),
+            ("s3://bkt/../a", "its prefix contains the segment `..`"),
+            ("s3://bkt/a#b", "its prefix contains #"),
+            ("s3://bkt/a\nb", "its prefix contains a control character"),
+            ("s3://bkt/p?endpoint=ftp://x", "its endpoint uses neither https nor http"),
+            ("s3://bkt/p?endpoint=http://other:9000", "its endpoint is not encrypted"),
+            ("s3://bkt/p?endpoint=https://k:s@host", "its endpoint contains a user name or password"),
+            ("s3://bkt/p?region=", "its parameter `region` has no value"),
+            ("s3://bkt/p?region=a b", "its parameter `region` contains ` `"),
+            ("s3://bkt/p?region=a/b", "`region` cannot be `a/b`"),
+            ("s3://bkt/p?lock=maybe", "`lock` cannot be `maybe`"),
+            ("s3://bkt/p?secret=x", "unknown parameter `secret`"),
         ] {
             let refused = StateUrl::parse(text).expect_err(text);
-            assert!(!refused.message.is_empty() && !refused.help.is_empty(), "{text}");
+            assert!(refused.message.contains(reason) && !refused.help.is_empty(), "{text}: {}", refused.message);
         }
     }
 
@@ -354,7 +404,7 @@ mod tests {
 
     #[test]
     fn distinguishes_folders_from_urls() {
-        for text in ["s3://bkt", "gs://bkt", "file://x"] {
+        for text in ["s3://bkt", "gs://bkt", "file://x", "s3:bkt", "OSS:/bkt"] {
             assert!(StateUrl::is_state_url(text), "{text}");
         }
         for text in [".batchplan", "/tmp/a://b", "a/b", "c:\\x"] {

@@ -328,7 +328,7 @@ fn the_least_permissions_of_a_plan_are_printed() {
          --bucket NAME\n"
     );
     let odd = world.run(&["policy", "plan.toml", "--bucket", "*"]).ended(2);
-    assert!(odd.stderr.starts_with("error: `*` is not a bucket name\n"), "{}", odd.stderr);
+    assert!(odd.stderr.starts_with("error: `*` is not a bucket name: it contains `*`\n"), "{}", odd.stderr);
     let told = world.run(&["policy", "plan.toml", "--bucket", "one", "--bucket", "two"]).ended(0).json();
     let resources = &told["Statement"][0]["Resource"];
     assert_eq!((&resources[0], &resources[1]), (&"arn:aws:s3:::one/*".into(), &"arn:aws:s3:::two/*".into()));

@@ -116,7 +116,10 @@ fn places_that_cannot_be_are_refused_with_the_way_out() {
     let place = Place::with_objects(1);
     let here = place.machine("here");
     for (url, what) in [
-        ("gs://bucket/x", "its scheme is neither s3 nor oss"),
+        ("gs://bucket/x", "its scheme is `gs`, not s3 or oss"),
+        ("s3:bucket/x", "its scheme is not followed by ://"),
+        ("s3://b/x", "its bucket name `b` is too short: 1 character (minimum 3)"),
+        ("s3://b%20t/x", "its bucket name `b%20t` contains `%`"),
         ("s3://key:secret@bucket/x", "treat these as leaked"),
         ("s3://bkt/x?colour=red", "valid parameters: endpoint, region"),
         ("oss://bkt/x", "such as ?region=cn-hangzhou"),

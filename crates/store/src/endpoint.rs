@@ -23,7 +23,7 @@ pub enum EndpointUrlError {
     NoScheme,
     /// Any other mistake.
     Malformed {
-        /// What is wrong, as in `has a path or a query`.
+        /// What is wrong, as in `has a path`.
         label: &'static str,
         /// How to fix it.
         help: &'static str,
@@ -60,13 +60,17 @@ impl EndpointUrl {
             _ => return Err(malformed("uses neither https nor http", "start it with https://")),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.contains(['/', '?', '#']) {
-            let help = "use only scheme, host and port; set bucket and prefix in [manifest]";
-            return Err(malformed("has a path or a query", help));
+        if let Some(at) = authority.find(['/', '?', '#']) {
+            let label = match authority.as_bytes()[at] {
+                b'/' => "has a path",
+                b'?' => "has a query",
+                _ => "has a fragment",
+            };
+            return Err(malformed(label, "use only scheme, host and port; set bucket and prefix in [manifest]"));
         }
         let url = format!("{}://{}", if https { "https" } else { "http" }, authority);
         let host = host_of(authority).ok_or_else(|| {
-            malformed("has no usable host or port", "for example https://s3.example.org or http://127.0.0.1:9000")
+            malformed(authority_problem(authority), "for example https://s3.example.org or http://127.0.0.1:9000")
         })?;
         Ok(Self { url, https, host: host.to_owned() })
     }
@@ -91,6 +95,22 @@ impl EndpointUrl {
 
     fn is_loopback(&self) -> bool {
         web::is_loopback(&self.host)
+    }
+}
+
+/// Returns what is wrong with an authority that is not valid.
+fn authority_problem(authority: &str) -> &'static str {
+    // The colons of an IPv6 address are inside its brackets.
+    let port = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+    match port {
+        _ if authority.is_empty() => "has no host",
+        Some(("", _)) => "has no host",
+        Some((host, "")) if host_of(host).is_some() => "has a colon, but no port",
+        Some((host, _)) if host_of(host).is_some() => "has no usable port (1 to 65535)",
+        _ if authority.bytes().all(|byte| byte.is_ascii_hexdigit() || b".:x".contains(&byte)) => {
+            "has a host that is neither a name nor a whole IP address"
+        }
+        _ => "has no usable host",
     }
 }
 
@@ -143,5 +163,25 @@ mod tests {
         }
         assert_eq!(EndpointUrl::parse("https://me:pw@host"), Err(EndpointUrlError::Credentials));
         assert_eq!(EndpointUrl::parse("me@host"), Err(EndpointUrlError::Credentials));
+    }
+
+    #[test]
+    fn an_endpoint_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("https://", "has no host"),
+            ("https://:443", "has no host"),
+            ("https://host:", "has a colon, but no port"),
+            ("https://host:99999", "has no usable port (1 to 65535)"),
+            ("https://[::1]:x", "has no usable port (1 to 65535)"),
+            ("http://127.1", "has a host that is neither a name nor a whole IP address"),
+            ("https://[::1", "has no usable host"),
+            ("https://ho st", "has no usable host"),
+            ("https://host/bucket", "has a path"),
+            ("https://host?x", "has a query"),
+            ("https://host#x", "has a fragment"),
+        ] {
+            let Err(EndpointUrlError::Malformed { label, .. }) = EndpointUrl::parse(text) else { panic!("{text}") };
+            assert_eq!(label, reason, "{text}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use batchplan_store::object::BucketName;
 
 use super::context::PlanCheckContext;
 use crate::diagnostics::FileProblem;
+use crate::plan::bucket_name::{BucketNameProblem, character_problem, length_problem};
 use crate::provider::BucketNaming;
 use crate::toml_reader::{DocumentReader, SpannedValue, quote_for_message};
 
@@ -38,7 +39,7 @@ pub(super) fn check(
     }
     let dot_problem = context.rules.and_then(|rules| rules.bucket_dot_problem);
     let Some(complaint) = bucket_name_problem(name, dot_problem) else { return Some(BucketName::new(name)) };
-    let problem = |title| FileProblem::new(title).label(at.span.clone(), complaint);
+    let problem = |title| FileProblem::new(title).label(at.span.clone(), complaint.clone());
     let has_old_form = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     let may_be_old = context.region.is_none_or(|region| region == LEGACY_REGION)
         && (3..=MAX_LEGACY_CHARS).contains(&name.len())
@@ -137,30 +138,28 @@ fn naming_rule(allows_dots: bool) -> &'static str {
 }
 
 /// Returns what is wrong with a bucket name. `dot_problem` is what is wrong with a dot, if it is not allowed.
-fn bucket_name_problem(name: &str, dot_problem: Option<&'static str>) -> Option<&'static str> {
+fn bucket_name_problem(name: &str, dot_problem: Option<&'static str>) -> Option<BucketNameProblem> {
     let edge = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if name.contains('/') || name.contains(':') {
-        return Some("only the name: no URL, no ARN, no path");
+        return Some("only the name: no URL, no ARN, no path".into());
     }
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Some("contains upper-case letters");
+        return Some("contains upper-case letters".into());
     }
     if name.contains('.') && dot_problem.is_some() {
-        return dot_problem;
+        return dot_problem.map(Into::into);
     }
-    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.') {
-        return Some("contains an invalid character");
-    }
-    if !(3..=63).contains(&name.len()) {
-        return Some("must have 3 to 63 characters");
+    let allowed = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if let Some(problem) = character_problem(name, allowed).or_else(|| length_problem(name, 63)) {
+        return Some(problem);
     }
     if !edge(name.bytes().next()) || !edge(name.bytes().next_back()) {
-        return Some("begins or ends with a hyphen or a dot");
+        return Some("begins or ends with a hyphen or a dot".into());
     }
-    if name.contains("..") || name.parse::<Ipv4Addr>().is_ok() {
-        return Some("contains two dots in a row, or is an IP address");
+    if name.contains("..") {
+        return Some("contains two dots in a row".into());
     }
-    None
+    name.parse::<Ipv4Addr>().is_ok().then(|| "is an IP address".into())
 }
 
 #[cfg(test)]
@@ -177,6 +176,29 @@ mod tests {
             assert!(bucket_name_problem(name, None).is_some(), "{name}");
         }
         assert!(bucket_name_problem("a.b", Some("no dots")).is_some());
+    }
+
+    #[test]
+    fn each_problem_is_named() {
+        let long = "a".repeat(64);
+        for (name, strict) in [
+            ("", "is empty (minimum: 3 characters)"),
+            ("a", "is too short: 1 character (minimum 3)"),
+            ("ab", "is too short: 2 characters (minimum 3)"),
+            (long.as_str(), "is too long: 64 characters (maximum 63)"),
+            ("My", "contains upper-case letters"),
+            ("a_b", "contains an underscore"),
+            ("a bc", "contains white space"),
+            ("a%c", "contains `%`"),
+            ("büc", "contains `ü`"),
+            ("-ab", "begins or ends with a hyphen or a dot"),
+            ("ab-", "begins or ends with a hyphen or a dot"),
+            ("a..b", "contains two dots in a row"),
+            ("10.0.0.1", "is an IP address"),
+            ("s3://b", "only the name: no URL, no ARN, no path"),
+        ] {
+            assert_eq!(bucket_name_problem(name, None).as_deref(), Some(strict), "{name}");
+        }
     }
 
     #[test]
