@@ -165,10 +165,10 @@ pub enum ManifestError {
         /// How to fix it.
         help: String,
     },
-    /// The source names no object at all.
+    /// A CSV manifest names no object at all.
     #[error("{place} contains no objects")]
     Empty {
-        /// The name of the file or listing.
+        /// The name of the file.
         place: String,
     },
     /// The filter needs a fact that the source does not report.
@@ -248,7 +248,7 @@ impl ManifestError {
             Self::BadRows { .. } => "nothing was changed; fix these rows and run the same command again".to_owned(),
             Self::Malformed { help, .. } | Self::MissingFact { help, .. } => help.clone(),
             Self::Empty { .. } => {
-                "check the plan's [manifest]: prefixes are case-sensitive, and an empty file is an error".to_owned()
+                "an empty CSV manifest is an error: check the plan's [manifest], and what wrote the file".to_owned()
             }
             Self::InconsistentListing { help, .. } => format!("this is a fault of the server; {help}"),
             Self::Missing { .. } | Self::Corrupt { .. } => {

@@ -6,13 +6,13 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 
 use batchplan_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::empty_source;
 use super::error::ManifestError;
 use super::filter::{Filter, ManifestRow};
 use super::freeze_checkpoint::{self, FreezeCheckpoint, FreezeCheckpointStore, PartitionCheckpoint};
@@ -139,7 +139,8 @@ async fn run_freeze(
     let token = if whole_pages { CancellationToken::new() } else { stop.clone() };
     let writer = ManifestWriter::new(manifest.filter.clone(), Arc::clone(store), start, progress, token);
     let retrying = RetryingStore::new(Arc::clone(store), stop.clone());
-    let mut work = pin!(write_manifest(&manifest.source, &retrying, config.listing, (writer, sampling), &manifest_dir));
+    let mut work =
+        Box::pin(write_manifest(&manifest.source, &retrying, config.listing, (writer, sampling), &manifest_dir));
     let done = loop {
         tokio::select! {
             biased;
@@ -173,7 +174,7 @@ async fn write_manifest(
     (writer, sampling): (ManifestWriter, Option<SamplingPass>),
     manifest_dir: &Path,
 ) -> Result<(FrozenManifest, SampleResult), ManifestError> {
-    let (writer, sampling, pin) = match sampling {
+    let (mut writer, sampling, pin) = match sampling {
         None => {
             let (writer, pin) = read_source(source, retrying, listing, writer).await?;
             (writer, None, pin)
@@ -184,6 +185,8 @@ async fn write_manifest(
             (writer, Some(sampling), pin)
         }
     };
+    let empty = empty_source::warning(source, writer.intake.rows_read(), retrying).await;
+    writer.intake.add_warnings(empty.into_iter().collect());
     let (source, manifest_dir) = (source.clone(), manifest_dir.to_owned());
     run_blocking(move || {
         let output = writer.finish()?;

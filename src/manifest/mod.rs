@@ -29,6 +29,7 @@
 mod changes;
 mod compare;
 mod csv;
+mod empty_source;
 mod error;
 mod filter;
 mod freeze;

@@ -71,15 +71,6 @@ impl ManifestSource {
             Self::Retry { .. } => "the objects that the first job left".to_owned(),
         }
     }
-
-    /// Returns an error if the source had no rows, which is likely a mistake. Reports and retries may be empty: all is
-    /// done.
-    pub(super) fn reject_empty(&self, rows_read: u64) -> Result<(), ManifestError> {
-        if rows_read > 0 || matches!(self, Self::Report { .. } | Self::Retry { .. }) {
-            return Ok(());
-        }
-        Err(ManifestError::Empty { place: self.name() })
-    }
 }
 
 /// The maximum number of rows to read until the filter includes enough of them: five pages of a listing.

@@ -306,6 +306,60 @@ fn a_hostile_csv_gives_a_clear_error_and_touches_nothing() {
 }
 
 #[test]
+fn a_source_without_objects_is_a_job_with_nothing_to_do() {
+    let inventories = "[manifest.inventory]\nbucket = \"lists\"\nobject = ";
+    let prefix = |prefix: &str| format!("[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"{prefix}\"\n");
+    for (manifest, place, help) in [
+        (format!("{inventories}\"rows/manifest.json\"\n"), "lists/rows/manifest.json", "the right bucket and day"),
+        (format!("{inventories}\"files/manifest.json\"\n"), "lists/files/manifest.json", "the right bucket and day"),
+        (prefix("/docs/"), "the listing of bkt//docs/", "`docs/`: remove the slash at the start"),
+        (prefix("Docs/a"), "the listing of bkt/Docs/a", "`docs/`: keys are case-sensitive"),
+        (prefix("none/"), "the listing of bkt/none/", "check the prefix"),
+    ] {
+        let world = World::filled("bucket,key\nbkt,docs/a\n");
+        inventory(&world, "rows", "arn:aws:s3:::lists", "Bucket, Key", "");
+        inventory(&world, "files", "arn:aws:s3:::lists", "Bucket, Key", "");
+        let path = "fill.files/lists/files/manifest.json";
+        let text = fs::read_to_string(world.path(path)).expect("a manifest");
+        let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        json["files"] = serde_json::json!([]);
+        world.write(path, json.to_string());
+        let report = "[report]\nbucket = \"lists\"\nprefix = \"reports\"\nformat = \"aws\"\n";
+        world.plan(&format!("{manifest}{report}[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n"));
+        let warning = format!("warning: {place} contains no objects: there is nothing to do");
+        let planned = world.run(&["plan", "plan.toml", "--detailed-exitcode"]).ended(0);
+        let shown = format!("{}{}", planned.stdout, planned.stderr);
+        assert!(shown.contains(&warning) && shown.contains(help), "{shown}");
+        let ran = world.apply().ended(0);
+        assert!(ran.stderr.contains(&warning) && ran.stderr.contains(help), "{}", ran.stderr);
+        let result = ran.json();
+        assert_eq!((&result["status"], &result["total"]), (&"Complete".into(), &0.into()), "{result}");
+        assert!(world.report_rows(&result).is_empty());
+        let said = world.run(&["apply", "plan.toml", "--auto-approve"]).ended(0);
+        assert!(said.stderr.contains(&warning), "{}{}", said.stdout, said.stderr);
+        world.run(&["check", "plan.toml"]).ended(0);
+    }
+}
+
+#[test]
+fn a_csv_of_a_spreadsheet_is_read_as_it_is_meant() {
+    for (fields, content) in [
+        ("", "\u{feff}bkt;a\r\nbkt;b%20c\r\n"),
+        ("", "bkt\ta\nbkt\tb c\n"),
+        ("fields = [\"Key\", \"Bucket\"]\n", "a, bkt\nb%20c, bkt"),
+    ] {
+        let world = World::filled("bucket,key\nbkt,a\nbkt,b%20c\n");
+        world.write("list.csv", content);
+        world.plan(&format!(
+            "[manifest.csv]\npath = \"list.csv\"\n{fields}[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n"
+        ));
+        assert_eq!(world.apply().ended(0).json()["succeeded"], 2, "{content:?}");
+        let objects = world.objects();
+        assert_eq!((objects.tags("a", None), objects.tags("b c", None)), ("t=1".to_owned(), "t=1".to_owned()));
+    }
+}
+
+#[test]
 fn a_hostile_inventory_gives_a_clear_error_and_touches_nothing() {
     let break_data = |world: &World, change: fn(Vec<u8>) -> Vec<u8>, mend_md5: bool| {
         let path = "fill.files/lists/aws/data.csv.gz";

@@ -112,9 +112,13 @@ fn skips_a_header_and_reports_bad_rows() {
 }
 
 #[test]
-fn inventory_without_rows_is_an_error_unless_all_were_delete_markers() {
-    assert!(refused(store(AWS, "Key", &[])).ends_with("manifest.json contains no objects"));
-    assert!(refused(store(AWS, "Key", &[b""])).ends_with("manifest.json contains no objects"));
+fn inventory_without_rows_is_a_job_with_nothing_to_do() {
+    for files in [&[][..], &[&b""[..]]] {
+        let (frozen, found) = read(store(AWS, "Key", files));
+        assert_eq!((found.len(), frozen.rows_read()), (0, 0));
+        let [warning] = frozen.warnings() else { panic!("{:?}", frozen.warnings()) };
+        assert!(warning.message.contains("manifest.json contains no objects"), "{warning}");
+    }
     assert_eq!(read(store(AWS, "Key,IsDeleteMarker", &[b"k,true\n"])).0.rows(), 0);
 }
 

@@ -58,9 +58,26 @@ fn all_versions_keep_their_ids() {
 }
 
 #[test]
-fn an_empty_listing_is_an_error_and_an_empty_selection_is_none() {
-    let error = refusal(store(), source("none/", ListedVersions::Current), Filter::default());
-    assert_eq!(error.to_string(), "the listing of b/none/ contains no objects");
+fn an_empty_listing_is_a_warning_that_names_what_is_near_and_an_empty_selection_is_none() {
+    let warnings = |store: MemoryStore, prefix: &str, versions| {
+        let (frozen, _) = objects(store, source(prefix, versions), Filter::default()).unwrap();
+        assert_eq!((frozen.rows(), frozen.rows_read(), frozen.parts().len()), (0, 0, 0));
+        let [warning] = frozen.warnings() else { panic!("{:?}", frozen.warnings()) };
+        assert_eq!(warning.message, format!("the listing of b/{prefix} contains no objects: there is nothing to do"));
+        warning.help.clone()
+    };
+    for versions in [ListedVersions::Current, ListedVersions::All] {
+        let near = warnings(store(), "/p/", versions);
+        assert_eq!(near, "the bucket has keys that begin with `p/`: remove the slash at the start of the prefix");
+        assert!(warnings(store(), "P/x/", versions).contains("`p/`: keys are case-sensitive"));
+        assert!(warnings(store(), "none/", versions).contains("check the prefix"));
+        assert!(warnings(MemoryStore::default(), "", versions).starts_with("the bucket is empty"));
+        assert!(warnings(MemoryStore::default(), "none/", versions).starts_with("the bucket is empty"));
+    }
+    // The suggestion needs a permission that the listing of the prefix does not.
+    let asked = store();
+    let refusing = MemoryStore { refuses_from: 1, ..asked };
+    assert!(warnings(refusing, "/p/", ListedVersions::Current).contains("check the prefix"));
     let filter = Filter { larger_than: Some(1000), ..Filter::default() };
     let (frozen, _) = objects(store(), source("p/", ListedVersions::Current), filter).unwrap();
     assert_eq!((frozen.rows(), frozen.rows_read()), (0, 5));
