@@ -90,6 +90,12 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Returns the URL of the GraphQL API. On GitHub Enterprise Server, only the other API has its version in the path.
+/// <https://docs.github.com/en/enterprise-server@latest/graphql/guides/forming-calls-with-graphql>
+fn graphql_url(base: &str) -> String {
+    format!("{}/graphql", base.strip_suffix("/v3").unwrap_or(base))
+}
+
 /// A client of GitHub's API for one token and one repository.
 struct GithubApi {
     client: WebClient,
@@ -186,7 +192,7 @@ impl GithubApi {
         token.set_sensitive(true);
         Ok(Self {
             client: WebClient::new(),
-            graphql: variable("GITHUB_GRAPHQL_URL").unwrap_or_else(|| format!("{base}/graphql")),
+            graphql: variable("GITHUB_GRAPHQL_URL").unwrap_or_else(|| graphql_url(&base)),
             base,
             repository: needed("GITHUB_REPOSITORY")?,
             token,
@@ -406,6 +412,12 @@ mod tests {
         assert!(hostile.starts_with("<!-- batchplan plan ") && hostile.ends_with(" -->"), "{hostile}");
         assert_eq!(hostile.matches("--").count(), 2);
         assert_ne!(marker("plan", "a", "bc"), marker("plan", "ab", "c"));
+    }
+
+    #[test]
+    fn graphql_is_beside_the_api_of_an_enterprise_server() {
+        assert_eq!(graphql_url("https://api.github.com"), "https://api.github.com/graphql");
+        assert_eq!(graphql_url("https://ghe.example/api/v3"), "https://ghe.example/api/graphql");
     }
 
     #[test]

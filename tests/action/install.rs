@@ -43,6 +43,8 @@ fn version(key: &str) -> &str {
 struct Releases {
     address: String,
     asked: Arc<Mutex<Vec<String>>>,
+    /// The paths that were asked for with the job's token.
+    authorized: Arc<Mutex<Vec<String>>>,
     sums: String,
 }
 
@@ -61,26 +63,31 @@ impl Releases {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let authorized = Arc::new(Mutex::new(Vec::new()));
+        let (log, tokens) = (Arc::clone(&asked), Arc::clone(&authorized));
         // It ends with the test's process.
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
                 let mut line = String::new();
                 reader.read_line(&mut line).expect("a line");
-                let mut header = String::new();
+                let (mut header, mut has_token) = (String::new(), false);
                 while reader.read_line(&mut header).is_ok_and(|read| read > 2) {
+                    has_token |= header.trim() == "Authorization: Bearer ghs_harness";
                     header.clear();
                 }
                 let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
                 let (status, body) =
                     files.get(&path).map_or(("404 Not Found", &[][..]), |body| ("200 OK", body.as_slice()));
+                if has_token {
+                    tokens.lock().expect("a log").push(path.clone());
+                }
                 log.lock().expect("a log").push(path);
                 let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
             }
         });
-        Self { address, asked, sums }
+        Self { address, asked, authorized, sums }
     }
 
     fn asked(&self) -> Vec<String> {
@@ -88,9 +95,17 @@ impl Releases {
     }
 
     fn machine(&self) -> Machine {
+        let mut machine = self.enterprise();
+        machine.env.insert("BATCHPLAN_RELEASES".to_owned(), self.address.clone());
+        machine
+    }
+
+    /// A machine of a GitHub that is this server.
+    fn enterprise(&self) -> Machine {
         let mut machine = Machine::new();
         machine.cached = false;
-        machine.env.insert("BATCHPLAN_RELEASES".to_owned(), self.address.clone());
+        machine.env.insert("GITHUB_SERVER_URL".to_owned(), self.address.clone());
+        machine.env.insert("GITHUB_API_URL".to_owned(), format!("{}/api/v3", self.address));
         machine.write("plan.toml", PLAN);
         machine
     }
@@ -243,6 +258,84 @@ fn a_release_that_is_not_what_it_should_be_is_refused() {
         job.log()
     );
     assert_eq!(whole.asked(), ["/v0.1.0/SHA256SUMS"], "the archive is not even asked for");
+}
+
+/// The folder of a repository's releases, and of the API for them.
+const PUBLIC: &str = "/acme/data/releases/download/v0.1.0";
+const API: &str = "/api/v3/repos/acme/data/releases";
+
+#[test]
+fn another_github_serves_its_own_releases() {
+    let releases = Releases::start(|files| {
+        *files = std::mem::take(files)
+            .into_iter()
+            .map(|(path, content)| (path.replace("/v0.1.0", PUBLIC), content))
+            .collect();
+    });
+    let job = releases.enterprise().action(&json!({ "command": "validate", "plan": "plan.toml", "version": "0.1.0" }));
+    assert!(job.ended(Status::Success).log().contains("released: validate plan.toml"), "{}", job.log());
+    assert_eq!(releases.asked(), [format!("{PUBLIC}/SHA256SUMS"), format!("{PUBLIC}/{ARCHIVE}")]);
+    assert!(releases.authorized.lock().expect("a log").is_empty(), "what is public needs no token");
+}
+
+#[test]
+fn a_private_release_comes_from_the_api_with_the_token() {
+    // In the order in which GitHub writes them.
+    let asset = |id: u32, name: &str| {
+        let uploader = r#"{"login":"x","url":"https://ghe.example/u","name":"SHA256SUMS"}"#;
+        format!(r#"{{"url":"https://ghe.example{API}/assets/{id}","id":{id},"name":"{name}","uploader":{uploader}}}"#)
+    };
+    let description = format!(
+        r#"{{"url":"https://ghe.example{API}/1","upload_url":"https://ghe.example{API}/1/assets{{?name,label}}",
+        "id":1,"tag_name":"v0.1.0","name":"SHA256SUMS","body":"{{\"name\":\"SHA256SUMS\"}}","assets":[{},{},{}]}}"#,
+        asset(6, "other.tar.gz"),
+        asset(7, "SHA256SUMS"),
+        asset(8, ARCHIVE)
+    );
+    let spaced = description.replace("\":", "\": ").replace("\",\"", "\",\n  \"");
+    for (description, login_page) in [(description, false), (spaced, true)] {
+        serde_json::from_str::<serde_json::Value>(&description).expect("JSON");
+        let releases = Releases::start(|files| {
+            for (id, name) in [(7, "SHA256SUMS"), (8, ARCHIVE)] {
+                let content = files.remove(&format!("/v0.1.0/{name}")).expect("a file");
+                files.insert(format!("{API}/assets/{id}"), content);
+            }
+            files.insert(format!("{API}/tags/v0.1.0"), description.into_bytes());
+            if login_page {
+                files.insert(format!("{PUBLIC}/SHA256SUMS"), b"<!DOCTYPE html>\nSign in\n".to_vec());
+            }
+        });
+        let version = format!("0.1.0@sha256:{}", releases.sums);
+        let machine = releases.enterprise();
+        let job = machine.action(&json!({ "command": "validate", "plan": "plan.toml", "version": version }));
+        assert!(job.ended(Status::Success).log().contains("released: validate plan.toml"), "{}", job.log());
+        let from_api = ["tags/v0.1.0", "assets/7", "assets/8"].map(|path| format!("{API}/{path}"));
+        assert_eq!(*releases.authorized.lock().expect("a log"), from_api);
+        assert_eq!(releases.asked()[0], format!("{PUBLIC}/SHA256SUMS"));
+        assert!(!job.log().contains("ghs_harness"), "{}", job.log());
+    }
+}
+
+#[test]
+fn a_failed_download_names_its_url_and_the_override() {
+    let releases = Releases::start(BTreeMap::clear);
+    let with = json!({ "command": "validate", "version": "0.1.0" });
+    let job = releases.enterprise().action(&with);
+    let url = format!("from {}{PUBLIC}/SHA256SUMS: ", releases.address);
+    let log = job.ended(Status::Failure).log();
+    for said in [url.as_str(), "set BATCHPLAN_RELEASES to the https URL above v0.1.0/SHA256SUMS", "https_proxy"] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    assert_eq!(*releases.authorized.lock().expect("a log"), [format!("{API}/tags/v0.1.0")]);
+
+    // A mirror gets no token, and its password is not shown.
+    let mut machine = releases.machine();
+    machine.action(&with).ended(Status::Failure);
+    assert_eq!(releases.authorized.lock().expect("a log").len(), 1);
+    machine.env.insert("BATCHPLAN_RELEASES".to_owned(), "https://me:hushhush@127.0.0.1:1/mirror".to_owned());
+    let job = machine.action(&with);
+    let log = job.ended(Status::Failure).log();
+    assert!(log.contains("from https://127.0.0.1:1/mirror/v0.1.0/SHA256SUMS") && !log.contains("hushhush"), "{log}");
 }
 
 #[test]
