@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use batchplan::connect::connect;
-use batchplan::manifest::{Filter, FreezeLimits, FrozenManifest, ListedVersions, Manifest, ManifestSource, freeze};
+use batchplan::manifest::{
+    Filter, FreezeLimits, FrozenManifest, ListedVersions, Manifest, ManifestSource, OnUnlistable, freeze,
+};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 use tokio_util::sync::CancellationToken;
@@ -72,6 +74,7 @@ fn list(server: &Server, workers: u32, rows: usize) -> Result<(Duration, usize),
         };
         let connection = connect(&config).await?;
         let source = ManifestSource::Prefix {
+            on_unlistable: OnUnlistable::Fail,
             bucket: BucketName::new("bucket"),
             prefix: ObjectKey::from("p/"),
             versions: ListedVersions::Current,

@@ -41,7 +41,7 @@ fn what_a_plan_does_not_say_has_its_default() {
     assert_eq!((plan.name.as_str(), plan.description), ("work", None));
     assert_eq!((plan.store.provider, plan.store.addressing), (StoreProvider::Aws, AddressingStyle::Virtual));
     assert_eq!((plan.store.endpoint, plan.store.region), (None, None));
-    let ManifestSource::Prefix { bucket, prefix, versions } = plan.manifest.source else { panic!("a prefix") };
+    let ManifestSource::Prefix { bucket, prefix, versions, .. } = plan.manifest.source else { panic!("a prefix") };
     assert_eq!((bucket.as_str(), prefix.as_bytes(), versions), ("my-bucket", &b""[..], ListedVersions::Current));
     assert_eq!(plan.operations, [Operation::DeleteTagging(None)]);
     assert_eq!((plan.report.location, plan.report.scope), (None, ReportScope::FailedTasksOnly));

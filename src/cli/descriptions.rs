@@ -98,7 +98,7 @@ pub(crate) fn describe_doubt(job: &JobRecord) -> Option<String> {
 /// Describes where objects come from, in words that follow their number.
 pub(crate) fn describe_source(source: &ManifestSource) -> String {
     match source {
-        ManifestSource::Prefix { bucket, prefix, versions } => {
+        ManifestSource::Prefix { bucket, prefix, versions, .. } => {
             let versions = if *versions == ListedVersions::All { ", all versions" } else { "" };
             format!("below {bucket}/{prefix}{versions}")
         }

@@ -54,7 +54,8 @@ Examples:
   plan {file, name, hash}; objects; exact; sample {looked, seed} or null;
   counts {change, unchanged, fail, unknown: {likely, low, high}};
   failures: [{code, http (0 without a response), operation, count (of those
-    read), message, advice, examples: [{bucket, key (URL-encoded), version}]}];
+    read; of all for UnlistableKey), message, advice, examples: [{bucket, key
+    (URL-encoded), version}]}];
   unknown: [{reason, count, examples}];
   examples: [{bucket, key, version, action (change, unchanged, unknown), before,
     after}];

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use batchplan_store::object::{ObjectId, ObjectState, StorageClass, VersionId};
+use batchplan_store::task::UNLISTABLE_KEY;
 use indicatif::HumanCount;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
@@ -100,15 +101,8 @@ impl<'a> PreviewView<'a> {
 
 /// Returns the counts that are saved with a plan.
 pub(super) fn saved_counts(view: &PreviewView<'_>) -> SavedCounts {
-    let likely = |found| extrapolate(view, found).likely;
-    let tally = &view.preview.tally;
-    SavedCounts {
-        exact: is_exact(view),
-        change: likely(tally.changes),
-        unchanged: likely(tally.unchanged),
-        fail: likely(tally.fails),
-        unknown: likely(tally.unknown),
-    }
+    let [change, unchanged, fail, unknown] = predicted_counts(view).map(|(_, count)| count.likely);
+    SavedCounts { exact: is_exact(view), change, unchanged, fail, unknown }
 }
 
 /// Returns the whole preview as text for a terminal.
@@ -258,12 +252,13 @@ fn examples(view: &PreviewView<'_>) -> String {
 
 fn failures(view: &PreviewView<'_>) -> String {
     let paint = AnsiColours(view.colour);
-    let mut groups: Vec<_> = view.preview.tally.failure_reasons.iter().collect();
-    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
+    let mut groups = failure_groups(view);
+    groups.sort_by_key(|(_, group, _)| std::cmp::Reverse(group.count));
     let mut text = String::new();
-    for (reason, group) in groups {
-        let (code, http, _) = reason;
-        let line = format!("{} would fail: {}", group_size(view, group), failure_reason(reason));
+    for (reason, group, is_complete) in groups {
+        let (code, http, _) = &reason;
+        let size = if is_complete { format_objects(group.count) } else { group_size(view, group) };
+        let line = format!("{size} would fail: {}", failure_reason(&reason));
         let _ = writeln!(text, "  {} {}", paint.red("!"), escape_line(&line));
         push_examples(&mut text, group);
         let _ = writeln!(text, "      {}", escape_line(&group.message));
@@ -288,6 +283,19 @@ fn unknowns(view: &PreviewView<'_>) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Returns the objects that would fail, by error code, HTTP status and operation, and whether the group has all of
+/// them, even if only a sample was read.
+fn failure_groups<'a>(view: &PreviewView<'a>) -> Vec<((String, u16, String), &'a ReasonGroup, bool)> {
+    let tally = &view.preview.tally;
+    let mut groups: Vec<_> =
+        tally.failure_reasons.iter().map(|(reason, group)| (reason.clone(), group, is_exact(view))).collect();
+    if tally.unlistable.count > 0 {
+        let operations = view.plan.operations().names();
+        groups.push(((UNLISTABLE_KEY.to_owned(), 0, operations), &tally.unlistable, true));
+    }
+    groups
 }
 
 /// Formats why objects would fail, such as `403 AccessDenied (put_object_tagging)`. The group that counts the reasons
@@ -457,14 +465,17 @@ impl PreviousJobDiff {
     }
 }
 
-/// Returns each predicted result and the number of objects in the sample that have it.
-fn predicted_counts(view: &PreviewView<'_>) -> [(&'static str, u64); 4] {
+/// Returns each predicted result and the number of objects that have it. The objects that no request can name are
+/// counted, not estimated.
+fn predicted_counts(view: &PreviewView<'_>) -> [(&'static str, ConfidenceInterval); 4] {
     let tally = &view.preview.tally;
+    let ConfidenceInterval { low, likely, high } = extrapolate(view, tally.fails);
+    let [low, likely, high] = [low, likely, high].map(|count| count.saturating_add(tally.unlistable.count));
     [
-        ("to change", tally.changes),
-        ("unchanged", tally.unchanged),
-        ("would fail", tally.fails),
-        ("unknown", tally.unknown),
+        ("to change", extrapolate(view, tally.changes)),
+        ("unchanged", extrapolate(view, tally.unchanged)),
+        ("would fail", ConfidenceInterval { low, likely, high }),
+        ("unknown", extrapolate(view, tally.unknown)),
     ]
 }
 
@@ -487,8 +498,8 @@ fn headline(view: &PreviewView<'_>) -> String {
     let about = if is_exact(view) { "" } else { "about " };
     let parts: Vec<_> = predicted_counts(view)
         .into_iter()
-        .filter(|(word, found)| *word != "unknown" || *found > 0)
-        .map(|(word, found)| format!("{about}{} {word}", HumanCount(extrapolate(view, found).likely)))
+        .filter(|(word, _)| *word != "unknown" || view.preview.tally.unknown > 0)
+        .map(|(word, count)| format!("{about}{} {word}", HumanCount(count.likely)))
         .collect();
     format!("{}: {}", format_objects(view.preview.frozen.rows()), parts.join(", "))
 }
@@ -506,9 +517,8 @@ fn confidence(view: &PreviewView<'_>) -> Option<String> {
     }
     let ranges: Vec<_> = predicted_counts(view)
         .into_iter()
-        .filter(|(word, found)| *word != "unknown" || *found > 0)
-        .map(|(word, found)| {
-            let ConfidenceInterval { low, high, .. } = extrapolate(view, found);
+        .filter(|(word, _)| *word != "unknown" || view.preview.tally.unknown > 0)
+        .map(|(word, ConfidenceInterval { low, high, .. })| {
             format!("{} to {} {word}", HumanCount(low), HumanCount(high))
         })
         .collect();
@@ -576,11 +586,8 @@ fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
 pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
     let preview = view.preview;
     let exact = is_exact(view);
-    let counts = |found| {
-        let ConfidenceInterval { low, likely, high } = extrapolate(view, found);
-        json!({ "likely": likely, "low": low, "high": high })
-    };
-    let [change, unchanged, fail, unknown] = predicted_counts(view).map(|(_, found)| counts(found));
+    let counts = |ConfidenceInterval { low, likely, high }| json!({ "likely": likely, "low": low, "high": high });
+    let [change, unchanged, fail, unknown] = predicted_counts(view).map(|(_, count)| counts(count));
     let sample = (!exact).then(|| json!({ "looked": preview.tally.total(), "seed": preview.options.seed }));
     let shown = preview.examples.changed.iter().chain(&preview.examples.unchanged).chain(&preview.examples.unknown);
     json!({
@@ -665,16 +672,17 @@ fn object_state_json(state: &ObjectState) -> Json {
 }
 
 fn failures_json(view: &PreviewView<'_>) -> Vec<Json> {
-    let reasons = view.preview.tally.failure_reasons.iter();
+    let reasons = failure_groups(view).into_iter();
     reasons
-        .map(|((code, http, operation), group)| {
+        .map(|((code, http, operation), group, _)| {
+            let advice = hint(&code, http);
             json!({
                 "code": code,
                 "http": http,
                 "operation": operation,
                 "count": group.count,
                 "message": group.message,
-                "advice": hint(code, *http),
+                "advice": advice,
                 "examples": group.examples.iter().map(object_name_json).collect::<Vec<_>>(),
             })
         })
@@ -821,15 +829,17 @@ fn markdown_plan_table(view: &PreviewView<'_>) -> String {
 
 fn markdown_failures(view: &PreviewView<'_>) -> String {
     let tally = &view.preview.tally;
-    if tally.failure_reasons.is_empty() && tally.unknown_reasons.is_empty() {
+    let groups = failure_groups(view);
+    if groups.is_empty() && tally.unknown_reasons.is_empty() {
         return String::new();
     }
     let mut text = String::from("| would fail | why | what to do |\n|---:|---|---|\n");
     let of = if is_exact(view) { "" } else { " of the sample" };
-    for (reason, group) in &tally.failure_reasons {
-        let (error, http, _) = reason;
-        let why = code(&failure_reason(reason));
+    for (reason, group, is_complete) in groups {
+        let (error, http, _) = &reason;
+        let why = code(&failure_reason(&reason));
         let help = hint(error, *http).unwrap_or_default();
+        let of = if is_complete { "" } else { of };
         let _ = writeln!(text, "| {}{of} | {why} | {help} |", HumanCount(group.count));
     }
     for (why, group) in &tally.unknown_reasons {

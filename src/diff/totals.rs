@@ -37,6 +37,9 @@ pub struct PredictionTotals {
     pub failure_reasons: BTreeMap<(String, u16, String), ReasonGroup>,
     /// The objects whose effect cannot be predicted, grouped by reason.
     pub unknown_reasons: BTreeMap<String, ReasonGroup>,
+    /// The objects that no request can name, so that the job would fail on them without one. They are counted
+    /// completely even if the others are a sample, and are in no other total.
+    pub unlistable: ReasonGroup,
     /// The requests that would succeed, by kind and by the storage class of the object.
     pub accepted: BTreeMap<(RequestKind, Option<StorageClass>), RequestCount>,
     /// The requests that would be refused, by kind and by the storage class of the object.
@@ -126,7 +129,16 @@ impl PredictionTotals {
         self.classes.len() < MAX_CLASSES || self.classes.contains_key(&Some(class.clone()))
     }
 
-    /// Returns the number of objects that were added.
+    /// Adds objects that no request can name; the first of them are examples, each with the reason.
+    pub fn add_unlistable<'a>(&mut self, count: u64, first: impl IntoIterator<Item = (&'a ObjectId, &'a str)>) {
+        let before = self.unlistable.count;
+        for (object, why) in first {
+            self.unlistable.add(object, why);
+        }
+        self.unlistable.count = before + count;
+    }
+
+    /// Returns the number of objects that were added, without those that no request can name.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.changes + self.unchanged + self.fails + self.unknown
@@ -135,12 +147,14 @@ impl PredictionTotals {
     /// Returns whether any object would change, would fail, or cannot be predicted.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        self.changes + self.fails + self.unknown > 0
+        self.changes + self.fails + self.unknown + self.unlistable.count > 0
     }
 
-    /// Returns `matching` of these objects as a share of a population of this size.
+    /// Returns `matching` of these objects as a share of a population of this size, which includes the objects that no
+    /// request can name.
     #[must_use]
     pub fn share(&self, matching: u64, population: u64) -> SampleShare {
+        let population = population.saturating_sub(self.unlistable.count);
         SampleShare { matching, sampled: self.total(), population }
     }
 }

@@ -454,7 +454,10 @@ impl<'a> Dispatcher<'a> {
         let worker = Arc::clone(&self.worker);
         // Boxed, because spawning moves the future several times.
         self.in_flight.spawn(Box::pin(async move {
-            let (end, wrote) = worker.process(&task.object, may_have_been_sent).await;
+            let (end, wrote) = match &task.unlistable {
+                None => worker.process(&task.object, may_have_been_sent).await,
+                Some(why) => (worker.fail_unlistable(why), false),
+            };
             (task, hash, end, wrote)
         }));
     }

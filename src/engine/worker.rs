@@ -8,7 +8,7 @@ use batchplan_store::Store;
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::{ObjectId, ObjectState};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
-use batchplan_store::task::{FaultClass, StoreError, TaskOutcome};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome, UNLISTABLE_KEY};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -139,6 +139,13 @@ impl Worker {
             Err(RequestAbort::Stopped) => WorkerOutcome::NotStarted,
         };
         (outcome, context.write_sent())
+    }
+
+    /// Returns the outcome of an object that no request can name, for this reason.
+    pub(super) fn fail_unlistable(&self, why: &str) -> WorkerOutcome {
+        let fault = StoreError::without_response(FaultClass::Rejected, UNLISTABLE_KEY, why, String::new());
+        let operation = self.operations.names();
+        WorkerOutcome::Finished(TaskOutcome::Failed(TaskFailure { operation, error: fault }))
     }
 
     /// The number of objects for which a write was sent.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::{BucketName, ObjectId, ObjectState, RestoreRequest, StorageClass};
 use batchplan_store::object_request::{ObjectRequest, RequestKind};
-use batchplan_store::task::{StoreError, TaskId};
+use batchplan_store::task::{StoreError, Task, TaskId, UNLISTABLE_KEY};
 use batchplan_store::{ReadOnlyStore, Store};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use super::error::{JobError, describe_untrusted_server, hint, untrusted_server_hint};
 use super::warnings::{PlanBuckets, all_warnings};
 use crate::diff::{
-    Effect, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory, compare_states,
+    Effect, FailureReason, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory,
+    compare_states,
 };
 use crate::engine::{JobQuota, ObjectReadOutcome, ReadCheckOutcome, ServerCheckFailure, Throttle, Worker};
 use crate::estimate::{
@@ -31,7 +32,7 @@ use crate::estimate::{
 };
 use crate::manifest::{
     ClassTotals, FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, SampleOptions, SampleResult,
-    SampledObject, SourceMetadata, SourcePin, StorageClassStats, freeze_and_sample, sample_frozen,
+    SampledObject, SourceMetadata, SourcePin, StorageClassStats, UnlistableSample, freeze_and_sample, sample_frozen,
 };
 use crate::open_files;
 use crate::operation::{ObjectAspect, OperationSet};
@@ -227,6 +228,10 @@ impl Previewer<'_> {
             .map(|(bucket, folder, count)| (bucket, folder, count, sampled));
         let class_stats = frozen.class_stats().cloned().unwrap_or_default();
         let mut totals = PreviewTotals::new(frozen.rows().min(if full { u64::MAX } else { sampled }));
+        if !full {
+            let UnlistableSample { count, first } = &sample_result.unlistable;
+            totals.tally.add_unlistable(*count, first.iter().map(|(object, why)| (object, &**why)));
+        }
         let source = if full { PreviewObjects::All(&frozen) } else { PreviewObjects::Sample(sample_result.sample) };
         read_objects(self, &predictor, (source, &buckets), &mut totals, observer).await?;
         let since = match frozen.pin() {
@@ -310,6 +315,19 @@ impl ExampleSet {
     }
 }
 
+/// A row of the manifest to preview.
+struct PreviewRow {
+    sampled: SampledObject,
+    /// Why no request can name the object, if none can.
+    unlistable: Option<Box<str>>,
+}
+
+impl From<SampledObject> for PreviewRow {
+    fn from(sampled: SampledObject) -> Self {
+        Self { sampled, unlistable: None }
+    }
+}
+
 /// The objects to read.
 enum PreviewObjects<'a> {
     /// The objects of the sample.
@@ -355,8 +373,12 @@ async fn read_objects(
     let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
     let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop);
     let wants_class = previewer.needs_storage_class(predictor);
-    let read_one = async |sampled: Result<SampledObject, ManifestError>| {
-        let SampledObject { object, mut metadata } = sampled?;
+    let operations = previewer.plan.operations().names();
+    let read_one = async |row: Result<PreviewRow, ManifestError>| {
+        let PreviewRow { sampled: SampledObject { object, mut metadata }, unlistable } = row?;
+        if let Some(why) = unlistable {
+            return Ok((predict_unlistable(object, &operations, &why), metadata));
+        }
         metadata.state = predictor.relevant_state(&metadata.state);
         let reads = predictor.preview_reads(&metadata.state, wants_class);
         let (seen, read_failure) = match worker.read_object(&object, &reads).await {
@@ -383,7 +405,7 @@ async fn read_objects(
         Ok((prediction, metadata))
     };
     let objects: BoxStream<'_, _> = match source {
-        PreviewObjects::Sample(sample) => stream::iter(sample).map(Ok).boxed(),
+        PreviewObjects::Sample(sample) => stream::iter(sample).map(|sampled| Ok(sampled.into())).boxed(),
         PreviewObjects::All(frozen) => all_objects(frozen)?,
     };
     let mut predictions = std::pin::pin!(objects.map(read_one).buffered(concurrency as usize));
@@ -394,6 +416,18 @@ async fn read_objects(
     }
     totals.examples.finish();
     Ok(())
+}
+
+/// Predicts that the job fails on an object that no request can name, for this reason.
+fn predict_unlistable(object: ObjectId, operations: &str, why: &str) -> Prediction {
+    let (code, operation) = (UNLISTABLE_KEY.to_owned(), operations.to_owned());
+    Prediction {
+        object,
+        before: ObjectState::default(),
+        effect: Effect::Fails(FailureReason { code, http: 0, operation, message: why.to_owned() }),
+        accepted: Vec::new(),
+        refused: Vec::new(),
+    }
 }
 
 /// Gives a fault the error code that the job's own requests would get. The response to a HEAD request has none.
@@ -424,6 +458,12 @@ fn merge_state(metadata: &SourceMetadata, seen: ObjectState) -> ObjectState {
 }
 
 fn record(totals: &mut PreviewTotals, prediction: &Prediction, metadata: &SourceMetadata) {
+    if let Effect::Fails(FailureReason { code, message, .. }) = &prediction.effect
+        && code == UNLISTABLE_KEY
+    {
+        totals.tally.add_unlistable(1, [(&prediction.object, message.as_str())]);
+        return;
+    }
     totals.tally.add(prediction, metadata.size);
     totals.examples.add(prediction);
     totals.name_bytes += name_bytes(&prediction.object);
@@ -435,15 +475,16 @@ fn record(totals: &mut PreviewTotals, prediction: &Prediction, metadata: &Source
 /// Streams every row of a manifest with what its source says about it. A thread reads a few batches ahead.
 fn all_objects(
     frozen: &FrozenManifest,
-) -> Result<BoxStream<'static, Result<SampledObject, ManifestError>>, ManifestError> {
+) -> Result<BoxStream<'static, Result<PreviewRow, ManifestError>>, ManifestError> {
     let mut facts = frozen.source_metadata()?;
     let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, BATCH_ROWS);
-    let (to, from) = mpsc::channel::<Result<Vec<SampledObject>, ManifestError>>(BATCHES_AHEAD);
+    let (to, from) = mpsc::channel::<Result<Vec<PreviewRow>, ManifestError>>(BATCHES_AHEAD);
     tokio::task::spawn_blocking(move || {
         for batch in tasks {
             let batch = batch.and_then(|tasks| {
-                let with_metadata = |task: batchplan_store::task::Task| {
-                    Ok(SampledObject { object: task.object, metadata: facts.next_row()? })
+                let with_metadata = |task: Task| {
+                    let sampled = SampledObject { object: task.object, metadata: facts.next_row()? };
+                    Ok(PreviewRow { sampled, unlistable: task.unlistable })
                 };
                 tasks.into_iter().map(with_metadata).collect()
             });
@@ -647,7 +688,7 @@ fn workload(
     asked: (u64, u64),
     names: u64,
 ) -> JobWorkload {
-    let scale = SampleScale::new(class_stats, rows, tally);
+    let scale = SampleScale::new(class_stats, rows.saturating_sub(tally.unlistable.count), tally);
     let mut work = JobWorkload {
         objects: rows,
         operations: u32::try_from(plan.operations.len()).unwrap_or(u32::MAX),
@@ -707,7 +748,8 @@ fn own_requests(
         return OverheadRequests { lists, reads, ..OverheadRequests::default() };
     };
     let objects_read = tally.total().max(1);
-    let failed = proportion(tally.fails, rows, objects_read);
+    let unlistable = tally.unlistable.count;
+    let failed = proportion(tally.fails, rows.saturating_sub(unlistable), objects_read).saturating_add(unlistable);
     let listed = match plan.report.scope {
         ReportScope::AllTasks => rows,
         ReportScope::FailedTasksOnly => failed,

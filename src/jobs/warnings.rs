@@ -202,6 +202,12 @@ pub fn plan_warnings(plan: &Plan) -> Vec<String> {
     found
 }
 
+/// Returns how many of the rows would fail: the share of the objects that were read, and every object that no request
+/// can name.
+fn likely_failures(tally: &PredictionTotals, rows: u64) -> u64 {
+    tally.share(tally.fails, rows).estimate().likely.saturating_add(tally.unlistable.count)
+}
+
 /// Returns all warnings: about the plan, its size, and its buckets.
 pub(super) fn all_warnings(
     plan: &Plan,
@@ -213,8 +219,7 @@ pub(super) fn all_warnings(
 ) -> Vec<String> {
     let mut found = plan_warnings(plan);
     found.extend(buckets.warnings(plan, class_stats, rows));
-    let objects_read = tally.total().max(1);
-    if plan.limits.failure_threshold.is_exceeded_by(tally.fails, objects_read) {
+    if plan.limits.failure_threshold.is_exceeded_by(likely_failures(tally, rows), rows.max(1)) {
         found.push(format!(
             "more objects would fail than failure_threshold allows ({}): the job would stop early as Failed",
             plan.limits.failure_threshold

@@ -173,6 +173,7 @@ fn is_unavailable(error: &ManifestError) -> bool {
         | ManifestError::ComparisonTooLarge { .. }
         | ManifestError::TooManyObjects { .. }
         | ManifestError::Empty { .. }
+        | ManifestError::UnlistableKeys { .. }
         | ManifestError::InconsistentListing { .. } => false,
     }
 }

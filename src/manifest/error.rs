@@ -35,6 +35,18 @@ impl fmt::Display for BadRow {
     }
 }
 
+/// An object in a listing that no request can name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnlistableKey {
+    /// The number of the entry, counted from 1 in the order in which the entries arrived. Several workers list a large
+    /// prefix at once.
+    pub entry: u64,
+    /// The key as far as it is known, safe to print.
+    pub key: String,
+    /// The reason, as shown to the user.
+    pub why: String,
+}
+
 /// A problem with a manifest that does not prevent its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestWarning {
@@ -155,6 +167,17 @@ pub enum ManifestError {
         /// The first bad rows, at most twenty.
         first: Vec<BadRow>,
     },
+    /// A listing has objects that no request can name.
+    #[error("{}", unlistable_keys(place, *total, first))]
+    UnlistableKeys {
+        /// Bucket and prefix.
+        place: String,
+        /// The number of such objects.
+        total: u64,
+        /// The first of them, at most twenty: the number of the entry in the listing, the key as far as it is known,
+        /// and the reason.
+        first: Vec<UnlistableKey>,
+    },
     /// The source as a whole has the wrong format.
     #[error("{place}: {what}")]
     Malformed {
@@ -246,6 +269,11 @@ impl ManifestError {
                 "nothing was changed; fix this and run the same command again".to_owned()
             }
             Self::BadRows { .. } => "nothing was changed; fix these rows and run the same command again".to_owned(),
+            Self::UnlistableKeys { .. } => {
+                "nothing was changed; set `on_unlistable = \"report\"` in [manifest.prefix] to process all other objects \
+                 and report these as failed, or use [manifest.inventory]"
+                    .to_owned()
+            }
             Self::Malformed { help, .. } | Self::MissingFact { help, .. } => help.clone(),
             Self::Empty { .. } => {
                 "an empty CSV manifest is an error: check the plan's [manifest], and what wrote the file".to_owned()
@@ -314,6 +342,7 @@ impl ManifestError {
             | Self::ProbablyTooLarge { .. }
             | Self::ComparisonTooLarge { .. }
             | Self::BadRows { .. }
+            | Self::UnlistableKeys { .. }
             | Self::Malformed { .. }
             | Self::Empty { .. }
             | Self::MissingFact { .. }
@@ -402,16 +431,27 @@ fn found_etag(found: Option<&str>) -> String {
 }
 
 fn bad_rows(place: &str, total: u64, first: &[BadRow]) -> String {
-    let mut text = format!("{place} has {}", counted(total, "bad row"));
-    for row in first {
+    let lines = first.iter().map(BadRow::to_string);
+    list_first(format!("{place} has {}", counted(total, "bad row")), total, lines)
+}
+
+fn unlistable_keys(place: &str, total: u64, first: &[UnlistableKey]) -> String {
+    let lines = first.iter().map(|UnlistableKey { entry, key, why }| format!("entry {entry}: \"{key}\": {why}"));
+    list_first(format!("the listing of {place} has {} that no request can name", counted(total, "key")), total, lines)
+}
+
+/// Appends the first of `total` problems to a text, one per line, and how many more there are.
+fn list_first(mut text: String, total: u64, first: impl ExactSizeIterator<Item = String>) -> String {
+    let shown = u64::try_from(first.len()).unwrap_or(u64::MAX);
+    for line in first {
         text.push_str("\n  ");
-        text.push_str(&row.to_string());
+        text.push_str(&line);
     }
     if total >= MAX_BAD_ROWS {
         text.push_str("\n  and more; the rest was not read");
         return text;
     }
-    let more = total.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));
+    let more = total.saturating_sub(shown);
     if more > 0 {
         text.push_str("\n  and ");
         text.push_str(&more.to_string());

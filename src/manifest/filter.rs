@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use batchplan_store::InexactName;
 use batchplan_store::object::{ObjectAcl, StorageClass};
 use globset::{Candidate, Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
@@ -167,9 +168,16 @@ impl Filter {
 
     /// Applies the filter to one row.
     pub(crate) fn evaluate(&self, row: &ManifestRow<'_>) -> FilterDecision {
-        if !self.matches_key(row.key) {
-            return FilterDecision::Excluded;
-        }
+        if self.matches_key(row.key) { self.evaluate_metadata(row) } else { FilterDecision::Excluded }
+    }
+
+    /// Applies the filter to a row of a listing. Conditions on the key do not apply if the name is not exact.
+    pub(crate) fn evaluate_listed(&self, row: &ManifestRow<'_>, inexact: Option<InexactName>) -> FilterDecision {
+        if inexact.is_none() { self.evaluate(row) } else { self.evaluate_metadata(row) }
+    }
+
+    /// Applies all conditions except those on the key.
+    fn evaluate_metadata(&self, row: &ManifestRow<'_>) -> FilterDecision {
         for verdict in
             [self.evaluate_size(row.metadata.size), self.evaluate_age(row.metadata.modified), self.evaluate_class(row)]
         {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use batchplan_store::Store;
+use batchplan_store::{MAX_LISTED_KEY_BYTES, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,14 +20,14 @@ use super::frozen::{self, FreezeOutput, FrozenManifest, index_exists, remove_ind
 use super::input::run_blocking;
 use super::key_ranges::{KeyRangeTracker, KeyRanges};
 use super::part::{
-    ManifestPart, PartLimits, PartTotals, PartitionPartsWriter, WrittenParts, assemble_parts, is_intact, part_path,
-    partition_path, remove_other_parts,
+    MAX_REASON_BYTES, ManifestPart, PartLimits, PartTotals, PartitionPartsWriter, WrittenParts, assemble_parts,
+    is_intact, part_path, partition_path, remove_other_parts,
 };
 use super::prefix::ListingConcurrency;
 use super::retrying_store::RetryingStore;
 use super::row_visitor::{
-    FreezeProgress, PartitionId, RangePosition, ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace,
-    SourceCursor,
+    FreezeProgress, MAX_VERSION_BYTES, PartitionId, RangePosition, ResumableReading, RowFlow, RowIntake, RowVisitor,
+    ScratchSpace, SourceCursor,
 };
 use super::sampling::{SampleOptions, SampleResult, SamplingPass, SamplingTee};
 use super::sort::SortBudget;
@@ -242,6 +242,14 @@ impl ManifestWriter {
         Self { intake, partitions, current: 0, order, checkpoints, manifest_dir, config, cursor, temporary_bytes: 0 }
     }
 
+    /// Returns an error if the manifest has as many objects as it may have.
+    fn reject_too_many(&self) -> Result<(), ManifestError> {
+        match self.config.max_objects.filter(|limit| self.intake.rows_included() >= *limit) {
+            Some(limit) => Err(ManifestError::TooManyObjects { limit, found: None }),
+            None => Ok(()),
+        }
+    }
+
     /// Seals the partitions and puts them in order. The parts are on disk when this returns.
     fn finish(mut self) -> Result<FreezeOutput, ManifestError> {
         let (mut key_ranges, mut class_stats) = (KeyRangeTracker::default(), StorageClassStats::default());
@@ -281,11 +289,16 @@ impl RowVisitor for ManifestWriter {
     }
 
     fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
-        if let Some(limit) = self.config.max_objects.filter(|limit| self.intake.rows_included() >= *limit) {
-            return Err(ManifestError::TooManyObjects { limit, found: None });
-        }
+        self.reject_too_many()?;
         self.intake.count_included();
         self.partitions[self.current].push(row)?;
+        Ok(RowFlow::Continue)
+    }
+
+    fn include_unlistable(&mut self, row: &ManifestRow<'_>, why: &str) -> Result<RowFlow, ManifestError> {
+        self.reject_too_many()?;
+        self.intake.count_included();
+        self.partitions[self.current].push_unlistable(row, why)?;
         Ok(RowFlow::Continue)
     }
 
@@ -636,6 +649,21 @@ impl PartitionWriter {
         }
     }
 
+    /// Adds a row whose object no request can name. It counts in no key range and in no storage class, because nothing
+    /// is requested for it.
+    fn push_unlistable(&mut self, row: &ManifestRow<'_>, why: &str) -> Result<(), ManifestError> {
+        self.progress.rows_included += 1;
+        let key = &row.key[..row.key.len().min(MAX_LISTED_KEY_BYTES)];
+        // A part of a version ID names nothing, but the row must say that it is not about the current version.
+        let version = row.version.map(|id| cut_text(id.split('\0').next().unwrap_or_default(), MAX_VERSION_BYTES));
+        match &mut self.rows {
+            PartitionRows::Open(writer) => {
+                writer.push_unlistable(row.bucket, key, version, cut_text(why, MAX_REASON_BYTES))
+            }
+            PartitionRows::Sealed(_) => Ok(()),
+        }
+    }
+
     /// Records the end of a page or data file. Returns whether a checkpoint is due.
     fn checkpoint_due(&mut self, policy: FreezeCheckpointPolicy) -> bool {
         self.steps += 1;
@@ -679,6 +707,11 @@ impl PartitionWriter {
             PartitionRows::Sealed(parts) => parts,
         }
     }
+}
+
+/// Returns the start of a text, of at most `limit` bytes.
+fn cut_text(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
 }
 
 /// The limits and buffer sizes of a freeze; smaller in tests.

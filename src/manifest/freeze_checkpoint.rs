@@ -21,7 +21,7 @@ use super::key_ranges::KeyRanges;
 use super::part::{ManifestPart, WrittenParts};
 use super::row_visitor::{FreezeProgress, PartitionId, RangeCursor, RangePosition, SourceCursor};
 use super::source_metadata::{StorageClassStats, StorageClassStatsJson};
-use super::spec::{InventorySelector, Manifest, ManifestSource};
+use super::spec::{InventorySelector, Manifest, ManifestSource, OnUnlistable};
 use crate::files::{open_regular, write_atomic};
 
 const NAME: &str = "progress.json";
@@ -57,8 +57,13 @@ pub(super) struct FreezeCheckpoint {
 /// is always read from its beginning.
 fn fingerprint(manifest: &Manifest) -> Option<String> {
     let source = match &manifest.source {
-        ManifestSource::Prefix { bucket, prefix, versions } => {
-            format!("prefix {bucket} {} {versions:?}", prefix.encoded())
+        ManifestSource::Prefix { bucket, prefix, versions, on_unlistable } => {
+            let listed = format!("prefix {bucket} {} {versions:?}", prefix.encoded());
+            // Earlier releases wrote nothing here, and failed.
+            match on_unlistable {
+                OnUnlistable::Fail => listed,
+                OnUnlistable::Report => format!("{listed} report"),
+            }
         }
         ManifestSource::Inventory { bucket, selector, dialect } => {
             let inventory = match selector {

@@ -19,13 +19,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{Task, TaskId};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ManifestError, ManifestWarning};
 use super::key_ranges::{KeyRange, KeyRanges};
-use super::part::{ManifestPart, PartReader, check_part, part_path};
+use super::part::{ManifestPart, PartReader, PartRow, check_part, part_path};
 use super::pins::{SourcePin, SourcePinJson};
 use super::source_metadata::{MetadataReader, StorageClassStats, StorageClassStatsJson};
 use crate::files::{json_digest, open_regular, write_atomic};
@@ -266,7 +266,7 @@ impl ManifestTasks {
             };
             tasks.reserve(self.batch);
             while tasks.len() < self.batch {
-                let Some((row, object)) = reader.next_row()? else {
+                let Some((row, PartRow { object, unlistable })) = reader.next_row()? else {
                     self.open = None;
                     break;
                 };
@@ -275,7 +275,7 @@ impl ManifestTasks {
                 });
                 self.rows_seen += 1;
                 if !self.finished.is_settled(id) {
-                    tasks.push(Task { id, object });
+                    tasks.push(Task { id, object, unlistable });
                 }
             }
         }
@@ -696,10 +696,10 @@ impl InterleavedTasks {
             let rows = self.interleaving.turn_rows(self.segment, self.turn);
             let place = self.interleaving.turn_position(self.segment, self.turn);
             while self.rows_taken < rows.end - rows.start && tasks.len() < self.batch {
-                let object = self.next_row()?;
+                let PartRow { object, unlistable } = self.next_row()?;
                 let id = position_to_task_id(place + self.rows_taken);
                 if !self.finished.is_settled(id) {
-                    tasks.push(Task { id, object });
+                    tasks.push(Task { id, object, unlistable });
                 }
                 self.rows_taken += 1;
             }
@@ -719,7 +719,7 @@ impl InterleavedTasks {
         }
     }
 
-    fn next_row(&mut self) -> Result<ObjectId, ManifestError> {
+    fn next_row(&mut self) -> Result<PartRow, ManifestError> {
         let segment = usize::try_from(self.segment).ok().and_then(|segment| self.segments.get_mut(segment));
         let row = segment.map_or(Ok(None), SegmentReader::next_row)?;
         row.ok_or_else(|| ManifestError::corrupt(&self.folder, "it has fewer rows than its index says"))
@@ -727,11 +727,11 @@ impl InterleavedTasks {
 }
 
 impl SegmentReader {
-    fn next_row(&mut self) -> Result<Option<ObjectId>, ManifestError> {
+    fn next_row(&mut self) -> Result<Option<PartRow>, ManifestError> {
         loop {
             if let Some(reader) = &mut self.open {
-                if let Some((_, object)) = reader.next_row()? {
-                    return Ok(Some(object));
+                if let Some((_, row)) = reader.next_row()? {
+                    return Ok(Some(row));
                 }
                 self.open = None;
             }

@@ -483,7 +483,8 @@ async fn list_dated_folders(
     let mut cursor = ListCursor::new(request.all_versions, IDLE_PAGES);
     loop {
         let page = retrying.list(&request).await?;
-        let names = || page.entries.iter().map(|entry| &entry.key).chain(&page.common_prefixes);
+        let exact = page.entries.iter().filter(|entry| entry.inexact.is_none());
+        let names = || exact.clone().map(|entry| &entry.key).chain(&page.common_prefixes);
         if let Some(back) = names().find(|name| **name < last) {
             return Err(untrusted(format!("it went backwards: {back} after {last}")));
         }

@@ -56,7 +56,7 @@ mod varint;
 
 pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;
-pub use error::{ManifestError, ManifestWarning};
+pub use error::{ManifestError, ManifestWarning, UnlistableKey};
 pub use filter::{Filter, KeyGlobs};
 pub use freeze::{FreezeLimits, freeze, freeze_and_sample};
 pub use frozen::FrozenManifest;
@@ -64,9 +64,9 @@ pub use inventory::newest_inventory;
 pub use key_ranges::{KeyRange, KeyRanges};
 pub use pins::{SourceChangedError, SourcePin, check_pin};
 pub use row_visitor::FreezeProgress;
-pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, sample_frozen};
+pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, UnlistableSample, sample_frozen};
 pub use source_metadata::{ClassTotals, SourceMetadata, StorageClassStats};
 pub use spec::{
     CsvField, FailedRowsFile, FileLocation, InventoryChanges, InventoryDialect, InventorySelector, ListedVersions,
-    Manifest, ManifestSource, ReportRowFilter, UnfinishedRows,
+    Manifest, ManifestSource, OnUnlistable, ReportRowFilter, UnfinishedRows,
 };

@@ -1,14 +1,14 @@
 //! Frozen manifest parts: object names on disk, compressed, checksummed, and readable from any row. Their blocks encode
 //! rows as columns.
 //!
-//! # The format, version 1
+//! # The format, versions 1 and 2
 //!
 //! Integers are little-endian; a varint is LEB128, at most ten bytes. A part is a file header, blocks, and an end mark.
 //!
 //! | bytes | file header |
 //! |---|---|
 //! | 8 | `89 42 50 4D 0D 0A 1A 0A`: like the signature of PNG, so that a transfer in text mode is detected |
-//! | 4 | version: 1 |
+//! | 4 | version: 2 if a row is unlistable, otherwise 1, which earlier releases read as well |
 //! | 4 | number of the part, from 0 |
 //! | 4 | CRC-32 of the 16 bytes before |
 //!
@@ -28,24 +28,29 @@
 //!
 //! 1. `u32`, the size of the varint column;
 //! 2. one flag byte per row: bit 0, the bucket differs from the previous row; bits 1 and 2, the version: 0 none, 1 the
-//!    last one named in this block, 2 another;
+//!    last one named in this block, 2 another; bit 3 (format 2), the row is unlistable: no request can name its object,
+//!    and a reason follows;
 //! 3. varints, row by row: with bit 0, the length of the bucket; the number of bytes that the key shares with the
-//!    previous key, and the number of bytes that follow; with version 2, the same for the version;
-//! 4. the bytes of those lengths: bucket, rest of the key, rest of the version.
+//!    previous key, and the number of bytes that follow; with version 2, the same for the version; with bit 3, the same
+//!    for the reason;
+//! 4. the bytes of those lengths: bucket, rest of the key, rest of the version, rest of the reason.
 //!
-//! Before the first row of a block, the bucket, key and version are empty.
+//! Before the first row of a block, the bucket, key, version and reason are empty. The key of an unlistable row may
+//! have up to [`MAX_LISTED_KEY_BYTES`](batchplan_store::MAX_LISTED_KEY_BYTES) bytes, or none.
+
+mod row_block;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
+use self::row_block::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, RowBlockReader, RowBlockWriter};
+pub(super) use self::row_block::{MAX_REASON_BYTES, PartRow};
 use super::error::ManifestError;
-use super::row_visitor::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES, PartitionId};
-use super::varint;
+use super::row_visitor::PartitionId;
 use crate::failpoint;
 use crate::files::{create_replacing, open_regular};
 
@@ -115,6 +120,8 @@ fn not_intact(error: ManifestError) -> Result<bool, ManifestError> {
 pub(super) struct PartReader {
     path: PathBuf,
     file: File,
+    /// The format version in its header.
+    version: u32,
     decompressor: BlockDecompressor,
     /// The buffer of the last block while no block is open.
     spare: Vec<u8>,
@@ -137,6 +144,7 @@ impl PartReader {
         let mut reader = Self {
             path,
             file,
+            version: VERSION,
             decompressor: BlockDecompressor::new(),
             spare: Vec::new(),
             block: None,
@@ -146,19 +154,19 @@ impl PartReader {
             at_end: false,
         };
         let header = reader.read_header()?;
-        check_file_header(&header, part, &reader.path)?;
+        reader.version = check_file_header(&header, part, &reader.path)?;
         reader.skip_to(from.min(rows))?;
         Ok(reader)
     }
 
     /// Returns the next row and its index. Returns `None` at the end.
-    pub(super) fn next_row(&mut self) -> Result<Option<(u32, ObjectId)>, ManifestError> {
+    pub(super) fn next_row(&mut self) -> Result<Option<(u32, PartRow)>, ManifestError> {
         if !self.advance()? {
             return Ok(None);
         }
-        let object = self.block.as_ref().ok_or("no block is open").and_then(RowBlockReader::object);
-        let object = object.map_err(|why| ManifestError::corrupt(&self.path, why))?;
-        Ok(Some((self.row - 1, object)))
+        let row = self.block.as_ref().ok_or("no block is open").and_then(RowBlockReader::current_row);
+        let row = row.map_err(|why| ManifestError::corrupt(&self.path, why))?;
+        Ok(Some((self.row - 1, row)))
     }
 
     fn skip_to(&mut self, from: u32) -> Result<(), ManifestError> {
@@ -225,7 +233,8 @@ impl PartReader {
         let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);
         let mut buffer = std::mem::take(&mut self.spare);
         self.decompressor.decompress(&stored, crc, raw, &mut buffer).map_err(corrupt)?;
-        self.block = Some(RowBlockReader::new(buffer, rows).map_err(corrupt)?);
+        let may_be_unlistable = self.version >= UNLISTABLE_VERSION;
+        self.block = Some(RowBlockReader::new(buffer, rows, may_be_unlistable).map_err(corrupt)?);
         Ok(())
     }
 
@@ -256,12 +265,6 @@ pub(super) fn part_path(folder: &Path, part: u32) -> PathBuf {
     folder.join(format!("part-{part:05}.bpm"))
 }
 
-/// The maximum number of rows in a block.
-const MAX_BLOCK_ROWS: usize = 65_536;
-
-/// The maximum uncompressed size of a block, in bytes.
-const MAX_BLOCK_BYTES: usize = 1 << 20;
-
 /// The maximum compressed size of a block, in bytes: deflate can make incompressible data longer, but never by this
 /// much.
 const MAX_PACKED_BYTES: usize = MAX_BLOCK_BYTES + MAX_BLOCK_BYTES / 4;
@@ -272,200 +275,11 @@ const HEADER_BYTES: usize = 20;
 /// The first bytes of a part.
 const MAGIC: [u8; 8] = *b"\x89BPM\r\n\x1a\n";
 
+/// The format version of parts without unlistable rows.
 const VERSION: u32 = 1;
 
-/// Flag: the bucket differs from the previous row.
-const NEW_BUCKET: u8 = 0b001;
-
-/// The bit position of the version kind in the flags.
-const VERSION_SHIFT: u32 = 1;
-
-const NO_VERSION: u8 = 0;
-
-/// Version kind: the last version named in this block.
-const SAME_VERSION: u8 = 1;
-
-/// Version kind: another version, encoded by the prefix that it shares with the last one.
-const NEW_VERSION: u8 = 2;
-
-/// Collects the rows of a block.
-#[derive(Default)]
-struct RowBlockWriter {
-    flags: Vec<u8>,
-    lengths: Vec<u8>,
-    text: Vec<u8>,
-    bucket: Vec<u8>,
-    key: Vec<u8>,
-    version: Vec<u8>,
-}
-
-impl RowBlockWriter {
-    fn rows(&self) -> usize {
-        self.flags.len()
-    }
-
-    /// Returns whether another row of any size still fits.
-    fn has_room(&self) -> bool {
-        // Five lengths of at most three bytes each, and the flags.
-        const LONGEST_ROW: usize = MAX_BUCKET_BYTES + MAX_KEY_BYTES + MAX_VERSION_BYTES + 16;
-        let bytes = self.flags.len() + self.lengths.len() + self.text.len() + size_of::<u32>();
-        self.rows() < MAX_BLOCK_ROWS && bytes + LONGEST_ROW <= MAX_BLOCK_BYTES
-    }
-
-    /// Adds a row. The caller must have checked that it fits and that no field is too long.
-    fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) {
-        let mut flags = 0;
-        if self.bucket != bucket.as_bytes() {
-            flags |= NEW_BUCKET;
-            varint::put(&mut self.lengths, bucket.len());
-            self.text.extend_from_slice(bucket.as_bytes());
-            self.bucket.clear();
-            self.bucket.extend_from_slice(bucket.as_bytes());
-        }
-        front_code(&mut self.key, key, &mut self.lengths, &mut self.text);
-        let kind = match version {
-            None => NO_VERSION,
-            Some(id) if self.version == id.as_bytes() => SAME_VERSION,
-            Some(id) => {
-                front_code(&mut self.version, id.as_bytes(), &mut self.lengths, &mut self.text);
-                NEW_VERSION
-            }
-        };
-        self.flags.push(flags | kind << VERSION_SHIFT);
-    }
-
-    /// Writes the columns to `out`, and starts the next block.
-    fn drain_into(&mut self, out: &mut Vec<u8>) {
-        out.clear();
-        let lengths = u32::try_from(self.lengths.len()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&lengths.to_le_bytes());
-        for column in [&mut self.flags, &mut self.lengths, &mut self.text] {
-            out.append(column);
-        }
-        self.bucket.clear();
-        self.key.clear();
-        self.version.clear();
-    }
-}
-
-/// Appends the part of a value that differs from the previous one, and replaces the previous one.
-fn front_code(before: &mut Vec<u8>, value: &[u8], lengths: &mut Vec<u8>, text: &mut Vec<u8>) {
-    let shared = before.iter().zip(value).take_while(|(a, b)| a == b).count();
-    let rest = &value[shared..];
-    varint::put(lengths, shared);
-    varint::put(lengths, rest.len());
-    text.extend_from_slice(rest);
-    before.truncate(shared);
-    before.extend_from_slice(rest);
-}
-
-/// A message that says how a block is damaged.
-type BlockDamage = &'static str;
-
-/// Decodes the rows of a block one by one.
-struct RowBlockReader {
-    raw: Vec<u8>,
-    rows: usize,
-    row: usize,
-    lengths_at: usize,
-    lengths_end: usize,
-    text_at: usize,
-    bucket: BucketName,
-    key: Vec<u8>,
-    version: Vec<u8>,
-    has_version: bool,
-}
-
-impl RowBlockReader {
-    fn new(raw: Vec<u8>, rows: usize) -> Result<Self, BlockDamage> {
-        let (size, columns) = raw.split_first_chunk::<4>().ok_or("a block is too short for its columns")?;
-        let lengths = usize::try_from(u32::from_le_bytes(*size)).map_err(|_| "a column is too long")?;
-        let lengths_end = rows.checked_add(lengths).filter(|end| *end <= columns.len());
-        let lengths_end = lengths_end.ok_or("a column is longer than its block")? + size.len();
-        Ok(Self {
-            lengths_at: size.len() + rows,
-            lengths_end,
-            text_at: lengths_end,
-            raw,
-            rows,
-            row: 0,
-            bucket: BucketName::new(""),
-            key: Vec::new(),
-            version: Vec::new(),
-            has_version: false,
-        })
-    }
-
-    /// Advances to the next row. Returns `false` at the end.
-    fn advance(&mut self) -> Result<bool, BlockDamage> {
-        if self.row == self.rows {
-            if self.lengths_at != self.lengths_end || self.text_at != self.raw.len() {
-                return Err("a block has data after its last row");
-            }
-            return Ok(false);
-        }
-        let flags = self.raw[size_of::<u32>() + self.row];
-        self.row += 1;
-        if flags & NEW_BUCKET != 0 {
-            let length = self.next_length()?;
-            let text = take_text(&self.raw, &mut self.text_at, length)?;
-            self.bucket = BucketName::new(std::str::from_utf8(text).map_err(|_| "a bucket's name is not UTF-8")?);
-        }
-        let (shared, rest) = (self.next_length()?, self.next_length()?);
-        apply_front_coding(&mut self.key, shared, take_text(&self.raw, &mut self.text_at, rest)?, MAX_KEY_BYTES)?;
-        match flags >> VERSION_SHIFT {
-            NO_VERSION => self.has_version = false,
-            SAME_VERSION => self.has_version = true,
-            NEW_VERSION => {
-                let (shared, rest) = (self.next_length()?, self.next_length()?);
-                let rest = take_text(&self.raw, &mut self.text_at, rest)?;
-                apply_front_coding(&mut self.version, shared, rest, MAX_VERSION_BYTES)?;
-                self.has_version = true;
-            }
-            _ => return Err("a row has invalid flags"),
-        }
-        Ok(true)
-    }
-
-    /// Returns the current row.
-    fn object(&self) -> Result<ObjectId, BlockDamage> {
-        let version = if self.has_version {
-            Some(VersionId::new(std::str::from_utf8(&self.version).map_err(|_| "a version id is not UTF-8")?))
-        } else {
-            None
-        };
-        Ok(ObjectId { bucket: self.bucket.clone(), key: ObjectKey::new(self.key.as_slice()), version })
-    }
-
-    /// Returns the buffer for reuse.
-    fn into_buffer(self) -> Vec<u8> {
-        self.raw
-    }
-
-    fn next_length(&mut self) -> Result<usize, BlockDamage> {
-        varint::take(&self.raw[..self.lengths_end], &mut self.lengths_at).ok_or("a row has no lengths")
-    }
-}
-
-fn take_text<'a>(raw: &'a [u8], at: &mut usize, length: usize) -> Result<&'a [u8], BlockDamage> {
-    let end = at.checked_add(length).ok_or("a row is too long")?;
-    let text = raw.get(*at..end).ok_or("a row is longer than its block")?;
-    *at = end;
-    Ok(text)
-}
-
-fn apply_front_coding(value: &mut Vec<u8>, shared: usize, rest: &[u8], limit: usize) -> Result<(), BlockDamage> {
-    if shared > value.len() {
-        return Err("a row shares more bytes with the previous row than that row has");
-    }
-    // Without this limit, a few bytes per row could make a key longer by the length of a block, row after row.
-    if shared + rest.len() > limit {
-        return Err("a key or version id is too long");
-    }
-    value.truncate(shared);
-    value.extend_from_slice(rest);
-    Ok(())
-}
+/// The format version of parts with unlistable rows.
+const UNLISTABLE_VERSION: u32 = 2;
 
 /// The compression level. Level 6 makes the whole freeze 50 % slower, and the parts only 4 % smaller.
 const LEVEL: u32 = 3;
@@ -514,29 +328,37 @@ impl BlockHeader {
 }
 
 /// Returns the file header of a part.
-fn file_header(part: u32) -> [u8; HEADER_BYTES] {
+fn file_header(version: u32, part: u32) -> [u8; HEADER_BYTES] {
     let [a, b] = [&MAGIC[..4], &MAGIC[4..]].map(|half| u32::from_le_bytes([half[0], half[1], half[2], half[3]]));
-    with_checksum([a, b, VERSION, part])
+    with_checksum([a, b, version, part])
 }
 
-/// Checks the file header of a part.
-fn check_file_header(bytes: &[u8; HEADER_BYTES], part: u32, path: &Path) -> Result<(), ManifestError> {
+/// Checks the file header of a part, and returns its format version.
+fn check_file_header(bytes: &[u8; HEADER_BYTES], part: u32, path: &Path) -> Result<u32, ManifestError> {
     if !bytes.starts_with(&MAGIC) {
         return Err(ManifestError::corrupt(path, "it is not a manifest part"));
     }
     let [_, _, version, number] =
         verify_checksum(bytes).ok_or_else(|| ManifestError::corrupt(path, "its header fails its checksum"))?;
-    if version > VERSION {
-        return Err(ManifestError::NewerFormat { file: path.to_owned(), found: version, known: VERSION });
+    if version > UNLISTABLE_VERSION {
+        return Err(ManifestError::NewerFormat { file: path.to_owned(), found: version, known: UNLISTABLE_VERSION });
     }
     if version < VERSION {
-        let what = format!("its format version is {version}, but this version of batchplan reads only {VERSION}");
+        let what = format!(
+            "its format version is {version}, but this version of batchplan reads only {VERSION} to \
+             {UNLISTABLE_VERSION}"
+        );
         return Err(ManifestError::corrupt(path, what));
     }
     if number != part {
         return Err(ManifestError::corrupt(path, format!("its header says part {number}, not part {part}")));
     }
-    Ok(())
+    Ok(version)
+}
+
+/// Returns the format version in a file header that is not checked.
+fn header_version(bytes: &[u8; HEADER_BYTES]) -> u32 {
+    u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]])
 }
 
 fn with_checksum(words: [u32; 4]) -> [u8; HEADER_BYTES] {
@@ -688,6 +510,9 @@ pub(super) struct PartTotals {
 struct OpenPart {
     path: PathBuf,
     file: File,
+    number: u32,
+    /// The format version in its header.
+    version: u32,
     rows: u32,
     bytes: u64,
 }
@@ -768,7 +593,29 @@ impl PartitionPartsWriter {
 
     /// Adds a row. The caller must have checked that no field is too long.
     pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) -> Result<(), ManifestError> {
-        self.block.push(bucket, key, version);
+        self.push_row(bucket, key, version, None)
+    }
+
+    /// Adds a row whose object no request can name, and the reason. The caller must have checked that no field is too
+    /// long: the key may be as long as a listing shows it, the reason [`MAX_REASON_BYTES`].
+    pub(super) fn push_unlistable(
+        &mut self,
+        bucket: &str,
+        key: &[u8],
+        version: Option<&str>,
+        reason: &str,
+    ) -> Result<(), ManifestError> {
+        self.push_row(bucket, key, version, Some(reason))
+    }
+
+    fn push_row(
+        &mut self,
+        bucket: &str,
+        key: &[u8],
+        version: Option<&str>,
+        unlistable: Option<&str>,
+    ) -> Result<(), ManifestError> {
+        self.block.push(bucket, key, version, unlistable);
         let written = self.open.as_ref().map_or(0, |part| part.rows);
         let in_part = written.saturating_add(u32::try_from(self.block.rows()).unwrap_or(u32::MAX));
         let part_is_full = in_part >= self.limits.part_rows;
@@ -790,6 +637,7 @@ impl PartitionPartsWriter {
         if rows == 0 {
             return Ok(());
         }
+        let version = if self.block.has_unlistable() { UNLISTABLE_VERSION } else { VERSION };
         self.block.drain_into(&mut self.raw);
         self.packed.clear();
         let number = part_count(&self.sealed);
@@ -799,12 +647,11 @@ impl PartitionPartsWriter {
             .map_err(|why| ManifestError::disk("write", &path, io::Error::other(why)))?;
         self.check_room()?;
         if self.open.is_none() {
-            self.open = Some(OpenPart::create(path, number)?);
+            self.open = Some(OpenPart::create(path, number, version)?);
         }
-        match &mut self.open {
-            Some(part) => part.append(&self.packed, u32::try_from(rows).unwrap_or(u32::MAX)),
-            None => Ok(()),
-        }
+        let Some(part) = &mut self.open else { return Ok(()) };
+        part.require_version(version)?;
+        part.append(&self.packed, u32::try_from(rows).unwrap_or(u32::MAX))
     }
 
     /// Returns an error if the packed block with the file header and end mark would exceed the limit, before any of it
@@ -832,11 +679,26 @@ impl PartitionPartsWriter {
 }
 
 impl OpenPart {
-    fn create(path: PathBuf, number: u32) -> Result<Self, ManifestError> {
+    fn create(path: PathBuf, number: u32, version: u32) -> Result<Self, ManifestError> {
         let file = create_replacing(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
-        let mut part = Self { path, file, rows: 0, bytes: 0 };
-        part.append(&file_header(number), 0)?;
+        let mut part = Self { path, file, number, version, rows: 0, bytes: 0 };
+        part.append(&file_header(version, number), 0)?;
         Ok(part)
+    }
+
+    /// Raises the format version in the header, before the first block that needs it is written.
+    fn require_version(&mut self, version: u32) -> Result<(), ManifestError> {
+        if version <= self.version {
+            return Ok(());
+        }
+        let mut rewrite = || {
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(&file_header(version, self.number))?;
+            self.file.seek(SeekFrom::End(0))
+        };
+        rewrite().map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
+        self.version = version;
+        Ok(())
     }
 
     /// Opens a part without end mark, and truncates it to its recorded length. Returns `None` if it is shorter or
@@ -846,13 +708,15 @@ impl OpenPart {
             return Ok(None);
         }
         let cut = || {
-            let mut file = open_regular(&path, File::options().write(true))?;
+            let mut file = open_regular(&path, File::options().read(true).write(true))?;
+            let mut header = [0; HEADER_BYTES];
+            file.read_exact(&mut header)?;
             file.set_len(part.bytes)?;
             file.seek(SeekFrom::End(0))?;
-            Ok(file)
+            Ok((file, header_version(&header)))
         };
-        let file = cut().map_err(|cause| ManifestError::disk("open", &path, cause))?;
-        Ok(Some(Self { path, file, rows: part.rows, bytes: part.bytes }))
+        let (file, version) = cut().map_err(|cause| ManifestError::disk("open", &path, cause))?;
+        Ok(Some(Self { path, file, number, version, rows: part.rows, bytes: part.bytes }))
     }
 
     fn recorded(&self) -> ManifestPart {
@@ -904,8 +768,12 @@ pub(super) fn assemble_parts(
     }
     for (from, to, place) in moves {
         let renumber = || {
-            let mut file = open_regular(&from, File::options().write(true))?;
-            file.write_all(&file_header(place))?;
+            let mut file = open_regular(&from, File::options().read(true).write(true))?;
+            // A write of this header that a crash interrupted has not changed the version.
+            let mut header = [0; HEADER_BYTES];
+            file.read_exact(&mut header)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&file_header(header_version(&header), place))?;
             file.sync_all()?;
             fs::rename(&from, &to)
         };

@@ -1,7 +1,7 @@
 //! The source `prefix`: everything in the listing of a prefix.
 //!
 //! A listing starts as one range with one worker, and a small listing stays that way. A longer listing is split: a
-//! range that has been listed up to some key is split at a guessed key after it (`KeyAlphabet`), and an idle worker
+//! range that has been listed up to some key is split at a guessed key after it (`key_alphabet`), and an idle worker
 //! lists the part after the split point. The first page after the split point is requested before the split is made:
 //! if it is empty, there is no split, and the next guess is better informed.
 //!
@@ -12,12 +12,37 @@
 //! Ranges have no gaps and no keys in common, whatever the guesses: a range contains the keys after its start, up to
 //! and including its end, with all their versions. The rows of each range go to files of their own, so that no row
 //! waits in memory (`consumer`, and `freeze` beside this file). In the end the files are put in order.
+//!
+//! # Keys that no request can name
+//!
+//! | key | what becomes of the object |
+//! |---|---|
+//! | any bytes, UTF-8 or not, also control characters, and segments `.` and `..` | a row like any other: a request carries every byte of a path, and the server decides |
+//! | not UTF-8, with the provider `aws`, `oss` or `sandbox`, whose services have no such keys | unlistable |
+//! | empty | unlistable: the request would name the bucket |
+//! | longer than the API allows: 1,024 bytes, 1,023 in OSS | unlistable |
+//! | not shown exactly by the server ([`InexactName`](batchplan_store::InexactName)) | unlistable: the name may be another object's |
+//! | a version ID that is longer than 1,024 bytes, or has a zero byte | unlistable |
+//! | outside the prefix, or out of order | the listing fails: it is not what was requested |
+//! | an unescaped `<` in XML | the listing fails: nothing of the page can be trusted |
+//!
+//! An unlistable key ends the listing with an error, or is a row whose task fails without a request
+//! ([`OnUnlistable`]). A filter can exclude it.
+//!
+//! A page may end with such a key, but the listing cannot continue after it. If the server's own marker leads to the
+//! next page, nothing is lost. If the listing continues after the last entry received, the keys at the end of the page
+//! are left to the next page, which starts with them again. A page without any other object then ends the listing with
+//! an error.
+//!
+//! Keys that are not exact have no known place in the order of the keys, so that two ranges could both have them, or
+//! neither. As soon as there is one, everything is listed again by a single worker.
 
 mod consumer;
+mod key_alphabet;
 
 use std::collections::HashSet;
 
-use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectKey, VersionId};
+use batchplan_store::object::{BucketName, ObjectKey, VersionId};
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::{ListCursor, ListPage, ListPosition, ListRequest, ListedObject};
 use futures_util::StreamExt;
@@ -27,11 +52,12 @@ use tokio::sync::{mpsc, oneshot};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::consumer::{ListingMessage, consume_pages};
+use self::key_alphabet::{KeyAlphabet, shared_prefix_len};
 use super::error::{ManifestError, object_path};
 use super::input::join;
 use super::retrying_store::RetryingStore;
 use super::row_visitor::{PartitionId, RangeCursor, RangePosition, RowVisitor, SourceCursor};
-use super::spec::ListedVersions;
+use super::spec::{ListedVersions, OnUnlistable};
 
 /// The maximum number of pages between the listing and the thread that consumes them. A page of the longest keys has
 /// about a megabyte.
@@ -42,7 +68,7 @@ const CHANNEL_PAGES: usize = 8;
 pub(super) async fn list<V: RowVisitor>(
     bucket: &BucketName,
     prefix: &ObjectKey,
-    versions: ListedVersions,
+    (versions, on_unlistable): (ListedVersions, OnUnlistable),
     retrying: &RetryingStore,
     listing_concurrency: ListingConcurrency,
     mut visitor: V,
@@ -54,9 +80,8 @@ pub(super) async fn list<V: RowVisitor>(
     let listing = object_path(bucket, prefix);
     let ranges = ListingRanges::new(prefix.clone(), versions == ListedVersions::All, &cursors, listing_concurrency);
     let (messages, receiver) = mpsc::channel(CHANNEL_PAGES);
-    let (listed_bucket, name) = (bucket.clone(), listing.clone());
-    let consuming =
-        tokio::task::spawn_blocking(move || consume_pages(listed_bucket, visitor, cursors, receiver, &name));
+    let (rules, name) = ((bucket.clone(), on_unlistable), listing.clone());
+    let consuming = tokio::task::spawn_blocking(move || consume_pages(rules, visitor, cursors, receiver, &name));
     let request = ListRequest {
         bucket: bucket.clone(),
         prefix: prefix.clone(),
@@ -67,6 +92,7 @@ pub(super) async fn list<V: RowVisitor>(
     let lister = ParallelLister {
         request,
         listing,
+        on_unlistable,
         store: retrying,
         ranges,
         worker_limit: ListingWorkerLimit::new(listing_concurrency.workers),
@@ -116,6 +142,7 @@ struct ListingResponse {
 struct ParallelLister<'a> {
     request: ListRequest,
     listing: String,
+    on_unlistable: OnUnlistable,
     store: &'a RetryingStore,
     ranges: ListingRanges,
     worker_limit: ListingWorkerLimit,
@@ -186,7 +213,7 @@ impl ParallelLister<'_> {
             return Ok(());
         }
         self.ranges.probe_rejected(partition);
-        self.warn_single_worker(&fault.to_string()).await
+        self.warn_single_worker(&cannot_start_at_key(&fault.to_string())).await
     }
 
     async fn handle_page(
@@ -196,10 +223,13 @@ impl ParallelLister<'_> {
         used_fallback: bool,
         page: ListPage,
     ) -> Result<(), ListingAbort> {
+        if self.needs_single_worker(&page) {
+            return self.restart(INEXACT_KEYS).await;
+        }
         let unsure = used_fallback || self.ranges.is_unproven(partition);
         match self.ranges.record_page(partition, from, page) {
             Ok(message) => self.send(message).await,
-            Err(why) if unsure => self.restart(&why).await,
+            Err(why) if unsure => self.restart(&cannot_start_at_key(&why)).await,
             Err(what) => {
                 let help = "use [manifest.csv] or [manifest.inventory] instead";
                 let place = self.listing.clone();
@@ -209,17 +239,30 @@ impl ParallelLister<'_> {
     }
 
     async fn handle_probe(&mut self, partition: PartitionId, page: ListPage) -> Result<(), ListingAbort> {
+        if self.needs_single_worker(&page) {
+            // The range itself will come to these keys.
+            self.ranges.probe_rejected(partition);
+            return Ok(());
+        }
         match self.ranges.record_probe(partition, page) {
             ProbeOutcome::NotSplit => Ok(()),
             ProbeOutcome::Split { at, message } => {
                 self.send(ListingMessage::Split { partition, at }).await?;
                 self.send(message).await
             }
-            ProbeOutcome::Unsupported(why) => self.warn_single_worker(&why).await,
+            ProbeOutcome::Unsupported(why) => self.warn_single_worker(&cannot_start_at_key(&why)).await,
         }
     }
 
-    /// Lists everything again: the server ignores the requested start, and perhaps its own tokens as well.
+    /// Returns whether everything must be listed again by a single worker, because a page has keys that are not exact.
+    /// Forbids to split a listing that is still a single range.
+    fn needs_single_worker(&mut self, page: &ListPage) -> bool {
+        let inexact = page.entries.iter().any(|entry| entry.inexact.is_some());
+        inexact && self.on_unlistable == OnUnlistable::Report && !self.ranges.stay_single()
+    }
+
+    /// Lists everything again with a single worker, for instance because the server ignores the requested start, and
+    /// perhaps its own tokens as well.
     async fn restart(&mut self, why: &str) -> Result<(), ListingAbort> {
         self.in_flight.clear();
         self.ranges.restart();
@@ -228,14 +271,20 @@ impl ParallelLister<'_> {
     }
 
     async fn warn_single_worker(&mut self, why: &str) -> Result<(), ListingAbort> {
-        let message =
-            format!("{} is listed by one worker: the server cannot list from a given key: {why}", self.listing);
+        let message = format!("{} is listed by one worker: {why}", self.listing);
         self.send(ListingMessage::Warn { message, help: "the listing is complete, but takes longer" }).await
     }
 
     async fn send(&mut self, message: ListingMessage) -> Result<(), ListingAbort> {
         self.messages.send(message).await.map_err(|_| ListingAbort::ReceiverGone)
     }
+}
+
+/// Why a listing is not split any further.
+const INEXACT_KEYS: &str = "the server does not show all keys exactly";
+
+fn cannot_start_at_key(why: &str) -> String {
+    format!("the server cannot list from a given key: {why}")
 }
 
 /// Requests one page, once the previous page is consumed. If the server rejects a token of an earlier attempt, which
@@ -399,6 +448,17 @@ impl ListingRanges {
         self.all = vec![self.new_range(&RangeCursor::unstarted(), false)];
     }
 
+    /// Returns whether there is a single range, from the beginning to the end, and then never splits it.
+    fn stay_single(&mut self) -> bool {
+        let [range] = &mut self.all[..] else { return false };
+        let is_single = range.validator.after.is_none() && range.until.is_none();
+        if is_single {
+            range.probing = None;
+            self.splitting_disabled = true;
+        }
+        is_single
+    }
+
     /// Returns the request for the next page of a range that has none in flight.
     fn next_request(&mut self) -> Option<PageRequest> {
         let range = self.all.iter_mut().find(|range| !range.in_flight && range.position != RangePosition::Finished)?;
@@ -505,8 +565,8 @@ impl ListingRanges {
             }
         };
         let range = &mut self.all[place];
-        let ends = next.is_none() || page.entries.last().is_some_and(|last| !after_split.contains(&last.key));
-        let has_none = page.entries.first().is_none_or(|first| !after_split.contains(&first.key));
+        let ends = next.is_none() || page.entries.last().is_some_and(|last| !after_split.contains(last));
+        let has_none = page.entries.first().is_none_or(|first| !after_split.contains(first));
         // A page without objects may consist of delete markers only: what follows is unknown.
         if has_none && ends {
             range.misses += 1;
@@ -528,8 +588,10 @@ impl ListingRanges {
 }
 
 impl ListingRange {
-    fn contains(&self, key: &ObjectKey) -> bool {
-        self.until.as_ref().is_none_or(|until| key <= until)
+    /// Returns whether an entry of its listing lies in the range. A name that is not exact lies where the previous
+    /// entry does.
+    fn contains(&self, entry: &ListedObject) -> bool {
+        entry.inexact.is_some() || self.until.as_ref().is_none_or(|until| entry.key <= *until)
     }
 
     fn may_be_split(&self) -> bool {
@@ -561,7 +623,7 @@ impl ListingRange {
         let mut entries = page.entries;
         self.record_keys(&entries, alphabet);
         // The whole page is checked first; only then are the entries of the next range removed.
-        let inside = entries.partition_point(|entry| self.contains(&entry.key));
+        let inside = entries.iter().position(|entry| !self.contains(entry)).unwrap_or(entries.len());
         let beyond = inside < entries.len();
         entries.truncate(inside);
         self.position = match next {
@@ -575,7 +637,7 @@ impl ListingRange {
                 entry.version = None;
             }
         }
-        if let Some(last) = entries.last().filter(|_| beyond) {
+        if let Some(last) = entries.iter().rfind(|entry| entry.inexact.is_none()).filter(|_| beyond) {
             self.validator.last = Some(last.key.clone());
         }
         let (taken, receiver) = oneshot::channel();
@@ -599,10 +661,13 @@ impl ListingRange {
     }
 
     fn record_keys(&mut self, entries: &[ListedObject], alphabet: &mut KeyAlphabet) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let mut exact = entries.iter().filter(|entry| entry.inexact.is_none());
+        let Some(first) = exact.next() else { return };
+        let last = exact.next_back().unwrap_or(first);
         self.shared_bytes = shared_prefix_len(first.key.as_bytes(), last.key.as_bytes());
         self.first.get_or_insert_with(|| first.key.clone());
-        entries.iter().step_by(KEY_SAMPLING).for_each(|entry| alphabet.record(&entry.key));
+        let sampled = entries.iter().step_by(KEY_SAMPLING).filter(|entry| entry.inexact.is_none());
+        sampled.for_each(|entry| alphabet.record(&entry.key));
         alphabet.record(&last.key);
     }
 }
@@ -664,6 +729,7 @@ impl ListingValidator {
         from: Option<&ListPosition>,
         page: &mut ListPage,
     ) -> Result<Option<ListPosition>, String> {
+        self.cursor.drop_unnamable_end(from, page)?;
         self.drop_repeated(from, page)?;
         for entry in &page.entries {
             self.accept_entry(entry)?;
@@ -684,7 +750,8 @@ impl ListingValidator {
         if self.last.as_ref() != Some(key) {
             return Ok(());
         }
-        let same_key = page.entries.iter().take_while(|entry| entry.key == *key).count();
+        let is_same = |entry: &&ListedObject| entry.inexact.is_none() && entry.key == *key;
+        let same_key = page.entries.iter().take_while(is_same).count();
         let marked = page.entries[..same_key].iter().position(|entry| !self.all_versions || entry.version == *version);
         let was_last = self.last_version.is_none() || !self.all_versions || self.last_version == *version;
         match marked {
@@ -708,6 +775,9 @@ impl ListingValidator {
     }
 
     fn accept_entry(&mut self, entry: &ListedObject) -> Result<(), String> {
+        if entry.inexact.is_some() {
+            return Ok(());
+        }
         if !entry.key.as_bytes().starts_with(self.prefix.as_bytes()) {
             return Err(format!("{} does not begin with {}", entry.key, self.prefix));
         }
@@ -749,162 +819,6 @@ impl ListingValidator {
 
 fn hash(version: &VersionId) -> u64 {
     xxh3_64(version.as_str().as_bytes())
-}
-
-/// The number of depths after the prefix that are tracked.
-const DEPTHS: usize = 64;
-
-/// The number of digits in a middle: as many as a double can represent with the smallest digit sets.
-const DIGITS: usize = 24;
-
-/// Guesses where to split a range of keys that has not been listed yet, from the bytes that occur in keys at each depth
-/// after the prefix.
-///
-/// Any key can be a split point, so a guess may be bad but never wrong. There are two methods, used in turn, starting
-/// with the one that last succeeded. The first: the keys listed so far show which bytes occur at each depth;
-/// interpreting these bytes as digits, a range has a middle. This works for hashes, numbers and dates. The second, for
-/// a middle that lies after all keys: probe what lies after the directory (or word, or year) that the listing is
-/// currently in, and halve the depth after each failure.
-struct KeyAlphabet {
-    prefix: usize,
-    seen: Vec<[bool; 256]>,
-}
-
-impl KeyAlphabet {
-    /// Creates an alphabet without any key, for keys with this prefix.
-    fn new(prefix: &ObjectKey) -> Self {
-        Self { prefix: prefix.as_bytes().len(), seen: Vec::new() }
-    }
-
-    /// Records the bytes of a key. A digit adds all ten digits; a letter adds the hexadecimal letters or all 26 letters
-    /// of its case: future keys are likely to be similar.
-    fn record(&mut self, key: &ObjectKey) {
-        let bytes = key.as_bytes().iter().skip(self.prefix).take(DEPTHS);
-        for (depth, byte) in bytes.enumerate() {
-            if self.seen.len() == depth {
-                self.seen.push([false; 256]);
-            }
-            let seen = &mut self.seen[depth];
-            if seen[usize::from(*byte)] {
-                continue;
-            }
-            let like = match byte {
-                b'0'..=b'9' => b'0'..=b'9',
-                b'a'..=b'f' => b'a'..=b'f',
-                b'g'..=b'z' => b'a'..=b'z',
-                b'A'..=b'F' => b'A'..=b'F',
-                b'G'..=b'Z' => b'A'..=b'Z',
-                other => *other..=*other,
-            };
-            like.for_each(|byte| seen[usize::from(byte)] = true);
-        }
-    }
-
-    /// Returns the digits at a position in a key; printable ASCII if no byte was recorded.
-    fn digits(&self, place: usize) -> Vec<u8> {
-        match place.checked_sub(self.prefix).and_then(|depth| self.seen.get(depth)) {
-            Some(seen) => (0..=u8::MAX).filter(|byte| seen[usize::from(*byte)]).collect(),
-            None => (b' '..=b'~').collect(),
-        }
-    }
-
-    /// Returns the position of a key among all keys that share its first `start` bytes: from 0 to 1.
-    fn relative_position(&self, key: &[u8], start: usize) -> f64 {
-        let (mut share, mut unit) = (0.0, 1.0);
-        for (place, byte) in key.iter().enumerate().skip(start).take(DIGITS) {
-            let digits = self.digits(place);
-            let rank = digits.partition_point(|digit| digit < byte);
-            unit /= digit_to_f64(digits.len());
-            share += digit_to_f64(rank) * unit;
-            if digits.get(rank) != Some(byte) {
-                break;
-            }
-        }
-        share
-    }
-
-    /// Returns how much of the way from `first` to `end` remains at `last`, as a multiple of the way completed.
-    fn remaining_ratio(&self, first: &ObjectKey, last: &ObjectKey, end: Option<&ObjectKey>) -> f64 {
-        let start = self.shared_with_end(first.as_bytes(), end);
-        let [from, at] = [first, last].map(|key| self.relative_position(key.as_bytes(), start));
-        let to = end.map_or(1.0, |end| self.relative_position(end.as_bytes(), start));
-        // If the first digits show no difference, almost nothing is done.
-        if at - from > 1e-12 { ((to - at) / (at - from)).max(0.0) } else { f64::INFINITY }
-    }
-
-    /// Returns the number of bytes that a key shares with the end of its range.
-    fn shared_with_end(&self, key: &[u8], end: Option<&ObjectKey>) -> usize {
-        end.map_or(self.prefix, |end| shared_prefix_len(key, end.as_bytes()))
-    }
-
-    /// Returns a key halfway between two keys.
-    fn middle(&self, low: &ObjectKey, end: Option<&ObjectKey>) -> Option<ObjectKey> {
-        let low = low.as_bytes();
-        let start = self.shared_with_end(low, end);
-        let from = self.relative_position(low, start);
-        let to = end.map_or(1.0, |end| self.relative_position(end.as_bytes(), start));
-        let (mut rest, mut unit) = (f64::midpoint(from, to), 1.0);
-        let mut middle = low.get(..start)?.to_vec();
-        for place in start..start + DIGITS {
-            let digits = self.digits(place);
-            let size = digit_to_f64(digits.len());
-            let digit = to_digit(rest * size).min(digits.len() - 1);
-            middle.push(digits[digit]);
-            rest = (rest * size - digit_to_f64(digit)).clamp(0.0, 1.0);
-            unit /= size;
-            if unit * 16.0 < to - from {
-                break;
-            }
-        }
-        let valid = middle.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
-        middle.truncate(valid);
-        Some(ObjectKey::new(middle))
-    }
-
-    /// Returns a split point after `low` and before `end` (`None` is the end of the prefix). Returns `None` if no guess
-    /// lies there. `turn` is the number of bytes that the keys of a page share; `middle_first` selects the method to
-    /// try first.
-    fn split_point(
-        &self,
-        low: &ObjectKey,
-        end: Option<&ObjectKey>,
-        turn: usize,
-        middle_first: bool,
-    ) -> Option<ObjectKey> {
-        let inside = |key: &ObjectKey| {
-            key > low
-                && end.is_none_or(|end| key < end)
-                && (self.prefix + 1..=MAX_KEY_BYTES).contains(&key.as_bytes().len())
-        };
-        let shared = self.shared_with_end(low.as_bytes(), end);
-        let middle = || self.middle(low, end).filter(inside);
-        let after = || key_after(low, usize::midpoint(shared, turn.max(shared))).filter(inside);
-        if middle_first { middle().or_else(after) } else { after().or_else(middle) }
-    }
-}
-
-/// Returns a key after all keys that share with `key` the character at this position and everything before it.
-fn key_after(key: &ObjectKey, place: usize) -> Option<ObjectKey> {
-    let text = key.as_str().ok()?;
-    let start = text.floor_char_boundary(place);
-    let char = text.get(start..)?.chars().next()?;
-    // Control characters are legal in keys but not in XML documents: never request one.
-    let next = (char..=char::MAX).skip(1).find(|next| !next.is_control())?;
-    Some(ObjectKey::from(format!("{}{next}", &text[..start]).as_str()))
-}
-
-/// Returns the number of bytes that two keys share.
-fn shared_prefix_len(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take_while(|(one, other)| one == other).count()
-}
-
-fn digit_to_f64(digit: usize) -> f64 {
-    u32::try_from(digit).map_or(f64::MAX, f64::from)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 256")]
-fn to_digit(number: f64) -> usize {
-    number.clamp(0.0, 256.0) as usize
 }
 
 /// How a listing is distributed over workers.
@@ -984,7 +898,5 @@ impl ListingWorkerLimit {
 mod concurrency_tests;
 #[cfg(test)]
 mod range_tests;
-#[cfg(test)]
-mod split_point_tests;
 #[cfg(test)]
 mod tests;

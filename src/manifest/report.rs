@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use batchplan_store::hex::hex;
 use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::UNLISTABLE_KEY;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -271,12 +272,16 @@ impl FailedRowReader {
         if decoded.raw_plus {
             self.raw_plus.count(name, row);
         }
-        visitor.visit(&ManifestRow {
+        let row = ManifestRow {
             bucket: decoded.bucket,
             key: decoded.key,
             version: decoded.version,
             metadata: RowMetadata::default(),
-        })
+        };
+        if decoded.error_code().is_some_and(|code| code == UNLISTABLE_KEY) {
+            return visitor.visit_unlistable(&row, None);
+        }
+        visitor.visit(&row)
     }
 }
 

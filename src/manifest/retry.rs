@@ -1,6 +1,7 @@
 //! The source of a retry: the failed rows in the report files of an earlier job, then the rows that it never finished.
 
 use batchplan_store::object::{ObjectId, VersionId};
+use batchplan_store::task::Task;
 
 use super::error::ManifestError;
 use super::filter::{ManifestRow, RowMetadata};
@@ -42,7 +43,7 @@ async fn read_unfinished<V: RowVisitor>(rest: &UnfinishedRows, mut visitor: V) -
         for batch in frozen.unfinished_tasks(&frontier, BATCH) {
             for task in batch? {
                 row += 1;
-                match visit_object(&mut visitor, &task.object)? {
+                match visit_task(&mut visitor, &task)? {
                     RowFlow::Continue => {}
                     RowFlow::Invalid(why) => bad.push(row, row, why),
                     RowFlow::Stop => return Err(ManifestError::Stopped),
@@ -58,13 +59,18 @@ async fn read_unfinished<V: RowVisitor>(rest: &UnfinishedRows, mut visitor: V) -
     .await
 }
 
-fn visit_object(visitor: &mut dyn RowVisitor, object: &ObjectId) -> Result<RowFlow, ManifestError> {
-    visitor.visit(&ManifestRow {
-        bucket: object.bucket.as_str(),
-        key: object.key.as_bytes(),
-        version: object.version.as_ref().map(VersionId::as_str),
+fn visit_task(visitor: &mut dyn RowVisitor, task: &Task) -> Result<RowFlow, ManifestError> {
+    let ObjectId { bucket, key, version } = &task.object;
+    let row = ManifestRow {
+        bucket: bucket.as_str(),
+        key: key.as_bytes(),
+        version: version.as_ref().map(VersionId::as_str),
         metadata: RowMetadata::default(),
-    })
+    };
+    match &task.unlistable {
+        None => visitor.visit(&row),
+        Some(why) => visitor.visit_unlistable(&row, Some(why)),
+    }
 }
 
 #[cfg(test)]

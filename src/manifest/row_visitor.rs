@@ -1,5 +1,8 @@
 //! What sources feed with rows: a visitor receives one row after the other and says whether reading continues.
 //!
+//! A row may name an object that no request can name. In a file that is a mistake, and the whole file is rejected. A
+//! listing may include such a row as unlistable: it becomes a task that fails without a request.
+//!
 //! A source knows nothing of what becomes of its rows. They may be frozen, sorted for a comparison, or shown as the
 //! first objects of the manifest. A visitor that saves how far a source was read receives the partitions of its rows
 //! and the positions where reading resumes.
@@ -8,13 +11,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
-use batchplan_store::{ListPosition, Store};
+use batchplan_store::{InexactName, ListPosition, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{BadRow, MAX_BAD_ROWS, MAX_SHOWN_ROWS, ManifestError, ManifestWarning};
-use super::filter::{Filter, FilterDecision, ManifestRow};
+use super::filter::{Filter, FilterDecision, FilterFact, ManifestRow};
 use super::sort::SortBudget;
+use super::spec::OnUnlistable;
 
 /// The maximum length of a version id, in bytes.
 pub(crate) const MAX_VERSION_BYTES: usize = 1024;
@@ -72,6 +76,49 @@ pub(crate) trait RowVisitor: ResumableReading + Send + 'static {
 
     /// Receives a row that has been counted, checked, and included by the filter.
     fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError>;
+
+    /// Receives a row that has been counted and included, but names an object that no request can name; `why` says
+    /// why. A visitor that cannot keep such a row rejects it.
+    fn include_unlistable(&mut self, _row: &ManifestRow<'_>, why: &str) -> Result<RowFlow, ManifestError> {
+        Ok(RowFlow::Invalid(why.to_owned()))
+    }
+
+    /// Receives a row of a listing. `inexact` says why the row's name may not be the object's own.
+    fn visit_listed(
+        &mut self,
+        row: &ManifestRow<'_>,
+        inexact: Option<InexactName>,
+        on_unlistable: OnUnlistable,
+    ) -> Result<RowFlow, ManifestError> {
+        match self.count_row()? {
+            RowFlow::Continue => {}
+            other => return Ok(other),
+        }
+        match (self.intake().is_listed_included(row, inexact), on_unlistable) {
+            (Ok(true), _) => self.include(row),
+            (Ok(false), _) => Ok(RowFlow::Continue),
+            (Err(why), OnUnlistable::Fail) => Ok(RowFlow::Invalid(why)),
+            (Err(why), OnUnlistable::Report) => self.include_unlistable(row, &why),
+        }
+    }
+
+    /// Receives a row that an earlier job included as unlistable. It stays unlistable, because its name may not be the
+    /// object's own, and its reason is found again if the name shows it.
+    fn visit_unlistable(&mut self, row: &ManifestRow<'_>, known: Option<&str>) -> Result<RowFlow, ManifestError> {
+        match self.count_row()? {
+            RowFlow::Continue => {}
+            other => return Ok(other),
+        }
+        if let Err(why) = check_bucket(row.bucket) {
+            return Ok(RowFlow::Invalid(why));
+        }
+        if self.intake().filter().evaluate(row) == FilterDecision::Excluded {
+            return Ok(RowFlow::Continue);
+        }
+        let found = self.intake().unnamable_reason(row);
+        let why = known.or(found.as_deref()).unwrap_or("an earlier listing did not show the key exactly");
+        self.include_unlistable(row, why)
+    }
 
     /// Receives a row of the source.
     fn visit(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
@@ -296,22 +343,41 @@ impl RowIntake {
         check_name(row)?;
         match self.filter.evaluate(row) {
             FilterDecision::Excluded => return Ok(false),
-            FilterDecision::Unknown(fact) => {
-                let (condition, what) = (self.filter.condition_for(fact), fact.label());
-                return Err(format!("the filter's {condition} needs {what}, but {} has none", shown_key(row.key)));
-            }
+            FilterDecision::Unknown(fact) => return Err(self.missing_fact(row, fact)),
             FilterDecision::Included => {}
         }
-        let key = ObjectKey::new(row.key);
-        match self.store.unsupported_key_reason(&key) {
+        match self.store.unsupported_key_reason(&ObjectKey::new(row.key)) {
             None => Ok(true),
             Some(why) => Err(format!("the store does not support the key {}: {why}", shown_key(row.key))),
         }
     }
+
+    /// Returns whether the filter includes a row of a listing. The error says why no request can name the object. A
+    /// filter can exclude such a row as well, but not by a key that is not exact.
+    fn is_listed_included(&self, row: &ManifestRow<'_>, inexact: Option<InexactName>) -> Result<bool, String> {
+        match (self.filter.evaluate_listed(row, inexact), inexact) {
+            (FilterDecision::Excluded, _) => Ok(false),
+            (FilterDecision::Unknown(fact), _) => Err(self.missing_fact(row, fact)),
+            (FilterDecision::Included, Some(why)) => Err(why.to_string()),
+            (FilterDecision::Included, None) => self.unnamable_reason(row).map_or(Ok(true), Err),
+        }
+    }
+
+    /// Returns why the filter cannot decide about a row.
+    fn missing_fact(&self, row: &ManifestRow<'_>, fact: FilterFact) -> String {
+        let (condition, what) = (self.filter.condition_for(fact), fact.label());
+        format!("the filter's {condition} needs {what}, but {} has none", shown_key(row.key))
+    }
+
+    /// Returns why no request can name the object of a row, if its name shows it.
+    fn unnamable_reason(&self, row: &ManifestRow<'_>) -> Option<String> {
+        let unsupported = || self.store.unsupported_key_reason(&ObjectKey::new(row.key)).map(str::to_owned);
+        check_name(row).err().or_else(unsupported)
+    }
 }
 
 /// Returns the beginning of a key, for messages.
-fn shown_key(key: &[u8]) -> String {
+pub(super) fn shown_key(key: &[u8]) -> String {
     ObjectKey::new(key).to_string().chars().take(MAX_SHOWN_CHARS).collect()
 }
 
@@ -356,10 +422,6 @@ impl BadRows {
             ManifestError::Stopped => std::mem::take(self).into_result(place).err().unwrap_or(ManifestError::Stopped),
             other => other,
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.total == 0
     }
 
     /// Returns whether there are too many bad rows to continue reading.

@@ -24,6 +24,9 @@ use super::source_metadata::{MetadataWriter, SourceMetadata};
 /// The number of rows that are read at once.
 const BATCH: usize = 4096;
 
+/// The number of objects that no request can name which are kept as examples.
+const MAX_UNLISTABLE: usize = 3;
+
 /// What a sampling pass collects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SampleOptions {
@@ -47,6 +50,26 @@ pub struct SampleResult {
     pub sample: Vec<SampledObject>,
     /// The digest of bucket, key, version and `ETag` of every object, independent of their order.
     pub digest: Option<String>,
+    /// The objects that no request can name. They are counted completely, and are not part of the sample.
+    pub unlistable: UnlistableSample,
+}
+
+/// The objects of a manifest that no request can name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnlistableSample {
+    /// The number of all of them.
+    pub count: u64,
+    /// The first of them in the order of the manifest, at most [`MAX_UNLISTABLE`], each with the reason.
+    pub first: Vec<(ObjectId, Box<str>)>,
+}
+
+impl UnlistableSample {
+    fn add(&mut self, object: impl FnOnce() -> ObjectId, why: &str) {
+        self.count += 1;
+        if self.first.len() < MAX_UNLISTABLE {
+            self.first.push((object(), why.into()));
+        }
+    }
 }
 
 /// An object of the sample.
@@ -64,6 +87,7 @@ pub(super) struct SamplingPass {
     sample: SeededSample<SampledObject>,
     digest: Option<RowSetDigest>,
     metadata: Option<MetadataWriter>,
+    unlistable: UnlistableSample,
     name: Vec<u8>,
     manifest_dir: Option<PathBuf>,
 }
@@ -116,7 +140,8 @@ impl SamplingPass {
         let facts = manifest_dir.as_deref().filter(|_| options.all_metadata).map(MetadataWriter::create).transpose()?;
         let digest = options.digest.map(RowSetDigest::new);
         let sample = SeededSample::new(options.size, options.seed);
-        Ok(Self { options, sample, digest, metadata: facts, name: Vec::new(), manifest_dir })
+        let unlistable = UnlistableSample::default();
+        Ok(Self { options, sample, digest, metadata: facts, unlistable, name: Vec::new(), manifest_dir })
     }
 
     /// Discards everything collected so far.
@@ -126,6 +151,20 @@ impl SamplingPass {
     }
 
     fn record(&mut self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
+        self.record_name(row)?;
+        self.sample.offer(&self.name, || sampled_object(row));
+        Ok(())
+    }
+
+    /// Records a row whose object no request can name.
+    fn record_unlistable(&mut self, row: &ManifestRow<'_>, why: &str) -> Result<(), ManifestError> {
+        self.record_name(row)?;
+        self.unlistable.add(|| sampled_object(row).object, why);
+        Ok(())
+    }
+
+    /// Adds a row to the digest and to the stored metadata, which have every row, and sets its name.
+    fn record_name(&mut self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
         self.name.clear();
         // Neither a bucket nor a version id contains a zero byte. A key may, so it comes last.
         self.name.extend_from_slice(row.bucket.as_bytes());
@@ -139,7 +178,6 @@ impl SamplingPass {
         if let Some(facts) = &mut self.metadata {
             facts.push(&row.metadata)?;
         }
-        self.sample.offer(&self.name, || sampled_object(row));
         Ok(())
     }
 
@@ -153,7 +191,7 @@ impl SamplingPass {
                 |it: &SampledObject| (it.object.bucket.clone(), it.object.key.clone(), it.object.version.clone());
             name(one).cmp(&name(other))
         });
-        Ok(SampleResult { sample, digest: self.digest.map(|digest| digest.to_hex()) })
+        Ok(SampleResult { sample, digest: self.digest.map(|digest| digest.to_hex()), unlistable: self.unlistable })
     }
 }
 
@@ -189,6 +227,12 @@ impl<V: RowVisitor> RowVisitor for SamplingTee<V> {
     fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
         let flow = self.visitor.include(row)?;
         self.sampling.record(row)?;
+        Ok(flow)
+    }
+
+    fn include_unlistable(&mut self, row: &ManifestRow<'_>, why: &str) -> Result<RowFlow, ManifestError> {
+        let flow = self.visitor.include_unlistable(row, why)?;
+        self.sampling.record_unlistable(row, why)?;
         Ok(flow)
     }
 
@@ -289,11 +333,15 @@ pub async fn sample_frozen(
             if stop.is_cancelled() {
                 return Err(ManifestError::Stopped);
             }
-            for Task { object, .. } in batch? {
+            for Task { object, unlistable, .. } in batch? {
                 let ObjectId { bucket, key, version } = &object;
                 let version = version.as_ref().map(VersionId::as_str);
                 let (bucket, key) = (bucket.as_str(), key.as_bytes());
-                sampling.record(&ManifestRow { bucket, key, version, metadata: RowMetadata::default() })?;
+                let row = ManifestRow { bucket, key, version, metadata: RowMetadata::default() };
+                match unlistable {
+                    None => sampling.record(&row)?,
+                    Some(why) => sampling.record_unlistable(&row, &why)?,
+                }
             }
         }
         sampling.finish()

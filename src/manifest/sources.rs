@@ -25,8 +25,9 @@ pub(super) async fn read_source<V: RowVisitor>(
     visitor: V,
 ) -> Result<(V, SourcePin), ManifestError> {
     Ok(match source {
-        ManifestSource::Prefix { bucket, prefix, versions } => {
-            (prefix::list(bucket, prefix, *versions, retrying, listing, visitor).await?, SourcePin::Listing)
+        ManifestSource::Prefix { bucket, prefix, versions, on_unlistable } => {
+            let rules = (*versions, *on_unlistable);
+            (prefix::list(bucket, prefix, rules, retrying, listing, visitor).await?, SourcePin::Listing)
         }
         ManifestSource::Csv { location, fields, plus_is_space } => {
             csv::read(location, fields, *plus_is_space, retrying, visitor).await?
@@ -132,6 +133,11 @@ impl RowVisitor for FirstObjectCollector {
         collected.objects.push(object);
         collected.rows_read = self.intake.rows_read();
         Ok(if collected.objects.len() >= self.limit { RowFlow::Stop } else { RowFlow::Continue })
+    }
+
+    /// Such an object cannot be shown or checked.
+    fn include_unlistable(&mut self, _: &ManifestRow<'_>, _: &str) -> Result<RowFlow, ManifestError> {
+        Ok(RowFlow::Continue)
     }
 
     fn count_page(&mut self) -> RowFlow {

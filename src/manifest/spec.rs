@@ -28,6 +28,8 @@ pub enum ManifestSource {
         prefix: ObjectKey,
         /// Whether to list current versions or all versions.
         versions: ListedVersions,
+        /// What to do with objects that no request can name.
+        on_unlistable: OnUnlistable,
     },
     /// A CSV file without header.
     Csv {
@@ -162,6 +164,17 @@ pub enum ListedVersions {
     Current,
     /// Every version, named by its version id; delete markers are skipped.
     All,
+}
+
+/// What a listing does with an object that no request can name: its key is empty or too long, or the server does not
+/// show it exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnlistable {
+    /// Fail with an error that names the objects.
+    #[default]
+    Fail,
+    /// Include the object as a row whose task fails without a request.
+    Report,
 }
 
 /// The location of a CSV manifest or a completion report.

@@ -205,6 +205,7 @@ pub(super) fn listed(key: &[u8], size: u64, version: Option<&str>) -> ListedObje
         last_modified: Some(Timestamp::UNIX_EPOCH),
         class: StorageClass::new("STANDARD"),
         etag: None,
+        inexact: None,
     }
 }
 

@@ -29,7 +29,9 @@ use super::settings::{JobLimits, JobSettings, PriceSettings, RecurringSettings, 
 use super::tables::{DEFAULT_CSV_FIELDS, FilterTable, PlanTable, default_report_scope};
 use super::url::StateUrl;
 use crate::diagnostics::escape_line;
-use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
+use crate::manifest::{
+    FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, OnUnlistable, ReportRowFilter,
+};
 use crate::operation::{FieldValue, Operation, OperationSet};
 use crate::provider::ProviderRules;
 use crate::report_format::{ReportLocation, ReportSpec};
@@ -243,10 +245,12 @@ impl CanonicalForm {
 
     fn source(&mut self, source: &ManifestSource, file: &PlanTable) {
         match source {
-            ManifestSource::Prefix { bucket, prefix, versions } => {
+            ManifestSource::Prefix { bucket, prefix, versions, on_unlistable } => {
                 self.set("manifest.prefix.bucket", bucket.as_str());
                 self.set_key("manifest.prefix.prefix", prefix);
                 self.set_if_some("manifest.prefix.versions", (*versions == ListedVersions::All).then_some("all"));
+                let reports = *on_unlistable == OnUnlistable::Report;
+                self.set_if_some("manifest.prefix.on_unlistable", reports.then_some("report"));
             }
             ManifestSource::Csv { location, fields, plus_is_space } => {
                 let table = file.manifest.value().and_then(|manifest| manifest.csv.value());

@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::settings::{ExactShare, MAX_CONCURRENCY, MAX_WEBHOOKS, WebhookEvent};
-use crate::manifest::{CsvField, ListedVersions};
+use crate::manifest::{CsvField, ListedVersions, OnUnlistable};
 use crate::money::Money;
 use crate::report_format::{ReportFormat, ReportScope};
 use crate::toml_reader::{
@@ -125,6 +125,9 @@ table! {
         optional prefix: ObjectKeyText<0>,
         /// "current" (the default) for the current version of each object, "all" for every version.
         optional versions: EnumValue<ListedVersions>,
+        /// What to do with objects that no request can name, such as one with an empty key: "fail" (the default)
+        /// rejects the manifest, "report" reports each as a failed object.
+        optional on_unlistable: EnumValue<OnUnlistable>,
     }
 }
 
@@ -389,6 +392,10 @@ impl NamedVariants for AddressingStyle {
 
 impl NamedVariants for ListedVersions {
     const NAMES: &'static [(&'static str, Self)] = &[("current", Self::Current), ("all", Self::All)];
+}
+
+impl NamedVariants for OnUnlistable {
+    const NAMES: &'static [(&'static str, Self)] = &[("fail", Self::Fail), ("report", Self::Report)];
 }
 
 impl NamedVariants for CsvField {

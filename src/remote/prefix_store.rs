@@ -128,7 +128,8 @@ impl PrefixStore {
             let read = async || self.store.list(&request).await;
             let page = self.with_retries("the state cannot be listed", (&request.prefix, 1 << 20), read).await?;
             let next = cursor.advance(request.from.as_ref(), &page).map_err(untrusted)?;
-            for entry in page.entries {
+            // The names of the state are ASCII.
+            for entry in page.entries.into_iter().filter(|entry| entry.inexact.is_none()) {
                 if let Some(before) = last.filter(|before| entry.key <= *before) {
                     return Err(untrusted(format!("it went backwards: {} after {before}", entry.key)));
                 }

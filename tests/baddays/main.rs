@@ -13,3 +13,4 @@ mod server;
 mod slow;
 mod stores;
 mod trust;
+mod unlistable;

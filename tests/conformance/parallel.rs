@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use batchplan::manifest::{Filter, FreezeLimits, ListedVersions, Manifest, ManifestSource, freeze};
+use batchplan::manifest::{Filter, FreezeLimits, ListedVersions, Manifest, ManifestSource, OnUnlistable, freeze};
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use batchplan_store::task::TaskId;
 use batchplan_store::{ObjectContent, Store};
@@ -58,7 +58,12 @@ pub(crate) async fn write(fixture: &Fixture) {
 
 async fn frozen(fixture: &Fixture, bucket: &BucketName, versions: ListedVersions, workers: u32) -> Vec<ObjectId> {
     let folder = tempfile::tempdir().expect("a folder");
-    let source = ManifestSource::Prefix { bucket: bucket.clone(), prefix: ObjectKey::from("p/"), versions };
+    let source = ManifestSource::Prefix {
+        bucket: bucket.clone(),
+        prefix: ObjectKey::from("p/"),
+        versions,
+        on_unlistable: OnUnlistable::Fail,
+    };
     let manifest = Manifest { source, filter: Filter::default() };
     let bounds = FreezeLimits { max_disk: None, max_objects: None, concurrency: Some(workers) };
     let stop = CancellationToken::new();

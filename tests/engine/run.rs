@@ -37,7 +37,10 @@ pub(crate) fn objects(count: u32) -> Vec<ObjectId> {
 
 /// Rows of part 0 that name these objects.
 pub(crate) fn rows(objects: &[ObjectId]) -> Vec<Task> {
-    (0..).zip(objects).map(|(row, object)| Task { id: TaskId { part: 0, row }, object: object.clone() }).collect()
+    (0..)
+        .zip(objects)
+        .map(|(row, object)| Task { id: TaskId { part: 0, row }, object: object.clone(), unlistable: None })
+        .collect()
 }
 
 /// How a checkpoint goes.

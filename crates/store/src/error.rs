@@ -11,6 +11,7 @@ use std::num::NonZeroU16;
 use jiff::Timestamp;
 
 use crate::object_request::{ObjectHeader, ObjectHeaderSet};
+use crate::task::UNLISTABLE_KEY;
 
 /// What the caller must do after a failed request. The store that sees the error decides this, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,6 +305,12 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     by_status(
         &["NoSuchBucket"],
         "the bucket does not exist here: check its name in the manifest, and the endpoint and region in [store]",
+    ),
+    // The client's own code.
+    by_status(
+        &[UNLISTABLE_KEY],
+        "no request can name these objects as the listing shows them: rename or delete them with the server's own \
+         tools, or name them in a CSV manifest or an inventory",
     ),
     by_status(&["BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"], REJECTED_HINT),
     // These refer to the signature if OSS's detailed code or the message says so: see `is_signing_error`.

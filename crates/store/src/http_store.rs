@@ -32,6 +32,8 @@ use crate::web::{ConnectionSettings, ConnectionSetupError, root_cause};
 /// A store with the API of S3 or of OSS.
 pub struct HttpStore {
     client: StoreHttpClient,
+    /// Whether the service rejects every key that is not UTF-8.
+    requires_utf8: bool,
 }
 
 impl HttpStore {
@@ -59,7 +61,8 @@ impl HttpStore {
         let url = config.effective_endpoint().map_or_else(own, str::to_owned);
         let endpoint = StoreEndpoint::new(&url, config.effective_addressing());
         let client = StoreHttpClient::new(endpoint, StoreDialect::S3, region, credentials, connections)?;
-        Ok(Self { client }.requester_pays(config.requester_pays))
+        let requires_utf8 = config.provider.profile().requires_utf8_keys;
+        Ok(Self { client, requires_utf8 }.requester_pays(config.requester_pays))
     }
 
     /// Creates a store with the API of OSS at an endpoint: Alibaba Cloud OSS in one region (`cn-hangzhou`), or another
@@ -74,13 +77,14 @@ impl HttpStore {
         credentials: SharedCredentialsProvider,
     ) -> Result<Self, ConnectionSetupError> {
         let (endpoint, connections) = (StoreEndpoint::new(endpoint, addressing), ConnectionSettings::of_process());
-        Ok(Self { client: StoreHttpClient::new(endpoint, StoreDialect::Oss, region, credentials, connections)? })
+        let client = StoreHttpClient::new(endpoint, StoreDialect::Oss, region, credentials, connections)?;
+        Ok(Self { client, requires_utf8: true })
     }
 
     /// Says in every request that the caller pays for it, if `requester_pays` is set.
     #[must_use]
     pub fn requester_pays(self, requester_pays: bool) -> Self {
-        if requester_pays { Self { client: self.client.with_requester_pays() } } else { self }
+        if requester_pays { Self { client: self.client.with_requester_pays(), ..self } } else { self }
     }
 }
 
@@ -145,7 +149,7 @@ impl Store for HttpStore {
     }
 
     fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
-        self.client.dialect().unsupported_key_reason(key)
+        self.client.dialect().unsupported_key_reason(key, self.requires_utf8)
     }
 
     fn untiered_class(&self) -> Option<&'static str> {

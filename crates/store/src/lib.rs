@@ -47,7 +47,9 @@ pub mod xml;
 pub use credentials::{EndpointSettingError, read_aws_endpoint_settings};
 pub use endpoint::{EndpointUrl, EndpointUrlError};
 pub use http_store::{HttpStore, StoreConnectError, connect, connect_with_keys, with_aws_endpoint_settings};
-pub use listing::{ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
+pub use listing::{
+    InexactName, ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES, MAX_LISTED_KEY_BYTES,
+};
 pub use partition::{EndpointVariant, PARTITIONS, Partition, s3_endpoint};
 pub use provider::{
     AddressingStyle, AwsEndpointSettings, ConfiguredEndpoint, EndpointSource, ProviderProfile, RegionSource,

@@ -9,10 +9,14 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use jiff::Timestamp;
 
-use crate::object::{BucketName, ObjectKey, StorageClass, VersionId};
+use crate::object::{BucketName, MAX_KEY_BYTES, ObjectKey, StorageClass, VersionId};
 
 /// The maximum length of an `ETag` that is kept from a listing, in bytes. Those of AWS and OSS have up to 40.
 pub const MAX_ETAG_BYTES: usize = 1024;
+
+/// The maximum length of a key that is kept from a listing, in bytes: four times what the services allow, and the
+/// longest path of Linux. A longer key is cut there, and is not exact.
+pub const MAX_LISTED_KEY_BYTES: usize = 4096;
 
 /// A request for one page of a listing.
 #[derive(Clone, Debug)]
@@ -38,7 +42,7 @@ pub enum ListPosition {
     /// here in the middle of a bucket (`start-after`) and then also continues here. A listing of all versions always
     /// continues here.
     After {
-        /// The key marker, in UTF-8. The key does not need to exist.
+        /// The key marker. The key does not need to exist.
         key: ObjectKey,
         /// The version marker, if a listing of all versions stopped between two versions of a key.
         version: Option<VersionId>,
@@ -60,18 +64,41 @@ pub struct ListPage {
 }
 
 impl ListPage {
-    /// Returns all names on the page: keys, prefixes and the trailing delete marker.
+    /// Returns all names on the page that are exact: keys, prefixes and the trailing delete marker.
     pub(crate) fn names(&self) -> impl Iterator<Item = &ObjectKey> {
         let deleted = self.trailing_delete_marker.iter().map(|(key, _)| key);
-        self.entries.iter().map(|entry| &entry.key).chain(&self.common_prefixes).chain(deleted)
+        let exact = self.entries.iter().filter(|entry| entry.inexact.is_none());
+        exact.map(|entry| &entry.key).chain(&self.common_prefixes).chain(deleted)
     }
 
     /// Returns the position after the last entry of the page, including delete markers, or `None` if the page has no
-    /// entries.
+    /// entry whose name can be requested.
     pub(crate) fn last_position(&self) -> Option<ListPosition> {
-        let deleted = self.trailing_delete_marker.clone().map(|(key, version)| (key, Some(version)));
-        let last = deleted.or_else(|| self.entries.last().map(|entry| (entry.key.clone(), entry.version.clone())));
+        let deleted = self.trailing_delete_marker.clone().filter(|(key, _)| can_be_position(key));
+        let deleted = deleted.map(|(key, version)| (key, Some(version)));
+        let last = self.entries.iter().rfind(|entry| entry.can_be_position());
+        let last = deleted.or_else(|| last.map(|entry| (entry.key.clone(), entry.version.clone())));
         last.map(|(key, version)| ListPosition::After { key, version })
+    }
+
+    /// Removes the entries at the end of the page whose names cannot be requested, so that the page ends with a
+    /// position: the next page starts with the removed entries. The last page of a listing keeps them. `from` is where
+    /// the page started.
+    ///
+    /// # Errors
+    /// Returns the reason if nothing new would be left, so that the listing cannot continue.
+    fn end_at_position(&mut self, from: Option<&ListPosition>) -> Result<(), String> {
+        let kept = self.entries.iter().rposition(ListedObject::can_be_position).map_or(0, |last| last + 1);
+        let Some(first) = self.entries.get(kept).filter(|_| self.next.is_some()) else { return Ok(()) };
+        let stuck = format!("a page has only keys that no request can continue after, such as {}", first.key);
+        self.entries.truncate(kept);
+        // It may precede the removed entries or follow them. The next page has it again.
+        self.trailing_delete_marker = None;
+        match self.last_position() {
+            // Some servers start a page with the entry that it should start after.
+            Some(last) if from != Some(&last) => Ok(()),
+            _ => Err(stuck),
+        }
     }
 }
 
@@ -90,6 +117,38 @@ pub struct ListedObject {
     pub class: StorageClass,
     /// The `ETag` without quotes, if the listing contains it and it has at most [`MAX_ETAG_BYTES`] bytes.
     pub etag: Option<Box<str>>,
+    /// Why key or version may differ from those of the object, so that no request can name it. `None` if they are
+    /// exact.
+    pub inexact: Option<InexactName>,
+}
+
+impl ListedObject {
+    /// Returns whether a request can say that a page is to start after this object. A server that lists a key which is
+    /// longer than the API allows need not accept it as a marker.
+    fn can_be_position(&self) -> bool {
+        self.inexact.is_none() && can_be_position(&self.key)
+    }
+}
+
+fn can_be_position(key: &ObjectKey) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&key.as_bytes().len()) && key.as_str().is_ok()
+}
+
+/// Why the name of an object in a listing is not exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InexactName {
+    /// The key has a reference that stands for nothing in XML, or an `&` that starts none.
+    #[error("the server wrote the key as XML that has no meaning")]
+    UndefinedReference,
+    /// The key has a U+FFFD. Servers write it in place of bytes that are not UTF-8.
+    #[error("the server replaced bytes of the key by U+FFFD")]
+    ReplacedBytes,
+    /// The key is longer than [`MAX_LISTED_KEY_BYTES`].
+    #[error("the key is longer than {MAX_LISTED_KEY_BYTES} bytes, and only its start is shown")]
+    TooLong,
+    /// The version ID is not UTF-8, or was not written as XML.
+    #[error("the server did not write the version ID exactly")]
+    Version,
 }
 
 /// The state of one listing: decides where each page starts, and guarantees that the listing ends.
@@ -132,7 +191,7 @@ impl ListCursor {
     /// # Errors
     /// Returns the reason if the server's cursor does not advance.
     pub fn advance(&mut self, from: Option<&ListPosition>, page: &ListPage) -> Result<Option<ListPosition>, String> {
-        self.continue_after_entry |= matches!(from, Some(ListPosition::After { .. }));
+        self.note_start(from);
         self.record_names(page)?;
         let Some(server) = &page.next else { return Ok(None) };
         let own = page.last_position().filter(|own| self.continue_after_entry && from != Some(own));
@@ -145,6 +204,20 @@ impl ListCursor {
             return Err("its pages form a loop".to_owned());
         }
         Ok(Some(next))
+    }
+
+    /// Removes the entries at the end of a page that will be on the next page as well, because it starts after an
+    /// earlier entry: no request can name the removed ones. Call this before anything else is done with the page.
+    ///
+    /// # Errors
+    /// Returns the reason if the page has no entry after which the listing could continue.
+    pub fn drop_unnamable_end(&mut self, from: Option<&ListPosition>, page: &mut ListPage) -> Result<(), String> {
+        self.note_start(from);
+        if self.continue_after_entry { page.end_at_position(from) } else { Ok(()) }
+    }
+
+    fn note_start(&mut self, from: Option<&ListPosition>) {
+        self.continue_after_entry |= matches!(from, Some(ListPosition::After { .. }));
     }
 
     /// Records whether the page contains a greater name, and counts pages that do not.
@@ -221,6 +294,55 @@ mod tests {
         let (here, beyond) = (after("k", Some("4")), after("z", Some("9")));
         assert_eq!(cursor.advance(None, &deleted("k", "4", beyond.clone())), Ok(Some(here.clone())));
         assert_eq!(follow(&mut cursor, &here, &page(&[], beyond.clone())), Ok(Some(beyond)));
+    }
+
+    /// A page of objects with these keys, of which those with a `?` are not exact, that continues at `next`.
+    fn objects(keys: &[&str], next: impl Into<Option<ListPosition>>) -> ListPage {
+        let entry = |key: &&str| ListedObject {
+            key: ObjectKey::from(*key),
+            version: None,
+            size: Some(1),
+            last_modified: Some(Timestamp::UNIX_EPOCH),
+            class: StorageClass::new("STANDARD"),
+            etag: None,
+            inexact: key.contains('?').then_some(InexactName::ReplacedBytes),
+        };
+        ListPage { entries: keys.iter().map(entry).collect(), next: next.into(), ..ListPage::default() }
+    }
+
+    fn left(page: &ListPage) -> Vec<String> {
+        page.entries.iter().map(|entry| entry.key.to_string()).collect()
+    }
+
+    #[test]
+    fn a_page_ends_with_a_key_that_the_next_one_can_start_after() {
+        let (start, long) = (after("a", None), "l".repeat(MAX_KEY_BYTES + 1));
+        let mut page = objects(&["b", "c?", "d", &long, "m?"], token("t"));
+        let mut cursor = ListCursor::new(false, 10);
+        assert_eq!(cursor.drop_unnamable_end(Some(&start), &mut page), Ok(()));
+        assert_eq!(left(&page), ["b", "c?", "d"]);
+        assert_eq!(follow(&mut cursor, &start, &page), Ok(Some(after("d", None))));
+        let mut last = objects(&["d?", "e?"], None);
+        assert_eq!(cursor.drop_unnamable_end(Some(&after("d", None)), &mut last), Ok(()));
+        assert_eq!(left(&last), ["d?", "e?"], "nothing follows them");
+    }
+
+    #[test]
+    fn a_token_leads_past_every_key() {
+        let mut page = objects(&["b?", "c?"], token("t"));
+        let mut cursor = ListCursor::new(false, 10);
+        assert_eq!(cursor.drop_unnamable_end(None, &mut page), Ok(()));
+        assert_eq!(left(&page), ["b?", "c?"]);
+        assert_eq!(cursor.advance(None, &page), Ok(Some(token("t"))));
+    }
+
+    #[test]
+    fn a_page_without_a_key_to_start_after_ends_the_listing() {
+        for keys in [&["b?", "c?"][..], &["a", "b?"]] {
+            let mut page = objects(keys, token("t"));
+            let stuck = ListCursor::new(false, 10).drop_unnamable_end(Some(&after("a", None)), &mut page);
+            assert!(stuck.unwrap_err().ends_with("such as b?"), "{keys:?}");
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub struct ProviderProfile {
     pub region: RegionSource,
     /// The API, the signatures and the credentials that the store uses.
     pub(crate) dialect: StoreDialect,
+    /// Whether the service has only keys in UTF-8. Other servers may store any bytes, such as the file names of a
+    /// gateway to a file system.
+    pub(crate) requires_utf8_keys: bool,
     /// Whether the store's own endpoint also answers `AssumeRole`. If not, the provider has a separate endpoint for it.
     pub(crate) assumes_roles_at_endpoint: bool,
     /// The hosts that the operator of the service runs itself, if there is one.
@@ -96,6 +99,7 @@ static AWS: ProviderProfile = ProviderProfile {
     endpoint: EndpointSource::Region,
     region: RegionSource::Environment,
     dialect: StoreDialect::S3,
+    requires_utf8_keys: true,
     assumes_roles_at_endpoint: false,
     own_hosts: Some(ServiceHosts {
         domains: ServiceDomains::Aws,
@@ -112,6 +116,7 @@ static OSS: ProviderProfile = ProviderProfile {
     endpoint: EndpointSource::Plan,
     region: RegionSource::Plan,
     dialect: StoreDialect::Oss,
+    requires_utf8_keys: true,
     assumes_roles_at_endpoint: false,
     own_hosts: Some(ServiceHosts {
         // <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
@@ -129,6 +134,7 @@ static S3: ProviderProfile = ProviderProfile {
     endpoint: EndpointSource::Plan,
     region: RegionSource::Default("us-east-1"),
     dialect: StoreDialect::S3,
+    requires_utf8_keys: false,
     assumes_roles_at_endpoint: true,
     own_hosts: None,
 };
@@ -141,6 +147,7 @@ static SANDBOX: ProviderProfile = ProviderProfile {
     endpoint: EndpointSource::Program,
     region: RegionSource::Default("us-east-1"),
     dialect: StoreDialect::S3,
+    requires_utf8_keys: true,
     assumes_roles_at_endpoint: false,
     own_hosts: None,
 };

@@ -22,7 +22,13 @@ pub struct Task {
     pub id: TaskId,
     /// The object to change.
     pub object: ObjectId,
+    /// Why no request can name the object, so that its task fails without one. `None` for all other objects. The name
+    /// in `object` may then differ from the object's own.
+    pub unlistable: Option<Box<str>>,
 }
+
+/// The error code of a task whose object no request can name.
+pub const UNLISTABLE_KEY: &str = "UnlistableKey";
 
 /// The final result of a task. Each task has exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]

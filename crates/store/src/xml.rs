@@ -2,7 +2,8 @@
 //!
 //! [`XmlReader`] returns the events of a document, each with its span. It knows no entities except the five that XML
 //! predefines and numeric references, rejects document types, and limits nesting depth and name length. The code that
-//! receives a document limits its size. `read` collects the texts of the small, flat documents that stores send.
+//! receives a document limits its size. `read` collects the texts of the small, flat documents that stores send, and
+//! `read_lenient` those of listings, whose object keys may have bytes that XML does not allow.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::ops::Range;
 use quick_xml::Reader;
 use quick_xml::encoding::EncodingError;
 use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesRef, BytesStart, Event};
+use quick_xml::events::{BytesCData, BytesRef, BytesStart, BytesText, Event};
 
 /// The maximum nesting depth. The deepest documents, answers of stores and job requests, have six levels.
 const MAX_DEPTH: usize = 16;
@@ -38,6 +39,15 @@ pub enum XmlEvent<'d> {
     End,
     /// A part of the innermost open element's text: plain text, a CDATA section or a reference.
     Text(Cow<'d, str>),
+}
+
+/// An event whose text is not decoded yet.
+enum XmlToken<'d> {
+    Start(XmlElement<'d>),
+    End,
+    Text(BytesText<'d>),
+    CData(BytesCData<'d>),
+    Reference(BytesRef<'d>),
 }
 
 /// The start tag of an element.
@@ -145,15 +155,56 @@ impl<'d> XmlReader<'d> {
         &self.span
     }
 
+    /// Starts to read the document of a server, which need not be UTF-8, and may have an `&` that starts no reference.
+    fn lenient(document: &'d [u8]) -> Self {
+        let mut reader = Reader::from_reader(document);
+        reader.config_mut().allow_dangling_amp = true;
+        Self {
+            reader,
+            origin: XmlOrigin::Server,
+            span: 0..0,
+            open: [(0, 0); MAX_DEPTH],
+            depth: 0,
+            has_root: false,
+            in_empty: false,
+        }
+    }
+
     /// Returns the next event; `None` at the end of a whole document.
     ///
     /// # Errors
     /// Returns an error if the document is not well-formed, exceeds a limit, or uses what is not supported.
     pub fn next_event(&mut self) -> Result<Option<XmlEvent<'d>>, XmlProblem> {
+        loop {
+            let text = match self.next_token()? {
+                None => return Ok(None),
+                Some(XmlToken::Start(element)) => return Ok(Some(XmlEvent::Start(element))),
+                Some(XmlToken::End) => return Ok(Some(XmlEvent::End)),
+                Some(XmlToken::Text(piece)) => match self.origin {
+                    XmlOrigin::Server => self.decoded(piece.decode()),
+                    XmlOrigin::File => self.decoded(piece.xml10_content()),
+                }?,
+                Some(XmlToken::CData(piece)) => match self.origin {
+                    XmlOrigin::Server => self.decoded(piece.decode()),
+                    XmlOrigin::File => self.decoded(piece.xml10_content()),
+                }?,
+                Some(XmlToken::Reference(reference)) => self.resolve_reference(&reference)?,
+            };
+            if self.depth > 0 {
+                return Ok(Some(XmlEvent::Text(text)));
+            }
+            if !text.trim().is_empty() {
+                return Err(self.problem(XmlProblemKind::TextOutsideRoot));
+            }
+        }
+    }
+
+    /// Returns the next event, without decoding its text; `None` at the end of a whole document.
+    fn next_token(&mut self) -> Result<Option<XmlToken<'d>>, XmlProblem> {
         if std::mem::take(&mut self.in_empty) {
             self.span = self.span.end..self.span.end;
             self.depth -= 1;
-            return Ok(Some(XmlEvent::End));
+            return Ok(Some(XmlToken::End));
         }
         loop {
             let start = position(self.reader.buffer_position());
@@ -163,27 +214,21 @@ impl<'d> XmlReader<'d> {
                 let at = position(self.reader.error_position());
                 XmlProblem { kind: XmlProblemKind::Syntax(error.to_string()), span: at..at }
             })?;
-            let text = match event {
-                Event::Start(element) => return self.start(element).map(Some),
+            return Ok(Some(match event {
+                Event::Start(element) => XmlToken::Start(self.start(element)?),
                 Event::Empty(element) => {
-                    let event = self.start(element)?;
+                    let element = self.start(element)?;
                     self.in_empty = true;
-                    return Ok(Some(event));
+                    XmlToken::Start(element)
                 }
                 Event::End(_) => {
                     // The parser itself rejects an end without a start.
                     self.depth = self.depth.saturating_sub(1);
-                    return Ok(Some(XmlEvent::End));
+                    XmlToken::End
                 }
-                Event::Text(piece) => match self.origin {
-                    XmlOrigin::Server => self.decoded(piece.decode()),
-                    XmlOrigin::File => self.decoded(piece.xml10_content()),
-                }?,
-                Event::CData(piece) => match self.origin {
-                    XmlOrigin::Server => self.decoded(piece.decode()),
-                    XmlOrigin::File => self.decoded(piece.xml10_content()),
-                }?,
-                Event::GeneralRef(reference) => self.resolve_reference(&reference)?,
+                Event::Text(piece) => XmlToken::Text(piece),
+                Event::CData(piece) => XmlToken::CData(piece),
+                Event::GeneralRef(reference) => XmlToken::Reference(reference),
                 Event::DocType(_) => return Err(self.problem(XmlProblemKind::DocumentType)),
                 Event::Decl(declaration) => {
                     self.check_encoding(declaration.encoding().and_then(Result::ok).as_deref())?;
@@ -191,13 +236,7 @@ impl<'d> XmlReader<'d> {
                 }
                 Event::PI(_) | Event::Comment(_) => continue,
                 Event::Eof => return self.finish().map(|()| None),
-            };
-            if self.depth > 0 {
-                return Ok(Some(XmlEvent::Text(text)));
-            }
-            if !text.trim().is_empty() {
-                return Err(self.problem(XmlProblemKind::TextOutsideRoot));
-            }
+            }));
         }
     }
 
@@ -209,7 +248,7 @@ impl<'d> XmlReader<'d> {
         text.map_err(|_| self.problem(XmlProblemKind::Syntax("not UTF-8".to_owned())))
     }
 
-    fn start(&mut self, element: BytesStart<'d>) -> Result<XmlEvent<'d>, XmlProblem> {
+    fn start(&mut self, element: BytesStart<'d>) -> Result<XmlElement<'d>, XmlProblem> {
         if self.depth == 0 && std::mem::replace(&mut self.has_root, true) {
             return Err(self.problem(XmlProblemKind::SecondRoot));
         }
@@ -222,7 +261,7 @@ impl<'d> XmlReader<'d> {
             return Err(self.problem(XmlProblemKind::NameTooLong { length }));
         }
         self.depth += 1;
-        Ok(XmlEvent::Start(XmlElement(element)))
+        Ok(XmlElement(element))
     }
 
     /// Returns what a reference such as `&amp;` or `&#233;` stands for.
@@ -341,6 +380,95 @@ pub(crate) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Resul
     Ok(())
 }
 
+/// The text of an element that was read leniently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LenientText<'t> {
+    /// The bytes, with references resolved. A reference that stands for nothing is kept as it is written.
+    pub(crate) bytes: &'t [u8],
+    /// Whether these are certainly the bytes that the server meant: every reference stands for a character, and no
+    /// `&` is left that starts none.
+    pub(crate) is_exact: bool,
+}
+
+impl<'t> LenientText<'t> {
+    /// Returns the text of an element that is not expected to have any other bytes than UTF-8.
+    pub(crate) fn to_text(self) -> Cow<'t, str> {
+        String::from_utf8_lossy(self.bytes)
+    }
+}
+
+/// Reads the answer of a store like [`read`], but accepts texts that XML does not allow: bytes that are not UTF-8,
+/// which are kept as they are, and references and `&` that stand for nothing.
+pub(crate) fn read_lenient(document: &[u8], mut closed: impl FnMut(&str, LenientText<'_>)) -> Result<(), XmlReadError> {
+    let mut reader = XmlReader::lenient(document);
+    let mut path = String::with_capacity(64);
+    let mut texts = Vec::with_capacity(256);
+    // Of each open element: the start offsets of its path and text, and whether the text is exact so far.
+    let mut open = Vec::with_capacity(MAX_DEPTH);
+    while let Some(token) = reader.next_token()? {
+        let start = texts.len();
+        let is_exact = match token {
+            XmlToken::Start(element) => {
+                open.push((path.len(), texts.len(), true));
+                if open.len() > 1 {
+                    path.push('/');
+                }
+                path.push_str(&element.local_name());
+                continue;
+            }
+            XmlToken::End => {
+                let (path_start, text_start, is_exact) = open.pop().ok_or(XmlReadError::Malformed)?;
+                closed(&path, LenientText { bytes: &texts[text_start..], is_exact });
+                path.truncate(path_start);
+                texts.truncate(text_start);
+                continue;
+            }
+            XmlToken::Text(piece) => {
+                texts.extend_from_slice(&piece);
+                // The parser returns an `&` only as the start of a piece, and only if it starts no reference.
+                !piece.starts_with(b"&")
+            }
+            XmlToken::CData(piece) => {
+                texts.extend_from_slice(&piece);
+                true
+            }
+            XmlToken::Reference(name) => push_reference(&name, &mut texts),
+        };
+        if let Some((_, _, all_exact)) = open.last_mut() {
+            *all_exact &= is_exact;
+        } else if !texts[start..].trim_ascii().is_empty() {
+            return Err(XmlReadError::Malformed);
+        } else {
+            texts.truncate(start);
+        }
+    }
+    Ok(())
+}
+
+/// Appends what a reference such as `&amp;` or `&#0;` stands for, or the reference itself if it stands for nothing.
+/// Returns whether it stands for something. XML allows no zero byte, but a key may have one.
+fn push_reference(name: &[u8], text: &mut Vec<u8>) -> bool {
+    let name_text = std::str::from_utf8(name).unwrap_or_default();
+    let character = name_text.strip_prefix('#').and_then(|number| {
+        let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
+        // The conversion would accept a sign.
+        let code = digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, radix));
+        char::from_u32(code?.ok()?)
+    });
+    if let Some(character) = character {
+        text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        return true;
+    }
+    if let Some(meaning) = resolve_predefined_entity(name_text) {
+        text.extend_from_slice(meaning.as_bytes());
+        return true;
+    }
+    text.push(b'&');
+    text.extend_from_slice(name);
+    text.push(b';');
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -425,10 +553,79 @@ mod tests {
         assert_eq!(read(b"<a>\xff</a>", |_, _| {}), Err(XmlReadError::Malformed));
     }
 
+    fn lenient(document: &[u8]) -> Result<Vec<(String, Vec<u8>, bool)>, XmlReadError> {
+        let mut leaves = Vec::new();
+        read_lenient(document, |path, text| leaves.push((path.to_owned(), text.bytes.to_vec(), text.is_exact)))?;
+        Ok(leaves)
+    }
+
+    #[test]
+    fn texts_that_xml_does_not_allow_are_read_leniently() {
+        for (text, bytes, is_exact) in [
+            (&b"caf\xe9"[..], &b"caf\xe9"[..], true),
+            (b"a\x00\x01b", b"a\x00\x01b", true),
+            (b"a&#0;b&#x1f;", b"a\0b\x1f", true),
+            (b"&#x48;&#72;&amp;&lt;", b"HH&<", true),
+            (b"a<![CDATA[&\xff<]]>b", b"a&\xff<b", true),
+            (b"a&#xD800;b", b"a&#xD800;b", false),
+            (b"a&#x110000;", b"a&#x110000;", false),
+            (b"a&#+1;", b"a&#+1;", false),
+            (b"a&#;", b"a&#;", false),
+            (b"a&eacute;b", b"a&eacute;b", false),
+            (b"a&\xff;b", b"a&\xff;b", false),
+            (b"R&D", b"R&D", false),
+            (b"R & D &amp; &", b"R & D & &", false),
+        ] {
+            let mut document = b"<T><K>".to_vec();
+            document.extend_from_slice(text);
+            document.extend_from_slice(b"</K><K>b</K></T>\n");
+            let leaf = |text: &[u8], is_exact| ("T/K".to_owned(), text.to_vec(), is_exact);
+            let expected = vec![leaf(bytes, is_exact), leaf(b"b", true), ("T".to_owned(), Vec::new(), true)];
+            assert_eq!(lenient(&document), Ok(expected), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn leniency_ends_at_the_structure() {
+        let bomb = b"<!DOCTYPE l [<!ENTITY a \"aaaa\">]><l>&a;</l>";
+        for (document, fault) in [
+            (&b""[..], XmlReadError::Malformed),
+            (b"<a>", XmlReadError::Malformed),
+            (b"<a></b>", XmlReadError::Malformed),
+            (b"<a/>\xff", XmlReadError::Malformed),
+            (b"&amp;<a/>", XmlReadError::Malformed),
+            (b"<a/><a/>", XmlReadError::Malformed),
+            (b"<a>x<y</a>", XmlReadError::Malformed),
+            (bomb, XmlReadError::DocumentType),
+        ] {
+            assert_eq!(lenient(document), Err(fault), "{}", document.escape_ascii());
+        }
+    }
+
     proptest! {
         #[test]
         fn never_panics(document in "[<>/a&;#!\\[\\]x ?\"=-]{0,60}") {
             let _ = leaves(&document);
+        }
+
+        /// What is read strictly is read leniently as the same; what is read leniently is never more than the document.
+        #[test]
+        fn lenient_and_strict_agree(document in "(<a>|<b/>|</a>|&amp;|&x;|&#x?[0-9]{1,3};|[a-c&; é]){0,20}") {
+            let strict = leaves(&document);
+            let lenient = lenient(document.as_bytes());
+            if let Ok(strict) = strict {
+                let read = lenient.expect("what is strictly a document is one").into_iter();
+                let read: Vec<_> =
+                    read.map(|(path, text, _)| format!("{path}={}", String::from_utf8_lossy(&text))).collect();
+                prop_assert_eq!(read, strict);
+            }
+        }
+
+        #[test]
+        fn every_byte_of_a_text_is_kept(text in prop::collection::vec(any::<u8>(), 0..40)) {
+            let text: Vec<u8> = text.into_iter().filter(|byte| !matches!(byte, b'<' | b'&')).collect();
+            let document = [b"<a>".as_slice(), &text, b"</a>"].concat();
+            prop_assert_eq!(lenient(&document), Ok(vec![("a".to_owned(), text, true)]));
         }
     }
 }

@@ -14,7 +14,7 @@ use super::FreezeCheckpointPolicy;
 use super::*;
 use crate::manifest::SourcePin;
 use crate::manifest::filter::Filter;
-use crate::manifest::spec::ListedVersions;
+use crate::manifest::spec::{ListedVersions, OnUnlistable};
 use crate::manifest::testing::{MemoryStore, StartAfterSupport, csv_source, etag, fault, listed};
 use crate::manifest::{KeyGlobs, KeyRanges};
 use breaking::{
@@ -130,6 +130,7 @@ fn bad_rows_end_a_resumed_freezing_for_good() {
         store.put(key, b"");
     }
     let source = ManifestSource::Prefix {
+        on_unlistable: OnUnlistable::Fail,
         bucket: BucketName::new("b"),
         prefix: ObjectKey::from(""),
         versions: ListedVersions::Current,
@@ -139,7 +140,7 @@ fn bad_rows_end_a_resumed_freezing_for_good() {
         broken(folder.path(), &store, &manifest, after, End::Stop);
     }
     let error = whole(folder.path(), &store, &manifest, SMALL).unwrap_err();
-    assert!(error.to_string().contains("row 1: the store does not support the key ."), "{error}");
+    assert!(error.to_string().contains("entry 1: \".\": a URL cannot say it"), "{error}");
     assert_eq!(fs::read_dir(frozen::manifest_folder(folder.path())).unwrap().count(), 0);
 }
 

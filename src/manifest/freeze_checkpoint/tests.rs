@@ -7,7 +7,7 @@ use super::*;
 use crate::manifest::KeyGlobs;
 use crate::manifest::filter::Filter;
 use crate::manifest::key_ranges::{KeyRange, KeyRanges};
-use crate::manifest::spec::{FileLocation, InventoryDialect, ListedVersions};
+use crate::manifest::spec::{FileLocation, InventoryDialect, ListedVersions, OnUnlistable};
 
 fn store(folder: &Path, fingerprint: &str) -> FreezeCheckpointStore {
     FreezeCheckpointStore { manifest_dir: folder.to_owned(), fingerprint: fingerprint.to_owned() }
@@ -130,6 +130,7 @@ fn ignores_a_damaged_checkpoint() {
 #[test]
 fn another_source_or_filter_has_another_fingerprint() {
     let prefix = |bucket: &str, prefix: &[u8], versions| ManifestSource::Prefix {
+        on_unlistable: OnUnlistable::Fail,
         bucket: BucketName::new(bucket),
         prefix: ObjectKey::new(prefix),
         versions,
@@ -146,6 +147,12 @@ fn another_source_or_filter_has_another_fingerprint() {
         prefix("c", b"p", ListedVersions::Current),
         prefix("b", b"\xff", ListedVersions::Current),
         prefix("b", b"\\xff", ListedVersions::Current),
+        ManifestSource::Prefix {
+            on_unlistable: OnUnlistable::Report,
+            bucket: BucketName::new("b"),
+            prefix: ObjectKey::from("p"),
+            versions: ListedVersions::Current,
+        },
         inventory(exact(None), InventoryDialect::Aws),
         inventory(exact(None), InventoryDialect::Oss),
         inventory(exact(Some("e")), InventoryDialect::Aws),

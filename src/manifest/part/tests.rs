@@ -75,7 +75,7 @@ fn ordering_partitions_survives_interruptions() {
         let rows = (0..).zip(parts).flat_map(|(number, part)| {
             let path = part_path(folder, number);
             let mut reader = PartReader::open(path, number, part.rows, 0).unwrap();
-            std::iter::from_fn(move || reader.next_row().unwrap()).map(|(_, object)| object.key.to_string())
+            std::iter::from_fn(move || reader.next_row().unwrap()).map(|(_, row)| row.object.key.to_string())
         });
         rows.collect::<Vec<_>>()
     };
@@ -91,7 +91,7 @@ fn ordering_partitions_survives_interruptions() {
             } else if place - 2 == moved {
                 // Its header was being written.
                 let mut file = File::options().write(true).open(from).unwrap();
-                file.write_all(&file_header(place)[..13]).unwrap();
+                file.write_all(&file_header(VERSION, place)[..13]).unwrap();
             }
         }
         assert!(assemble_parts(folder.path(), &made).unwrap(), "{moved}");
@@ -131,8 +131,9 @@ fn no_more_is_written_than_allowed() {
 fn full_disk_error_names_the_file() {
     // Every write to this device fails like on a full disk.
     let file = File::options().write(true).open("/dev/full").unwrap();
-    let mut part = OpenPart { path: part_path(Path::new("folder"), 0), file, rows: 0, bytes: 0 };
-    let error = part.append(&file_header(0), 0).unwrap_err();
+    let mut part =
+        OpenPart { path: part_path(Path::new("folder"), 0), file, number: 0, version: VERSION, rows: 0, bytes: 0 };
+    let error = part.append(&file_header(VERSION, 0), 0).unwrap_err();
     let told = error.to_string();
     assert!(told.starts_with("no space left on the disk: cannot write ") && told.contains("part-00000.bpm"), "{told}");
     assert!(error.help().unwrap().contains("preparing resumes"), "{error:?}");

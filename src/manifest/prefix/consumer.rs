@@ -2,14 +2,15 @@
 //! each range.
 
 use batchplan_store::object::{BucketName, ObjectKey, VersionId};
-use batchplan_store::{ListPosition, ListedObject};
+use batchplan_store::{InexactName, ListPosition, ListedObject};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::manifest::error::ManifestError;
+use crate::manifest::error::{MAX_BAD_ROWS, MAX_SHOWN_ROWS, ManifestError, UnlistableKey};
 use crate::manifest::filter::{FilterDecision, ManifestRow, RowMetadata};
 use crate::manifest::row_visitor::{
-    BadRows, PartitionId, RangeCursor, RangePosition, RowFlow, RowVisitor, SourceCursor,
+    PartitionId, RangeCursor, RangePosition, RowFlow, RowVisitor, SourceCursor, shown_key,
 };
+use crate::manifest::spec::OnUnlistable;
 
 /// The input of the thread, processed in order.
 pub(super) enum ListingMessage {
@@ -48,22 +49,27 @@ pub(super) enum ListingMessage {
 
 /// Consumes messages until all senders are dropped. `listing` is the name of the listing for messages.
 pub(super) fn consume_pages<V: RowVisitor>(
-    bucket: BucketName,
+    (bucket, on_unlistable): (BucketName, OnUnlistable),
     visitor: V,
     ranges: Vec<RangeCursor>,
     messages: mpsc::Receiver<ListingMessage>,
     listing: &str,
 ) -> Result<V, ManifestError> {
-    PageConsumer::new(bucket, listing, visitor, ranges).run(messages)
+    PageConsumer::new((bucket, on_unlistable), listing, visitor, ranges).run(messages)
 }
 
 /// The state of the thread.
 struct PageConsumer<'a, V> {
     bucket: BucketName,
+    on_unlistable: OnUnlistable,
     /// The name of the listing for messages.
     listing: &'a str,
     visitor: V,
-    bad: BadRows,
+    /// The keys that end the listing with an error, and the first of them.
+    unlistable: (u64, Vec<UnlistableKey>),
+    /// Whether the last page ended with an entry whose name is not exact. Then its range cannot resume after that
+    /// entry, so this state is not saved.
+    ends_inexact: bool,
     /// The ranges in key order, as far as their entries have been passed to the visitor.
     ranges: Vec<RangeCursor>,
     /// The same ranges, as far as their rows are on disk.
@@ -71,8 +77,22 @@ struct PageConsumer<'a, V> {
 }
 
 impl<'a, V: RowVisitor> PageConsumer<'a, V> {
-    fn new(bucket: BucketName, listing: &'a str, visitor: V, ranges: Vec<RangeCursor>) -> Self {
-        Self { bucket, listing, visitor, bad: BadRows::default(), saved_ranges: ranges.clone(), ranges }
+    fn new(
+        (bucket, on_unlistable): (BucketName, OnUnlistable),
+        listing: &'a str,
+        visitor: V,
+        ranges: Vec<RangeCursor>,
+    ) -> Self {
+        Self {
+            bucket,
+            on_unlistable,
+            listing,
+            visitor,
+            unlistable: (0, Vec::new()),
+            ends_inexact: false,
+            saved_ranges: ranges.clone(),
+            ranges,
+        }
     }
 
     fn run(mut self, mut messages: mpsc::Receiver<ListingMessage>) -> Result<V, ManifestError> {
@@ -85,7 +105,7 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
                     }
                     // The lister may have ended without waiting for the signal.
                     let _ = consumed.send(());
-                    if self.bad.limit_reached() {
+                    if self.unlistable.0 >= MAX_BAD_ROWS {
                         break;
                     }
                 }
@@ -93,7 +113,8 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
                 ListingMessage::Warn { message, help } => self.visitor.intake_mut().warn_once(message, help),
                 ListingMessage::Restart => {
                     self.visitor.restart()?;
-                    self = Self::new(self.bucket, self.listing, self.visitor, vec![RangeCursor::unstarted()]);
+                    let unstarted = vec![RangeCursor::unstarted()];
+                    self = Self::new((self.bucket, self.on_unlistable), self.listing, self.visitor, unstarted);
                 }
                 ListingMessage::SaveCheckpoint => {
                     self.save_checkpoint()?;
@@ -101,14 +122,16 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
                 }
             }
         }
-        self.bad.into_result(&format!("the listing of {}", self.listing))?;
-        let mut finished = Self { bad: BadRows::default(), ..self };
-        finished.visitor.set_partition_order(finished.ranges.iter().map(|range| range.partition).collect());
-        if finished.ranges.len() > 1 && finished.ranges.iter().all(|range| range.position == RangePosition::Finished) {
-            // If ordering the parts is interrupted, this checkpoint says what the order is.
-            finished.save_checkpoint()?;
+        if self.unlistable.0 > 0 {
+            let (total, first) = self.unlistable;
+            return Err(ManifestError::UnlistableKeys { place: self.listing.to_owned(), total, first });
         }
-        Ok(finished.visitor)
+        self.visitor.set_partition_order(self.ranges.iter().map(|range| range.partition).collect());
+        if self.ranges.len() > 1 && self.ranges.iter().all(|range| range.position == RangePosition::Finished) {
+            // If ordering the parts is interrupted, this checkpoint says what the order is.
+            self.save_checkpoint()?;
+        }
+        Ok(self.visitor)
     }
 
     fn write_page(
@@ -124,10 +147,10 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
         let done = next == RangePosition::Finished;
         self.ranges[place].last = last;
         self.ranges[place].position = next;
+        self.ends_inexact = entries.last().is_some_and(|last| last.inexact.is_some());
         let due = self.visitor.save_due();
-        // With bad rows the freeze will fail, so a checkpoint is useless. A listing with a single range is at its end
-        // here.
-        if !self.bad.is_empty() || (done && self.ranges.len() == 1) {
+        // A listing with a single range is at its end here.
+        if !self.can_save() || (done && self.ranges.len() == 1) {
             return Ok(());
         }
         if done {
@@ -140,6 +163,11 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
         Ok(())
     }
 
+    /// Returns whether a checkpoint of this state is useful. With keys that end the listing it is not.
+    fn can_save(&self) -> bool {
+        self.unlistable.0 == 0 && !self.ends_inexact
+    }
+
     /// Syncs the rows of a range to disk. The visitor must be at the partition of the range.
     fn sync_range(&mut self, place: usize) -> Result<(), ManifestError> {
         self.visitor.sync_partition()?;
@@ -148,7 +176,7 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
     }
 
     fn save_checkpoint(&mut self) -> Result<(), ManifestError> {
-        if !self.bad.is_empty() {
+        if !self.can_save() {
             return Ok(());
         }
         let unsaved = self.visitor.unsaved_partitions();
@@ -194,14 +222,11 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
                 },
             };
             if entry.size.is_none() || entry.last_modified.is_none() {
-                self.require_facts(&row)?;
+                self.require_facts(&row, entry.inexact)?;
             }
-            match self.visitor.visit(&row)? {
+            match self.visitor.visit_listed(&row, entry.inexact, self.on_unlistable)? {
                 RowFlow::Continue => {}
-                RowFlow::Invalid(why) => {
-                    let number = self.visitor.intake().rows_read();
-                    self.bad.push(number, number, why);
-                }
+                RowFlow::Invalid(why) => self.record_unlistable(entry.key.as_bytes(), why),
                 RowFlow::Stop => return Err(ManifestError::Stopped),
             }
         }
@@ -210,10 +235,10 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
 
     /// Returns an error if the filter needs what the listing does not say of an object. Some servers list objects
     /// without sizes or dates, which matters only to a filter for them.
-    fn require_facts(&self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
+    fn require_facts(&self, row: &ManifestRow<'_>, inexact: Option<InexactName>) -> Result<(), ManifestError> {
         let filter = self.visitor.intake().filter();
-        let FilterDecision::Unknown(fact) = filter.evaluate(row) else { return Ok(()) };
-        let (condition, key) = (filter.condition_for(fact), ObjectKey::new(row.key));
+        let FilterDecision::Unknown(fact) = filter.evaluate_listed(row, inexact) else { return Ok(()) };
+        let (condition, key) = (filter.condition_for(fact), shown_key(row.key));
         Err(ManifestError::MissingFact {
             what: format!(
                 "the filter's {condition} needs {}, but the listing of {} has none for {key}",
@@ -222,5 +247,14 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
             ),
             help: format!("remove {condition} from [manifest.filter], or use [manifest.inventory]"),
         })
+    }
+
+    fn record_unlistable(&mut self, key: &[u8], why: String) {
+        let (total, first) = &mut self.unlistable;
+        *total += 1;
+        if first.len() < MAX_SHOWN_ROWS {
+            let entry = self.visitor.intake().rows_read();
+            first.push(UnlistableKey { entry, key: shown_key(key), why });
+        }
     }
 }

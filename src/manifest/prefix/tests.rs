@@ -9,7 +9,11 @@ use crate::manifest::testing::{MemoryStore, fault, keys, listed, objects, refusa
 use crate::manifest::{Filter, KeyGlobs, ManifestSource, SourcePin};
 
 fn source(prefix: &str, versions: ListedVersions) -> ManifestSource {
-    ManifestSource::Prefix { bucket: BucketName::new("b"), prefix: ObjectKey::from(prefix), versions }
+    source_with(prefix, versions, OnUnlistable::Fail)
+}
+
+fn source_with(prefix: &str, versions: ListedVersions, on_unlistable: OnUnlistable) -> ManifestSource {
+    ManifestSource::Prefix { bucket: BucketName::new("b"), prefix: ObjectKey::from(prefix), versions, on_unlistable }
 }
 
 fn store() -> MemoryStore {
@@ -137,8 +141,12 @@ fn markers_must_go_forward_and_empty_pages_end() {
 #[test]
 fn rejects_unsupported_keys_unless_excluded() {
     let listing = || pages(vec![page(&[".", "x"], None)]);
-    let error = refusal(listing(), source("", ListedVersions::Current), Filter::default()).to_string();
-    assert!(error.contains("row 1: the store does not support the key .: a URL cannot say it"), "{error}");
+    let error = refusal(listing(), source("", ListedVersions::Current), Filter::default());
+    assert_eq!(
+        error.to_string(),
+        "the listing of b/ has 1 key that no request can name\n  entry 1: \".\": a URL cannot say it"
+    );
+    assert!(error.help().unwrap().contains("on_unlistable = \"report\""));
     let exclude = KeyGlobs::new([Glob::new(".").unwrap()]).ok();
     let filter = Filter { exclude, ..Filter::default() };
     let (_, found) = objects(listing(), source("", ListedVersions::Current), filter).unwrap();
@@ -166,3 +174,4 @@ fn retries_transient_errors_only() {
 mod cursors;
 mod models;
 mod spread;
+mod unlistable;

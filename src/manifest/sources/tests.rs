@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::manifest::testing::MemoryStore;
-use crate::manifest::{CsvField, FileLocation, Filter, KeyGlobs, ListedVersions, ManifestSource};
+use crate::manifest::{CsvField, FileLocation, Filter, KeyGlobs, ListedVersions, ManifestSource, OnUnlistable};
 
 async fn glance(
     source: ManifestSource,
@@ -29,6 +29,7 @@ async fn glance_at(
 
 fn prefix() -> ManifestSource {
     ManifestSource::Prefix {
+        on_unlistable: OnUnlistable::Fail,
         bucket: BucketName::new("b"),
         prefix: ObjectKey::from("p/"),
         versions: ListedVersions::Current,

@@ -59,7 +59,8 @@ fn prefix(table: &PrefixTable, context: &PlanCheckContext<'_>, reader: &mut Docu
     let bucket = bucket::check(table.bucket.present()?, context, reader)?;
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     let versions = table.versions.value().copied().unwrap_or(ListedVersions::Current);
-    Some(ManifestSource::Prefix { bucket, prefix, versions })
+    let on_unlistable = table.on_unlistable.value().copied().unwrap_or_default();
+    Some(ManifestSource::Prefix { bucket, prefix, versions, on_unlistable })
 }
 
 fn csv(

@@ -5,7 +5,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::*;
-use crate::manifest::{CsvField, ListedVersions};
+use crate::manifest::{CsvField, ListedVersions, OnUnlistable};
 use crate::report_format::{ReportFormat, ReportLocation};
 
 fn written(write: impl FnOnce(&mut XmlDocument) -> io::Result<()>) -> String {
@@ -108,6 +108,7 @@ fn writes_published_and_unpublished_reports() {
 #[test]
 fn a_prefix_is_a_generator() {
     let source = ManifestSource::Prefix {
+        on_unlistable: OnUnlistable::Fail,
         bucket: bucket(),
         prefix: ObjectKey::from("documents/2024/"),
         versions: ListedVersions::All,
@@ -197,7 +198,12 @@ fn replaces_characters_that_xml_cannot_represent() {
     assert_eq!(at("Tag/Key"), odd);
     assert_eq!(at("Tag/Value"), "\u{fffd}\u{fffd}\u{fffd}x\u{fffd}");
     let prefix = ObjectKey::new(&b"\xff\0/"[..]);
-    let source = ManifestSource::Prefix { bucket: bucket(), prefix, versions: ListedVersions::Current };
+    let source = ManifestSource::Prefix {
+        bucket: bucket(),
+        prefix,
+        versions: ListedVersions::Current,
+        on_unlistable: OnUnlistable::Fail,
+    };
     assert!(manifest(&source, None).contains("<Prefix>\u{fffd}\u{fffd}/</Prefix>"));
 }
 

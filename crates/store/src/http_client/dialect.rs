@@ -91,8 +91,9 @@ impl StoreDialect {
         }
     }
 
-    /// Returns why the API cannot address a key, or `None` if it can.
-    pub(crate) fn unsupported_key_reason(self, key: &ObjectKey) -> Option<&'static str> {
+    /// Returns why no request can name a key, or `None` if one can. A request path carries any bytes; with
+    /// `requires_utf8`, the service is known to reject those that are not UTF-8.
+    pub(crate) fn unsupported_key_reason(self, key: &ObjectKey, requires_utf8: bool) -> Option<&'static str> {
         let (max_bytes, too_long, not_utf8) = match self {
             Self::S3 => (MAX_KEY_BYTES, "the key is longer than 1024 bytes", "the key is not UTF-8, which S3 requires"),
             Self::Oss => {
@@ -102,7 +103,7 @@ impl StoreDialect {
         match key.as_bytes().len() {
             0 => Some("the key is empty"),
             length if length > max_bytes => Some(too_long),
-            _ => key.as_str().is_err().then_some(not_utf8),
+            _ => (requires_utf8 && key.as_str().is_err()).then_some(not_utf8),
         }
     }
 
@@ -302,6 +303,22 @@ fn push_escaped(text: &str, to: &mut String) {
 mod tests {
     use super::*;
     use crate::object::RestoreTier;
+
+    #[test]
+    fn a_request_can_name_every_key_that_is_not_empty_or_too_long() {
+        let reason = |dialect: StoreDialect, key: &[u8], requires_utf8| {
+            dialect.unsupported_key_reason(&ObjectKey::new(key), requires_utf8)
+        };
+        for (dialect, longest) in [(StoreDialect::S3, MAX_KEY_BYTES), (StoreDialect::Oss, MAX_OSS_KEY_BYTES)] {
+            let long = vec![b'k'; longest + 1];
+            assert_eq!(reason(dialect, &long[1..], true), None);
+            assert!(reason(dialect, &long, false).is_some_and(|why| why.contains(&longest.to_string())));
+            assert_eq!(reason(dialect, b"", false), Some("the key is empty"));
+            assert_eq!(reason(dialect, b"\0/../.\n\x7f", true), None);
+            assert_eq!(reason(dialect, b"caf\xe9", false), None);
+            assert!(reason(dialect, b"caf\xe9", true).is_some_and(|why| why.contains("not UTF-8")));
+        }
+    }
 
     #[test]
     fn documents_are_those_of_each_dialect() {

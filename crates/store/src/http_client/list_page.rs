@@ -1,6 +1,18 @@
 //! Reads the listing of a bucket, one page at a time.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>, `API_ListObjectVersions.html`;
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/listobjectsv2>, `listobjectversions`.
+//!
+//! Keys are bytes, and XML cannot carry every byte, so URL encoding is requested. Not every server supports it. A page
+//! is therefore read leniently, key by key:
+//!
+//! | what the server sends as a key | what is read |
+//! |---|---|
+//! | `%FF`, in URL encoding | the byte |
+//! | bytes that are not UTF-8, control characters, or `&#0;` | these bytes |
+//! | a reference that stands for nothing (`&#xD800;`, `&eacute;`), or an `&` that starts none | the text as it is written, marked as not exact |
+//! | U+FFFD, which servers write in place of bytes that are not UTF-8 | the text as it is written, marked as not exact |
+//! | more than [`MAX_LISTED_KEY_BYTES`] bytes | the first bytes, marked as not exact |
+//! | an unescaped `<` | nothing: no key of the page can be trusted |
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -15,9 +27,11 @@ use super::client::{RequestPayload, StoreHttpClient, StoreRequest};
 use super::dialect::StoreDialect;
 use super::response::ResponseLimit;
 use crate::error::{FaultClass, StoreError, truncate};
-use crate::listing::{ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
+use crate::listing::{
+    InexactName, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES, MAX_LISTED_KEY_BYTES,
+};
 use crate::object::{MAX_KEY_BYTES, ObjectKey, StorageClass, VersionId};
-use crate::xml::{self, XmlReadError};
+use crate::xml::{self, LenientText, XmlReadError};
 
 /// The maximum number of keys and rolled-up prefixes on a page. It is requested, and a server must not send more.
 const MAX_ENTRIES: usize = 1000;
@@ -104,6 +118,33 @@ fn list_query(request: &ListRequest) -> String {
     pairs.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
+/// A key, prefix or marker as the page has it, before it is decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct PageText {
+    bytes: Vec<u8>,
+    /// Why the bytes may not be those that the server means.
+    inexact: Option<InexactName>,
+}
+
+impl PageText {
+    fn read(text: LenientText<'_>) -> Self {
+        let replaced = memchr::memmem::find(text.bytes, REPLACEMENT).is_some();
+        let inexact = match (text.is_exact, replaced) {
+            (false, _) => Some(InexactName::UndefinedReference),
+            (true, true) => Some(InexactName::ReplacedBytes),
+            (true, false) => None,
+        };
+        Self { bytes: text.bytes.to_vec(), inexact }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// U+FFFD in UTF-8.
+const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+
 /// The elements of a page, collected while it is parsed.
 #[derive(Default)]
 struct ListPageParser {
@@ -115,12 +156,12 @@ struct ListPageParser {
     page_size: Option<usize>,
     /// Whether the root element is the one of the requested listing, and is complete.
     has_expected_root: bool,
-    token: String,
-    next_key: String,
-    next_version: String,
+    token: PageText,
+    next_key: PageText,
+    next_version: PageText,
     /// The marker of version 1 of `ListObjects`, which was not requested.
-    version_1_marker: String,
-    prefixes: Vec<String>,
+    version_1_marker: PageText,
+    prefixes: Vec<PageText>,
     entries: Vec<ParsedListEntry>,
     /// The number of keys and prefixes received. At most [`MAX_ENTRIES`] are kept.
     count: usize,
@@ -137,8 +178,8 @@ struct ListPageParser {
 
 #[derive(Default)]
 struct ParsedListEntry {
-    key: String,
-    version: String,
+    key: PageText,
+    version: PageText,
     size: Option<u64>,
     modified: Option<Timestamp>,
     class: Option<StorageClass>,
@@ -147,13 +188,19 @@ struct ParsedListEntry {
 
 #[derive(Default)]
 struct ParsedDeleteMarker {
-    key: String,
-    version: String,
+    key: PageText,
+    version: PageText,
+}
+
+impl ParsedDeleteMarker {
+    fn is_exact(&self) -> bool {
+        self.key.inexact.is_none() && exact_version(&self.version).is_some()
+    }
 }
 
 fn parse_page(document: &[u8], request: &ListRequest, dialect: StoreDialect) -> Result<ListPage, ListPageError> {
     let mut page = ListPageParser { all_versions: request.all_versions, ..ListPageParser::default() };
-    xml::read(document, |path, text| page.read_element(path, text)).map_err(ListPageError::Unreadable)?;
+    xml::read_lenient(document, |path, text| page.read_element(path, text)).map_err(ListPageError::Unreadable)?;
     validate_page(page.finish(dialect)?, &request.prefix).map_err(ListPageError::Untrusted)
 }
 
@@ -163,7 +210,7 @@ impl ListPageParser {
         if self.all_versions { ("ListVersionsResult", "Version") } else { ("ListBucketResult", "Contents") }
     }
 
-    fn read_element(&mut self, path: &str, text: &str) {
+    fn read_element(&mut self, path: &str, raw: LenientText<'_>) {
         let (root, object) = self.element_names();
         let Some(rest) = path.strip_prefix(root) else { return };
         let Some(rest) = rest.strip_prefix('/') else {
@@ -171,22 +218,22 @@ impl ListPageParser {
             return;
         };
         match rest {
-            "EncodingType" => self.is_url_encoded = text == "url",
-            "IsTruncated" => self.truncated = text.trim().to_ascii_lowercase(),
-            "MaxKeys" => self.page_size = text.trim().parse().ok(),
-            "NextMarker" => text.clone_into(&mut self.version_1_marker),
-            "NextContinuationToken" => text.clone_into(&mut self.token),
-            "NextKeyMarker" => text.clone_into(&mut self.next_key),
-            "NextVersionIdMarker" => text.clone_into(&mut self.next_version),
-            "CommonPrefixes/Prefix" if self.count_entry() => self.prefixes.push(text.to_owned()),
+            "EncodingType" => self.is_url_encoded = raw.bytes == b"url",
+            "IsTruncated" => self.truncated = raw.to_text().trim().to_ascii_lowercase(),
+            "MaxKeys" => self.page_size = raw.to_text().trim().parse().ok(),
+            "NextMarker" => self.version_1_marker = PageText::read(raw),
+            "NextContinuationToken" => self.token = PageText::read(raw),
+            "NextKeyMarker" => self.next_key = PageText::read(raw),
+            "NextVersionIdMarker" => self.next_version = PageText::read(raw),
+            "CommonPrefixes/Prefix" if self.count_entry() => self.prefixes.push(PageText::read(raw)),
             // Delete markers are not objects, but the listing continues after them.
             "DeleteMarker" => {
                 self.last_delete_marker = Some(std::mem::take(&mut self.delete_marker));
                 self.count_at_delete_marker = self.count;
                 self.delete_markers += 1;
             }
-            "DeleteMarker/Key" => text.clone_into(&mut self.delete_marker.key),
-            "DeleteMarker/VersionId" => text.clone_into(&mut self.delete_marker.version),
+            "DeleteMarker/Key" => self.delete_marker.key = PageText::read(raw),
+            "DeleteMarker/VersionId" => self.delete_marker.version = PageText::read(raw),
             rest if rest == object => {
                 let entry = std::mem::take(&mut self.entry);
                 if self.count_entry() {
@@ -195,7 +242,7 @@ impl ListPageParser {
             }
             rest => {
                 if let Some(field) = rest.strip_prefix(object).and_then(|field| field.strip_prefix('/')) {
-                    self.entry.read_field(field, text);
+                    self.entry.read_field(field, raw);
                 }
             }
         }
@@ -217,7 +264,7 @@ impl ListPageParser {
                 self.count
             )));
         }
-        let longest = [&self.token, &self.next_key, &self.next_version].map(String::len).into_iter().max();
+        let longest = [&self.token, &self.next_key, &self.next_version].map(|text| text.bytes.len()).into_iter().max();
         if longest.is_some_and(|longest| longest > MAX_MARKER_BYTES) {
             return Err(ListPageError::untrusted("its continuation marker is too long"));
         }
@@ -226,9 +273,13 @@ impl ListPageParser {
         let entries =
             self.entries.iter().map(|entry| entry.to_listed_object(self.is_url_encoded, self.all_versions, dialect));
         let entries: Vec<_> = entries.collect();
-        let prefixes = self.prefixes.iter().map(|prefix| parse_key(prefix, self.is_url_encoded)).collect();
+        let prefixes = self.prefixes.iter().map(|prefix| parse_key(&prefix.bytes, self.is_url_encoded)).collect();
         let trailing_delete_marker = self.trailing_delete_marker(&entries, next.as_ref());
-        Ok(ListPage { entries, common_prefixes: prefixes, trailing_delete_marker, next })
+        let page = ListPage { entries, common_prefixes: prefixes, trailing_delete_marker, next };
+        if self.next_key.inexact.is_some() && page.next.is_some() && page.last_position().is_none() {
+            return Err(ListPageError::untrusted("its continuation marker is not exact"));
+        }
+        Ok(page)
     }
 
     /// Returns whether more pages follow, of which the first starts at the page's marker, if it has one.
@@ -258,15 +309,16 @@ impl ListPageParser {
     ///
     /// Some servers send all objects of a page before its delete markers, so the order on the page proves nothing: the
     /// greater of the last two keys decides. If the keys are equal, the position where the server continues names the
-    /// last of the two. Only if it names neither does the order on the page decide.
+    /// last of the two. Only if it names neither does the order on the page decide. Objects and delete markers whose
+    /// names are not exact are left out of this.
     fn trailing_delete_marker(
         &self,
         entries: &[ListedObject],
         next: Option<&ListPosition>,
     ) -> Option<(ObjectKey, VersionId)> {
-        let marker = self.last_delete_marker.as_ref().filter(|_| self.all_versions)?;
-        let deleted = (parse_key(&marker.key, self.is_url_encoded), version_id(&marker.version));
-        let Some(last) = entries.last() else { return Some(deleted) };
+        let marker = self.last_delete_marker.as_ref().filter(|marker| self.all_versions && marker.is_exact())?;
+        let deleted = (parse_key(&marker.key.bytes, self.is_url_encoded), version_id(&marker.version));
+        let Some(last) = entries.iter().rfind(|entry| entry.inexact.is_none()) else { return Some(deleted) };
         let continues_after = |key: &ObjectKey, version: Option<&VersionId>| match next {
             Some(ListPosition::After { key: next_key, version: next_version }) => {
                 next_key == key && next_version.as_ref() == version
@@ -283,45 +335,57 @@ impl ListPageParser {
         is_last.then_some(deleted)
     }
 
+    /// Returns where the page says that the listing continues.
     fn next_position(&self, all_versions: bool, dialect: StoreDialect) -> Option<ListPosition> {
         if !all_versions {
             // OSS encodes tokens like keys, S3 never does.
             let token = match dialect {
-                StoreDialect::S3 => Cow::Borrowed(self.token.as_bytes()),
-                StoreDialect::Oss => decode_text(&self.token, self.is_url_encoded),
+                StoreDialect::S3 => Cow::Borrowed(self.token.bytes.as_slice()),
+                StoreDialect::Oss => decode_text(&self.token.bytes, self.is_url_encoded),
             };
             return (!token.is_empty()).then(|| ListPosition::Token(String::from_utf8_lossy(&token).into_owned()));
         }
-        let last = self.entries.last().map(|entry| parse_key(&entry.key, self.is_url_encoded));
-        let deleted = self.last_delete_marker.as_ref().map(|marker| parse_key(&marker.key, self.is_url_encoded));
+        let parse = |text: &PageText| parse_key(&text.bytes, self.is_url_encoded);
+        let last = self.entries.last().map(|entry| parse(&entry.key));
+        let deleted = self.last_delete_marker.as_ref().map(|marker| parse(&marker.key));
         let last = last.max(deleted);
-        let version = Some(self.next_version.as_str()).filter(|id| !id.is_empty()).map(VersionId::new);
-        let key = marker_key(&self.next_key, self.is_url_encoded, last.as_ref());
+        let version = Some(&self.next_version).filter(|id| !id.is_empty()).map(version_id);
+        let key = marker_key(&self.next_key.bytes, self.is_url_encoded, last.as_ref());
         (!self.next_key.is_empty()).then_some(ListPosition::After { key, version })
     }
 }
 
 impl ParsedListEntry {
-    fn read_field(&mut self, field: &str, text: &str) {
+    fn read_field(&mut self, field: &str, raw: LenientText<'_>) {
         match field {
-            "Key" => text.clone_into(&mut self.key),
-            "VersionId" => text.clone_into(&mut self.version),
-            "Size" => self.size = text.trim().parse().ok(),
-            "LastModified" => self.modified = parse_date(text.trim()),
-            "ETag" => self.etag = parse_etag(text),
-            "StorageClass" if !text.is_empty() => self.class = Some(StorageClass::new(text)),
+            "Key" => self.key = PageText::read(raw),
+            "VersionId" => self.version = PageText::read(raw),
+            "Size" => self.size = raw.to_text().trim().parse().ok(),
+            "LastModified" => self.modified = parse_date(raw.to_text().trim()),
+            "ETag" => self.etag = parse_etag(&raw.to_text()),
+            "StorageClass" if !raw.bytes.is_empty() => self.class = Some(StorageClass::new(&raw.to_text())),
             _ => {}
         }
     }
 
     fn to_listed_object(&self, encoded: bool, all_versions: bool, dialect: StoreDialect) -> ListedObject {
+        let mut key = parse_key(&self.key.bytes, encoded);
+        let mut inexact = self.key.inexact;
+        if key.as_bytes().len() > MAX_LISTED_KEY_BYTES {
+            inexact = Some(InexactName::TooLong);
+            key = ObjectKey::new(&key.as_bytes()[..MAX_LISTED_KEY_BYTES]);
+        }
+        if all_versions && exact_version(&self.version).is_none() {
+            inexact = inexact.or(Some(InexactName::Version));
+        }
         ListedObject {
-            key: parse_key(&self.key, encoded),
+            key,
             version: all_versions.then(|| version_id(&self.version)),
             size: self.size,
             last_modified: self.modified,
             class: self.class.clone().unwrap_or_else(|| StorageClass::new(dialect.standard_class())),
             etag: self.etag.clone(),
+            inexact,
         }
     }
 }
@@ -338,9 +402,15 @@ fn parse_date(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(other)
 }
 
-/// Returns the version ID. An entry without one belongs to a bucket that never had versioning.
-fn version_id(text: &str) -> VersionId {
-    if text.is_empty() { VersionId::null() } else { VersionId::new(text) }
+/// Returns the version ID of an entry, as far as it is text. An entry without one belongs to a bucket that never had
+/// versioning.
+fn version_id(text: &PageText) -> VersionId {
+    if text.is_empty() { VersionId::null() } else { VersionId::new(&String::from_utf8_lossy(&text.bytes)) }
+}
+
+/// Returns the text of a version ID, or `None` if the page does not have it exactly.
+fn exact_version(text: &PageText) -> Option<&str> {
+    std::str::from_utf8(&text.bytes).ok().filter(|_| text.inexact.is_none())
 }
 
 /// Returns the `ETag` without quotes, or `None` if it is missing or too long to keep.
@@ -349,10 +419,12 @@ fn parse_etag(text: &str) -> Option<Box<str>> {
     (!bare.is_empty() && bare.len() <= MAX_ETAG_BYTES).then(|| bare.into())
 }
 
-/// Checks that the page contains only keys with the requested prefix and of a valid length.
+/// Checks that the page contains only keys with the requested prefix. A key that is too long is the caller's concern; a
+/// prefix that is too long names nothing that could be requested.
 fn validate_page(page: ListPage, prefix: &ObjectKey) -> Result<ListPage, String> {
-    if let Some(long) = page.names().map(|key| key.as_bytes().len()).find(|length| *length > MAX_KEY_BYTES) {
-        return Err(format!("it has a key of {long} bytes; the maximum is {MAX_KEY_BYTES}"));
+    let mut prefixes = page.common_prefixes.iter().map(|prefix| prefix.as_bytes().len());
+    if let Some(long) = prefixes.find(|length| *length > MAX_KEY_BYTES) {
+        return Err(format!("it has a prefix of {long} bytes; the maximum is {MAX_KEY_BYTES}"));
     }
     if let Some(stray) = page.names().find(|key| !key.as_bytes().starts_with(prefix.as_bytes())) {
         return Err(format!("it has {stray}, which does not start with {prefix}"));
@@ -360,13 +432,12 @@ fn validate_page(page: ListPage, prefix: &ObjectKey) -> Result<ListPage, String>
     Ok(page)
 }
 
-fn parse_key(text: &str, encoded: bool) -> ObjectKey {
+fn parse_key(text: &[u8], encoded: bool) -> ObjectKey {
     ObjectKey::new(decode_text(text, encoded).into_owned())
 }
 
 /// Decodes a text of a listing. In URL encoding a space may be written as `+`; a plus sign is `%2B`.
-fn decode_text(text: &str, encoded: bool) -> Cow<'_, [u8]> {
-    let text = text.as_bytes();
+fn decode_text(text: &[u8], encoded: bool) -> Cow<'_, [u8]> {
     if !encoded || memchr::memchr2(b'%', b'+', text).is_none() {
         return Cow::Borrowed(text);
     }
@@ -377,8 +448,8 @@ fn decode_text(text: &str, encoded: bool) -> Cow<'_, [u8]> {
 /// Returns the key of a marker. Radosgw does not encode markers, even if it encodes keys. Decoding such a marker
 /// would give a different key, and the keys between the two would be listed twice or not at all. A marker that equals
 /// the last key of its page is not encoded.
-fn marker_key(marker: &str, encoded: bool, last: Option<&ObjectKey>) -> ObjectKey {
-    let raw = ObjectKey::from(marker);
+fn marker_key(marker: &[u8], encoded: bool, last: Option<&ObjectKey>) -> ObjectKey {
+    let raw = ObjectKey::new(marker);
     if last == Some(&raw) { raw } else { parse_key(marker, encoded) }
 }
 

@@ -26,7 +26,9 @@ use crate::manifest::freeze_checkpoint;
 use crate::manifest::frozen::{self, FrozenManifest};
 use crate::manifest::part::PartLimits;
 use crate::manifest::sort::SortBudget;
-use crate::manifest::spec::{InventoryDialect, InventorySelector, ListedVersions, Manifest, ManifestSource};
+use crate::manifest::spec::{
+    InventoryDialect, InventorySelector, ListedVersions, Manifest, ManifestSource, OnUnlistable,
+};
 use crate::manifest::testing::{MemoryStore, SINGLE_WORKER, etag, fault, gzip};
 
 /// How an attempt is interrupted.
@@ -194,7 +196,12 @@ pub(super) fn manifest(source: ManifestSource) -> Manifest {
 }
 
 pub(super) fn listing(versions: ListedVersions) -> Manifest {
-    manifest(ManifestSource::Prefix { bucket: BucketName::new("b"), prefix: ObjectKey::from("p/"), versions })
+    manifest(ManifestSource::Prefix {
+        bucket: BucketName::new("b"),
+        prefix: ObjectKey::from("p/"),
+        versions,
+        on_unlistable: OnUnlistable::Fail,
+    })
 }
 
 /// Creates a bucket with twenty objects, two per page.

@@ -32,8 +32,16 @@ fn freeze(
     versions: ListedVersions,
     spread: ListingConcurrency,
 ) -> Result<FrozenManifest, ManifestError> {
+    freeze_manifest(folder, model, &manifest(versions), spread)
+}
+
+pub(super) fn freeze_manifest(
+    folder: &Path,
+    model: Model,
+    manifest: &Manifest,
+    spread: ListingConcurrency,
+) -> Result<FrozenManifest, ManifestError> {
     let store: Arc<dyn Store> = Arc::new(model);
-    let manifest = manifest(versions);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let stop = CancellationToken::new();
     // The clock does not advance by itself while a thread consumes pages.
@@ -45,7 +53,7 @@ fn freeze(
     };
     runtime.block_on(async {
         tokio::select! {
-            frozen = freeze_with_config(&manifest, &store, folder, &|_| {}, &stop, sizes(spread)) => frozen,
+            frozen = freeze_with_config(manifest, &store, folder, &|_| {}, &stop, sizes(spread)) => frozen,
             () = passing => unreachable!("time has no end"),
         }
     })
@@ -214,7 +222,7 @@ fn a_listing_of_an_earlier_release_is_resumed_without_its_tokens() {
     assert_eq!(names(&frozen), objects_of(&rows, false));
 }
 
-fn rows_of(keys: &BTreeMap<String, (usize, Vec<bool>)>, all: bool) -> Vec<Row> {
+pub(super) fn rows_of(keys: &BTreeMap<String, (usize, Vec<bool>)>, all: bool) -> Vec<Row> {
     let ids = |versions: &usize| (0..if all { *versions } else { 1 }).rev();
     let of = |(key, (versions, live)): (&String, &(usize, Vec<bool>))| -> Vec<Row> {
         let row = |id: usize| (ObjectKey::from(format!("p/{key}").as_str()), VersionId::new(&id.to_string()), live[id]);

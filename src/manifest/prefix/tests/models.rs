@@ -10,7 +10,8 @@ use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::{
-    BucketSetting, BucketSettingValue, ListPage, ListPosition, ListRequest, ObjectContent, OpenedObject, Store,
+    BucketSetting, BucketSettingValue, InexactName, ListPage, ListPosition, ListRequest, ObjectContent, OpenedObject,
+    Store,
 };
 
 use crate::manifest::testing::{fault, listed};
@@ -52,6 +53,8 @@ pub(super) struct Model {
     pub(super) rule: Rule,
     /// Refuses all requests after this number; 0 means never.
     pub(super) refuses_from: usize,
+    /// Writes U+FFFD in place of the byte 1 in keys, as servers do that do not support URL encoding.
+    pub(super) replaces_bytes: bool,
     requests: AtomicUsize,
     /// Pages by the cursor that led to them.
     led: Mutex<HashMap<ListPosition, ListPage>>,
@@ -69,7 +72,7 @@ enum Begin {
 impl Model {
     pub(super) fn new(rows: Vec<Row>, page: usize, rule: Rule) -> Self {
         let (requests, led, heard) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
-        Self { rows, page, rule, refuses_from: 0, requests, led, heard }
+        Self { rows, page, rule, refuses_from: 0, replaces_bytes: false, requests, led, heard }
     }
 
     fn after(&self, key: &ObjectKey, version: Option<&VersionId>) -> usize {
@@ -166,49 +169,7 @@ impl Model {
         ListPage { entries: found.iter().map(|key| listed(key, 1, None)).collect(), next, ..ListPage::default() }
     }
 
-    fn key(&self, name: &[u8]) -> &[u8] {
-        let at = self.rows.partition_point(|row| row.0.as_bytes() < name);
-        self.rows[at].0.as_bytes()
-    }
-
-    /// Returns the names in the order in which the walk of MinIO meets them, folders before their contents; and whether
-    /// each is an object.
-    fn walked(&self, prefix: &[u8]) -> Vec<(Vec<u8>, bool)> {
-        let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
-        for (key, _, live) in self.rows.iter().filter(|row| row.0.as_bytes().starts_with(prefix)) {
-            let key = key.as_bytes();
-            let slashes = (prefix.len()..key.len()).filter(|at| key[*at] == b'/');
-            for folder in slashes.map(|at| &key[..=at]).filter(|folder| *folder != key) {
-                if folders.insert(folder) {
-                    names.push((folder.to_vec(), false));
-                }
-            }
-            names.push((key.to_vec(), *live));
-        }
-        names
-    }
-
-    /// Lists all versions like MinIO: its markers are keys with a suffix.
-    fn minio_versions(&self, request: &ListRequest) -> ListPage {
-        const NOTE: &str = "[minio_cache:v2,return:]";
-        let begin = match &request.from {
-            Some(ListPosition::After { key, version }) => {
-                let text = key.as_str().expect("text");
-                self.after(&ObjectKey::from(text.strip_suffix(NOTE).unwrap_or(text)), version.as_ref())
-            }
-            _ => 0,
-        };
-        let mut page = self.page_at(begin, request.from.as_ref(), true);
-        if let Some(ListPosition::After { key, .. }) = &mut page.next {
-            *key = ObjectKey::from(format!("{key}{NOTE}").as_str());
-        }
-        page
-    }
-}
-
-#[async_trait]
-impl Store for Model {
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
+    async fn answer(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         // Responses arrive in another order than the requests were sent.
         for _ in 0..fastrand::u8(0..4) {
             tokio::task::yield_now().await;
@@ -261,6 +222,86 @@ impl Store for Model {
         let mut led = self.led.lock().unwrap();
         page.next.iter().cloned().chain(own).for_each(|mark| drop(led.insert(mark, page.clone())));
         Ok(page)
+    }
+
+    fn key(&self, name: &[u8]) -> &[u8] {
+        let at = self.rows.partition_point(|row| row.0.as_bytes() < name);
+        self.rows[at].0.as_bytes()
+    }
+
+    /// Returns the names in the order in which the walk of MinIO meets them, folders before their contents; and whether
+    /// each is an object.
+    fn walked(&self, prefix: &[u8]) -> Vec<(Vec<u8>, bool)> {
+        let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
+        for (key, _, live) in self.rows.iter().filter(|row| row.0.as_bytes().starts_with(prefix)) {
+            let key = key.as_bytes();
+            let slashes = (prefix.len()..key.len()).filter(|at| key[*at] == b'/');
+            for folder in slashes.map(|at| &key[..=at]).filter(|folder| *folder != key) {
+                if folders.insert(folder) {
+                    names.push((folder.to_vec(), false));
+                }
+            }
+            names.push((key.to_vec(), *live));
+        }
+        names
+    }
+
+    /// Lists all versions like MinIO: its markers are keys with a suffix.
+    fn minio_versions(&self, request: &ListRequest) -> ListPage {
+        const NOTE: &str = "[minio_cache:v2,return:]";
+        let begin = match &request.from {
+            Some(ListPosition::After { key, version }) => {
+                let text = key.as_str().expect("text");
+                self.after(&ObjectKey::from(text.strip_suffix(NOTE).unwrap_or(text)), version.as_ref())
+            }
+            _ => 0,
+        };
+        let mut page = self.page_at(begin, request.from.as_ref(), true);
+        if let Some(ListPosition::After { key, .. }) = &mut page.next {
+            *key = ObjectKey::from(format!("{key}{NOTE}").as_str());
+        }
+        page
+    }
+}
+
+/// The byte that some servers cannot write in XML.
+pub(super) const UNWRITABLE: u8 = 1;
+
+/// Returns a key as a server without URL encoding writes it.
+pub(super) fn as_written(key: &ObjectKey) -> ObjectKey {
+    let pieces = key.as_bytes().split(|byte| *byte == UNWRITABLE).collect::<Vec<_>>();
+    ObjectKey::new(pieces.join("\u{fffd}".as_bytes()))
+}
+
+/// Returns a page as the client reads it from such a server.
+fn with_replaced_bytes(mut page: ListPage) -> Result<ListPage, StoreError> {
+    let is_replaced = |key: &ObjectKey| key.as_bytes().contains(&UNWRITABLE);
+    for entry in page.entries.iter_mut().filter(|entry| is_replaced(&entry.key)) {
+        entry.key = as_written(&entry.key);
+        entry.inexact = Some(InexactName::ReplacedBytes);
+    }
+    page.trailing_delete_marker = page.trailing_delete_marker.filter(|(key, _)| !is_replaced(key));
+    if let Some(ListPosition::After { key, .. }) = page.next.as_mut().filter(|next| match next {
+        ListPosition::After { key, .. } => is_replaced(key),
+        ListPosition::Token(_) => false,
+    }) {
+        *key = as_written(key);
+        let none = page.trailing_delete_marker.is_none() && page.entries.iter().all(|entry| entry.inexact.is_some());
+        if none {
+            return Err(fault(FaultClass::Rejected, 200, "InvalidListing"));
+        }
+    }
+    Ok(page)
+}
+
+#[async_trait]
+impl Store for Model {
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
+        if let Some(ListPosition::After { key, .. }) = &request.from {
+            assert!(!key.to_string().contains('\u{fffd}'), "a page after {key}");
+        }
+        let page = self.answer(request).await?;
+        if self.replaces_bytes { with_replaced_bytes(page) } else { Ok(page) }
     }
 
     async fn send_request(&self, _: &ObjectId, _: &ObjectRequest) -> Result<ObjectResponse, StoreError> {

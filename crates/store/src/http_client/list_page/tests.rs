@@ -1,5 +1,7 @@
 //! Pages as servers send them, and pages that no server should send.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::object::BucketName;
 
@@ -221,7 +223,7 @@ fn more_entries_than_were_asked_for_are_refused_and_not_kept() {
     assert_eq!(page_of(&page(1000, 0), false).unwrap().entries.len(), 1000);
     assert_eq!(refused(&page(1000, 1), false), "it has 1001 entries; the maximum is 1000");
     let mut read = ListPageParser::default();
-    xml::read(page(5000, 5000).as_bytes(), |path, text| read.read_element(path, text)).unwrap();
+    xml::read_lenient(page(5000, 5000).as_bytes(), |path, text| read.read_element(path, text)).unwrap();
     assert_eq!((read.entries.len(), read.prefixes.len(), read.count), (1000, 0, 10_000));
 }
 
@@ -266,10 +268,10 @@ fn handles_values_that_s3_omits_or_does_not_encode() {
 #[test]
 fn a_marker_that_is_not_encoded_is_taken_as_it_is() {
     let last = ObjectKey::from("k+%7E");
-    assert_eq!(marker_key("k+%7E", true, Some(&last)), last);
-    assert_eq!(marker_key("k%2B%257E", true, Some(&last)), last);
-    assert_eq!(marker_key("k%2B/", true, Some(&last)), ObjectKey::from("k+/"));
-    assert_eq!(marker_key("k+%7E", false, None), last);
+    assert_eq!(marker_key(b"k+%7E", true, Some(&last)), last);
+    assert_eq!(marker_key(b"k%2B%257E", true, Some(&last)), last);
+    assert_eq!(marker_key(b"k%2B/", true, Some(&last)), ObjectKey::from("k+/"));
+    assert_eq!(marker_key(b"k+%7E", false, None), last);
 }
 
 #[test]
@@ -279,9 +281,107 @@ fn a_key_from_elsewhere_is_refused() {
     let asked = ListRequest { prefix: ObjectKey::from("b"), ..request(None, false) };
     let why = parse_page(document.as_bytes(), &asked, StoreDialect::S3).unwrap_err();
     assert_eq!(why, ListPageError::untrusted("it has a%2Bb+c, which does not start with b"));
-    let long = document.replace("a%2Bb+c", &"k".repeat(1025));
-    assert_eq!(refused(&long, false), "it has a key of 1025 bytes; the maximum is 1024");
+    let folder = format!("<CommonPrefixes><Prefix>{}/</Prefix></CommonPrefixes><Contents>", "k".repeat(1024));
+    let long = document.replace("<Contents>", &folder);
+    assert_eq!(refused(&long, false), "it has a prefix of 1025 bytes; the maximum is 1024");
     let mark = format!("<NextContinuationToken>{}</NextContinuationToken><Contents>", "t".repeat(8193));
     let endless = document.replace("<Contents>", &mark);
     assert_eq!(refused(&endless, false), "its continuation marker is too long");
+}
+
+/// Returns the only entry of a page, whose key is written like this.
+fn entry_with_key(key: &[u8], encoding: &str) -> ListedObject {
+    let before = format!("<ListBucketResult><IsTruncated>false</IsTruncated>{encoding}<Contents><Key>");
+    let after =
+        "</Key><Size>1</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents></ListBucketResult>";
+    let document = [before.as_bytes(), key, after.as_bytes()].concat();
+    let asked = ListRequest { prefix: ObjectKey::from(""), ..request(None, false) };
+    let mut page = parse_page(&document, &asked, StoreDialect::S3).expect("a page");
+    assert_eq!(page.entries.len(), 1);
+    page.entries.remove(0)
+}
+
+#[test]
+fn keys_that_xml_cannot_carry_are_read_as_exactly_as_the_page_has_them() {
+    let url = "<EncodingType>url</EncodingType>";
+    let long = vec![b'k'; MAX_LISTED_KEY_BYTES];
+    let longer = vec![b'k'; MAX_LISTED_KEY_BYTES + 1];
+    let reference = Some(InexactName::UndefinedReference);
+    for (written, encoding, key, inexact) in [
+        (&b"caf%E9"[..], url, &b"caf\xe9"[..], None),
+        (b"%EF%BF%BD", url, "\u{fffd}".as_bytes(), None),
+        (b"a%00%0Ab", url, b"a\0\nb", None),
+        (b"caf\xe9", url, b"caf\xe9", None),
+        (b"caf\xe9", "", b"caf\xe9", None),
+        (b"\x01\x7f\r", "", b"\x01\x7f\r", None),
+        (b"a&#0;&#x1;&#13;", "", b"a\0\x01\r", None),
+        (b"", "", b"", None),
+        (b"../a/./b//", "", b"../a/./b//", None),
+        (long.as_slice(), "", long.as_slice(), None),
+        (longer.as_slice(), "", long.as_slice(), Some(InexactName::TooLong)),
+        (b"a&#xD800;", "", b"a&#xD800;", reference),
+        (b"caf&eacute;", "", b"caf&eacute;", reference),
+        (b"R&D", "", b"R&D", reference),
+        ("caf\u{fffd}".as_bytes(), "", "caf\u{fffd}".as_bytes(), Some(InexactName::ReplacedBytes)),
+    ] {
+        let entry = entry_with_key(written, encoding);
+        let found = (entry.key.as_bytes(), entry.inexact);
+        assert_eq!(found, (key, inexact), "{}", written[..written.len().min(40)].escape_ascii());
+    }
+}
+
+#[test]
+fn a_version_that_is_not_text_is_marked() {
+    let of = |id: &[u8]| {
+        let before = format!("<ListVersionsResult><IsTruncated>false</IsTruncated><Version>{ENTRY}<VersionId>");
+        let document = [before.as_bytes(), id, b"</VersionId></Version></ListVersionsResult>"].concat();
+        let asked = ListRequest { prefix: ObjectKey::from(""), ..request(None, true) };
+        let page = parse_page(&document, &asked, StoreDialect::S3).expect("a page");
+        (page.entries[0].version.clone().map(|id| id.as_str().to_owned()), page.entries[0].inexact)
+    };
+    assert_eq!(of(b"v1"), (Some("v1".to_owned()), None));
+    assert_eq!(of(b""), (Some("null".to_owned()), None));
+    assert_eq!(of(b"v\xff"), (Some("v\u{fffd}".to_owned()), Some(InexactName::Version)));
+    assert_eq!(of(b"v&x;"), (Some("v&x;".to_owned()), Some(InexactName::Version)));
+}
+
+#[test]
+fn no_key_is_read_from_a_page_whose_structure_is_broken() {
+    let document =
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a<b</Key></Contents></ListBucketResult>";
+    assert_eq!(page_of(document, false).err(), Some(ListPageError::Unreadable(XmlReadError::Malformed)));
+}
+
+#[test]
+fn a_marker_that_is_not_exact_is_no_position() {
+    let page = |entries: &str| {
+        let document = format!(
+            "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>z&x;</NextKeyMarker>{entries}\
+             </ListVersionsResult>"
+        );
+        page_of(&document, true)
+    };
+    let inexact = ListPageError::untrusted("its continuation marker is not exact");
+    assert_eq!(page("").err(), Some(inexact));
+    let deleted = "<DeleteMarker><Key>k&x;</Key><VersionId>1</VersionId></DeleteMarker>";
+    assert!(page(deleted).is_err());
+    assert!(page(&format!("<Version>{ENTRY}<VersionId>1</VersionId></Version>{deleted}")).is_ok());
+}
+
+proptest! {
+    /// Whatever the bytes of a key: in URL encoding they are read as they are; raw, they are, or they are marked.
+    #[test]
+    fn every_key_is_read_exactly_or_marked(key in prop::collection::vec(any::<u8>(), 0..60)) {
+        let encoded = ObjectKey::new(key.clone()).encoded();
+        let entry = entry_with_key(encoded.as_bytes(), "<EncodingType>url</EncodingType>");
+        prop_assert_eq!((entry.key.as_bytes(), entry.inexact), (key.as_slice(), None));
+        let raw: Vec<u8> = key.into_iter().filter(|byte| *byte != b'<').collect();
+        let entry = entry_with_key(&raw, "");
+        if !raw.contains(&b'&') && !raw.windows(3).any(|three| three == REPLACEMENT) {
+            prop_assert_eq!((entry.key.as_bytes(), entry.inexact), (raw.as_slice(), None));
+        } else if entry.inexact.is_none() {
+            // Every `&` started a reference, which is shorter than what it stands for.
+            prop_assert!(entry.key.as_bytes().len() <= raw.len());
+        }
+    }
 }

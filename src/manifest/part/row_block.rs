@@ -1,0 +1,267 @@
+//! The rows of a block, encoded as columns. The format is described in the parent module.
+
+use batchplan_store::MAX_LISTED_KEY_BYTES;
+use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
+
+use crate::manifest::row_visitor::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
+use crate::manifest::varint;
+
+/// The maximum number of rows in a block.
+pub(super) const MAX_BLOCK_ROWS: usize = 65_536;
+
+/// The maximum uncompressed size of a block, in bytes.
+pub(super) const MAX_BLOCK_BYTES: usize = 1 << 20;
+
+/// The maximum length of the reason why a row is unlistable, in bytes.
+pub(crate) const MAX_REASON_BYTES: usize = 256;
+
+/// Flag: the bucket differs from the previous row.
+const NEW_BUCKET: u8 = 0b0001;
+
+/// Flag: the row is unlistable.
+const UNLISTABLE: u8 = 0b1000;
+
+/// The two bits of the version kind.
+const VERSION_BITS: u8 = 0b0110;
+
+/// The bit position of the version kind in the flags.
+const VERSION_SHIFT: u32 = 1;
+
+const NO_VERSION: u8 = 0;
+
+/// Version kind: the last version named in this block.
+const SAME_VERSION: u8 = 1;
+
+/// Version kind: another version, encoded by the prefix that it shares with the last one.
+const NEW_VERSION: u8 = 2;
+
+/// A row of a part.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PartRow {
+    pub(crate) object: ObjectId,
+    /// Why no request can name the object, if none can.
+    pub(crate) unlistable: Option<Box<str>>,
+}
+
+/// Collects the rows of a block.
+#[derive(Default)]
+pub(super) struct RowBlockWriter {
+    flags: Vec<u8>,
+    lengths: Vec<u8>,
+    text: Vec<u8>,
+    bucket: Vec<u8>,
+    key: Vec<u8>,
+    version: Vec<u8>,
+    reason: Vec<u8>,
+    /// Whether a row of the block is unlistable.
+    has_unlistable: bool,
+}
+
+impl RowBlockWriter {
+    pub(super) fn rows(&self) -> usize {
+        self.flags.len()
+    }
+
+    /// Returns whether a row of the block is unlistable.
+    pub(super) fn has_unlistable(&self) -> bool {
+        self.has_unlistable
+    }
+
+    /// Returns whether another row of any size still fits.
+    pub(super) fn has_room(&self) -> bool {
+        // Seven lengths of at most three bytes each, and the flags.
+        const LONGEST_ROW: usize = MAX_BUCKET_BYTES + MAX_LISTED_KEY_BYTES + MAX_VERSION_BYTES + MAX_REASON_BYTES + 22;
+        let bytes = self.flags.len() + self.lengths.len() + self.text.len() + size_of::<u32>();
+        self.rows() < MAX_BLOCK_ROWS && bytes + LONGEST_ROW <= MAX_BLOCK_BYTES
+    }
+
+    /// Adds a row. The caller must have checked that it fits and that no field is too long.
+    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>, unlistable: Option<&str>) {
+        let mut flags = 0;
+        if self.bucket != bucket.as_bytes() {
+            flags |= NEW_BUCKET;
+            varint::put(&mut self.lengths, bucket.len());
+            self.text.extend_from_slice(bucket.as_bytes());
+            self.bucket.clear();
+            self.bucket.extend_from_slice(bucket.as_bytes());
+        }
+        front_code(&mut self.key, key, &mut self.lengths, &mut self.text);
+        let kind = match version {
+            None => NO_VERSION,
+            Some(id) if self.version == id.as_bytes() => SAME_VERSION,
+            Some(id) => {
+                front_code(&mut self.version, id.as_bytes(), &mut self.lengths, &mut self.text);
+                NEW_VERSION
+            }
+        };
+        if let Some(reason) = unlistable {
+            flags |= UNLISTABLE;
+            front_code(&mut self.reason, reason.as_bytes(), &mut self.lengths, &mut self.text);
+            self.has_unlistable = true;
+        }
+        self.flags.push(flags | kind << VERSION_SHIFT);
+    }
+
+    /// Writes the columns to `out`, and starts the next block.
+    pub(super) fn drain_into(&mut self, out: &mut Vec<u8>) {
+        out.clear();
+        let lengths = u32::try_from(self.lengths.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&lengths.to_le_bytes());
+        for column in [&mut self.flags, &mut self.lengths, &mut self.text] {
+            out.append(column);
+        }
+        for previous in [&mut self.bucket, &mut self.key, &mut self.version, &mut self.reason] {
+            previous.clear();
+        }
+        self.has_unlistable = false;
+    }
+}
+
+/// Appends the part of a value that differs from the previous one, and replaces the previous one.
+fn front_code(before: &mut Vec<u8>, value: &[u8], lengths: &mut Vec<u8>, text: &mut Vec<u8>) {
+    let shared = before.iter().zip(value).take_while(|(a, b)| a == b).count();
+    let rest = &value[shared..];
+    varint::put(lengths, shared);
+    varint::put(lengths, rest.len());
+    text.extend_from_slice(rest);
+    before.truncate(shared);
+    before.extend_from_slice(rest);
+}
+
+/// A message that says how a block is damaged.
+pub(super) type BlockDamage = &'static str;
+
+/// Decodes the rows of a block one by one.
+pub(super) struct RowBlockReader {
+    raw: Vec<u8>,
+    rows: usize,
+    may_be_unlistable: bool,
+    row: usize,
+    lengths_at: usize,
+    lengths_end: usize,
+    text_at: usize,
+    bucket: BucketName,
+    key: Vec<u8>,
+    version: Vec<u8>,
+    has_version: bool,
+    reason: Vec<u8>,
+    is_unlistable: bool,
+}
+
+impl RowBlockReader {
+    /// Reads the rows of a block. Only format 2 has unlistable rows.
+    pub(super) fn new(raw: Vec<u8>, rows: usize, may_be_unlistable: bool) -> Result<Self, BlockDamage> {
+        let (size, columns) = raw.split_first_chunk::<4>().ok_or("a block is too short for its columns")?;
+        let lengths = usize::try_from(u32::from_le_bytes(*size)).map_err(|_| "a column is too long")?;
+        let lengths_end = rows.checked_add(lengths).filter(|end| *end <= columns.len());
+        let lengths_end = lengths_end.ok_or("a column is longer than its block")? + size.len();
+        Ok(Self {
+            lengths_at: size.len() + rows,
+            lengths_end,
+            text_at: lengths_end,
+            raw,
+            rows,
+            may_be_unlistable,
+            row: 0,
+            bucket: BucketName::new(""),
+            key: Vec::new(),
+            version: Vec::new(),
+            has_version: false,
+            reason: Vec::new(),
+            is_unlistable: false,
+        })
+    }
+
+    /// Advances to the next row. Returns `false` at the end.
+    pub(super) fn advance(&mut self) -> Result<bool, BlockDamage> {
+        if self.row == self.rows {
+            if self.lengths_at != self.lengths_end || self.text_at != self.raw.len() {
+                return Err("a block has data after its last row");
+            }
+            return Ok(false);
+        }
+        let flags = self.raw[size_of::<u32>() + self.row];
+        self.row += 1;
+        self.is_unlistable = flags & UNLISTABLE != 0;
+        if flags & !(NEW_BUCKET | VERSION_BITS | UNLISTABLE) != 0 || (self.is_unlistable && !self.may_be_unlistable) {
+            return Err("a row has invalid flags");
+        }
+        if flags & NEW_BUCKET != 0 {
+            let length = self.next_length()?;
+            let text = take_text(&self.raw, &mut self.text_at, length)?;
+            self.bucket = BucketName::new(std::str::from_utf8(text).map_err(|_| "a bucket's name is not UTF-8")?);
+        }
+        let (shared, rest) = (self.next_length()?, self.next_length()?);
+        let limit = if self.is_unlistable { MAX_LISTED_KEY_BYTES } else { MAX_KEY_BYTES };
+        apply_front_coding(&mut self.key, shared, take_text(&self.raw, &mut self.text_at, rest)?, limit)?;
+        match (flags & VERSION_BITS) >> VERSION_SHIFT {
+            NO_VERSION => self.has_version = false,
+            SAME_VERSION => self.has_version = true,
+            NEW_VERSION => {
+                let (shared, rest) = (self.next_length()?, self.next_length()?);
+                let rest = take_text(&self.raw, &mut self.text_at, rest)?;
+                apply_front_coding(&mut self.version, shared, rest, MAX_VERSION_BYTES)?;
+                self.has_version = true;
+            }
+            _ => return Err("a row has invalid flags"),
+        }
+        if self.is_unlistable {
+            let (shared, rest) = (self.next_length()?, self.next_length()?);
+            let rest = take_text(&self.raw, &mut self.text_at, rest)?;
+            apply_front_coding(&mut self.reason, shared, rest, MAX_REASON_BYTES)?;
+        }
+        Ok(true)
+    }
+
+    /// Returns the current row.
+    pub(super) fn current_row(&self) -> Result<PartRow, BlockDamage> {
+        let unlistable = if self.is_unlistable {
+            Some(std::str::from_utf8(&self.reason).map_err(|_| "a reason is not UTF-8")?.into())
+        } else {
+            None
+        };
+        Ok(PartRow { object: self.object()?, unlistable })
+    }
+
+    fn object(&self) -> Result<ObjectId, BlockDamage> {
+        let version = if self.has_version {
+            Some(VersionId::new(std::str::from_utf8(&self.version).map_err(|_| "a version id is not UTF-8")?))
+        } else {
+            None
+        };
+        Ok(ObjectId { bucket: self.bucket.clone(), key: ObjectKey::new(self.key.as_slice()), version })
+    }
+
+    /// Returns the buffer for reuse.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.raw
+    }
+
+    fn next_length(&mut self) -> Result<usize, BlockDamage> {
+        varint::take(&self.raw[..self.lengths_end], &mut self.lengths_at).ok_or("a row has no lengths")
+    }
+}
+
+fn take_text<'a>(raw: &'a [u8], at: &mut usize, length: usize) -> Result<&'a [u8], BlockDamage> {
+    let end = at.checked_add(length).ok_or("a row is too long")?;
+    let text = raw.get(*at..end).ok_or("a row is longer than its block")?;
+    *at = end;
+    Ok(text)
+}
+
+fn apply_front_coding(value: &mut Vec<u8>, shared: usize, rest: &[u8], limit: usize) -> Result<(), BlockDamage> {
+    if shared > value.len() {
+        return Err("a row shares more bytes with the previous row than that row has");
+    }
+    // Without this limit, a few bytes per row could make a key longer by the length of a block, row after row.
+    if shared + rest.len() > limit {
+        return Err("a key or version id is too long");
+    }
+    value.truncate(shared);
+    value.extend_from_slice(rest);
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "row_block_tests.rs"]
+mod tests;
