@@ -285,31 +285,11 @@ impl ManifestError {
                     .to_owned()
             }
             Self::NewerFormat { .. } => "update batchplan, and run the same command again".to_owned(),
-            Self::TooLarge { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits] to resume preparing from the last \
-                 checkpoint, or narrow the filter"
-                    .to_owned()
-            }
-            Self::ProbablyTooLarge { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits]: the names usually take less than the \
-                 data files"
-                    .to_owned()
-            }
-            Self::NoRoomForDataFile { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits] to resume preparing from the last \
-                 checkpoint"
-                    .to_owned()
-            }
-            Self::ComparisonTooLarge { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits] and run the same command again: the \
-                 space is freed before the first object is changed"
-                    .to_owned()
-            }
-            Self::TooManyObjects { .. } => {
-                "nothing was changed; if the number is right, raise `max_objects` in the plan's [limits] to resume \
-                 preparing; otherwise narrow the filter"
-                    .to_owned()
-            }
+            Self::TooLarge { .. }
+            | Self::ProbablyTooLarge { .. }
+            | Self::NoRoomForDataFile { .. }
+            | Self::ComparisonTooLarge { .. }
+            | Self::TooManyObjects { .. } => self.limit_help().to_owned(),
             Self::Disk { path, cause, .. } if *path == tempfile::env::temp_dir() && !is_no_room(cause) => {
                 "nothing was changed; temporary files are written there: set TMPDIR to a folder that exists and is writable"
                     .to_owned()
@@ -317,6 +297,33 @@ impl ManifestError {
             Self::Disk { cause, .. } => disk_help(cause).to_owned(),
             Self::Stopped => return None,
         })
+    }
+
+    /// Returns the help for a limit of the plan that was exceeded.
+    fn limit_help(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => {
+                "nothing was changed; raise `max_disk` in the plan's [limits] to resume preparing from the last \
+                 checkpoint, or narrow the filter"
+            }
+            Self::ProbablyTooLarge { .. } => {
+                "nothing was changed; raise `max_disk` in the plan's [limits]: the names usually take less than the \
+                 data files"
+            }
+            Self::NoRoomForDataFile { .. } => {
+                "nothing was changed; raise `max_disk` in the plan's [limits] to resume preparing from the last \
+                 checkpoint"
+            }
+            Self::ComparisonTooLarge { .. } => {
+                "nothing was changed; raise `max_disk` in the plan's [limits] and run the same command again: the \
+                 space is freed before the first object is changed"
+            }
+            Self::TooManyObjects { .. } => {
+                "nothing was changed; if the number is right, raise `max_objects` in the plan's [limits] to resume \
+                 preparing; otherwise narrow the filter"
+            }
+            _ => "",
+        }
     }
 
     /// Returns the error of the store if a request was refused, and whether the request was a listing (not a read).

@@ -222,6 +222,11 @@ impl OssError {
         Self { status, code, ec, message, delete_marker: None }
     }
 
+    fn storage_failed(error: &std::io::Error) -> Self {
+        let message = format!("The sandbox cannot read or write its files: {error}");
+        Self::with_message(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "0000-00000001", message.into())
+    }
+
     /// Creates an error with status 400.
     pub(crate) const fn bad_request(code: &'static str, ec: &'static str, message: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, ec, message)
@@ -387,10 +392,7 @@ impl From<SandboxRequestError> for OssError {
                 "0042-00000017",
                 "Your proposed upload smaller than the minimum allowed size.",
             ),
-            SandboxRequestError::Storage(error) => Self {
-                message: format!("The sandbox cannot read or write its files: {error}").into(),
-                ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "0000-00000001", "")
-            },
+            SandboxRequestError::Storage(error) => Self::storage_failed(&error),
         }
     }
 }
