@@ -71,8 +71,10 @@ fn without_the_wish_github_is_asked_for_nothing_and_no_token_is_given() {
     machine.write("plan.toml", cloud.plan("tag", PREFIX));
     on_pull_request(&machine, &json!({ "command": "plan", "plan": "plan.toml" })).ended(Status::Success);
     assert_eq!(github.kept.lock().expect("the state").asked, Vec::<String>::new());
+    // One is for the download of a release that is not public, and the other for the comment.
     let action = fs::read_to_string(crate::machine::root().join("action.yml")).expect("the action");
-    assert_eq!(action.matches("github.token").count(), 1);
+    assert_eq!(action.matches("github.token").count(), 2);
+    assert!(action.contains("GITHUB_TOKEN: ${{ inputs.comment == 'true' && github.token || '' }}"));
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl EndpointSettingError {
         match self {
             Self::NotAnEndpoint { .. } => {
                 "set it to a scheme and a host, such as https://s3.example.org, or unset it; \
-                 AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true ignores all endpoints of the environment"
+                 AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true ignores it for S3 and for the plan's role"
             }
             Self::NotEncrypted { .. } => {
                 "use https, or set `allow_http = true` in [store] to send requests unencrypted"

@@ -218,8 +218,8 @@ const WEB_IDENTITY_FIELD: &str = "WebIdentityToken=";
 /// The tokens that a request contains.
 #[derive(Default)]
 pub(super) struct RequestTokens {
-    /// Whether one of them is a session's.
-    is_session: bool,
+    /// Whether one of them belongs to a session or a web identity.
+    needs_encryption: bool,
     texts: Vec<String>,
 }
 
@@ -233,19 +233,20 @@ impl RequestTokens {
             let secrets = TOKEN_FIELDS.iter().filter_map(|name| fields.get(*name)?.as_str());
             texts.extend(secrets.map(str::to_owned));
         }
-        let is_session = !texts.is_empty();
-        // A signature is not a secret, and errors about it repeat parts of it for a reason.
-        texts.extend(TOKEN_HEADERS.iter().filter_map(header).filter(|value| !value.starts_with("AWS4-")));
         let form =
             body.split(|byte| *byte == b'&').filter_map(|field| field.strip_prefix(WEB_IDENTITY_FIELD.as_bytes()));
         texts.extend(form.map(|token| percent_decode(token).decode_utf8_lossy().into_owned()));
-        Self { is_session, texts }
+        let needs_encryption = !texts.is_empty();
+        // A signature is not a secret, and errors about it repeat parts of it for a reason.
+        texts.extend(TOKEN_HEADERS.iter().filter_map(header).filter(|value| !value.starts_with("AWS4-")));
+        Self { needs_encryption, texts }
     }
 
-    /// Returns whether the tokens may be sent there: those of a session only encrypted, or to this machine.
+    /// Returns whether the tokens may be sent there: those of a session or a web identity only encrypted, or to this
+    /// machine. A container's token is for a metadata service, which has no TLS.
     pub(super) fn may_be_sent_to(&self, uri: &Uri) -> bool {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        !self.is_session || uri.scheme_str() == Some("https") || is_loopback(host)
+        !self.needs_encryption || uri.scheme_str() == Some("https") || is_loopback(host)
     }
 
     /// Returns the text of a server without these tokens, limited to this many bytes.

@@ -218,7 +218,7 @@ impl ListPageParser {
             return;
         };
         match rest {
-            "EncodingType" => self.is_url_encoded = raw.bytes == b"url",
+            "EncodingType" => self.is_url_encoded = raw.to_text().trim().eq_ignore_ascii_case("url"),
             "IsTruncated" => self.truncated = raw.to_text().trim().to_ascii_lowercase(),
             "MaxKeys" => self.page_size = raw.to_text().trim().parse().ok(),
             "NextMarker" => self.version_1_marker = PageText::read(raw),

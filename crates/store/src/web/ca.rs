@@ -26,15 +26,19 @@ pub(super) struct CaSettings {
     /// The files, each with the setting that names it.
     files: Vec<(String, PathBuf)>,
     folders: Vec<PathBuf>,
+    /// The first variable that is set and empty.
+    empty: Option<&'static str>,
 }
 
 impl CaSettings {
-    /// Reads the variables. An empty one counts as not set.
+    /// Reads the variables. An empty one counts as not set, if another one is set.
     pub(super) fn from_variables(variable: &impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| variable(name).filter(|value| !value.is_empty());
         let file = |name: &str| Some((name.to_owned(), PathBuf::from(path(name)?)));
         let folders = path(SSL_CERT_DIR).map(|folders| std::env::split_paths(&folders).collect::<Vec<_>>());
+        let is_empty = |name: &&str| variable(name).is_some_and(|value| value.is_empty());
         Self {
+            empty: [SSL_CERT_FILE, SSL_CERT_DIR].into_iter().find(is_empty),
             files: [AWS_CA_BUNDLE, SSL_CERT_FILE].into_iter().filter_map(file).collect(),
             folders: folders.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()).collect(),
         }
@@ -63,6 +67,11 @@ impl CaSettings {
     fn roots(&self) -> Result<RootCertStore, ConnectionSetupError> {
         let mut roots = RootCertStore::empty();
         if self.files.is_empty() && self.folders.is_empty() {
+            // The search for the system's certificates would take the empty text for a path.
+            if let Some(setting) = self.empty {
+                let why = "it is empty: unset it to use the system's certificates".to_owned();
+                return Err(InvalidCaBundle { setting: setting.to_owned(), path: PathBuf::new(), why });
+            }
             let found = load_native_certs();
             let why = found.errors.first().map_or_else(|| "none was found".to_owned(), ToString::to_string);
             // The system may have some that are not valid.
@@ -166,6 +175,8 @@ mod tests {
                 assert!(said.contains(variable) && said.contains(file) && said.contains(why), "{said}");
             }
         }
+        let said = roots(&[("SSL_CERT_FILE", "")]).expect_err("empty");
+        assert!(said.starts_with("SSL_CERT_FILE names no usable CA certificates: it is empty: unset it"), "{said}");
         let said = roots(&[("SSL_CERT_DIR", "/nowhere")]).expect_err("none");
         assert!(said.contains("SSL_CERT_DIR") && said.contains("/nowhere: No such file"), "{said}");
     }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
@@ -24,7 +24,7 @@ pub enum ConnectionSetupError {
         why: &'static str,
     },
     /// A file or a folder of CA certificates cannot be used.
-    #[error("{setting} names no usable CA certificates: {}: {why}", .path.display())]
+    #[error("{setting} names no usable CA certificates: {}{why}", before_reason(.path))]
     InvalidCaBundle {
         /// The environment variable or the setting of a profile that names it.
         setting: String,
@@ -211,4 +211,8 @@ impl fmt::Display for DisplayTime {
             None => write!(f, "{seconds} s after 1970"),
         }
     }
+}
+/// Formats a path before the reason that follows; an empty path is left out.
+fn before_reason(path: &Path) -> String {
+    if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) }
 }
