@@ -254,7 +254,7 @@ const CASES: &[Case] = &[
         "SSO without an end",
         LISTING,
         stall!("GET", "/federation/credentials", Stall::Endless(200)),
-        &["the AWS SSO session of the profile \"default\" provided no credentials", "HOST is longer than 65536 bytes"],
+        &["the AWS SSO session of the profile \"default\" provided no credentials", "HOST (200) is longer than 65536 bytes"],
     )
     .keys(Keys::Sso),
     Case::new(
@@ -270,7 +270,7 @@ const CASES: &[Case] = &[
         "aws login without an end",
         LISTING,
         stall!("POST", "/v1/token", Stall::Endless(200)),
-        &["the AWS login session of the profile \"default\" provided no credentials", "HOST is longer than 65536 bytes"],
+        &["the AWS login session of the profile \"default\" provided no credentials", "HOST (200) is longer than 65536 bytes"],
     )
     .keys(Keys::Login),
     // Others.
