@@ -158,6 +158,7 @@ fn omitted_settings(plan: &Plan, service: BatchService) -> Vec<&'static str> {
         (limits.concurrency != default.concurrency, "limits.concurrency"),
         (limits.requests_per_second.is_some(), "limits.requests_per_second"),
         (limits.max_disk.is_some(), "limits.max_disk"),
+        (plan.canonical().get("manifest.prefix.on_unlistable").is_some(), "manifest.prefix.on_unlistable"),
         (plan.job.skip_unchanged, "job.skip_unchanged"),
         (!plan.notify.is_empty(), "notify"),
         (!plan.report.keep_local, "report.keep_local"),

@@ -58,6 +58,23 @@ fn no_service_pays_as_a_requester() {
     }
 }
 
+#[test]
+fn export_names_what_it_leaves_out() {
+    let text = |setting: &str| {
+        format!(
+            "name = \"n\"\n[store]\nprovider = \"oss\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"\n\
+             region = \"cn-hangzhou\"\nrole_arn = \"acs:ram::1:role/r\"\n[manifest.prefix]\nbucket = \"abc\"\n{setting}\
+             [operation.put_object_tagging]\ntags = {{ a = \"1\" }}\n"
+        )
+    };
+    for (setting, omitted) in [("", &[][..]), ("on_unlistable = \"report\"\n", &["manifest.prefix.on_unlistable"][..])]
+    {
+        let beside = ExportOptions { fresh_token: "fresh".to_owned(), ..ExportOptions::default() };
+        let exported = export(&read(&text(setting)), BatchService::Oss, &beside);
+        assert_eq!(exported.unwrap_or_else(|found| panic!("{found:?}")).omitted, omitted);
+    }
+}
+
 fn bucket() -> impl Strategy<Value = String> {
     "[a-z0-9][a-z0-9-]{1,20}[a-z0-9]"
 }
