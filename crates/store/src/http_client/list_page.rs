@@ -275,9 +275,13 @@ impl ListPageParser {
         let entries: Vec<_> = entries.collect();
         let prefixes = self.prefixes.iter().map(|prefix| parse_key(&prefix.bytes, self.is_url_encoded)).collect();
         let trailing_delete_marker = self.trailing_delete_marker(&entries, next.as_ref());
-        let page = ListPage { entries, common_prefixes: prefixes, trailing_delete_marker, next };
-        if self.next_key.inexact.is_some() && page.next.is_some() && page.last_position().is_none() {
-            return Err(ListPageError::untrusted("its continuation marker is not exact"));
+        let mut page = ListPage { entries, common_prefixes: prefixes, trailing_delete_marker, next };
+        if self.next_key.inexact.is_some() && page.next.is_some() {
+            // A request with the server's marker would start at another key.
+            page.next = page.last_position();
+            if page.next.is_none() {
+                return Err(ListPageError::untrusted("its continuation marker is not exact"));
+            }
         }
         Ok(page)
     }

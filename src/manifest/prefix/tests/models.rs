@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use batchplan_store::object::MAX_KEY_BYTES;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
 use batchplan_store::task::{FaultClass, StoreError};
@@ -281,13 +282,14 @@ fn with_replaced_bytes(mut page: ListPage) -> Result<ListPage, StoreError> {
         entry.inexact = Some(InexactName::ReplacedBytes);
     }
     page.trailing_delete_marker = page.trailing_delete_marker.filter(|(key, _)| !is_replaced(key));
-    if let Some(ListPosition::After { key, .. }) = page.next.as_mut().filter(|next| match next {
-        ListPosition::After { key, .. } => is_replaced(key),
-        ListPosition::Token(_) => false,
-    }) {
-        *key = as_written(key);
-        let none = page.trailing_delete_marker.is_none() && page.entries.iter().all(|entry| entry.inexact.is_some());
-        if none {
+    if matches!(&page.next, Some(ListPosition::After { key, .. }) if is_replaced(key)) {
+        let is_name = |key: &ObjectKey| (1..=MAX_KEY_BYTES).contains(&key.as_bytes().len());
+        let last = page.entries.iter().rfind(|entry| entry.inexact.is_none() && is_name(&entry.key));
+        let last = last.map(|entry| (entry.key.clone(), entry.version.clone()));
+        let deleted = page.trailing_delete_marker.clone().filter(|(key, _)| is_name(key));
+        let last = deleted.map(|(key, version)| (key, Some(version))).or(last);
+        page.next = last.map(|(key, version)| ListPosition::After { key, version });
+        if page.next.is_none() {
             return Err(fault(FaultClass::Rejected, 200, "InvalidListing"));
         }
     }

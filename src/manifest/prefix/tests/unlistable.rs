@@ -176,7 +176,8 @@ proptest! {
         refuses_from in 0_usize..20,
         (workers, pages_a_cut, least) in (1_u32..20, 1_u64..4, 0_u32..3),
     ) {
-        let longer = |(key, versions): (String, _)| (key.replace('L', &"x".repeat(1100)), versions);
+        // Two of them make a key too long, and five do not make it so long that a part would cut it.
+        let longer = |(key, versions): (String, _)| (key.replace('L', &"x".repeat(800)), versions);
         let keys: BTreeMap<_, _> = keys.into_iter().map(longer).collect();
         let objects = rows_of(&keys, all);
         let expected = expected_rows(&objects, all);
