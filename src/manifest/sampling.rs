@@ -59,7 +59,7 @@ pub struct SampleResult {
 pub struct UnlistableSample {
     /// The number of all of them.
     pub count: u64,
-    /// The first of them in the order of the manifest, at most [`MAX_UNLISTABLE`], each with the reason.
+    /// The first of them in the order of the manifest, at most `MAX_UNLISTABLE`, each with the reason.
     pub first: Vec<(ObjectId, Box<str>)>,
 }
 
