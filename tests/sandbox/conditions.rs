@@ -184,7 +184,7 @@ fn a_request_names_the_owner_it_expects() {
         let get = |owner: &str| it.client.get_object().bucket(BUCKET).key("k").expected_bucket_owner(owner);
         get(ACCOUNT_ID).send().await.unwrap();
         refused!(get("111122223333"), "AccessDenied", 403);
-        refused!(get("somebody"), "InvalidBucketOwnerAWSAccountID", 400);
+        refused!(get("no-account"), "InvalidBucketOwnerAWSAccountID", 400);
         let copy = it.client.copy_object().bucket(BUCKET).key("l").copy_source(format!("{BUCKET}/k"));
         refused!(copy.expected_source_bucket_owner("111122223333"), "AccessDenied", 403);
         // A bucket that is missing is said to be missing before anything else.

@@ -172,7 +172,7 @@ fn signatures_are_checked() {
     run(|it| async move {
         let wrong = client(&it.server, Some((ACCESS_KEY, "not the secret")));
         refused!(wrong.list_buckets(), "SignatureDoesNotMatch", 403);
-        let unknown = client(&it.server, Some(("somebody", SECRET_KEY)));
+        let unknown = client(&it.server, Some(("UNKNOWNKEY", SECRET_KEY)));
         refused!(unknown.list_buckets(), "InvalidAccessKeyId", 403);
         assert_eq!(it.client.list_buckets().send().await.unwrap().buckets()[0].name(), Some(BUCKET));
     });

@@ -58,8 +58,8 @@ impl SandboxState {
         })
     }
 
-    /// Checks whether a request can do this with an object. If the object does not exist, only who can list the bucket
-    /// is told so.
+    /// Checks whether a request can do this with an object. If the object does not exist, only a
+    /// requester that may list the bucket learns that; others get the error for missing access.
     pub(crate) fn check_object_access(
         &self,
         requester: OwnerId,

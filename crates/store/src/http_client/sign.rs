@@ -115,13 +115,7 @@ impl SignatureScheme for AwsV4Signer {
         canonical_request.extend_from_slice(request.body_sha256.as_bytes());
         let digest = Sha256::digest(&canonical_request);
 
-        let mut string_to_sign = emptied(canonical_request);
-        string_to_sign.extend_from_slice(b"AWS4-HMAC-SHA256\n");
-        string_to_sign.extend_from_slice(stamp.as_str().as_bytes());
-        string_to_sign.push(b'\n');
-        self.keys.push_scope(stamp, &mut string_to_sign);
-        string_to_sign.push(b'\n');
-        push_hex(&digest, &mut string_to_sign);
+        let string_to_sign = self.keys.string_to_sign(b"AWS4-HMAC-SHA256", stamp, &digest, canonical_request);
         let signature = self.keys.sign(credentials, stamp.date(), &string_to_sign);
 
         let mut authorization = emptied(string_to_sign);
@@ -217,13 +211,7 @@ impl SignatureScheme for OssV4Signer {
         canonical_request.extend_from_slice(UNSIGNED_PAYLOAD.as_bytes());
         let digest = Sha256::digest(&canonical_request);
 
-        let mut string_to_sign = emptied(canonical_request);
-        string_to_sign.extend_from_slice(b"OSS4-HMAC-SHA256\n");
-        string_to_sign.extend_from_slice(stamp.as_str().as_bytes());
-        string_to_sign.push(b'\n');
-        self.keys.push_scope(stamp, &mut string_to_sign);
-        string_to_sign.push(b'\n');
-        push_hex(&digest, &mut string_to_sign);
+        let string_to_sign = self.keys.string_to_sign(b"OSS4-HMAC-SHA256", stamp, &digest, canonical_request);
         let signature = self.keys.sign(credentials, stamp.date(), &string_to_sign);
 
         let mut authorization = emptied(string_to_sign);
@@ -271,6 +259,19 @@ impl SigningKeyCache {
             to.push(b'/');
             to.extend_from_slice(part.as_bytes());
         }
+    }
+
+    /// Returns the text to sign, in the buffer of the canonical request, whose digest this is.
+    fn string_to_sign(&self, algorithm: &[u8], stamp: &SigningTimestamp, digest: &[u8], buffer: Vec<u8>) -> Vec<u8> {
+        let mut text = emptied(buffer);
+        text.extend_from_slice(algorithm);
+        text.push(b'\n');
+        text.extend_from_slice(stamp.as_str().as_bytes());
+        text.push(b'\n');
+        self.push_scope(stamp, &mut text);
+        text.push(b'\n');
+        push_hex(digest, &mut text);
+        text
     }
 
     /// Returns the HMAC of a text with the key of the day.
