@@ -133,8 +133,8 @@ fn a_setting_that_cannot_be_obeyed_is_refused_before_any_work() {
         (
             &[("AWS_ENDPOINT_URL", "https://me:hushhush@host")],
             "error: AWS_ENDPOINT_URL contains a user name or password\n  help: set it to a scheme and a host, such as \
-             https://s3.example.org, or unset it; AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true ignores all endpoints of the \
-             environment\n",
+             https://s3.example.org, or unset it; AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true ignores it for S3 and for the \
+             plan's role\n",
         ),
         (
             &[("AWS_ENDPOINT_URL", &endpoint), ("AWS_USE_FIPS_ENDPOINT", "true")],
