@@ -1,5 +1,6 @@
 //! Crash-safe small files, file locks, and I/O errors that name their file.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use batchplan_store::hex::hex;
 
+use crate::paths::show_path;
+
 /// Adds the path to an I/O error, because the system's message does not name the file.
 pub fn with_path(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |cause| io::Error::new(cause.kind(), FileError { path: path.to_owned(), cause })
@@ -18,7 +21,7 @@ pub fn with_path(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
 
 /// An I/O error with the path of the file.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {cause}", path.display())]
+#[error("{}: {cause}", show_path(path))]
 struct FileError {
     path: PathBuf,
     cause: io::Error,
@@ -27,21 +30,31 @@ struct FileError {
 /// Returns the operating system's code of an I/O error, including an error that [names its file](with_path).
 #[must_use]
 pub fn os_error_code(error: &io::Error) -> Option<i32> {
-    let named = || os_error_code(&error.get_ref()?.downcast_ref::<FileError>()?.cause);
-    error.raw_os_error().or_else(named)
+    let inner = || {
+        let inner = error.get_ref()?;
+        let named = inner.downcast_ref::<FileError>().map(|error| &error.cause);
+        os_error_code(named.or_else(|| inner.downcast_ref::<LocksUnsupportedError>().map(|error| &error.0))?)
+    };
+    error.raw_os_error().or_else(inner)
 }
 
 /// Replaces a file atomically: even after a crash, its name refers to either the old or the new content. The new
 /// content is first written to a file next to it, with `.draft` appended to the name.
 ///
 /// # Errors
-/// Returns an error if the file cannot be written. The message does not name the file.
-pub fn write_atomic(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let draft = folder.join(format!("{name}.draft"));
+/// Returns an error if the file cannot be written, and removes the draft. The message does not name the file.
+pub fn write_atomic(folder: &Path, name: impl AsRef<OsStr>, content: &[u8]) -> io::Result<()> {
+    let name = name.as_ref();
+    let mut draft = name.to_owned();
+    draft.push(".draft");
+    let draft = folder.join(draft);
     let mut file = create_replacing(&draft)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&draft, folder.join(name))?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&draft, folder.join(name))) {
+        // It may take the space that is missing. If it cannot be removed either, the first error is the one to report.
+        let _ = fs::remove_file(&draft);
+        return Err(error);
+    }
     sync_folder(folder)
 }
 
@@ -151,6 +164,14 @@ pub fn lock(file: &File) -> Result<(), TryLockError> {
     retry_lock(|| file.try_lock())
 }
 
+/// Acquires a shared lock on a file, as [`lock_shared`] does, but does not retry.
+///
+/// # Errors
+/// Returns an error if a process holds an exclusive lock, or the file cannot be locked.
+pub fn try_lock_shared(file: &File) -> Result<(), TryLockError> {
+    file.try_lock_shared().map_err(explain)
+}
+
 /// Acquires a shared lock on a file. Several processes can hold a shared lock, but not while another one holds an
 /// exclusive lock. Retries as [`lock`] does.
 ///
@@ -164,10 +185,120 @@ fn retry_lock(lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLock
     for _ in 1..LOCK_ATTEMPTS {
         match lock() {
             Err(TryLockError::WouldBlock) => thread::sleep(LOCK_RETRY_DELAY),
-            tried => return tried,
+            tried => return tried.map_err(explain),
         }
     }
-    lock()
+    lock().map_err(explain)
+}
+
+fn explain(error: TryLockError) -> TryLockError {
+    match error {
+        TryLockError::Error(error) => TryLockError::Error(explain_lock_error(error)),
+        TryLockError::WouldBlock => error,
+    }
+}
+
+/// What to do if a temporary file or folder cannot be created or written.
+pub const TEMPORARY_FOLDER_HELP: &str =
+    "temporary files are written there: set TMPDIR to a folder that exists, is writable and has room";
+
+/// What to do if [`are_locks_unsupported`].
+pub const OTHER_FILE_SYSTEM_HELP: &str = "NFS without its lock service, for example, cannot hold jobs: keep them on a local \
+    disk with --state DIR, or in a bucket with --state s3://BUCKET/PREFIX";
+
+/// Returns what to do about a file in the state folder that cannot be used, if its disk or its permissions are the
+/// cause.
+#[must_use]
+pub fn disk_help(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            Some("free space there, then run the command again")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(
+            "make the file and its folder readable and writable, then run the command again, or use another folder with \
+             --state DIR",
+        ),
+        _ => are_locks_unsupported(error).then_some(OTHER_FILE_SYSTEM_HELP),
+    }
+}
+
+/// A lock that cannot be acquired because the file system offers none.
+#[derive(Debug, thiserror::Error)]
+#[error("its file system offers no file locks ({0})")]
+struct LocksUnsupportedError(io::Error);
+
+/// Returns whether a file could not be locked because its file system offers no locks.
+#[must_use]
+pub fn are_locks_unsupported(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| {
+        let named = inner.downcast_ref::<FileError>();
+        inner.is::<LocksUnsupportedError>() || named.is_some_and(|error| are_locks_unsupported(&error.cause))
+    })
+}
+
+/// Adds to an error of locking a file that the file system offers no locks, if the system's code says so.
+fn explain_lock_error(error: io::Error) -> io::Error {
+    let is_unsupported = error.kind() == io::ErrorKind::Unsupported || error.raw_os_error().is_some_and(is_no_locks);
+    if is_unsupported { io::Error::new(error.kind(), LocksUnsupportedError(error)) } else { error }
+}
+
+/// Returns whether a code of the system is `ENOLCK`: NFS without its lock service.
+#[cfg(unix)]
+fn is_no_locks(code: i32) -> bool {
+    code == rustix::io::Errno::NOLCK.raw_os_error()
+}
+
+#[cfg(not(unix))]
+fn is_no_locks(_: i32) -> bool {
+    false
+}
+
+/// Checks that the file system of a file offers the locks that `SQLite` uses: those of `fcntl`, which are others than
+/// those of [`lock`]. The file must not be a database that is open: closing any file descriptor of a file releases all
+/// such locks of the process.
+///
+/// # Errors
+/// Returns an error if the file cannot be opened or locked. The message does not name the file.
+pub fn check_record_locks(path: &Path) -> io::Result<()> {
+    let file = open_regular(path, File::options().read(true))?;
+    try_record_lock(&file)
+}
+
+#[cfg(unix)]
+fn try_record_lock(file: &File) -> io::Result<()> {
+    use rustix::fs::{FlockOperation, fcntl_lock};
+    use rustix::io::Errno;
+
+    match fcntl_lock(file, FlockOperation::NonBlockingLockShared) {
+        // Another process holds it, so there are locks.
+        Ok(()) | Err(Errno::AGAIN | Errno::ACCESS) => Ok(()),
+        Err(error) => Err(explain_lock_error(error.into())),
+    }
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
+fn try_record_lock(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns the error of a write that permissions or a read-only file system would refuse: to a file, or of new files in
+/// a folder. Returns `None` if they would allow it, or if there is no such file. Nothing is written.
+#[must_use]
+pub fn write_refusal(path: &Path) -> Option<io::Error> {
+    let error = try_access(path).err()?;
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem).then_some(error)
+}
+
+#[cfg(unix)]
+fn try_access(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(path, rustix::fs::Access::WRITE_OK)?)
+}
+
+#[cfg(not(unix))]
+fn try_access(path: &Path) -> io::Result<()> {
+    let is_read_only = path.is_file() && fs::metadata(path)?.permissions().readonly();
+    if is_read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
 }
 
 /// Syncs a folder, so that the names in it survive a crash. Does nothing on other systems than Unix, where this is not
@@ -195,6 +326,10 @@ mod tests {
         write_atomic(folder.path(), "f", b"new").unwrap();
         assert_eq!(fs::read(folder.path().join("f")).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // Nothing stays of a draft that cannot take the file's place.
+        fs::create_dir(folder.path().join("g")).unwrap();
+        assert!(write_atomic(folder.path(), "g", b"new").is_err());
+        assert!(!folder.path().join("g.draft").exists());
     }
 
     #[cfg(unix)]
@@ -245,5 +380,28 @@ mod tests {
         let twice = with_path(Path::new("a"))(with_path(Path::new("b"))(io::Error::from_raw_os_error(28)));
         assert_eq!(os_error_code(&twice), Some(28));
         assert_eq!(os_error_code(&error), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_system_without_locks_is_named_as_that() {
+        for (code, is_unsupported) in
+            [(rustix::io::Errno::NOLCK, true), (rustix::io::Errno::NOSYS, true), (rustix::io::Errno::IO, false)]
+        {
+            let error = explain_lock_error(io::Error::from(code));
+            assert_eq!(are_locks_unsupported(&error), is_unsupported, "{error}");
+            let named = with_path(Path::new("a/lease"))(error);
+            assert_eq!(are_locks_unsupported(&named), is_unsupported, "{named}");
+            assert_eq!(
+                named.to_string().starts_with("a/lease: its file system offers no file locks ("),
+                is_unsupported
+            );
+            assert_eq!(os_error_code(&named), Some(code.raw_os_error()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        fs::write(&file, "").unwrap();
+        check_record_locks(&file).unwrap();
+        lock(&File::open(&file).unwrap()).unwrap();
     }
 }

@@ -2,7 +2,9 @@
 //! error codes are in `jobs/error` and in the store crate's `error`. A command is a value of its own, so that
 //! `cli` can show each one with the `--state` that finds the same jobs.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 
 /// The commands that accept `--state`.
 pub const COMMANDS_WITH_STATE: &[&str] = &[
@@ -45,7 +47,7 @@ enum HintPart {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownCommand {
     name: &'static str,
-    args: Vec<String>,
+    args: Vec<OsString>,
 }
 
 impl Hint {
@@ -108,7 +110,14 @@ impl ShownCommand {
     /// Adds an argument, which need not be quoted.
     #[must_use]
     pub fn arg(mut self, arg: impl fmt::Display) -> Self {
-        self.args.push(arg.to_string());
+        self.args.push(arg.to_string().into());
+        self
+    }
+
+    /// Adds a path as an argument, which need not be quoted.
+    #[must_use]
+    pub fn path(mut self, path: &Path) -> Self {
+        self.args.push(path.into());
         self
     }
 
@@ -120,7 +129,7 @@ impl ShownCommand {
 
     /// Returns the arguments after the name. They are not quoted.
     #[must_use]
-    pub fn args(&self) -> &[String] {
+    pub fn args(&self) -> &[OsString] {
         &self.args
     }
 
@@ -186,7 +195,7 @@ mod tests {
     use super::*;
 
     fn plain(hint: &Hint) -> String {
-        hint.render(|command| format!("<{} {}>", command.name(), command.args().join(" ")))
+        hint.render(|command| format!("<{} {}>", command.name(), command.args().join(" ".as_ref()).display()))
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | 0 | [`files`] | crash-safe small files and file locks |
 //! | 0 | [`money`] | exact amounts of money |
 //! | 0 | [`open_files`] | limits on open files and sockets |
+//! | 0 | [`paths`] | paths as text, also those that are not UTF-8 |
 //! | 0 | [`percent_decode`] | percent-encoded keys in manifests, inventories and reports |
 //! | 0 | [`hint`] | what the user can do about a problem, with commands |
 //! | 0 | [`diagnostics`] | problems in the user's files |
@@ -53,6 +54,7 @@ pub mod money;
 pub mod notify;
 pub mod open_files;
 pub mod operation;
+pub mod paths;
 pub mod percent_decode;
 pub mod plan;
 pub mod provider;

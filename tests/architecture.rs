@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("failpoint", 0),
     ("job", 0),
     ("open_files", 0),
+    ("paths", 0),
     ("diagnostics", 0),
     ("percent_decode", 0),
     ("hint", 0),

@@ -14,6 +14,7 @@ use crate::connect::connect;
 use crate::job::JobStatus;
 use crate::jobs::{self, CommandOutcome, FinishOutcome, JobLease, JobRunner, RequestBudget, stored_plan};
 use crate::journal::{JobFolder, JobRecord};
+use crate::paths::path_to_text;
 
 /// Cancel a job.
 ///
@@ -116,7 +117,7 @@ async fn finish_cancelled_job(
         return Err(error);
     }
     let folder = JobFolder::of(journal.state_folder(), &id);
-    let place = job.report_location.unwrap_or_else(|| folder.report_folder().display().to_string());
+    let place = job.report_location.unwrap_or_else(|| path_to_text(&folder.report_folder()));
     terminal.eprint(format_args!("report: {place}"));
     Ok(ExitStatus::Success)
 }

@@ -2,11 +2,13 @@
 //! confirmation, and its parts; the next command for a job; and commands that are quoted for the shell, with the flag
 //! that finds the same jobs.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use batchplan_store::StoreConfig;
+use batchplan_store::printable::affects_terminal;
 use indicatif::HumanCount;
 use jiff::Timestamp;
 
@@ -19,6 +21,7 @@ use crate::journal::{JobFolder, JobRecord, PauseCause, ReportDelivery};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
 use crate::money::Currency;
 use crate::operation::Operation;
+use crate::paths::show_path;
 use crate::plan::Plan;
 use crate::report::MANIFEST_NAME;
 use crate::report_format::{ReportFormat, ReportScope};
@@ -70,7 +73,7 @@ pub(crate) fn describe_store(store: &StoreConfig) -> String {
     let place = match (store.environment_endpoint(), &store.endpoint, &store.data, &store.region) {
         (Some(endpoint), ..) => format!("{} (from {})", endpoint.url, endpoint.setting),
         (None, Some(endpoint), _, _) => endpoint.clone(),
-        (None, None, Some(data), _) => relative_path(data).display().to_string(),
+        (None, None, Some(data), _) => show_path(relative_path(data)).to_string(),
         (None, None, None, Some(region)) => region.clone(),
         (None, None, None, None) => "the environment's region".to_owned(),
     };
@@ -128,7 +131,7 @@ pub(crate) fn describe_source(source: &ManifestSource) -> String {
 
 fn describe_file(place: &FileLocation) -> String {
     match place {
-        FileLocation::Local(path) => relative_path(path).display().to_string(),
+        FileLocation::Local(path) => show_path(relative_path(path)).to_string(),
         FileLocation::Object { bucket, key, .. } => format!("{bucket}/{key}"),
     }
 }
@@ -212,18 +215,41 @@ pub(crate) fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// Quotes a word for the shell if it contains a character that the shell would interpret.
-pub(crate) fn quote(text: &str) -> String {
+/// Quotes a word for the shell if it contains a character that the shell would interpret. Bytes that are not UTF-8, and
+/// characters that affect a terminal, are written as octal numbers, in the form `$'...'` of bash, ksh, zsh and
+/// POSIX.1-2024: hexadecimal ones have no maximum length in all shells.
+pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
+    let bytes = word.as_ref().as_encoded_bytes();
     let plain = |c: char| c.is_alphanumeric() || "_-./=:@%+,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && text.chars().all(plain) => return text.to_owned(),
+        Ok(text) if !text.contains(affects_terminal) => return format!("'{}'", text.replace('\'', r"'\''")),
+        _ => {}
     }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    let mut quoted = "$'".to_owned();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\'' | '\\' => quoted.extend(['\\', c]),
+                c if affects_terminal(c) => push_octal(&mut quoted, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c => quoted.push(c),
+            }
+        }
+        push_octal(&mut quoted, chunk.invalid());
+    }
+    quoted.push('\'');
+    quoted
+}
+
+fn push_octal(quoted: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _ = write!(quoted, "\\{byte:03o}");
+    }
 }
 
 /// Quotes a path for the shell.
 pub(crate) fn quote_path(path: &Path) -> String {
-    quote(&path.display().to_string())
+    quote(path)
 }
 
 /// Returns the next command for a job, or `None` if nothing is left to do. `flag` is the ` --state` flag it
@@ -267,7 +293,7 @@ pub(crate) fn render_hint(hint: &Hint, flag: &str) -> String {
 fn render_command(command: &ShownCommand, flag: &str) -> String {
     let flag = if command.accepts_state() { flag } else { "" };
     let mut words = vec![format!("batchplan {}{flag}", command.name())];
-    words.extend(command.args().iter().map(|arg| quote(arg)));
+    words.extend(command.args().iter().map(quote));
     words.join(" ")
 }
 
@@ -295,6 +321,19 @@ mod tests {
         assert_eq!(quote("my plan.toml"), "'my plan.toml'");
         assert_eq!(quote("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");
         assert_eq!(quote(""), "''");
+        assert_eq!(quote("a'b\\\n\u{202e}"), r"$'a\'b\\\012\342\200\256'");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_shell_reads_a_quoted_word_as_what_it_was() {
+        use std::os::unix::ffi::OsStrExt as _;
+
+        for word in [&b"a b"[..], b"st\xff1ate", b"it's\\ \x01\x80", "größe\n7".as_bytes(), b"$HOME `x`\xc3"] {
+            let quoted = quote(OsStr::from_bytes(word));
+            let output = std::process::Command::new("bash").args(["-c", &format!("printf %s {quoted}")]).output();
+            assert_eq!(output.expect("it runs").stdout, word, "{quoted}");
+        }
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl From<JobError> for CommandError {
 impl From<SavedPlanError> for CommandError {
     fn from(error: SavedPlanError) -> Self {
         let exit = match &error {
-            SavedPlanError::Io(_) => ExitStatus::ToolFailed,
+            SavedPlanError::Io(_) | SavedPlanError::Write { .. } => ExitStatus::ToolFailed,
             SavedPlanError::Damaged { .. } | SavedPlanError::OtherVersion { .. } | SavedPlanError::OtherPlan { .. } => {
                 ExitStatus::Refused
             }
@@ -331,6 +331,9 @@ impl From<&SandboxError> for CommandError {
             SandboxError::Seed { .. } => (ExitStatus::Invalid, "fix the row; nothing was filled"),
             SandboxError::Damaged { .. } => {
                 (ExitStatus::ToolFailed, "move the folder away to start over; nothing in it was changed")
+            }
+            SandboxError::Io { doing: "lock", .. } => {
+                (ExitStatus::ToolFailed, "choose a data folder on a file system with file locks, such as a local disk")
             }
             SandboxError::Io { .. } => {
                 (ExitStatus::ToolFailed, "check that the file exists and that you may access it")

@@ -12,6 +12,7 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input::{self, show_problems};
 use super::terminal::Terminal;
 use crate::diagnostics::FileProblems;
+use crate::paths::show_path;
 use crate::plan::Plan;
 use crate::plan::interchange::{self, ExportOptions, ExportedRequests as Exported};
 use crate::provider::{BatchService, ProviderRules};
@@ -79,12 +80,12 @@ impl CliCommand for ExportArgs {
         };
         let exported = interchange::export(&plan, service, &options).map_err(|found| {
             // Without excerpts, because the problems have no position in the file.
-            let mut refused = FileProblems::new(&self.plan.display().to_string(), "");
+            let mut refused = FileProblems::new(&show_path(&self.plan).to_string(), "");
             for problem in found {
                 refused.push(problem);
             }
             show_problems(&refused, terminal);
-            CommandError::new(ExitStatus::Invalid, format!("{} cannot be exported", self.plan.display()))
+            CommandError::new(ExitStatus::Invalid, format!("{} cannot be exported", show_path(&self.plan)))
                 .help("each reason is shown above; nothing was written")
         })?;
         let files = write(&exported, service, self, terminal)?;
@@ -130,7 +131,7 @@ fn write(
     }
     for (file, document) in files.iter().zip(&exported.documents) {
         write_new(file, document)?;
-        terminal.eprint(format_args!("wrote {}", file.display()));
+        terminal.eprint(format_args!("wrote {}", show_path(file)));
     }
     Ok(files)
 }
@@ -147,10 +148,10 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
 /// Returns the error for a new file that could not be written.
 fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        return CommandError::new(ExitStatus::Invalid, format!("{} already exists", path.display()))
+        return CommandError::new(ExitStatus::Invalid, format!("{} already exists", show_path(path)))
             .help("choose another name, or remove the file: nothing was overwritten");
     }
-    CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", path.display()))
+    CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", show_path(path)))
 }
 
 fn print_notes(plan: &Plan, exported: &Exported, terminal: Terminal) {
@@ -164,10 +165,10 @@ fn print_notes(plan: &Plan, exported: &Exported, terminal: Terminal) {
 
 /// Prints the commands that send the requests. A request on standard output is expected to be saved to a file first.
 fn print_next_commands(plan: &Plan, service: BatchService, files: &[PathBuf], terminal: Terminal) {
-    let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    let names: Vec<_> = files.iter().map(|file| show_path(file).to_string()).collect();
     let names = if names.is_empty() { vec![format!("FILE.{}", service.extension())] } else { names };
     for name in names {
-        let file = quote(&format!("file://{name}"));
+        let file = quote(format!("file://{name}"));
         let command = match service {
             BatchService::Oss => {
                 let endpoint = plan.store.endpoint.as_deref().unwrap_or_default();

@@ -18,6 +18,7 @@ use crate::files::with_path;
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{JobPresence, hint, stored_plan};
 use crate::journal::{FailureCode, FailureGroup, JobFolder, JobRecord, JobSource, Journal, PauseCause, ReportDelivery};
+use crate::paths::{path_to_text, show_path};
 
 /// The maximum size of a summary in bytes, with a margin: GitHub drops one of more than 1 MiB. Each step has its own
 /// limit.
@@ -149,7 +150,7 @@ fn update_comment(marker: &str, markdown: &str, terminal: Terminal) {
 fn path_relative_to(workspace: Option<&Path>, name: &str) -> String {
     let absolute = std::path::absolute(name).ok();
     let inside = absolute.as_deref().zip(workspace).and_then(|(path, workspace)| path.strip_prefix(workspace).ok());
-    inside.map_or_else(|| name.to_owned(), |path| path.display().to_string())
+    inside.map_or_else(|| name.to_owned(), |path| show_path(path).to_string())
 }
 
 /// Returns the annotations, errors first, and a last line with the number of problems that were left out.
@@ -222,7 +223,7 @@ pub(super) fn report_jobs(journal: &Journal, outcomes: &[(JobRecord, Option<Stri
         return;
     }
     let marker = match outcomes {
-        [(job, _)] => marker("job", &job.name, &path_in_workspace(&job.plan_file.to_string_lossy())),
+        [(job, _)] => marker("job", &job.name, &path_in_workspace(&path_to_text(&job.plan_file))),
         _ => marker("run", "", ""),
     };
     update_comment(&marker, &markdown, terminal);
@@ -315,7 +316,7 @@ fn facts_table(job: &JobRecord) -> String {
         let _ = writeln!(text, "| {what} | {value} |");
     };
     let Progress { total, succeeded, failed } = job.progress;
-    row("plan", &code(&path_in_workspace(&job.plan_file.to_string_lossy())));
+    row("plan", &code(&path_in_workspace(&path_to_text(&job.plan_file))));
     match &job.source {
         JobSource::Plan => {}
         JobSource::Retry { of, .. } => row("retry of", &code(of.as_str())),

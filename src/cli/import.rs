@@ -11,6 +11,7 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::export::write_new;
 use super::plan_input::show_problems;
 use super::terminal::{Terminal, escape_for_terminal};
+use crate::paths::show_path;
 use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
 
 /// Convert a job request of the cloud's own batch service to a plan.
@@ -48,7 +49,7 @@ pub(super) struct ImportArgs {
 
 impl CliCommand for ImportArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let name = escape_for_terminal(&self.file.display().to_string());
+        let name = escape_for_terminal(&show_path(&self.file).to_string());
         let bytes = read_request(&self.file)
             .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {name}: {error}")))?;
         let given =
@@ -61,7 +62,7 @@ impl CliCommand for ImportArgs {
         };
         let word = if let Some(path) = &self.out {
             write_new(path, &plan)?;
-            terminal.eprint(format_args!("wrote {}", path.display()));
+            terminal.eprint(format_args!("wrote {}", show_path(path)));
             quote_path(path)
         } else {
             terminal.print(plan.trim_end())?;

@@ -11,6 +11,7 @@ use clap::builder::PossibleValue;
 use super::descriptions::quote_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
+use crate::paths::show_path;
 use crate::provider::ProviderRules;
 
 /// The text before and after the part that depends on the provider.
@@ -63,7 +64,7 @@ impl CliCommand for InitArgs {
             return Ok(ExitStatus::Success);
         }
         write(&self.path, &text, self.force).map_err(|error| write_error(&self.path, &error))?;
-        let (path, word) = (self.path.display(), quote_path(&self.path));
+        let (path, word) = (show_path(&self.path), quote_path(&self.path));
         terminal.eprint(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
         Ok(ExitStatus::Success)
     }
@@ -83,8 +84,8 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
 
 fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        return CommandError::new(ExitStatus::Invalid, format!("{} already exists", path.display()))
+        return CommandError::new(ExitStatus::Invalid, format!("{} already exists", show_path(path)))
             .help("name another file, or overwrite it with --force");
     }
-    CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", path.display()))
+    CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", show_path(path)))
 }

@@ -31,6 +31,7 @@ use crate::jobs::{
 };
 use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, ServerTrust};
 use crate::manifest::{FreezeProgress, FrozenManifest};
+use crate::paths::{path_to_text, show_path};
 use crate::plan::Plan;
 use crate::report::{FinishedReport, MANIFEST_NAME};
 use crate::report_format::TaskStatus;
@@ -257,7 +258,7 @@ impl<'a> JobSession<'a> {
 
     /// Prints what the job is about to do.
     fn print_summary(&self, frozen: &FrozenManifest) {
-        let file = relative_path(&self.job.plan_file).display().to_string();
+        let file = show_path(relative_path(&self.job.plan_file)).to_string();
         let manifest = job_manifest(self.journal, &self.job, self.plan);
         let manifest = manifest.as_ref().unwrap_or(&self.plan.manifest);
         self.terminal.eprint(summary(self.plan, manifest, &file, frozen.rows()));
@@ -397,7 +398,7 @@ impl<'a> JobSession<'a> {
         if let Some(place) = job.report_location.as_ref().filter(|_| matches!(delivered, PublishOutcome::Published)) {
             self.terminal.eprint(format_args!("report: {place}"));
         } else if !matches!(delivered, PublishOutcome::NoReport) {
-            self.terminal.eprint(format_args!("report: {}", folder.join(MANIFEST_NAME).display()));
+            self.terminal.eprint(format_args!("report: {}", show_path(folder.join(MANIFEST_NAME))));
         }
         self.terminal.eprint(format_args!("next: {}", self.next_command(job, &folder)));
         Ok(match unpublished_report_error(&delivered, job, &self.state_flag) {
@@ -655,7 +656,7 @@ pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Durat
         "not_attempted": job.not_attempted(),
         "in_doubt": job.in_doubt,
         "report": job.report_location,
-        "report_folder": folder,
+        "report_folder": path_to_text(folder),
         "elapsed_seconds": took.map(|took| took.as_secs_f64()),
     });
     if let Some(inventory) = recurring::job_json(job) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use batchplan_store::ReadOnlyStore;
 use batchplan_store::error::names_another_location;
 use clap::ValueEnum;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{quote_path, relative_path};
@@ -32,6 +33,7 @@ use crate::journal::{JobFolder, JobRecord};
 use crate::manifest::{
     FreezeProgress, FrozenManifest, InventorySelector, Manifest, ManifestError, ManifestSource, compare_manifests,
 };
+use crate::paths::{path_to_text, show_path};
 use crate::plan::Plan;
 
 /// Show what a plan would change and cost, without changing anything.
@@ -125,14 +127,14 @@ impl CliCommand for PlanArgs {
         let resolved = recurring::plan_to_preview(&file.plan, &self.state, terminal)?;
         let plan = match &resolved {
             PlanToPreview::Unchanged => &file.plan,
-            PlanToPreview::Resolved(plan) => &**plan,
+            PlanToPreview::Resolved { plan, .. } => &**plan,
             PlanToPreview::NothingNew(nothing) => {
-                let (name, path) = (file.plan.name.clone(), relative_path(&self.plan).display().to_string());
+                let (name, path) = (file.plan.name.clone(), path_to_text(relative_path(&self.plan)));
                 return nothing.report(Some((&name, &path)), self.json, terminal);
             }
         };
         let prices = load_prices(plan, self.prices.as_deref(), terminal)?;
-        let scratch = tempfile::tempdir()?;
+        let scratch = plan_input::temporary_folder()?;
         let Some((preview, earlier)) = preview_objects(self, &file, plan, scratch.path(), terminal)? else {
             return Ok(ExitStatus::Success);
         };
@@ -141,10 +143,10 @@ impl CliCommand for PlanArgs {
         let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
         let out = self.out.as_ref().filter(|_| refusal.is_none() && preview.refusal.is_none());
         let view = PreviewView::new(plan, &preview, &estimate, &run_time, terminal.colours_data()).of_file(
-            relative_path(&self.plan).display().to_string(),
+            path_to_text(relative_path(&self.plan)),
             earlier.as_ref(),
             format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
-            out.map(|out| out.display().to_string()),
+            out.map(|out| path_to_text(out)),
         );
         if let Some(out) = out {
             save(self, &file, plan, &preview, saved_counts(&view), out)?;
@@ -224,7 +226,7 @@ fn print_view(args: &PlanArgs, view: &PreviewView<'_>, name: &str, terminal: Ter
         render_text(view)
     };
     terminal.print(printed.trim_end_matches('\n'))?;
-    github::report_plan((name, &args.plan.to_string_lossy()), &step_outputs(view), || render_markdown(view), terminal);
+    github::report_plan((name, &path_to_text(&args.plan)), &step_outputs(view), || render_markdown(view), terminal);
     Ok(())
 }
 
@@ -233,7 +235,7 @@ fn refuse_to_overwrite(out: &Path) -> Result<(), CommandError> {
     if !out.exists() || plan_input::is_saved_plan(out) {
         return Ok(());
     }
-    Err(CommandError::new(ExitStatus::Refused, format!("{} already exists and is not a saved plan", out.display()))
+    Err(CommandError::new(ExitStatus::Refused, format!("{} already exists and is not a saved plan", show_path(out)))
         .help("choose a new file, or a saved plan to overwrite"))
 }
 
@@ -272,6 +274,8 @@ fn lists_inventory_changes(manifest: &Manifest) -> bool {
 struct PreviousJob {
     job: JobRecord,
     folder: PathBuf,
+    /// Holds the folder, if it is a temporary copy of what is in a bucket.
+    temporary: Option<TempDir>,
 }
 
 /// Finds the last job of a plan.
@@ -284,12 +288,13 @@ fn find_previous_job(
     let Some(job) = journal.latest_with_identity(&plan.identity())? else { return Ok(None) };
     drop(journal);
     // Open the journal again to fetch the job's files. It was closed because a newer copy may take its place.
-    let Some(journal) =
+    let Some(mut journal) =
         state.open_existing_with_job(Some(plan), JournalAccess::ReadHistory, Some(&job.id), terminal)?
     else {
         return Ok(None);
     };
-    Ok(Some(PreviousJob { folder: JobFolder::of(journal.state_folder(), &job.id).path().to_owned(), job }))
+    let folder = JobFolder::of(journal.state_folder(), &job.id).path().to_owned();
+    Ok(Some(PreviousJob { job, folder, temporary: journal.take_temporary() }))
 }
 
 impl PreviousJob {
@@ -301,13 +306,15 @@ impl PreviousJob {
         scratch: &Path,
         stop: &CancellationToken,
     ) -> Option<PreviousJobDiff> {
-        let Self { job, folder } = self;
+        let Self { job, folder, temporary } = self;
         let (new, scratch, stop) = (frozen.clone(), scratch.to_owned(), stop.clone());
         let compared = tokio::task::spawn_blocking(move || match FrozenManifest::open(&folder)? {
             Some(old) => compare_manifests(&old, &new, &scratch, &stop).map(Some),
             None => Ok(None),
         });
-        let objects = match compared.await.ok()? {
+        let compared = compared.await.ok()?;
+        drop(temporary);
+        let objects = match compared {
             Ok(Some(difference)) => Ok(difference),
             Ok(None) => Err("the manifest of that job was not resolved, or was deleted".to_owned()),
             Err(ManifestError::Stopped) => return None,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::{Value as Json, json};
+use tempfile::TempDir;
 
 use super::exit::{CommandError, ExitStatus};
 use super::github;
@@ -15,9 +16,11 @@ use super::terminal::{Terminal, escape_for_terminal};
 use crate::connect::with_environment;
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::estimate::{PriceBookError, StorePrices, select_prices};
+use crate::files::TEMPORARY_FOLDER_HELP;
 use crate::hint::{command, hint};
 use crate::jobs::{JobError, SavedPlan};
 use crate::journal::ManifestFingerprint;
+use crate::paths::show_path;
 use crate::plan::{self, MAX_PLAN_BYTES, Plan};
 
 /// The number of bytes that tell a saved plan from a plan file.
@@ -42,7 +45,7 @@ pub(crate) fn load(path: &Path) -> (Option<LoadedPlan>, FileProblems) {
 
 /// Checks the contents of a plan file.
 fn check(path: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FileProblems) {
-    let name = escape_for_terminal(&path.display().to_string());
+    let name = escape_for_terminal(&show_path(path).to_string());
     let folder = path.parent().unwrap_or(Path::new(""));
     match bytes {
         Ok(bytes) if SavedPlan::is_saved_plan(&bytes) => {
@@ -85,7 +88,7 @@ fn report_and_require(
     show_problems(&problems, terminal);
     github::annotate([&problems], terminal);
     let mut loaded = plan.ok_or_else(|| {
-        CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan", path.display()))
+        CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan", show_path(path)))
             .help("fix the problems shown above; nothing was sent")
     })?;
     loaded.plan.store = with_environment(&loaded.plan.store, None)?;
@@ -126,7 +129,7 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     let bytes = read_up_to(path, SavedPlan::MAX_BYTES);
     if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_saved_plan(bytes)) {
         if of.is_some() {
-            return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", path.display()))
+            return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", show_path(path)))
                 .help(hint!("remove --plan, or save the plan first: {}", command!("plan", "PLAN", "--out", "FILE"))));
         }
         let LoadedPlan { plan, bytes, .. } = report_and_require(path, check(path, bytes), terminal)?;
@@ -139,6 +142,17 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     let plan = in_this_environment(saved.plan(path, named)?)?;
     let file = named.map_or_else(|| saved.plan_file.clone(), |(file, _)| file.to_owned());
     Ok(PlanInput { plan, text: saved.plan.into_bytes(), file, fingerprint: Some(saved.fingerprint) })
+}
+
+/// Creates a temporary folder, which is removed when it is dropped.
+///
+/// # Errors
+/// Returns an error if it cannot be created.
+pub(crate) fn temporary_folder() -> Result<TempDir, CommandError> {
+    tempfile::tempdir().map_err(|error| {
+        CommandError::new(ExitStatus::ToolFailed, format!("cannot create a temporary folder: {error}"))
+            .help(TEMPORARY_FOLDER_HELP)
+    })
 }
 
 /// Returns whether a regular file contains a saved plan.

@@ -8,6 +8,7 @@ use crate::connect::connect;
 use crate::hint::command;
 use crate::jobs::{object_url, stored_plan};
 use crate::journal::{JobFolder, JobRecord, ReportDelivery};
+use crate::paths::show_path;
 use crate::report::{FinishedReport, publish};
 
 /// Publish the report of a job that has ended.
@@ -46,11 +47,11 @@ fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -
     let plan = stored_plan(job)?;
     let mut report = FinishedReport::load(&folder).map_err(|error| {
         CommandError::new(ExitStatus::ToolFailed, format!("the report cannot be published: {error}"))
-            .help(format!("its files are in {}", folder.display()))
+            .help(format!("its files are in {}", show_path(&folder)))
     })?;
     let Some((bucket, key)) = report.manifest_location() else {
         return Err(CommandError::new(ExitStatus::Invalid, "the plan has no location to publish the report to")
-            .help(format!("the report is in {}", folder.display())));
+            .help(format!("the report is in {}", show_path(&folder))));
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,6 +1,7 @@
 //! Recurring plans on the command line: whether there is anything new, and what a job works on.
 
 use serde_json::{Value as Json, json};
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::format_instant;
@@ -34,8 +35,9 @@ pub(super) struct NothingNew {
 pub(super) enum PlanToPreview {
     /// The plan does not recur and applies unchanged.
     Unchanged,
-    /// The plan, with the manifest source that a job created now would get.
-    Resolved(Box<Plan>),
+    /// The plan, with the manifest source that a job created now would get, and the folder with the files of that source
+    /// if it is a temporary one.
+    Resolved { plan: Box<Plan>, _temporary: Option<TempDir> },
     /// Nothing: a job has already completed the newest inventory.
     NothingNew(Box<NothingNew>),
 }
@@ -117,7 +119,7 @@ pub(super) fn plan_to_preview(
     terminal.eprint(describe_scope(&recurrence.inventory, &recurrence.delta_scope));
     drop(handle);
     // Open the journal again to fetch the files of the base job. It was closed because a newer copy may take its place.
-    let handle = state.open_existing_with_job(
+    let mut handle = state.open_existing_with_job(
         Some(plan),
         JournalAccess::ReadHistory,
         recurrence.delta_scope.base_job(),
@@ -127,7 +129,8 @@ pub(super) fn plan_to_preview(
     // The hash stays that of the plan as it is written.
     let mut resolved = plan.clone();
     resolved.manifest.source = source;
-    Ok(PlanToPreview::Resolved(Box::new(resolved)))
+    let temporary = handle.as_mut().and_then(JournalHandle::take_temporary);
+    Ok(PlanToPreview::Resolved { plan: Box::new(resolved), _temporary: temporary })
 }
 
 fn unfinished_job(plan: &Plan, journal: &Journal) -> Result<Option<JobRecord>, CommandError> {

@@ -17,6 +17,7 @@ use crate::hint::{command, hint};
 use crate::job::JobStatus;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
+use crate::paths::{path_to_text, show_path};
 use crate::plan::{Plan, bucket_problem};
 
 /// Retry the failed objects of a job in a new job.
@@ -41,7 +42,7 @@ pub(super) struct RetryArgs {
     failed_only: bool,
     /// A completion report: the path or URL (s3:// or oss://) of its manifest.json or of one of its CSV files
     #[arg(long, value_name = "PATH|URL", requires = "plan")]
-    report: Option<String>,
+    report: Option<PathBuf>,
     /// The plan to apply to the objects that a report names
     #[arg(long, requires = "report")]
     plan: Option<PathBuf>,
@@ -95,7 +96,7 @@ fn retry_failed_objects(
     }
     if first.scope.is_none() {
         return Err(CommandError::new(ExitStatus::Refused, format!("job {} has no resolved manifest", first.id))
-            .help(hint!("apply its plan again: {}", command!("apply", first.plan_file.display()))));
+            .help(hint!("apply its plan again: {}", command!("apply").path(&first.plan_file))));
     }
     let unattempted = first.status != JobStatus::Complete && !args.failed_only;
     if first.progress.failed == 0 && !(unattempted && first.progress.remaining() > 0) {
@@ -150,7 +151,7 @@ fn warn_of_damage(journal: &JournalHandle, first: &JobRecord, terminal: Terminal
 
 fn retry_report(
     args: &RetryArgs,
-    report: &str,
+    report: &Path,
     plan_path: &Path,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
@@ -172,15 +173,15 @@ fn retry_report(
     journal.close(ended)
 }
 
-fn parse_report_origin(report: &str, args: &RetryArgs) -> Result<ReportSource, CommandError> {
+fn parse_report_origin(report: &Path, args: &RetryArgs) -> Result<ReportSource, CommandError> {
     let (status, code) = (args.status.clone(), args.code.clone());
     let is_known = |scheme: &str| StoreProvider::ALL.iter().any(|it| it.profile().url_scheme == scheme);
     let invalid = |why: String| {
-        CommandError::new(ExitStatus::Invalid, format!("invalid --report {report}: {why}"))
+        CommandError::new(ExitStatus::Invalid, format!("invalid --report {}: {why}", show_path(report)))
             .help("use s3://BUCKET/KEY, oss://BUCKET/KEY or the path of a file")
     };
-    let Some((scheme, place)) = report.split_once("://") else {
-        let name = std::path::absolute(report)?.to_string_lossy().into_owned();
+    let Some((scheme, place)) = report.to_str().and_then(|text| text.split_once("://")) else {
+        let name = path_to_text(&std::path::absolute(report)?);
         return Ok(ReportSource { bucket: None, name, status, code });
     };
     if !is_known(scheme) {

@@ -392,7 +392,7 @@ fn quote_argument(word: &str) -> String {
 
 /// Returns a line of a crontab.
 fn crontab_line(job: &ScheduledCommand<'_>, cron: &CronExpression, program: &Path, folder: &Path) -> String {
-    let arguments: Vec<_> = job.arguments().map(|it| quote(&it)).collect();
+    let arguments: Vec<_> = job.arguments().map(quote).collect();
     let command = format!("cd {} && {} {}", quote_path(folder), quote_path(program), arguments.join(" "));
     // cron treats a percent sign as the end of the line, anywhere in the command.
     format!("{} {}", cron.normalized(), command.replace('%', "\\%"))

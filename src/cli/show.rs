@@ -18,6 +18,7 @@ use crate::job::{JobId, JobStatus};
 use crate::jobs::xml::{self, JobXmlError};
 use crate::jobs::{JobDescription, JobPresence, ReportState, describe, hint};
 use crate::journal::{FailureCode, FailureExample, FailureGroup, JobRecord, JobSource, Journal};
+use crate::paths::{path_to_text, show_path};
 
 /// The interval at which the job is read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,7 +49,8 @@ Examples:
     examples: [{bucket, key (URL-encoded), version, message}]}];
   report (its location), report_state (absent, open, kept, due, published),
   report_folder; folder, files: [{name, files, bytes}]; next
-With --watch, it prints one line for each change. Unknown values are null.")]
+With --watch, it prints one line for each change. Unknown values are null. A path
+that is not UTF-8 starts with `bytes:` and is URL-encoded.")]
 pub(super) struct ShowArgs {
     /// The job's id, or a unique prefix of it
     job: String,
@@ -279,7 +281,7 @@ fn status_rows(page: &mut JobPage, description: &JobDescription) {
 
 fn plan_rows(page: &mut JobPage, description: &JobDescription) {
     let JobDescription { job, plan, manifest, .. } = description;
-    page.row("plan", job.plan_file.display());
+    page.row("plan", show_path(&job.plan_file));
     page.row("plan hash", &job.plan_hash);
     page.row_if("plan error", plan.as_ref().err());
     page.text_if("manifest error", manifest.as_ref().err().map(ToString::to_string).as_deref());
@@ -329,7 +331,7 @@ fn result_rows(page: &mut JobPage, description: &JobDescription) {
         };
         page.row("report", format!("{place}{state}"));
     }
-    page.row("folder", description.folder.path().display());
+    page.row("folder", show_path(description.folder.path()));
     for file in &description.files {
         let files = match file.files {
             _ if !file.name.ends_with('/') => String::new(),
@@ -385,7 +387,7 @@ fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
         "created": job.created,
         "changed": job.changed,
         "ended": job.ended,
-        "plan_file": job.plan_file.display().to_string(),
+        "plan_file": path_to_text(&job.plan_file),
         "plan_hash": job.plan_hash,
         "plan_error": plan.as_ref().err().map(ToString::to_string),
         "store": plan.as_ref().ok().map(|plan| describe_store(&plan.store)),
@@ -404,8 +406,8 @@ fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
         "failures": failures,
         "report": description.report_location(),
         "report_state": report_state_name(description.report_state()),
-        "report_folder": description.folder.report_folder(),
-        "folder": description.folder.path().display().to_string(),
+        "report_folder": path_to_text(&description.folder.report_folder()),
+        "folder": path_to_text(description.folder.path()),
         "files": files,
         "next": next_command(job, presence, &description.folder, &style.state_flag),
     })

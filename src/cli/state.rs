@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -20,13 +21,14 @@ use super::terminal::{PromptAnswer, Terminal, ask, escape_line};
 use super::{github, notifications, plan_input, signals};
 use crate::connect::with_environment;
 use crate::failpoint;
-use crate::files::{reject_symlink, with_path};
+use crate::files::{OTHER_FILE_SYSTEM_HELP, are_locks_unsupported, reject_symlink, with_path, write_refusal};
 use crate::hint::{command, hint};
 use crate::job::JobId;
 use crate::jobs::{JobPresence, apply_retention, expire_suspended};
 use crate::journal::{
     ClockLeap, FileLease, JOURNAL_NAME, JobFolder, JobRecord, Journal, JournalError, LeaseError, MAX_CLOCK_STEP,
 };
+use crate::paths::show_path;
 use crate::plan::{Plan, StateUrl, parse_duration};
 use crate::remote::{
     self, LeaseConfig, LockHolder, LockStatus, RemoteError, RemoteState, RemoteStateConfig, ShutdownOptions,
@@ -201,23 +203,30 @@ impl StateLocationArgs {
         let Some(url) = self.url(plan)? else {
             return self.open_existing_local(access, terminal);
         };
-        let config = self.remote_config(&url, terminal)?;
+        let mut config = self.remote_config(&url, terminal)?;
+        let reads = matches!(access, JournalAccess::ReadHistory | JournalAccess::Read);
+        // A command that only reads needs no place for a copy that stays.
+        let temporary =
+            if reads && is_cache_read_only(&config.folder) { Some(plan_input::temporary_folder()?) } else { None };
+        if let Some(temporary) = &temporary {
+            temporary.path().clone_into(&mut config.folder);
+        }
         let (folder, flag) = (config.folder.clone(), flag_of_location(&config.location));
         let holder = match update_local_copy(&config, job) {
             Err(RemoteError::NoState) => return Ok(None),
             updated => updated.map_err(|error| error_with_flag(error, &flag))?,
         };
-        let open_local_copy = |folder: &Path| {
+        let open_local_copy = |folder: &Path, temporary| {
             let journal = Journal::open_existing(folder)?;
             let by = holder.as_ref().map(ToString::to_string);
-            Ok(journal.map(|journal| JournalHandle::for_folder(journal, flag.clone(), None).with_remote_holder(by)))
+            Ok(journal.map(|journal| JournalHandle::for_local_copy(journal, flag.clone(), by, temporary)))
         };
-        if matches!(access, JournalAccess::ReadHistory | JournalAccess::Read) {
-            return open_local_copy(&folder);
+        if reads {
+            return open_local_copy(&folder, temporary);
         }
         match RemoteState::open(config) {
             // Another process on this machine holds the state, and handles the request.
-            Err(RemoteError::CacheInUse(_)) if access == JournalAccess::Request => open_local_copy(&folder),
+            Err(RemoteError::CacheInUse(_)) if access == JournalAccess::Request => open_local_copy(&folder, None),
             remote => {
                 let handle =
                     JournalHandle::for_remote(remote.map_err(|error| error_with_flag(error, &flag))?, flag, terminal);
@@ -238,7 +247,9 @@ impl StateLocationArgs {
         let works = is_there && matches!(access, JournalAccess::Request | JournalAccess::Run);
         // Take the lease before opening the journal: until then, another journal may take its place.
         let shared = if works { acquire_shared_lease(folder)? } else { None };
-        let Some(journal) = Journal::open_existing(folder)? else {
+        let reads = matches!(access, JournalAccess::ReadHistory | JournalAccess::Read);
+        let opened = if reads { Journal::open_for_reading(folder)? } else { Journal::open_existing(folder)? };
+        let Some(journal) = opened else {
             // In a deleted folder nothing is found, which does not mean that there are no jobs.
             let path = folder.to_owned();
             let is_lost = |cause| JournalError::Io { path, cause };
@@ -296,14 +307,23 @@ fn acquire_shared_lease(folder: &Path) -> Result<Option<FileLease>, CommandError
         Err(LeaseError::Io(error)) if is_not_a_file(&folder.join("lease")) => {
             Err(CommandError::new(ExitStatus::ToolFailed, error.to_string()))
         }
+        Err(LeaseError::Io(error)) if are_locks_unsupported(&error) => {
+            Err(CommandError::new(ExitStatus::ToolFailed, error.to_string()).help(OTHER_FILE_SYSTEM_HELP))
+        }
         Err(LeaseError::Io(_)) => Ok(None),
         Err(LeaseError::Held(by)) => {
-            let what = format!("the folder {} is in use by {by}", folder.display());
+            let what = format!("the folder {} is in use by {by}", show_path(folder));
             Err(CommandError::new(ExitStatus::Refused, what).help(
                 "wait for it to end: it copies the folder to or from a bucket, or uses it for a state in a bucket",
             ))
         }
     }
+}
+
+/// Returns whether the local copy of a state cannot be kept in a folder because it is read-only.
+fn is_cache_read_only(folder: &Path) -> bool {
+    let mut places = folder.ancestors().map(|place| if place.as_os_str().is_empty() { Path::new(".") } else { place });
+    places.find(|place| place.exists()).is_some_and(|place| write_refusal(place).is_some())
 }
 
 /// Returns whether a path is something other than a file, such as a link.
@@ -402,6 +422,8 @@ pub(crate) struct JournalHandle {
     terminal: Option<Terminal>,
     /// A description of the process that holds the state on another machine.
     remote_holder: Option<String>,
+    /// The state folder, if it is a temporary one.
+    temporary: Option<TempDir>,
     /// Keeps the folder from becoming the copy of another state.
     _shared_lease: Option<FileLease>,
 }
@@ -417,13 +439,26 @@ impl Deref for JournalHandle {
 impl JournalHandle {
     /// Wraps the journal of a local folder. `shared` keeps the folder from becoming the copy of another state.
     fn for_folder(journal: Journal, flag: String, shared: Option<FileLease>) -> Self {
-        Self { journal, remote: None, flag, terminal: None, remote_holder: None, _shared_lease: shared }
+        Self {
+            journal,
+            remote: None,
+            flag,
+            terminal: None,
+            remote_holder: None,
+            temporary: None,
+            _shared_lease: shared,
+        }
     }
 
-    /// Sets the description of the process that holds the state on another machine.
-    fn with_remote_holder(mut self, by: Option<String>) -> Self {
-        self.remote_holder = by;
-        self
+    /// Wraps the journal of the local copy of a state in a bucket. `holder` describes the process that holds the state
+    /// on another machine. `temporary` is the folder of the copy if it is removed afterwards.
+    fn for_local_copy(journal: Journal, flag: String, holder: Option<String>, temporary: Option<TempDir>) -> Self {
+        Self { journal, remote: None, flag, terminal: None, remote_holder: holder, temporary, _shared_lease: None }
+    }
+
+    /// Returns the state folder if it is a temporary one, so that the jobs' files outlive the handle.
+    pub(crate) fn take_temporary(&mut self) -> Option<TempDir> {
+        self.temporary.take()
     }
 
     /// Returns the description of the process that holds the state on another machine, if any.
@@ -442,7 +477,15 @@ impl JournalHandle {
     /// Wraps the journal of a state in a bucket that this process holds.
     fn for_remote(remote: RemoteState, flag: String, terminal: Terminal) -> Self {
         let journal = notifications::subscribe(remote.journal().clone());
-        Self { journal, remote: Some(remote), flag, terminal: Some(terminal), remote_holder: None, _shared_lease: None }
+        Self {
+            journal,
+            remote: Some(remote),
+            flag,
+            terminal: Some(terminal),
+            remote_holder: None,
+            temporary: None,
+            _shared_lease: None,
+        }
     }
 
     /// Returns the flag that shown commands need to find the same jobs: ` --state ...`, or an empty string.
@@ -734,7 +777,7 @@ fn to_json(config: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOve
 fn pull(args: &StatePullArgs, config: RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let config = with_folder(config, args.folder.as_ref());
     block_on(remote::pull_to_folder(&config, args.force))?;
-    let folder = config.folder.display();
+    let folder = show_path(&config.folder);
     terminal.eprint(format_args!("pulled to {folder}"));
     terminal.eprint(format_args!("next: batchplan list --state {}", quote_path(&config.folder)));
     Ok(ExitStatus::Success)
@@ -743,7 +786,7 @@ fn pull(args: &StatePullArgs, config: RemoteStateConfig, terminal: Terminal) -> 
 fn push(args: &StatePushArgs, config: RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let config = with_folder(config, args.folder.as_ref());
     if !config.folder.join(JOURNAL_NAME).exists() {
-        return Err(CommandError::new(ExitStatus::Invalid, format!("{} has no jobs", config.folder.display()))
+        return Err(CommandError::new(ExitStatus::Invalid, format!("{} has no jobs", show_path(&config.folder)))
             .help("name the folder that has journal.db, such as .batchplan"));
     }
     let pushed = run_to_end(remote::push_folder(&config, args.force))?;
@@ -761,7 +804,7 @@ fn push_error(error: RemoteError, folder: Option<&Path>) -> CommandError {
         Some(folder) => error.help(hint!(
             "{} shows the state in the bucket; {} replaces it with the jobs in that folder",
             command!("state show"),
-            command!("state push", quote_path(folder), "--force")
+            command!("state push").path(folder).arg("--force")
         )),
         None => error,
     }

@@ -10,6 +10,8 @@ use super::github;
 use super::plan_input::{self, problems_json, show_problems};
 use super::terminal::Terminal;
 use crate::diagnostics::FileProblems;
+use crate::files::with_path;
+use crate::paths::{path_to_text, show_path};
 
 /// Check plan files for mistakes.
 ///
@@ -71,9 +73,9 @@ fn collect_files(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), CommandErr
     }
     let mut found = Vec::new();
     find_plan_files(path, &mut found)
-        .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {}: {error}", path.display())))?;
+        .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {error}")))?;
     if found.is_empty() {
-        let message = format!("no plan files (*.toml) in {}", path.display());
+        let message = format!("no plan files (*.toml) in {}", show_path(path));
         return Err(CommandError::new(ExitStatus::Invalid, message));
     }
     found.sort();
@@ -83,11 +85,11 @@ fn collect_files(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), CommandErr
 
 /// Finds plan files below a folder. Does not follow links to folders, because they may form cycles.
 fn find_plan_files(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
+    for entry in fs::read_dir(folder).map_err(with_path(folder))? {
+        let entry = entry.map_err(with_path(folder))?;
         let path = entry.path();
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if entry.file_type()?.is_dir() {
+        if entry.file_type().map_err(with_path(&path))?.is_dir() {
             if !hidden {
                 find_plan_files(&path, found)?;
             }
@@ -122,7 +124,7 @@ fn to_json(verdicts: &[ValidatedPlan]) -> Json {
         .iter()
         .map(|verdict| {
             json!({
-                "file": verdict.file.display().to_string(),
+                "file": path_to_text(&verdict.file),
                 "valid": verdict.valid,
                 "problems": problems_json(&verdict.problems),
             })

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use super::error::JobError;
 use super::job_request::stored_plan;
 use super::job_source::report_source;
+use crate::files::with_path;
 use crate::job::{JobId, JobStatus};
 use crate::journal::{FailureCode, FailureGroup, FileLease, JobFolder, JobRecord, JobSource, Journal, ReportDelivery};
 use crate::manifest::{FrozenManifest, ManifestError, ManifestSource, SourcePin};
+use crate::paths::path_to_text;
 use crate::plan::Plan;
 
 /// A job, and everything that is known about it.
@@ -174,7 +176,7 @@ impl JobDescription {
     pub fn report_location(&self) -> Option<String> {
         match self.report_state() {
             ReportState::Absent => None,
-            ReportState::Open => Some(self.folder.report_folder().display().to_string()),
+            ReportState::Open => Some(path_to_text(&self.folder.report_folder())),
             ReportState::Local | ReportState::Unpublished | ReportState::Published => self.job.report_location.clone(),
         }
     }
@@ -198,7 +200,7 @@ fn folder_entries(folder: &Path) -> io::Result<Vec<JobFolderEntry>> {
 fn disk_usage(path: &Path) -> io::Result<(u64, u64)> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
-        found => found?,
+        found => found.map_err(with_path(path))?,
     };
     if !found.is_dir() {
         return Ok((1, found.len()));
@@ -214,6 +216,9 @@ fn disk_usage(path: &Path) -> io::Result<(u64, u64)> {
 fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+        entries => {
+            let entries = entries.map_err(with_path(folder))?;
+            entries.map(|entry| Ok(entry.map_err(with_path(folder))?.path())).collect()
+        }
     }
 }

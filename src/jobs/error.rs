@@ -14,6 +14,7 @@ use crate::engine::{
     ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
 use crate::estimate::{CostLimitError, PriceBookError};
+use crate::files;
 use crate::hint::{Hint, command, hint};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::{JournalError, LeaseError};
@@ -172,11 +173,14 @@ impl JobError {
         if self.io_error().is_some_and(open_files::is_exhausted) {
             return Some(open_files::HELP.into());
         }
+        if let Some(help) = self.io_error().and_then(files::disk_help) {
+            return Some(help.into());
+        }
         Some(match self {
             Self::Journal(error) | Self::Report(ReportError::Journal(error)) => return error.help(),
             Self::Lease { job, cause: LeaseError::Held(_) } => command!("show", job, "--watch").into(),
             Self::Lease { cause: LeaseError::Io(_), .. } => {
-                "nothing was changed; check the disk and its permissions, then run the command again".into()
+                "nothing was changed; check the disk, then run the command again".into()
             }
             Self::PlanChanged { job, changes, token } => changed_plan_hint(job, changes, *token),
             Self::StoredPlan { job, .. } => {

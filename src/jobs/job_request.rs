@@ -11,6 +11,7 @@ use crate::journal::{
     FileLease, JobCreation, JobFolder, JobRecord, JobSource, Journal, LeaseError, ManifestFingerprint, NewJob,
     RecurringScope, ReportSource,
 };
+use crate::paths::show_path;
 use crate::plan::{self, Plan, PlanChange};
 
 /// A request to find or create the job for a plan.
@@ -142,7 +143,7 @@ pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
 fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
     let folder = job.plan_file.parent().unwrap_or(Path::new(""));
     let as_of = job.manifest_fingerprint.as_ref().map_or(job.created, |fingerprint| fingerprint.as_of);
-    let (plan, problems) = plan::read_bytes(&job.plan_file.display().to_string(), &job.plan_text, folder, as_of);
+    let (plan, problems) = plan::read_bytes(&show_path(&job.plan_file).to_string(), &job.plan_text, folder, as_of);
     let Some(mut plan) = plan else {
         let first = problems.iter().find(|problem| !problem.is_warning());
         let what = first.map_or_else(|| "it cannot be read".to_owned(), |problem| problem.title().to_owned());

@@ -5,7 +5,7 @@
 //! without an outcome, which are not in its frontier. Most rows without an outcome were never attempted. The others are
 //! in doubt: their requests may have been executed, but the job stopped before it recorded the outcome.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use batchplan_store::object::{BucketName, ObjectKey};
 
@@ -20,6 +20,7 @@ use crate::manifest::{
     FailedRowsFile, FileLocation, Filter, InventoryChanges, InventorySelector, Manifest, ManifestSource,
     ReportRowFilter, UnfinishedRows,
 };
+use crate::paths::path_from_text;
 use crate::plan::Plan;
 use crate::report::{ReportDestination, ReportSegment};
 use crate::report_format::TaskStatus;
@@ -127,7 +128,7 @@ pub(super) fn report_source(report: &ReportSource) -> ManifestSource {
             key: ObjectKey::decode(report.name.as_bytes()),
             etag: None,
         },
-        None => FileLocation::Local(PathBuf::from(&report.name)),
+        None => FileLocation::Local(path_from_text(&report.name)),
     };
     let status = Some(report.status.clone()).filter(|status| !status.is_empty());
     let code = Some(report.code.clone()).filter(|code| !code.is_empty());

@@ -38,6 +38,7 @@ use crate::journal::{
     ReportDelivery, STILL_ACTIVE, ServerTrust, StatusReason,
 };
 use crate::manifest::{FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, check_pin, freeze};
+use crate::paths::{path_to_text, show_path};
 use crate::plan::{FailureThreshold, Plan};
 use crate::report::{FinishedReport, ReportPublishError, ReportWriter, publish};
 use crate::{failpoint, open_files};
@@ -758,7 +759,7 @@ impl JobRunner<'_> {
         let mut aside = file.clone().into_os_string();
         aside.push(".damaged");
         let kept_note = match fs::rename(&file, &aside) {
-            Ok(()) => format!(" (kept as {})", aside.display()),
+            Ok(()) => format!(" (kept as {})", show_path(aside)),
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => String::new(),
             Err(cause) => return Err(with_path(&file)(cause).into()),
         };
@@ -839,8 +840,7 @@ impl JobRunner<'_> {
         let mut report = self.job_execution().finish_report(writer, last).await?;
         let place = report_url(self.plan, &report);
         let due = if place.is_some() { ReportDelivery::Due } else { ReportDelivery::Done };
-        let shown =
-            place.clone().unwrap_or_else(|| self.folder().report_folder().join("manifest.json").display().to_string());
+        let shown = place.clone().unwrap_or_else(|| path_to_text(&self.folder().report_folder().join("manifest.json")));
         self.journal.set_report_delivery(&self.job.id, due, Some(shown))?;
         let delivered = self.publish_report(&mut report).await;
         self.record_final_status()?;

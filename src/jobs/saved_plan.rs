@@ -24,6 +24,7 @@ use crate::journal::ManifestFingerprint;
 use crate::manifest::{
     FreezeLimits, FreezeProgress, FrozenManifest, Manifest, SampleOptions, SourcePin, freeze_and_sample,
 };
+use crate::paths::show_path;
 use crate::plan::{self, Plan};
 
 const FORMAT_VERSION: u32 = 1;
@@ -36,6 +37,7 @@ const MAGIC: &[u8] = b"{\"batchplan_saved_plan\":";
 #[serde(deny_unknown_fields)]
 pub struct SavedPlan {
     /// The absolute path of the plan file. Relative paths in the plan are resolved against its folder.
+    #[serde(with = "crate::paths::text")]
     pub plan_file: PathBuf,
     /// The text of the plan.
     pub plan: String,
@@ -73,8 +75,16 @@ pub enum SavedPlanError {
     /// The file cannot be read or written; the message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The file cannot be written.
+    #[error("cannot write the saved plan {}: {cause}", show_path(path))]
+    Write {
+        /// The path of the saved plan.
+        path: PathBuf,
+        /// The error of the system.
+        cause: io::Error,
+    },
     /// The file is not what was saved.
-    #[error("the saved plan {} is damaged: {what}", path.display())]
+    #[error("the saved plan {} is damaged: {what}", show_path(path))]
     Damaged {
         /// The path of the saved plan.
         path: PathBuf,
@@ -84,7 +94,7 @@ pub enum SavedPlanError {
     /// Another version of this program saved it, in another format.
     #[error(
         "the saved plan {} has format version {found}; this batchplan supports version {FORMAT_VERSION}",
-        path.display()
+        show_path(path)
     )]
     OtherVersion {
         /// The path of the saved plan.
@@ -93,7 +103,7 @@ pub enum SavedPlanError {
         found: u32,
     },
     /// It was saved from a different plan than the one that was named.
-    #[error("the saved plan {} does not match the current {}", path.display(), plan.display())]
+    #[error("the saved plan {} does not match the current {}", show_path(path), show_path(plan))]
     OtherPlan {
         /// The path of the saved plan.
         path: PathBuf,
@@ -159,9 +169,8 @@ impl SavedPlan {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path
             .file_name()
-            .and_then(|name| name.to_str())
             .ok_or_else(|| with_path(path)(io::Error::new(io::ErrorKind::InvalidInput, "not a file name")))?;
-        Ok(write_atomic(folder, name, &text).map_err(with_path(path))?)
+        write_atomic(folder, name, &text).map_err(|cause| SavedPlanError::Write { path: path.to_owned(), cause })
     }
 
     /// Returns the plan as it was saved. `path` is the path of the saved plan, for messages. With `given`, the plan
@@ -172,7 +181,7 @@ impl SavedPlan {
     pub fn plan(&self, path: &Path, given: Option<(&Path, &Plan)>) -> Result<Plan, SavedPlanError> {
         let file = given.map_or(&*self.plan_file, |(file, _)| file);
         let folder = file.parent().unwrap_or(Path::new(""));
-        let name = file.display().to_string();
+        let name = show_path(file).to_string();
         let (plan, _) = plan::read_bytes(&name, self.plan.as_bytes(), folder, self.fingerprint.as_of);
         let damaged = |what: &str| SavedPlanError::Damaged { path: path.to_owned(), what: what.to_owned() };
         let mut plan = plan.ok_or_else(|| damaged("this batchplan does not accept its plan"))?;
@@ -199,6 +208,9 @@ impl SavedPlanError {
     pub fn help(&self) -> Option<Hint> {
         match self {
             Self::Io(_) => None,
+            Self::Write { .. } => {
+                Some("nothing was changed; free space there, or choose another file with --out".into())
+            }
             Self::Damaged { .. } => Some(hint!("save it again: {}", command!("plan", "PLAN", "--out", "FILE"))),
             Self::OtherVersion { .. } => Some("use the version of batchplan that saved it, or save it again".into()),
             Self::OtherPlan { .. } => Some(hint!(
@@ -279,7 +291,7 @@ fn describe_difference(fingerprint: &ManifestFingerprint, now: &SourcePin) -> Op
     match (SourcePin::from_json(&fingerprint.pin), now) {
         (Some(SourcePin::Listing), SourcePin::Listing) => None,
         (Some(SourcePin::File { sha256: was, .. }), SourcePin::File { path, sha256, .. }) => {
-            changed(path.clone(), "SHA-256", &was, sha256)
+            changed(show_path(path).to_string(), "SHA-256", &was, sha256)
         }
         (Some(SourcePin::Object { sha256: was, .. }), SourcePin::Object { bucket, key, sha256, .. }) => {
             changed(format!("{bucket}/{key}"), "SHA-256", &was, sha256)
@@ -359,11 +371,8 @@ mod tests {
 
     #[test]
     fn a_file_is_known_by_its_bytes_and_not_by_its_place() {
-        let file = |path: &str, sha256: &str| SourcePin::File {
-            path: path.to_owned(),
-            sha256: sha256.to_owned(),
-            stamp: None,
-        };
+        let file =
+            |path: &str, sha256: &str| SourcePin::File { path: path.into(), sha256: sha256.to_owned(), stamp: None };
         assert_eq!(describe_difference(&fingerprint_of(&file("/a", "1")), &file("/b", "1")), None);
         assert!(
             describe_difference(&fingerprint_of(&file("/a", "1")), &file("/a", "2"))

@@ -14,10 +14,14 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::copy::{JournalCopy, has_log_and_index};
 use super::error::{DatabaseCommandError, JournalError};
 use super::job_folder::JOBS_FOLDER;
+use super::lease::LEASE_FILE;
 use super::record::JobRecord;
-use crate::files::{absolute_path, reject_symlink, sync_folder};
+use crate::files::{
+    absolute_path, are_locks_unsupported, check_record_locks, reject_symlink, sync_folder, write_refusal,
+};
 use crate::job::Progress;
 
 /// The name of the journal's file in the state folder.
@@ -39,7 +43,7 @@ const BUSY_RETRY_DELAY: Duration = Duration::from_millis(5);
 /// Capacity of the command queue: one checkpoint and a few queries for each running job.
 const COMMAND_QUEUE_LENGTH: usize = 64;
 
-type DatabaseCommand = Box<dyn FnOnce(&mut Connection) + Send>;
+type DatabaseCommand = Box<dyn FnOnce(Result<&mut Connection, JournalError>) + Send>;
 
 /// The jobs of one state folder. Clones share one thread and one connection, which closes when the last clone is
 /// dropped.
@@ -99,14 +103,35 @@ impl Journal {
         }
     }
 
+    /// Opens the journal of a state folder for a command that only reads it; returns `None` if there is none. If this
+    /// process may not write to the folder, nothing can be recorded through it.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be read, is damaged, or has a newer format.
+    pub fn open_for_reading(state: &Path) -> Result<Option<Self>, JournalError> {
+        let path = state.join(JOURNAL_NAME);
+        let folder = if state.as_os_str().is_empty() { Path::new(".") } else { state };
+        let is_writable = write_refusal(&path).or_else(|| write_refusal(folder)).is_none();
+        if is_writable || matches!(path.try_exists(), Ok(false)) {
+            return Self::open_existing(state);
+        }
+        let database = JournalDatabase::open_read_only(&path, DEFAULT_OPTIONS)?;
+        Self::start(state, path, database).map(Some)
+    }
+
     /// Like [`open`](Self::open), with other settings.
     fn open_with(state: &Path, options: JournalOptions) -> Result<Self, JournalError> {
         let path = state.join(JOURNAL_NAME);
-        let mut connection = open_connection(&path, options)?;
+        let database = JournalDatabase::Original(open_connection(&path, options)?);
+        Self::start(state, path, database)
+    }
+
+    /// Starts the database's thread.
+    fn start(state: &Path, path: PathBuf, mut database: JournalDatabase) -> Result<Self, JournalError> {
         let (command_sender, command_receiver) = mpsc::sync_channel::<DatabaseCommand>(COMMAND_QUEUE_LENGTH);
         let thread = thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || command_receiver.into_iter().for_each(|work| work(&mut connection)))
+            .spawn(move || command_receiver.into_iter().for_each(|work| work(database.connection())))
             .map_err(|cause| JournalError::from_io(&path, cause))?;
         let database = DatabaseThread { commands: Some(command_sender), thread: Some(thread) };
         Ok(Self {
@@ -132,7 +157,7 @@ impl Journal {
         let (result_sender, result_receiver) = mpsc::sync_channel(1);
         let work: DatabaseCommand = Box::new(move |connection| {
             // The caller may have stopped waiting.
-            let _ = result_sender.send(work(connection));
+            let _ = result_sender.send(connection.map_err(DatabaseCommandError::from).and_then(work));
         });
         self.database.commands()?.send(work).map_err(|_| JournalError::Closed)?;
         self.map_error(result_receiver.recv().map_err(|_| JournalError::Closed)?)
@@ -146,7 +171,7 @@ impl Journal {
         let (result_sender, result_receiver) = oneshot::channel();
         let mut work: DatabaseCommand = Box::new(move |connection| {
             // The caller may have stopped waiting.
-            let _ = result_sender.send(work(connection));
+            let _ = result_sender.send(connection.map_err(DatabaseCommandError::from).and_then(work));
         });
         // The queue is almost never full. If it is, other tasks run until there is room.
         while let Err(refused) = self.database.commands()?.try_send(work) {
@@ -167,9 +192,61 @@ impl Journal {
     }
 }
 
+/// What the database's thread works on.
+enum JournalDatabase {
+    /// The journal's own file.
+    Original(Connection),
+    /// A copy of it that is read instead. The connection closes before the copy is removed.
+    Copied { connection: Connection, copy: JournalCopy, path: PathBuf, options: JournalOptions },
+}
+
+impl JournalDatabase {
+    /// Opens a journal in a folder that this process may not write to.
+    fn open_read_only(path: &Path, options: JournalOptions) -> Result<Self, JournalError> {
+        if has_log_and_index(path) {
+            match open_connection(path, options) {
+                // It must be migrated, or it was closed meanwhile.
+                Err(JournalError::ReadOnly { .. }) => {}
+                opened => return opened.map(Self::Original),
+            }
+        }
+        reject_emptied(path)?;
+        let copy = JournalCopy::take(path)?;
+        let connection = open_connection(&copy.path(), options).map_err(|error| error.of_original(path))?;
+        connection
+            .pragma_update(None, "query_only", true)
+            .map_err(|error| JournalError::from_sqlite(&copy.path(), &error))?;
+        Ok(Self::Copied { connection, copy, path: path.to_owned(), options })
+    }
+
+    /// Returns the connection, to a new copy if the journal has changed.
+    fn connection(&mut self) -> Result<&mut Connection, JournalError> {
+        if let Self::Copied { copy, path, options, .. } = self
+            && !copy.is_current()
+        {
+            *self = Self::open_read_only(path, *options)?;
+        }
+        Ok(match self {
+            Self::Original(connection) | Self::Copied { connection, .. } => connection,
+        })
+    }
+}
+
+/// Rejects a state folder on a file system without the locks of `SQLite`, which would take each for one that is held.
+/// The file that is tried is the folder's lease, if it exists.
+fn reject_without_locks(path: &Path) -> Result<(), JournalError> {
+    match check_record_locks(&path.with_file_name(LEASE_FILE)) {
+        Err(error) if are_locks_unsupported(&error) => {
+            Err(JournalError::UnsupportedFileSystem { path: path.to_owned(), what: error.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn open_connection(path: &Path, options: JournalOptions) -> Result<Connection, JournalError> {
     let of = |error: rusqlite::Error| JournalError::from_sqlite(path, &error);
     reject_emptied(path)?;
+    reject_without_locks(path)?;
     let mut connection = open_database(path)?;
     connection.busy_timeout(options.busy_timeout).map_err(of)?;
     reject_foreign_database(&mut connection, path, options.migrations)?;

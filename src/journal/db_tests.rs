@@ -323,6 +323,47 @@ fn a_folder_that_cannot_be_made_or_written_is_named() {
     assert_eq!(fs::read(&file).expect("read"), b"a file");
 }
 
+#[test]
+fn a_journal_that_is_only_read_shows_every_change_and_takes_none() {
+    let (folder, journal) = journal();
+    create_job(&journal, new_job("one"));
+    let path = folder.path().join(JOURNAL_NAME);
+    let count = |database: &mut JournalDatabase| {
+        let connection = database.connection().expect("it can be read");
+        connection.execute("DELETE FROM job", []).expect_err("it is only read");
+        cell::<i64>(connection, "SELECT count(*) FROM job")
+    };
+    drop(journal);
+    let before = folder_content(folder.path());
+    let mut database = JournalDatabase::open_read_only(&path, DEFAULT_OPTIONS).expect("opened");
+    assert!(matches!(database, JournalDatabase::Copied { .. }));
+    assert_eq!((count(&mut database), folder_content(folder.path())), (1, before));
+    // Another process opens it: what it records is visible at once, and after it has closed the journal.
+    let journal = Journal::open(folder.path()).expect("opened");
+    create_job(&journal, new_job("two"));
+    drop(journal);
+    assert_eq!(count(&mut database), 2);
+    let journal = Journal::open(folder.path()).expect("opened");
+    create_job(&journal, new_job("three"));
+    let connection = database.connection().expect("it can be read");
+    assert_eq!(cell::<i64>(connection, "SELECT count(*) FROM job"), 3);
+    assert!(matches!(database, JournalDatabase::Original(_)), "the log and its index exist");
+    drop(database);
+    drop(journal);
+    // One that must be migrated is migrated in the copy.
+    let old = tempfile::tempdir().expect("a folder");
+    drop(Journal::open_with(old.path(), options(&[FIRST])).expect("made"));
+    let before = folder_content(old.path());
+    let mut database =
+        JournalDatabase::open_read_only(&old.path().join(JOURNAL_NAME), options(&[FIRST, SECOND])).expect("opened");
+    assert_eq!(cell::<String>(database.connection().expect("read"), "SELECT text FROM note"), "new");
+    assert_eq!(folder_content(old.path()), before);
+    // Damage is reported of the journal, not of its copy.
+    fs::write(&path, "no database, but long enough to be one").expect("written");
+    let error = JournalDatabase::open_read_only(&path, DEFAULT_OPTIONS).map(drop).expect_err("damaged").to_string();
+    assert!(error.starts_with(&format!("{} is damaged", path.display())), "{error}");
+}
+
 /// The kernel's own file systems reject writes even from root.
 #[test]
 #[cfg(target_os = "linux")]

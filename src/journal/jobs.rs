@@ -16,6 +16,7 @@ use super::record::{
 use super::retention::advance_clock;
 use super::row::{count_to_sql, parsed_column};
 use crate::job::{JobId, JobStatus};
+use crate::paths::path_to_text;
 
 /// The number of jobs that may wait to run.
 const MAX_WAITING_JOBS: u64 = 1000;
@@ -439,7 +440,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             new.name,
             new.description,
             origin,
-            new.plan_file.to_string_lossy(),
+            path_to_text(&new.plan_file),
             new.plan_hash,
             new.plan_text,
             new.confirmed,

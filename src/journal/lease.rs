@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::files::{self, with_path};
 
-const LEASE_FILE: &str = "lease";
+/// The name of the lease's file in its folder.
+pub(super) const LEASE_FILE: &str = "lease";
 
 /// The right to work on a job, until it is dropped.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl FileLease {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(with_path(&path)(error)),
         };
-        match file.try_lock_shared() {
+        match files::try_lock_shared(&file) {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(cause)) => Err(with_path(&path)(cause)),

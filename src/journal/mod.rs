@@ -6,6 +6,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `db` | opens, checks and migrates the database, which one thread uses, and notifies listeners of changes |
+//! | `copy` | a copy of the database, for reading it in a read-only folder |
 //! | `record` | one job, as it is recorded, and the inventory that a recurring job is pinned to |
 //! | `jobs` | finds jobs, moves them from status to status, and counts the changes |
 //! | `checkpoint`, `failure_tally` | how far a job has come, and why objects failed |
@@ -17,6 +18,7 @@
 //! | `error` | why the journal cannot be read or written |
 
 mod checkpoint;
+mod copy;
 mod db;
 mod error;
 mod failure_tally;

@@ -16,6 +16,7 @@ use super::row::{
 };
 use crate::job::{JobId, JobStatus, Progress};
 use crate::manifest::SourcePin;
+use crate::paths::path_from_text;
 
 /// The source of a job's objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub enum JobSource {
 pub struct ReportSource {
     /// The bucket that holds the report; `None` for a local file.
     pub bucket: Option<String>,
-    /// The report's URL-encoded key, or its absolute path.
+    /// The report's URL-encoded key, or its absolute path as [`path_to_text`](crate::paths::path_to_text) writes it.
     pub name: String,
     /// Only failures with one of these HTTP statuses; empty means all.
     pub status: Vec<u16>,
@@ -312,7 +313,7 @@ impl JobRecord {
             store_identity: row.get("store")?,
             description: row.get("description")?,
             source: serde_json::from_str(&origin).map_err(|error| invalid_value(row, "origin", error))?,
-            plan_file: PathBuf::from(row.get::<_, String>("plan_file")?),
+            plan_file: path_from_text(&row.get::<_, String>("plan_file")?),
             plan_hash: row.get("plan_hash")?,
             plan_text: row.get("plan")?,
             status: parsed_column(row, "status")?,

@@ -24,6 +24,7 @@ use super::pins::{self, SourcePin};
 use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_visitor::{BadRows, RowFlow, RowVisitor};
 use super::spec::{CsvField, FileLocation};
+use crate::paths::show_path;
 use crate::percent_decode::percent_decode_into;
 use syntax::{CsvShape, CsvSyntax, is_column_name};
 
@@ -49,7 +50,7 @@ pub(crate) async fn read<V: RowVisitor>(
         FileLocation::Local(path) => {
             let (path, stop) = (path.clone(), retrying.stop_token().clone());
             input::run_blocking(move || {
-                let name = path.display().to_string();
+                let name = show_path(&path).to_string();
                 let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
                 let before = pins::file_stamp(&path);
                 let raw = input::open_local(&path, stop)?;
@@ -109,7 +110,7 @@ fn read_rows(
 /// Returns an error if a job would reject the file. Bucket and key names are not checked.
 pub fn count_rows(path: &Path, fields: &[CsvField], plus_is_space: bool) -> Result<u64, ManifestError> {
     let columns = CsvColumns::new(fields, plus_is_space)?;
-    let name = path.display().to_string();
+    let name = show_path(path).to_string();
     let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
     let raw = input::open_local(path, CancellationToken::new())?;
     let mut rows = 0;

@@ -9,6 +9,7 @@ use batchplan_store::task::StoreError;
 use thiserror::Error;
 
 use crate::open_files;
+use crate::paths::show_path;
 
 /// The maximum number of bad rows that an error shows; all of them are counted.
 pub(crate) const MAX_SHOWN_ROWS: usize = 20;
@@ -213,7 +214,7 @@ pub enum ManifestError {
         help: &'static str,
     },
     /// A file of the frozen manifest is missing.
-    #[error("{} is missing: the frozen manifest is incomplete", file.display())]
+    #[error("{} is missing: the frozen manifest is incomplete", show_path(file))]
     Missing {
         /// The path of the file.
         file: PathBuf,
@@ -221,7 +222,7 @@ pub enum ManifestError {
     /// A newer batchplan wrote a file of the frozen manifest.
     #[error(
         "{} was written by a newer batchplan: it has format {found}; this batchplan supports formats up to {known}",
-        file.display()
+        show_path(file)
     )]
     NewerFormat {
         /// The path of the file.
@@ -232,7 +233,7 @@ pub enum ManifestError {
         known: u32,
     },
     /// A file of the frozen manifest is damaged.
-    #[error("{} is damaged: {what}", file.display())]
+    #[error("{} is damaged: {what}", show_path(file))]
     Corrupt {
         /// The path of the file.
         file: PathBuf,
@@ -420,7 +421,7 @@ fn disk_help(cause: &io::Error) -> &'static str {
 
 fn disk(doing: &str, path: &Path, cause: &io::Error) -> String {
     let full = if is_no_room(cause) { "no space left on the disk: " } else { "" };
-    format!("{full}cannot {doing} {}: {cause}", path.display())
+    format!("{full}cannot {doing} {}: {cause}", show_path(path))
 }
 
 fn too_many_objects(limit: u64, found: Option<u64>) -> String {

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
+use crate::paths::show_path;
 
 /// The size of a chunk sent to the parser, in bytes.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -145,7 +146,7 @@ impl Read for ChannelReader {
 
 /// Opens a local file. Reads fail once the token is cancelled.
 pub(crate) fn open_local(path: &Path, stop: CancellationToken) -> Result<BoxedReader, ManifestError> {
-    let failed = |cause| ManifestError::Read { place: path.display().to_string(), cause };
+    let failed = |cause| ManifestError::Read { place: show_path(path).to_string(), cause };
     let found = fs::metadata(path).map_err(failed)?;
     if found.is_dir() {
         return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));

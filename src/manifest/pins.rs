@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use batchplan_store::Store;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::{ManifestError, object_path};
 use super::input::{self, UnreadBytes};
 use super::retrying_store::RetryingStore;
+use crate::paths::{path_from_text, path_to_text, show_path};
 
 /// The identity of a source at the time when it was frozen. A job resumes only if its source still has an equal pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub enum SourcePin {
     /// A CSV manifest or a completion report on this machine.
     File {
         /// The path of the file; always absolute for a CSV manifest.
-        path: String,
+        path: PathBuf,
         /// The SHA-256 of the content, in lower-case hex.
         sha256: String,
         /// The size and modification time, if they were the same before and after the read. While they are unchanged,
@@ -136,8 +137,8 @@ pub async fn check_pin(
 
 /// Returns the path that a pin records for a local file: an absolute one, because the job may be resumed from another
 /// folder.
-pub(crate) fn pinned_path(path: &Path) -> String {
-    std::path::absolute(path).map_or_else(|_| path.display().to_string(), |path| path.display().to_string())
+pub(crate) fn pinned_path(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 async fn check_object(
@@ -162,7 +163,7 @@ async fn check_object(
 
 /// A pinned file on this machine.
 struct PinnedFile {
-    path: String,
+    path: PathBuf,
     sha256: String,
     stamp: Option<FileStamp>,
     stop: CancellationToken,
@@ -170,17 +171,16 @@ struct PinnedFile {
 
 impl PinnedFile {
     fn check(self) -> Result<(), SourceChangedError> {
-        if self.stamp.is_some() && file_stamp(Path::new(&self.path)) == self.stamp {
+        if self.stamp.is_some() && file_stamp(&self.path) == self.stamp {
             return Ok(());
         }
         let Self { path, sha256, stop, .. } = self;
-        match file_digest(&path, stop) {
+        let place = show_path(&path).to_string();
+        match file_digest(&path, &place, stop) {
             Ok(found) if found == sha256 => Ok(()),
-            Ok(found) => {
-                Err(SourceChangedError::Changed { place: path, what: "SHA-256", was: sha256, now: Some(found) })
-            }
+            Ok(found) => Err(SourceChangedError::Changed { place, what: "SHA-256", was: sha256, now: Some(found) }),
             Err(ManifestError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
-                Err(SourceChangedError::Missing { place: path, what: "SHA-256", was: sha256 })
+                Err(SourceChangedError::Missing { place, what: "SHA-256", was: sha256 })
             }
             Err(error) => Err(unreadable(error)),
         }
@@ -188,9 +188,9 @@ impl PinnedFile {
 }
 
 /// Returns the SHA-256 of the content of a file, in lower-case hex.
-fn file_digest(path: &str, stop: CancellationToken) -> Result<String, ManifestError> {
-    let raw = input::open_local(Path::new(path), stop)?;
-    let (_, content) = input::read_digested::<Sha256, ()>(raw, false, path, UnreadBytes::Digest, |_| Ok(()))?;
+fn file_digest(path: &Path, name: &str, stop: CancellationToken) -> Result<String, ManifestError> {
+    let raw = input::open_local(path, stop)?;
+    let (_, content) = input::read_digested::<Sha256, ()>(raw, false, name, UnreadBytes::Digest, |_| Ok(()))?;
     Ok(content.digest)
 }
 
@@ -269,7 +269,7 @@ impl From<&SourcePin> for SourcePinJson {
                 sha256: sha256.clone(),
             },
             SourcePin::File { path, sha256, stamp: seen } => Self::File {
-                path: path.clone(),
+                path: path_to_text(path),
                 sha256: sha256.clone(),
                 seen: seen.map(|seen| FileStampJson { size: seen.size, modified: seen.modified.to_string() }),
             },
@@ -294,9 +294,11 @@ impl SourcePinJson {
                 etag,
                 sha256,
             },
-            Self::File { path, sha256, seen } => {
-                SourcePin::File { path, sha256, stamp: seen.as_ref().map(parse_stamp).transpose()? }
-            }
+            Self::File { path, sha256, seen } => SourcePin::File {
+                path: path_from_text(&path),
+                sha256,
+                stamp: seen.as_ref().map(parse_stamp).transpose()?,
+            },
             Self::Inventory { bucket, key, etag, created } => SourcePin::Inventory {
                 bucket: BucketName::new(&bucket),
                 key: ObjectKey::decode(key.as_bytes()),

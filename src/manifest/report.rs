@@ -24,6 +24,7 @@ use super::pins::{SourcePin, pinned_path};
 use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor, check_bucket};
 use super::spec::{FailedRowsFile, FileLocation, ReportRowFilter};
+use crate::paths::show_path;
 use crate::report_format::{
     ReportFormat, ReportManifest, ReportManifestEntry, ReportRow, ReportRowDecoder, TaskStatus,
     format_for_column_count, parse_report_manifest,
@@ -94,7 +95,7 @@ async fn read_from_disk<V: RowVisitor>(
 ) -> Result<ReportReadOutput<V>, ManifestError> {
     let (path, stop) = (path.to_owned(), retrying.stop_token().clone());
     input::run_blocking(move || {
-        let name = path.display().to_string();
+        let name = show_path(&path).to_string();
         let raw = input::open_local(&path, stop.clone())?;
         if !is_manifest_json(path.as_os_str().as_encoded_bytes()) {
             let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
@@ -231,7 +232,7 @@ impl FailedRowReader {
     ) -> Result<ReportReadState<V>, ManifestError> {
         let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
         let raw = input::open_local(path, stop.clone())?;
-        read_checked(raw, gzip, &path.display().to_string(), format, md5, state)
+        read_checked(raw, gzip, &show_path(path).to_string(), format, md5, state)
     }
 
     /// Adds the warnings, once all files have been read.
@@ -448,7 +449,7 @@ impl<'a> ReportListFolder<'a> {
         if let Some(found) = places.iter().find(|path| path.is_file()) {
             return Ok(found.clone());
         }
-        let tried: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+        let tried: Vec<_> = places.iter().map(|path| show_path(path).to_string()).collect();
         let what = format!("it lists {listed}, but there is no {}", tried.join(" or "));
         Err(ManifestError::malformed(name, what, "download the report's files too, and put them next to it"))
     }

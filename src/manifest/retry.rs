@@ -11,6 +11,7 @@ use super::report;
 use super::retrying_store::RetryingStore;
 use super::row_visitor::{BadRows, RowFlow, RowVisitor};
 use super::spec::{FailedRowsFile, UnfinishedRows};
+use crate::paths::show_path;
 
 /// The number of rows read from the first job's manifest at once.
 const BATCH: usize = 1024;
@@ -33,7 +34,7 @@ pub(super) async fn read<V: RowVisitor>(
 async fn read_unfinished<V: RowVisitor>(rest: &UnfinishedRows, mut visitor: V) -> Result<V, ManifestError> {
     let UnfinishedRows { folder, frontier } = rest.clone();
     input::run_blocking(move || {
-        let name = folder.display().to_string();
+        let name = show_path(&folder).to_string();
         let frozen = FrozenManifest::open(&folder)?.ok_or_else(|| {
             let help = "retry it with --failed-only, or apply its plan with --new";
             ManifestError::malformed(&name, "the first job's manifest was not frozen completely", help)

@@ -16,6 +16,7 @@ use super::retrying_store::RetryingStore;
 use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
 use super::spec::{FileLocation, InventorySelector, Manifest, ManifestSource};
 use super::{changes, csv, inventory, report, retry};
+use crate::paths::show_path;
 
 /// Passes all rows of a source to the visitor.
 pub(super) async fn read_source<V: RowVisitor>(
@@ -57,7 +58,7 @@ impl ManifestSource {
         match self {
             Self::Prefix { bucket, prefix, .. } => format!("the listing of {}", object_path(bucket, prefix)),
             Self::Csv { location, .. } | Self::Report { location, .. } => match location {
-                FileLocation::Local(path) => path.display().to_string(),
+                FileLocation::Local(path) => show_path(path).to_string(),
                 FileLocation::Object { bucket, key, .. } => object_path(bucket, key),
             },
             Self::Inventory { bucket, selector, .. } => match selector {

@@ -8,8 +8,10 @@ use batchplan_store::task::StoreError;
 use jiff::Timestamp;
 
 use crate::connect::ConnectError;
+use crate::files::{OTHER_FILE_SYSTEM_HELP, are_locks_unsupported};
 use crate::hint::{Hint, command, hint};
 use crate::journal::JournalError;
+use crate::paths::show_path;
 
 /// An error of working with a state in a bucket.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +71,7 @@ pub enum RemoteError {
     #[error("{0}")]
     Diverged(String),
     /// A folder contains something that a copy of the state would replace.
-    #[error("{} contains other files, or changes that were not pushed", .0.display())]
+    #[error("{} contains other files, or changes that were not pushed", show_path(.0))]
     FolderNotEmpty(PathBuf),
     /// Files changed faster than they could be read.
     #[error("the files of the jobs kept changing while they were read")]
@@ -84,7 +86,7 @@ pub enum RemoteError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// There was no time left to push the last changes. The value is the folder that contains them.
-    #[error("there was no time to push the last changes; they are in {}", .0.display())]
+    #[error("there was no time to push the last changes; they are in {}", show_path(.0))]
     PushTimedOut(PathBuf),
 }
 
@@ -120,6 +122,7 @@ impl RemoteError {
                 Some(hint!("{} pushes them; so does the next command on this machine", command!("state push")))
             }
             Self::Journal(error) => error.help(),
+            Self::Io(error) if are_locks_unsupported(error) => Some(OTHER_FILE_SYSTEM_HELP.into()),
             Self::Store { .. } => Some(hint!(
                 "check the bucket, the connection and the credentials: {} prints the permissions that a plan with \
                  [state] needs, and {} tests them",

@@ -27,6 +27,7 @@ use crate::job::{JobId, JobStatus};
 use crate::journal::{
     DeltaScope, FileLease, JOURNAL_NAME, JobFolder, JobQuery, Journal, JournalCopyJob, LeaseError, list_job_folders,
 };
+use crate::paths::show_path;
 
 /// The file that says what the folder is a copy of.
 const RECORD_NAME: &str = "remote.json";
@@ -47,6 +48,7 @@ pub fn cache_folder(folder: &Path, location: &str) -> PathBuf {
 /// Identifies a local cache, so that a copy of it, or of the machine's disk, is recognized as a different one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct CacheIdentity {
+    #[serde(with = "crate::paths::text")]
     folder: PathBuf,
     /// The device and the inode of the folder. `boot` is the random id that the machine drew when it started.
     inode: (u64, u64),
@@ -55,7 +57,7 @@ struct CacheIdentity {
 
 impl CacheIdentity {
     fn of(folder: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(folder)?;
+        let metadata = fs::metadata(folder).map_err(with_path(folder))?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Ok(Self { folder: std::path::absolute(folder)?, inode: inode(&metadata), boot: boot.trim().to_owned() })
     }
@@ -176,7 +178,8 @@ impl LocalCache {
         for (job, files) in here.jobs.iter().filter(|(job, _)| !self.record.here.contains(*job)) {
             let is_gone = |piece: &SnapshotChunk| !in_bucket.contains(piece.name.as_str());
             if files.values().flat_map(|file| &file.pieces).any(is_gone) {
-                let what = format!("the files of job {job} are neither in {} nor in the bucket", self.folder.display());
+                let what =
+                    format!("the files of job {job} are neither in {} nor in the bucket", show_path(&self.folder));
                 return Err(RemoteError::Diverged(what));
             }
             jobs.insert(job.clone(), files.clone());
@@ -225,7 +228,7 @@ impl LocalCache {
 
     /// Describes how the cache is not based on the snapshot in the bucket.
     fn describe_divergence(&self, there: Option<&StateSnapshot>) -> String {
-        let folder = self.folder.display();
+        let folder = show_path(&self.folder);
         match (&self.record.head, there) {
             (Some(here), Some(there)) if here.lineage == there.lineage => format!(
                 "{folder} is based on {}, but the state is at {}: newer changes would be lost",
@@ -404,7 +407,7 @@ fn set_aside_changes(cache: &LocalCache, config: &RemoteStateConfig) -> Result<(
         (config.notify)(&format!(
             "warning: the state has changed since this machine last used it; changes that were not pushed are kept in \
              {}",
-            aside.display()
+            show_path(aside)
         ));
     }
     Ok(())

@@ -31,6 +31,7 @@ use super::snapshot::{
 use crate::files::{open_regular, with_path};
 use crate::job::JobId;
 use crate::journal::{JobFolder, Journal, JournalCopyJob};
+use crate::paths::show_path;
 
 /// How often files that change meanwhile are read again.
 const MAX_ATTEMPTS: u32 = 5;
@@ -279,7 +280,7 @@ impl StatePusher {
                 return Ok(content);
             }
             // The file was truncated, so what was captured no longer exists.
-            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: it was truncated", path.display())).into())
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: it was truncated", show_path(path))).into())
         });
         self.upload_chunk(content.await?).await
     }
@@ -334,7 +335,7 @@ fn regular_file_metadata(path: &Path) -> io::Result<fs::Metadata> {
     if metadata.is_file() {
         return Ok(metadata);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{}: not a regular file", path.display())))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{}: not a regular file", show_path(path))))
 }
 
 /// The largest checkpoint or list in bytes. These files are replaced as a whole, and read into memory.
@@ -445,7 +446,7 @@ fn job_files(state: &Path, job: &JournalCopyJob, missing: MissingFilePolicy) -> 
             there => there?.len(),
         };
         if there < file.bytes {
-            let what = format!("{}: {there} bytes, but {} are recorded", path.display(), file.bytes);
+            let what = format!("{}: {there} bytes, but {} are recorded", show_path(path), file.bytes);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
         }
         found.push(CapturedFile { name, content: CapturedBytes::AppendOnly(path, file.bytes) });

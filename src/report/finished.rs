@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{create_folder, json_digest, read_regular, with_path, write_atomic};
 use crate::job::JobId;
+use crate::paths::show_path;
 use crate::report::segment::{MANIFEST_NAME, Md5Digest, ReportSegment, SIDECAR_NAME, remote_key, remove_local_file};
 use crate::report_format::{
     ReportFormat, ReportLocation, ReportManifestEntry, ReportSpec, TaskStatus, report_manifest_json,
@@ -32,7 +33,7 @@ pub enum ReportLoadError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// `segments.json` is invalid, or its version is unknown.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", show_path(path))]
     Unreadable {
         /// The path of `segments.json`.
         path: PathBuf,
@@ -40,7 +41,7 @@ pub enum ReportLoadError {
         why: String,
     },
     /// A report file is not the one that the job wrote.
-    #[error("{}: changed since the job wrote it ({why})", path.display())]
+    #[error("{}: changed since the job wrote it ({why})", show_path(path))]
     Changed {
         /// The path of the report file.
         path: PathBuf,

@@ -15,6 +15,7 @@ use sha2::Sha256;
 
 use crate::files::{open_regular, with_path};
 use crate::job::JobId;
+use crate::paths::show_path;
 use crate::report_format::{ReportFormat, TaskStatus};
 
 /// The name of the list of a report's files, both in the folder and below the report's root in the bucket.
@@ -62,7 +63,7 @@ impl ReportSegment {
 pub fn remove_local_file(folder: &Path, segment: &ReportSegment) -> io::Result<()> {
     let path = segment.path(folder);
     if !segment.published {
-        let why = format!("{}: not removed, because it may not be published yet", path.display());
+        let why = format!("{}: not removed, because it may not be published yet", show_path(path));
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     match fs::remove_file(&path) {

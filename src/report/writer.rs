@@ -16,6 +16,7 @@ use md5::{Digest as _, Md5};
 
 use crate::files::{create_folder, open_regular, sync_folder, with_path};
 use crate::job::JobId;
+use crate::paths::show_path;
 use crate::report::segment::{
     MANIFEST_NAME, Md5Digest, ReportSegment, SIDECAR_NAME, digest_all, is_segment_name, local_path, segment_name,
     subfolder,
@@ -227,7 +228,7 @@ pub enum ReportResumeError {
         why: String,
     },
     /// A recorded file does not exist.
-    #[error("{}: missing ({bytes} bytes are recorded)", path.display())]
+    #[error("{}: missing ({bytes} bytes are recorded)", show_path(path))]
     Missing {
         /// The path of the file.
         path: PathBuf,
@@ -235,7 +236,7 @@ pub enum ReportResumeError {
         bytes: u64,
     },
     /// A file does not have the recorded length. A file that is still open may be longer.
-    #[error("{}: changed since the job wrote it ({found} bytes, {bytes} are recorded)", path.display())]
+    #[error("{}: changed since the job wrote it ({found} bytes, {bytes} are recorded)", show_path(path))]
     Changed {
         /// The path of the file.
         path: PathBuf,
@@ -245,7 +246,7 @@ pub enum ReportResumeError {
         bytes: u64,
     },
     /// A file has the recorded length, but different content.
-    #[error("{}: damaged since the job wrote it (its MD5 is {}, but {} is recorded)", path.display(), found.hex(), recorded.hex())]
+    #[error("{}: damaged since the job wrote it (its MD5 is {}, but {} is recorded)", show_path(path), found.hex(), recorded.hex())]
     Damaged {
         /// The path of the file.
         path: PathBuf,
@@ -478,7 +479,7 @@ impl ReportFileHandle {
     /// Once this has failed, it always fails: only data that an earlier call synced is safe.
     fn sync(&self) -> io::Result<()> {
         if self.sync_failed.load(Ordering::Acquire) {
-            let why = format!("{}: a part of it was not written to disk", self.path.display());
+            let why = format!("{}: a part of it was not written to disk", show_path(&self.path));
             return Err(io::Error::other(why));
         }
         self.file.sync_data().map_err(|error| {

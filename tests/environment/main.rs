@@ -2,8 +2,12 @@
 //! the environment variables that have an effect.
 
 mod folders;
+#[cfg(target_os = "linux")]
+mod odd_names;
 mod portal;
 mod processes;
+#[cfg(target_os = "linux")]
+mod read_only;
 mod sessions;
 mod variables;
 
@@ -17,7 +21,7 @@ use tempfile::TempDir;
 /// A sandbox with some objects, a plan for it, and a home folder.
 pub(crate) struct Scene {
     pub(crate) folder: TempDir,
-    _sandbox: SandboxServer,
+    sandbox: SandboxServer,
 }
 
 impl Scene {
@@ -34,7 +38,7 @@ impl Scene {
             sandbox.endpoint()
         );
         write(&folder.path().join("plan.toml"), &plan);
-        Self { folder, _sandbox: sandbox }
+        Self { folder, sandbox }
     }
 
     /// The program in this folder, which is the home folder as well, without credentials.
@@ -50,6 +54,10 @@ impl Scene {
         let mut command = self.command(args);
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        self.sandbox.endpoint()
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) {

@@ -209,7 +209,7 @@ fn a_local_file_is_pinned_by_what_was_read() {
     let sha256 = batchplan_store::hex::hex(&Sha256::digest(b"b,k\nb,l"));
     let seen =
         Some(FileStamp { size: 7, modified: fs::metadata(&path).unwrap().modified().unwrap().try_into().unwrap() });
-    assert_eq!(frozen.pin(), &SourcePin::File { path: path.display().to_string(), sha256, stamp: seen });
+    assert_eq!(frozen.pin(), &SourcePin::File { path: path.clone(), sha256, stamp: seen });
 
     for missing in [folder.path().join("none.csv"), folder.path().to_owned()] {
         let error = refusal(MemoryStore::default(), local(&missing), Filter::default()).to_string();

@@ -1,0 +1,141 @@
+//! A copy of the journal, for reading it where this process may not write to the state folder: on a read-only mount, or
+//! in the folder of another user.
+//!
+//! Beside a database with a write-ahead log, `SQLite` needs the log and an index of it in shared memory. While a process
+//! has the journal open, and after one was killed, both files exist, and it can be read without write permission.
+//! Otherwise `SQLite` would have to create them. It can be told to do without (`immutable=1`), but then it ignores an
+//! existing log and does not notice changes (<https://www.sqlite.org/wal.html#read_only_databases>). So the journal is
+//! copied to a temporary folder together with its log, and copied again after it has changed.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+use super::error::JournalError;
+use crate::files::{open_regular, with_path};
+
+/// How often to copy a journal that changes meanwhile, and the wait in between.
+const COPY_ATTEMPTS: u32 = 10;
+const COPY_RETRY_DELAY: Duration = Duration::from_millis(20);
+
+/// A copy of a journal and its log, as they were at one moment. Removed when dropped.
+#[derive(Debug)]
+pub(super) struct JournalCopy {
+    original: PathBuf,
+    stamp: JournalStamp,
+    folder: TempDir,
+}
+
+/// The size and modification time of a journal and of its log, if they exist.
+type JournalStamp = [Option<(u64, SystemTime)>; 2];
+
+impl JournalCopy {
+    /// Copies a journal and its log.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be read or changes all the time, or the copy cannot be written.
+    pub(super) fn take(path: &Path) -> Result<Self, JournalError> {
+        for _ in 0..COPY_ATTEMPTS {
+            let stamp = stamp(path);
+            let folder = tempfile::tempdir().map_err(|cause| not_copied(path, cause))?;
+            let copy = Self { original: path.to_owned(), stamp, folder };
+            copy_file(path, &copy.path())?;
+            if stamp[1].is_some() {
+                copy_file(&log(path), &log(&copy.path()))?;
+            }
+            if copy.is_current() {
+                return Ok(copy);
+            }
+            thread::sleep(COPY_RETRY_DELAY);
+        }
+        Err(JournalError::Locked { path: path.to_owned() })
+    }
+
+    /// Returns the path of the copied journal.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join("journal.db")
+    }
+
+    /// Returns whether the journal has not changed since it was copied.
+    pub(super) fn is_current(&self) -> bool {
+        stamp(&self.original) == self.stamp
+    }
+}
+
+/// Returns whether the files exist that a process needs to read a journal without write permission.
+pub(super) fn has_log_and_index(path: &Path) -> bool {
+    log(path).exists() && beside(path, "-shm").exists()
+}
+
+fn log(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn stamp(path: &Path) -> JournalStamp {
+    [path.to_owned(), log(path)].map(|path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.len(), found.modified().ok()?))
+    })
+}
+
+fn not_copied(path: &Path, cause: io::Error) -> JournalError {
+    JournalError::NotCopied { path: path.to_owned(), cause }
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<(), JournalError> {
+    let mut source = match open_regular(from, File::options().read(true)) {
+        // The log was removed meanwhile: its content is in the journal.
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(()),
+        source => source.map_err(|cause| JournalError::Io { path: from.to_owned(), cause })?,
+    };
+    let copied = File::create_new(to).and_then(|mut copy| io::copy(&mut source, &mut copy));
+    copied.map(drop).map_err(|cause| not_copied(from, with_path(to)(cause)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_current_until_the_journal_or_its_log_changes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        fs::write(&path, "one").expect("written");
+        let copy = JournalCopy::take(&path).expect("copied");
+        assert_eq!(fs::read(copy.path()).expect("read"), b"one");
+        assert!(copy.is_current() && !has_log_and_index(&path));
+        fs::write(log(&path), "more").expect("written");
+        assert!(!copy.is_current());
+        let copy = JournalCopy::take(&path).expect("copied");
+        assert_eq!(fs::read(log(&copy.path())).expect("read"), b"more");
+        fs::write(&path, "another").expect("written");
+        assert!(!copy.is_current());
+        let place = copy.path();
+        drop(copy);
+        assert!(!place.exists());
+        fs::write(beside(&path, "-shm"), "").expect("written");
+        assert!(has_log_and_index(&path));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        fs::write(folder.path().join("other"), "other").expect("written");
+        std::os::unix::fs::symlink(folder.path().join("other"), &path).expect("a link");
+        let refused = JournalCopy::take(&path).expect_err("a link").to_string();
+        assert!(refused.contains("journal.db: it is a symbolic link"), "{refused}");
+    }
+}
