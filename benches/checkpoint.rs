@@ -103,6 +103,7 @@ fn job(journal: &Journal) -> Result<i64, JournalError> {
         token: None,
         name: "bench".to_owned(),
         store_identity: String::new(),
+        environment_endpoints: None,
         description: None,
         source: JobSource::Plan,
         plan_file: PathBuf::from("/plan.toml"),

@@ -258,6 +258,7 @@ fn save(
         plan: String::from_utf8_lossy(&file.bytes).into_owned(),
         hash: plan.hash(),
         store: plan.store.environment_endpoint().map(|_| plan.store_identity()),
+        endpoints: plan.environment_endpoints(),
         fingerprint: manifest_fingerprint(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
         counts,
     };

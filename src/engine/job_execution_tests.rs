@@ -25,6 +25,7 @@ fn created(journal: &Journal, id: &JobId, identity: &str) -> JobRecord {
         token: None,
         name: "plan".to_owned(),
         store_identity: String::new(),
+        environment_endpoints: None,
         description: None,
         source: JobSource::Plan,
         plan_file: PathBuf::from("/plan.toml"),

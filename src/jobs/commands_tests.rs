@@ -22,6 +22,7 @@ fn job(journal: &Journal, way: &[JobStatus]) -> JobId {
         token: None,
         name: "plan".to_owned(),
         store_identity: String::new(),
+        environment_endpoints: None,
         description: None,
         source: JobSource::Plan,
         plan_file: PathBuf::from("/plan.toml"),

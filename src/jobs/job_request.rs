@@ -12,7 +12,7 @@ use crate::journal::{
     RecurringScope, ReportSource,
 };
 use crate::paths::show_path;
-use crate::plan::{self, Plan, PlanChange};
+use crate::plan::{self, Plan, PlanChange, describe_environment_endpoints};
 
 /// A request to find or create the job for a plan.
 #[derive(Clone, Debug)]
@@ -76,6 +76,7 @@ impl JobRequest<'_> {
             token,
             name: self.plan.name.clone(),
             store_identity: self.plan.store_identity(),
+            environment_endpoints: self.plan.environment_endpoints(),
             description: self.plan.description.clone(),
             source: self.origin.clone(),
             plan_file: self.file.to_owned(),
@@ -110,16 +111,17 @@ impl JobRequest<'_> {
 
     fn check_same_work(&self, job: &JobRecord) -> Result<(), JobError> {
         let store = self.plan.store_identity();
-        let is_elsewhere = job.store_identity.as_ref().is_some_and(|before| *before != store);
+        let is_elsewhere = job.store_identity.as_ref().is_some_and(|before| *before != store)
+            || job.environment_endpoints != self.plan.environment_endpoints();
         if job.plan_hash == self.plan.hash() && !is_elsewhere {
             return Ok(());
         }
         let before = stored_plan(job)?;
         let mut changes = before.canonical().changes(self.plan.canonical());
         if is_elsewhere && changes.is_empty() {
-            let place = |plan: &Plan| Some(plan.store.effective_endpoint().unwrap_or("AWS's own").to_owned());
             let path = "the endpoint that the environment names".to_owned();
-            changes.push(PlanChange { path, before: place(&before), after: place(self.plan) });
+            let (before, after) = (describe_environment_endpoints(&before), describe_environment_endpoints(self.plan));
+            changes.push(PlanChange { path, before: Some(before), after: Some(after) });
         }
         Err(JobError::PlanChanged { job: job.id.clone(), changes, token: job.token.is_some() })
     }
@@ -149,7 +151,7 @@ fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
         let what = first.map_or_else(|| "it cannot be read".to_owned(), |problem| problem.title().to_owned());
         return Err(JobError::StoredPlan { job: job.id.clone(), what });
     };
-    plan.restore_endpoint(job.store_identity.as_deref().unwrap_or_default());
+    plan.restore_endpoints(job.store_identity.as_deref(), job.environment_endpoints.as_deref());
     Ok(plan)
 }
 

@@ -49,6 +49,7 @@ fn made_of(
         token: None,
         name: plan.name.clone(),
         store_identity: plan.store_identity(),
+        environment_endpoints: None,
         description: None,
         source: origin,
         plan_file: "/p.toml".into(),

@@ -46,6 +46,9 @@ pub struct SavedPlan {
     /// The identity of the store, if the environment named its endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// The endpoints that the environment selected, beside that of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<String>,
     /// The fingerprint that the manifest must match.
     #[serde(rename = "pledge")]
     pub fingerprint: ManifestFingerprint,
@@ -185,7 +188,7 @@ impl SavedPlan {
         let (plan, _) = plan::read_bytes(&name, self.plan.as_bytes(), folder, self.fingerprint.as_of);
         let damaged = |what: &str| SavedPlanError::Damaged { path: path.to_owned(), what: what.to_owned() };
         let mut plan = plan.ok_or_else(|| damaged("this batchplan does not accept its plan"))?;
-        plan.restore_endpoint(self.store.as_deref().unwrap_or_default());
+        plan.restore_endpoints(self.store.as_deref(), self.endpoints.as_deref());
         if plan.hash() != self.hash {
             return Err(damaged("its plan does not match its hash"));
         }
@@ -324,7 +327,7 @@ mod tests {
         let counts = SavedCounts { exact: true, change: 1, unchanged: 1, fail: 0, unknown: 0 };
         let plan = "name = \"x\"\n".to_owned();
         let (plan_file, hash) = ("/plans/x.toml".into(), "h".to_owned());
-        SavedPlan { plan_file, plan, hash, store: None, fingerprint, counts }
+        SavedPlan { plan_file, plan, hash, store: None, endpoints: None, fingerprint, counts }
     }
 
     #[test]

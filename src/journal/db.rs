@@ -630,6 +630,10 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (job, bucket, aspect)
     ) STRICT, WITHOUT ROWID;
 ",
+    // Earlier versions obeyed no settings of the environment for endpoints of AWS, which is what NULL says.
+    "
+    ALTER TABLE job ADD COLUMN endpoints TEXT;
+",
 ];
 
 #[cfg(test)]

@@ -431,8 +431,10 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
     let stamp = record_change(transaction, now)?;
     transaction.execute(
         "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
-                          priority, created, changed, pledge, inventory, portion, store, created_seq, aged_from)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                          priority, created, changed, pledge, inventory, portion, store, created_seq, aged_from,
+                          endpoints)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+                 ?19)",
         params![
             new.id.as_str(),
             new.identity,
@@ -453,6 +455,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             // Its scope was decided at `as_of`: later changes may not be part of it.
             new.recurrence.as_ref().map_or(stamp.sequence, |recurrence| recurrence.as_of),
             stamp.at,
+            new.environment_endpoints,
         ],
     )?;
     Ok(())

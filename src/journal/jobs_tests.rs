@@ -419,6 +419,7 @@ fn new(id: &JobId) -> NewJob {
         token: None,
         name: "name".to_owned(),
         store_identity: String::new(),
+        environment_endpoints: None,
         description: None,
         source: JobSource::Plan,
         plan_file: "/plan.toml".into(),

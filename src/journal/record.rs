@@ -164,6 +164,9 @@ pub struct NewJob {
     pub name: String,
     /// The identity of the plan's store, from [`Plan::store_identity`](crate::plan::Plan::store_identity).
     pub store_identity: String,
+    /// The endpoints that the environment selects, from
+    /// [`Plan::environment_endpoints`](crate::plan::Plan::environment_endpoints).
+    pub environment_endpoints: Option<String>,
     /// The plan's description.
     pub description: Option<String>,
     /// The source of the job's objects.
@@ -199,6 +202,8 @@ pub struct JobRecord {
     pub name: String,
     /// The identity of the plan's store; `None` for jobs of versions that did not record it.
     pub store_identity: Option<String>,
+    /// The endpoints that the environment selected, beside that of the store. `None` if it selected none.
+    pub environment_endpoints: Option<String>,
     /// The plan's description.
     pub description: Option<String>,
     /// The source of the job's objects.
@@ -292,7 +297,7 @@ impl JobRecord {
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
     scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion, store, created_seq, \
-    began_seq, touched_seq, reach, lost";
+    began_seq, touched_seq, reach, lost, endpoints";
 
 /// `COLUMNS` without the plan's text, for lists: the texts of a thousand plans may take a gigabyte.
 pub(super) fn columns_without_plan() -> String {
@@ -311,6 +316,7 @@ impl JobRecord {
             token: row.get("token")?,
             name: row.get("name")?,
             store_identity: row.get("store")?,
+            environment_endpoints: row.get("endpoints")?,
             description: row.get("description")?,
             source: serde_json::from_str(&origin).map_err(|error| invalid_value(row, "origin", error))?,
             plan_file: path_from_text(&row.get::<_, String>("plan_file")?),

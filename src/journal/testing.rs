@@ -34,6 +34,7 @@ pub(super) fn new_job(name: &str) -> NewJob {
         token: None,
         name: name.to_owned(),
         store_identity: "store".to_owned(),
+        environment_endpoints: None,
         description: Some("It's \"odd\" \u{1F980}".to_owned()),
         source: JobSource::Plan,
         plan_file: PathBuf::from("/plans/plan.toml"),

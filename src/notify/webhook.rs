@@ -457,6 +457,7 @@ mod tests {
             token: Some("token".to_owned()),
             name: name.to_owned(),
             store_identity: None,
+            environment_endpoints: None,
             description: None,
             source: JobSource::Plan,
             plan_file: PathBuf::from("/home/me/plans/plan.toml"),

@@ -6,11 +6,13 @@
 //! instead of stopping at the first.
 //!
 //! `model` also has the canonical form of a plan, which identifies its work, so that an earlier job of it is found again,
-//! and describes the differences between two plans. `url` parses the state URL of a plan. [`xml`]
+//! and describes the differences between two plans. `environment` has the endpoints that the environment selects, which
+//! belong to a job like its plan. `url` parses the state URL of a plan. [`xml`]
 //! writes parts of a plan in the format of OSS Batch Operations, [`interchange`] converts plans to and from the job
 //! requests of the cloud services, and [`policy`] generates the permissions that a plan's credentials need.
 
 mod bucket_name;
+mod environment;
 pub mod interchange;
 mod model;
 pub mod policy;
@@ -21,6 +23,7 @@ mod validate;
 pub mod xml;
 
 pub(crate) use bucket_name::lax_problem as bucket_problem;
+pub(crate) use environment::describe_environment_endpoints;
 pub use model::{CanonicalForm, Plan, PlanChange};
 pub use settings::{
     ExactShare, FailureThreshold, JobLimits, JobSettings, MAX_CONCURRENCY, MAX_WEBHOOKS, PriceSettings,

@@ -18,9 +18,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use batchplan_store::StoreConfig;
 use batchplan_store::hex::hex;
 use batchplan_store::object::ObjectKey;
-use batchplan_store::{ConfiguredEndpoint, StoreConfig};
 use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -99,17 +99,6 @@ impl Plan {
     #[must_use]
     pub fn store_identity(&self) -> String {
         Json::from(vec![self.store.provider.as_str(), self.store_location()]).to_string()
-    }
-
-    /// Adds the endpoint that the environment named when the plan was saved or its job was created, if it named one.
-    /// `store_identity` is the plan's of that time. The environment must still name it when the store is connected to.
-    pub(crate) fn restore_endpoint(&mut self, store_identity: &str) {
-        let words: Vec<String> = serde_json::from_str(store_identity).unwrap_or_default();
-        let [_, location] = &words[..] else { return };
-        if self.store.reads_aws_endpoints() && self.store.endpoint.is_none() && location.contains("://") {
-            let endpoint = ConfiguredEndpoint { url: location.clone(), setting: "the environment".to_owned() };
-            self.store.aws_endpoints.s3 = Some(endpoint);
-        }
     }
 
     /// Returns the location of the store. If there is an endpoint, the region only matters for signing.

@@ -29,6 +29,7 @@ async fn scene() -> PushScene {
         token: None,
         name: "p".to_owned(),
         store_identity: String::new(),
+        environment_endpoints: None,
         description: None,
         source: JobSource::Plan,
         plan_file: PathBuf::from("/p.toml"),

@@ -164,7 +164,7 @@ fn oss_role(n: usize) -> String {
     )
 }
 
-fn s3_role(n: usize) -> String {
+pub(crate) fn s3_role(n: usize) -> String {
     format!(
         "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
          <AccessKeyId>STS.{n}</AccessKeyId><SecretAccessKey>hushhush{n}</SecretAccessKey>\

@@ -5,6 +5,7 @@ use std::process::Command;
 use batchplan::job::JobStatus;
 
 use crate::bucket::Manner;
+use crate::credentials::s3_role;
 use crate::scene::{APPLY, Running, Scene, TAG, assert_stands};
 use crate::world::Ran;
 
@@ -99,6 +100,40 @@ fn a_saved_plan_and_a_token_belong_to_their_endpoint() {
     let elsewhere = run_with(&scene, &APPLY, &[("AWS_ENDPOINT_URL", NOWHERE)]).ended(6);
     let change = format!("the endpoint that the environment names: `{endpoint}` is now `{NOWHERE}`");
     assert!(elsewhere.stderr.contains(&change), "{}", elsewhere.stderr);
+}
+
+#[test]
+fn a_job_and_a_saved_plan_stay_with_the_sts_that_gives_their_role() {
+    let (scene, sts) = (Scene::with_objects(3), Scene::with_objects(0));
+    sts.server.behave(|_| Manner::Say(200, s3_role(1)));
+    let (endpoint, given) = (scene.server.endpoint(), sts.server.endpoint());
+    let role = "role_arn = \"arn:aws:iam::123456789012:role/Role\"\nskip_server_check = true";
+    aws_plan(&scene, role, "[job]\nclient_request_token = \"once\"\n");
+    let bucket = ("AWS_ENDPOINT_URL_S3", endpoint.as_str());
+    let here = [bucket, ("AWS_ENDPOINT_URL_STS", given.as_str())];
+    run_with(&scene, &["plan", "plan.toml", "--out", "saved.bpl"], &here).ended(0);
+    run_with(&scene, &["create", "plan.toml"], &here).ended(0);
+    let id = scene.newest().id;
+    let (resume, saved) = (["resume", id.as_str(), "--auto-approve"], ["apply", "saved.bpl", "--auto-approve"]);
+    let (before, asked) = (scene.server.requests(), sts.server.requests());
+    for (variables, now) in [
+        (&[bucket][..], "AWS's own".to_owned()),
+        (&[bucket, ("AWS_ENDPOINT_URL", NOWHERE)], format!("{NOWHERE} (from AWS_ENDPOINT_URL)")),
+    ] {
+        let said =
+            format!("the environment names another endpoint of STS than before: {now}, not {given} (from the env");
+        for command in [&resume, &saved] {
+            let ran = run_with(&scene, command, variables).ended(6);
+            assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+        }
+        let again = run_with(&scene, &APPLY, variables).ended(6);
+        assert!(again.stderr.contains(&format!("`{endpoint}, STS {given}` is now `{endpoint}")), "{}", again.stderr);
+    }
+    assert_eq!((scene.server.requests(), sts.server.requests()), (before, asked), "nothing was sent");
+    run_with(&scene, &resume, &here).ended(0);
+    assert_stands(&scene.newest(), JobStatus::Complete, 3, 0);
+    let shown = scene.run(&["show", id.as_str()]).ended(0);
+    assert!(shown.stdout.contains(&format!(" of the STS at {given} (from the environment)")), "{}", shown.stdout);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "the crash tests call the server at single requests and read what it kept")]
 mod bucket;
 mod clients;
+mod endpoints;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../notify/receiver.rs"]

@@ -24,7 +24,7 @@ use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::partition::{Partition, s3_endpoint};
 use crate::provider::{
-    AddressingStyle, AwsEndpointSettings, ConfiguredEndpoint, EndpointSource, StoreConfig, StoreEndpoint, StoreProvider,
+    AddressingStyle, AwsEndpointSettings, EndpointSource, StoreConfig, StoreEndpoint, StoreProvider,
 };
 use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
 use crate::web::{ConnectionSettings, ConnectionSetupError, root_cause};
@@ -197,12 +197,14 @@ pub enum StoreConnectError {
     #[error(transparent)]
     EndpointSetting(#[from] EndpointSettingError),
     /// The environment names another endpoint than the one that the work was shown, saved or begun with.
-    #[error("the environment names another endpoint than before: {}, not {}", place(.now.as_ref()), place(.before.as_ref()))]
+    #[error("the environment names another endpoint{service} than before: {now}, not {before}")]
     EndpointChanged {
-        /// The endpoint that the work belongs to. `None` is AWS's own.
-        before: Option<ConfiguredEndpoint>,
-        /// The endpoint that the environment names now.
-        now: Option<ConfiguredEndpoint>,
+        /// The service, as in ` of STS`. Empty for that of the store.
+        service: &'static str,
+        /// The endpoint that the work belongs to, with the setting that selected it.
+        before: String,
+        /// The endpoint that the environment selects now.
+        now: String,
     },
     /// AWS has no FIPS endpoints in the partition of the region.
     #[error("{setting} asks for a FIPS endpoint, and S3 has none in the region {region}")]
@@ -214,20 +216,12 @@ pub enum StoreConnectError {
     },
 }
 
-/// Describes an endpoint of the environment.
-fn place(endpoint: Option<&ConfiguredEndpoint>) -> String {
-    match endpoint {
-        Some(ConfiguredEndpoint { url, setting }) => format!("{url} (from {setting})"),
-        None => "AWS's own".to_owned(),
-    }
-}
-
-/// Returns the configuration with the endpoints that the environment names. A configuration that already has an endpoint
-/// of the environment keeps it.
+/// Returns the configuration with the endpoints that the environment selects. `known` are those that the work was shown,
+/// saved or begun with, if it was.
 ///
 /// # Errors
-/// Returns an error if a setting cannot be obeyed, or if the environment names another endpoint of S3 than the one that
-/// the configuration has.
+/// Returns an error if a setting cannot be obeyed, or if the environment selects another endpoint of S3 or STS than the
+/// known one.
 pub async fn with_aws_endpoint_settings(
     config: &StoreConfig,
     known: Option<&AwsEndpointSettings>,
@@ -236,11 +230,19 @@ pub async fn with_aws_endpoint_settings(
         return Ok(config.clone());
     }
     let found = read_aws_endpoint_settings(config).await?;
-    let url = |settings: &AwsEndpointSettings| settings.s3.as_ref().map(|endpoint| endpoint.url.clone());
-    if let Some(known) = known.filter(|known| config.endpoint.is_none() && url(known) != url(&found)) {
-        return Err(StoreConnectError::EndpointChanged { before: known.s3.clone(), now: found.s3 });
+    let with = |settings: &AwsEndpointSettings| StoreConfig { aws_endpoints: settings.clone(), ..config.clone() };
+    let found = with(&found);
+    if let Some(known) = known {
+        // The work could otherwise continue in another place, or with another identity.
+        let both = with(known).environment_choices().into_iter().zip(found.environment_choices());
+        for ((service, before), (_, now)) in both {
+            if !before.is_same(&now) {
+                let (before, now) = (before.to_string(), now.to_string());
+                return Err(StoreConnectError::EndpointChanged { service, before, now });
+            }
+        }
     }
-    Ok(StoreConfig { aws_endpoints: found, ..config.clone() })
+    Ok(found)
 }
 
 impl StoreConnectError {

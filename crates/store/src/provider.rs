@@ -4,6 +4,7 @@
 //! One provider is one [`ProviderProfile`] and one variant of [`StoreProvider`]. Everything else asks the profile, and
 //! matches on no provider. Credentials are not part of a configuration.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::enum_with_all;
@@ -275,6 +276,47 @@ impl AwsEndpointSettings {
     }
 }
 
+/// Which endpoint of a service the environment selects.
+#[derive(Debug)]
+pub(crate) enum EndpointChoice {
+    /// The one that a setting names.
+    Named(ConfiguredEndpoint),
+    /// AWS's own.
+    Own {
+        /// The setting that asks for the FIPS endpoint, if one does.
+        fips: Option<String>,
+        /// The setting that asks for the dual-stack endpoint, if one does.
+        dual_stack: Option<String>,
+    },
+}
+
+impl EndpointChoice {
+    /// Returns whether both are the same endpoint. It does not matter which settings select it.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Named(a), Self::Named(b)) => a.url == b.url,
+            (Self::Own { fips, dual_stack }, Self::Own { fips: other_fips, dual_stack: other_dual_stack }) => {
+                fips.is_some() == other_fips.is_some() && dual_stack.is_some() == other_dual_stack.is_some()
+            }
+            (Self::Named(_), Self::Own { .. }) | (Self::Own { .. }, Self::Named(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for EndpointChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(ConfiguredEndpoint { url, setting }) => write!(f, "{url} (from {setting})"),
+            Self::Own { fips: None, dual_stack: None } => f.write_str("AWS's own"),
+            Self::Own { fips: Some(setting), dual_stack: None } => write!(f, "AWS's for FIPS (from {setting})"),
+            Self::Own { fips: None, dual_stack: Some(setting) } => write!(f, "AWS's dual-stack (from {setting})"),
+            Self::Own { fips: Some(fips), dual_stack: Some(dual_stack) } => {
+                write!(f, "AWS's dual-stack for FIPS (from {fips} and {dual_stack})")
+            }
+        }
+    }
+}
+
 impl StoreConfig {
     /// Returns whether the store is operated by AWS or Alibaba Cloud, or is the sandbox. Such a store behaves as its
     /// documentation says.
@@ -306,6 +348,20 @@ impl StoreConfig {
         self.provider.profile().endpoint == EndpointSource::Region
     }
 
+    /// Returns the endpoints that the environment decides, with the name of each service as messages have it: S3's if
+    /// the plan does not name it, and that of STS if the plan has a role.
+    pub(crate) fn environment_choices(&self) -> Vec<(&'static str, EndpointChoice)> {
+        let settings = &self.aws_endpoints;
+        let choice = |named: Option<&ConfiguredEndpoint>| match named {
+            Some(endpoint) => EndpointChoice::Named(endpoint.clone()),
+            None => EndpointChoice::Own { fips: settings.fips.clone(), dual_stack: settings.dual_stack.clone() },
+        };
+        let obeyed = self.reads_aws_endpoints();
+        let store = (obeyed && self.endpoint.is_none()).then(|| ("", choice(settings.s3.as_ref())));
+        let sts = (obeyed && self.role_arn.is_some()).then(|| (" of STS", choice(settings.sts.as_ref())));
+        store.into_iter().chain(sts).collect()
+    }
+
     /// Returns where the bucket name is placed in URLs. An endpoint of the environment is often a test server, so the
     /// bucket is in the path there, as with the AWS CLI.
     pub(crate) fn effective_addressing(&self) -> AddressingStyle {
@@ -315,7 +371,7 @@ impl StoreConfig {
 
 /// Returns whether an endpoint belongs to AWS S3 or Alibaba Cloud OSS. Other hosts in these domains are machines and
 /// load balancers of customers.
-fn is_first_party(endpoint: &str) -> bool {
+pub(crate) fn is_first_party(endpoint: &str) -> bool {
     let endpoint = endpoint.to_ascii_lowercase();
     let Some(host) = endpoint.strip_prefix("https://") else { return false };
     let host = host.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.');

@@ -109,6 +109,7 @@ pub(super) fn saved_plan(input: &[u8]) {
         plan_file: "/x.toml".into(),
         hash: String::new(),
         store: None,
+        endpoints: None,
         plan: text,
         fingerprint: pledge,
         counts,
