@@ -22,6 +22,7 @@ use crate::endpoint::EndpointUrl;
 use crate::error::{ErrorResponse, FaultClass, NOTHING_SENT, StoreError, is_about_signature, is_redirect, truncate};
 use crate::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet};
 use crate::printable::affects_terminal;
+use crate::provider::is_first_party;
 use crate::timeouts::scaled;
 use crate::web::root_cause;
 use crate::xml;
@@ -433,24 +434,29 @@ fn location_advice(endpoint: Option<&str>, region: Option<&str>, dialect: StoreD
         (None, Some(region)) => {
             format!("write `region = \"{region}\"` in [store], and the endpoint of that region if it names one")
         }
-        (None, None) => "set `endpoint` and `region` in [store]".to_owned(),
+        (None, None) => {
+            "ask who runs the store where the bucket is, and set `endpoint` and `region` in [store]".to_owned()
+        }
     }
 }
 
-/// Returns the URL of the endpoint that a server names, by its host or by the URL of an object there. The services put
-/// the bucket before their own host name.
+/// Returns the URL of the endpoint that a server names, by its host or by the URL of an object there, if it is one of
+/// AWS or Alibaba Cloud. The services put the bucket before their own host name.
+///
+/// No request should be signed for another host only because a server says so. The services' own hosts are all reached
+/// with TLS, whatever the server says.
 fn service_endpoint(named: &str) -> Option<String> {
     let (scheme, rest) = named.split_once("://").unwrap_or(("https", named));
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    if !matches!(scheme, "http" | "https") || !is_first_party(&format!("https://{host}")) {
+        return None;
+    }
     let is_service = |label: &str| label == "s3" || label.starts_with("s3-") || label.starts_with("oss-");
-    let starts = host.char_indices().filter(|(_, c)| *c == '.').map(|(dot, _)| dot + 1);
-    let is_own = [".amazonaws.", ".aliyuncs.com"].iter().any(|domain| host.contains(domain));
-    let start = std::iter::once(0).chain(starts).find(|start| {
-        let label = host[*start..].split('.').next().unwrap_or_default();
-        is_own && is_service(label)
-    });
-    let url = EndpointUrl::parse(&format!("{scheme}://{}", &host[start.unwrap_or(0)..])).ok()?;
-    Some(url.url().to_owned())
+    let mut starts = std::iter::once(0).chain(host.match_indices('.').map(|(dot, _)| dot + 1));
+    // A bucket may have such a label, too, which then comes first.
+    let start = starts.rfind(|start| is_service(host[*start..].split('.').next().unwrap_or_default()))?;
+    let url = EndpointUrl::parse(&format!("https://{}", &host[start..])).ok()?;
+    is_first_party(url.url()).then(|| url.url().to_owned())
 }
 
 /// Returns the region of an endpoint of OSS, such as `cn-shanghai` for `https://oss-cn-shanghai-internal.aliyuncs.com`.
@@ -495,12 +501,14 @@ fn is_web_page(body: &[u8]) -> bool {
 
 /// Describes a web page for a message, with its title if it has one.
 fn describe_web_page(body: &[u8], credentials: &SigningCredentials) -> String {
-    let title = web_page_title(&String::from_utf8_lossy(body)).map(|title| redacted(&title, credentials));
+    // A secret is recognized only as a whole, so it is hidden before the title is cut.
+    let title = web_page_title(&String::from_utf8_lossy(body)).map(|title| credentials.redact(&title));
+    let title = title.map(|title| title.chars().take(MAX_TITLE_CHARS).collect::<String>());
     let titled = title.map_or_else(String::new, |title| format!(" with the title {title:?}"));
     format!("a web page{titled} came instead of the store's answer, perhaps from a proxy or a login page")
 }
 
-/// Returns the title of a web page, without control characters and cut to [`MAX_TITLE_CHARS`].
+/// Returns the title of a web page, without control characters.
 fn web_page_title(page: &str) -> Option<String> {
     // Has the same length, so positions in it are positions in the page.
     let lower = page.to_ascii_lowercase();
@@ -508,8 +516,7 @@ fn web_page_title(page: &str) -> Option<String> {
     let start = element + lower[element..].find('>')? + 1;
     let end = start + lower[start..].find("</title")?;
     let words: Vec<_> = page[start..end].split_whitespace().collect();
-    let title: String =
-        words.join(" ").chars().filter(|character| !affects_terminal(*character)).take(MAX_TITLE_CHARS).collect();
+    let title: String = words.join(" ").chars().filter(|character| !affects_terminal(*character)).collect();
     (!title.is_empty()).then_some(title)
 }
 
@@ -644,7 +651,8 @@ mod tests {
         let bare = error_of(302, &[("location", "http://evil.example/")], "");
         assert!(bare.message.contains("endpoint http://evil.example/; nothing was sent there"), "{}", bare.message);
         let hostile = error_of(302, &[("location", "http://a\"b.example/"), ("x-amz-bucket-region", "x\"")], "");
-        assert!(hostile.message.ends_with("set `endpoint` and `region` in [store]"), "{}", hostile.message);
+        let ask = "nothing was sent there: ask who runs the store where the bucket is, and set `endpoint` and `region` in [store]";
+        assert!(hostile.message.ends_with(ask) && bare.message.ends_with(ask), "{} {}", hostile.message, bare.message);
         let cached = error_of(304, &[("etag", "\"e\"")], "");
         assert_eq!((cached.code.as_str(), cached.class), ("NotModified", FaultClass::Rejected));
         assert!(cached.message.contains("a cache may have answered"), "{}", cached.message);
@@ -667,6 +675,8 @@ mod tests {
         assert_eq!(says(page), expected);
         let bare = says("<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"x\"><html><body>502</body></html>");
         assert!(bare.starts_with("a web page came instead"), "{bare}");
+        let cut = says(&format!("<html><title>{}hush</title>", "x".repeat(MAX_TITLE_CHARS - 2)));
+        assert!(cut.contains("xx[h\"") && !cut.contains("hu"), "{cut}");
         let long = says(&format!("<html><title>{}</title>", "ä".repeat(200)));
         assert!(long.contains(&format!("{:?}", "ä".repeat(80))), "{long}");
         for other in ["<htm", "<Error><Code>X</Code></Error>", "", "html", "<title>x</title>"] {
@@ -710,12 +720,21 @@ mod tests {
     fn the_endpoint_of_a_service_is_named_without_the_bucket() {
         for (named, endpoint) in [
             ("b.s3.eu-west-1.amazonaws.com", Some("https://s3.eu-west-1.amazonaws.com")),
-            ("s3.b.s3-eu-west-1.amazonaws.com", Some("https://s3.b.s3-eu-west-1.amazonaws.com")),
+            ("s3.b.s3-eu-west-1.amazonaws.com", Some("https://s3-eu-west-1.amazonaws.com")),
             ("b.c.s3-us-west-2.amazonaws.com", Some("https://s3-us-west-2.amazonaws.com")),
             ("https://b.s3.cn-north-1.amazonaws.com.cn/key?tagging", Some("https://s3.cn-north-1.amazonaws.com.cn")),
             ("b.oss-cn-beijing-internal.aliyuncs.com", Some("https://oss-cn-beijing-internal.aliyuncs.com")),
-            ("http://127.0.0.1:9000/bkt/k", Some("http://127.0.0.1:9000")),
-            ("b.minio.example", Some("https://b.minio.example")),
+            ("http://B.S3.dualstack.eu-west-1.AMAZONAWS.com/", Some("https://s3.dualstack.eu-west-1.amazonaws.com")),
+            // The hosts of others are not advised.
+            ("http://127.0.0.1:9000/bkt/k", None),
+            ("b.minio.example", None),
+            ("s3.evil.amazonaws.example.org", None),
+            ("s3.amazonaws.com.evil.example", None),
+            ("oss-cn-beijing.aliyuncs.com.evil.example", None),
+            ("s3.amazonaws.com@evil.example", None),
+            ("s3-evil.eu-west-1.elb.amazonaws.com", None),
+            ("ec2-192-0-2-1.eu-west-1.compute.amazonaws.com", None),
+            ("ftp://s3.eu-west-1.amazonaws.com", None),
             ("a b", None),
             ("user@host", None),
             ("", None),
