@@ -62,6 +62,20 @@ fn a_webhook_is_reached_through_the_proxy() {
 }
 
 #[test]
+fn a_webhook_is_verified_with_the_bundle_of_aws_alone() {
+    let right = fixture("ca.pem");
+    for (variables, events) in [
+        ([("AWS_CA_BUNDLE", right.as_str()), ("SSL_CERT_FILE", "/nowhere")], &["complete"][..]),
+        ([("AWS_CA_BUNDLE", &fixture("server.pem")), ("SSL_CERT_FILE", &right)], &[]),
+    ] {
+        let (scene, receiver) = (Scene::with_objects(2), Receiver::encrypted());
+        scene.plan(&format!("{TAG}[[notify]]\nurl = \"{}\"\n", receiver.url_at("localhost")));
+        let ran = run(&scene, &APPLY, &variables).ended(0);
+        assert_eq!(receiver.events(), events, "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_comment_is_written_through_the_proxy() {
     let (github, proxy) = behind_proxy("api.batchplan.test", "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n");
     let scene = Scene::with_objects(2);

@@ -74,6 +74,19 @@ fn a_proxy_that_wants_a_password_says_so_and_nothing_is_changed() {
 }
 
 #[test]
+fn the_bundle_of_aws_is_used_in_place_of_all_others() {
+    let scene = scene();
+    let front = tls_front(VALID, port_of(&scene.server.endpoint()));
+    move_to(&scene, &format!("https://localhost:{front}"), "");
+    let (right, wrong) = (fixture("ca.pem"), fixture("server.pem"));
+    let both = [("AWS_CA_BUNDLE", &*wrong), ("SSL_CERT_FILE", &*right)];
+    let ran = run(&scene, &["plan", "plan.toml"], &both);
+    assert!(ran.stderr.contains("is signed by an unknown issuer"), "{}", ran.stderr);
+    run(&scene, &APPLY, &[("AWS_CA_BUNDLE", &right), ("SSL_CERT_FILE", &wrong), ("SSL_CERT_DIR", "/nowhere")]).ended(0);
+    assert_eq!(scene.written().len(), OBJECTS);
+}
+
+#[test]
 fn a_profile_names_the_bundle_for_its_store() {
     let scene = scene();
     let front = tls_front(VALID, port_of(&scene.server.endpoint()));

@@ -1,7 +1,10 @@
 //! The CA certificates that servers are verified with.
 //!
-//! If `AWS_CA_BUNDLE`, `SSL_CERT_FILE` or `SSL_CERT_DIR` is set, the certificates are those of all the files that they
-//! name, and the system's are not used. Otherwise they are the system's.
+//! The first of these that is set has all certificates, for every server:
+//!
+//! 1. `AWS_CA_BUNDLE`, or else the `ca_bundle` of an AWS profile. The AWS CLI and boto3 use it in place of all others.
+//! 2. `SSL_CERT_FILE` and `SSL_CERT_DIR` together, as in OpenSSL.
+//! 3. The system.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -35,21 +38,24 @@ impl CaSettings {
     pub(super) fn from_variables(variable: &impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| variable(name).filter(|value| !value.is_empty());
         let file = |name: &str| Some((name.to_owned(), PathBuf::from(path(name)?)));
+        if let Some(bundle) = file(AWS_CA_BUNDLE) {
+            return Self { files: vec![bundle], ..Self::default() };
+        }
         let folders = path(SSL_CERT_DIR).map(|folders| std::env::split_paths(&folders).collect::<Vec<_>>());
         let is_empty = |name: &&str| variable(name).is_some_and(|value| value.is_empty());
         Self {
             empty: [SSL_CERT_FILE, SSL_CERT_DIR].into_iter().find(is_empty),
-            files: [AWS_CA_BUNDLE, SSL_CERT_FILE].into_iter().filter_map(file).collect(),
+            files: file(SSL_CERT_FILE).into_iter().collect(),
             folders: folders.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()).collect(),
         }
     }
 
-    /// Adds the bundle of an AWS profile, unless `AWS_CA_BUNDLE`, which takes precedence, is set.
-    pub(super) fn with_profile_bundle(mut self, setting: String, path: PathBuf) -> Self {
-        if !self.files.iter().any(|(name, _)| name == AWS_CA_BUNDLE) {
-            self.files.push((setting, path));
+    /// Replaces the certificates by the bundle of an AWS profile, unless `AWS_CA_BUNDLE`, which takes precedence, is set.
+    pub(super) fn with_profile_bundle(self, setting: String, path: PathBuf) -> Self {
+        if self.files.iter().any(|(name, _)| name == AWS_CA_BUNDLE) {
+            return self;
         }
-        self
+        Self { files: vec![(setting, path)], ..Self::default() }
     }
 
     /// Loads the certificates and returns the TLS configuration that verifies servers with them.
@@ -130,6 +136,9 @@ mod tests {
 
     const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/tls/ca.pem");
 
+    /// A certificate of another issuer's.
+    const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/tls/server.pem");
+
     fn roots(variables: &[(&str, &str)]) -> Result<usize, String> {
         let found = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
         CaSettings::from_variables(&found).roots().map(|roots| roots.len()).map_err(|error| error.to_string())
@@ -168,9 +177,8 @@ mod tests {
             (&broken, "not a valid PEM file"),
             (&garbage, "none of its certificates is valid"),
         ] {
-            for variable in ["AWS_CA_BUNDLE", "SSL_CERT_FILE"] {
+            for (variable, other) in [(AWS_CA_BUNDLE, SSL_CERT_FILE), (SSL_CERT_FILE, "OTHER")] {
                 // The other one does not make up for it.
-                let other = if variable == AWS_CA_BUNDLE { SSL_CERT_FILE } else { AWS_CA_BUNDLE };
                 let said = roots(&[(variable, file), (other, CA)]).expect_err(file);
                 assert!(said.contains(variable) && said.contains(file) && said.contains(why), "{said}");
             }
@@ -179,6 +187,20 @@ mod tests {
         assert!(said.starts_with("SSL_CERT_FILE names no usable CA certificates: it is empty: unset it"), "{said}");
         let said = roots(&[("SSL_CERT_DIR", "/nowhere")]).expect_err("none");
         assert!(said.contains("SSL_CERT_DIR") && said.contains("/nowhere: No such file"), "{said}");
+    }
+
+    #[test]
+    fn the_bundle_of_aws_replaces_all_other_certificates() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = folder.path().to_str().expect("UTF-8");
+        std::fs::copy(SERVER, folder.path().join("other.pem")).expect("copied");
+        let others = [("SSL_CERT_FILE", SERVER), ("SSL_CERT_DIR", text)];
+        assert_eq!(roots(&[("AWS_CA_BUNDLE", CA), others[0], others[1]]), Ok(1));
+        let broken = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
+        assert_eq!(roots(&[("AWS_CA_BUNDLE", CA), broken[0], broken[1]]), Ok(1));
+        let set = |name: &str| others.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        let profile = CaSettings::from_variables(&set).with_profile_bundle("ca_bundle".to_owned(), CA.into());
+        assert_eq!(profile.roots().map(|roots| roots.len()), Ok(1));
     }
 
     #[test]
