@@ -6,6 +6,7 @@ use std::time::Duration;
 use batchplan_store::object::BucketName;
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::timeouts::scaled;
+use batchplan_store::web::ConnectionSettings;
 use batchplan_store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ConfiguredEndpoint, OwnershipSetting, Store, TagLifecycleRule,
 };
@@ -17,6 +18,7 @@ use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
 use crate::operation::ObjectAspect;
 use crate::plan::Plan;
 use crate::provider::{AspectSupport, BucketNaming, ProviderRules};
+use crate::toml_reader::quote_for_message;
 
 /// The maximum number of objects that OSS recommends for one job.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
@@ -191,6 +193,10 @@ fn store_warnings(plan: &Plan) -> Vec<String> {
 pub fn plan_warnings(plan: &Plan) -> Vec<String> {
     let mut found: Vec<_> = plan.operations.iter().filter_map(|operation| operation.details().warning).collect();
     found.extend(store_warnings(plan));
+    let connections = ConnectionSettings::of_process();
+    found.extend(connections.ignored_bypasses().iter().map(|entry| {
+        format!("NO_PROXY has the entry `{}`, which names no host and has no effect", quote_for_message(entry))
+    }));
     found.extend(server_check_off_warning(plan).map(str::to_owned));
     let rules = ProviderRules::of(plan.store.provider);
     for aspect in ObjectAspect::ALL {

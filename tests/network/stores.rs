@@ -74,6 +74,41 @@ fn a_proxy_that_wants_a_password_says_so_and_nothing_is_changed() {
 }
 
 #[test]
+fn a_407_of_the_server_behind_a_proxy_is_not_taken_for_the_proxys() {
+    let scene = scene();
+    let answer = "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
+    let proxy = Proxy::start(ProxyOptions { answer: Some(answer), ..ProxyOptions::default() });
+    move_to(&scene, "http://store.batchplan.test:9000", "allow_http = true");
+    let ran = run(&scene, &["plan", "plan.toml"], &[("HTTP_PROXY", &format!("http://127.0.0.1:{}", proxy.port))]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("407") && !ran.stderr.contains("the proxy requires"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_proxy_that_repeats_its_password_is_not_quoted_with_it() {
+    let scene = scene();
+    let answer = "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n<Error><Code>AccessDenied</Code><Message>no \
+                  dXNlcjpwQHNz, user:p@ss or p%40ss</Message></Error>";
+    let proxy = Proxy::start(ProxyOptions { answer: Some(answer), ..ProxyOptions::default() });
+    move_to(&scene, "http://store.batchplan.test:9000", "allow_http = true");
+    // That nothing shows the password is checked of every run.
+    let ran = run(&scene, &["plan", "plan.toml"], &[("HTTP_PROXY", &with_password(proxy.port))]);
+    assert!(ran.stderr.contains("no [hidden], user:[hidden] or [hidden]"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_entry_of_no_proxy_that_names_no_host_is_named() {
+    let scene = scene();
+    let variables = [("HTTP_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "<local>,10.0.0.0/99,example.com")];
+    let ran = run(&scene, &["plan", "plan.toml"], &variables).ended(0);
+    for entry in ["<local>", "10.0.0.0/99"] {
+        let said = format!("NO_PROXY has the entry `{entry}`, which names no host and has no effect");
+        assert!(ran.stdout.contains(&said), "{}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("`example.com`"), "{}", ran.stdout);
+}
+
+#[test]
 fn the_bundle_of_aws_is_used_in_place_of_all_others() {
     let scene = scene();
     let front = tls_front(VALID, port_of(&scene.server.endpoint()));

@@ -164,9 +164,10 @@ impl ProxyOptions {
         noted.push(head.clone());
         let wanted = self.authorization.map(|value| format!("\r\nproxy-authorization: {value}\r\n"));
         let refusal = match &wanted {
-            Some(wanted) if !head.contains(wanted) => {
-                Some("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-            }
+            Some(wanted) if !head.contains(wanted) => Some(
+                "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"test\"\r\n\
+                     Content-Length: 0\r\n\r\n",
+            ),
             _ => self.answer,
         };
         if let Some(refusal) = refusal {

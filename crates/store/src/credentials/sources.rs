@@ -40,7 +40,7 @@ pub(crate) struct AwsCredentialSource {
 const FIRST_CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Returns the proxies and CA certificates for AWS's services and stores of the S3 dialect: those of the environment,
-/// with the `ca_bundle` of the active profile.
+/// with the `ca_bundle` and the metadata service of the active profile.
 pub(crate) async fn aws_connection_settings() -> Arc<ConnectionSettings> {
     let (fs, env, files) = Default::default();
     // A file that cannot be read is reported when credentials are loaded.
@@ -48,11 +48,14 @@ pub(crate) async fn aws_connection_settings() -> Arc<ConnectionSettings> {
         return ConnectionSettings::of_process();
     };
     let name = profiles.selected_profile();
-    match profiles.get_profile(name).and_then(|profile| profile.get("ca_bundle")).filter(|path| !path.is_empty()) {
-        Some(path) => {
-            ConnectionSettings::with_profile_bundle(format!("ca_bundle of the profile {name:?}"), path.into())
+    let property =
+        |property| profiles.get_profile(name).and_then(|profile| profile.get(property)).filter(|text| !text.is_empty());
+    match (property("ca_bundle"), property("ec2_metadata_service_endpoint")) {
+        (None, None) => ConnectionSettings::of_process(),
+        (bundle, metadata_service) => {
+            let bundle = bundle.map(|path| (format!("ca_bundle of the profile {name:?}"), path.into()));
+            ConnectionSettings::with_profile(bundle, metadata_service)
         }
-        None => ConnectionSettings::of_process(),
     }
 }
 
@@ -74,6 +77,9 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
         check_profiles(profiles).map_err(CredentialsError::invalid_configuration)?;
     }
     let http = &validating_http_client(http);
+    // The clients of SSO and STS inside the SDK's chain obey `AWS_ENDPOINT_URL_*` even if
+    // `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is set: `ProviderConfig`, which they are configured from, always has `false` for
+    // it, and offers no other way in (aws-config 1.13). The plan's own STS client obeys it.
     let environment = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         // The environment and the profile may contain values out of range, for which the SDK panics.

@@ -249,7 +249,7 @@ impl HttpConnection {
             }
         };
         let (head, body) = response.into_parts();
-        if let Some(refusal) = pool.connector.proxy_refusal(head.status) {
+        if let Some(refusal) = pool.connector.proxy_refusal(head.status, &head.headers) {
             return Err(ConnectionSendError::NotConnected(refusal));
         }
         Ok((head, ResponseBody::new(self, body, Arc::clone(pool))))
@@ -292,7 +292,7 @@ impl ConnectionPool {
         mut request: Request<RequestBody>,
         report_wait: &UploadWaitReporter<'_>,
     ) -> Result<(Parts, ResponseBody), ConnectionSendError> {
-        self.connector.address(&mut request);
+        self.connector.address(&mut request).map_err(ConnectionSendError::NotConnected)?;
         for _ in 0..MAX_CONNECTIONS_TRIED {
             let connection = self.acquire().await.map_err(ConnectionSendError::NotConnected)?;
             match connection.send(request, report_wait, self).await {

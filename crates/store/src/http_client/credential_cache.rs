@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::error::{MAX_MESSAGE_BYTES, truncate};
 use crate::redact::redact;
 use crate::timeouts::{DisplaySeconds, scaled};
-use crate::web::root_cause;
+use crate::web::{proxy_secrets, root_cause};
 
 /// The maximum time that a request waits for credentials. It is shorter than the time limit of the request itself, so
 /// that a provider without credentials can be told apart from a server that does not respond.
@@ -70,10 +70,10 @@ impl SigningCredentials {
 }
 
 /// Removes the secrets of these credentials from text that a server sent, and truncates it. A server that rejects a
-/// signature may repeat everything that was signed, including the session token.
+/// signature may repeat everything that was signed, including the session token, and a proxy its own password.
 pub(crate) fn redact_credentials(text: &str, credentials: &Credentials) -> String {
     let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
-    let secrets: Vec<_> = secrets.into_iter().flatten().collect();
+    let secrets: Vec<_> = secrets.into_iter().flatten().chain(proxy_secrets().iter().map(String::as_str)).collect();
     redact(text, &secrets, MAX_MESSAGE_BYTES)
 }
 

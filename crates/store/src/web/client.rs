@@ -213,7 +213,7 @@ impl WebClient {
         let connector = self.connector(&request)?;
         let mut http_request = build_request(request)
             .map_err(|error| WebRequestError::InvalidRequest { host: host.clone(), why: error.to_string() })?;
-        connector.address(&mut http_request);
+        connector.address(&mut http_request).map_err(WebRequestError::ConnectFailed)?;
         let stream = connector.connect(within).await.map_err(WebRequestError::ConnectFailed)?;
         let handshake = http1_builder().handshake(stream).await;
         let (mut requests, mut connection) =
@@ -224,7 +224,7 @@ impl WebClient {
         let mut exchanging = pin!(async {
             let response = requests.send_request(http_request).await?;
             let (head, body) = response.into_parts();
-            if let Some(refusal) = connector.proxy_refusal(head.status) {
+            if let Some(refusal) = connector.proxy_refusal(head.status, &head.headers) {
                 return Ok(Err(WebRequestError::ConnectFailed(refusal)));
             }
             Ok(read(head, body).await)

@@ -10,6 +10,7 @@ use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use super::http1::root_cause;
+use crate::printable::affects_terminal;
 
 /// Why no connection can be opened, whatever the server does: a setting is not valid. The messages never contain the
 /// value of a proxy variable, which may hold a password.
@@ -133,17 +134,20 @@ fn plain_cause(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// Describes why a TLS handshake with this host failed, and what to do about it.
-pub(super) fn describe_tls_error(error: &io::Error, peer: Peer, host: &str) -> String {
+/// Describes why a TLS handshake with this host failed, and what to do about it. `may_be_plain` says whether plain HTTP
+/// is an alternative: it would send nothing that is secret over the network.
+pub(super) fn describe_tls_error(error: &io::Error, peer: Peer, host: &str, may_be_plain: bool) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     match tls {
         Some(TlsError::InvalidCertificate(certificate)) => describe_certificate(certificate, peer, host),
-        Some(TlsError::InvalidMessage(_)) => match peer {
-            Peer::Server => {
-                "the server does not speak TLS on this port: use http:// if it speaks plain HTTP".to_owned()
-            }
-            Peer::Proxy => "the proxy does not speak TLS on this port: name it with http://".to_owned(),
-        },
+        Some(TlsError::InvalidMessage(_)) => {
+            let advice = match peer {
+                _ if !may_be_plain => "check host and port (http:// would send everything unencrypted)",
+                Peer::Server => "use http:// if it speaks plain HTTP",
+                Peer::Proxy => "name it with http://",
+            };
+            format!("{peer} does not speak TLS on this port: {advice}")
+        }
         Some(TlsError::AlertReceived(AlertDescription::UnrecognisedName)) => {
             format!("{peer} serves no host named {host} on this port")
         }
@@ -197,7 +201,7 @@ fn describe_certificate(error: &CertificateError, peer: Peer, host: &str) -> Str
 /// Returns the name in rustls's description of a subject alternative name: `DnsName("host")`, `IpAddress(127.0.0.1)`.
 fn bare_name(text: &str) -> String {
     let inner = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(text);
-    inner.trim_matches('"').chars().filter(|c| !c.is_control()).collect()
+    inner.trim_matches('"').chars().filter(|c| !affects_terminal(*c)).collect()
 }
 
 /// Displays a time in UTC.
@@ -215,4 +219,31 @@ impl fmt::Display for DisplayTime {
 /// Formats a path before the reason that follows; an empty path is left out.
 fn before_reason(path: &Path) -> String {
     if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::InvalidMessage;
+
+    use super::*;
+
+    #[test]
+    fn plain_http_is_advised_only_where_nothing_secret_would_cross_the_network() {
+        let plain = |peer, may_be_plain| {
+            let error = io::Error::other(TlsError::InvalidMessage(InvalidMessage::InvalidContentType));
+            describe_tls_error(&error, peer, "h", may_be_plain)
+        };
+        assert!(plain(Peer::Server, true).ends_with("use http:// if it speaks plain HTTP"));
+        assert!(plain(Peer::Proxy, true).ends_with("name it with http://"));
+        for peer in [Peer::Server, Peer::Proxy] {
+            let said = plain(peer, false);
+            assert!(said.ends_with("check host and port (http:// would send everything unencrypted)"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_certificate_cannot_change_the_direction_of_text() {
+        assert_eq!(bare_name("DnsName(\"a\u{202e}b\u{1b}.example\")"), "ab.example");
+        assert_eq!(bare_name("IpAddress(127.0.0.1)"), "127.0.0.1");
+    }
 }

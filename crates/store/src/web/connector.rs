@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::header::{HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -29,7 +29,7 @@ use super::ca::CaSettings;
 use super::connect_error::{ConnectError, ConnectionSetupError, Peer, describe_dial_error, describe_tls_error};
 use super::http1::{describe_response_error, http1_builder};
 use super::proxy::{Proxy, ProxySettings};
-use super::url::split_authority;
+use super::url::{is_loopback, split_authority};
 use crate::timeouts::DisplaySeconds;
 
 /// The maximum time to connect, including a proxy and the TLS handshake.
@@ -52,11 +52,18 @@ impl ConnectionSettings {
         Arc::clone(SETTINGS.get_or_init(|| Arc::new(Self::from_variables(&|name| env::var_os(name)))))
     }
 
-    /// Returns the settings of the environment with the CA bundle of an AWS profile. `setting` names it in messages.
+    /// Returns the settings of the environment with those of an AWS profile: the CA bundle and the setting that names it
+    /// in messages, and the URL of the metadata service, to which no proxy is used.
     #[must_use]
-    pub fn with_profile_bundle(setting: String, path: PathBuf) -> Arc<Self> {
-        let settings = Self::from_variables(&|name| env::var_os(name));
-        Arc::new(Self { ca: settings.ca.with_profile_bundle(setting, path), ..settings })
+    pub fn with_profile(bundle: Option<(String, PathBuf)>, metadata_service: Option<&str>) -> Arc<Self> {
+        let mut settings = Self::from_variables(&|name| env::var_os(name));
+        if let Some(url) = metadata_service {
+            settings.proxies.bypass_url(url);
+        }
+        if let Some((setting, path)) = bundle {
+            settings.ca = settings.ca.with_profile_bundle(setting, path);
+        }
+        Arc::new(settings)
     }
 
     pub(super) fn from_variables(variable: &impl Fn(&str) -> Option<OsString>) -> Self {
@@ -96,9 +103,21 @@ impl ConnectionSettings {
         })
     }
 
+    /// Returns the entries of `NO_PROXY` that name no host and have no effect. Empty if no proxy is used.
+    #[must_use]
+    pub fn ignored_bypasses(&self) -> &[String] {
+        self.proxies.ignored_entries()
+    }
+
     fn tls_config(&self) -> Result<Arc<ClientConfig>, ConnectionSetupError> {
         self.tls_config.get_or_init(|| self.ca.tls_config()).clone()
     }
+}
+
+/// Returns the passwords of this process's proxies, in the forms in which a proxy may repeat them.
+pub(crate) fn proxy_secrets() -> &'static [String] {
+    static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
+    SECRETS.get_or_init(|| ConnectionSettings::of_process().proxies.secrets())
 }
 
 fn with_port(host: &str, port: u16) -> String {
@@ -154,15 +173,18 @@ impl OriginConnector {
 
     /// Addresses a request, whose URI is a path, to the host. A proxy that forwards requests gets the whole URL, and
     /// its user name and password.
-    pub(crate) fn address<B>(&self, request: &mut Request<B>) {
-        let Some(proxy) = self.proxy.as_ref().filter(|_| !self.https) else { return };
+    ///
+    /// # Errors
+    /// Returns an error if the URI is not a path. The request must then not be sent: its target is lost.
+    pub(crate) fn address<B>(&self, request: &mut Request<B>) -> Result<(), ConnectError> {
+        let Some(proxy) = self.proxy.as_ref().filter(|_| !self.https) else { return Ok(()) };
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(self.authority.clone()));
-        // The scheme and the authority are valid, and so was the path.
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|error| self.error(error.to_string()))?;
         if let Some(authorization) = &proxy.authorization {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
+        Ok(())
     }
 
     async fn open(&self) -> Result<ConnectionStream, ConnectError> {
@@ -205,11 +227,16 @@ impl OriginConnector {
             (Some(proxy), Peer::Proxy) => &proxy.host,
             _ => &self.host,
         };
+        // Over the network, what a server or an attacker in between sends is no reason to fall back to plain HTTP.
+        let sends_password = self.proxy.as_ref().is_some_and(|proxy| proxy.authorization.is_some());
+        let may_be_plain = is_loopback(host) || (peer == Peer::Proxy && !sends_password);
         let name = ServerName::try_from(host.clone());
         let (Ok(name), Some(tls)) = (name, &self.tls) else {
             return Err(self.error(format!("no certificate can be for {host}")));
         };
-        tls.connect(name, stream).await.map_err(|error| self.error(describe_tls_error(&error, peer, host)))
+        tls.connect(name, stream)
+            .await
+            .map_err(|error| self.error(describe_tls_error(&error, peer, host, may_be_plain)))
     }
 
     /// Has the proxy open a connection to the host, and returns the stream to it.
@@ -264,9 +291,14 @@ impl OriginConnector {
     }
 
     /// Returns the error of a request that the proxy did not forward, because it requires a user name and a password.
-    pub(crate) fn proxy_refusal(&self, status: StatusCode) -> Option<ConnectError> {
+    ///
+    /// A proxy says then how to authenticate (RFC 9110, section 15.5.8). A 407 that does not say it comes from the
+    /// server behind the proxy, and is a response like any other.
+    pub(crate) fn proxy_refusal(&self, status: StatusCode, headers: &HeaderMap) -> Option<ConnectError> {
         let proxy = self.proxy.as_ref().filter(|_| !self.https)?;
-        (status == StatusCode::PROXY_AUTHENTICATION_REQUIRED).then(|| self.refused_by_proxy(proxy, status))
+        let is_challenge =
+            status == StatusCode::PROXY_AUTHENTICATION_REQUIRED && headers.contains_key(PROXY_AUTHENTICATE);
+        is_challenge.then(|| self.refused_by_proxy(proxy, status))
     }
 
     fn refused_by_proxy(&self, proxy: &Proxy, status: StatusCode) -> ConnectError {

@@ -27,4 +27,5 @@ pub use connector::{CONNECT_TIMEOUT, ConnectionSettings, ConnectionStream, Origi
 pub use http1::root_cause;
 pub use url::{HttpUrl, HttpUrlError, host_of, is_loopback};
 
+pub(crate) use connector::proxy_secrets;
 pub(crate) use http1::{CLOSES_OR_SENDS_EARLY, closes_or_sends_early, describe_response_error, http1_builder};

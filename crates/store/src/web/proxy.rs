@@ -18,17 +18,25 @@ use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 
 use super::connect_error::ConnectionSetupError;
-use super::url::{is_loopback, split_authority};
+use super::url::{HttpUrl, is_loopback, split_authority};
 
 /// The services that give credentials to a machine, a container or a pod. They are only reachable from the machine
 /// itself, and another host must not learn what they return.
-const METADATA_SERVICES: [IpAddr; 5] = [
+const METADATA_SERVICES: [IpAddr; 6] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    // Alibaba Cloud ECS.
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
+
+/// The variables that name other such services by their URLs.
+const METADATA_VARIABLES: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_EC2_METADATA_SERVICE_ENDPOINT"];
+
+/// The minimum length of a password that is looked for in the texts of servers.
+const MIN_SECRET_BYTES: usize = 4;
 
 /// A proxy. `Display` and `Debug` do not show its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,6 +58,8 @@ pub(super) struct ProxySettings {
     http: ProxyVariable,
     https: ProxyVariable,
     bypassed: Vec<BypassRule>,
+    /// The entries of `NO_PROXY` that name no host.
+    ignored_entries: Vec<String>,
 }
 
 /// The value of the variable that applies to a scheme. An invalid value is an error only where it would be used.
@@ -68,6 +78,8 @@ enum BypassedHosts {
     All,
     /// A domain in lower case, without a leading dot, and all hosts below it.
     Domain(String),
+    /// A host in lower case, without those below it.
+    Host(String),
     Address(IpAddr),
     /// All addresses that begin with this many bits of the address.
     Network(IpAddr, u8),
@@ -93,11 +105,39 @@ impl ProxySettings {
         };
         let bypassed = first(&["no_proxy", "NO_PROXY"]).map(|(_, value)| value.to_string_lossy().into_owned());
         let entries = bypassed.as_deref().unwrap_or_default().split([',', ' ', '\t', '\r', '\n']);
-        Self {
-            http: first(http).map(proxy),
-            https: first(https).map(proxy),
-            bypassed: entries.filter_map(BypassRule::parse).collect(),
+        let (mut bypassed, mut ignored_entries) = (Vec::new(), Vec::new());
+        for entry in entries.filter(|entry| !entry.is_empty()) {
+            match BypassRule::parse(entry) {
+                Some(rule) => bypassed.push(rule),
+                None => ignored_entries.push(entry.to_owned()),
+            }
         }
+        let metadata = METADATA_VARIABLES.iter().filter_map(|name| variable(name)?.into_string().ok());
+        bypassed.extend(metadata.filter_map(|url| BypassRule::for_url(&url)));
+        Self { http: first(http).map(proxy), https: first(https).map(proxy), bypassed, ignored_entries }
+    }
+
+    /// Connects directly to the host of this URL, such as a metadata service that a profile names.
+    pub(super) fn bypass_url(&mut self, url: &str) {
+        self.bypassed.extend(BypassRule::for_url(url));
+    }
+
+    /// Returns the user names and passwords as they are sent, and the passwords.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let proxies = [&self.http, &self.https].into_iter().flatten().flatten();
+        let sent = proxies.filter_map(|proxy| proxy.authorization.as_ref()?.to_str().ok()?.strip_prefix("Basic "));
+        let mut secrets: Vec<_> = sent.map(str::to_owned).collect();
+        let decoded = secrets.iter().filter_map(|sent| String::from_utf8(STANDARD.decode(sent).ok()?).ok());
+        let passwords = decoded.filter_map(|pair| Some(pair.split_once(':')?.1.to_owned()));
+        // A shorter text would be hidden wherever it occurs by chance.
+        let passwords: Vec<_> = passwords.filter(|password| password.len() >= MIN_SECRET_BYTES).collect();
+        secrets.extend(passwords);
+        secrets
+    }
+
+    /// Returns the entries of `NO_PROXY` that name no host, if there is a proxy.
+    pub(super) fn ignored_entries(&self) -> &[String] {
+        if self.http.is_some() || self.https.is_some() { &self.ignored_entries } else { &[] }
     }
 
     /// Returns the proxy for connections to a host, or `None` if they are direct.
@@ -189,19 +229,33 @@ impl fmt::Debug for Proxy {
 }
 
 impl BypassRule {
-    /// Parses an entry. An entry that names no host, such as `<local>`, matches nothing.
+    /// Returns the rule for exactly the host and the port of a URL.
+    fn for_url(url: &str) -> Option<Self> {
+        let url = HttpUrl::parse(url.trim_ascii()).ok()?;
+        let (host, port) = split_authority(url.authority())?;
+        let port = port.unwrap_or(if url.is_encrypted() { 443 } else { 80 });
+        let hosts = match host.parse::<IpAddr>() {
+            Ok(address) => BypassedHosts::Address(address.to_canonical()),
+            Err(_) => BypassedHosts::Host(host.to_ascii_lowercase()),
+        };
+        Some(Self { hosts, port: Some(port) })
+    }
+
+    /// Parses an entry. An entry that names no host, such as `<local>`, is no rule.
     fn parse(text: &str) -> Option<Self> {
         let entry = |hosts| Some(Self { hosts, port: None });
-        if text.is_empty() {
-            return None;
-        }
         if text == "*" {
             return entry(BypassedHosts::All);
         }
         if let Some((address, bits)) = text.split_once('/') {
             let address: IpAddr = address.parse().ok()?;
-            let bits = bits.parse().ok().filter(|bits| *bits <= if address.is_ipv4() { 32 } else { 128 })?;
-            return entry(BypassedHosts::Network(address, bits));
+            let bits: u8 = bits.parse().ok().filter(|bits| *bits <= if address.is_ipv4() { 32 } else { 128 })?;
+            // A network of IPv4 addresses that are written as IPv6 addresses is one of IPv4.
+            let network = match (address, address.to_canonical()) {
+                (IpAddr::V6(_), canonical @ IpAddr::V4(_)) if bits >= MAPPED_BITS => (canonical, bits - MAPPED_BITS),
+                (address, _) => (address, bits),
+            };
+            return entry(BypassedHosts::Network(network.0, network.1));
         }
         // An IPv6 address may stand without brackets.
         if let Ok(address) = text.parse::<IpAddr>() {
@@ -217,16 +271,23 @@ impl BypassRule {
     }
 
     fn matches(&self, host: &str, port: u16) -> bool {
-        let address = || host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+        let written = || host.parse::<IpAddr>().ok();
+        let address = || written().map(|address| address.to_canonical());
         self.port.is_none_or(|only| only == port)
             && match &self.hosts {
                 BypassedHosts::All => true,
                 BypassedHosts::Domain(domain) => host.eq_ignore_ascii_case(domain) || ends_with_label(host, domain),
+                BypassedHosts::Host(only) => host.eq_ignore_ascii_case(only),
                 BypassedHosts::Address(only) => address().as_ref() == Some(only),
-                BypassedHosts::Network(network, bits) => address().is_some_and(|it| begins_with(it, *network, *bits)),
+                BypassedHosts::Network(network, bits) => {
+                    written().into_iter().chain(address()).any(|it| begins_with(it, *network, *bits))
+                }
             }
     }
 }
+
+/// The number of bits before the IPv4 address in an IPv6 address that stands for it (RFC 4291, section 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 
 /// Returns whether the first bits of two addresses of one family are the same.
 fn begins_with(address: IpAddr, network: IpAddr, bits: u8) -> bool {
@@ -337,6 +398,7 @@ mod tests {
             "::ffff:169.254.169.254",
             "169.254.170.2",
             "169.254.170.23",
+            "100.100.100.200",
             "fd00:ec2::254",
             "fd00:ec2::23",
         ] {
@@ -346,6 +408,47 @@ mod tests {
         for host in ["localhost.example", "notlocalhost", "169.254.169.253", "fd00:ec2::255", "128.0.0.1"] {
             assert!(proxy(&all, false, host).is_some(), "{host}");
         }
+    }
+
+    #[test]
+    fn a_metadata_service_that_a_variable_names_is_reached_directly() {
+        let named = [
+            ("ALL_PROXY", "http://a:3"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://Credentials.internal/role?x"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", " http://imds.internal:8000 "),
+        ];
+        let mut settings = settings(&named);
+        let is_direct = |settings: &ProxySettings, host: &str, port| {
+            settings.proxy_for(false, host, port).expect("valid").is_none()
+        };
+        assert!(is_direct(&settings, "credentials.internal", 80) && is_direct(&settings, "imds.internal", 8000));
+        // Other hosts and other services there are not.
+        for (host, port) in
+            [("a.credentials.internal", 80), ("internal", 80), ("imds.internal", 80), ("of.profile", 80)]
+        {
+            assert!(!is_direct(&settings, host, port), "{host}:{port}");
+        }
+        settings.bypass_url("http://of.profile");
+        settings.bypass_url("nonsense");
+        assert!(is_direct(&settings, "of.profile", 80));
+    }
+
+    #[test]
+    fn the_secrets_of_all_proxies_are_known() {
+        let both = [("HTTPS_PROXY", "http://user:p%40ss@s:1"), ("HTTP_PROXY", "http://u:pw@p:2"), ("NO_PROXY", "*")];
+        assert_eq!(settings(&both).secrets(), ["dTpwdw==", "dXNlcjpwQHNz", "p@ss"]);
+        assert_eq!(settings(&[("HTTPS_PROXY", "http://s:1")]).secrets(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn entries_of_no_proxy_that_name_no_host_are_found() {
+        let no_proxy = "<local>, example.com,10.0.0.0/33,a/b,https://h,*";
+        let ignored = |variables: &[(&str, &str)]| settings(variables).ignored_entries().to_vec();
+        assert_eq!(
+            ignored(&[("HTTPS_PROXY", "http://a:3"), ("NO_PROXY", no_proxy)]),
+            ["<local>", "10.0.0.0/33", "a/b", "https://h"]
+        );
+        assert_eq!(ignored(&[("NO_PROXY", no_proxy)]), Vec::<String>::new(), "there is no proxy");
     }
 
     #[test]
@@ -389,6 +492,13 @@ mod tests {
         let networks = [("ALL_PROXY", "http://a:3"), ("NO_PROXY", "0.0.0.0/0,::/0")];
         assert_eq!((proxy(&networks, true, "8.8.8.8"), proxy(&networks, true, "2001:db8::")), (None, None));
         assert!(proxy(&networks, true, "example.com").is_some());
+        let mapped = [("ALL_PROXY", "http://a:3"), ("NO_PROXY", "::ffff:10.1.0.0/112,::ffff:0:0/95")];
+        for host in ["10.1.2.3", "::ffff:10.1.2.3", "::ffff:8.8.8.8"] {
+            assert_eq!(proxy(&mapped, true, host), None, "{host}");
+        }
+        for host in ["10.2.0.1", "8.8.8.8", "::10.1.2.3"] {
+            assert!(proxy(&mapped, true, host).is_some(), "{host}");
+        }
     }
 
     proptest! {

@@ -154,10 +154,14 @@ pub(super) fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
 fn is_host_name(host: &str) -> bool {
     let label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    // A name of only digits and dots is an IPv4 address or one of its old short forms. The short forms hide the
-    // address.
-    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    host.len() <= 253 && host.split('.').all(label) && (!numeric || host.parse::<Ipv4Addr>().is_ok())
+    // A name that ends with a number is an IPv4 address or one of its old forms: short, octal or hexadecimal. Resolvers
+    // differ in which of these they know, and the old forms hide the address. There is no such top-level domain.
+    // <https://url.spec.whatwg.org/#ends-in-a-number-checker>
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let hex_digits = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = last.bytes().all(|b| b.is_ascii_digit())
+        || hex_digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    host.len() <= 253 && host.split('.').all(label) && (!is_number || host.parse::<Ipv4Addr>().is_ok())
 }
 
 /// Returns whether a host is this machine.
@@ -181,6 +185,8 @@ mod tests {
             ("http://127.0.0.1:8080/a%20b@c", "http://127.0.0.1:8080/a%20b@c", true),
             ("http://[::1]:9/x", "http://[::1]:9/x", true),
             ("http://localhost.evil.example/", "http://localhost.evil.example/", false),
+            ("http://0x7f.example/", "http://0x7f.example/", false),
+            ("http://1e100.minio1/", "http://1e100.minio1/", false),
         ] {
             let url = HttpUrl::parse(text).expect(text);
             assert_eq!((url.full_url().as_str(), url.is_loopback()), (full, loopback), "{text}");
@@ -200,6 +206,13 @@ mod tests {
             ("https:///x", HttpUrlError::Host),
             ("https://h:0/", HttpUrlError::Host),
             ("https://127.1/", HttpUrlError::Host),
+            ("https://0x7f.1/", HttpUrlError::Host),
+            ("https://0x7F000001/", HttpUrlError::Host),
+            ("https://127.0.0.0X1/", HttpUrlError::Host),
+            ("https://0x/", HttpUrlError::Host),
+            ("https://0177.0.0.1/", HttpUrlError::Host),
+            ("https://2130706433/", HttpUrlError::Host),
+            ("https://example.1/", HttpUrlError::Host),
             ("https://h st/", HttpUrlError::Host),
             ("https://me:pw@h/", HttpUrlError::Credentials),
             ("https://h/a b", HttpUrlError::Target),
