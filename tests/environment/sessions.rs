@@ -168,7 +168,6 @@ fn a_session_that_ended_names_the_command_that_starts_it() {
     for (profile, cached, command) in [
         ("dev", None, "aws sso login --profile dev"),
         ("dev", Some((SSO_CACHE, sso_token(PAST, ""))), "aws sso login --profile dev"),
-        ("dev", Some((SSO_CACHE, "hush no JSON".to_owned())), "aws sso login --profile dev"),
         ("role", None, "aws sso login --profile dev"),
         ("old", None, "aws sso login --profile old"),
         ("console", None, "aws login --profile console"),
@@ -184,6 +183,22 @@ fn a_session_that_ended_names_the_command_that_starts_it() {
         );
         assert!(!said.contains("AWS_ACCESS_KEY_ID"), "{said}");
         assert_eq!(lines(&portal), [""; 0], "{profile}");
+    }
+}
+
+#[test]
+fn a_cached_token_that_is_not_whole_is_named() {
+    let whole = [("dev", SSO_CACHE, sso_token(FUTURE, "")), ("console", LOGIN_CACHE, login_token(FUTURE))];
+    for (profile, file, token) in whole {
+        for part in [&token[..token.len() / 2], "", "hush no JSON"] {
+            let (scene, portal) = (Scene::new(), Portal::start(services));
+            scene.write(file, part);
+            let said = run_to(1, plan(&scene, profile, &portal));
+            let named =
+                format!("provided no credentials: the file ~/{file} is incomplete or damaged: if no other program");
+            assert!(said.contains(&named) && said.contains(&format!("login --profile {profile}`")), "{part:?}: {said}");
+            assert_eq!(lines(&portal), [""; 0]);
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
@@ -18,12 +18,15 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use http::Uri;
 use percent_encoding::percent_decode;
 use serde_json::Value as Json;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
 
 use super::profile_chain::{ProfileChain, SSO_PROPERTIES};
 use crate::error::truncate;
+use crate::hex::hex;
 use crate::printable::affects_terminal;
 use crate::redact::redact;
-use crate::web::is_loopback;
+use crate::web::{is_loopback, proxy_secrets};
 
 /// How the caller signed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,8 @@ impl fmt::Display for SessionKind {
 pub(crate) struct SignInSession {
     kind: SessionKind,
     profile: String,
+    /// What its cached token is named after: the session, or its start URL or user.
+    identifier: String,
 }
 
 impl SignInSession {
@@ -80,7 +85,26 @@ impl SignInSession {
         } else {
             base.get("login_session").map(|_| SessionKind::Login)?
         };
-        Some(Self { kind, profile: base.name().to_owned() })
+        // The SDK reads the same properties, in the same order.
+        let identifier = match kind {
+            SessionKind::Sso => base.get("sso_session").or_else(|| base.get("sso_start_url")),
+            SessionKind::Login => base.get("login_session").map(str::trim),
+        };
+        Some(Self { kind, profile: base.name().to_owned(), identifier: identifier.unwrap_or_default().to_owned() })
+    }
+
+    /// Returns the file of the cached token.
+    fn cache_file(&self) -> String {
+        match self.kind {
+            SessionKind::Sso => {
+                format!("~/.aws/sso/cache/{}.json", hex(&Sha1::digest(self.identifier.as_bytes())))
+            }
+            SessionKind::Login => {
+                let folder = std::env::var("AWS_LOGIN_CACHE_DIRECTORY").ok().filter(|folder| !folder.is_empty());
+                let folder = folder.as_deref().unwrap_or("~/.aws/login/cache");
+                format!("{}/{}.json", folder.escape_debug(), hex(&Sha256::digest(self.identifier.as_bytes())))
+            }
+        }
     }
 
     /// Returns the command that signs in again.
@@ -111,6 +135,15 @@ pub(crate) enum SessionError {
         session: SignInSession,
         /// What the SDK says.
         reason: String,
+    },
+    /// The cached token is not whole, because another program is writing it or was interrupted.
+    #[error(
+        "{session} provided no credentials: the file {} is incomplete or damaged: if no other program is writing it, run \
+         `{}`", session.cache_file(), session.command()
+    )]
+    Damaged {
+        /// The session.
+        session: SignInSession,
     },
     /// Another reason: the network, a missing permission, or a file.
     #[error("{session} provided no credentials: {reason}")]
@@ -148,7 +181,12 @@ impl ProvideCredentials for SessionProvider {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            self.source.provide_credentials().await.map_err(|error| {
+            let mut provided = self.source.provide_credentials().await;
+            if provided.as_ref().is_err_and(is_incomplete_token) {
+                tokio::time::sleep(REWRITE_WAIT).await;
+                provided = self.source.provide_credentials().await;
+            }
+            provided.map_err(|error| {
                 let session = self.session.clone();
                 CredentialsError::provider_error(if session.kind.is_supported() {
                     explain(session, &error)
@@ -160,10 +198,16 @@ impl ProvideCredentials for SessionProvider {
     }
 }
 
+/// The wait before a cached token that is incomplete is read again. The AWS CLI and the SDK write it in place, so that a
+/// reader may see a part of it, or an empty file.
+const REWRITE_WAIT: Duration = Duration::from_millis(500);
+
+/// What the SDK says of a cached token that ends too early.
+const INCOMPLETE: [&str; 2] = ["invalid JSON in cached ", "expected a JSON document "];
+
 /// What the SDK says if there is no valid token.
-const SIGNED_OUT: [&str; 9] = [
+const SIGNED_OUT: [&str; 8] = [
     "failed to read `",
-    "invalid JSON in cached ",
     "missing field `",
     "invalid value for the `",
     "has expired",
@@ -176,8 +220,13 @@ const SIGNED_OUT: [&str; 9] = [
 /// What the SDK says if the home folder is unknown.
 const NO_HOME: &str = "couldn't resolve a home directory";
 
-/// Converts an error of the SDK.
-fn explain(session: SignInSession, error: &CredentialsError) -> SessionError {
+/// Returns whether the SDK could not parse the cached token.
+fn is_incomplete_token(error: &CredentialsError) -> bool {
+    messages(error).iter().any(|text| INCOMPLETE.iter().any(|known| text.contains(known)))
+}
+
+/// Returns the messages of an error and of its causes.
+fn messages(error: &CredentialsError) -> Vec<String> {
     let mut texts = Vec::new();
     let mut next: Option<&dyn Error> = Some(error);
     while let Some(error) = next {
@@ -186,6 +235,15 @@ fn explain(session: SignInSession, error: &CredentialsError) -> SessionError {
         let cause = error.cause();
         next = cause;
     }
+    texts
+}
+
+/// Converts an error of the SDK.
+fn explain(session: SignInSession, error: &CredentialsError) -> SessionError {
+    if is_incomplete_token(error) {
+        return SessionError::Damaged { session };
+    }
+    let texts = messages(error);
     let last = texts.last().cloned().unwrap_or_default();
     // An error of the system does not name the file, the error before it does.
     let before = texts.iter().rev().nth(1).filter(|before| last.contains("(os error ") && before.contains('`'));
@@ -249,15 +307,15 @@ impl RequestTokens {
         !self.needs_encryption || uri.scheme_str() == Some("https") || is_loopback(host)
     }
 
-    /// Returns the text of a server without these tokens, limited to this many bytes.
+    /// Returns the text of a server without these tokens and the passwords of proxies, limited to this many bytes.
     pub(super) fn hide_in(&self, text: &[u8], most: usize) -> Vec<u8> {
-        let secrets: Vec<_> = self.texts.iter().map(String::as_str).collect();
+        let secrets: Vec<_> = self.texts.iter().chain(proxy_secrets()).map(String::as_str).collect();
         redact(&String::from_utf8_lossy(text), &secrets, most).into_bytes()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there is nothing to hide.
     pub(super) fn is_empty(&self) -> bool {
-        self.texts.is_empty()
+        self.texts.is_empty() && proxy_secrets().is_empty()
     }
 }
 

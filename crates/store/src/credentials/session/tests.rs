@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::super::profile_chain::tests::profiles;
 use super::*;
 
@@ -27,7 +29,7 @@ async fn the_session_of_the_profile_is_found_with_the_command_that_starts_it() {
     ] {
         assert_eq!(session(profile).await.map(|session| session.command()).as_deref(), Some(command));
     }
-    let odd = SignInSession { kind: SessionKind::Sso, profile: "it's; x".to_owned() };
+    let odd = sso_session("it's; x");
     assert_eq!(odd.command(), r"aws sso login --profile 'it'\''s; x'");
     for other in ["keys", "web", "process", "absent"] {
         assert_eq!(session(other).await, None, "{other}");
@@ -44,8 +46,46 @@ fn explained(texts: &[&'static str]) -> SessionError {
         .iter()
         .rev()
         .fold(None, |source: Option<Box<dyn Error + Send + Sync>>, text| Some(Box::new(Nested(text, source))));
-    let session = SignInSession { kind: SessionKind::Sso, profile: "dev".to_owned() };
-    explain(session, &CredentialsError::provider_error(nested.expect("a text")))
+    explain(sso_session("dev"), &CredentialsError::provider_error(nested.expect("a text")))
+}
+
+fn sso_session(profile: &str) -> SignInSession {
+    SignInSession { kind: SessionKind::Sso, profile: profile.to_owned(), identifier: "s".to_owned() }
+}
+
+/// A source whose cached token is not whole the first times it is read.
+#[derive(Debug)]
+struct Rewritten(std::sync::atomic::AtomicUsize);
+
+impl ProvideCredentials for Rewritten {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let left = self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        future::ProvideCredentials::ready(match left {
+            Ok(_) => Err(CredentialsError::provider_error(Nested("invalid JSON in cached SSO token file", None))),
+            Err(_) => Ok(aws_credential_types::Credentials::new("A", "B", None, None, "test")),
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_being_written_is_read_once_more() {
+    let of = |broken: usize| {
+        let source = SharedCredentialsProvider::new(Rewritten(broken.into()));
+        SessionProvider::wrap(sso_session("dev"), source)
+    };
+    assert!(of(1).provide_credentials().await.is_ok());
+    let said = crate::web::root_cause(&of(2).provide_credentials().await.expect_err("still not whole"));
+    assert_eq!(
+        said,
+        "the AWS SSO session of the profile \"dev\" provided no credentials: the file \
+         ~/.aws/sso/cache/a0f1490a20d0211c997b44bc357e1972deab8ae3.json is incomplete or damaged: if no other program is \
+         writing it, run `aws sso login --profile dev`"
+    );
+    let empty = explained(&["failed to load", "expected a JSON document starting with `{`"]);
+    assert!(matches!(empty, SessionError::Damaged { .. }), "{empty}");
 }
 
 #[test]
@@ -77,7 +117,7 @@ fn only_an_invalid_token_asks_to_sign_in() {
 
 #[test]
 fn an_sdk_without_the_feature_is_named() {
-    let session = SignInSession { kind: SessionKind::Login, profile: "dev".to_owned() };
+    let session = SignInSession { kind: SessionKind::Login, ..sso_session("dev") };
     let said = SessionError::NotBuiltIn(session).to_string();
     assert!(said.starts_with("the profile \"dev\" uses an AWS login session, which this batchplan"), "{said}");
     assert!(said.ends_with("build it with the cargo feature `login`"), "{said}");
