@@ -1,27 +1,41 @@
 //! A process that is killed together with the processes that it has started.
 //!
 //! A process group would do that with a single signal, but the system stops a background group that asks for something
-//! on the terminal, as some programs for credentials do. Therefore the descendants are looked up. A descendant whose
-//! parent has already ended belongs to the system and is not found.
+//! on the terminal, as some programs for credentials do. Therefore the descendants are looked up by their parents. A
+//! descendant whose parent has already ended belongs to the system: on Linux it is found by a variable that it has
+//! inherited, elsewhere it is not found.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
+
+/// The variable that marks all processes of a tree.
+const MARKER: &str = "_BATCHPLAN_PROCESS_TREE";
 
 /// A running process. If it is dropped before the process has been waited for, the process and its descendants are
 /// killed.
 #[derive(Debug)]
-pub(super) struct ProcessTree(Child);
+pub(super) struct ProcessTree {
+    root: Child,
+    /// The value of [`MARKER`], which no other tree has.
+    marker: String,
+}
 
 impl ProcessTree {
     /// Starts the process.
     pub(super) fn spawn(command: &mut Command) -> io::Result<Self> {
-        command.kill_on_drop(true).spawn().map(Self)
+        let marker = uuid::Uuid::new_v4().simple().to_string();
+        let root = command.env(MARKER, &marker).kill_on_drop(true).spawn()?;
+        Ok(Self { root, marker })
     }
 
     /// Returns the process at the root of the tree.
     pub(super) fn root(&mut self) -> &mut Child {
-        &mut self.0
+        &mut self.root
     }
 }
 
@@ -29,30 +43,55 @@ impl ProcessTree {
 /// search usually finds none.
 const MAX_SEARCHES: usize = 16;
 
+/// The maximum time to look for descendants. It takes milliseconds, unless the system hangs.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
+
 impl Drop for ProcessTree {
     fn drop(&mut self) {
         // A process that was waited for has no ID: another process may have it by now.
-        let Some(id) = self.0.id() else { return };
-        // All are stopped before one is killed: without their parent the descendants could not be found, and a running
-        // process could start another one that is not in the list yet.
-        let mut stopped = Vec::new();
-        for _ in 0..MAX_SEARCHES {
-            let mut found = descendants(id, &parents());
-            found.push(id);
-            found.retain(|id| !stopped.contains(id));
-            if found.is_empty() {
-                break;
-            }
-            for id in &found {
-                signal(*id, TreeSignal::Stop);
-            }
-            stopped.append(&mut found);
-        }
-        for descendant in stopped.into_iter().filter(|stopped| *stopped != id) {
-            signal(descendant, TreeSignal::Kill);
+        let Some(id) = self.root.id() else { return };
+        let marker = std::mem::take(&mut self.marker);
+        let given_up = Arc::new(AtomicBool::new(false));
+        let is_given_up = Arc::clone(&given_up);
+        let (done, ended) = mpsc::channel();
+        // On a thread of its own, because the system's list of processes is read with blocking calls, some of which
+        // wait for the processes themselves.
+        let searching = std::thread::Builder::new().spawn(move || {
+            kill_descendants(id, &marker, &is_given_up);
+            let _ = done.send(());
+        });
+        if searching.is_ok() && ended.recv_timeout(SEARCH_TIMEOUT).is_err() {
+            given_up.store(true, Ordering::Relaxed);
         }
         // The system has reported no end of this process, so its ID is still its own.
-        let _ = self.0.start_kill();
+        let _ = self.root.start_kill();
+    }
+}
+
+/// Stops the process and its descendants, and kills the descendants.
+fn kill_descendants(root: u32, marker: &str, is_given_up: &AtomicBool) {
+    // All are stopped before one is killed: without their parent the descendants could not be found, and a running
+    // process could start another one that is not in the list yet.
+    let mut stopped = Vec::new();
+    for _ in 0..MAX_SEARCHES {
+        let parents = parents();
+        let mut found = marked(marker, &parents);
+        found.extend(descendants(root, &parents));
+        found.push(root);
+        found.sort_unstable();
+        found.dedup();
+        found.retain(|id| !stopped.contains(id));
+        // By now, other processes may have these IDs.
+        if found.is_empty() || is_given_up.load(Ordering::Relaxed) {
+            break;
+        }
+        for id in &found {
+            signal(*id, TreeSignal::Stop);
+        }
+        stopped.append(&mut found);
+    }
+    for descendant in stopped.into_iter().filter(|stopped| *stopped != root) {
+        signal(descendant, TreeSignal::Kill);
     }
 }
 
@@ -93,6 +132,24 @@ fn signal(id: u32, signal: TreeSignal) {
 
 #[cfg(not(unix))]
 fn signal(_: u32, _: TreeSignal) {}
+
+/// Returns the processes among these that have inherited the marker, with any parent.
+#[cfg(target_os = "linux")]
+fn marked(marker: &str, processes: &[(u32, u32)]) -> Vec<u32> {
+    let variable = format!("{MARKER}={marker}");
+    // The environments of other users' processes cannot be read, and cannot be marked.
+    let is_marked = |id: u32| {
+        let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    processes.iter().map(|(id, _)| *id).filter(|id| is_marked(*id)).collect()
+}
+
+/// Only Linux shows the environment of another process.
+#[cfg(not(target_os = "linux"))]
+fn marked(_: &str, _: &[(u32, u32)]) -> Vec<u32> {
+    Vec::new()
+}
 
 /// Returns all processes with their parents.
 #[cfg(target_os = "linux")]
@@ -149,6 +206,25 @@ mod tests {
         let stdout = tree.root().stdout.take().expect("its output");
         let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stdout));
         assert_eq!(lines.next_line().await.expect("readable").as_deref(), Some("started"));
+        drop(tree);
+        assert_eq!(lines.next_line().await.expect("readable"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn orphans_are_killed_with_the_process() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "setsid sh -c 'echo started; sleep 1000; true' & exit 0"]);
+        command.stdout(std::process::Stdio::piped());
+        let mut tree = ProcessTree::spawn(&mut command).expect("a shell");
+        let stdout = tree.root().stdout.take().expect("its output");
+        let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stdout));
+        assert_eq!(lines.next_line().await.expect("readable").as_deref(), Some("started"));
+        // From now on, nothing connects the process that still runs with its parent.
+        let stat = format!("/proc/{}/stat", tree.root().id().expect("not waited for"));
+        while !std::fs::read_to_string(&stat).expect("a zombie").contains(") Z ") {
+            tokio::task::yield_now().await;
+        }
         drop(tree);
         assert_eq!(lines.next_line().await.expect("readable"), None);
     }
