@@ -85,10 +85,19 @@ impl ListPage {
     /// position: the next page starts with the removed entries. The last page of a listing keeps them. `from` is where
     /// the page started.
     ///
+    /// A key with U+FFFD is a position only if there is no other new one on the page. A server may write U+FFFD in place
+    /// of bytes that are not UTF-8 before it encodes the key: a page that starts after such a name would leave out the
+    /// keys between the object's real key and the name.
+    ///
     /// # Errors
     /// Returns the reason if nothing new would be left, so that the listing cannot continue.
     fn end_at_position(&mut self, from: Option<&ListPosition>) -> Result<(), String> {
-        let kept = self.entries.iter().rposition(ListedObject::can_be_position).map_or(0, |last| last + 1);
+        let is_sure = |entry: &ListedObject| {
+            entry.can_be_position() && !has_replacement(&entry.key) && from != Some(&entry.position())
+        };
+        let last = self.entries.iter().rposition(is_sure);
+        let last = last.or_else(|| self.entries.iter().rposition(ListedObject::can_be_position));
+        let kept = last.map_or(0, |last| last + 1);
         let Some(first) = self.entries.get(kept).filter(|_| self.next.is_some()) else { return Ok(()) };
         let stuck = format!("a page has only keys that no request can continue after, such as {}", first.key);
         self.entries.truncate(kept);
@@ -128,6 +137,15 @@ impl ListedObject {
     fn can_be_position(&self) -> bool {
         self.inexact.is_none() && can_be_position(&self.key)
     }
+
+    fn position(&self) -> ListPosition {
+        ListPosition::After { key: self.key.clone(), version: self.version.clone() }
+    }
+}
+
+/// Returns whether a key has a U+FFFD, which the object's own key may have, or other bytes in its place.
+fn has_replacement(key: &ObjectKey) -> bool {
+    memchr::memmem::find(key.as_bytes(), "\u{fffd}".as_bytes()).is_some()
 }
 
 fn can_be_position(key: &ObjectKey) -> bool {
@@ -325,6 +343,25 @@ mod tests {
         let mut last = objects(&["d?", "e?"], None);
         assert_eq!(cursor.drop_unnamable_end(Some(&after("d", None)), &mut last), Ok(()));
         assert_eq!(left(&last), ["d?", "e?"], "nothing follows them");
+    }
+
+    #[test]
+    fn a_key_that_may_be_replaced_is_a_position_only_if_there_is_no_other() {
+        let start = after("a", None);
+        let end = |keys: &[&str]| {
+            let (mut page, mut cursor) = (objects(keys, token("t")), ListCursor::new(false, 10));
+            cursor.drop_unnamable_end(Some(&start), &mut page).expect("a position");
+            (left(&page).join(" "), follow(&mut cursor, &start, &page).expect("an advance"))
+        };
+        let (one, two) = ("c\u{fffd}", "d\u{fffd}");
+        assert_eq!(end(&["b", one, two]), ("b".to_owned(), Some(after("b", None))));
+        assert_eq!(end(&[one, "d"]), (format!("{one} d"), Some(after("d", None))));
+        assert_eq!(end(&[one, two]), (format!("{one} {two}"), Some(after(two, None))));
+        assert_eq!(end(&["a", one]), (format!("a {one}"), Some(after(one, None))), "the first is not new");
+        // With the server's token, nothing can be left out.
+        let (mut page, mut cursor) = (objects(&["b", one], token("t")), ListCursor::new(false, 10));
+        cursor.drop_unnamable_end(None, &mut page).expect("a position");
+        assert_eq!((left(&page).len(), cursor.advance(None, &page)), (2, Ok(Some(token("t")))));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | what the server sends as a key | what is read |
 //! |---|---|
 //! | `%FF`, in URL encoding | the byte |
+//! | `%EF%BF%BD`, in URL encoding | U+FFFD: the key has it, or the server has replaced bytes before it encoded the key. Nothing tells the two apart, except that replaced keys may be equal or out of order, which ends the listing |
 //! | bytes that are not UTF-8, control characters, or `&#0;` | these bytes |
 //! | a reference that stands for nothing (`&#xD800;`, `&eacute;`), or an `&` that starts none | the text as it is written, marked as not exact |
 //! | U+FFFD, which servers write in place of bytes that are not UTF-8 | the text as it is written, marked as not exact |
@@ -276,8 +277,8 @@ impl ListPageParser {
         let prefixes = self.prefixes.iter().map(|prefix| parse_key(&prefix.bytes, self.is_url_encoded)).collect();
         let trailing_delete_marker = self.trailing_delete_marker(&entries, next.as_ref());
         let mut page = ListPage { entries, common_prefixes: prefixes, trailing_delete_marker, next };
-        if self.next_key.inexact.is_some() && page.next.is_some() {
-            // A request with the server's marker would start at another key.
+        if page.next.is_some() && !self.has_exact_marker(dialect) {
+            // A request with the server's marker would start somewhere else.
             page.next = page.last_position();
             if page.next.is_none() {
                 return Err(ListPageError::untrusted("its continuation marker is not exact"));
@@ -339,14 +340,26 @@ impl ListPageParser {
         is_last.then_some(deleted)
     }
 
+    /// Returns whether the page has its token or markers exactly. A version ID or a token is text, a key is bytes.
+    fn has_exact_marker(&self, dialect: StoreDialect) -> bool {
+        if self.all_versions {
+            return self.next_key.inexact.is_none() && exact_version(&self.next_version).is_some();
+        }
+        self.token.inexact.is_none() && std::str::from_utf8(&self.decoded_token(dialect)).is_ok()
+    }
+
+    /// Returns the continuation token. OSS encodes tokens like keys, S3 never does.
+    fn decoded_token(&self, dialect: StoreDialect) -> Cow<'_, [u8]> {
+        match dialect {
+            StoreDialect::S3 => Cow::Borrowed(self.token.bytes.as_slice()),
+            StoreDialect::Oss => decode_text(&self.token.bytes, self.is_url_encoded),
+        }
+    }
+
     /// Returns where the page says that the listing continues.
     fn next_position(&self, all_versions: bool, dialect: StoreDialect) -> Option<ListPosition> {
         if !all_versions {
-            // OSS encodes tokens like keys, S3 never does.
-            let token = match dialect {
-                StoreDialect::S3 => Cow::Borrowed(self.token.bytes.as_slice()),
-                StoreDialect::Oss => decode_text(&self.token.bytes, self.is_url_encoded),
-            };
+            let token = self.decoded_token(dialect);
             return (!token.is_empty()).then(|| ListPosition::Token(String::from_utf8_lossy(&token).into_owned()));
         }
         let parse = |text: &PageText| parse_key(&text.bytes, self.is_url_encoded);

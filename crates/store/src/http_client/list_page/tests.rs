@@ -368,6 +368,37 @@ fn a_marker_that_is_not_exact_is_no_position() {
     assert!(page(&format!("<Version>{ENTRY}<VersionId>1</VersionId></Version>{deleted}")).is_ok());
 }
 
+#[test]
+fn a_token_or_a_version_marker_that_is_not_exact_is_no_position() {
+    let inexact = ListPageError::untrusted("its continuation marker is not exact");
+    let of = |marker: &[u8], entries: &str, all_versions: bool| {
+        let root = if all_versions { "ListVersionsResult" } else { "ListBucketResult" };
+        let start = format!("<{root}><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>");
+        let document = [start.as_bytes(), marker, entries.as_bytes(), format!("</{root}>").as_bytes()].concat();
+        let asked = ListRequest { prefix: ObjectKey::from(""), ..request(None, all_versions) };
+        parse_page(&document, &asked, StoreDialect::Oss).map(|page| page.next)
+    };
+    let token = |text: &[u8]| [b"<NextContinuationToken>", text, b"</NextContinuationToken>"].concat();
+    let version = |text: &[u8]| {
+        [b"<NextKeyMarker>z</NextKeyMarker><NextVersionIdMarker>", text, b"</NextVersionIdMarker>"].concat()
+    };
+    let entry = format!("<Contents>{ENTRY}</Contents>");
+    let versioned = format!("<Version>{ENTRY}<VersionId>1</VersionId></Version>");
+    let after = |version: Option<&str>| {
+        Ok(Some(ListPosition::After { key: ObjectKey::from("a+b c"), version: version.map(VersionId::new) }))
+    };
+    for broken in [&b"t&x;"[..], b"t\xff", "t\u{fffd}".as_bytes(), b"t%FF"] {
+        assert_eq!(of(&token(broken), "", false).err().as_ref(), Some(&inexact), "{}", broken.escape_ascii());
+        assert_eq!(of(&token(broken), &entry, false), after(None), "{}", broken.escape_ascii());
+    }
+    for broken in [&b"v&x;"[..], b"v\xff", "v\u{fffd}".as_bytes()] {
+        assert_eq!(of(&version(broken), "", true).err().as_ref(), Some(&inexact), "{}", broken.escape_ascii());
+        assert_eq!(of(&version(broken), &versioned, true), after(Some("1")), "{}", broken.escape_ascii());
+    }
+    // Control characters are characters.
+    assert_eq!(of(&token(b"a\x01&#10;b"), "", false), Ok(Some(ListPosition::Token("a\u{1}\nb".to_owned()))));
+}
+
 proptest! {
     /// Whatever the bytes of a key: in URL encoding they are read as they are; raw, they are, or they are marked.
     #[test]
