@@ -4,10 +4,11 @@
 use std::future::Future;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
+use batchplan_store::{ConfiguredEndpoint, StoreConfig};
 use clap::{ArgMatches, Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
@@ -129,6 +130,7 @@ impl StateLocationArgs {
         let attempt = format!("cannot use the state at {url}");
         let store = url.store_config().map_err(|refused| CommandError::from(refused).prefix(&attempt))?;
         let store = with_environment(&store, None).map_err(|error| CommandError::from(error).prefix(&attempt))?;
+        print_environment_endpoint(&store, terminal);
         let place = url.to_string();
         // The local copy is named after endpoint, bucket and prefix, because the URL can be written in several ways.
         let endpoint = store.effective_endpoint().unwrap_or(store.provider.as_str());
@@ -726,8 +728,21 @@ fn show(args: &StateShowArgs, config: &RemoteStateConfig, terminal: Terminal) ->
     Ok(ExitStatus::Success)
 }
 
+/// Says once where a state in a bucket is, if the environment decides that: the state's URL does not show it.
+fn print_environment_endpoint(store: &StoreConfig, terminal: Terminal) {
+    static PRINTED: Once = Once::new();
+    if let Some(endpoint) = store.environment_endpoint() {
+        PRINTED.call_once(|| terminal.eprint(format_args!("note: the state is at {}", describe_endpoint(endpoint))));
+    }
+}
+
+fn describe_endpoint(ConfiguredEndpoint { url, setting }: &ConfiguredEndpoint) -> String {
+    format!("{url} (from {setting})")
+}
+
 fn format_overview(config: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOverview) -> String {
     let mut rows = vec![("state", config.location.clone())];
+    rows.extend(config.store.environment_endpoint().map(|endpoint| ("endpoint", describe_endpoint(endpoint))));
     match pushed {
         None => rows.push(("pushed", "never".to_owned())),
         Some(pushed) => {
@@ -754,6 +769,7 @@ fn format_overview(config: &RemoteStateConfig, StateOverview { pushed, lock }: &
 fn to_json(config: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOverview) -> serde_json::Value {
     json!({
         "state": config.location,
+        "endpoint": config.store.effective_endpoint(),
         "pushed": pushed.as_ref().map(|pushed| json!({
             "at": pushed.pushed_at.to_string(),
             "by": pushed.pushed_by,

@@ -137,6 +137,21 @@ fn a_job_and_a_saved_plan_stay_with_the_sts_that_gives_their_role() {
 }
 
 #[test]
+fn where_a_state_in_a_bucket_is_is_said_if_the_environment_decides_it() {
+    let scene = Scene::with_objects(0);
+    let endpoint = scene.server.endpoint();
+    let list = ["list", "--state", "s3://bkt/jobs?region=us-east-1"];
+    let ran = run_with(&scene, &list, &[("AWS_ENDPOINT_URL", &endpoint)]);
+    let said = format!("note: the state is at {endpoint} (from AWS_ENDPOINT_URL)\n");
+    assert_eq!(ran.stderr.matches(&said).count(), 1, "{}", ran.stderr);
+    assert!(scene.server.requests() > 0);
+    // A URL that names its endpoint shows it itself.
+    let url = format!("s3://bkt/jobs?endpoint={endpoint}&region=us-east-1");
+    let ran = run_with(&scene, &["list", "--state", &url], &[("AWS_ENDPOINT_URL", NOWHERE)]);
+    assert!(!ran.stderr.contains("note: "), "{}", ran.stderr);
+}
+
+#[test]
 fn the_plans_own_endpoint_comes_first_and_that_is_said() {
     let scene = Scene::with_objects(3);
     let endpoint = scene.server.endpoint();
