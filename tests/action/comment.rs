@@ -26,7 +26,7 @@ fn on_pull_request(machine: &Machine, with: &Json) -> Job {
 
 fn machine(github: &GitHub) -> Machine {
     let mut machine = Machine::new();
-    machine.env.insert("GITHUB_API_URL".to_owned(), github.address.clone());
+    machine.github.1.clone_from(&github.address);
     machine.env.insert("GITHUB_RUN_ID".to_owned(), "1".to_owned());
     machine
 }

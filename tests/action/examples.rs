@@ -34,7 +34,7 @@ fn push() -> Trigger {
 #[test]
 fn a_plan_is_shown_on_its_pull_request_and_applied_once_somebody_approves() {
     let (cloud, github, mut machine) = (Cloud::start(), GitHub::start(), machine());
-    machine.env.insert("GITHUB_API_URL".to_owned(), github.address.clone());
+    machine.github.1.clone_from(&github.address);
     machine.write("plans/tag-documents.toml", cloud.plan("tag-documents", INVENTORY));
     let workflow = yaml("plans/workflows/review-and-apply.yml");
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -104,8 +105,11 @@ impl Releases {
     fn enterprise(&self) -> Machine {
         let mut machine = Machine::new();
         machine.cached = false;
-        machine.env.insert("GITHUB_SERVER_URL".to_owned(), self.address.clone());
-        machine.env.insert("GITHUB_API_URL".to_owned(), format!("{}/api/v3", self.address));
+        machine.github = (self.address.clone(), format!("{}/api/v3", self.address));
+        // Not what a step or the workflow writes into these.
+        for name in ["GITHUB_SERVER_URL", "GITHUB_API_URL"] {
+            machine.env.insert(name.to_owned(), "http://127.0.0.1:1".to_owned());
+        }
         machine.write("plan.toml", PLAN);
         machine
     }
@@ -336,6 +340,24 @@ fn a_failed_download_names_its_url_and_the_override() {
     let job = machine.action(&with);
     let log = job.ended(Status::Failure).log();
     assert!(log.contains("from https://127.0.0.1:1/mirror/v0.1.0/SHA256SUMS") && !log.contains("hushhush"), "{log}");
+}
+
+#[test]
+fn the_password_of_a_mirror_is_no_argument_of_a_process() {
+    let mut machine = Machine::new();
+    machine.cached = false;
+    let (bin, log) = (machine.path("bin"), machine.path("arguments"));
+    fs::create_dir(&bin).expect("a folder");
+    let script = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >>'{}'\nexec /usr/bin/curl \"$@\"\n", log.display());
+    fs::write(bin.join("curl"), script).expect("written");
+    fs::set_permissions(bin.join("curl"), fs::Permissions::from_mode(0o755)).expect("set");
+    machine.env.insert("PATH".to_owned(), format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
+    machine.env.insert("BATCHPLAN_RELEASES".to_owned(), "https://me:hush\\\"hush@127.0.0.1:1/mirror".to_owned());
+    let job = machine.action(&json!({ "command": "validate", "version": "0.1.0" }));
+    let said = job.ended(Status::Failure).log();
+    assert!(said.contains("connect to 127.0.0.1") && !said.contains("hush"), "{said}");
+    let arguments = fs::read_to_string(log).expect("the arguments");
+    assert!(arguments.contains("--config") && !arguments.contains("hush"), "{arguments}");
 }
 
 #[test]

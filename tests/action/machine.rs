@@ -25,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) approves: bool,
     /// `RUNNER_OS` and `RUNNER_ARCH`.
     pub(crate) kind: (&'static str, &'static str),
+    /// The URLs of the GitHub that it belongs to, and of its API.
+    pub(crate) github: (String, String),
 }
 
 /// What has a workflow run.
@@ -95,6 +97,7 @@ impl Machine {
             cached: true,
             approves: true,
             kind: ("Linux", "X64"),
+            github: ("https://github.com".to_owned(), "https://api.github.com".to_owned()),
         };
         for folder in ["repository", "cache", "jobs"] {
             fs::create_dir(machine.path(folder)).expect("a folder");
@@ -203,7 +206,8 @@ impl Machine {
         let roots = json!({
             "github": {
                 "event_name": trigger.event, "event": trigger.payload, "token": "ghs_harness", "repository": "acme/data",
-                "ref": "refs/heads/main", "workspace": workspace, "server_url": "https://github.com", "run_id": "1",
+                "ref": "refs/heads/main", "workspace": workspace, "run_id": "1",
+                "server_url": self.github.0, "api_url": self.github.1,
                 "action_ref": "", "action_repository": "",
             },
             "runner": { "temp": temp, "os": os, "arch": arch },
