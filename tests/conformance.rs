@@ -78,6 +78,11 @@ async fn radosgw() {
 }
 
 #[tokio::test]
+async fn seaweedfs() {
+    run("SEAWEEDFS").await;
+}
+
+#[tokio::test]
 async fn sandbox_is_listed_in_parallel() {
     let (fixture, _server) = server::sandbox_of(&parallel::table(0)).await;
     parallel::same(&fixture, &BucketName::new("filled"), ListedVersions::Current, 1).await;

@@ -246,10 +246,12 @@ impl Battery<'_> {
             let put =
                 shown(self.fixture.store.send_request(&object, &ObjectRequest::PutTags(tags(&[("k", "v")]))).await);
             let get = shown(self.fixture.store.send_request(&object, &ObjectRequest::GetTags).await);
-            let listed = self.list(&self.fixture.plain.clone(), key, false).await;
             self.note(format!("key/{}", short(key)), "200, 200 [k=v]", format!("{put}, {get}"));
-            let found = listed.iter().any(|listed| listed.key == ObjectKey::from(key));
-            self.note(format!("key listed/{}", short(key)), "true", found.to_string());
+            let listed = match self.pages_from(&self.fixture.plain, key, false, None).await {
+                Ok(listed) => listed.iter().any(|listed| listed.key == ObjectKey::from(key)).to_string(),
+                Err(fault) => fault,
+            };
+            self.note(format!("key listed/{}", short(key)), "true", listed);
         }
     }
 
@@ -377,6 +379,18 @@ impl Battery<'_> {
         all_versions: bool,
         from: Option<ListPosition>,
     ) -> Vec<ListedObject> {
+        let listed = self.pages_from(bucket, prefix, all_versions, from).await;
+        listed.unwrap_or_else(|why| panic!("list {prefix:?}: {why}"))
+    }
+
+    /// The same, or why there is no such listing.
+    async fn pages_from(
+        &self,
+        bucket: &BucketName,
+        prefix: &str,
+        all_versions: bool,
+        from: Option<ListPosition>,
+    ) -> Result<Vec<ListedObject>, String> {
         let mut request = ListRequest {
             bucket: bucket.clone(),
             prefix: ObjectKey::from(prefix),
@@ -386,14 +400,12 @@ impl Battery<'_> {
         };
         let (mut all, mut cursor) = (Vec::new(), ListCursor::new(all_versions, 10));
         loop {
-            let page =
-                self.fixture.store.list(&request).await.unwrap_or_else(|fault| panic!("list {prefix:?}: {fault}"));
-            let next =
-                cursor.advance(request.from.as_ref(), &page).unwrap_or_else(|why| panic!("list {prefix:?}: {why}"));
+            let page = self.fixture.store.list(&request).await.map_err(|fault| fault.to_string())?;
+            let next = cursor.advance(request.from.as_ref(), &page)?;
             all.extend(page.entries);
             match next {
                 Some(mark) => request.from = Some(mark),
-                None => return all,
+                None => return Ok(all),
             }
         }
     }

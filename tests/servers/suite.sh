@@ -9,7 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 binary=${1:-target/release/batchplan}
 
 echo "-- the store battery"
-BATCHPLAN_TEST_SERVERS="MINISTACK MOTO RADOSGW" python3 tests/servers/run.py --server ministack --server moto --server radosgw -- \
+BATCHPLAN_TEST_SERVERS="MINISTACK MOTO RADOSGW SEAWEEDFS" python3 tests/servers/run.py \
+    --server ministack --server moto --server radosgw --server seaweedfs -- \
     cargo test --locked --test conformance -- --nocapture
 
 echo "-- the matrix of operations and manifests, judged by boto3"

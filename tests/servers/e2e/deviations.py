@@ -30,6 +30,12 @@ TABLE = (
         "501: Ceph 16 has no RestoreObject, and reads archived objects without one",
     ),
     Deviation(
+        "seaweedfs",
+        "restore_object",
+        Untrusted(),
+        "405: it has no RestoreObject, and reads objects of archive classes without one",
+    ),
+    Deviation(
         "ministack",
         "restore_object",
         Untrusted(),
@@ -83,9 +89,17 @@ TABLE = (
     ),
 )
 
+#: The status of a PUT that succeeds, of an object that the server then lists under another key.
+RENAMED = 200
+
 #: Keys that a server cannot hold: what it answers to a PUT of them, and why.
 REFUSED_KEYS: dict[str, dict[str, tuple[int, str]]] = {
     "moto": {"line\nbreak": (404, "its routes are regular expressions whose dot matches no line break")},
+    "seaweedfs": {
+        "//": (RENAMED, "keys are paths of files, whose empty segments are left out"),
+        "../x": (400, "keys are paths of files, and none may have a segment `..`"),
+        "=1;2|3*~\\": (RENAMED, "a backslash becomes a slash"),
+    },
 }
 
 #: Canned ACLs that a server gives fewer grants than S3 does: they do not read back as they were sent.
@@ -101,6 +115,7 @@ UNGUARDED: dict[str, dict[str, str]] = {
 #: Operations on a key that does not exist, where the answer is not NoSuchKey.
 MISSING_KEYS: dict[tuple[str, str], tuple[Failure, str]] = {
     ("radosgw", "restore_object"): (Failure(501, "NotImplemented"), "Ceph 16 has no RestoreObject"),
+    ("seaweedfs", "restore_object"): (Failure(405, "MethodNotAllowed"), "it has no RestoreObject"),
 }
 
 #: Operations whose answer for a missing key is a 500. batchplan rightly tries that again for a minute and a half before
@@ -112,6 +127,7 @@ FAULTS_ON_MISSING: dict[tuple[str, str], str] = {
 #: Restoring what is not archived, where the answer is not InvalidObjectState.
 RESTORES_OF_STANDARD: dict[str, tuple[Failure, str]] = {
     "radosgw": (Failure(501, "NotImplemented"), "Ceph 16 has no RestoreObject"),
+    "seaweedfs": (Failure(405, "MethodNotAllowed"), "it has no RestoreObject"),
     "ministack": (Failure(403, "ObjectAlreadyInActiveTierError"), "the code of another class of archive"),
 }
 

@@ -37,9 +37,14 @@ SEEDED_TAGS: tuple[dict[str, str], ...] = (
 
 
 def long_key(prefix: str) -> str:
-    """A key of 1024 bytes, the most that there may be, most of them in two-byte characters."""
+    """A key of 1024 bytes, the most that there may be, most of them in two-byte characters.
+
+    No segment is longer than 255 bytes: some servers keep each as the name of a file.
+    """
     rest = MAX_KEY_BYTES - len(prefix.encode())
-    return prefix + "x" * (rest % 2) + "ü" * (rest // 2)
+    segments = ("/" + "ü" * 100) * (rest // 201)
+    rest -= len(segments.encode())
+    return prefix + "x" * (rest % 2) + "ü" * (rest // 2) + segments
 
 
 def odd_keys(prefix: str, refused: frozenset[str]) -> list[str]:

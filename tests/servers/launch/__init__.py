@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from . import ministack, moto, radosgw, sandbox
+from . import ministack, moto, radosgw, sandbox, seaweedfs
 from .check import check_signatures
 from .process import RunFolder
 from .server import Server
@@ -17,6 +17,7 @@ LAUNCHERS: dict[str, Callable[[RunFolder], Server]] = {
     "ministack": ministack.start,
     "moto": moto.start,
     "radosgw": radosgw.start,
+    "seaweedfs": seaweedfs.start,
 }
 
 
