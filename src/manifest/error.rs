@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use batchplan_store::error::{SIGNATURE_HINT, is_about_signature};
 use batchplan_store::object::{BucketName, ObjectKey};
-use batchplan_store::task::StoreError;
+use batchplan_store::task::{FaultClass, StoreError};
 use thiserror::Error;
 
 use crate::open_files;
@@ -262,6 +263,9 @@ impl ManifestError {
             }
             Self::Store { fault, .. } if fault.status == Some(404) => {
                 "check the bucket and the key in the plan's [manifest]".to_owned()
+            }
+            Self::Store { fault, .. } if fault.class == FaultClass::Credentials && is_about_signature(&fault.code) => {
+                SIGNATURE_HINT.to_owned()
             }
             Self::Store { fault, .. } if fault.status == Some(403) => {
                 "the credentials need permission to list and read there".to_owned()

@@ -226,6 +226,9 @@ impl ParallelLister<'_> {
         if self.needs_single_worker(&page) {
             return self.restart(INEXACT_KEYS).await;
         }
+        if from.is_none() && self.ranges.all_versions() && is_empty_listing(&page) {
+            self.expect_no_current_objects().await?;
+        }
         let unsure = used_fallback || self.ranges.is_unproven(partition);
         match self.ranges.record_page(partition, from, page) {
             Ok(message) => self.send(message).await,
@@ -236,6 +239,20 @@ impl ParallelLister<'_> {
                 Err(ListingAbort::Failed(ManifestError::InconsistentListing { place, what, help }))
             }
         }
+    }
+
+    /// Fails if there are current objects, although the listing of all versions is empty. Some servers list no versions
+    /// of objects in a bucket that never had versioning: <https://github.com/floci-io/floci/issues/334>.
+    async fn expect_no_current_objects(&mut self) -> Result<(), ListingAbort> {
+        let request = ListRequest { all_versions: false, from: None, ..self.request.clone() };
+        // The permission for one of the listings does not include the other one.
+        let Ok(page) = self.store.probe(&request).await else { return Ok(()) };
+        let Some(first) = page.entries.first() else { return Ok(()) };
+        Err(ListingAbort::Failed(ManifestError::InconsistentListing {
+            place: self.listing.clone(),
+            what: format!("it has no version of any object, but {} exists", first.key),
+            help: "leave out `versions = \"all\"`, or use [manifest.csv] or [manifest.inventory] instead",
+        }))
     }
 
     async fn handle_probe(&mut self, partition: PartitionId, page: ListPage) -> Result<(), ListingAbort> {
@@ -278,6 +295,11 @@ impl ParallelLister<'_> {
     async fn send(&mut self, message: ListingMessage) -> Result<(), ListingAbort> {
         self.messages.send(message).await.map_err(|_| ListingAbort::ReceiverGone)
     }
+}
+
+/// Returns whether a listing that starts with this page has neither objects nor delete markers.
+fn is_empty_listing(page: &ListPage) -> bool {
+    page.entries.is_empty() && page.trailing_delete_marker.is_none() && page.next.is_none()
 }
 
 /// Why a listing is not split any further.

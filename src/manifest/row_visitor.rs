@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
+use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectKey};
 use batchplan_store::{InexactName, ListPosition, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -467,7 +467,8 @@ pub(crate) fn check_bucket(bucket: &str) -> Result<(), String> {
         return Err(format!("the bucket name has {} bytes (maximum {MAX_BUCKET_BYTES})", bucket.len()));
     }
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if !bucket.bytes().all(legal) || matches!(bucket, "." | "..") {
+    let name = BucketName::without_tenant(bucket);
+    if !name.bytes().all(legal) || matches!(name, "." | "..") {
         return Err(format!("`{}` is not a valid bucket name", bucket.escape_debug()));
     }
     Ok(())
@@ -551,7 +552,24 @@ mod tests {
         assert!(check("b", &long, None).unwrap_err().contains("1025 bytes"));
         assert!(check("b", "k", Some(&long)).unwrap_err().contains("version id has 1025"));
         assert!(check(&"b".repeat(256), "k", None).unwrap_err().contains("256 bytes"));
-        for bucket in ["evil.example/", "a b", "b@host", "b:80", "..", "b#", "b\n", "é"] {
+        for bucket in ["tenant_1:my-bucket", ":my-bucket"] {
+            assert_eq!(check(bucket, "k", None), Ok(()), "{bucket}");
+        }
+        for bucket in [
+            "evil.example/",
+            "a b",
+            "b@host",
+            "b:80",
+            "host:9000",
+            "a-b:bucket",
+            "a:b:bucket",
+            "user:..",
+            "user:name@host",
+            "..",
+            "b#",
+            "b\n",
+            "é",
+        ] {
             assert!(check(bucket, "k", None).unwrap_err().contains("not a valid bucket name"), "{bucket}");
         }
     }

@@ -9,6 +9,8 @@ mod bucket;
 mod connections;
 mod elsewhere;
 mod folders;
+mod gateway;
+mod reports;
 mod server;
 mod slow;
 mod stores;

@@ -67,7 +67,7 @@ def one_server(name: str, only: str) -> int:
     try:
         with running([name], venv.RUNS) as (server,):
             context = Context(server, binary(), folder)
-            for case in [*matrix(), *extras(name, server.other is not None)]:
+            for case in [*matrix(), *extras(name, server.other is not None, server.tenant is not None)]:
                 if only in case.name:
                     is_good = run(case, context)
                     passed, failed = passed + is_good, failed + (not is_good)

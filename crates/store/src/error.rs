@@ -416,7 +416,8 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     ),
     about_credentials(
         CredentialsProblem::Signature,
-        &["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError"],
+        // The last one is Cloudflare R2's: <https://github.com/iterate-ch/cyberduck/issues/16377>.
+        &["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "InvalidRegionName"],
         SIGNATURE_HINT,
     ),
     by_status(
@@ -577,6 +578,7 @@ mod tests {
             (403, "InvalidSecurityToken"),
             (400, "AuthorizationHeaderMalformed"),
             (400, "AuthorizationQueryParametersError"),
+            (400, "InvalidRegionName"),
             (401, ""),
             (401, "Unauthorized"),
         ];

@@ -70,6 +70,20 @@ impl BucketName {
         &self.0
     }
 
+    /// Returns a name without that of the tenant, as in `tenant:bucket`, which is Ceph's name of a bucket of another
+    /// tenant. A tenant's name has letters, digits and underscores, and one tenant has no name. A text that could also be
+    /// a host and a port is returned as it is, and so is one in any other form.
+    /// <https://docs.ceph.com/en/latest/radosgw/multitenancy/>
+    #[must_use]
+    pub fn without_tenant(name: &str) -> &str {
+        let is_tenant = |tenant: &str| tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_port = |name: &str| name.len() < 3 || name.bytes().all(|byte| byte.is_ascii_digit());
+        match name.split_once(':') {
+            Some((tenant, bucket)) if is_tenant(tenant) && !is_port(bucket) => bucket,
+            _ => name,
+        }
+    }
+
     /// Returns whether the name is the alias of an access point, if the store is AWS S3. An alias stands for a bucket in
     /// requests about objects, but not in requests about the settings of the bucket.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html>

@@ -429,7 +429,9 @@ impl StoreEndpoint {
         if self.addressing == AddressingStyle::Virtual && self.is_valid_in_host(bucket) {
             BucketLocation { authority: format!("{bucket}.{}", self.host), path: "/".to_owned() }
         } else {
-            BucketLocation { authority: self.host.clone(), path: format!("/{bucket}/") }
+            // Ceph's name of a bucket of another tenant has a colon, which is signed and sent as `%3A`.
+            let name = ObjectKey::from(bucket.as_str()).encoded();
+            BucketLocation { authority: self.host.clone(), path: format!("/{name}/") }
         }
     }
 
@@ -545,6 +547,12 @@ mod tests {
         let site = StoreEndpoint::new("https://s3.example.com", AddressingStyle::Virtual);
         for name in ["a.b", "A", "a_b", "-a", ".."] {
             assert_eq!(site.bucket_location(&BucketName::new(name)).authority, "s3.example.com", "{name}");
+        }
+        for (name, path) in
+            [("tenant:b", "/tenant%3Ab/"), ("my_bucket.x-Y", "/my_bucket.x-Y/"), ("a/../b?c", "/a%2F..%2Fb%3Fc/")]
+        {
+            let location = site.bucket_location(&BucketName::new(name));
+            assert_eq!((location.authority.as_str(), location.path.as_str()), ("s3.example.com", path), "{name}");
         }
         let plain = StoreEndpoint::new("http://localhost:1", AddressingStyle::Virtual);
         assert_eq!(plain.bucket_location(&BucketName::new("a.b")).authority, "a.b.localhost:1");

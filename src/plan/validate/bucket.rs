@@ -38,13 +38,15 @@ pub(super) fn check(
         return None;
     }
     let dot_problem = context.rules.and_then(|rules| rules.bucket_dot_problem);
-    let Some(complaint) = bucket_name_problem(name, dot_problem) else { return Some(BucketName::new(name)) };
+    let is_lenient = context.rules.is_some_and(|rules| rules.is_lenient);
+    let full_name = name;
+    let name = if is_lenient { BucketName::without_tenant(name) } else { name };
+    let Some(complaint) = bucket_name_problem(name, dot_problem) else { return Some(BucketName::new(full_name)) };
     let problem = |title| FileProblem::new(title).label(at.span.clone(), complaint.clone());
     let has_old_form = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     let may_be_old = context.region.is_none_or(|region| region == LEGACY_REGION)
         && (3..=MAX_LEGACY_CHARS).contains(&name.len())
         && name.parse::<Ipv4Addr>().is_err();
-    let is_lenient = context.rules.is_some_and(|rules| rules.is_lenient);
     let warning = match naming {
         _ if has_old_form && is_lenient => problem("invalid bucket name").help(naming_rule(true)),
         Some(BucketNaming::Aws) if has_old_form && may_be_old => {
@@ -59,7 +61,7 @@ pub(super) fn check(
         }
     };
     reader.push(warning.warning());
-    Some(BucketName::new(name))
+    Some(BucketName::new(full_name))
 }
 
 /// Checks the name of the bucket of an inventory. The inventory names its own bucket, and is read from no other.

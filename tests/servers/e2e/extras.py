@@ -50,7 +50,7 @@ BY_INVENTORY = Manifest("inventory-aws", inventory("aws", False))
 DENIED = Failure(403, "AccessDenied")
 
 
-def extras(server: str, has_other: bool) -> Iterator[NamedCase]:
+def extras(server: str, has_other: bool, has_tenant: bool) -> Iterator[NamedCase]:
     """All of them that the server has a part in."""
     yield NamedCase("keys that the server refuses", refused_keys)
     yield from combinations()
@@ -67,6 +67,8 @@ def extras(server: str, has_other: bool) -> Iterator[NamedCase]:
     yield NamedCase("stale etag/csv", lambda c: stale_etag(c, BY_CSV))
     yield NamedCase("stale etag/inventory", lambda c: stale_etag(c, BY_INVENTORY))
     yield NamedCase("wrong secret", wrong_secret)
+    if has_tenant:
+        yield NamedCase("the bucket of a tenant", bucket_of_tenant)
     if has_other:
         for operation in OPERATIONS:
             yield NamedCase(f"access denied/{operation.name}", partial(access_denied, operation=operation))
@@ -261,6 +263,35 @@ def wrong_secret(context: Context) -> list[str]:
     if ran.code not in (1, 3, JOB_FAILED, PAUSED):
         found.append(f"exit code {ran.code}")
     return [*found, ran.explain()] if found else []
+
+
+def bucket_of_tenant(context: Context) -> list[str]:
+    """A bucket of another tenant, as its own user and as one of no tenant, whom a policy lets in."""
+    case = context.case("bucket of a tenant")
+    assert context.server.tenant
+    tenant, keys = context.server.tenant
+    # boto3 takes no name with a colon, so the witness is the tenant's own user, to whom the plain name means the bucket.
+    witness = client(context.server, keys)
+    witness.create_bucket(Bucket=case.slug)
+    principal = {"AWS": ["arn:aws:iam:::user/testing"]}
+    arn = f"arn:aws:s3::{tenant}:{case.slug}"
+    allow = {"Effect": "Allow", "Principal": principal, "Action": "s3:*", "Resource": [arn, f"{arn}/*"]}
+    policy = {"Version": "2012-10-17", "Statement": [allow]}
+    witness.put_bucket_policy(Bucket=case.slug, Policy=json.dumps(policy))
+    names = ("a b", "a+b", "é")
+    for name in names:
+        witness.put_object(Bucket=case.slug, Key=name, Body=b"")
+    found = []
+    for user in (keys, context.server.keys):
+        turn = context.case(f"bucket of a tenant {user.access}")
+        operation = put_tagging({"by": user.access})
+        manifest = f'[manifest.prefix]\nbucket = "{tenant}:{case.slug}"'
+        ran = turn.apply(manifest, (operation,), Report(f"{tenant}:{case.slug}", "reports/"), user)
+        for name in names:
+            tags = witness.get_object_tagging(Bucket=case.slug, Key=name)["TagSet"]
+            if tags != [{"Key": "by", "Value": user.access}]:
+                found.append(f"{name!r}: {tags} after {user.access}; {ran.explain()}")
+    return found
 
 
 def access_denied(context: Context, operation: Operation) -> list[str]:

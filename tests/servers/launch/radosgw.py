@@ -16,6 +16,7 @@ from .server import Keys, Server
 
 OWNER = Keys("testing", "testingsecret")
 OTHER = Keys("other", "othersecret")
+TENANT = ("acme_1", Keys("tenant", "tenantsecret"))
 TOOL_SECONDS = 60.0
 DAEMON_SECONDS = 60.0
 
@@ -104,6 +105,7 @@ def start(folder: RunFolder) -> Server:
         keys=OWNER,
         other=OTHER,
         other_principal="arn:aws:iam:::user/other",
+        tenant=TENANT,
     )
 
 
@@ -142,9 +144,9 @@ class _Cluster:
 
     def make_users(self) -> None:
         # The first call also makes the default zone, which has to exist before classes are added to it.
-        for name, keys in (("testing", OWNER), ("other", OTHER)):
+        for name, keys, tenant in (("testing", OWNER, ""), ("other", OTHER, ""), ("user", TENANT[1], TENANT[0])):
             self.admin(
-                "user", "create", f"--uid={name}", f"--display-name={name}",
+                "user", "create", f"--tenant={tenant}", f"--uid={name}", f"--display-name={name}",
                 f"--access-key={keys.access}", f"--secret-key={keys.secret}",
             )  # fmt: skip
 

@@ -37,6 +37,8 @@ class Server:
     other: Keys | None = None
     #: The principal to name in a bucket policy, where the second user's rights come from the bucket and not from IAM.
     other_principal: str | None = None
+    #: A user of another tenant, and the tenant's name, where buckets have tenants.
+    tenant: tuple[str, Keys] | None = None
     region: str = field(default=REGION)
 
     def environment(self) -> dict[str, str]:

@@ -176,7 +176,8 @@ fn parse_ownership(document: &[u8]) -> Result<OwnershipSetting, InvalidSettingRe
     match ownership.as_deref() {
         _ if listing => Ok(OwnershipSetting::NotApplicable),
         _ if !is_complete => Err(unexpected_document()),
-        None => Ok(OwnershipSetting::NotSet),
+        // SeaweedFS: <https://github.com/seaweedfs/seaweedfs/issues/10586>.
+        None | Some("") => Ok(OwnershipSetting::NotSet),
         Some("BucketOwnerEnforced") => Ok(OwnershipSetting::BucketOwnerEnforced),
         Some("BucketOwnerPreferred") => Ok(OwnershipSetting::BucketOwnerPreferred),
         Some("ObjectWriter") => Ok(OwnershipSetting::ObjectWriter),
@@ -294,6 +295,7 @@ mod tests {
         assert_eq!(owner(&rule("BucketOwnerPreferred")), Ok(OwnershipSetting::BucketOwnerPreferred));
         assert_eq!(owner(&rule("ObjectWriter")), Ok(OwnershipSetting::ObjectWriter));
         assert_eq!(owner(""), Ok(OwnershipSetting::NotSet));
+        assert_eq!(owner(&rule("")), Ok(OwnershipSetting::NotSet));
         let listing = b"<ListBucketResult><Name>b</Name><Contents><Key>k</Key></Contents></ListBucketResult>";
         assert_eq!(parse_ownership(listing), Ok(OwnershipSetting::NotApplicable));
         assert!(owner(&rule("Mine")).is_err());

@@ -15,7 +15,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, InvalidHeaderValue, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, InvalidHeaderValue, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use jiff::{SignedDuration, Timestamp};
@@ -403,6 +403,9 @@ impl StoreHttpClient {
             map.insert(name, value);
         }
         map.insert(USER_AGENT, USER_AGENT_VALUE);
+        // Without it, any encoding is acceptable (RFC 9110, 12.5.3), and Hitachi HCP compresses what it sends. It is not
+        // signed, because Google's front end changes it on the way.
+        map.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if matches!(store_request.method, "PUT" | "POST") && store_request.payload.len() == 0 {
             // hyper sends no `Content-Length` for an empty body, and Ceph's radosgw requires it.
             map.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

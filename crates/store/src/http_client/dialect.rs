@@ -1,8 +1,8 @@
 //! The differences between S3 and OSS: header names and documents.
 
 use http::{HeaderMap, HeaderName};
-use jiff::fmt::rfc2822;
 
+use super::date::parse_date;
 use crate::object::{
     ArchiveStatus, MAX_KEY_BYTES, ObjectAcl, ObjectKey, RestoreRequest, RestoreState, StorageClass, TagSet,
 };
@@ -276,12 +276,20 @@ fn parse_restore_header(header: &str) -> RestoreState {
     if header.contains(r#"ongoing-request="true""#) {
         return RestoreState::InProgress;
     }
-    let date = header.split_once(r#"expiry-date=""#).and_then(|(_, rest)| rest.split_once('"')).map(|(date, _)| date);
-    match date.and_then(|date| rfc2822::parse(date).ok()) {
-        Some(until) => RestoreState::RestoredUntil(until.timestamp()),
-        None => RestoreState::NotRestored,
-    }
+    let date = header.split_once(EXPIRY_DATE).and_then(|(_, rest)| rest.split_once('"')).map(|(date, _)| date);
+    // `RustFS` also keeps it in RFC 3339: <https://github.com/rustfs/rustfs/pull/7115>.
+    date.and_then(parse_date).map_or(RestoreState::NotRestored, RestoreState::RestoredUntil)
 }
+
+/// Returns whether the header says that there is a restore. Versity S3 Gateway sends an empty one, and
+/// `ongoing-request="false"` alone, for objects without a restore: <https://github.com/versity/versitygw/issues/1137>,
+/// <https://github.com/versity/versitygw/issues/2030>.
+pub(super) fn shows_restore(header: &str) -> bool {
+    header.contains(r#"ongoing-request="true""#) || header.contains(EXPIRY_DATE)
+}
+
+/// What the date is preceded by.
+const EXPIRY_DATE: &str = r#"expiry-date=""#;
 
 /// Appends the text with markup and control characters escaped. A parser would replace unescaped control characters
 /// with other white space.
@@ -433,6 +441,14 @@ mod tests {
             parse_restore_header(done),
             RestoreState::RestoredUntil("2012-12-21T00:00:00Z".parse().expect("a timestamp"))
         );
+        let iso = r#"ongoing-request="false", expiry-date="2012-12-21T00:00:00Z""#;
+        assert_eq!(parse_restore_header(iso), parse_restore_header(done));
+        for header in [r#"ongoing-request="false""#, "", "nonsense"] {
+            assert!(!shows_restore(header), "{header}");
+        }
+        for header in [done, iso, r#"ongoing-request="true""#] {
+            assert!(shows_restore(header), "{header}");
+        }
         assert_eq!(parse_restore_header(r#"ongoing-request="false""#), RestoreState::NotRestored);
         assert_eq!(parse_restore_header("nonsense"), RestoreState::NotRestored);
     }

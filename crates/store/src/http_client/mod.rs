@@ -10,6 +10,7 @@
 //! | `connection` | connections, and the bodies that they send and receive |
 //! | `sign` | the two signature schemes, and the clock whose time is signed |
 //! | `credential_cache` | the credentials to sign with, and their renewal |
+//! | `date` | the forms of dates that servers write |
 //! | `dialect` | the header names and documents of S3 and OSS |
 //! | `response` | responses: read with limits, classified once |
 //! | `object_requests` | requests for one object: its tags, ACL, restore and HEAD, and its content, also in parts |
@@ -20,6 +21,7 @@ mod bucket_setting;
 mod client;
 mod connection;
 mod credential_cache;
+mod date;
 mod dialect;
 mod list_page;
 mod object_requests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, ETAG, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::connection::ResponseBody;
 use super::credential_cache::SigningCredentials;
-use super::dialect::StoreDialect;
+use super::dialect::{StoreDialect, shows_restore};
 use crate::endpoint::EndpointUrl;
 use crate::error::{ErrorResponse, FaultClass, NOTHING_SENT, StoreError, is_about_signature, is_redirect, truncate};
 use crate::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet};
@@ -247,7 +247,11 @@ impl StoreResponse {
         let marked = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| self.headers.contains_key(header));
         let new_error = if marked && self.is_read_only { unexpected_document } else { unreadable_response };
         let page = is_web_page(&self.body).then(|| describe_web_page(&self.body, &self.credentials));
-        let why = page.as_deref().unwrap_or(why);
+        let why = if is_compressed(&self.headers) {
+            "the server or a proxy compressed it, which was not requested"
+        } else {
+            page.as_deref().unwrap_or(why)
+        };
         StoreError { headers: self.object_headers(), ..new_error(self.status, why, request_line) }
     }
 
@@ -257,6 +261,11 @@ impl StoreResponse {
     }
 }
 
+/// Returns whether the body is encoded, as with gzip.
+fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// Returns the object headers among these headers.
 fn object_headers(headers: &HeaderMap) -> ObjectHeaderSet {
     let mut found = ObjectHeaderSet::default();
@@ -264,13 +273,15 @@ fn object_headers(headers: &HeaderMap) -> ObjectHeaderSet {
         ("etag", ObjectHeader::ETag),
         ("last-modified", ObjectHeader::LastModified),
         ("accept-ranges", ObjectHeader::AcceptRanges),
-        ("x-amz-restore", ObjectHeader::Restore),
-        ("x-oss-restore", ObjectHeader::Restore),
     ];
     for (name, header) in names {
         if headers.contains_key(name) {
             found = found.with(header);
         }
+    }
+    let restores = ["x-amz-restore", "x-oss-restore"].into_iter().filter_map(|name| headers.get(name)?.to_str().ok());
+    if restores.into_iter().any(shows_restore) {
+        found = found.with(ObjectHeader::Restore);
     }
     let marked = |name: &str| headers.get(name).is_some_and(|value| value.as_bytes() == b"true");
     if marked("x-amz-delete-marker") || marked("x-oss-delete-marker") {
