@@ -103,6 +103,8 @@ class RunFolder:
 
     path: Path
     children: list[Child] = field(default_factory=list)
+    #: Files that a server makes elsewhere and leaves there.
+    strays: list[Path] = field(default_factory=list)
 
     @classmethod
     @contextmanager
@@ -151,9 +153,11 @@ class RunFolder:
         return base | extra
 
     def stop(self) -> None:
-        """Stops what was started here, last first."""
+        """Stops what was started here, last first, and removes what it left elsewhere."""
         while self.children:
             self.children.pop().stop()
+        while self.strays:
+            self.strays.pop().unlink(missing_ok=True)
 
 
 def remove_left_over(folder: Path) -> None:

@@ -15,8 +15,8 @@ START_SECONDS = 60.0
 #: Parts that listen; each also has a port for gRPC.
 PARTS = ("master", "volume", "filer", "s3")
 
-#: A volume file holds one bucket's objects, and each bucket takes several; without a limit on their size, each reserves
-#: 30 GB of a disk that it finds full.
+#: The size of a volume, which holds objects of one bucket. Each bucket takes several, and volumes of the default size,
+#: 30 GB, would not all fit on a disk.
 VOLUME_LIMIT_MB = 16
 
 
@@ -32,8 +32,12 @@ def start(folder: RunFolder) -> Server:
     (folder.path / "data").mkdir()
     for attempts_left in (2, 1, 0):
         ports = {part: free_port() for part in PARTS}
+        grpc_ports = {part: free_port() for part in PARTS}
         flags = [f"-{part}.port={port}" for part, port in ports.items()]
-        flags += [f"-{part}.port.grpc={free_port()}" for part in PARTS]
+        flags += [f"-{part}.port.grpc={port}" for part, port in grpc_ports.items()]
+        # Each port also has a socket, whose place no flag changes.
+        folder.strays += [Path(f"/tmp/seaweedfs-{part}-{port}.sock") for part, port in ports.items()]
+        folder.strays += [Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock") for part, port in grpc_ports.items()]
         server = folder.spawn(
             "weed",
             [
