@@ -17,7 +17,7 @@ mod totals;
 use batchplan_store::object::ObjectState;
 use similar::{ChangeTag, TextDiff};
 
-pub use predictor::{Effect, FailureReason, Prediction, Predictor, ReadFailure};
+pub use predictor::{AclAcceptance, Effect, FailureReason, Prediction, Predictor, ReadFailure};
 pub use totals::{ConfidenceInterval, PredictionTotals, ReasonGroup, RequestCount, SampleShare, busiest_directory};
 
 use crate::operation::ObjectAspect;

@@ -142,25 +142,25 @@ impl Predictor {
     }
 
     /// Predicts the effect on an object with the state `before`. `read_failure` is the request of the preview that
-    /// failed, if one did. `bucket_accepts_acls` is false if the object's bucket is known not to accept ACLs.
+    /// failed, if one did. `acls` says whether the object's bucket accepts ACLs.
     #[must_use]
     pub fn predict(
         &self,
         object: ObjectId,
         before: ObjectState,
         read_failure: Option<&ReadFailure>,
-        bucket_accepts_acls: bool,
+        acls: AclAcceptance,
     ) -> Prediction {
         let (effect, requests) = match read_failure {
-            Some(failure) => self.predict_from_failure(failure, bucket_accepts_acls),
-            None => self.predict_from_state(&before, bucket_accepts_acls),
+            Some(failure) => self.predict_from_failure(failure, acls),
+            None => self.predict_from_state(&before, acls),
         };
         let PredictedRequests { accepted, refused } = requests;
         Prediction { object, before, effect, accepted, refused }
     }
 
     /// Predicts the effect on an object that could be read.
-    fn predict_from_state(&self, before: &ObjectState, bucket_accepts_acls: bool) -> (Effect, PredictedRequests) {
+    fn predict_from_state(&self, before: &ObjectState, acls: AclAcceptance) -> (Effect, PredictedRequests) {
         let mut requests = PredictedRequests { accepted: self.job_reads.clone(), refused: Vec::new() };
         let read_by_job = self.state_read_by_job(before);
         let desired = match self.operations.desired(&read_by_job) {
@@ -172,9 +172,13 @@ impl Predictor {
         };
         for OperationStep { call, operation } in self.operations.write_steps(&read_by_job, &desired) {
             match call {
-                ObjectRequest::PutAcl(_) if !bucket_accepts_acls => {
+                ObjectRequest::PutAcl(_) if acls == AclAcceptance::Refused => {
                     requests.refused.push(call);
                     return (Effect::Fails(acls_not_supported(&operation)), requests);
+                }
+                ObjectRequest::PutAcl(_) if acls == AclAcceptance::Unclear => {
+                    let why = "the bucket has ACLs disabled, but this server may accept them all the same";
+                    return (Effect::Unknown(why.to_owned()), requests);
                 }
                 ObjectRequest::Restore(request) => {
                     let response = expected_response(self.restore_service, before, request);
@@ -203,7 +207,7 @@ impl Predictor {
     }
 
     /// Predicts the effect on an object that the preview failed to read.
-    fn predict_from_failure(&self, failure: &ReadFailure, bucket_accepts_acls: bool) -> (Effect, PredictedRequests) {
+    fn predict_from_failure(&self, failure: &ReadFailure, acls: AclAcceptance) -> (Effect, PredictedRequests) {
         let refused = self.first_refused_request(&failure.call);
         if !self.job_fails_too(failure) {
             return (Effect::Unknown(describe_unreadable(failure)), PredictedRequests::default());
@@ -211,8 +215,9 @@ impl Predictor {
         let fault = &failure.fault;
         let operation = self.operation_names(&refused);
         // The service checks whether the bucket accepts ACLs before it looks up the object.
-        let acl_is_refused =
-            matches!(refused, ObjectRequest::PutAcl(_)) && !bucket_accepts_acls && fault.code != "NoSuchBucket";
+        let acl_is_refused = matches!(refused, ObjectRequest::PutAcl(_))
+            && acls == AclAcceptance::Refused
+            && fault.code != "NoSuchBucket";
         let reason = if acl_is_refused {
             acls_not_supported(&operation)
         } else {
@@ -284,6 +289,18 @@ fn describe_unreadable(ReadFailure { call, fault }: &ReadFailure) -> String {
 /// Returns the aspect that a request is about. HEAD is sent because of restores.
 fn aspect_of(call: &ObjectRequest) -> ObjectAspect {
     ObjectAspect::of(call).unwrap_or(ObjectAspect::Restoration)
+}
+
+/// Whether a bucket accepts ACLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AclAcceptance {
+    /// It does, as far as is known.
+    Accepted,
+    /// Its ownership disables them.
+    Refused,
+    /// Its ownership disables them, but the server may not go by it. `SeaweedFS` gives every new bucket the ownership
+    /// that it has on AWS, and accepts ACLs: <https://github.com/seaweedfs/seaweedfs/pull/10591>.
+    Unclear,
 }
 
 /// Returns the failure of setting an ACL in a bucket that accepts none.

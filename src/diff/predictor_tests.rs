@@ -19,7 +19,7 @@ fn object() -> ObjectId {
 }
 
 fn predict(operations: &[Operation], skips: bool, before: ObjectState) -> Prediction {
-    predictor(operations, skips).predict(object(), before, None, true)
+    predictor(operations, skips).predict(object(), before, None, AclAcceptance::Accepted)
 }
 
 fn refused(code: &str, status: u16, call: ObjectRequest) -> ReadFailure {
@@ -56,8 +56,12 @@ fn too_many_tags_fail_before_any_write() {
 #[test]
 fn missing_objects_fail_for_any_read() {
     let put = predictor(&[Operation::PutTagging(tags(&[("a", "1")]))], false);
-    let gone =
-        put.predict(object(), ObjectState::default(), Some(&refused("NoSuchKey", 404, ObjectRequest::GetTags)), true);
+    let gone = put.predict(
+        object(),
+        ObjectState::default(),
+        Some(&refused("NoSuchKey", 404, ObjectRequest::GetTags)),
+        AclAcceptance::Accepted,
+    );
     let Effect::Fails(reason) = gone.effect else { panic!("{:?}", gone.effect) };
     assert_eq!((reason.code.as_str(), reason.operation.as_str()), ("NoSuchKey", "put_object_tagging"));
     assert_eq!((gone.accepted, gone.refused), (vec![], vec![ObjectRequest::PutTags(tags(&[("a", "1")]))]));
@@ -67,7 +71,7 @@ fn missing_objects_fail_for_any_read() {
 fn refused_read_is_a_failure_only_if_the_job_reads_too() {
     let denied = refused("AccessDenied", 403, ObjectRequest::GetTags);
     let of = |operation, skips| {
-        predictor(&[operation], skips).predict(object(), ObjectState::default(), Some(&denied), true)
+        predictor(&[operation], skips).predict(object(), ObjectState::default(), Some(&denied), AclAcceptance::Accepted)
     };
     let open = of(Operation::PutTagging(tags(&[("a", "1")])), false);
     assert!(matches!(open.effect, Effect::Unknown(_)), "{:?}", open.effect);
@@ -93,7 +97,8 @@ fn a_request_that_the_server_does_not_support_for_any_object_fails_for_all() {
     ];
     for (code, status) in cases {
         let failure = refused(code, status, ObjectRequest::GetTags);
-        let Prediction { effect, refused, .. } = put.predict(object(), ObjectState::default(), Some(&failure), true);
+        let Prediction { effect, refused, .. } =
+            put.predict(object(), ObjectState::default(), Some(&failure), AclAcceptance::Accepted);
         let Effect::Fails(reason) = effect else { panic!("{code} {status}: {effect:?}") };
         let found = (reason.code.as_str(), reason.http, reason.operation.as_str());
         assert_eq!(found, (code, status, "put_object_tagging"));
@@ -101,7 +106,7 @@ fn a_request_that_the_server_does_not_support_for_any_object_fails_for_all() {
     }
     for (code, status) in [("InvalidRequest", 400), ("NotModified", 304), ("AccessDenied", 403)] {
         let failure = refused(code, status, ObjectRequest::GetTags);
-        let effect = put.predict(object(), ObjectState::default(), Some(&failure), true).effect;
+        let effect = put.predict(object(), ObjectState::default(), Some(&failure), AclAcceptance::Accepted).effect;
         assert!(matches!(effect, Effect::Unknown(_)), "{code} {status}: {effect:?}");
     }
 }
@@ -152,9 +157,11 @@ fn requests_are_counted_up_to_the_one_that_fails() {
         (prediction.accepted, prediction.refused),
         (vec![ObjectRequest::PutAcl(ObjectAcl::Private)], vec![ObjectRequest::Restore(request)])
     );
-    let closed = predictor(&all, false).predict(object(), before, None, false);
+    let closed = predictor(&all, false).predict(object(), before.clone(), None, AclAcceptance::Refused);
     assert!(matches!(&closed.effect, Effect::Fails(reason) if reason.code == "AccessControlListNotSupported"));
     assert_eq!((closed.accepted, closed.refused), (vec![], vec![ObjectRequest::PutAcl(ObjectAcl::Private)]));
+    let unclear = predictor(&all, false).predict(object(), before, None, AclAcceptance::Unclear);
+    assert!(matches!(&unclear.effect, Effect::Unknown(why) if why.contains("ACLs disabled")), "{unclear:?}");
 }
 
 #[test]
@@ -166,7 +173,7 @@ fn untiered_class_needs_a_second_request() {
         restoration: MaybeKnown::Known(RestoreState::NotRestored),
         ..ObjectState::default()
     };
-    let prediction = predictor.predict(object(), before, None, true);
+    let prediction = predictor.predict(object(), before, None, AclAcceptance::Accepted);
     assert!(matches!(prediction.effect, Effect::Changes(_)));
     let untiered = ObjectRequest::Restore(RestoreRequest { days: Some(1), tier: None });
     assert_eq!(
@@ -179,7 +186,7 @@ fn untiered_class_needs_a_second_request() {
 fn refused_second_read_names_its_operation() {
     let both = [Operation::PutTagging(tags(&[])), Operation::PutAcl(ObjectAcl::Private)];
     let denied = refused("AccessDenied", 403, ObjectRequest::GetAcl);
-    let prediction = predictor(&both, true).predict(object(), tagged(&[]), Some(&denied), true);
+    let prediction = predictor(&both, true).predict(object(), tagged(&[]), Some(&denied), AclAcceptance::Accepted);
     assert!(
         matches!(&prediction.effect, Effect::Fails(reason) if reason.operation == "put_object_acl"),
         "{prediction:?}"
@@ -287,7 +294,7 @@ fn the_archive_tier_decides_about_objects_that_tier_themselves() {
     assert_eq!(smart.preview_reads(&listed, false), [ObjectRequest::Head], "only HEAD shows the tier");
     let of = |status| {
         let before = ObjectState { archive_status: MaybeKnown::Known(status), ..known.clone() };
-        smart.predict(object(), smart.relevant_state(&before), None, true).effect
+        smart.predict(object(), smart.relevant_state(&before), None, AclAcceptance::Accepted).effect
     };
     assert!(matches!(of(ArchiveStatus::ArchiveAccess), Effect::Changes(_)));
     let Effect::Fails(reason) = of(ArchiveStatus::NotArchived) else { panic!("it is not archived") };

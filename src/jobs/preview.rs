@@ -395,12 +395,12 @@ async fn read_objects(
             ObjectReadOutcome::CredentialsRejected(fault) => return Err(PreviewError::CredentialsRejected(fault)),
             ObjectReadOutcome::Stopped => return Err(PreviewError::Stopped),
         };
-        let takes_acl = buckets.takes_acl(&object.bucket);
+        let acls = buckets.acl_acceptance(&object.bucket);
         let prediction = predictor.predict(
             object,
             predictor.relevant_state(&merge_state(&metadata, seen)),
             read_failure.as_ref(),
-            takes_acl,
+            acls,
         );
         Ok((prediction, metadata))
     };

@@ -13,7 +13,7 @@ use batchplan_store::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::diff::PredictionTotals;
+use crate::diff::{AclAcceptance, PredictionTotals};
 use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
 use crate::operation::ObjectAspect;
 use crate::plan::Plan;
@@ -37,6 +37,8 @@ const MIN_BUSY_OBJECTS: u64 = 100_000;
 #[derive(Clone, Debug, Default)]
 pub struct PlanBuckets {
     settings: BTreeMap<BucketName, KnownBucketSettings>,
+    /// Whether the service goes by the ownership that it returns.
+    enforces_ownership: bool,
 }
 
 /// What is known about one bucket. `None` means that the query failed or was not needed.
@@ -59,6 +61,8 @@ impl PlanBuckets {
         stop: &CancellationToken,
     ) -> Self {
         let end = Instant::now() + scaled(QUERY_TIMEOUT);
+        let rules = ProviderRules::of(plan.store.provider);
+        let enforces_ownership = matches!(rules.supports(ObjectAspect::Acl), AspectSupport::Full);
         let about = |aspect| plan.operations.iter().any(|operation| operation.aspect() == aspect);
         let mut facts: BTreeMap<BucketName, KnownBucketSettings> = BTreeMap::new();
         for bucket in buckets {
@@ -78,7 +82,7 @@ impl PlanBuckets {
             for (question, _) in questions.into_iter().filter(|(_, matters)| *matters) {
                 let answer = tokio::select! {
                     biased;
-                    () = stop.cancelled() => return Self { settings: facts },
+                    () = stop.cancelled() => return Self { settings: facts, enforces_ownership },
                     answer = tokio::time::timeout_at(end, store.bucket_setting(bucket, question)) => answer,
                 };
                 let answer = answer.unwrap_or_else(|_| {
@@ -94,13 +98,18 @@ impl PlanBuckets {
             }
             facts.insert(bucket.clone(), known);
         }
-        Self { settings: facts }
+        Self { settings: facts, enforces_ownership }
     }
 
-    /// Returns whether a bucket accepts ACLs, as far as is known.
+    /// Returns whether a bucket accepts ACLs.
     #[must_use]
-    pub fn takes_acl(&self, bucket: &BucketName) -> bool {
-        self.settings.get(bucket).is_none_or(|known| known.ownership != Some(OwnershipSetting::BucketOwnerEnforced))
+    pub fn acl_acceptance(&self, bucket: &BucketName) -> AclAcceptance {
+        let ownership = self.settings.get(bucket).and_then(|known| known.ownership);
+        match (ownership == Some(OwnershipSetting::BucketOwnerEnforced), self.enforces_ownership) {
+            (false, _) => AclAcceptance::Accepted,
+            (true, true) => AclAcceptance::Refused,
+            (true, false) => AclAcceptance::Unclear,
+        }
     }
 
     /// Returns whether a bucket is known not to exist.

@@ -18,6 +18,19 @@ fn listing(keys: &[&str], fields: &str, end: &str) -> Reply {
     Reply::new(200, format!("<ListBucketResult>{}{end}</ListBucketResult>", entries.concat()))
 }
 
+/// The ACL of an object, `public-read` or `private`.
+fn grants(is_public: bool) -> Reply {
+    let grant = |grantee: &str, permission: &str| {
+        format!("<Grant><Grantee>{grantee}</Grantee><Permission>{permission}</Permission></Grant>")
+    };
+    let mut grants = grant("<ID>me</ID>", "FULL_CONTROL");
+    if is_public {
+        grants += &grant("<URI>http://acs.amazonaws.com/groups/global/AllUsers</URI>", "READ");
+    }
+    let list = format!("<AccessControlList>{grants}</AccessControlList>");
+    Reply::new(200, format!("<AccessControlPolicy><Owner><ID>me</ID></Owner>{list}</AccessControlPolicy>"))
+}
+
 fn listing_of_versions(versions: &str) -> Reply {
     let body = format!("<ListVersionsResult>{versions}<IsTruncated>false</IsTruncated></ListVersionsResult>");
     Reply::new(200, body)
@@ -221,23 +234,34 @@ fn throttling_and_idle_connections_are_no_failures() {
     }
 }
 
-/// `SeaweedFS` (<https://github.com/seaweedfs/seaweedfs/issues/10586>).
+/// `SeaweedFS` (<https://github.com/seaweedfs/seaweedfs/issues/10586>): an empty ownership is none, and since its pull
+/// request 10591 the one that disables ACLs does not disable them.
 #[test]
-fn an_empty_ownership_is_none() {
-    let server = Gateway::start(&["a", "b"], |request| {
-        let grants = "<AccessControlPolicy><Owner><ID>me</ID></Owner><AccessControlList><Grant><Grantee><ID>me</ID>\
-                      </Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList></AccessControlPolicy>";
-        let controls =
-            "<OwnershipControls><Rule><ObjectOwnership></ObjectOwnership></Rule></OwnershipControls>".to_owned();
-        match request.what().as_str() {
-            "GET ownershipControls" => Some(Reply::new(200, controls)),
-            "GET acl" if request.key().len() == 1 => Some(Reply::new(200, grants)),
-            _ => None,
-        }
-    });
-    server.plan(S3, &format!("{ALL}[operation.put_object_acl]\nacl = \"public-read\"\n"));
-    let ran = server.run(&PLAN).ended(0).says("2 objects: 2 to change, 0 unchanged, 0 would fail");
-    assert!(!ran.stdout.contains("the ownershipControls of bkt"), "{}", ran.stdout);
+fn the_ownership_of_a_bucket_need_not_be_in_effect() {
+    for (ownership, counted) in [
+        ("", "2 objects: 2 to change, 0 unchanged, 0 would fail"),
+        ("BucketOwnerEnforced", "2 objects: 0 to change, 0 unchanged, 0 would fail, 2 unknown"),
+    ] {
+        let written = AtomicUsize::new(0);
+        let server = Gateway::start(&["a", "b"], move |request| {
+            let rule = format!("<Rule><ObjectOwnership>{ownership}</ObjectOwnership></Rule>");
+            match request.what().as_str() {
+                "GET ownershipControls" => {
+                    Some(Reply::new(200, format!("<OwnershipControls>{rule}</OwnershipControls>")))
+                }
+                "PUT acl" => {
+                    written.store(1, Ordering::Relaxed);
+                    Some(Reply::new(200, ""))
+                }
+                "GET acl" if request.key().len() == 1 => Some(grants(written.load(Ordering::Relaxed) == 1)),
+                _ => None,
+            }
+        });
+        server.plan(S3, &format!("{ALL}[operation.put_object_acl]\nacl = \"public-read\"\n"));
+        let ran = server.run(&PLAN).ended(0).says(counted);
+        assert!(!ran.stdout.contains("the ownershipControls of bkt"), "{}", ran.stdout);
+        assert_eq!(server.run(&APPLY).ended(0).json()["succeeded"], 2, "{ownership}");
+    }
 }
 
 /// `MinIO`'s weak tags (<https://github.com/minio/minio-java/issues/658>).
@@ -257,5 +281,39 @@ fn a_manifest_may_have_a_weak_etag() {
     for pin in [String::new(), format!("etag = \"{etag}\"\n")] {
         server.plan(S3, &format!("[manifest.csv]\nbucket = \"bkt\"\nobject = \"list.csv\"\n{pin}{PUT}"));
         assert_eq!(server.run(&[&APPLY[..], &["--new"]].concat()).ended(0).json()["succeeded"], 1, "{pin}");
+    }
+}
+
+/// Ceph (<https://github.com/ceph/ceph/pull/38448>): tags of a current version stay unless the version is named.
+#[test]
+fn a_deletion_of_tags_that_deletes_none_stops_the_job() {
+    let server = Gateway::start(&["a", "b"], |request| {
+        let tags = "<Tagging><TagSet><Tag><Key>old</Key><Value>1</Value></Tag></TagSet></Tagging>";
+        match request.what().as_str() {
+            "GET tagging" if request.key().len() == 1 => Some(Reply::new(200, tags)),
+            "DELETE tagging" if request.parameter("versionId").is_none() => Some(Reply::new(204, "")),
+            _ => None,
+        }
+    });
+    server.plan(S3, &format!("{ALL}[operation.delete_object_tagging]\n"));
+    let _ = server.run(&APPLY).ended(6).says("returned 204 and the object itself is unchanged, but");
+    assert_eq!(server.count("DELETE tagging"), 1);
+}
+
+/// `ExAws` (<https://github.com/ex-aws/ex_aws/issues/159>), s3backer (<https://github.com/archiecobbs/s3backer/issues/214>):
+/// after a long wait, the date of the first attempt would be refused.
+#[test]
+fn each_attempt_is_signed_at_its_own_time() {
+    let count = AtomicUsize::new(0);
+    let server = Gateway::start(&["a"], move |request| {
+        let is_first = request.what() == "PUT tagging" && count.fetch_add(1, Ordering::Relaxed) == 0;
+        is_first.then(|| Reply::refusal(503, "SlowDown", "later").with("Retry-After: 1"))
+    });
+    server.plan(S3, &format!("{ALL}{PUT}"));
+    assert_eq!(server.run(&APPLY).ended(0).json()["succeeded"], 1);
+    let puts: Vec<_> = server.log().into_iter().filter(|request| request.what() == "PUT tagging").collect();
+    assert_eq!(puts.len(), 2);
+    for header in ["x-amz-date", "authorization"] {
+        assert_ne!(puts[0].header(header), puts[1].header(header), "{header}");
     }
 }
