@@ -270,7 +270,7 @@ def bucket_of_tenant(context: Context) -> list[str]:
     case = context.case("bucket of a tenant")
     assert context.server.tenant
     tenant, keys = context.server.tenant
-    # boto3 takes no name with a colon, so the witness is the tenant's own user, to whom the plain name means the bucket.
+    # boto3 takes no name with a colon, so the witness is the tenant's own user, for whom the name alone will do.
     witness = client(context.server, keys)
     witness.create_bucket(Bucket=case.slug)
     principal = {"AWS": ["arn:aws:iam:::user/testing"]}

@@ -1,4 +1,4 @@
-"""SeaweedFS: a distributed store in Go with an S3 gateway, all its parts in one process, and its files in the run's folder."""
+"""SeaweedFS: a distributed store in Go with an S3 gateway. All its parts run in one process."""
 
 from __future__ import annotations
 
