@@ -316,9 +316,24 @@ fn without_tests<'a>(path: &str, text: &'a str) -> &'a str {
 fn texts_and_comments_are_plain() {
     assert_none(&sources(|path, text| words::banned_phrases(without_tests(path, text))));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for document in ["README.md", "CHANGELOG.md", "benches/README.md", "fuzz/README.md", "action.yml"] {
-        let text = fs::read_to_string(root.join(document)).expect("a document");
-        assert_none(&words::banned_phrases(&text).iter().map(|what| format!("{document} {what}")).collect::<Vec<_>>());
+    let mut documents = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "benches/README.md",
+        "fuzz/README.md",
+        "action.yml",
+    ]
+    .map(|name| root.join(name))
+    .to_vec();
+    for folder in ["docs/src", "docs/src/howto", "docs/src/reference"] {
+        let entries = fs::read_dir(root.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path());
+        documents.extend(entries.filter(|path| path.extension().is_some_and(|kind| kind == "md")));
+    }
+    for document in documents {
+        let (text, name) = (fs::read_to_string(&document).expect("a document"), document.display());
+        assert_none(&words::banned_phrases(&text).iter().map(|what| format!("{name} {what}")).collect::<Vec<_>>());
     }
 }
 

@@ -34,6 +34,7 @@ mod import;
 mod init;
 mod job_session;
 mod list;
+mod man;
 mod markdown;
 mod notifications;
 mod pause;
@@ -103,12 +104,13 @@ enum Command {
     Schedule(schedule::ScheduleArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
     Sandbox(sandbox::SandboxArgs),
 }
 
 impl Command {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let command: &dyn CliCommand = match self {
+        let chosen: &dyn CliCommand = match self {
             Self::Init(args) => args,
             Self::Validate(args) => args,
             Self::Plan(args) => args,
@@ -133,10 +135,17 @@ impl Command {
             Self::Schedule(args) => args,
             Self::Schema(args) => args,
             Self::Sandbox(args) => args,
-            Self::Completions(args) => return completions::run(args, &mut Cli::command(), terminal),
+            Self::Man(args) => return man::run(args, command(), terminal),
+            Self::Completions(args) => return completions::run(args, &mut command(), terminal),
         };
-        command.run(terminal)
+        chosen.run(terminal)
     }
+}
+
+/// Returns the program's commands and arguments, from which completions, manual pages and the reference are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the process's arguments, runs the command, and returns its exit code.

@@ -273,6 +273,12 @@ const HINTS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Returns all error codes that have a hint, in groups with the same one, and their hints.
+pub fn codes_with_hints() -> impl Iterator<Item = (Vec<&'static str>, &'static str)> {
+    let own = HINTS.iter().map(|(code, hint)| (vec![*code], *hint));
+    own.chain(error::codes_with_hints().map(|(codes, hint)| (codes.to_vec(), hint)))
+}
+
 /// Returns a hint for objects that failed with this error code, if one is known. `http` is the HTTP status, or 0 if no
 /// response arrived; it decides for unknown codes.
 #[must_use]

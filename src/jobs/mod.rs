@@ -36,7 +36,7 @@ pub use commands::{
     CommandOutcome, apply_retention, cancel, check_deletable, confirm, delete_job, expire_suspended, pause, prioritise,
 };
 pub use describe::{JobDescription, JobFolderEntry, JobPresence, ReportState, describe, find_presence};
-pub use error::{JobError, describe_untrusted_server, hint, untrusted_pause_hint};
+pub use error::{JobError, codes_with_hints, describe_untrusted_server, hint, untrusted_pause_hint};
 pub use job_request::{CreateOutcome, JobLease, JobRequest, plan_to_resume, stored_plan};
 pub use job_source::{job_manifest, recurring_source};
 pub use permission_check::{PermissionFinding, PermissionVerdict, WriteProbes, check};

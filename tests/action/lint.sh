@@ -31,7 +31,7 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-files=(.github/workflows/*.yml plans/workflows/*.yml action.yml README.md)
+files=(.github/workflows/*.yml plans/workflows/*.yml action.yml README.md docs/src/*.md docs/src/howto/*.md docs/src/reference/*.md)
 
 # What is printed for a plan differs by its provider, and by whether it is said where jobs are kept; its name may be anything.
 cargo build --locked --quiet --bin batchplan

@@ -1,16 +1,16 @@
-//! README's tables of environment variables name exactly those that have an effect.
+//! The documentation's tables of environment variables name exactly those that have an effect.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The beginnings of the variables that README lists one by one.
+/// The beginnings of the variables that the documentation lists one by one.
 const LISTED: [&str; 4] = ["AWS_", "OSS_", "BATCHPLAN_", "SSL_"];
 
-/// Words of the section that look like variables.
+/// Words of the pages that look like variables.
 const OTHER_WORDS: [&str; 1] = ["CONNECT"];
 
-/// Variables that only AWS's SDK reads, or nobody. README says which clients obey them.
+/// Variables that only AWS's SDK reads, or nobody. The documentation says which clients obey them.
 const OF_THE_SDK: [&str; 30] = [
     "AWS_CONFIG_FILE",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
@@ -77,11 +77,10 @@ fn read_folder(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// README's section about environment variables.
-fn section() -> String {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
-    let (_, section) = readme.split_once("\n## Environment variables\n").expect("the section");
-    section.split("\n## ").next().unwrap_or_default().to_owned()
+/// The pages about environment variables.
+fn pages() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/reference");
+    ["environment.md", "proxies.md"].map(|name| fs::read_to_string(folder.join(name)).expect("a page")).concat()
 }
 
 #[test]
@@ -97,31 +96,31 @@ fn every_variable_that_is_read_is_documented() {
     read.extend(words.filter(|word| word.starts_with("BATCHPLAN_") && is_name(word)).map(str::to_owned));
     assert!(read.contains("OSS_SESSION_TOKEN") && read.contains("AWS_REGION") && read.contains("CI"), "{read:?}");
 
-    let section = section();
-    let groups: Vec<_> = section.split('`').filter_map(|name| name.strip_suffix('*')).collect();
-    let named: BTreeSet<_> = quoted(&section, '`').map(str::to_owned).collect();
+    let pages = pages();
+    let groups: Vec<_> = pages.split('`').filter_map(|name| name.strip_suffix('*')).collect();
+    let named: BTreeSet<_> = quoted(&pages, '`').map(str::to_owned).collect();
     let in_group = |name: &str| groups.iter().any(|start| name.starts_with(start));
     let is_documented = |name: &&String| named.contains(*name) || in_group(name);
     let missing: Vec<_> = read.iter().filter(|name| !is_documented(name)).collect();
-    assert!(missing.is_empty(), "README's section on environment variables does not name {missing:?}");
+    assert!(missing.is_empty(), "the pages on environment variables do not name {missing:?}");
     let is_known =
         |name: &str| read.contains(name) || in_group(name) || OF_THE_SDK.contains(&name) || OTHER_WORDS.contains(&name);
     let unknown: Vec<_> = named.iter().filter(|name| !is_known(name)).collect();
-    assert!(unknown.is_empty(), "nothing reads {unknown:?}, which README names");
+    assert!(unknown.is_empty(), "nothing reads {unknown:?}, which the documentation names");
     let forgotten: Vec<_> = OF_THE_SDK.iter().filter(|name| !named.contains(**name)).collect();
-    assert!(forgotten.is_empty(), "README does not name {forgotten:?}");
+    assert!(forgotten.is_empty(), "the documentation does not name {forgotten:?}");
 }
 
 #[test]
 fn every_cell_says_what_a_client_does() {
-    let section = section();
-    let rows: Vec<Vec<_>> = section
+    let pages = pages();
+    let rows: Vec<Vec<_>> = pages
         .lines()
         .filter(|line| line.starts_with("| `"))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .filter(|cells: &Vec<_>| cells.len() > 2)
         .collect();
-    assert!(rows.len() > 10, "{section}");
+    assert!(rows.len() > 10, "{pages}");
     for row in rows {
         assert_eq!(row.len(), 8, "{row:?}");
         let known = |cell: &&str| ["obeyed", "refused", "ignored"].contains(cell);

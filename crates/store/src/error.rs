@@ -499,6 +499,11 @@ fn code_for_status(status: u16) -> &'static str {
     }
 }
 
+/// Returns all error codes that have a hint, in groups with the same one, and their hints.
+pub fn codes_with_hints() -> impl Iterator<Item = (&'static [&'static str], &'static str)> {
+    ERROR_CODES.iter().map(|group| (group.codes, group.hint))
+}
+
 /// Returns a hint for requests that failed with this error code, if one is known. The HTTP status, if there was a
 /// response, decides for unknown codes.
 #[must_use]
