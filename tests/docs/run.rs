@@ -42,6 +42,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_batchplan");
 /// The home folder, as pages show it. The page's commands run in its folder `work`.
 const SHOWN_HOME: &str = "/home/ana";
 
+/// The program, as pages show it.
+const SHOWN_BINARY: &str = "/home/ana/.cargo/bin/batchplan";
+
 /// The endpoint of a page's own server, as pages show it.
 const SHOWN_ENDPOINT: &str = "http://127.0.0.1:9100";
 
@@ -281,7 +284,7 @@ impl<'a> PageRun<'a> {
     /// Compares a command's output with what the page shows, and adds both to the block as it should be.
     fn compare(&mut self, step: &Step, output: &str, real: &mut String) {
         let home = self.folder.path().canonicalize().expect("the folder");
-        let output = output.replace(&*home.to_string_lossy(), SHOWN_HOME);
+        let output = output.replace(BINARY, SHOWN_BINARY).replace(&*home.to_string_lossy(), SHOWN_HOME);
         let output = match &self.stand_in {
             Some((sandbox, region)) => output.replace(sandbox, region),
             None => output,

@@ -16,6 +16,8 @@ static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b\d[\d,]*(\.\d+)? (ms|s|min|h|d)\b( \d+ (s|min|h)\b)?", "<duration>"),
         (r"\b[\d,]+ bytes\b", "<size>"),
         (r"\bprocess \d+", "process <number>"),
+        (r"\bana@[\w.-]+", "ana@<host>"),
+        (r"\bpush \d+", "push <number>"),
         (r#""(elapsed|active)_seconds":\s?[\d.]+"#, "<seconds>"),
         (r#""objects_per_second":\s?[\d.]+"#, "<rate>"),
         (r"127\.0\.0\.1:\d+", "<address>"),
