@@ -49,11 +49,39 @@ fn broken(page: &Page, target: &str, all: &[Page]) -> Option<String> {
     (!anchors.iter().any(|known| known == anchor)).then(|| format!("{} has no heading #{anchor}", path.display()))
 }
 
-#[test]
-fn every_link_leads_somewhere() {
+fn every_document() -> Vec<Page> {
     let mut pages = page::all();
     pages.push(Page::read(&root().join("docs/src/SUMMARY.md")));
     pages.extend(OTHERS.iter().map(|name| Page::read(&root().join(name))));
+    pages
+}
+
+#[test]
+fn files_and_tests_that_documents_name_exist() {
+    const FOLDERS: [&str; 6] = ["src/", "crates/", "tests/", "plans/", "docs/", ".ci/"];
+    let (mut count, mut problems) = (0, Vec::new());
+    for page in every_document() {
+        for (text, line) in &page.code {
+            let path = FOLDERS.iter().any(|folder| text.starts_with(folder)) && !text.contains([' ', '*']);
+            let test = text.split("--test ").skip(1).filter_map(|rest| rest.split(' ').next());
+            let tests = test.filter(|name| {
+                let test = root().join("tests").join(name);
+                !test.join("main.rs").exists() && !test.with_extension("rs").exists()
+            });
+            problems.extend(tests.map(|name| format!("{}:{line}: there is no test {name}", page.name)));
+            count += usize::from(path);
+            if path && !root().join(text).exists() {
+                problems.push(format!("{}:{line}: {text} does not exist", page.name));
+            }
+        }
+    }
+    assert!(count > 10, "{count} paths");
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let pages = every_document();
     let (mut count, mut problems) = (0, Vec::new());
     for page in &pages {
         for (target, line) in &page.links {

@@ -65,6 +65,8 @@ pub(crate) struct Page {
     pub(crate) blocks: Vec<Block>,
     /// The targets of its links and pictures, with their lines.
     pub(crate) links: Vec<(String, usize)>,
+    /// The words in the text that are set as code, with their lines.
+    pub(crate) code: Vec<(String, usize)>,
     /// The anchors of its headings.
     pub(crate) anchors: Vec<String>,
 }
@@ -77,7 +79,8 @@ impl Page {
     }
 
     pub(crate) fn parse(name: String, text: String) -> Self {
-        let mut page = Self { name, text, blocks: Vec::new(), links: Vec::new(), anchors: Vec::new() };
+        let mut page =
+            Self { name, text, blocks: Vec::new(), links: Vec::new(), code: Vec::new(), anchors: Vec::new() };
         let text = page.text.clone();
         let line = |offset: usize| text[..offset].matches('\n').count() + 1;
         let (mut pending, mut html, mut heading) = (Vec::new(), String::new(), None::<String>);
@@ -97,7 +100,12 @@ impl Page {
                     panic!("{}:{}: an indented block of code: use a fence", page.name, line(range.start))
                 }
                 Event::Text(part) => add_text(&mut page, &part, range, heading.as_mut()),
-                Event::Code(part) => heading.iter_mut().for_each(|heading| heading.push_str(&part)),
+                Event::Code(part) => {
+                    page.code.push((part.to_string(), line(range.start)));
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&part);
+                    }
+                }
                 Event::Start(Tag::HtmlBlock) => html.clear(),
                 Event::Html(part) => html.push_str(&part),
                 Event::End(TagEnd::HtmlBlock) => pending.extend(Directive::parse(&html)),
