@@ -285,10 +285,7 @@ impl<'a> PageRun<'a> {
     fn compare(&mut self, step: &Step, output: &str, real: &mut String) {
         let home = self.folder.path().canonicalize().expect("the folder");
         let output = output.replace(BINARY, SHOWN_BINARY).replace(&*home.to_string_lossy(), SHOWN_HOME);
-        let output = match &self.stand_in {
-            Some((sandbox, region)) => output.replace(sandbox, region),
-            None => output,
-        };
+        let output = self.as_at_aws(&output);
         self.jobs.learn(&output);
         let shown = normalise(&step.shown, &self.shown_jobs);
         let got = normalise(&output, &self.jobs);
@@ -306,6 +303,17 @@ impl<'a> PageRun<'a> {
         for line in output.lines() {
             writeln!(real, "{}", line.trim_end()).expect("a string");
         }
+    }
+
+    /// Returns what a command would print at AWS, for which the page's sandbox stands.
+    fn as_at_aws(&self, output: &str) -> String {
+        // These lines are printed only if the environment names an endpoint.
+        const ABOUT_THE_ENDPOINT: [&str; 2] = ["note: the state is at ", "endpoint "];
+        let Some((sandbox, region)) = &self.stand_in else { return output.to_owned() };
+        let is_kept =
+            |line: &&str| !line.contains(sandbox) || !ABOUT_THE_ENDPOINT.iter().any(|start| line.starts_with(start));
+        let kept: String = output.split_inclusive('\n').filter(is_kept).collect();
+        kept.replace(sandbox, region)
     }
 
     fn validate(&mut self, plan: &str) {
