@@ -9,6 +9,7 @@ mod examples;
 #[path = "../support/folders.rs"]
 mod folders;
 mod generated;
+mod inline;
 mod links;
 mod page;
 mod picture;
