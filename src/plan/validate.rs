@@ -340,11 +340,10 @@ fn webhook_url(at: &SpannedValue<String>, allow_http: bool, reader: &mut Documen
             None
         }
         Err(fault) => {
-            reader.push(
-                FileProblem::new("invalid webhook URL")
-                    .label(at.span.clone(), fault.to_string())
-                    .help("for example https://hooks.example.com/batchplan; percent-encode special characters"),
-            );
+            reader.push(FileProblem::new("invalid webhook URL").label(at.span.clone(), fault.to_string()).help(
+                "use a URL such as https://hooks.example.com/batchplan, with special characters \
+                           percent-encoded",
+            ));
             None
         }
     }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::web::{self, host_of};
+use crate::web::{self, authority_problem, host_of};
 
 /// A parsed endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl EndpointUrl {
         }
         let url = format!("{}://{}", if https { "https" } else { "http" }, authority);
         let host = host_of(authority).ok_or_else(|| {
-            malformed(authority_problem(authority), "for example https://s3.example.org or http://127.0.0.1:9000")
+            malformed(authority_problem(authority), "use a URL such as https://s3.example.org or http://127.0.0.1:9000")
         })?;
         Ok(Self { url, https, host: host.to_owned() })
     }
@@ -95,22 +95,6 @@ impl EndpointUrl {
 
     fn is_loopback(&self) -> bool {
         web::is_loopback(&self.host)
-    }
-}
-
-/// Returns what is wrong with an authority that is not valid.
-fn authority_problem(authority: &str) -> &'static str {
-    // The colons of an IPv6 address are inside its brackets.
-    let port = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
-    match port {
-        _ if authority.is_empty() => "has no host",
-        Some(("", _)) => "has no host",
-        Some((host, "")) if host_of(host).is_some() => "has a colon, but no port",
-        Some((host, _)) if host_of(host).is_some() => "has no usable port (1 to 65535)",
-        _ if authority.bytes().all(|byte| byte.is_ascii_hexdigit() || b".:xX".contains(&byte)) => {
-            "has a host that is neither a name nor a whole IP address"
-        }
-        _ => "has no usable host",
     }
 }
 
@@ -171,12 +155,12 @@ mod tests {
             ("https://", "has no host"),
             ("https://:443", "has no host"),
             ("https://host:", "has a colon, but no port"),
-            ("https://host:99999", "has no usable port (1 to 65535)"),
-            ("https://[::1]:x", "has no usable port (1 to 65535)"),
-            ("http://127.1", "has a host that is neither a name nor a whole IP address"),
-            ("http://0X7f.1", "has a host that is neither a name nor a whole IP address"),
-            ("https://[::1", "has no usable host"),
-            ("https://ho st", "has no usable host"),
+            ("https://host:99999", "has an invalid port (valid: 1 to 65535)"),
+            ("https://[::1]:x", "has an invalid port (valid: 1 to 65535)"),
+            ("http://127.1", "has an incomplete or invalid IP address as its host"),
+            ("http://0X7f.1", "has an incomplete or invalid IP address as its host"),
+            ("https://[::1", "has an invalid host name"),
+            ("https://ho st", "has an invalid host name"),
             ("https://host/bucket", "has a path"),
             ("https://host?x", "has a query"),
             ("https://host#x", "has a fragment"),

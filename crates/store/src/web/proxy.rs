@@ -18,7 +18,7 @@ use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 
 use super::connect_error::ConnectionSetupError;
-use super::url::{HttpUrl, is_loopback, split_authority};
+use super::url::{HttpUrl, authority_problem, is_loopback, split_authority};
 
 /// The services that give credentials to a machine, a container or a pod. They are only reachable from the machine
 /// itself, and another host must not learn what they return.
@@ -193,7 +193,7 @@ impl Proxy {
             Some((user_info, authority)) => (Some(user_info), authority),
             None => (None, authority),
         };
-        let (host, port) = split_authority(authority).ok_or("has no valid host and port")?;
+        let (host, port) = split_authority(authority).ok_or_else(|| authority_problem(authority))?;
         let authorization = user_info.map(basic_authorization).transpose()?;
         let port = port.unwrap_or(if https { 443 } else { 80 });
         Ok(Self { variable, https, host: host.to_ascii_lowercase(), port, authorization })
@@ -368,11 +368,11 @@ mod tests {
         for (text, why) in [
             ("socks5://secret@proxy:1", "SOCKS"),
             ("ftp://secret:1", "scheme other than"),
-            ("http://secret@", "no valid host"),
-            ("http://user:secret@proxy:port", "no valid host"),
-            ("http://secret@pro xy:1", "no valid host"),
+            ("http://secret@", "has no host"),
+            ("http://user:secret@proxy:port", "invalid port"),
+            ("http://secret@pro xy:1", "invalid host name"),
             ("http://secret@proxy:1/wpad.dat", "has a path"),
-            ("http://secret@proxy:99999", "no valid host"),
+            ("http://secret@proxy:99999", "invalid port"),
         ] {
             let settings = settings(&[("HTTPS_PROXY", text)]);
             let error = settings.proxy_for(true, "h", 443).expect_err(text).to_string();

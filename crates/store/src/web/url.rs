@@ -29,9 +29,10 @@ pub enum HttpUrlError {
     /// It does not start with `https://` or `http://`.
     #[error("does not begin with https:// or http://")]
     Scheme,
-    /// The host is missing, invalid, or written in a form that hides its address.
-    #[error("has no usable host or port")]
-    Host,
+    /// The host or the port is missing, invalid, or written in a form that hides its address. Contains the problem, as
+    /// in `has no host`.
+    #[error("{0}")]
+    Authority(&'static str),
     /// The part after the host cannot be sent.
     #[error("has a path or a query that is not percent-encoded, or a fragment")]
     Target,
@@ -60,7 +61,8 @@ impl HttpUrl {
         if authority.contains('@') {
             return Err(HttpUrlError::Credentials);
         }
-        let (host, port) = split_authority(authority).ok_or(HttpUrlError::Host)?;
+        let (host, port) =
+            split_authority(authority).ok_or_else(|| HttpUrlError::Authority(authority_problem(authority)))?;
         let default_port = if https { 443 } else { 80 };
         // The `Host` header, which some servers sign, is without the default port.
         let authority = match authority.rsplit_once(':') {
@@ -126,6 +128,22 @@ impl fmt::Debug for HttpUrl {
 #[must_use]
 pub fn host_of(authority: &str) -> Option<&str> {
     split_authority(authority).map(|(host, _)| host)
+}
+
+/// Returns what is wrong with an authority that is not valid, as in `has no host`.
+pub(crate) fn authority_problem(authority: &str) -> &'static str {
+    // The colons of an IPv6 address are inside its brackets.
+    let port = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+    match port {
+        _ if authority.is_empty() => "has no host",
+        Some(("", _)) => "has no host",
+        Some((host, "")) if host_of(host).is_some() => "has a colon, but no port",
+        Some((host, _)) if host_of(host).is_some() => "has an invalid port (valid: 1 to 65535)",
+        _ if authority.bytes().all(|byte| byte.is_ascii_hexdigit() || b".:xX".contains(&byte)) => {
+            "has an incomplete or invalid IP address as its host"
+        }
+        _ => "has an invalid host name",
+    }
 }
 
 /// Splits a valid authority without user information into its host, without brackets, and its port, if it has one.
@@ -202,18 +220,18 @@ mod tests {
             ("hooks.example.com/x", HttpUrlError::Scheme),
             ("ftp://h/", HttpUrlError::Scheme),
             ("file:///etc/passwd", HttpUrlError::Scheme),
-            ("https://", HttpUrlError::Host),
-            ("https:///x", HttpUrlError::Host),
-            ("https://h:0/", HttpUrlError::Host),
-            ("https://127.1/", HttpUrlError::Host),
-            ("https://0x7f.1/", HttpUrlError::Host),
-            ("https://0x7F000001/", HttpUrlError::Host),
-            ("https://127.0.0.0X1/", HttpUrlError::Host),
-            ("https://0x/", HttpUrlError::Host),
-            ("https://0177.0.0.1/", HttpUrlError::Host),
-            ("https://2130706433/", HttpUrlError::Host),
-            ("https://example.1/", HttpUrlError::Host),
-            ("https://h st/", HttpUrlError::Host),
+            ("https://", HttpUrlError::Authority("has no host")),
+            ("https:///x", HttpUrlError::Authority("has no host")),
+            ("https://h:0/", HttpUrlError::Authority("has an invalid port (valid: 1 to 65535)")),
+            ("https://127.1/", HttpUrlError::Authority("has an incomplete or invalid IP address as its host")),
+            ("https://0x7f.1/", HttpUrlError::Authority("has an incomplete or invalid IP address as its host")),
+            ("https://0x7F000001/", HttpUrlError::Authority("has an incomplete or invalid IP address as its host")),
+            ("https://127.0.0.0X1/", HttpUrlError::Authority("has an incomplete or invalid IP address as its host")),
+            ("https://0x/", HttpUrlError::Authority("has an incomplete or invalid IP address as its host")),
+            ("https://0177.0.0.1/", HttpUrlError::Authority("has an incomplete or invalid IP address as its host")),
+            ("https://2130706433/", HttpUrlError::Authority("has an incomplete or invalid IP address as its host")),
+            ("https://example.1/", HttpUrlError::Authority("has an invalid host name")),
+            ("https://h st/", HttpUrlError::Authority("has an invalid host name")),
             ("https://me:pw@h/", HttpUrlError::Credentials),
             ("https://h/a b", HttpUrlError::Target),
             ("https://h/a\r\nX: y", HttpUrlError::Target),
