@@ -33,16 +33,16 @@ pub enum ConnectError {
     #[error(transparent)]
     Store(#[from] StoreConnectError),
     /// The state of the sandbox could not be opened.
-    #[error("the sandbox cannot be opened: {0}")]
+    #[error("cannot open the sandbox: {0}")]
     Sandbox(#[source] SandboxError),
     /// The server of the sandbox could not be started.
-    #[error("the sandbox cannot be served: {0}")]
+    #[error("cannot start the sandbox: {0}")]
     Server(#[source] SandboxServerError),
     /// The settings of the environment could not be read.
-    #[error("cannot read the settings for AWS's endpoints: {0}")]
+    #[error("cannot read the AWS endpoint settings: {0}")]
     Environment(#[source] io::Error),
     /// The plan names no folder for the sandbox.
-    #[error("the sandbox has no folder")]
+    #[error("the sandbox has no data folder")]
     NoSandboxFolder,
 }
 
@@ -79,7 +79,7 @@ pub fn with_environment(
         Ok(runtime.block_on(with_aws_endpoint_settings(config, known))?)
     };
     std::thread::scope(|scope| scope.spawn(resolving).join())
-        .unwrap_or_else(|_| Err(ConnectError::Environment(io::Error::other("the AWS profiles could not be read"))))
+        .unwrap_or_else(|_| Err(ConnectError::Environment(io::Error::other("reading the AWS profiles failed"))))
 }
 
 /// Opens the sandbox and serves it on a free loopback port, so that its requests take the whole real path.

@@ -295,8 +295,8 @@ impl From<&StoreConnectError> for CommandError {
             StoreConnectError::RoleNotAssumed(_) => (
                 ExitStatus::ToolFailed,
                 Some(
-                    "check `role_arn` in [store]: the role's trust policy must name your identity, which must be allowed \
-                     sts:AssumeRole",
+                    "check `role_arn` in [store]; the role's trust policy must allow your identity, which needs the \
+                     permission sts:AssumeRole",
                 ),
             ),
             StoreConnectError::NoRegion => {
@@ -309,13 +309,10 @@ impl From<&StoreConnectError> for CommandError {
             StoreConnectError::EndpointSetting(error) => (ExitStatus::ToolFailed, Some(error.help())),
             StoreConnectError::EndpointChanged { .. } => (
                 ExitStatus::Refused,
-                Some(
-                    "set the environment as it was; or, to work at the other endpoint, plan and apply again, with \
-                     `endpoint` in [store] if it is to stay",
-                ),
+                Some("restore the previous setting; or, to use the new endpoint, plan and apply again"),
             ),
             StoreConnectError::NoFipsEndpoint { .. } => {
-                (ExitStatus::ToolFailed, Some("unset it, or name an endpoint in [store]"))
+                (ExitStatus::ToolFailed, Some("unset it, or set `endpoint` in [store]"))
             }
         };
         Self::new(exit, message).maybe_help(help)
@@ -328,10 +325,11 @@ impl From<&SandboxError> for CommandError {
             SandboxError::InUse(_) => {
                 (ExitStatus::Refused, "stop the other process, or choose another folder with --data")
             }
-            SandboxError::Seed { .. } => (ExitStatus::Invalid, "fix the row; nothing was filled"),
-            SandboxError::Damaged { .. } => {
-                (ExitStatus::ToolFailed, "move the folder away to start over; nothing in it was changed")
-            }
+            SandboxError::Seed { .. } => (ExitStatus::Invalid, "fix this entry; no objects were created"),
+            SandboxError::Damaged { .. } => (
+                ExitStatus::ToolFailed,
+                "move the folder away to start with an empty sandbox; its files were not changed",
+            ),
             SandboxError::Io { doing: "lock", .. } => {
                 (ExitStatus::ToolFailed, "choose a data folder on a file system with file locks, such as a local disk")
             }
@@ -354,9 +352,9 @@ impl From<&SandboxServerError> for CommandError {
         let message = error.to_string();
         match error {
             SandboxServerError::NotLoopback(_) => Self::new(ExitStatus::Refused, message)
-                .help("listen on 127.0.0.1, or use --allow-remote with keys of your own"),
+                .help("listen on 127.0.0.1, or add --allow-remote, and set your own --access-key and --secret-key"),
             SandboxServerError::Listen { .. } => {
-                Self::new(ExitStatus::ToolFailed, message).help("port 0 picks a free port")
+                Self::new(ExitStatus::ToolFailed, message).help("use another port, or port 0 for any free one")
             }
             SandboxServerError::Start(_) => Self::new(ExitStatus::ToolFailed, message),
         }

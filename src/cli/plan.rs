@@ -211,7 +211,7 @@ fn preview_error(plan: &Plan, error: PreviewError) -> CommandError {
     if !is_denied || plan.store.requester_pays {
         return error;
     }
-    let payer = "if the owner of the bucket lets requesters pay, set `requester_pays = true` in [store]";
+    let payer = "for a Requester Pays bucket, set `requester_pays = true` in [store]";
     let help = error.help.clone().map_or_else(|| payer.into(), |help| help.append("; ").append(payer));
     error.help(help)
 }

@@ -119,7 +119,7 @@ impl JobRequest<'_> {
         let before = stored_plan(job)?;
         let mut changes = before.canonical().changes(self.plan.canonical());
         if is_elsewhere && changes.is_empty() {
-            let path = "the endpoint that the environment names".to_owned();
+            let path = "the endpoint in the environment".to_owned();
             let (before, after) = (describe_environment_endpoints(&before), describe_environment_endpoints(self.plan));
             changes.push(PlanChange { path, before: Some(before), after: Some(after) });
         }

@@ -128,8 +128,8 @@ impl PlanBuckets {
             }
             if is_access_point(plan, bucket) {
                 found.push(format!(
-                    "{bucket} is an access point: the lifecycle rules, versioning and ownership of its bucket cannot be \
-                     read through it, and jobs on the bucket itself are not known to work on the same objects"
+                    "{bucket} is an access point: batchplan cannot check its bucket's lifecycle rules, versioning and \
+                     ownership, or detect jobs that change the same objects through the bucket"
                 ));
             }
             for rule in known.rules.iter().flatten() {
@@ -182,15 +182,15 @@ fn store_warnings(plan: &Plan) -> Vec<String> {
     if let Some(endpoint) = store.endpoint.as_ref().filter(|_| store.reads_aws_endpoints()) {
         if let Some(other) = settings.s3.as_ref().filter(|other| !other.url.eq_ignore_ascii_case(endpoint)) {
             let ConfiguredEndpoint { url, setting } = other;
-            found.push(format!("{setting} names another endpoint ({url}): the plan's own is used, {endpoint}"));
+            found.push(format!("{setting} ({url}) is ignored, because the plan sets `endpoint` to {endpoint}"));
         }
         for setting in settings.fips.iter().chain(&settings.dual_stack) {
-            found.push(format!("{setting} has no effect: the plan names its endpoint, {endpoint}"));
+            found.push(format!("{setting} is ignored, because the plan sets `endpoint` to {endpoint}"));
         }
     }
     if store.requester_pays {
         found.push(
-            "requester pays: you pay for the requests and the data transfer of this job, not the owners of the buckets"
+            "requester pays: this job's requests and data transfer are billed to you, not to the bucket owners"
                 .to_owned(),
         );
     }
@@ -243,15 +243,15 @@ pub(super) fn all_warnings(
     let all_denied = tally.fails == tally.total() && tally.failure_reasons.keys().all(|(_, http, _)| *http == 403);
     if tally.fails > 0 && all_denied && !plan.store.requester_pays {
         found.push(
-            "access to every object that was read is denied: if the owners of the buckets let requesters pay, set \
-             `requester_pays = true` in [store]"
+            "access was denied to every object that was read: for Requester Pays buckets, set `requester_pays = true` \
+             in [store]"
                 .to_owned(),
         );
     }
     if rows > RECOMMENDED_MAX_OBJECTS {
         found.push(
-            "OSS recommends at most 100 million objects per job: several plans, each for a part of the keys, are \
-             easier to watch and to repeat"
+            "OSS recommends at most 100 million objects per job: split the objects over several plans by prefix or \
+             filter"
                 .to_owned(),
         );
     }

@@ -757,7 +757,7 @@ mod tests {
         }
         tokio::time::timeout(Duration::from_secs(30), sender.wait_until_empty()).await.expect("refused at once");
         let why: Vec<_> = undelivered.lock().expect("sound").iter().map(|what| what.reason.clone()).collect();
-        assert_eq!(why, ["http://192.0.2.1 is not encrypted, and not on this machine"; 3]);
+        assert_eq!(why, ["http://192.0.2.1 uses unencrypted http to another machine"; 3]);
         sender.enqueue(&receiver(&format!("http://{closed_port}/")), failed_message(4));
         assert_eq!(sender.pending_count(), 1, "it is tried again");
     }

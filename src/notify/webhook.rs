@@ -59,7 +59,7 @@ pub enum WebhookError {
         variable: String,
     },
     /// The URL is not encrypted, so that others can read the messages.
-    #[error("{variable} is a webhook URL that is not encrypted, and not on this machine")]
+    #[error("{variable} uses unencrypted http to another machine")]
     NotEncrypted {
         /// The name of the variable.
         variable: String,
@@ -75,7 +75,7 @@ impl WebhookError {
                 format!("set {variable} where batchplan runs, or remove its [[notify]] from the plan")
             }
             Self::InvalidSecret { .. } => "set it to the bare value, without a line break".to_owned(),
-            Self::InvalidUrl { .. } => "for example: https://hooks.example.com/batchplan".to_owned(),
+            Self::InvalidUrl { .. } => "use a URL such as https://hooks.example.com/batchplan".to_owned(),
             Self::NotEncrypted { .. } => "use https, or set `allow_http = true` in its [[notify]]".to_owned(),
         }
     }
@@ -431,7 +431,7 @@ mod tests {
             ("BLANK", None, "environment variable BLANK is not set (`url_env` in [[notify]])"),
             ("URL", Some("BLANK"), "environment variable BLANK is not set (`secret_env` in [[notify]])"),
             ("BAD", None, "BAD is not a valid webhook URL: it does not begin with https:// or http://"),
-            ("PLAIN", None, "PLAIN is a webhook URL that is not encrypted, and not on this machine"),
+            ("PLAIN", None, "PLAIN uses unencrypted http to another machine"),
         ] {
             let error = WebhookEndpoint::new(&hook(variable(target), secret, false), environment).expect_err(target);
             assert_eq!(error.to_string(), said);

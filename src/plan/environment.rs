@@ -78,7 +78,7 @@ impl Plan {
 /// Describes the endpoints that the environment of a plan selects.
 #[must_use]
 pub(crate) fn describe_environment_endpoints(plan: &Plan) -> String {
-    let named = plan.store.effective_endpoint().unwrap_or("AWS's own").to_owned();
+    let named = plan.store.effective_endpoint().unwrap_or("AWS's default").to_owned();
     let recorded = plan.environment_endpoints().unwrap_or_default();
     let recorded: RecordedEndpoints = serde_json::from_str(&recorded).unwrap_or_default();
     let mut parts = vec![named];

@@ -126,7 +126,7 @@ async fn there_is_nothing_to_delete_where_there_is_no_tag_set() {
 #[tokio::test]
 async fn a_web_page_is_no_answer_of_a_store() {
     let page = "<!DOCTYPE html>\n<html><head><title>Sign in to Café WLAN</title></head><body>hushhush</body></html>";
-    let said = "a web page with the title \"Sign in to Café WLAN\" came instead";
+    let said = "the response is a web page with the title \"Sign in to Café WLAN\"";
     for call in every_call() {
         let writes = call.is_write();
         let server = Server::playing([ok(page), ok(page)]).await;
@@ -266,7 +266,7 @@ async fn a_listing_that_cannot_be_read_is_no_end() {
         for (name, store) in stores(&server.endpoint()) {
             let listed = store.list(&request(object().bucket)).await;
             let fault = listed.map(|page| page.entries.len()).expect_err("a fault");
-            let clear = ["could not be read", "cannot be trusted"].iter().any(|why| fault.message.contains(why));
+            let clear = ["cannot read the response", "is not valid"].iter().any(|why| fault.message.contains(why));
             assert!(clear, "{name}: {fault:?}");
         }
     }

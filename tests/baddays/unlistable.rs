@@ -279,8 +279,8 @@ fn by_default_nothing_is_done_and_the_message_says_how_to_go_on() {
         for part in [
             "the listing of bkt/ has 5 keys that no request can name",
             "entry 1: \"\": the key is empty",
-            "entry 23: \"b\u{fffd}\": the server replaced bytes of the key by U+FFFD",
-            "entry 27: \"d&#xD800;\": the server wrote the key as XML that has no meaning",
+            "entry 23: \"b\u{fffd}\": the server replaced bytes of the key with U+FFFD",
+            "entry 27: \"d&#xD800;\": the server sent the key as invalid XML",
             "the key has 1500 bytes (maximum 1024)",
             "on_unlistable = \"report\"",
             "[manifest.inventory]",

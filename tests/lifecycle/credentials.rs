@@ -127,8 +127,8 @@ fn where_there_are_no_others_an_expired_token_pauses_the_job() {
     scene.let_go();
     let resumed = with_token(&["resume", job.id.as_str()]).ended(0);
     assert_stands(&scene.newest(), JobStatus::Complete, 20, 0);
-    let advised = "Paused: the service rejected the credentials: 403 ExpiredToken: As the test wants it. (the credentials have \
-                   expired or cannot be obtained: renew them, then resume the job)\n";
+    let advised = "Paused: the service rejected the credentials: 403 ExpiredToken: As the test wants it. (the \
+                   credentials have expired or are missing: renew them, then resume the job)\n";
     assert!(paused.stderr.contains(advised), "{}", paused.stderr);
     assert!(paused.stderr.ends_with(&format!("next: batchplan resume {}\n", job.id)), "{}", paused.stderr);
     assert_nothing_told(&scene, "", &[&paused, &shown, &resumed]);
@@ -227,9 +227,9 @@ fn a_role_that_is_not_given_is_said_before_any_work() {
     let ran = oss(&scene, &APPLY).ended(1);
     assert_eq!(
         ran.stderr,
-        "error: the role could not be assumed: NoPermission: No right to do this: x-acs-security-token:[hidden] [hidden] \
-         [2J\n  help: check `role_arn` in [store]: the role's trust policy must name your identity, which must be allowed \
-         sts:AssumeRole\n"
+        "error: cannot assume the role: NoPermission: No right to do this: x-acs-security-token:[hidden] [hidden] \
+         [2J\n  help: check `role_arn` in [store]; the role's trust policy must allow your identity, which needs the \
+         permission sts:AssumeRole\n"
     );
     assert_eq!(scene.server.requests(), 1, "it is asked for once");
     assert!(signers(&scene).is_empty());

@@ -67,19 +67,19 @@ fn a_job_goes_on_only_where_it_began() {
     let resume = ["resume", id.as_str(), "--auto-approve"];
     let before = scene.server.requests();
     for (variables, now) in [
-        (&[][..], "AWS's own".to_owned()),
+        (&[][..], "AWS's default".to_owned()),
         (&[("AWS_ENDPOINT_URL_S3", NOWHERE)], format!("{NOWHERE} (from AWS_ENDPOINT_URL_S3)")),
-        (&[here[0], ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")], "AWS's own".to_owned()),
+        (&[here[0], ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")], "AWS's default".to_owned()),
     ] {
         let ran = run_with(&scene, &resume, variables).ended(6);
         let said = format!(
-            "error: the environment names another endpoint than before: {now}, not {endpoint} (from the environment)\n  help: "
+            "error: the endpoint has changed: it was {endpoint} (from the environment), and is now {now}\n  help: "
         );
         assert!(ran.stderr.contains(&said), "{}", ran.stderr);
     }
     run_with(&scene, &["confirm", id.as_str()], &[]).ended(0);
     let queued = run_with(&scene, &["run"], &[]).ended(6);
-    assert!(queued.stderr.contains("the environment names another endpoint than before"), "{}", queued.stderr);
+    assert!(queued.stderr.contains("the endpoint has changed: it was "), "{}", queued.stderr);
     assert_eq!(scene.server.requests(), before, "nothing was sent");
     run_with(&scene, &["run"], &here).ended(0);
     assert_stands(&scene.newest(), JobStatus::Complete, 3, 0);
@@ -94,11 +94,11 @@ fn a_saved_plan_and_a_token_belong_to_their_endpoint() {
     run_with(&scene, &["plan", "plan.toml", "--out", "saved.bpl"], &here).ended(0);
     let saved = ["apply", "saved.bpl", "--auto-approve"];
     let refused = run_with(&scene, &saved, &[]).ended(6);
-    assert!(refused.stderr.contains("the environment names another endpoint than before"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the endpoint has changed: it was "), "{}", refused.stderr);
     assert!(scene.jobs().is_empty());
     run_with(&scene, &saved, &here).ended(0);
     let elsewhere = run_with(&scene, &APPLY, &[("AWS_ENDPOINT_URL", NOWHERE)]).ended(6);
-    let change = format!("the endpoint that the environment names: `{endpoint}` is now `{NOWHERE}`");
+    let change = format!("the endpoint in the environment: `{endpoint}` is now `{NOWHERE}`");
     assert!(elsewhere.stderr.contains(&change), "{}", elsewhere.stderr);
 }
 
@@ -117,11 +117,11 @@ fn a_job_and_a_saved_plan_stay_with_the_sts_that_gives_their_role() {
     let (resume, saved) = (["resume", id.as_str(), "--auto-approve"], ["apply", "saved.bpl", "--auto-approve"]);
     let (before, asked) = (scene.server.requests(), sts.server.requests());
     for (variables, now) in [
-        (&[bucket][..], "AWS's own".to_owned()),
+        (&[bucket][..], "AWS's default".to_owned()),
         (&[bucket, ("AWS_ENDPOINT_URL", NOWHERE)], format!("{NOWHERE} (from AWS_ENDPOINT_URL)")),
     ] {
         let said =
-            format!("the environment names another endpoint of STS than before: {now}, not {given} (from the env");
+            format!("the endpoint of STS has changed: it was {given} (from the environment), and is now {now}\n");
         for command in [&resume, &saved] {
             let ran = run_with(&scene, command, variables).ended(6);
             assert!(ran.stderr.contains(&said), "{}", ran.stderr);
@@ -161,8 +161,8 @@ fn the_plans_own_endpoint_comes_first_and_that_is_said() {
     let applied = run_with(&scene, &APPLY, &variables).ended(0);
     for said in [
         format!("  store      aws, {endpoint}\n"),
-        format!("warning: AWS_ENDPOINT_URL names another endpoint ({NOWHERE}): the plan's own is used, {endpoint}\n"),
-        format!("warning: AWS_USE_FIPS_ENDPOINT has no effect: the plan names its endpoint, {endpoint}\n"),
+        format!("warning: AWS_ENDPOINT_URL ({NOWHERE}) is ignored, because the plan sets `endpoint` to {endpoint}\n"),
+        format!("warning: AWS_USE_FIPS_ENDPOINT is ignored, because the plan sets `endpoint` to {endpoint}\n"),
     ] {
         assert!(applied.stderr.contains(&said), "{}", applied.stderr);
     }
@@ -177,19 +177,19 @@ fn a_setting_that_cannot_be_obeyed_is_refused_before_any_work() {
     for (variables, said) in [
         (
             &[("AWS_ENDPOINT_URL", "http://minio:9000")][..],
-            "error: AWS_ENDPOINT_URL names an endpoint that is not encrypted: plain http to another machine\n  help: use \
+            "error: AWS_ENDPOINT_URL uses unencrypted http to another machine\n  help: use \
              https, or set `allow_http = true` in [store] to send requests unencrypted\n",
         ),
         (
             &[("AWS_ENDPOINT_URL", "https://me:hushhush@host")],
-            "error: AWS_ENDPOINT_URL contains a user name or password\n  help: set it to a scheme and a host, such as \
-             https://s3.example.org, or unset it; AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true ignores it for S3 and for the \
-             plan's role\n",
+            "error: AWS_ENDPOINT_URL contains a user name or password\n  help: set it to a URL such as \
+             https://s3.example.org, or unset it; to ignore it for S3 and for the plan's role, set \
+             AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true\n",
         ),
         (
             &[("AWS_ENDPOINT_URL", &endpoint), ("AWS_USE_FIPS_ENDPOINT", "true")],
-            "error: AWS_USE_FIPS_ENDPOINT and AWS_ENDPOINT_URL cannot be combined: there is no such variant of a named \
-             endpoint\n  help: unset one of them\n",
+            "error: AWS_USE_FIPS_ENDPOINT cannot be combined with AWS_ENDPOINT_URL: a custom endpoint has no FIPS or \
+             dual-stack variant\n  help: unset one of them\n",
         ),
     ] {
         for command in [&APPLY[..], &["plan", "plan.toml"], &["create", "plan.toml"], &["check", "plan.toml"]] {
@@ -212,8 +212,8 @@ fn an_access_point_is_not_asked_about_its_bucket() {
     scene.write("list.csv", "reports-1a2b3c-s3alias,k\n");
     let endpoint = scene.server.endpoint();
     let ran = run_with(&scene, &["plan", "plan.toml"], &[("AWS_ENDPOINT_URL", &endpoint)]).ended(0);
-    let said = "reports-1a2b3c-s3alias is an access point: the lifecycle rules, versioning and ownership of its bucket cannot \
-                be read through it, and jobs on the bucket itself are not known to work on the same objects";
+    let said = "reports-1a2b3c-s3alias is an access point: batchplan cannot check its bucket's lifecycle rules, \
+                versioning and ownership, or detect jobs that change the same objects through the bucket";
     assert!(ran.stdout.contains(said), "{}", ran.stdout);
     assert!(!ran.stdout.contains("could not be read"), "{}", ran.stdout);
 }
@@ -223,8 +223,8 @@ fn a_bucket_that_is_elsewhere_is_said_to_be_there_by_every_command() {
     let document = "<Error><Code>PermanentRedirect</Code><Message>Use the specified endpoint.</Message>\
                     <Endpoint>bkt.s3.eu-west-1.amazonaws.com</Endpoint><Region>eu-west-1</Region></Error>";
     let told = "301 PermanentRedirect: Use the specified endpoint; endpoint bkt.s3.eu-west-1.amazonaws.com; region eu-west-1; \
-                nothing was sent there: write `region = \"eu-west-1\"` in [store], and `endpoint = \
-                \"https://s3.eu-west-1.amazonaws.com\"` if it names an endpoint";
+                nothing was sent there: set `region = \"eu-west-1\"` in [store], and change `endpoint`, if it is set, \
+                to \"https://s3.eu-west-1.amazonaws.com\"";
     let scene = Scene::with_objects(3);
     scene.plan(TAG);
     scene.server.behave(|_| Manner::Say(301, document.to_owned()));
@@ -238,7 +238,7 @@ fn a_bucket_that_is_elsewhere_is_said_to_be_there_by_every_command() {
                     </Message><Endpoint>oss-cn-shanghai.aliyuncs.com</Endpoint></Error>";
     scene.server.behave(|_| Manner::Say(403, document.to_owned()));
     let ran = scene.run(&["check", "plan.toml"]).ended(1);
-    assert!(ran.stdout.contains("nothing was sent there: write `endpoint = "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("nothing was sent there: set `endpoint = "), "{}", ran.stdout);
 }
 
 #[test]
@@ -253,8 +253,7 @@ fn one_who_is_denied_is_told_that_requesters_may_have_to_pay() {
     let plan = std::fs::read_to_string(scene.path("plan.toml")).expect("the plan");
     scene.write("plan.toml", plan.replace("[store]\n", "[store]\nrequester_pays = true\n"));
     let ran = scene.run(&["plan", "plan.toml"]).ended(0);
-    let said =
-        "requester pays: you pay for the requests and the data transfer of this job, not the owners of the buckets";
+    let said = "requester pays: this job's requests and data transfer are billed to you, not to the bucket owners";
     assert!(ran.stdout.contains(said) && ran.stdout.contains(", requester pays\n"), "{}", ran.stdout);
     scene.server.behave(|_| Manner::Refuse(403, "AccessDenied"));
     let ran = scene.run(&["plan", "plan.toml"]).ended(1);

@@ -324,7 +324,7 @@ fn whatever_the_environment_says_nothing_panics() {
     command.env("SSL_CERT_FILE", "/nowhere");
     let ran = Running::of(command).over().ended(1);
     assert!(
-        ran.stderr.starts_with("error: SSL_CERT_FILE names no usable CA certificates: /nowhere: "),
+        ran.stderr.starts_with("error: cannot load the CA certificates of SSL_CERT_FILE: /nowhere: "),
         "{}",
         ran.stderr
     );
@@ -375,7 +375,8 @@ fn a_signature_that_is_refused_pauses_the_job_and_says_what_was_signed_for() {
     for (body, said) in [
         (
             refusal("AuthorizationHeaderMalformed", "The region is wrong.", "<Region>eu-west-1</Region>"),
-            "400 AuthorizationHeaderMalformed: The region is wrong. (the server expects the region eu-west-1: write `region = \
+            "400 AuthorizationHeaderMalformed: The region is wrong. (the server expects the region eu-west-1: set \
+             `region = \
              \"eu-west-1\"` in [store]); requests are signed for the region us-east-1",
         ),
         (

@@ -37,7 +37,7 @@ fn the_sts_of_both_services_is_reached_through_the_proxy() {
             ("OSS_ACCESS_KEY_SECRET", "hushhush"),
         ];
         let ran = run(&scene, &APPLY, &variables).ended(1);
-        let said = format!("the role could not be assumed: {code}: not you");
+        let said = format!("cannot assume the role: {code}: not you");
         assert!(ran.stderr.contains(&said), "{}", ran.stderr);
         assert_eq!(proxy.heads.targets(), [format!("CONNECT {host}:443")]);
         let [request] = &sts.all()[..] else { panic!("one request") };

@@ -37,15 +37,15 @@ fn a_job_stays_with_the_variant_of_awss_endpoints() {
     let resume = ["resume", id.as_str(), "--auto-approve"];
     let requests = proxy.heads.targets().len();
     for (variables, now) in [
-        (&[through][..], "AWS's own"),
-        (&[through, dual_stack], "AWS's dual-stack (from AWS_USE_DUALSTACK_ENDPOINT)"),
+        (&[through][..], "AWS's default"),
+        (&[through, dual_stack], "AWS's dual-stack endpoint (from AWS_USE_DUALSTACK_ENDPOINT)"),
         (
             &[through, fips, dual_stack],
-            "AWS's dual-stack for FIPS (from AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT)",
+            "AWS's dual-stack FIPS endpoint (from AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT)",
         ),
     ] {
         let ran = run(&scene, &resume, variables).ended(6);
-        let said = format!("than before: {now}, not AWS's for FIPS (from the environment)");
+        let said = format!("it was AWS's FIPS endpoint (from the environment), and is now {now}\n");
         assert!(ran.stderr.contains(&said), "{}", ran.stderr);
     }
     assert_eq!(proxy.heads.targets().len(), requests, "nothing was sent");

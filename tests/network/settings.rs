@@ -18,19 +18,19 @@ fn a_variable_that_is_not_valid_is_named_before_anything_is_sent() {
     let ca = fixture("ca.pem");
     for (name, value, said) in [
         ("HTTPS_PROXY", "socks5://user:p%40ss@proxy:1080", "HTTPS_PROXY names a SOCKS proxy, which is not supported"),
-        ("https_proxy", "http://user:p%40ss@", "https_proxy has no valid host and port"),
+        ("https_proxy", "http://user:p%40ss@", "https_proxy has no host"),
         ("ALL_PROXY", "ftp://user:p%40ss@proxy", "ALL_PROXY has a scheme other than http or https"),
         (
             "AWS_CA_BUNDLE",
             "/nowhere/ca.pem",
-            "AWS_CA_BUNDLE names no usable CA certificates: /nowhere/ca.pem: No such file",
+            "cannot load the CA certificates of AWS_CA_BUNDLE: /nowhere/ca.pem: No such file",
         ),
         (
             "SSL_CERT_FILE",
             "plan.toml",
-            "SSL_CERT_FILE names no usable CA certificates: plan.toml: it contains no certificate",
+            "cannot load the CA certificates of SSL_CERT_FILE: plan.toml: it contains no certificate",
         ),
-        ("SSL_CERT_DIR", "/nowhere", "SSL_CERT_DIR names no usable CA certificates: /nowhere: No such file"),
+        ("SSL_CERT_DIR", "/nowhere", "cannot load the CA certificates of SSL_CERT_DIR: /nowhere: No such file"),
     ] {
         let mut variables = vec![(name, value)];
         if !name.contains("CERT") && !name.contains("CA_") {

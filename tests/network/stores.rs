@@ -131,6 +131,6 @@ fn a_profile_names_the_bundle_for_its_store() {
     assert_eq!(scene.written().len(), OBJECTS);
     scene.write(".aws/config", "[default]\nca_bundle = /nowhere/ca.pem\n");
     let ran = run(&scene, &["plan", "plan.toml"], &[]).ended(1);
-    let said = "error: ca_bundle of the profile \"default\" names no usable CA certificates: /nowhere/ca.pem: ";
+    let said = "error: cannot load the CA certificates of ca_bundle of the profile \"default\": /nowhere/ca.pem: ";
     assert!(ran.stderr.starts_with(said), "{}", ran.stderr);
 }

@@ -201,17 +201,17 @@ const CASES: &[Case] = &[
         &["waiting for HOST for", "no response to AssumeRole;", "HOST: no response within 1."],
     )
     .store(S3_ROLE),
-    Case::new("STS, half an answer", LISTING, at_sts!(Stall::HalfBody(200)), &["role could not be assumed"])
+    Case::new("STS, half an answer", LISTING, at_sts!(Stall::HalfBody(200)), &["cannot assume the role"])
         .store(S3_ROLE),
-    Case::new("STS, byte by byte", LISTING, at_sts!(Stall::Trickle(200)), &["role could not be assumed"])
+    Case::new("STS, byte by byte", LISTING, at_sts!(Stall::Trickle(200)), &["cannot assume the role"])
         .store(S3_ROLE),
-    Case::new("STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["role could not be assumed", "HOST"])
+    Case::new("STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["cannot assume the role", "HOST"])
         .store(S3_ROLE),
     Case::new(
         "STS, an error without an end",
         LISTING,
         at_sts!(Stall::Endless(403)),
-        &["role could not be assumed", "HOST"],
+        &["cannot assume the role", "HOST"],
     )
     .store(S3_ROLE),
     Case::new(
@@ -221,7 +221,7 @@ const CASES: &[Case] = &[
         &["waiting for HOST for", "no response to AssumeRole;", "HOST: no response within"],
     )
     .store(OSS_WITH_ROLE),
-    Case::new("OSS's STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["role could not be assumed"])
+    Case::new("OSS's STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["cannot assume the role"])
         .store(OSS_WITH_ROLE),
     // Credentials.
     Case::new(

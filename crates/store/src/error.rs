@@ -280,7 +280,7 @@ const NO_RESPONSE_HINT: &str = "none of 10 attempts got a usable response: check
 
 const CONFLICT_HINT: &str = "another request was changing the objects at the same time: retry";
 
-const EXPIRED_HINT: &str = "the credentials have expired or cannot be obtained: renew them, then resume the job";
+const EXPIRED_HINT: &str = "the credentials have expired or are missing: renew them, then resume the job";
 
 const REFUSED_HINT: &str = "the server does not accept the credentials: check the access key, its secret and the \
                             region in [store]";
@@ -299,7 +299,7 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     ),
     by_status(
         &["NoSuchKey", "NotFound", "NoSuchVersion"],
-        "the objects do not exist, or no longer exist: check keys, version ids and URL encoding in the manifest, or \
+        "the objects do not exist, or no longer exist: check keys, version IDs and URL encoding in the manifest, or \
          use a newer listing",
     ),
     by_status(
@@ -309,8 +309,8 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     // The client's own code.
     by_status(
         &[UNLISTABLE_KEY],
-        "no request can name these objects as the listing shows them: rename or delete them with the server's own \
-         tools, or name them in a CSV manifest or an inventory",
+        "requests cannot name these objects: rename or delete them with the server's tools, or list them in a CSV \
+         manifest or an inventory",
     ),
     by_status(&["BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"], REJECTED_HINT),
     // These refer to the signature if OSS's detailed code or the message says so: see `is_signing_error`.
@@ -369,13 +369,13 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     by_status(&["ConnectionError", "UnreadableAnswer"], NO_RESPONSE_HINT),
     by_status(
         &["UnexpectedDocument"],
-        "the server sent an unexpected response: check that the endpoint is the store's own, and that it supports the \
-         operation",
+        "the server sent an unexpected response: check that `endpoint` in [store] is the store's URL, and that the \
+         store supports the operation",
     ),
     by_status(
         &["InvalidListing"],
-        "the server's listing is wrong: check that the endpoint is the store's own; if it is, take the objects from an \
-         inventory or a CSV file instead of a prefix",
+        "the server's listing is not valid: check that `endpoint` in [store] is the store's URL; if it is, use an \
+         inventory or a CSV manifest instead of a prefix",
     ),
     // A server that starts its response before it executes the request sends this code with the status 200.
     of_class(
@@ -406,7 +406,7 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     about_credentials(
         CredentialsProblem::Refused,
         &["ProxyAuthenticationRequired"],
-        "the proxy does not accept the user name and password in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: correct them, \
+        "the proxy rejected the user name and password in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: correct them, \
          then resume the job",
     ),
     about_credentials(
@@ -439,10 +439,10 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     ),
     of_class(FaultClass::Transient, &["OperationAborted"], CONFLICT_HINT),
     by_status(&["Conflict"], CONFLICT_HINT),
-    by_status(&["RequestNotSent"], "the request could not be built: the message says what is wrong with the object"),
+    by_status(&["RequestNotSent"], "the request could not be created: see the message"),
     by_status(
         &["UnexpectedRedirect", "PermanentRedirect", "TemporaryRedirect"],
-        "the bucket is at another endpoint: check the endpoint and the region in [store]",
+        "the bucket is at another endpoint: check `endpoint` and `region` in [store]",
     ),
 ];
 

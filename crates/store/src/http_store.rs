@@ -197,7 +197,7 @@ pub enum StoreConnectError {
     #[error(transparent)]
     EndpointSetting(#[from] EndpointSettingError),
     /// The environment names another endpoint than the one that the work was shown, saved or begun with.
-    #[error("the environment names another endpoint{service} than before: {now}, not {before}")]
+    #[error("the endpoint{service} has changed: it was {before}, and is now {now}")]
     EndpointChanged {
         /// The service, as in ` of STS`. Empty for that of the store.
         service: &'static str,
@@ -207,7 +207,7 @@ pub enum StoreConnectError {
         now: String,
     },
     /// AWS has no FIPS endpoints in the partition of the region.
-    #[error("{setting} asks for a FIPS endpoint, and S3 has none in the region {region}")]
+    #[error("{setting} requests a FIPS endpoint, but S3 has none in the region {region}")]
     NoFipsEndpoint {
         /// The setting.
         setting: String,

@@ -99,7 +99,7 @@ impl ListPage {
         let last = last.or_else(|| self.entries.iter().rposition(ListedObject::can_be_position));
         let kept = last.map_or(0, |last| last + 1);
         let Some(first) = self.entries.get(kept).filter(|_| self.next.is_some()) else { return Ok(()) };
-        let stuck = format!("a page has only keys that no request can continue after, such as {}", first.key);
+        let stuck = format!("it cannot continue after any key of a page, such as {}", first.key);
         self.entries.truncate(kept);
         // It may precede the removed entries or follow them. The next page has it again.
         self.trailing_delete_marker = None;
@@ -156,16 +156,16 @@ fn can_be_position(key: &ObjectKey) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InexactName {
     /// The key has a reference that stands for nothing in XML, or an `&` that starts none.
-    #[error("the server wrote the key as XML that has no meaning")]
+    #[error("the server sent the key as invalid XML")]
     UndefinedReference,
     /// The key has a U+FFFD. Servers write it in place of bytes that are not UTF-8.
-    #[error("the server replaced bytes of the key by U+FFFD")]
+    #[error("the server replaced bytes of the key with U+FFFD")]
     ReplacedBytes,
     /// The key is longer than [`MAX_LISTED_KEY_BYTES`].
     #[error("the key is longer than {MAX_LISTED_KEY_BYTES} bytes, and only its start is shown")]
     TooLong,
     /// The version ID is not UTF-8, or was not written as XML.
-    #[error("the server did not write the version ID exactly")]
+    #[error("the server did not send the exact version ID")]
     Version,
 }
 
@@ -249,7 +249,7 @@ impl ListCursor {
         }
         self.idle_pages += 1;
         if self.idle_pages > self.idle_limit {
-            return Err(format!("{} pages in a row had no new name", self.idle_limit));
+            return Err(format!("{} pages in a row had no new names", self.idle_limit));
         }
         Ok(())
     }
@@ -433,6 +433,6 @@ mod tests {
             from = cursor.advance(from.as_ref(), &page(&[], token(&number.to_string()))).expect("patience");
         }
         let over = cursor.advance(from.as_ref(), &page(&[], token("5"))).expect_err("no more patience");
-        assert_eq!(over, "5 pages in a row had no new name");
+        assert_eq!(over, "5 pages in a row had no new names");
     }
 }

@@ -307,11 +307,13 @@ impl fmt::Display for EndpointChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(ConfiguredEndpoint { url, setting }) => write!(f, "{url} (from {setting})"),
-            Self::Own { fips: None, dual_stack: None } => f.write_str("AWS's own"),
-            Self::Own { fips: Some(setting), dual_stack: None } => write!(f, "AWS's for FIPS (from {setting})"),
-            Self::Own { fips: None, dual_stack: Some(setting) } => write!(f, "AWS's dual-stack (from {setting})"),
+            Self::Own { fips: None, dual_stack: None } => f.write_str("AWS's default"),
+            Self::Own { fips: Some(setting), dual_stack: None } => write!(f, "AWS's FIPS endpoint (from {setting})"),
+            Self::Own { fips: None, dual_stack: Some(setting) } => {
+                write!(f, "AWS's dual-stack endpoint (from {setting})")
+            }
             Self::Own { fips: Some(fips), dual_stack: Some(dual_stack) } => {
-                write!(f, "AWS's dual-stack for FIPS (from {fips} and {dual_stack})")
+                write!(f, "AWS's dual-stack FIPS endpoint (from {fips} and {dual_stack})")
             }
         }
     }

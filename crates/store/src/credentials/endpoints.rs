@@ -30,7 +30,7 @@ pub enum EndpointSettingError {
         problem: EndpointUrlError,
     },
     /// The endpoint is one of another machine without TLS, which the plan does not allow.
-    #[error("{setting} names an endpoint that is not encrypted: plain http to another machine")]
+    #[error("{setting} uses unencrypted http to another machine")]
     NotEncrypted {
         /// The name of the setting.
         setting: String,
@@ -42,7 +42,7 @@ pub enum EndpointSettingError {
         setting: String,
     },
     /// A named endpoint has no FIPS or dual-stack variant. AWS's SDKs refuse this too.
-    #[error("{variant} and {endpoint} cannot be combined: there is no such variant of a named endpoint")]
+    #[error("{variant} cannot be combined with {endpoint}: a custom endpoint has no FIPS or dual-stack variant")]
     Combined {
         /// The setting that asks for the variant.
         variant: String,
@@ -50,7 +50,7 @@ pub enum EndpointSettingError {
         endpoint: String,
     },
     /// The files with the profiles cannot be read, and may name an endpoint.
-    #[error("the AWS profiles cannot be read: {0}")]
+    #[error("cannot read the AWS profiles: {0}")]
     Profiles(String),
 }
 
@@ -60,15 +60,17 @@ impl EndpointSettingError {
     pub fn help(&self) -> &'static str {
         match self {
             Self::NotAnEndpoint { .. } => {
-                "set it to a scheme and a host, such as https://s3.example.org, or unset it; \
-                 AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true ignores it for S3 and for the plan's role"
+                "set it to a URL such as https://s3.example.org, or unset it; to ignore it for S3 and for the plan's \
+                 role, set AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true"
             }
             Self::NotEncrypted { .. } => {
                 "use https, or set `allow_http = true` in [store] to send requests unencrypted"
             }
             Self::NotABoolean { .. } => "set it to true or false, or unset it",
             Self::Combined { .. } => "unset one of them",
-            Self::Profiles(_) => "correct the file; AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name other files",
+            Self::Profiles(_) => {
+                "correct the file, or set AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE to another one"
+            }
         }
     }
 }
@@ -133,7 +135,7 @@ impl AwsEnvironment<'_> {
             .build()
             .ok()?;
         let text = self.profiles.other_sections().get(&key).filter(|text| !text.trim().is_empty())?;
-        Some((text.clone(), format!("endpoint_url of {service} in the AWS section [services {section}]")))
+        Some((text.clone(), format!("endpoint_url of {service} in the AWS profile section [services {section}]")))
     }
 
     /// Returns the setting that turns something on, if one does.

@@ -148,7 +148,7 @@ enum CredentialResponseError {
     InvalidCredentials(String, #[source] CredentialFormatError),
     #[error("the response from {0} contains no complete token")]
     IncompleteToken(String),
-    #[error("the token of a session or a web identity is not sent to http://{0}: use an https URL")]
+    #[error("cannot send a token to http://{0} unencrypted: use an https URL")]
     UnencryptedToken(String),
 }
 

@@ -18,14 +18,14 @@ pub(crate) enum ProfileError {
     },
     /// There is no home folder to look in.
     #[error(
-        "the profile {0:?} of AWS_PROFILE was not found: HOME is not set, and the profiles are in its folder .aws (set \
-         HOME, or name the file in AWS_CONFIG_FILE)"
+        "cannot find the profile {0:?} of AWS_PROFILE, because HOME is not set: set HOME, or set AWS_CONFIG_FILE to the \
+         file with the profile"
     )]
     NoHome(String),
     /// The files do not contain it.
     #[error(
-        "the profile {profile:?} of AWS_PROFILE is neither in {} nor in {}: check its name, HOME, AWS_CONFIG_FILE and \
-         AWS_SHARED_CREDENTIALS_FILE", config.display(), credentials.display()
+        "the profile {profile:?} of AWS_PROFILE is not in {} or {}: correct AWS_PROFILE, or set AWS_CONFIG_FILE or \
+         AWS_SHARED_CREDENTIALS_FILE to the file with the profile", config.display(), credentials.display()
     )]
     Missing {
         /// The name of the profile.
@@ -88,9 +88,8 @@ mod tests {
         assert_eq!(said(&[("HOME", home)]), None);
         assert_eq!(said(&[("HOME", home), ("AWS_PROFILE", " ")]), None);
         let missing = said(&[("HOME", home), ("AWS_PROFILE", "dev"), ("AWS_CONFIG_FILE", "/else/where")]);
-        let expected = format!(
-            "the profile \"dev\" of AWS_PROFILE is neither in /else/where nor in {home}/.aws/credentials: check"
-        );
+        let expected =
+            format!("the profile \"dev\" of AWS_PROFILE is not in /else/where or {home}/.aws/credentials: correct");
         assert!(missing.as_deref().is_some_and(|said| said.starts_with(&expected)), "{missing:?}");
         let no_home = said(&[("AWS_PROFILE", "dev")]);
         assert!(no_home.as_deref().is_some_and(|said| said.contains("HOME is not set")), "{no_home:?}");

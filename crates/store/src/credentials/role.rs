@@ -62,7 +62,7 @@ const STS_TIMEOUT: Duration = Duration::from_secs(25);
 #[derive(Debug, thiserror::Error)]
 enum AssumeRoleError {
     /// The STS rejected the request.
-    #[error("the role could not be assumed: {code}: {message}")]
+    #[error("cannot assume the role: {code}: {message}")]
     Rejected {
         /// The error code.
         code: String,
@@ -70,10 +70,10 @@ enum AssumeRoleError {
         message: String,
     },
     /// There was no response, or no valid one.
-    #[error("the role could not be assumed: {0}")]
+    #[error("cannot assume the role: {0}")]
     NoValidResponse(String),
     /// The STS cannot be contacted, because of a proxy variable or the CA certificates.
-    #[error("the role could not be assumed: {0}")]
+    #[error("cannot assume the role: {0}")]
     InvalidSetup(ConnectionSetupError),
 }
 

@@ -155,8 +155,8 @@ pub(crate) enum SessionError {
     },
     /// This program was built without support for such sessions.
     #[error(
-        "the profile {:?} uses an {}, which this batchplan was built without: install a release, or build it with the \
-         cargo feature `{}`", .0.profile, .0.kind, .0.kind.feature()
+        "the profile {:?} uses an {}, which this build of batchplan does not support: install a release, or build with \
+         the cargo feature `{}`", .0.profile, .0.kind, .0.kind.feature()
     )]
     NotBuiltIn(SignInSession),
 }
@@ -250,7 +250,7 @@ fn explain(session: SignInSession, error: &CredentialsError) -> SessionError {
     let reason = before.map_or_else(|| last.clone(), |before| format!("{before}: {last}"));
     let reason: String = reason.chars().map(|c| if affects_terminal(c) { ' ' } else { c }).collect();
     if last == NO_HOME {
-        let reason = "HOME is not set, and the cached token is below it (set HOME to your home folder)".to_owned();
+        let reason = "HOME is not set, so its cached token cannot be found: set HOME to your home folder".to_owned();
         return SessionError::Failed { session, reason };
     }
     let reason = truncate(&reason);

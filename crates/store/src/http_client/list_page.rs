@@ -75,7 +75,7 @@ impl StoreHttpClient {
             match why {
                 ListPageError::Unreadable(fault) => response.unreadable_error(&fault.to_string(), request_line),
                 ListPageError::Untrusted(why) => {
-                    let message = truncate(&format!("a page of the listing cannot be trusted: {why}"));
+                    let message = truncate(&format!("a page of the listing is not valid: {why}"));
                     let class = FaultClass::Rejected;
                     StoreError::unusable_response(class, response.status, "InvalidListing", &message, request_line)
                 }

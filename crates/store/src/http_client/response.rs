@@ -292,14 +292,14 @@ fn object_headers(headers: &HeaderMap) -> ObjectHeaderSet {
 
 /// Builds the error for a success that was received completely but is not the requested document.
 fn unexpected_document(status: u16, why: &str, request_line: String) -> StoreError {
-    let message = truncate(&format!("the response could not be read: {why}"));
+    let message = truncate(&format!("cannot read the response: {why}"));
     StoreError::unusable_response(FaultClass::Rejected, status, "UnexpectedDocument", &message, request_line)
 }
 
 /// Builds the error for a success that cannot be read. The request may have been executed: check the state before
 /// repeating it.
 fn unreadable_response(status: u16, why: &str, request_line: String) -> StoreError {
-    let message = truncate(&format!("the response could not be read: {why}"));
+    let message = truncate(&format!("cannot read the response: {why}"));
     // Reports contain this code, so it stays as it is.
     StoreError::unusable_response(FaultClass::Ambiguous, status, "UnreadableAnswer", &message, request_line)
 }
@@ -395,7 +395,7 @@ impl ErrorDocument {
         let region = Some(self.region.as_str()).filter(|region| !region.is_empty());
         if let Some(region) = region.filter(|_| class == FaultClass::Credentials && is_about_signature(&self.code)) {
             let advice =
-                if is_region(region) { format!(": write `region = \"{region}\"` in [store]") } else { String::new() };
+                if is_region(region) { format!(": set `region = \"{region}\"` in [store]") } else { String::new() };
             let said = format!("{} (the server expects the region {region}{advice})", self.message);
             return said.trim_start().to_owned();
         }
@@ -421,7 +421,7 @@ impl ErrorDocument {
 /// Returns what is known of a response without a message; empty if nothing is.
 fn status_explanation(status: u16, headers: ObjectHeaderSet) -> &'static str {
     match status {
-        304 => "the request was not conditional, so a cache may have answered instead of the store",
+        304 => "the request had no condition: a cache may have answered instead of the store",
         404 if headers.contains(ObjectHeader::DeleteMarker) => "the current version is a delete marker",
         405 if headers.contains(ObjectHeader::DeleteMarker) => "this version is a delete marker",
         _ => "",
@@ -436,14 +436,16 @@ fn location_advice(endpoint: Option<&str>, region: Option<&str>, dialect: StoreD
     let region = region.filter(|region| is_region(region)).or(region_of_endpoint);
     match (endpoint.as_deref(), region) {
         (Some(endpoint), Some(region)) if dialect == StoreDialect::S3 => {
-            format!("write `region = \"{region}\"` in [store], and `endpoint = \"{endpoint}\"` if it names an endpoint")
+            format!("set `region = \"{region}\"` in [store], and change `endpoint`, if it is set, to \"{endpoint}\"")
         }
         (Some(endpoint), Some(region)) => {
-            format!("write `endpoint = \"{endpoint}\"` and `region = \"{region}\"` in [store]")
+            format!("set `endpoint = \"{endpoint}\"` and `region = \"{region}\"` in [store]")
         }
-        (Some(endpoint), None) => format!("write `endpoint = \"{endpoint}\"` in [store], and its region"),
+        (Some(endpoint), None) => format!("set `endpoint = \"{endpoint}\"` and its region in [store]"),
         (None, Some(region)) => {
-            format!("write `region = \"{region}\"` in [store], and the endpoint of that region if it names one")
+            format!(
+                "set `region = \"{region}\"` in [store], and change `endpoint`, if it is set, to that of the region"
+            )
         }
         (None, None) => {
             "ask who runs the store where the bucket is, and set `endpoint` and `region` in [store]".to_owned()
@@ -516,7 +518,7 @@ fn describe_web_page(body: &[u8], credentials: &SigningCredentials) -> String {
     let title = web_page_title(&String::from_utf8_lossy(body)).map(|title| credentials.redact(&title));
     let title = title.map(|title| title.chars().take(MAX_TITLE_CHARS).collect::<String>());
     let titled = title.map_or_else(String::new, |title| format!(" with the title {title:?}"));
-    format!("a web page{titled} came instead of the store's answer, perhaps from a proxy or a login page")
+    format!("the response is a web page{titled}, perhaps from a proxy or a login page")
 }
 
 /// Returns the title of a web page, without control characters.
@@ -619,7 +621,7 @@ mod tests {
         assert_eq!(error.class, FaultClass::Credentials);
         assert_eq!(
             error.message,
-            "The region is wrong. (the server expects the region eu-west-1: write `region = \"eu-west-1\"` in [store])"
+            "The region is wrong. (the server expects the region eu-west-1: set `region = \"eu-west-1\"` in [store])"
         );
         // The same code can be about the document.
         let document = "<Error><Code>InvalidArgument</Code><Message>The tag is invalid.</Message></Error>";
@@ -655,9 +657,9 @@ mod tests {
         assert_eq!(error.class, FaultClass::Rejected);
         assert_eq!(
             error.message,
-            "Use the endpoint; endpoint b.s3.eu-west-1.amazonaws.com; region eu-west-1; nothing was sent there: write \
-             `region = \"eu-west-1\"` in [store], and `endpoint = \"https://s3.eu-west-1.amazonaws.com\"` if it names an \
-             endpoint"
+            "Use the endpoint; endpoint b.s3.eu-west-1.amazonaws.com; region eu-west-1; nothing was sent there: set \
+             `region = \"eu-west-1\"` in [store], and change `endpoint`, if it is set, to \
+             \"https://s3.eu-west-1.amazonaws.com\""
         );
         let bare = error_of(302, &[("location", "http://evil.example/")], "");
         assert!(bare.message.contains("endpoint http://evil.example/; nothing was sent there"), "{}", bare.message);
@@ -681,11 +683,11 @@ mod tests {
     fn a_web_page_is_named_by_its_title_without_secrets_and_control_characters() {
         let says = |body: &str| error_of(403, &[], body).message;
         let page = "<!DOCTYPE HTML><HTML><head><Title lang=en>\n Sign \u{1b}[31min,\thush </TITLE></head></HTML>";
-        let expected = "a web page with the title \"Sign [31min, [hidden]\" came instead of the store's answer, perhaps \
-                        from a proxy or a login page";
+        let expected = "the response is a web page with the title \"Sign [31min, [hidden]\", perhaps from a proxy or \
+                        a login page";
         assert_eq!(says(page), expected);
         let bare = says("<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"x\"><html><body>502</body></html>");
-        assert!(bare.starts_with("a web page came instead"), "{bare}");
+        assert!(bare.starts_with("the response is a web page, perhaps"), "{bare}");
         let cut = says(&format!("<html><title>{}hush</title>", "x".repeat(MAX_TITLE_CHARS - 2)));
         assert!(cut.contains("xx[h\"") && !cut.contains("hu"), "{cut}");
         let long = says(&format!("<html><title>{}</title>", "ä".repeat(200)));
@@ -701,8 +703,8 @@ mod tests {
         let error = error_in_dialect(StoreDialect::S3, 400, &region, "");
         assert_eq!(
             error.message,
-            "the bucket is at another endpoint; region eu-west-1; nothing was sent there: write `region = \"eu-west-1\"` \
-             in [store], and the endpoint of that region if it names one"
+            "the bucket is at another endpoint; region eu-west-1; nothing was sent there: set `region = \
+             \"eu-west-1\"` in [store], and change `endpoint`, if it is set, to that of the region"
         );
         let known = "<Error><Code>InvalidTag</Code><Message>No.</Message></Error>";
         assert_eq!(error_in_dialect(StoreDialect::S3, 400, &region, known).message, "No.");
@@ -718,7 +720,7 @@ mod tests {
         assert!(names_another_location(&error));
         assert!(
             error.message.ends_with(
-                "; endpoint oss-cn-shanghai.aliyuncs.com; nothing was sent there: write `endpoint = \
+                "; endpoint oss-cn-shanghai.aliyuncs.com; nothing was sent there: set `endpoint = \
                  \"https://oss-cn-shanghai.aliyuncs.com\"` and `region = \"cn-shanghai\"` in [store]"
             ),
             "{}",

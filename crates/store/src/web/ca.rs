@@ -184,7 +184,7 @@ mod tests {
             }
         }
         let said = roots(&[("SSL_CERT_FILE", "")]).expect_err("empty");
-        assert!(said.starts_with("SSL_CERT_FILE names no usable CA certificates: it is empty: unset it"), "{said}");
+        assert!(said.starts_with("cannot load the CA certificates of SSL_CERT_FILE: it is empty: unset it"), "{said}");
         let said = roots(&[("SSL_CERT_DIR", "/nowhere")]).expect_err("none");
         assert!(said.contains("SSL_CERT_DIR") && said.contains("/nowhere: No such file"), "{said}");
     }

@@ -93,13 +93,13 @@ pub struct WebResponseHead {
 #[derive(Debug, thiserror::Error)]
 pub enum WebRequestError {
     /// The request would be sent in clear text over the network.
-    #[error("{0} is not encrypted, and not on this machine")]
+    #[error("{0} uses unencrypted http to another machine")]
     NotEncrypted(String),
     /// A proxy variable or a CA bundle is not valid.
     #[error("{0}: {help}", help = .0.help())]
     InvalidSetup(ConnectionSetupError),
     /// The request cannot be built.
-    #[error("the request to {host} cannot be sent: {why}")]
+    #[error("cannot send the request to {host}: {why}")]
     InvalidRequest {
         /// The origin: scheme, host and port.
         host: String,
@@ -118,7 +118,7 @@ pub enum WebRequestError {
         within: Duration,
     },
     /// The connection broke, or the response is not valid HTTP. The server may have received the request.
-    #[error("the response from {host} cannot be read: {why}")]
+    #[error("cannot read the response from {host}: {why}")]
     UnreadableResponse {
         /// The origin: scheme, host and port.
         host: String,

@@ -25,7 +25,7 @@ pub enum ConnectionSetupError {
         why: &'static str,
     },
     /// A file or a folder of CA certificates cannot be used.
-    #[error("{setting} names no usable CA certificates: {}{why}", before_reason(.path))]
+    #[error("cannot load the CA certificates of {setting}: {}{why}", before_reason(.path))]
     InvalidCaBundle {
         /// The environment variable or the setting of a profile that names it.
         setting: String,
@@ -52,12 +52,12 @@ impl ConnectionSetupError {
                  requires it, or unset it"
             }
             Self::InvalidCaBundle { .. } => {
-                "name a PEM file with CA certificates, or remove the setting to use those of the system"
+                "set it to a PEM file with CA certificates, or unset it to use the system's"
             }
             Self::NoCertificates(_) => {
                 "install the system's CA certificates, or set AWS_CA_BUNDLE or SSL_CERT_FILE to a PEM file with them"
             }
-            Self::InvalidHost(_) => "correct the host in the plan",
+            Self::InvalidHost(_) => "correct the host name in the plan's endpoint or URL",
         }
     }
 }
@@ -118,7 +118,7 @@ pub(super) fn describe_dial_error(error: &(dyn Error + 'static), peer: Peer) -> 
         if error.to_string() == "dns error" { format!("the host name does not resolve: {cause}") } else { cause };
     match peer {
         Peer::Server => cause,
-        Peer::Proxy => format!("the proxy cannot be reached: {cause}"),
+        Peer::Proxy => format!("cannot reach the proxy: {cause}"),
     }
 }
 
@@ -144,17 +144,17 @@ pub(super) fn describe_tls_error(error: &io::Error, peer: Peer, host: &str, may_
             let advice = match peer {
                 _ if !may_be_plain => "check host and port (http:// would send everything unencrypted)",
                 Peer::Server => "use http:// if it speaks plain HTTP",
-                Peer::Proxy => "name it with http://",
+                Peer::Proxy => "use http:// in the proxy's URL",
             };
             format!("{peer} does not speak TLS on this port: {advice}")
         }
         Some(TlsError::AlertReceived(AlertDescription::UnrecognisedName)) => {
-            format!("{peer} serves no host named {host} on this port")
+            format!("{peer} does not serve {host} on this port")
         }
         Some(TlsError::AlertReceived(alert)) => format!("{peer} ended the TLS handshake: {alert:?}"),
         Some(error) => format!("the TLS handshake with {peer} failed: {error}"),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            format!("{peer} closed the connection during the TLS handshake: check that it speaks https on this port")
+            format!("{peer} closed the connection during the TLS handshake: check that it serves https on this port")
         }
         None => format!("the TLS handshake with {peer} failed: {}", plain_cause(error)),
     }
@@ -167,7 +167,7 @@ fn describe_certificate(error: &CertificateError, peer: Peer, host: &str) -> Str
     let clock = |time: &UnixTime| format!("this machine's clock says {}", DisplayTime(*time));
     match error {
         CertificateError::UnknownIssuer => format!(
-            "the certificate of {peer} is signed by an unknown issuer: if that is a private CA, set AWS_CA_BUNDLE or \
+            "the certificate of {peer} is signed by an unknown issuer: for a private CA, set AWS_CA_BUNDLE or \
              SSL_CERT_FILE to a PEM file with its certificate"
         ),
         CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
@@ -191,9 +191,9 @@ fn describe_certificate(error: &CertificateError, peer: Peer, host: &str) -> Str
             clock(time)
         ),
         // rustls passes this error of webpki on without a variant of its own.
-        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => format!(
-            "{peer} uses the certificate of a CA as its own: issue a certificate for the server that is signed by that CA"
-        ),
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            format!("the certificate of {peer} is a CA certificate: issue a server certificate that this CA signs")
+        }
         error => format!("the certificate of {peer} is not valid: {error}"),
     }
 }
@@ -234,7 +234,7 @@ mod tests {
             describe_tls_error(&error, peer, "h", may_be_plain)
         };
         assert!(plain(Peer::Server, true).ends_with("use http:// if it speaks plain HTTP"));
-        assert!(plain(Peer::Proxy, true).ends_with("name it with http://"));
+        assert!(plain(Peer::Proxy, true).ends_with("use http:// in the proxy's URL"));
         for peer in [Peer::Server, Peer::Proxy] {
             let said = plain(peer, false);
             assert!(said.ends_with("check host and port (http:// would send everything unencrypted)"), "{said}");

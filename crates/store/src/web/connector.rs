@@ -232,7 +232,7 @@ impl OriginConnector {
         let may_be_plain = is_loopback(host) || (peer == Peer::Proxy && !sends_password);
         let name = ServerName::try_from(host.clone());
         let (Ok(name), Some(tls)) = (name, &self.tls) else {
-            return Err(self.error(format!("no certificate can be for {host}")));
+            return Err(self.error(format!("{host} is not a valid host name for TLS")));
         };
         tls.connect(name, stream)
             .await
@@ -246,7 +246,7 @@ impl OriginConnector {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let broken = |why: String| self.error(format!("the proxy did not answer CONNECT: {why}"));
+        let broken = |why: String| self.error(format!("the CONNECT request failed: {why}"));
         let handshake = http1_builder().handshake(TokioIo::new(stream)).await;
         let (mut requests, mut connection) = handshake.map_err(|error| broken(describe_response_error(&error, b"")))?;
         let request = self.connect_request(proxy).map_err(|error| broken(error.to_string()))?;
@@ -273,7 +273,7 @@ impl OriginConnector {
         let parts = connection.into_parts();
         if !parts.read_buf.is_empty() {
             // In TLS the client speaks first.
-            return Err(broken("it sent data before the TLS handshake".to_owned()));
+            return Err(broken("the proxy sent data before the TLS handshake".to_owned()));
         }
         Ok(parts.io.into_inner())
     }
@@ -303,7 +303,7 @@ impl OriginConnector {
 
     fn refused_by_proxy(&self, proxy: &Proxy, status: StatusCode) -> ConnectError {
         if status != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return self.error(format!("the proxy refused to connect: it answered {status}"));
+            return self.error(format!("the proxy refused the connection: {status}"));
         }
         let (variable, scheme) = (proxy.variable, if proxy.https { "https" } else { "http" });
         let why = match proxy.authorization {

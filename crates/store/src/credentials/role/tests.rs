@@ -186,11 +186,11 @@ async fn a_busy_sts_is_asked_again_and_a_refusal_is_not() {
     assert!(oss(&sts, None).await.is_ok());
     let sts = Sts::answering([busy(), busy(), busy()]).await;
     let said = oss(&sts, None).await.expect_err("busy");
-    assert_eq!(said, "the role could not be assumed: ServiceUnavailable: later");
+    assert_eq!(said, "cannot assume the role: ServiceUnavailable: later");
 
     let no = answer(403, r#"{"Code": "NoPermission", "Message": "You are not authorized.", "RequestId": "R"}"#);
     let said = oss(&Sts::answering([no]).await, None).await.expect_err("refused");
-    assert_eq!(said, "the role could not be assumed: NoPermission: You are not authorized.");
+    assert_eq!(said, "cannot assume the role: NoPermission: You are not authorized.");
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn an_sts_that_repeats_what_was_signed_gives_no_secret_away() {
     let said = oss(&Sts::answering([wrong]).await, Some("caller-token")).await.expect_err("refused");
     assert_eq!(
         said,
-        "the role could not be assumed: SignatureDoesNotMatch: server string to sign is: x-acs-security-token:[hidden]  \
+        "cannot assume the role: SignatureDoesNotMatch: server string to sign is: x-acs-security-token:[hidden]  \
          ]0;[hidden]"
     );
 }
@@ -229,7 +229,7 @@ async fn rejects_invalid_sts_responses() {
         (vec![answer(418, "hushhush")], "HTTP 418: the server gave no message"),
     ] {
         let said = oss(&Sts::answering(answers).await, None).await.expect_err(why);
-        assert!(said.starts_with("the role could not be assumed: ") && said.ends_with(why), "{said}");
+        assert!(said.starts_with("cannot assume the role: ") && said.ends_with(why), "{said}");
     }
     assert!(other.asked().is_empty(), "no redirect is followed");
 }
@@ -369,13 +369,13 @@ async fn a_role_that_aws_does_not_give_is_said_in_its_words() {
     ] {
         let aws = Aws::answering(403, body);
         let error = aws.role(&config(StoreProvider::Aws, None, "arn"), "us-east-1").await.expect_err("refused");
-        assert_eq!(root_cause(&error), "the role could not be assumed: AccessDenied: not authorized: [hidden]");
+        assert_eq!(root_cause(&error), "cannot assume the role: AccessDenied: not authorized: [hidden]");
         assert!(error.source().is_some() && !format!("{error:?}").contains("hushhush"));
         assert_eq!(aws.asked.lock().expect("whole").len(), 1, "it is asked for once");
     }
     let error = Aws::answering(403, "no").role(&config(StoreProvider::Aws, None, "arn"), "us-east-1").await;
     let said = root_cause(&error.expect_err("refused"));
-    assert_eq!(said, "the role could not be assumed: HTTP 403: the server gave no message");
+    assert_eq!(said, "cannot assume the role: HTTP 403: the server gave no message");
 }
 
 /// The requests and signatures of Alibaba Cloud's Python SDK (`alibabacloud_sts20150401` 1.2.0 on

@@ -119,8 +119,8 @@ fn only_an_invalid_token_asks_to_sign_in() {
 fn an_sdk_without_the_feature_is_named() {
     let session = SignInSession { kind: SessionKind::Login, ..sso_session("dev") };
     let said = SessionError::NotBuiltIn(session).to_string();
-    assert!(said.starts_with("the profile \"dev\" uses an AWS login session, which this batchplan"), "{said}");
-    assert!(said.ends_with("build it with the cargo feature `login`"), "{said}");
+    assert!(said.starts_with("the profile \"dev\" uses an AWS login session, which this build of batchplan"), "{said}");
+    assert!(said.ends_with("build with the cargo feature `login`"), "{said}");
 }
 
 fn request(headers: &[(&'static str, &'static str)], body: &'static str) -> HttpRequest {

@@ -177,7 +177,7 @@ async fn sends_plain_http_only_to_loopback_unless_allowed() {
     // 192.0.2.0/24 is reserved for documentation: no host responds there.
     let elsewhere = HttpUrl::parse("http://192.0.2.1:9/secret").expect("a URL");
     let refused = WebClient::new().send(message(&elsewhere, &[]), brief()).await.expect_err("refused");
-    assert_eq!(refused.to_string(), "http://192.0.2.1:9 is not encrypted, and not on this machine");
+    assert_eq!(refused.to_string(), "http://192.0.2.1:9 uses unencrypted http to another machine");
     let allowed = WebRequest { allow_http: true, ..message(&elsewhere, &[]) };
     let tried = WebClient::new().send(allowed, brief()).await.expect_err("nothing listens there");
     assert!(!matches!(tried, WebRequestError::NotEncrypted(_)), "{tried}");

@@ -119,11 +119,11 @@ async fn a_proxy_that_refuses_is_named_with_its_reason() {
         assert!(said.contains(&format!("the proxy rejected the user name and password in {variable} (407 ")), "{said}");
     }
     for (answer, why) in [
-        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 9999\r\n\r\n<html>", "it answered 403 Forbidden"),
-        ("HTTP/1.1 302 Found\r\nLocation: http://evil/\r\n\r\n", "it answered 302 Found"),
-        ("SSH-2.0-OpenSSH\r\n\r\n", "the proxy did not answer CONNECT: "),
-        ("", "the proxy did not answer CONNECT: "),
-        ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "it sent data before the TLS handshake"),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 9999\r\n\r\n<html>", "refused the connection: 403 Forbidden"),
+        ("HTTP/1.1 302 Found\r\nLocation: http://evil/\r\n\r\n", "refused the connection: 302 Found"),
+        ("SSH-2.0-OpenSSH\r\n\r\n", "the CONNECT request failed: "),
+        ("", "the CONNECT request failed: "),
+        ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "the proxy sent data before the TLS handshake"),
     ] {
         let proxy = ProxyServer::start(ProxyOptions { answer: Some(answer), ..ProxyOptions::default() });
         let url = format!("http://user:p%40ss@127.0.0.1:{}", proxy.port);
@@ -150,9 +150,12 @@ async fn a_proxy_that_is_not_there_or_speaks_something_else_is_named() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let plain = blurting("HTTP/1.1 400 Bad Request\r\n\r\n");
     for (proxy, why) in [
-        (format!("http://127.0.0.1:{gone}"), "the proxy cannot be reached: connection refused"),
-        ("http://proxy.invalid:1".to_owned(), "the proxy cannot be reached: the host name does not resolve"),
-        (format!("https://localhost:{plain}"), "the proxy does not speak TLS on this port: name it with http://"),
+        (format!("http://127.0.0.1:{gone}"), "cannot reach the proxy: connection refused"),
+        ("http://proxy.invalid:1".to_owned(), "cannot reach the proxy: the host name does not resolve"),
+        (
+            format!("https://localhost:{plain}"),
+            "the proxy does not speak TLS on this port: use http:// in the proxy's URL",
+        ),
     ] {
         let said = ask("https://store.batchplan.test/", &[("HTTPS_PROXY", &proxy)]).await.expect_err("no proxy");
         assert!(said.contains(&format!("through the proxy {proxy}: {why}")), "{said}");
@@ -169,7 +172,7 @@ async fn a_tls_error_says_what_would_mend_it() {
         (
             format!("https://localhost:{valid}"),
             Some(&other),
-            "the certificate of the server is signed by an unknown issuer: if that is a private CA, set AWS_CA_BUNDLE or \
+            "the certificate of the server is signed by an unknown issuer: for a private CA, set AWS_CA_BUNDLE or \
              SSL_CERT_FILE to a PEM file with its certificate",
         ),
         (
@@ -192,7 +195,7 @@ async fn a_tls_error_says_what_would_mend_it() {
         (
             format!("https://localhost:{closing}"),
             None,
-            "the server closed the connection during the TLS handshake: check that it speaks https on this port",
+            "the server closed the connection during the TLS handshake: check that it serves https on this port",
         ),
     ] {
         let bundle: Vec<_> = bundle.map(|path| ("AWS_CA_BUNDLE", path.as_str())).into_iter().collect();
