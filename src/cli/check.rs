@@ -132,13 +132,13 @@ fn probe_target(args: &CheckArgs, plan: &Plan, key: &str) -> Result<ObjectId, Co
         (ManifestSource::Prefix { bucket, versions, .. }, _) => (bucket.clone(), *versions),
         (_, Some(bucket)) => (bucket, ListedVersions::Current),
         (_, None) => {
-            let help = "name the object's bucket with --bucket NAME";
-            return Err(invalid("the plan does not name the bucket of its objects: its manifest does".into(), help));
+            let help = "add --bucket NAME with the bucket of the object";
+            return Err(invalid("only the manifest names the buckets of the objects, not the plan".into(), help));
         }
     };
     if versions == ListedVersions::All && args.version_id.is_none() {
-        let help = "name a version of the object with --version-id ID: versions need separate permissions";
-        return Err(invalid("the plan covers versions, so the write probe needs one".to_owned(), help));
+        let help = "add --version-id ID with a version of the object: versions need separate permissions";
+        return Err(invalid("the plan covers versions, so --write-probe needs one".to_owned(), help));
     }
     let version = args.version_id.as_deref().map(VersionId::new);
     Ok(ObjectId { bucket, key: ObjectKey::from(key), version })

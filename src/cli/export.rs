@@ -101,7 +101,8 @@ fn service(format: Option<ExportFormat>, plan: &Plan) -> Result<BatchService, Co
         Some(ExportFormat::AwsJson) => Ok(BatchService::Aws),
         None => ProviderRules::of(plan.store.provider).batch_service.ok_or_else(|| {
             let message = format!("there is no batch service for the provider `{}`", plan.store.provider.as_str());
-            CommandError::new(ExitStatus::Invalid, message).help("only plans for oss and aws can be exported")
+            CommandError::new(ExitStatus::Invalid, message)
+                .help("export a plan with `provider = \"oss\"` or `provider = \"aws\"`")
         }),
     }
 }

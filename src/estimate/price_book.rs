@@ -655,7 +655,7 @@ impl DocumentValue for Currency {
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
         let currency = Self::parse(&BookText::read(field, reader)?);
         if currency.is_none() {
-            let help = "three capital letters, such as \"USD\" or \"CNY\"";
+            let help = "use three capital letters, such as \"USD\" or \"CNY\"";
             field.report_invalid("is not a currency code", "invalid code", help, reader);
         }
         currency
@@ -685,7 +685,7 @@ impl DocumentValue for PriceAmount {
         };
         let Some(parts) = parts else {
             let help = format!(
-                "a plain number, not negative, with at most {PRICE_DECIMALS} decimals, such as \"0.005\"; for \
+                "use a plain number, not negative, with at most {PRICE_DECIMALS} decimals, such as \"0.005\"; for \
                  smaller prices, use a larger `per`"
             );
             field.report_invalid("is not a price", "invalid amount", help, reader);
@@ -723,7 +723,7 @@ impl DocumentValue for PriceUnit {
             _ => None,
         };
         if unit.is_none() {
-            let help = "1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"";
+            let help = "use 1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"";
             field.report_invalid("is not a unit", "invalid unit", help, reader);
         }
         unit

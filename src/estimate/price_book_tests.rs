@@ -146,17 +146,17 @@ per_second = 0
          8:11 `of` cannot be `put_tag` / did you mean `put_tags`? valid values: get_tags, put_tags, delete_tags, \
          get_acl, put_acl, restore, head, list, get_object, put_object, retrieval, temporary_copy, storage, \
          managed_job, managed_object\n\
-         9:10 `amount` is not a price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; for \
+         9:10 `amount` is not a price / use a plain number, not negative, with at most 6 decimals, such as \"0.005\"; for \
          smaller prices, use a larger `per`\n\
-         10:10 `per` is not a unit / 1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"\n\
+         10:10 `per` is not a unit / use 1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"\n\
          11:10 `mark` cannot be `sure` / valid values: verified, secondary\n\
-         13:10 `amount` is not a price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; for \
+         13:10 `amount` is not a price / use a plain number, not negative, with at most 6 decimals, such as \"0.005\"; for \
          smaller prices, use a larger `per`\n\
-         16:11 `classes` has too few items / 1 to 64 items\n\
+         16:11 `classes` has too few items / use 1 to 64 items\n\
          17:1 `within` is missing in [book.mine.limit] / add `within = ...`, one of \"prefix\", \"account\"\n\
          18:7 this is not a request / limits apply only to requests\n\
-         19:14 `per_second` is out of range / from 1 to 10000000\n\
-         20:7 `a b` is not a valid name / 1 to 64 letters, digits, hyphens and underscores\n"
+         19:14 `per_second` is out of range / use a value from 1 to 10000000\n\
+         20:7 `a b` is not a valid name / use 1 to 64 letters, digits, hyphens and underscores\n"
     );
 }
 
@@ -185,7 +185,7 @@ regions = []
          8:1 `currency` is missing in [book.other] / add `currency = \"USD\"`\n\
          9:1 credentials are not allowed in a price book / set them in the environment or in a profile, as for your \
          provider's own tools\n\
-         10:11 `regions` has too few items / 1 to 64 items\n\
+         10:11 `regions` has too few items / use 1 to 64 items\n\
          11:1 `limit` must be an array of tables / write its keys under a [[book.other.limit]] header\n"
     );
     assert_eq!(wrong("dated = 2026-01-31"), "1:1 `book` is missing / add a table [book.NAME]\n");
@@ -205,13 +205,13 @@ fn a_list_is_valid_as_a_whole() {
             "tiers = [\"Bulk\", \"bulk\"]",
             "13:18 `tiers` cannot be `bulk` / did you mean `Bulk`? valid values: Standard, Bulk, Expedited\n",
         ),
-        ("tiers = []", "13:9 `tiers` has too few items / 1 to 64 items\n"),
+        ("tiers = []", "13:9 `tiers` has too few items / use 1 to 64 items\n"),
     ] {
         assert_eq!(wrong(&price(list)), problem);
     }
     let classes =
         |count: usize| price(&format!("classes = {:?}", (0..count).map(|i| i.to_string()).collect::<Vec<_>>()));
-    assert_eq!(wrong(&classes(65)), "13:11 `classes` has too many items / 1 to 64 items\n");
+    assert_eq!(wrong(&classes(65)), "13:11 `classes` has too many items / use 1 to 64 items\n");
     assert_eq!(wrong(&classes(64)), "nothing\n");
 }
 
@@ -249,7 +249,8 @@ fn rejects_invalid_figures() {
         let said = spoiled("per    = 1000", &format!("per    = {per}"));
         assert!(said.starts_with("12:10 `per` is not a unit"), "{per}: {said}");
     }
-    let (range, integer) = ("is out of range / from 1 to 10000000\n", "must be an integer, without quotes / ");
+    let (range, integer) =
+        ("is out of range / use a value from 1 to 10000000\n", "must be an integer, without quotes / ");
     for (rate, problem) in [("0", range), ("-1", range), ("1.5", integer), ("10000001", range), ("\"100\"", integer)] {
         let said = spoiled("per_second = 100", &format!("per_second = {rate}"));
         assert!(said.starts_with(&format!("15:14 `per_second` {problem}")), "{rate}: {said}");

@@ -14,7 +14,7 @@ pub(crate) fn lax_problem(name: &str) -> Option<BucketNameProblem> {
         return Some("is missing".into());
     }
     if name.contains('/') || name.contains(':') {
-        return Some("is a URL, an ARN or a path: write only the name".into());
+        return Some("is a URL, an ARN or a path; use only the name".into());
     }
     character_problem(name, |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
 }
@@ -50,7 +50,7 @@ mod tests {
         }
         for (name, problem) in [
             ("", "is missing"),
-            ("arn:aws:s3:::b", "is a URL, an ARN or a path: write only the name"),
+            ("arn:aws:s3:::b", "is a URL, an ARN or a path; use only the name"),
             ("*", "contains `*`"),
             ("b c", "contains white space"),
             ("b\u{1b}c", "contains `\\u{1b}`"),

@@ -37,10 +37,10 @@ impl PolicyLanguage {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// The plan does not name the buckets of its objects, because its manifest names them.
-    #[error("the plan does not name the buckets of its objects; its manifest does")]
+    #[error("only the manifest names the buckets of the objects, not the plan")]
     BucketsUnknown,
     /// A bucket is an access point. Policies name it by its ARN and its bucket, and its alias shows neither.
-    #[error("{0} is the alias of an access point, which no policy can name")]
+    #[error("{0} is an access point alias, and policies cannot name aliases")]
     AccessPoint(BucketName),
 }
 
@@ -49,9 +49,9 @@ impl PolicyError {
     #[must_use]
     pub fn help(&self) -> &'static str {
         match self {
-            Self::BucketsUnknown => "name each of them with --bucket NAME",
+            Self::BucketsUnknown => "add --bucket NAME for each bucket",
             Self::AccessPoint(_) => {
-                "print the policy of the plan with the bucket's own name, and allow the same actions on \
+                "use the bucket's name in the plan to print its policy, and allow the same actions on \
                  arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME and on its /object/*"
             }
         }

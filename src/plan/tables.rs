@@ -446,7 +446,7 @@ impl<const MIN: usize> DocumentValue for ObjectKeyText<MIN> {
             return None;
         };
         if !(MIN..=MAX_KEY_BYTES).contains(&text.len()) {
-            let help = format!("keys have {MIN} to {MAX_KEY_BYTES} bytes of UTF-8");
+            let help = format!("use {MIN} to {MAX_KEY_BYTES} bytes of UTF-8");
             let length = if text.len() < MIN { "is empty" } else { "is too long" };
             field.report_invalid(length, &format!("{} bytes", text.len()), help, reader);
             return None;
@@ -764,7 +764,12 @@ impl DocumentValue for ExactShare {
         match share {
             Ok(share) => return Some(share),
             Err(ShareError::OutOfRange) => {
-                field.report_invalid("is out of range", "not from 0 to 1", "from 0 to 1: 0.20 means 20 %", reader);
+                field.report_invalid(
+                    "is out of range",
+                    "not from 0 to 1",
+                    "use a number from 0 to 1: 0.20 means 20 %",
+                    reader,
+                );
             }
             Err(ShareError::TooFine) => {
                 field.report_invalid("has too many decimals", "more than six", "use at most six decimals", reader);

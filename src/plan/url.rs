@@ -136,7 +136,7 @@ impl StateUrl {
         if scheme == StateScheme::S3 && bucket.ends_with("--x-s3") {
             return error(
                 "it names a directory bucket (S3 Express One Zone), which is not supported",
-                "name a general purpose bucket",
+                "use a general purpose bucket",
             );
         }
         let prefix = prefix.trim_end_matches('/');
@@ -348,7 +348,7 @@ mod tests {
             ("s3://b/p", "its bucket name `b` is too short: 1 character (minimum 3)"),
             (long.as_str(), "is too long: 256 characters (maximum 255)"),
             ("s3://b%20t/p", "its bucket name `b%20t` contains `%`"),
-            ("s3://arn:aws:s3:::bkt/p", "is a URL, an ARN or a path: write only the name"),
+            ("s3://arn:aws:s3:::bkt/p", "is a URL, an ARN or a path; use only the name"),
             ("s3://k:s@bkt/p", "it contains a user name or password"),
             (deep.as_str(), "its prefix is too long: 769 bytes (maximum 768)"),
             ("s3://bkt/a//b", "its prefix contains two slashes in a row"),

@@ -27,7 +27,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     bucket_dot_problem: Some("OSS does not allow dots"),
     tags: TagLimits { symbols: "_.:/=+-", max_bytes: Some(1024), reserves_aws_keys: false },
     has_default_acl: true,
-    restore_days: Some(RestoreDaysLimit { max: 365, help: "from 1 to 365 on OSS; 1 to 7 for the Archive class" }),
+    restore_days: Some(RestoreDaysLimit { max: 365, help: "use 1 to 365 on OSS, or 1 to 7 for the Archive class" }),
     storage_classes: &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"],
     aspect_support: |_| AspectSupport::Full,
     restore_service: RestoreService::Oss,

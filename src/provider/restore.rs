@@ -104,16 +104,15 @@ fn refuse_intelligent_tiering(
     RestoreRequest { days, tier }: RestoreRequest,
 ) -> Option<RestoreRefusal> {
     if days.is_some() {
-        let message = "restored objects of class INTELLIGENT_TIERING do not expire, so S3 accepts no days for them";
-        let help = "restore these objects with a plan of their own, without `days`";
+        let message = "S3 accepts no `days` for INTELLIGENT_TIERING, because its restores do not expire";
+        let help = "restore these objects with a separate plan without `days`";
         return Some(RestoreRefusal::bad_request("InvalidArgument", message.to_owned(), help));
     }
     match archive_status.known()? {
         ArchiveStatus::NotArchived => Some(RestoreRefusal {
             code: "ObjectAlreadyInActiveTierError",
             http: 403,
-            message: "the object is in none of the archive tiers of INTELLIGENT_TIERING and needs no restore"
-                .to_owned(),
+            message: "the object is not in an archive tier of INTELLIGENT_TIERING and needs no restore".to_owned(),
             help: "leave these objects out of the manifest",
         }),
         ArchiveStatus::DeepArchiveAccess if tier == Some(RestoreTier::Expedited) => {
@@ -132,7 +131,8 @@ fn refuse_aws(
 ) -> Option<RestoreRefusal> {
     let is_archived = matches!(retrieval, RetrievalClass::Archive | RetrievalClass::Deep);
     if is_archived && days.is_none() {
-        let message = format!("a restore of class {} needs the number of days that its copy is kept", class.as_str());
+        let message =
+            format!("a restore of class {} needs `days`, the number of days to keep the restored copy", class.as_str());
         return Some(RestoreRefusal::bad_request("MalformedXML", message, "add `days` to [operation.restore_object]"));
     }
     let is_too_fast = retrieval == RetrievalClass::Deep && tier == Some(RestoreTier::Expedited);
@@ -151,7 +151,7 @@ fn refuse_oss(
     let is_known = !matches!(retrieval, RetrievalClass::Unknown | RetrievalClass::IntelligentTiering);
     if let Some(days) = days.filter(|days| is_known && !(1..=max_days).contains(days)) {
         let message =
-            format!("copies restored from class {} are kept for 1 to {max_days} days, not {days}", class.as_str());
+            format!("restored copies of class {} are kept for 1 to {max_days} days, not {days}", class.as_str());
         return Some(RestoreRefusal::bad_request("InvalidArgument", message, "lower `days`"));
     }
     let is_too_slow = retrieval == RetrievalClass::Deep && tier == Some(RestoreTier::Bulk);

@@ -35,13 +35,13 @@ impl<const MIN: usize, const MAX: usize, const LINES: bool> DocumentValue for Te
         };
         let chars = text.chars().count();
         if MIN > 0 && text.trim().is_empty() {
-            field.report_invalid("is empty", "empty", format!("{MIN} to {MAX} characters"), reader);
+            field.report_invalid("is empty", "empty", format!("use {MIN} to {MAX} characters"), reader);
             return None;
         }
         if !(MIN..=MAX).contains(&chars) {
             let label = format!("{chars} characters");
             let length = if chars < MIN { "is too short" } else { "is too long" };
-            field.report_invalid(length, &label, format!("{MIN} to {MAX} characters"), reader);
+            field.report_invalid(length, &label, format!("use {MIN} to {MAX} characters"), reader);
             return None;
         }
         if text.chars().any(|c| affects_terminal(c) && !(LINES && matches!(c, '\n' | '\t'))) {
@@ -93,7 +93,7 @@ impl<const MIN: u32, const MAX: u32> DocumentValue for IntValue<MIN, MAX> {
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
         let range = u64::from(MIN)..=u64::from(MAX);
-        let value = read_integer::<Self>(field, &range, &format!("from {MIN} to {MAX}"), reader)?;
+        let value = read_integer::<Self>(field, &range, &format!("use a value from {MIN} to {MAX}"), reader)?;
         u32::try_from(value).ok()
     }
 }
@@ -203,7 +203,7 @@ impl<T: DocumentValue, const MIN: usize, const MAX: usize> DocumentValue for Bou
         let count = field.items().map_or(MIN, Iterator::count);
         if !(MIN..=MAX).contains(&count) {
             let title = if count < MIN { "has too few items" } else { "has too many items" };
-            field.report_invalid(title, &format!("{count} items"), format!("{MIN} to {MAX} items"), reader);
+            field.report_invalid(title, &format!("{count} items"), format!("use {MIN} to {MAX} items"), reader);
             return None;
         }
         Vec::<T>::read(field, reader)
@@ -276,7 +276,7 @@ impl<T: DocumentTable> DocumentValue for NamedTables<T> {
                 reader.push(
                     FileProblem::new(format!("`{}` is not a valid name", quote_for_message(&name.value)))
                         .label(name.span, "invalid name")
-                        .help(format!("1 to {MAX_TABLE_NAME} letters, digits, hyphens and underscores")),
+                        .help(format!("use 1 to {MAX_TABLE_NAME} letters, digits, hyphens and underscores")),
                 );
             }
         }

@@ -324,8 +324,8 @@ fn the_least_permissions_of_a_plan_are_printed() {
     let unknown = world.run(&["policy", "plan.toml"]).ended(2);
     assert_eq!(
         unknown.stderr,
-        "error: the plan does not name the buckets of its objects; its manifest does\n  help: name each of them with \
-         --bucket NAME\n"
+        "error: only the manifest names the buckets of the objects, not the plan\n  help: add --bucket NAME for each \
+         bucket\n"
     );
     let odd = world.run(&["policy", "plan.toml", "--bucket", "*"]).ended(2);
     assert!(odd.stderr.starts_with("error: `*` is not a bucket name: it contains `*`\n"), "{}", odd.stderr);

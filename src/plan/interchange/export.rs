@@ -196,7 +196,7 @@ impl ExportCheck {
             self.problems.push(FileProblem::new(title).help(help));
         }
         if plan.store.requester_pays {
-            let help = "its role reads and writes without that header: run the plan with batchplan, or remove it";
+            let help = "the service sends no Requester Pays header: run the plan with batchplan, or remove this key";
             self.report_unsupported("`requester_pays` in [store]", help);
         }
     }

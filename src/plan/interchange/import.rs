@@ -598,7 +598,7 @@ fn write_aws_listed_manifest(node: &DocumentNode, partition: &str, writer: &mut 
     if let Some(named) = bucket_resource(arn, partition, pass) {
         let (bucket, object) = named.split_once('/').unwrap_or((named, ""));
         if object.is_empty() {
-            let help = format!("for example arn:{}:s3:::my-bucket/manifest.csv", quote_for_message(partition));
+            let help = format!("use an ARN such as arn:{}:s3:::my-bucket/manifest.csv", quote_for_message(partition));
             pass.report(arn.value_span(), "the ARN names no object", "no key", help);
         }
         writer.text_entry("bucket", bucket, node_origin(arn));
@@ -645,7 +645,7 @@ fn write_bucket(node: &DocumentNode, partition: &str, writer: &mut TomlWriter, p
 fn bucket_resource<'n>(node: &'n DocumentNode, partition: &str, pass: &mut ImportPass) -> Option<&'n str> {
     let text = pass.text(node)?;
     let named = text.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));
-    let help = format!("for example arn:{}:s3:::my-bucket", quote_for_message(partition));
+    let help = format!("use an ARN such as arn:{}:s3:::my-bucket", quote_for_message(partition));
     match named {
         Some((own, named)) if own == partition => Some(named),
         Some((own, _)) => {

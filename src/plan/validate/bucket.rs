@@ -50,9 +50,9 @@ pub(super) fn check(
     let warning = match naming {
         _ if has_old_form && is_lenient => problem("invalid bucket name").help(naming_rule(true)),
         Some(BucketNaming::Aws) if has_old_form && may_be_old => {
-            problem("a bucket name by the rules before March 2018").help(
-                "only old buckets in us-east-1 have such names; AWS serves them by path, as in \
-                 https://s3.us-east-1.amazonaws.com/BUCKET/KEY",
+            problem("this bucket name breaks the current naming rules").help(
+                "check the name; only buckets created in us-east-1 before March 2018 can have it, and requests for \
+                 them use path-style URLs",
             )
         }
         _ => {
@@ -75,7 +75,7 @@ pub(super) fn check_of_inventory(
         reader.push(
             FileProblem::new("an inventory cannot be read through an access point")
                 .label(at.span.clone(), "the alias of an access point")
-                .help("name the bucket itself: an inventory names the bucket that it is in, and it must be this one"),
+                .help("use the name of the bucket: it must match the bucket that the inventory names"),
         );
     }
     Some(bucket)
@@ -85,31 +85,32 @@ pub(super) fn check_of_inventory(
 fn unsupported_name(name: &str) -> Option<UnsupportedName> {
     let unsupported = |title, label, help: &str| Some(UnsupportedName { title, label, help: help.to_owned() });
     let directory = "directory buckets (S3 Express One Zone) are not supported";
-    let directory_help = "they need sessions (CreateSession), and their objects have neither tags nor ACLs, versions nor \
-                          an archive: name a general purpose bucket";
-    let lambda = ("S3 Object Lambda is not supported", "name the bucket, or the alias of a plain access point");
+    let directory_help = "use a general purpose bucket: objects in directory buckets have no tags, ACLs, versions or \
+                          archive classes";
+    let lambda = ("S3 Object Lambda is not supported", "use the bucket, or the alias of a standard access point");
     let multi_region = "Multi-Region Access Points are not supported";
-    let multi_region_help = "they need another signature (SigV4A): name the bucket of one region";
-    let outposts = ("S3 on Outposts is not supported", "name a bucket of a region");
+    let multi_region_help = "use the bucket in one region: batchplan does not support the SigV4A signatures that they \
+                             need";
+    let outposts = ("S3 on Outposts is not supported", "use a bucket in an AWS Region");
     if let Some(resource) = name.strip_prefix("arn:").and_then(|rest| rest.split_once(':')).map(|(_, rest)| rest) {
         return match resource.split(':').collect::<Vec<_>>()[..] {
             ["s3", "", "", bucket] => Some(UnsupportedName {
-                title: "a bucket is given by its name, not by its ARN",
+                title: "a bucket name is required, not an ARN",
                 label: "the ARN of a bucket",
                 help: format!("write `bucket = \"{}\"`", quote_for_message(bucket)),
             }),
             ["s3", "", ..] => unsupported(multi_region, "the ARN of a Multi-Region Access Point", multi_region_help),
             ["s3", ..] => unsupported(
-                "an access point is given by its alias, not by its ARN",
+                "the alias of the access point is required, not its ARN",
                 "the ARN of an access point",
-                "write its alias, which ends in -s3alias: `aws s3control get-access-point` shows it",
+                "use the alias, which ends in -s3alias; `aws s3control get-access-point` shows it",
             ),
             ["s3express", ..] => unsupported(directory, "the ARN of a directory bucket", directory_help),
             ["s3-object-lambda", ..] => unsupported(lambda.0, "the ARN of an Object Lambda Access Point", lambda.1),
             ["s3-outposts", ..] => {
                 unsupported(outposts.0, "the ARN of a bucket or access point on Outposts", outposts.1)
             }
-            _ => unsupported("this is not the ARN of a bucket", "an ARN", "write only the name of a bucket"),
+            _ => unsupported("a bucket name is required, not an ARN", "an ARN", "use the name of a bucket"),
         };
     }
     // The endings that AWS reserves.
@@ -123,7 +124,7 @@ fn unsupported_name(name: &str) -> Option<UnsupportedName> {
     } else if ends_with("--op-s3") {
         unsupported(outposts.0, "the alias of an access point on Outposts", outposts.1)
     } else if ends_with("--table-s3") {
-        unsupported("S3 Tables are not supported", "a table bucket", "name a general purpose bucket")
+        unsupported("S3 Tables are not supported", "a table bucket", "use a general purpose bucket")
     } else if ends_with(".mrap") {
         unsupported(multi_region, "a Multi-Region Access Point", multi_region_help)
     } else {
@@ -133,9 +134,9 @@ fn unsupported_name(name: &str) -> Option<UnsupportedName> {
 
 fn naming_rule(allows_dots: bool) -> &'static str {
     if allows_dots {
-        "3 to 63 lower-case letters, digits, hyphens and dots; a letter or digit at both ends"
+        "use 3 to 63 lower-case letters, digits, hyphens and dots, with a letter or digit at both ends"
     } else {
-        "3 to 63 lower-case letters, digits and hyphens; a letter or digit at both ends"
+        "use 3 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends"
     }
 }
 
@@ -143,7 +144,7 @@ fn naming_rule(allows_dots: bool) -> &'static str {
 fn bucket_name_problem(name: &str, dot_problem: Option<&'static str>) -> Option<BucketNameProblem> {
     let edge = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if name.contains('/') || name.contains(':') {
-        return Some("only the name: no URL, no ARN, no path".into());
+        return Some("is a URL, an ARN or a path".into());
     }
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
         return Some("contains upper-case letters".into());
@@ -197,7 +198,7 @@ mod tests {
             ("ab-", "begins or ends with a hyphen or a dot"),
             ("a..b", "contains two dots in a row"),
             ("10.0.0.1", "is an IP address"),
-            ("s3://b", "only the name: no URL, no ARN, no path"),
+            ("s3://b", "is a URL, an ARN or a path"),
         ] {
             assert_eq!(bucket_name_problem(name, None).as_deref(), Some(strict), "{name}");
         }
@@ -219,7 +220,7 @@ mod tests {
             ("arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/reports", "alias"),
             ("arn:aws:s3:us-east-1:123456789012:accesspoint:reports", "alias"),
             ("arn:aws:s3:::my-bucket", "ARN"),
-            ("arn:aws:iam::123456789012:role/x", "not the ARN of a bucket"),
+            ("arn:aws:iam::123456789012:role/x", "not an ARN"),
             ("arn:aws", "ARN"),
         ] {
             match unsupported_name(name) {

@@ -281,7 +281,7 @@ fn check_tag_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'_>, rea
         reader.push(
             FileProblem::new("a tag key is empty or too long")
                 .label(span.clone(), format!("{chars} characters"))
-                .help(format!("1 to {MAX_KEY_CHARS} characters")),
+                .help(format!("use 1 to {MAX_KEY_CHARS} characters")),
         );
     }
     let reserved = key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
@@ -303,7 +303,7 @@ fn check_tag_value(value: &SpannedValue<String>, context: &PlanCheckContext<'_>,
         reader.push(
             FileProblem::new("a tag value is too long")
                 .label(value.span.clone(), format!("{chars} characters"))
-                .help(format!("at most {MAX_VALUE_CHARS} characters")),
+                .help(format!("use at most {MAX_VALUE_CHARS} characters")),
         );
     }
     check_tag_characters(&value.value, &value.span, context, reader);
@@ -320,7 +320,7 @@ fn check_tag_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<
     report_unless_lenient(
         FileProblem::new("a tag contains an invalid character")
             .label(span.clone(), format!("`{}`", quote_for_message(&odd.to_string())))
-            .help(format!("allowed are letters, digits, spaces and {}", spaced.join(" "))),
+            .help(format!("use only letters, digits, spaces and {}", spaced.join(" "))),
         context,
         reader,
     );

@@ -162,7 +162,7 @@ fn addressing(
             .label(at.span.clone(), "an IP address")
             .help("set `addressing = \"path\"`");
         if let Some(chosen) = table.addressing.present() {
-            problem = problem.label(chosen.span.clone(), "puts the bucket into the host");
+            problem = problem.label(chosen.span.clone(), "puts the bucket name into the host name");
         }
         reader.push(problem);
     }
@@ -218,7 +218,7 @@ fn check_partition(
     let partition = Partition::of_region(region);
     if named != partition && ProviderRules::of(provider).role_arn.has_partitions {
         reader.push(
-            FileProblem::new("the role and the region are in different partitions of AWS")
+            FileProblem::new("the role and the region are in different AWS partitions")
                 .label(at.span.clone(), format!("in the partition {}", named.id))
                 .help(format!("{region} is in the partition {id}: use a role `arn:{id}:iam::...`", id = partition.id)),
         );
