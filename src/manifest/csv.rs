@@ -206,7 +206,7 @@ impl CsvColumns {
             let found = format!("expected {} fields, found {}", self.fields.len(), record.len());
             let Some(seeming) = record.syntax.seeming_separator(record.raw, self.shape()) else { return Err(found) };
             let used = record.syntax.name();
-            return Err(format!("{found}: it seems to be separated by {seeming}, but the file is read with {used}"));
+            return Err(format!("{found}: the row seems to be separated by {seeming}, but the file by {used}"));
         }
         let field = |index| record.field(index).unwrap_or_default();
         let bucket = field(self.bucket);
@@ -227,7 +227,7 @@ impl CsvColumns {
         }
         let version = self.version.map(field).filter(|id| !id.is_empty());
         if version.is_some_and(|id| id.starts_with(' ')) {
-            return Err("the version id begins with a space: write no space after the separator".to_owned());
+            return Err("the version ID begins with a space: remove the space after the separator".to_owned());
         }
         Ok(ManifestRow { bucket, key: &self.decoded, version, metadata: RowMetadata::default() })
     }
@@ -483,7 +483,7 @@ impl<R: BufRead> CsvRecords<R> {
             return Err(self.mixed_line_ends("CR LF", "LF"));
         }
         Err(CsvReadError::Malformed {
-            what: format!("row {}: a CR without LF, which is neither a line end nor allowed in a field", self.row),
+            what: format!("row {}: a carriage return (CR) without a line feed (LF) outside quotes", self.row),
             help: "convert the file to LF line endings, for example with `tr '\\r' '\\n'`; write a CR in a key as %0D",
         })
     }
@@ -516,7 +516,7 @@ impl<R: BufRead> CsvRecords<R> {
         let so_far = if quoted { "; a quote in it is not closed" } else { "" };
         CsvReadError::Malformed {
             what: format!("row {} (line {}) is longer than {} bytes{so_far}", self.row, self.line, self.limit),
-            help: "check the quotes and line endings: a row has a bucket, a key of at most 1024 bytes and a version id",
+            help: "check the quotes and line endings: a row has a bucket, a key of at most 1024 bytes and a version ID",
         }
     }
 

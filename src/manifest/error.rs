@@ -128,8 +128,8 @@ pub enum ManifestError {
     },
     /// There is not enough room for a data file that must be on disk while it is read.
     #[error(
-        "{place} must be on disk while it is read, which would exceed max_disk ({limit} bytes): it has {size} bytes, \
-         and the frozen names take {used} bytes"
+        "reading {place} would exceed max_disk ({limit} bytes): its temporary copy takes {size} bytes, and the frozen \
+         manifest {used} bytes"
     )]
     NoRoomForDataFile {
         /// The name of the data file.
@@ -268,7 +268,7 @@ impl ManifestError {
                 SIGNATURE_HINT.to_owned()
             }
             Self::Store { fault, .. } if fault.status == Some(403) => {
-                "the credentials need permission to list and read there".to_owned()
+                "grant the credentials permission to list the bucket and read the object".to_owned()
             }
             Self::Store { .. } | Self::Read { .. } => {
                 "nothing was changed; fix this and run the same command again".to_owned()
@@ -281,12 +281,11 @@ impl ManifestError {
             }
             Self::Malformed { help, .. } | Self::MissingFact { help, .. } => help.clone(),
             Self::Empty { .. } => {
-                "an empty CSV manifest is an error: check the plan's [manifest], and what wrote the file".to_owned()
+                "check the plan's [manifest], and the program that wrote the file".to_owned()
             }
             Self::InconsistentListing { help, .. } => format!("this is a fault of the server; {help}"),
             Self::Missing { .. } | Self::Corrupt { .. } => {
-                "restore the file from a backup; without it, this job cannot resume: apply the plan with --new to \
-                 freeze the names again in a new job"
+                "restore the file from a backup, or apply the plan with --new to start over in a new job"
                     .to_owned()
             }
             Self::NewerFormat { .. } => "update batchplan, and run the same command again".to_owned(),
@@ -296,7 +295,7 @@ impl ManifestError {
             | Self::ComparisonTooLarge { .. }
             | Self::TooManyObjects { .. } => self.limit_help().to_owned(),
             Self::Disk { path, cause, .. } if *path == tempfile::env::temp_dir() && !is_no_room(cause) => {
-                "nothing was changed; temporary files are written there: set TMPDIR to a folder that exists and is writable"
+                "nothing was changed; set TMPDIR to a writable folder for temporary files"
                     .to_owned()
             }
             Self::Disk { cause, .. } => disk_help(cause).to_owned(),
@@ -312,8 +311,8 @@ impl ManifestError {
                  checkpoint, or narrow the filter"
             }
             Self::ProbablyTooLarge { .. } => {
-                "nothing was changed; raise `max_disk` in the plan's [limits]: the names usually take less than the \
-                 data files"
+                "nothing was changed; raise `max_disk` in the plan's [limits]: the frozen manifest is usually smaller \
+                 than the data files"
             }
             Self::NoRoomForDataFile { .. } => {
                 "nothing was changed; raise `max_disk` in the plan's [limits] to resume preparing from the last \

@@ -476,7 +476,7 @@ async fn list_dated_folders(
         place: object_path(bucket, base),
         what,
         help: "in [manifest.inventory], set `object` to the key of a manifest.json instead of `latest`, or use \
-               [manifest.csv]; a recurring plan has to wait until the server is mended",
+               [manifest.csv]; a recurring plan cannot run until the server is fixed",
     };
     let mut newest = BTreeSet::new();
     let mut last = ObjectKey::from("");

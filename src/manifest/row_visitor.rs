@@ -449,11 +449,11 @@ fn check_name(row: &ManifestRow<'_>) -> Result<(), String> {
     let version = row.version.unwrap_or_default();
     if version.contains('\0') {
         // Samples and digests separate the fields of a row by zero bytes.
-        return Err("the version id contains a zero byte".to_owned());
+        return Err("the version ID contains a zero byte".to_owned());
     }
     match version.len() {
         0..=MAX_VERSION_BYTES => Ok(()),
-        bytes => Err(format!("the version id has {bytes} bytes (maximum {MAX_VERSION_BYTES})")),
+        bytes => Err(format!("the version ID has {bytes} bytes (maximum {MAX_VERSION_BYTES})")),
     }
 }
 
@@ -550,7 +550,7 @@ mod tests {
         assert!(check("", "k", None).unwrap_err().contains("bucket is empty"));
         assert!(check("b", "", None).unwrap_err().contains("key is empty"));
         assert!(check("b", &long, None).unwrap_err().contains("1025 bytes"));
-        assert!(check("b", "k", Some(&long)).unwrap_err().contains("version id has 1025"));
+        assert!(check("b", "k", Some(&long)).unwrap_err().contains("version ID has 1025"));
         assert!(check(&"b".repeat(256), "k", None).unwrap_err().contains("256 bytes"));
         for bucket in ["tenant_1:my-bucket", ":my-bucket"] {
             assert_eq!(check(bucket, "k", None), Ok(()), "{bucket}");

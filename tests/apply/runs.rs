@@ -283,7 +283,7 @@ const HOSTILE: [(&str, &[u8], &str); 9] = [
     ("mixed line ends", b"bkt,a\r\nbkt,b\n", "row 2"),
     ("utf-16", b"\xff\xfeb\0k\0t\0,\0a\0\n\0", "row 1"),
     ("utf-8", b"bkt,a\nbkt,\xff\xfe\n", "row 2"),
-    ("empty", b"", "empty"),
+    ("empty", b"", "contains no objects"),
     ("columns", b"bkt,a\nbkt\n", "row 2"),
     ("escape", b"bkt,a\nbkt,%zz\n", "row 2"),
     ("not a key", b"bkt,a\nbkt,%ff\n", "row 2"),

@@ -50,8 +50,8 @@ fn records_are_split_as_rfc_4180_has_it() {
 fn rejects_rows_that_lenient_parsers_accept() {
     let bad = |text: &str| read(text).unwrap()[0].clone().unwrap_err();
     assert_eq!(bad("\na,b\n"), "empty row");
-    assert_eq!(bad("\"a\"b,c\n"), "text follows a closing quote");
-    assert_eq!(bad("a\"b\",c\n"), "a quote inside an unquoted field");
+    assert_eq!(bad("\"a\"b,c\n"), "unexpected text after a closing quote");
+    assert_eq!(bad("a\"b\",c\n"), "unexpected quote in an unquoted field");
     assert_eq!(read("\n").unwrap(), [Err("empty row".to_owned())]);
     let invalid = read_with(b"a,b\nc,\xff\nd,e\n", Some(NO_RECORD)).unwrap();
     assert_eq!(invalid[1], Err("not UTF-8 (byte 3 of the row)".to_owned()));
@@ -68,7 +68,7 @@ fn all_line_ends_are_those_of_the_first_row() {
     assert_eq!(read("a,b\r\nc,d\n").unwrap_err(), "row 2: the line ends with LF, but row 1 with CR LF");
     assert_eq!(read("a,b\r\nc,d\r").unwrap_err(), read("a,b\nc,d\r").unwrap_err());
     for text in ["a,b\r", "a,b\rc,d\r", "a\rb,c\r\n", "a,b\r\r\n", "\"a\"\r,b\n"] {
-        assert!(read(text).unwrap_err().starts_with("row 1: a CR without LF"), "{text:?}");
+        assert!(read(text).unwrap_err().starts_with("row 1: a carriage return (CR) without"), "{text:?}");
     }
     assert_eq!(read_with(b"a,b\r\nc,\"d\"\ne,f\r", None), Ok(rows(&[&["a", "b"], &["c", "d"], &["e", "f"]])));
 }

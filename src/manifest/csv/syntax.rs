@@ -114,7 +114,7 @@ impl CsvSyntax {
                         (Some(b'"'), Some(b'"')) => read += 1,
                         (Some(b'"'), None) => break,
                         (Some(b'"'), Some(next)) if *next == self.separator => break,
-                        (Some(b'"'), Some(_)) => return Err("text follows a closing quote"),
+                        (Some(b'"'), Some(_)) => return Err("unexpected text after a closing quote"),
                         (Some(_), _) => {}
                         (None, _) => return Err("a quote is not closed"),
                     }
@@ -146,15 +146,15 @@ impl CsvSyntax {
 
 /// Returns the index after the space.
 fn skip_space(raw: &[u8], at: usize) -> Result<usize, &'static str> {
-    if raw.get(at) == Some(&b' ') { Ok(at + 1) } else { Err("no space follows a separator, unlike in row 1") }
+    if raw.get(at) == Some(&b' ') { Ok(at + 1) } else { Err("missing space after a separator, unlike in row 1") }
 }
 
 /// Returns the problem with a quote after this text in an unquoted field.
 fn misplaced_quote(before: &[u8]) -> &'static str {
     if before.iter().all(|byte| *byte == b' ') {
-        "a space before a quoted field: write no space after the separator"
+        "a space before a quoted field: remove the space after the separator"
     } else {
-        "a quote inside an unquoted field"
+        "unexpected quote in an unquoted field"
     }
 }
 

@@ -136,25 +136,25 @@ fn all_bad_rows_come_in_one_error() {
 #[test]
 fn a_row_with_another_separator_than_the_file_names_both() {
     let error = refused(b"b,k\nb;l\nb\tl\nb;l,m\n");
-    let seems = "expected 2 fields, found 1: it seems to be separated by";
+    let seems = "expected 2 fields, found 1: the row seems to be separated by";
     for line in [
-        format!("row 2: {seems} semicolons, but the file is read with commas"),
-        format!("row 3: {seems} tabs, but the file is read with commas"),
+        format!("row 2: {seems} semicolons, but the file by commas"),
+        format!("row 3: {seems} tabs, but the file by commas"),
         "row 4: `b;l` is not a valid bucket name: the row seems to be separated by semicolons".to_owned(),
     ] {
         assert!(error.lines().any(|found| found.trim() == line), "{error}");
     }
     let error = refused(b"b;k\nb,l\n");
-    assert!(error.contains(&format!("{seems} commas, but the file is read with semicolons")), "{error}");
+    assert!(error.contains(&format!("{seems} commas, but the file by semicolons")), "{error}");
     assert!(refused(b"b|k\n").contains(&format!("{seems} vertical bars (|)")));
     assert!(refused(b"b, \"k\"\n").contains("a space before a quoted field"));
     let fields = [CsvField::Key, CsvField::Bucket];
     let store = MemoryStore::with(&[("m.csv", b"k, b\nl,b\n")]);
     let error = refusal(store, csv_fields("m.csv", &fields), Filter::default()).to_string();
-    assert!(error.contains("row 2: no space follows a separator, unlike in row 1"), "{error}");
+    assert!(error.contains("row 2: missing space after a separator, unlike in row 1"), "{error}");
     let store = MemoryStore::with(&[("m.csv", b"b, k, v\n")]);
     let error = refusal(store, csv_fields("m.csv", &WITH_VERSION), Filter::default()).to_string();
-    assert!(error.contains("row 1: the version id begins with a space"), "{error}");
+    assert!(error.contains("row 1: the version ID begins with a space"), "{error}");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn any_damage_is_an_error_that_names_the_file() {
     for error in [FrozenManifest::open(folder.path()).unwrap_err(), all(&frozen, START, 4).unwrap_err()] {
         assert!(matches!(&error, ManifestError::Missing { file } if *file == path), "{error}");
         assert!(error.to_string().contains("part-00000.bpm is missing"), "{error}");
-        assert!(error.help().unwrap().contains("to freeze the names again in a new job"));
+        assert!(error.help().unwrap().contains("to start over in a new job"));
     }
 }
 

@@ -247,7 +247,7 @@ fn rejects_folder_listings_that_loop() {
     let stays = round(&["inv/b/daily/a/"; 4], |_| "t".to_owned());
     assert!(stays.contains("the next page starts where this one started"), "{stays}");
     let idle = round(&vec!["inv/b/daily/a/"; 1100], |n| n.to_string());
-    assert!(idle.contains("1000 pages in a row had no new name"), "{idle}");
+    assert!(idle.contains("1000 pages in a row had no new names"), "{idle}");
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl RowBlockReader {
 
     fn object(&self) -> Result<ObjectId, BlockDamage> {
         let version = if self.has_version {
-            Some(VersionId::new(std::str::from_utf8(&self.version).map_err(|_| "a version id is not UTF-8")?))
+            Some(VersionId::new(std::str::from_utf8(&self.version).map_err(|_| "a version ID is not UTF-8")?))
         } else {
             None
         };
@@ -255,7 +255,7 @@ fn apply_front_coding(value: &mut Vec<u8>, shared: usize, rest: &[u8], limit: us
     }
     // Without this limit, a few bytes per row could make a key longer by the length of a block, row after row.
     if shared + rest.len() > limit {
-        return Err("a key or version id is too long");
+        return Err("a key or version ID is too long");
     }
     value.truncate(shared);
     value.extend_from_slice(rest);

@@ -72,7 +72,7 @@ fn a_key_cannot_grow_without_bound() {
     let mut raw = Vec::new();
     writer.drain_into(&mut raw);
     let mut reader = RowBlockReader::new(raw, 1, true).unwrap();
-    assert_eq!(reader.advance(), Err("a key or version id is too long"));
+    assert_eq!(reader.advance(), Err("a key or version ID is too long"));
 }
 
 #[test]
@@ -119,6 +119,6 @@ fn an_unlistable_key_may_be_longer_and_the_next_one_not() {
         assert_eq!(reader.advance(), Ok(true));
         assert_eq!(reader.current_row().unwrap().object.key.as_bytes(), long);
         let fits = length <= MAX_KEY_BYTES;
-        assert_eq!(reader.advance(), if fits { Ok(true) } else { Err("a key or version id is too long") });
+        assert_eq!(reader.advance(), if fits { Ok(true) } else { Err("a key or version ID is too long") });
     }
 }

@@ -72,7 +72,7 @@ fn unreadable_source_is_neither_unchanged_nor_changed() {
         matches!(error, SourceChangedError::Unreadable(_)) && error.to_string().contains("403 AccessDenied"),
         "{error}"
     );
-    assert!(error.help().unwrap().contains("permission to list and read"));
+    assert!(error.help().unwrap().contains("permission to list the bucket and read"));
 
     let stop = CancellationToken::new();
     stop.cancel();

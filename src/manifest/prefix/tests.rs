@@ -135,7 +135,7 @@ fn markers_must_go_forward_and_empty_pages_end() {
     assert_eq!(to(Some(after("a")), "b"), Ok(Some(after("b"))));
     assert!(to(Some(after("b")), "a").unwrap_err().contains("it went backwards: a after b"));
     let error = (0..=MAX_EMPTY_PAGES).find_map(|number| to(None, &format!("{number:06}")).err()).unwrap();
-    assert!(error.contains("100000 pages in a row had no new name"), "{error}");
+    assert!(error.contains("100000 pages in a row had no new names"), "{error}");
 }
 
 #[test]

@@ -325,7 +325,7 @@ fn data_file_counts_against_max_disk() {
         "{error}"
     );
     let error = freeze(sizes[0] + 100).unwrap_err();
-    assert!(error.to_string().contains("-0.parquet must be on disk"), "{error}");
+    assert!(error.to_string().contains("-0.parquet would exceed max_disk"), "{error}");
     let roomy = freeze(sizes.iter().sum::<u64>() + (1 << 20)).unwrap();
     assert_eq!(roomy.rows(), 2000);
     let left = fs::read_dir(folder.path().join("manifest")).unwrap();

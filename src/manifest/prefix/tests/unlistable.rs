@@ -53,7 +53,7 @@ fn each_key_is_a_row_with_its_reason() {
         row("", Some("the key is empty")),
         row(".", Some("a URL cannot say it")),
         row("a", None),
-        row("k\u{fffd}", Some("the server replaced bytes of the key by U+FFFD")),
+        row("k\u{fffd}", Some("the server replaced bytes of the key with U+FFFD")),
         row("l\\xff", None),
         row(&long, Some("the key has 1025 bytes (maximum 1024)")),
         row("x", None),
@@ -79,7 +79,7 @@ fn by_default_the_listing_fails_and_names_them() {
 fn a_filter_excludes_them_but_not_by_a_key_that_is_not_exact() {
     let only = KeyGlobs::new([Glob::new("[ax]").unwrap()]).ok();
     let kept = reported(vec![mixed()], Filter { include: only, ..Filter::default() });
-    let replaced = Some("the server replaced bytes of the key by U+FFFD");
+    let replaced = Some("the server replaced bytes of the key with U+FFFD");
     assert_eq!(kept, [row("a", None), row("k\u{fffd}", replaced), row("x", None)]);
     let large = Filter { larger_than: Some(1), ..Filter::default() };
     assert_eq!(reported(vec![mixed()], large), []);
@@ -93,7 +93,7 @@ fn a_size_that_is_missing_matters_only_to_a_filter_for_it() {
     }
     let only = |glob: &str| KeyGlobs::new([Glob::new(glob).unwrap()]).ok();
     let kept = reported(vec![without_sizes.clone()], Filter { include: only("a"), ..Filter::default() });
-    let replaced = Some("the server replaced bytes of the key by U+FFFD");
+    let replaced = Some("the server replaced bytes of the key with U+FFFD");
     assert_eq!(kept, [row("a", None), row("k\u{fffd}", replaced)]);
     // The key that is not exact may be one that the filter includes.
     let filter = Filter { larger_than: Some(0), include: only("none"), ..Filter::default() };
@@ -112,8 +112,8 @@ fn a_version_that_no_request_can_name_is_a_row_about_a_version() {
     let frozen = freeze_in(folder.path(), store, source, Filter::default()).unwrap();
     let found: Vec<_> = rows(&frozen).into_iter().map(|(_, id, why)| (id.unwrap(), why)).collect();
     let expected = [
-        ("1".to_owned(), Some("the version id contains a zero byte".to_owned())),
-        ("v".repeat(1024), Some("the version id has 2000 bytes (maximum 1024)".to_owned())),
+        ("1".to_owned(), Some("the version ID contains a zero byte".to_owned())),
+        ("v".repeat(1024), Some("the version ID has 2000 bytes (maximum 1024)".to_owned())),
         ("3".to_owned(), None),
     ];
     assert_eq!(found, expected);
@@ -139,7 +139,7 @@ fn expected_rows(rows: &[Row], all: bool) -> Vec<FrozenRow> {
     let live = rows.iter().filter(|row| row.2);
     live.map(|(key, version, _)| {
         let why = if key.as_bytes().contains(&UNWRITABLE) {
-            Some("the server replaced bytes of the key by U+FFFD".to_owned())
+            Some("the server replaced bytes of the key with U+FFFD".to_owned())
         } else {
             let bytes = key.as_bytes().len();
             (bytes > MAX_KEY_BYTES).then(|| format!("the key has {bytes} bytes (maximum {MAX_KEY_BYTES})"))
