@@ -15,19 +15,18 @@ use clap::Args;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
 
-/// Serve the built-in object store, to rehearse plans.
+/// Run the built-in object store as a server, to test plans.
 ///
-/// The sandbox also serves other S3 and OSS clients. It supports versions, tags, ACLs, storage classes and restores as
-/// AWS S3 does, checks signatures, and stores its data in a folder. Clients that sign requests for Alibaba Cloud OSS
-/// (version 4) get OSS responses, on the same port and for the same objects. The only line on standard output is the
-/// endpoint's URL. The sandbox runs until you interrupt it.
+/// The sandbox serves S3 clients, and OSS clients with signature version 4, on the same port and with the same objects.
+/// It supports versions, tags, ACLs, storage classes and restores like AWS S3, checks signatures, and keeps its data in
+/// a folder. It prints only the endpoint's URL to standard output, and runs until you press Ctrl-C.
 ///
-/// A fill file lists what the store contains at first use. It is a CSV file with a header row: `bucket` and `key`
-/// (URL-encoded) are required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` are
-/// optional. These objects have a size but no content: they are served as zero bytes. Real files come from the folder
-/// next to it: with `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
+/// `--fill FILE` creates objects at first use. FILE is a CSV file with a header row: `bucket` and `key` (URL-encoded) are
+/// required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` are optional. These
+/// objects contain zero bytes. To add objects with content, put files into the folder next to it: with
+/// `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
 ///
-/// Repeat `--access-key` and `--secret-key` to rehearse access between accounts: each key is an owner with its own
+/// To test access between accounts, repeat `--access-key` and `--secret-key`: each key is an owner with its own
 /// canonical ID, buckets and objects, and ACLs decide what the others can do. The first key also owns everything from
 /// the fill file and from earlier runs with one key, so keep the order of the keys.
 ///
@@ -42,23 +41,23 @@ pub(super) struct SandboxArgs {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
 
-    /// A CSV file that lists what the store contains at first use; ignored once the folder has data
+    /// A CSV file that lists the objects to create; ignored once the folder has data
     #[arg(long, value_name = "FILE")]
     fill: Option<PathBuf>,
 
-    /// How many times faster than on AWS a restore completes
+    /// How many times faster than on AWS restores complete
     #[arg(long, value_name = "N", default_value_t = DEFAULT_TIME_SCALE)]
     time_scale: NonZeroU32,
 
-    /// Answer at most N requests per second and refuse others with 503, to rehearse a plan on a store that throttles
+    /// Serve at most N requests per second and reject others with 503, to test a plan on a store that throttles
     #[arg(long, value_name = "N")]
     max_requests_per_second: Option<NonZeroU32>,
 
-    /// The access key that clients sign with; repeat it for several owners
+    /// The access key that clients sign requests with; repeat it for several owners
     #[arg(long = "access-key", value_name = "KEY", default_value = ACCESS_KEY)]
     access_keys: Vec<String>,
 
-    /// The secret key that clients sign with, one for each access key in the same order; the first is printed
+    /// The secret key of each access key, in the same order; the first one is printed
     #[arg(long = "secret-key", value_name = "KEY", default_value = SECRET_KEY)]
     secret_keys: Vec<String>,
 
@@ -88,7 +87,7 @@ impl CliCommand for SandboxArgs {
             let owners = describe_owners(&sandbox);
             let server = SandboxServer::start(sandbox, self.listen, self.allow_remote)?;
             let endpoint = server.endpoint();
-            terminal.eprint("The sandbox is listening. To try it:");
+            terminal.eprint("The sandbox is listening. To use it:");
             terminal.eprint("");
             if let Some(SandboxKey { access_key, secret_key }) = first_key {
                 terminal.eprint(format_args!("  export AWS_ACCESS_KEY_ID={access_key}"));
@@ -97,7 +96,7 @@ impl CliCommand for SandboxArgs {
             terminal.eprint(format_args!("  aws --endpoint-url {endpoint} --region {REGION} s3 ls"));
             terminal.eprint("");
             if owners.len() > 1 {
-                terminal.eprint("The owners, with the canonical IDs that ACLs name:");
+                terminal.eprint("Owners and their canonical IDs, for use in ACLs:");
                 terminal.eprint("");
                 for owner in owners {
                     terminal.eprint(format_args!("  {owner}"));
@@ -124,11 +123,13 @@ impl SandboxArgs {
         }
         let distinct: HashSet<&String> = access_keys.iter().collect();
         if distinct.len() < access_keys.len() {
-            return Err(invalid("the same --access-key is given twice".to_owned())
-                .help("give each owner an access key of its own"));
+            return Err(invalid("the same --access-key is given more than once".to_owned())
+                .help("use a different --access-key for each owner"));
         }
         if access_keys.iter().chain(secret_keys).any(String::is_empty) {
-            return Err(invalid("a key is empty".to_owned()).help("give each --access-key and --secret-key a value"));
+            return Err(
+                invalid("an --access-key or --secret-key is empty".to_owned()).help("give each of them a value")
+            );
         }
         let pairs = access_keys.iter().cloned().zip(secret_keys.iter().cloned());
         Ok(pairs.map(|(access_key, secret_key)| SandboxKey { access_key, secret_key }).collect())

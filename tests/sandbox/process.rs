@@ -101,8 +101,9 @@ fn keys_that_do_not_pair_are_refused() {
          help: give one --secret-key for each --access-key, in the same order\n"
     );
     assert!(
-        said(&["--access-key", "a", "--access-key", "a", "--secret-key", "1", "--secret-key", "2"]).contains("twice")
+        said(&["--access-key", "a", "--access-key", "a", "--secret-key", "1", "--secret-key", "2"])
+            .contains("more than once")
     );
-    assert!(said(&["--access-key", ""]).contains("a key is empty"));
+    assert!(said(&["--access-key", ""]).contains("--secret-key is empty"));
     assert!(!dir.path().join("data").exists());
 }

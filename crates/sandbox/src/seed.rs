@@ -166,7 +166,7 @@ fn seed_row(
     };
     let id = columns.text(record, SeedColumn::VersionId)?.filter(|id| *id != "null");
     if id.is_some_and(|id| id.len() > MAX_VERSION_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic())) {
-        return Err(format!("a version id is at most {MAX_VERSION_BYTES} visible ASCII characters"));
+        return Err(format!("a version ID must have at most {MAX_VERSION_BYTES} visible ASCII characters"));
     }
     ensure_bucket(state, bucket, now);
     if id.is_some() {
@@ -264,7 +264,7 @@ fn seed_folder(
         };
         let version = StoredVersion { id: None, modified: now, object: Some(object) };
         if state.insert_by_time(bucket, &key, version).is_err() {
-            return Err(invalid_entry(&path, "its object is also in the table"));
+            return Err(invalid_entry(&path, "the fill file lists the same object"));
         }
     }
     Ok(())
@@ -293,7 +293,7 @@ fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, SandboxError> {
 
 fn relative_name(folder: &Path, path: &Path) -> Result<String, SandboxError> {
     let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
-    name.map(str::to_owned).ok_or_else(|| invalid_entry(path, "its name is not UTF-8, which keys must be"))
+    name.map(str::to_owned).ok_or_else(|| invalid_entry(path, "its name is not UTF-8, which object keys require"))
 }
 
 fn invalid_entry(path: &Path, what: &'static str) -> SandboxError {

@@ -62,7 +62,7 @@ struct ConnectionLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxServerError {
     /// Other machines could reach the address, and this was not allowed explicitly.
-    #[error("{0} is reachable from other machines, and the sandbox's keys are public")]
+    #[error("other machines can reach {0}, and the sandbox's default keys are public")]
     NotLoopback(SocketAddr),
     /// The server cannot listen on the address, for example because it is in use.
     #[error("cannot listen on {address}: {source}")]
