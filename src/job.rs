@@ -39,7 +39,7 @@ impl fmt::Display for JobId {
 
 /// The text is not a valid job id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a job id is 44 characters of base64")]
+#[error("a job ID is 44 characters of base64")]
 pub struct ParseJobIdError;
 
 impl FromStr for JobId {

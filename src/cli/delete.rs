@@ -49,7 +49,7 @@ fn delete(
     check_deletable(journal, job, args.force)?;
     let evidence = is_only_evidence(journal, job)?;
     if let Some(cost) = deletion_cost(journal, job)? {
-        terminal.eprint(format_args!("warning: job {id} is the last one that its plan completed: without it, {cost}"));
+        terminal.eprint(format_args!("warning: job {id} is the last completed job of its plan: without it, {cost}"));
     }
     if !args.auto_approve {
         if !terminal.is_interactive() {
@@ -74,8 +74,8 @@ fn delete(
     terminal.eprint(format_args!("job {id} is deleted"));
     if evidence {
         terminal.eprint(
-            "it may have changed objects, which stays on record: if you apply an earlier plan of the same name again, it \
-             covers all objects",
+            "it may have changed objects: if you apply an earlier plan with the same name, that job processes all \
+             objects",
         );
     }
     args.target.print_json(terminal, &json!({ "job_id": id.as_str(), "deleted": true }))?;

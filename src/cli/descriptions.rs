@@ -372,7 +372,7 @@ mod tests {
         let shown = |help: Option<Hint>| render_hint(&help.expect("a hint"), " --state x");
         assert_eq!(
             shown(JournalError::NoSuchJob("A".to_owned()).help()),
-            "batchplan list --state x shows the jobs; --state or BATCHPLAN_STATE selects the folder that keeps them"
+            "list the jobs with batchplan list --state x; to use another state, set --state or BATCHPLAN_STATE"
         );
         assert_eq!(
             shown(JournalError::QueueFull(3).help()),

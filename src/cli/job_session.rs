@@ -584,7 +584,7 @@ fn checkpoint_policy() -> CheckpointPolicy {
 /// The arguments of a command that changes an existing job.
 #[derive(Debug, Args)]
 pub(super) struct JobCommandArgs {
-    /// The job's id, or a unique prefix of it
+    /// The job's ID, or a unique prefix of it
     job: String,
     /// Print the job as JSON on standard output
     #[arg(long)]

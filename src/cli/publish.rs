@@ -23,7 +23,7 @@ Example:
 Exit codes: 0 published; 1 the report could not be published; 2 no such job, or
 its plan has no report location; 6 the job has no complete report.")]
 pub(super) struct PublishArgs {
-    /// The job's id, or a unique prefix of it
+    /// The job's ID, or a unique prefix of it
     job: String,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -46,7 +46,7 @@ fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -
     let folder = JobFolder::of(journal.state_folder(), &job.id).report_folder();
     let plan = stored_plan(job)?;
     let mut report = FinishedReport::load(&folder).map_err(|error| {
-        CommandError::new(ExitStatus::ToolFailed, format!("the report cannot be published: {error}"))
+        CommandError::new(ExitStatus::ToolFailed, format!("cannot publish the report: {error}"))
             .help(format!("its files are in {}", show_path(&folder)))
     })?;
     let Some((bucket, key)) = report.manifest_location() else {
@@ -57,7 +57,7 @@ fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -
     runtime.block_on(async {
         let connection = connect(&plan.store).await?;
         publish(&**connection.store(), &folder, &report).await.map_err(|error| {
-            CommandError::new(ExitStatus::ToolFailed, format!("the report could not be published: {error}"))
+            CommandError::new(ExitStatus::ToolFailed, format!("cannot publish the report: {error}"))
         })?;
         for segment in report.segments() {
             journal.mark_published(job.number, segment.number).await?;

@@ -223,7 +223,7 @@ impl GithubApi {
             let id = match self.find_comment(number, marker, &author).await? {
                 CommentSearch::Existing(id) if gone == Some(id) => {
                     return Err(
-                        "the comment of an earlier run cannot be updated: it was just deleted, or the job needs the \
+                        "cannot update the comment of an earlier run: it was just deleted, or the job needs the \
                          permission pull-requests: write"
                             .to_owned(),
                     );

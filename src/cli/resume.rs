@@ -28,7 +28,7 @@ Examples:
 
 Exit codes: as for apply.")]
 pub(super) struct ResumeArgs {
-    /// The job's id, or a unique prefix of it
+    /// The job's ID, or a unique prefix of it
     job: String,
     /// Use the plan that the job was created from, even if its file has changed
     #[arg(long)]

@@ -34,7 +34,7 @@ Examples:
 
 Exit codes: as for apply.")]
 pub(super) struct RetryArgs {
-    /// The job to retry: its id, or a unique prefix of it
+    /// The job to retry: its ID, or a unique prefix of it
     #[arg(required_unless_present = "report", conflicts_with = "report")]
     job: Option<String>,
     /// Only failed objects, not those that were never attempted

@@ -135,7 +135,7 @@ fn next_step(form: ScheduleFormat, slug: &str) -> String {
             "save both units where their first lines say, then: systemctl --user daemon-reload && systemctl --user enable \
              --now batchplan-{slug}.timer"
         ),
-        ScheduleFormat::Crontab => "crontab -e, and add the line".to_owned(),
+        ScheduleFormat::Crontab => "run `crontab -e`, and add this line".to_owned(),
     }
 }
 

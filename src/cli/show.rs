@@ -52,7 +52,7 @@ Examples:
 With --watch, it prints one line for each change. Unknown values are null. A path
 that is not UTF-8 starts with `bytes:` and is URL-encoded.")]
 pub(super) struct ShowArgs {
-    /// The job's id, or a unique prefix of it
+    /// The job's ID, or a unique prefix of it
     job: String,
     /// Show the job again at each change, until it ends or stops
     #[arg(long, conflicts_with = "format")]

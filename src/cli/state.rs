@@ -349,8 +349,8 @@ fn expire_jobs(journal: &JournalHandle, access: JournalAccess, terminal: Termina
         let days = ahead.as_hours() / 24;
         let expired = if jobs == 1 { "expired job is" } else { "expired jobs are" };
         terminal.eprint(format_args!(
-            "warning: the clock is {days} days ahead of the last record in the journal: {jobs} {expired} kept until it has \
-             run on for {} days\n  help: if the clock is wrong, correct it: nothing was deleted",
+            "warning: the clock is {days} days ahead of the last record in the journal: {jobs} {expired} kept for \
+             another {} days\n  help: nothing was deleted; if the clock is wrong, correct it",
             MAX_CLOCK_STEP.as_hours() / 24
         ));
     }
@@ -671,7 +671,7 @@ impl BucketStateArgs {
     fn remote_config(&self, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
         let file = self.plan.as_deref().map(|path| plan_input::require(path, terminal)).transpose()?;
         let url = self.state.url(file.as_ref().map(|file| &file.plan))?.ok_or_else(|| {
-            CommandError::new(ExitStatus::Invalid, "no state in a bucket was given")
+            CommandError::new(ExitStatus::Invalid, "no state in a bucket is set")
                 .help("use --state s3://BUCKET/PREFIX (or oss://), or --plan with a plan that has [state]")
         })?;
         self.state.remote_config(&url, terminal)
@@ -759,7 +759,7 @@ fn format_overview(config: &RemoteStateConfig, StateOverview { pushed, lock }: &
             None => "never held".to_owned(),
             Some(LockStatus::Readable { holder, released: true, .. }) => format!("free; last held by {}", holder.name),
             Some(LockStatus::Readable { holder, .. }) => format!("held by {holder}"),
-            Some(LockStatus::Unreadable { name, what, .. }) => format!("{name} cannot be read: {what}"),
+            Some(LockStatus::Unreadable { name, what, .. }) => format!("cannot read {name}: {what}"),
         },
     ));
     let lines: Vec<_> = rows.iter().map(|(name, value)| format!("{name:<12}{}", escape_line(value))).collect();
@@ -845,7 +845,7 @@ fn unlock(args: &StateUnlockArgs, config: &RemoteStateConfig, terminal: Terminal
             generation
         }
         LockStatus::Unreadable { name, what, generation } => {
-            terminal.eprint(format_args!("{} cannot be read: {}", escape_line(&name), escape_line(&what)));
+            terminal.eprint(format_args!("cannot read {}: {}", escape_line(&name), escape_line(&what)));
             generation
         }
     };

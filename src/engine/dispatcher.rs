@@ -147,10 +147,10 @@ impl StopReason {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The frozen manifest cannot be read.
-    #[error("the frozen manifest cannot be read: {0}")]
+    #[error("cannot read the frozen manifest: {0}")]
     Manifest(#[source] ManifestError),
     /// An outcome cannot be written to the report.
-    #[error("the report cannot be written: {0}")]
+    #[error("cannot write the report: {0}")]
     Report(#[source] io::Error),
     /// A checkpoint cannot be written.
     #[error("{0}")]
@@ -190,7 +190,7 @@ pub struct ProgressSnapshot {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The report files cannot be written.
-    #[error("the report cannot be written: {0}")]
+    #[error("cannot write the report: {0}")]
     Report(#[from] io::Error),
     /// The journal cannot be written.
     #[error(transparent)]

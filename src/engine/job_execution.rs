@@ -99,7 +99,7 @@ pub enum ReportError {
         file: String,
     },
     /// A report file cannot be written.
-    #[error("the report cannot be written: {0}")]
+    #[error("cannot write the report: {0}")]
     Io(#[from] io::Error),
     /// The journal cannot be read or written.
     #[error(transparent)]

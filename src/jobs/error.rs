@@ -123,7 +123,7 @@ pub enum JobError {
     #[error("the report of job {0} is not published yet")]
     ReportUnpublished(JobId),
     /// The next job of the plan depends on this job.
-    #[error("job {job} is the last one that its plan completed: without it, {cost}")]
+    #[error("job {job} is the last completed job of its plan: without it, {cost}")]
     NeededByPlan {
         /// The job that was to be deleted.
         job: JobId,

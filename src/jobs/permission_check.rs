@@ -236,7 +236,7 @@ impl PermissionChecker<'_> {
         let why = match self.stop_reason {
             None => return Ok(()),
             Some(CheckStopReason::Credentials) => "the server does not accept the credentials",
-            Some(CheckStopReason::Unreachable) => "the store cannot be reached",
+            Some(CheckStopReason::Unreachable) => "cannot reach the store",
             Some(CheckStopReason::Untrusted) => "this server failed an earlier check",
         };
         Err((PermissionVerdict::NotChecked, why.to_owned()))

@@ -43,7 +43,7 @@ pub enum JournalError {
         known: u32,
     },
     /// The disk is full.
-    #[error("{} cannot be written: the disk is full", show_path(path))]
+    #[error("cannot write {}: the disk is full", show_path(path))]
     DiskFull {
         /// The journal's path.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum JournalError {
         what: String,
     },
     /// The journal or its folder is not writable.
-    #[error("{} cannot be written: {what}", show_path(path))]
+    #[error("cannot write {}: {what}", show_path(path))]
     ReadOnly {
         /// The journal's path.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum JournalError {
     #[error("there is no job {0}")]
     NoSuchJob(String),
     /// Several jobs have an id with this prefix.
-    #[error("{count} job ids start with {prefix}")]
+    #[error("{count} job IDs start with {prefix}")]
     AmbiguousId {
         /// The prefix that was given.
         prefix: String,
@@ -121,7 +121,7 @@ pub enum JournalError {
     #[error("{0} jobs are already waiting")]
     QueueFull(u64),
     /// What was recorded cannot be copied to the backup.
-    #[error("cannot push the start of the work to the state: {0}")]
+    #[error("cannot push the job's start to the state: {0}")]
     BackupFailed(String),
     /// The database thread has ended.
     #[error("the journal was closed")]
@@ -146,9 +146,9 @@ impl JournalError {
                 .into()
             }
             Self::NewerFormat { .. } => "update batchplan, or use another folder with --state DIR".into(),
-            Self::DiskFull { .. } => "free some space, then run the command again: what was recorded is kept".into(),
+            Self::DiskFull { .. } => "free some space, then run the command again: recorded progress is kept".into(),
             Self::DiskFailed { .. } => {
-                "check the disk for errors, and its free space and quota, then run the command again: what was recorded is \
+                "check the disk for errors, and its free space and quota, then run the command again: recorded progress is \
                  kept"
                     .into()
             }
@@ -157,10 +157,9 @@ impl JournalError {
             Self::NotCopied { .. } => files::TEMPORARY_FOLDER_HELP.into(),
             Self::Io { cause, .. } if open_files::is_exhausted(cause) => open_files::HELP.into(),
             Self::Io { .. } => "use another folder with --state DIR if this one cannot be used".into(),
-            Self::NoSuchJob(_) => hint!(
-                "{} shows the jobs; --state or BATCHPLAN_STATE selects the folder that keeps them",
-                command!("list")
-            ),
+            Self::NoSuchJob(_) => {
+                hint!("list the jobs with {}; to use another state, set --state or BATCHPLAN_STATE", command!("list"))
+            }
             Self::AmbiguousId { .. } => hint!("use a longer prefix: {} shows one for each job", command!("list")),
             Self::QueueFull(_) => hint!("{} runs them; {} cancels one", command!("run"), command!("cancel", "JOB")),
             Self::IllegalStatusMove { job, .. } => command!("show", job).into(),

@@ -63,7 +63,7 @@ impl AspectRules for AclRules {
     fn write_back(&self, _: RequestKind, found: &ResponseData) -> Result<ObjectRequest, &'static str> {
         match found {
             ResponseData::Acl(ObjectAcl::Custom) => {
-                Err("its ACL is not a predefined one, so it could not be written back: name another object")
+                Err("its ACL is not a predefined one, so it could not be written back: choose another object")
             }
             ResponseData::Acl(acl) => Ok(ObjectRequest::PutAcl(*acl)),
             _ => Err(NOT_WRITABLE),

@@ -75,7 +75,7 @@ pub(crate) trait AspectRules: Sync {
     /// Returns the request with which a probe reads the value before it writes it back, or why a probe does not write
     /// the aspect.
     fn probe_read(&self) -> Result<ObjectRequest, &'static str> {
-        self.read_request().ok_or("what it has cannot be read, and so not be put back")
+        self.read_request().ok_or("its current value cannot be read, so it cannot be written back")
     }
 
     /// Returns the request of this kind that writes back what was read, or why it cannot be sent without a change.

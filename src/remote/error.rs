@@ -22,7 +22,7 @@ pub enum RemoteError {
     /// A request to the store failed.
     #[error("{doing}: {fault}")]
     Store {
-        /// What was attempted, as in `the state cannot be read`.
+        /// What was attempted, as in `cannot read the state`.
         doing: String,
         /// The error of the store.
         fault: Box<StoreError>,
@@ -31,7 +31,7 @@ pub enum RemoteError {
     #[error("the state is held by {0}")]
     HeldBy(LockHolder),
     /// Another process of this machine uses the local cache.
-    #[error("the state is held on this machine: {0}")]
+    #[error("the state is in use on this machine: {0}")]
     CacheInUse(String),
     /// The store cannot create an object only if it does not exist.
     #[error("the store cannot lock the state: {0}")]
@@ -46,10 +46,10 @@ pub enum RemoteError {
     #[error("another process keeps pushing to the state without holding its lock")]
     ConcurrentPush,
     /// The lock could not be renewed in time.
-    #[error("the lock of the state could not be renewed in time: {0}")]
+    #[error("the state's lock was not renewed in time: {0}")]
     NotRenewed(String),
     /// An object in the bucket is not what was written.
-    #[error("the state cannot be read: {name}: {what}")]
+    #[error("cannot read the state: {name}: {what}")]
     Damaged {
         /// The name of the object, below the prefix.
         name: String,
@@ -57,7 +57,7 @@ pub enum RemoteError {
         what: String,
     },
     /// A listing of the state's objects cannot be trusted.
-    #[error("the state's objects below {below} cannot be listed: {what}")]
+    #[error("cannot list the state's objects below {below}: {what}")]
     Listing {
         /// The names that were listed, below the prefix.
         below: String,
@@ -148,8 +148,8 @@ impl RemoteError {
                 "restore the object from a backup or an earlier version, or keep jobs under another prefix"
             }
             Self::Listing { .. } => {
-                "nothing was changed; the server's listing is wrong: keep the state in another store, or check whether \
-                 a proxy or cache in front of this one alters listings"
+                "nothing was changed; the server's listing is not valid: keep the state in another store, or check \
+                 whether a proxy or cache in front of this one alters listings"
             }
             Self::NewerVersion(_) => "use that version, or a later one",
             Self::FolderNotEmpty(_) => "name an empty or new folder, or use --force to replace its contents",

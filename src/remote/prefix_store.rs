@@ -70,7 +70,7 @@ impl PrefixStore {
             read.map_err(|error| connection_fault(&error.to_string()))?;
             Ok(Some(text))
         };
-        let text = self.with_retries("the state cannot be read", (&key, limit), read).await?;
+        let text = self.with_retries("cannot read the state", (&key, limit), read).await?;
         if text.as_ref().is_some_and(|text| text.len() as u64 > limit) {
             return Err(RemoteError::Damaged {
                 name: name.to_owned(),
@@ -85,7 +85,7 @@ impl PrefixStore {
         let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
         let size = content.len() as u64;
         let write = async || self.store.write(&self.bucket, &key, ObjectContent::Bytes(content.clone()), &md5).await;
-        self.with_retries("the state cannot be written", (&key, size), write).await
+        self.with_retries("cannot write the state", (&key, size), write).await
     }
 
     /// Writes an object in a single attempt with a time limit, and replaces an existing one.
@@ -94,20 +94,20 @@ impl PrefixStore {
         let write = self.store.write(&self.bucket, &key, ObjectContent::Bytes(content), &md5);
         let written =
             tokio::time::timeout(within, write).await.unwrap_or_else(|_| Err(self.timeout_fault(&key, within)));
-        written.map_err(|fault| store_error("the lock of the state cannot be renewed", fault))
+        written.map_err(|fault| store_error("cannot renew the state's lock", fault))
     }
 
     /// Creates an object if it does not exist.
     pub(crate) async fn create(&self, name: &str, content: Bytes) -> Result<ConditionalPutOutcome, RemoteError> {
         let key = self.key(name);
         let make = async || self.store.put_if_absent(&self.bucket, &key, content.clone()).await;
-        self.with_retries("the state cannot be locked", (&key, 0), make).await
+        self.with_retries("cannot lock the state", (&key, 0), make).await
     }
 
     pub(crate) async fn remove(&self, name: &str) -> Result<(), RemoteError> {
         let key = self.key(name);
         let remove = async || self.store.delete(&self.bucket, &key).await;
-        self.with_retries("unneeded objects of the state cannot be removed", (&key, 0), remove).await
+        self.with_retries("cannot remove unneeded objects of the state", (&key, 0), remove).await
     }
 
     /// Returns the names of the objects that start with `below`, and when each was written by the store's clock, if its
@@ -126,7 +126,7 @@ impl PrefixStore {
         let (mut found, mut last) = (Vec::new(), None);
         loop {
             let read = async || self.store.list(&request).await;
-            let page = self.with_retries("the state cannot be listed", (&request.prefix, 1 << 20), read).await?;
+            let page = self.with_retries("cannot list the state", (&request.prefix, 1 << 20), read).await?;
             let next = cursor.advance(request.from.as_ref(), &page).map_err(untrusted)?;
             // The names of the state are ASCII.
             for entry in page.entries.into_iter().filter(|entry| entry.inexact.is_none()) {

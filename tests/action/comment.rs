@@ -196,6 +196,6 @@ fn a_comment_that_vanishes_is_written_anew_and_one_that_only_seems_to_is_not() {
     let job = on_pull_request(&machine, &plan());
     job.ended(Status::Success);
     let warned = warnings(&job);
-    assert!(matches!(&warned[..], [one] if one.contains("earlier run cannot be updated")), "{warned:?}");
+    assert!(matches!(&warned[..], [one] if one.contains("cannot update the comment of an earlier run")), "{warned:?}");
     assert_eq!(github.of(BOT).len(), 1);
 }

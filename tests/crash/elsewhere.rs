@@ -98,7 +98,7 @@ fn hand_over(scenario: &Scenario) -> (usize, Vec<String>) {
 }
 
 fn lost(ended: &Ended) -> bool {
-    ended.code() == Some(1) && ended.stderr.contains("could not be renewed in time")
+    ended.code() == Some(1) && ended.stderr.contains("was not renewed in time")
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn jobs_are_listed_and_plans_previewed_without_write_permission() {
         for args in [&["apply", "plan.toml", "--auto-approve", "--new"][..], &["run"], &["cancel", &job]] {
             let said = run_to(1, refused(args));
             let expected = format!(
-                "error: .batchplan/journal.db cannot be written: {}\n  help: make the folder writable, or use another \
+                "error: cannot write .batchplan/journal.db: {}\n  help: make the folder writable, or use another \
                  one with --state DIR\n",
                 refusal.error()
             );
@@ -240,7 +240,7 @@ fn what_cannot_be_written_is_named() {
     assert!(said.contains(help), "{said}");
     fs::create_dir(path(&folder).join("report")).expect("a folder");
     let said = run_without(&format!("{folder}/report"), &resume);
-    assert!(said.contains(&format!("the report cannot be written: {folder}/report/")), "{said}");
+    assert!(said.contains(&format!("cannot write the report: {folder}/report/")), "{said}");
     assert!(said.contains(help), "{said}");
     run_to(0, scene.command_with_keys(&resume));
 

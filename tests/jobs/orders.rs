@@ -225,7 +225,7 @@ fn ids_are_told_apart_or_refused() {
             world.run(&args).ended(2).stderr
         };
         let said = with(shared);
-        assert!(said.starts_with(&format!("error: {count} job ids start with {shared}\n  help: ")), "{said}");
+        assert!(said.starts_with(&format!("error: {count} job IDs start with {shared}\n  help: ")), "{said}");
         for unknown in ["zzzz", "", "../../etc", "*", &"x".repeat(100_000)] {
             let said = with(unknown);
             assert!(said.starts_with("error: there is no job "), "{command:?} {unknown:.10}: {said:.200}");

@@ -65,8 +65,7 @@ fn a_full_disk_pauses_the_job_and_room_lets_it_complete() {
         scene.server.put("bkt", key.as_str(), Object::default());
     }
     scene.plan(TAG);
-    let reason =
-        "the report cannot be written: .batchplan/jobs/[JOB]/report/report-0.csv: File too large (os error 27)";
+    let reason = "cannot write the report: .batchplan/jobs/[JOB]/report/report-0.csv: File too large (os error 27)";
     // Three quarters of a megabyte of report find no room in half of one; the journal does. The second time it is as
     // full.
     for _ in 0..2 {
@@ -101,8 +100,8 @@ fn a_disk_without_room_for_a_journal_is_said() {
     let ran = apply_with_full_disk(&scene, 8).ended(1);
     assert_eq!(
         ran.stderr,
-        "error: .batchplan/journal.db cannot be written: the disk is full\n  \
-         help: free some space, then run the command again: what was recorded is kept\n"
+        "error: cannot write .batchplan/journal.db: the disk is full\n  \
+         help: free some space, then run the command again: recorded progress is kept\n"
     );
     assert_eq!(scene.server.requests(), 0);
     scene.apply().ended(0);
@@ -246,8 +245,7 @@ const UNCHECKED: &str = "warning: the server check is off (`skip_server_check`):
 fn missing(name: &str) -> String {
     format!(
         "error: .batchplan/jobs/[JOB]/{name} is missing: the frozen manifest is incomplete\n  \
-         help: restore the file from a backup; without it, this job cannot resume: apply the plan with --new to freeze \
-         the names again in a new job\n"
+         help: restore the file from a backup, or apply the plan with --new to start over in a new job\n"
     )
 }
 

@@ -44,7 +44,7 @@ fn what_lies_in_the_bucket_is_read_as_a_strangers() {
     with(&chest, &head, Some(&outside), || refused(&machine, 1, "it names a file outside a job's folder"));
     let elsewhere = altered(&|head| head["journal"]["pieces"][0]["name"] = json!("../../other"));
     with(&chest, &head, Some(&elsewhere), || refused(&machine, 1, "it names an invalid chunk"));
-    with(&chest, &head, Some(b"{\"version\":1"), || refused(&machine, 1, "the state cannot be read: heads/"));
+    with(&chest, &head, Some(b"{\"version\":1"), || refused(&machine, 1, "cannot read the state: heads/"));
 
     let piece = text["journal"]["pieces"][0]["name"].as_str().expect("a name").to_owned();
     with(&chest, &piece, None, || refused(&machine, 1, "it does not exist"));
@@ -53,7 +53,7 @@ fn what_lies_in_the_bucket_is_read_as_a_strangers() {
     with(&chest, &piece, Some(&flipped), || refused(&machine, 1, "it does not match its checksum"));
 
     let lock = chest.names("lock/").pop().expect("a lock");
-    with(&chest, &lock, Some(b"?"), || refused(&machine, 1, "the state cannot be read: lock/"));
+    with(&chest, &lock, Some(b"?"), || refused(&machine, 1, "cannot read the state: lock/"));
 
     // None of it was worked with, and all is well once it is put back.
     assert_eq!(place.work.count(Kind::PutTags).served, served);
@@ -133,7 +133,7 @@ fn a_listing_of_the_state_that_cannot_be_trusted_is_not_taken_for_all_of_it() {
         ("stays", "the next page starts where this one started", |_| listing(Some("same"), &[])),
         ("repeats", "team/heads/1 after ", |n| listing(Some(&n.to_string()), &["heads/1"])),
         ("backwards", " after team/heads/2", |n| listing(Some(&n.to_string()), &["heads/2", "heads/1"])),
-        ("endless", "1000 pages in a row had no new name", |n| listing(Some(&n.to_string()), &[])),
+        ("endless", "1000 pages in a row had no new names", |n| listing(Some(&n.to_string()), &[])),
     ];
     for (name, says, page) in broken {
         let mut pages = 0;
@@ -144,7 +144,7 @@ fn a_listing_of_the_state_that_cannot_be_trusted_is_not_taken_for_all_of_it() {
             pages += 1;
             page(pages)
         });
-        let ran = place.machine_with(name, &state).apply().ended(1).said(says).said("cannot be listed");
+        let ran = place.machine_with(name, &state).apply().ended(1).said(says).said("cannot list the state");
         assert!(ran.stderr.contains("help: nothing was changed"), "{}", ran.stderr);
     }
     assert_eq!(place.work.count(Kind::PutTags).arrived, 0, "the lock may be anybody's");

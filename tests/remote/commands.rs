@@ -9,7 +9,7 @@ fn a_state_is_shown_pulled_and_pushed() {
     let place = Place::with_objects(20);
     let here = place.machine("here");
     here.run(&["state", "show", "--plan", "plan.toml"]).ended(2).said("there is no state yet");
-    here.run(&["state", "show"]).ended(2).said("no state in a bucket was given");
+    here.run(&["state", "show"]).ended(2).said("no state in a bucket is set");
     here.run(&["list", "--state", &place.url()]).ended(0).said("no jobs");
     let job = here.apply().ended(0).json()["job_id"].clone();
 
@@ -105,7 +105,7 @@ fn a_folder_that_is_worked_on_is_neither_pushed_nor_pulled_over() {
     place.hold_after(10);
     let running = here.start(&["apply", "plan.toml", "--auto-approve", "--state", "mine"]);
     place.wait_until_held(10);
-    here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(6).said("the state is held on this machine");
+    here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(6).said("the state is in use on this machine");
     place.let_go();
     running.over().ended(0);
     here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(0);

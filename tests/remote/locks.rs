@@ -39,7 +39,7 @@ fn another_process_of_the_machine_can_pause_what_is_worked_on() {
     let url = place.url();
     let listed = here.run(&["list", "--json", "--state", &url]).ended(0).json();
     let id = listed["jobs"][0]["job_id"].as_str().expect("a job").to_owned();
-    here.run(&APPLY).ended(6).said("the state is held on this machine");
+    here.run(&APPLY).ended(6).said("the state is in use on this machine");
     let pausing = here.start(&["pause", &id, "--state", &url]);
     // It is answered once the process that works has stopped taking.
     place.let_go();
@@ -141,8 +141,8 @@ fn a_lock_that_cannot_be_read_can_be_taken() {
     let chest = place.chest();
     let lock = chest.names("lock/").pop().expect("a lock");
     chest.write(&lock, b"?");
-    here.apply().ended(1).said("the state cannot be read: lock/");
-    here.run(&["state", "unlock", "--plan", "plan.toml", "--auto-approve"]).ended(0).said("cannot be read");
+    here.apply().ended(1).said("cannot read the state: lock/");
+    here.run(&["state", "unlock", "--plan", "plan.toml", "--auto-approve"]).ended(0).said("cannot read ");
     here.apply().ended(0);
 }
 

@@ -113,7 +113,7 @@ impl Race {
 
 /// Whether a machine was too busy to keep its lock: nothing is wrong, and nothing is shown by it.
 fn is_void(ran: &Ran) -> bool {
-    ran.code == Some(1) && ran.stderr.contains("could not be renewed in time")
+    ran.code == Some(1) && ran.stderr.contains("was not renewed in time")
 }
 
 /// Two start together. One works, and stays at work; the other is refused with its name. Whether it proves anything.
