@@ -132,29 +132,42 @@ fn for_each_row(
     mut columns: CsvColumns,
     mut visit: impl FnMut(&ManifestRow<'_>) -> Result<RowFlow, ManifestError>,
 ) -> Result<DoubtfulKeys, ManifestError> {
-    let mut records = CsvRecords::for_manifest(text, columns.shape());
+    let records = CsvRecords::for_manifest(text, columns.shape());
+    for_each_record(records, gzip, name, |record, row| {
+        if row == 1 {
+            columns.reject_header(record, name)?;
+        }
+        match columns.row(record, row) {
+            Ok(row) => visit(&row),
+            Err(why) => Ok(RowFlow::Invalid(why)),
+        }
+    })?;
+    Ok(columns.doubtful)
+}
+
+/// Calls `visit` for each record of a file, with its row, until the end or until there are too many bad rows.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, the first error of `visit`, or at the end the bad rows.
+pub(super) fn for_each_record<R: BufRead>(
+    mut records: CsvRecords<R>,
+    gzip: bool,
+    name: &str,
+    mut visit: impl FnMut(&CsvRecord<'_>, u64) -> Result<RowFlow, ManifestError>,
+) -> Result<(), ManifestError> {
     let mut bad = BadRows::default();
     loop {
         let row = records.row() + 1;
         let flow = match records.next().map_err(|broken| broken.into_manifest_error(gzip, name, row))? {
             CsvItem::End => break,
             CsvItem::Bad(why) => Ok(RowFlow::Invalid(why)),
-            CsvItem::Record(record) => {
-                if row == 1 {
-                    columns.reject_header(&record, name)?;
-                }
-                match columns.row(&record, row) {
-                    Ok(row) => visit(&row),
-                    Err(why) => Ok(RowFlow::Invalid(why)),
-                }
-            }
+            CsvItem::Record(record) => visit(&record, row),
         };
         if !bad.record(flow, (row, records.line()), name)? {
             break;
         }
     }
-    bad.into_result(name)?;
-    Ok(columns.doubtful)
+    bad.into_result(name)
 }
 
 /// The positions of the columns, and the state of reading rows.

@@ -6,7 +6,7 @@
 //! files. Names in the list never lead out of the folder.
 
 use std::collections::HashSet;
-use std::io::{BufRead, Read};
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use batchplan_store::hex::hex;
@@ -16,13 +16,13 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::csv::{CsvItem, CsvRecord, CsvRecords};
+use super::csv::{CsvRecord, CsvRecords, for_each_record};
 use super::error::{ManifestError, counted, object_path};
 use super::filter::{ManifestRow, RowMetadata};
 use super::input::{self, BoxedReader, UnreadBytes};
 use super::pins::{SourcePin, pinned_path};
 use super::retrying_store::{RetryingStore, bare_etag};
-use super::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor, check_bucket};
+use super::row_visitor::{RowFlow, RowIntake, RowVisitor, check_bucket};
 use super::spec::{FailedRowsFile, FileLocation, ReportRowFilter};
 use crate::paths::show_path;
 use crate::report_format::{
@@ -353,40 +353,17 @@ fn read_with_digest<D: Digest, V: RowVisitor>(
     gzip: bool,
     name: &str,
     rest: UnreadBytes,
-    format: Option<ReportFormat>,
+    mut format: Option<ReportFormat>,
     (mut visitor, mut rows): ReportReadState<V>,
 ) -> Result<ReportReadAttempt<V>, ManifestError> {
     let (done, content) = input::read_digested::<D, _>(raw, gzip, name, rest, |text| {
-        read_rows(CsvRecords::new(text), gzip, name, format, &mut rows, &mut visitor)
+        for_each_record(CsvRecords::new(text), gzip, name, |record, row| {
+            let row_format = format.map_or_else(|| detect_format(record, row, name), Ok)?;
+            format = Some(row_format);
+            rows.visit_row(record, row_format, (row, name), &mut visitor)
+        })
     })?;
     Ok((done.map(|()| (visitor, rows)), content.digest))
-}
-
-fn read_rows<R: BufRead>(
-    mut records: CsvRecords<R>,
-    gzip: bool,
-    name: &str,
-    mut format: Option<ReportFormat>,
-    rows: &mut FailedRowReader,
-    visitor: &mut dyn RowVisitor,
-) -> Result<(), ManifestError> {
-    let mut bad = BadRows::default();
-    loop {
-        let row = records.row() + 1;
-        let flow = match records.next().map_err(|broken| broken.into_manifest_error(gzip, name, row))? {
-            CsvItem::End => break,
-            CsvItem::Bad(why) => Ok(RowFlow::Invalid(why)),
-            CsvItem::Record(record) => {
-                let row_format = format.map_or_else(|| detect_format(&record, row, name), Ok)?;
-                format = Some(row_format);
-                rows.visit_row(&record, row_format, (row, name), visitor)
-            }
-        };
-        if !bad.record(flow, (row, records.line()), name)? {
-            break;
-        }
-    }
-    bad.into_result(name)
 }
 
 /// Detects the format of a single file.

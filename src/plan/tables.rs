@@ -441,10 +441,7 @@ impl<const MIN: usize> DocumentValue for ObjectKeyText<MIN> {
     }
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value() else {
-            field.report_wrong_type::<Self>("a string", reader);
-            return None;
-        };
+        let text = field.text::<Self>("a string", reader)?;
         if !(MIN..=MAX_KEY_BYTES).contains(&text.len()) {
             let help = format!("use {MIN} to {MAX_KEY_BYTES} bytes of UTF-8");
             let length = if text.len() < MIN { "is empty" } else { "is too long" };
@@ -659,10 +656,7 @@ impl DocumentValue for AgeValue {
     }
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value() else {
-            field.report_wrong_type::<Self>("an age", reader);
-            return None;
-        };
+        let text = field.text::<Self>("an age", reader)?;
         let age = parse_age(text);
         if age.is_none() {
             let help = "use an integer and h, d or w (hours, days, weeks), such as \"90d\"";
@@ -709,10 +703,7 @@ impl DocumentValue for DurationValue {
     }
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value() else {
-            field.report_wrong_type::<Self>("a duration", reader);
-            return None;
-        };
+        let text = field.text::<Self>("a duration", reader)?;
         let duration = parse_duration(text);
         if duration.is_none() {
             let help = "use an integer and s, m, h or d (seconds, minutes, hours, days), such as \"2h\"";
@@ -811,10 +802,7 @@ impl DocumentValue for Money {
     }
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value() else {
-            field.report_wrong_type::<Self>("an amount with a currency, in quotes", reader);
-            return None;
-        };
+        let text = field.text::<Self>("an amount with a currency, in quotes", reader)?;
         let money = Self::parse(text);
         if money.is_none() {
             let help = "use a number, a space and an upper-case currency code, such as \"50 CNY\" or \"12.50 USD\"";

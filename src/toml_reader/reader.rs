@@ -217,6 +217,15 @@ impl<'a> RawField<'a> {
         }
     }
 
+    /// Returns the string in this field. Reports a value of another type; `wanted` says what the string means.
+    pub(crate) fn text<T: DocumentValue>(&self, wanted: &str, reader: &mut DocumentReader) -> Option<&'a str> {
+        if let DeValue::String(text) = self.value {
+            return Some(text);
+        }
+        self.report_wrong_type::<T>(wanted, reader);
+        None
+    }
+
     /// Reports a value of the wrong type, with an example of the right type.
     pub(crate) fn report_wrong_type<T: DocumentValue>(&self, wanted: &str, reader: &mut DocumentReader) {
         self.report_type_mismatch(wanted, &T::example(), reader);

@@ -29,10 +29,7 @@ impl<const MIN: usize, const MAX: usize, const LINES: bool> DocumentValue for Te
     }
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value() else {
-            field.report_wrong_type::<Self>("a string", reader);
-            return None;
-        };
+        let text = field.text::<Self>("a string", reader)?;
         let chars = text.chars().count();
         if MIN > 0 && text.trim().is_empty() {
             field.report_invalid("is empty", "empty", format!("use {MIN} to {MAX} characters"), reader);
@@ -147,11 +144,8 @@ impl<T: NamedVariants> DocumentValue for EnumValue<T> {
     }
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
-        let DeValue::String(text) = field.value() else {
-            field.report_wrong_type::<Self>("a string", reader);
-            return None;
-        };
-        if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| name == text) {
+        let text = field.text::<Self>("a string", reader)?;
+        if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| *name == text) {
             return Some(*value);
         }
         let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();

@@ -8,7 +8,7 @@
 //! killed.
 
 use std::fs::File;
-use std::io::{BufRead, Seek as _, Write as _};
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use md5::Md5;
 use serde::Deserialize;
 
-use crate::manifest::csv::{CsvItem, CsvRecord, CsvRecords};
+use crate::manifest::csv::{CsvRecord, CsvRecords, for_each_record};
 use crate::manifest::error::{ManifestError, counted, object_path};
 use crate::manifest::filter::{Filter, FilterFact, ManifestRow, RowMetadata};
 use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
@@ -95,7 +95,12 @@ fn read_and_verify<V: RowVisitor>(
     let gzip = input::is_gzip_key(&file.key);
     let rest = UnreadBytes::after_failure(visitor.needs_all_rows());
     let (rows, digest) = input::read_digested::<Md5, _>(raw, gzip, name, rest, |text| {
-        read_rows(CsvRecords::new(text), gzip, name, &mut columns, &mut visitor)
+        for_each_record(CsvRecords::new(text), gzip, name, |record, row| {
+            if row == 1 && columns.is_header(record) {
+                return Ok(RowFlow::Continue);
+            }
+            visit_row(columns.read(record, || format!("row {row} of {name}")), &mut visitor)
+        })
     })?;
     // A file that was not read to its end has no digest to compare.
     if rest == UnreadBytes::Skip && rows.is_err() {
@@ -105,32 +110,6 @@ fn read_and_verify<V: RowVisitor>(
     // Errors in rows come last: if the file is not the listed one, that explains them.
     rows?;
     Ok((visitor, columns))
-}
-
-fn read_rows<R: BufRead>(
-    mut records: CsvRecords<R>,
-    gzip: bool,
-    name: &str,
-    columns: &mut InventoryCsvDecoder,
-    visitor: &mut dyn RowVisitor,
-) -> Result<(), ManifestError> {
-    let mut bad = BadRows::default();
-    loop {
-        let row = records.row() + 1;
-        let flow = match records.next().map_err(|broken| broken.into_manifest_error(gzip, name, row))? {
-            CsvItem::End => break,
-            CsvItem::Bad(why) => Ok(RowFlow::Invalid(why)),
-            CsvItem::Record(record) if row == 1 && columns.is_header(&record) => Ok(RowFlow::Continue),
-            CsvItem::Record(record) => {
-                let read = columns.read(&record, || format!("row {row} of {name}"));
-                visit_row(read, visitor)
-            }
-        };
-        if !bad.record(flow, (row, records.line()), name)? {
-            break;
-        }
-    }
-    bad.into_result(name)
 }
 
 /// Passes a row to the visitor, or skips it.
