@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use batchplan_store::{RegionSource, StoreProvider};
+use batchplan_store::{RegionSource, StoreConfig, StoreProvider};
 
 use super::price_book::{PriceBook, PriceBookEntry, PriceBookOrigin};
 use crate::diagnostics::FileProblems;
@@ -40,13 +40,19 @@ pub struct NoPricesError {
     pub provider: StoreProvider,
     /// The region of the store; `None` if the plan does not say.
     pub region: Option<String>,
+    /// The endpoint of the store, if it is not the provider's own: what the server costs is then unknown.
+    pub foreign_endpoint: Option<String>,
     /// The names of the entries in the book.
     pub known: Vec<String>,
 }
 
 impl NoPricesError {
     fn store_description(&self) -> String {
-        match (ProviderRules::of(self.provider).unpriced, &self.region) {
+        let rules = ProviderRules::of(self.provider);
+        if let (None, Some(endpoint)) = (rules.unpriced, &self.foreign_endpoint) {
+            return format!("{}: it is not an endpoint of {}", quote_for_message(endpoint), rules.service);
+        }
+        match (rules.unpriced, &self.region) {
             (Some(store), _) => store.to_owned(),
             (None, Some(region)) => format!("{} in {}", self.provider.as_str(), quote_for_message(region)),
             (None, None) => format!("{}: the plan names no region", self.provider.as_str()),
@@ -61,7 +67,8 @@ impl NoPricesError {
             known => format!("to use the prices of {}, set `book` in the plan's [prices]; ", known.join(", ")),
         };
         let may_be_unnamed = self.provider.profile().region == RegionSource::Environment;
-        let region = if may_be_unnamed && self.region.is_none() { "set `region` in the plan's [store]; " } else { "" };
+        let needs_region = may_be_unnamed && self.region.is_none() && self.foreign_endpoint.is_none();
+        let region = if needs_region { "set `region` in the plan's [store]; " } else { "" };
         format!("{region}{book}to use your own price book, set `file` in [prices] or pass --prices FILE")
     }
 }
@@ -117,7 +124,8 @@ impl PriceBookError {
 ///
 /// A price book in `file`, or else the one that the plan names, takes precedence over the built-in one: for entries of
 /// the same name, and in the search for the region. The region is the plan's. A caller that knows it from elsewhere
-/// sets it in the plan first.
+/// sets it in the plan first. The built-in prices are those of the services: a server at an endpoint of its own has
+/// them only if the plan names the entry.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or is not a valid price book, if there is no entry of the plan's name,
@@ -125,21 +133,17 @@ impl PriceBookError {
 pub fn select_prices(plan: &Plan, file: Option<&Path>) -> Result<StorePrices, PriceBookError> {
     let own = file.or(plan.prices.file.as_deref()).map(read_file).transpose()?;
     let book = own.unwrap_or_default().with_fallback(PriceBook::built_in());
-    book.select(plan.store.provider, plan.store.region.as_deref(), plan.prices.book.as_deref())
+    book.select(&plan.store, plan.prices.book.as_deref())
 }
 
 impl PriceBook {
-    /// Returns the entry of this name, or else the entry for this provider and region. The user's own entries take
-    /// precedence over the built-in ones.
+    /// Returns the entry of this name, or else the entry for the store's provider and region. The user's own entries
+    /// take precedence over the built-in ones, which apply only to the services' own endpoints.
     ///
     /// # Errors
     /// Returns an error if there is no entry of the name, or if several entries cover the region.
-    pub fn select(
-        &self,
-        provider: StoreProvider,
-        region: Option<&str>,
-        name: Option<&str>,
-    ) -> Result<StorePrices, PriceBookError> {
+    pub fn select(&self, store: &StoreConfig, name: Option<&str>) -> Result<StorePrices, PriceBookError> {
+        let (provider, region) = (store.provider, store.region.as_deref());
         let known = || self.entries().map(|entry| entry.name.clone()).collect();
         if let Some(name) = name {
             let no_such = || PriceBookError::NoSuchEntry { name: name.to_owned(), known: known() };
@@ -152,10 +156,12 @@ impl PriceBook {
             self.entries().filter(covers).collect()
         };
         let own = covering(false);
-        let found = if own.is_empty() { covering(true) } else { own };
+        let foreign_endpoint = store.effective_endpoint().filter(|_| !store.is_first_party()).map(str::to_owned);
+        let found = if own.is_empty() && foreign_endpoint.is_none() { covering(true) } else { own };
         match found.as_slice() {
             [] => {
-                Ok(StorePrices::Unknown(NoPricesError { provider, region: region.map(str::to_owned), known: known() }))
+                let region = region.map(str::to_owned);
+                Ok(StorePrices::Unknown(NoPricesError { provider, region, foreign_endpoint, known: known() }))
             }
             [entry] => Ok(StorePrices::Known(Box::new((*entry).clone()))),
             several => {

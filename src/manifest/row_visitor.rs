@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectKey};
-use batchplan_store::{InexactName, ListPosition, Store};
+use batchplan_store::{InexactName, ListPosition, Store, UnsupportedBucket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -340,7 +340,7 @@ impl RowIntake {
     /// Returns whether the filter includes a row. The error says why the row names no object that the store can
     /// process.
     fn is_included(&self, row: &ManifestRow<'_>) -> Result<bool, String> {
-        check_name(row)?;
+        self.check_name(row)?;
         match self.filter.evaluate(row) {
             FilterDecision::Excluded => return Ok(false),
             FilterDecision::Unknown(fact) => return Err(self.missing_fact(row, fact)),
@@ -372,7 +372,17 @@ impl RowIntake {
     /// Returns why no request can name the object of a row, if its name shows it.
     fn unnamable_reason(&self, row: &ManifestRow<'_>) -> Option<String> {
         let unsupported = || self.store.unsupported_key_reason(&ObjectKey::new(row.key)).map(str::to_owned);
-        check_name(row).err().or_else(unsupported)
+        self.check_name(row).err().or_else(unsupported)
+    }
+
+    /// Checks the rules for names that apply to every store, and what the store has in the place of buckets.
+    fn check_name(&self, row: &ManifestRow<'_>) -> Result<(), String> {
+        match self.store.unsupported_bucket(row.bucket) {
+            None => check_name(row),
+            Some(UnsupportedBucket { title, help, .. }) => {
+                Err(format!("the bucket `{}`: {title}: {help}", row.bucket.escape_debug()))
+            }
+        }
     }
 }
 
@@ -466,8 +476,11 @@ pub(crate) fn check_bucket(bucket: &str) -> Result<(), String> {
     if bucket.len() > MAX_BUCKET_BYTES {
         return Err(format!("the bucket name has {} bytes (maximum {MAX_BUCKET_BYTES})", bucket.len()));
     }
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let name = BucketName::without_tenant(bucket);
+    if name.contains(['/', ':']) {
+        return Err(format!("`{}` is a URL, an ARN or a path: write only the bucket's name", bucket.escape_debug()));
+    }
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if !name.bytes().all(legal) || matches!(name, "." | "..") {
         return Err(format!("`{}` is not a valid bucket name", bucket.escape_debug()));
     }
@@ -555,22 +568,11 @@ mod tests {
         for bucket in ["tenant_1:my-bucket", ":my-bucket"] {
             assert_eq!(check(bucket, "k", None), Ok(()), "{bucket}");
         }
-        for bucket in [
-            "evil.example/",
-            "a b",
-            "b@host",
-            "b:80",
-            "host:9000",
-            "a-b:bucket",
-            "a:b:bucket",
-            "user:..",
-            "user:name@host",
-            "..",
-            "b#",
-            "b\n",
-            "é",
-        ] {
+        for bucket in ["a b", "b@host", "user:..", "..", "b#", "b\n", "é"] {
             assert!(check(bucket, "k", None).unwrap_err().contains("not a valid bucket name"), "{bucket}");
+        }
+        for bucket in ["evil.example/", "b:80", "host:9000", "a-b:bucket", "a:b:bucket", "arn:aws:s3:::b", "../b"] {
+            assert!(check(bucket, "k", None).unwrap_err().contains("is a URL, an ARN or a path"), "{bucket}");
         }
     }
 }

@@ -12,7 +12,7 @@ use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
 use batchplan_store::task::{FaultClass, StoreError, TaskId};
 use batchplan_store::{
     BucketSetting, BucketSettingValue, ListPage, ListPosition, ListRequest, ListedObject, ObjectContent, OpenedObject,
-    Store,
+    Store, UnsupportedBucket,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -193,6 +193,10 @@ impl Store for MemoryStore {
             happen();
         }
         (key.as_bytes() == b".").then_some("a URL cannot say it")
+    }
+
+    fn unsupported_bucket(&self, name: &str) -> Option<UnsupportedBucket> {
+        UnsupportedBucket::of_aws(name)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectKey};
 use batchplan_store::{
-    AddressingStyle, AwsEndpointSettings, EndpointUrl, EndpointUrlError, StoreConfig, StoreProvider,
+    AddressingStyle, AwsEndpointSettings, EndpointUrl, EndpointUrlError, StoreConfig, StoreProvider, UnsupportedBucket,
 };
 
 use crate::plan::bucket_name::{lax_problem, length_problem};
@@ -133,11 +133,9 @@ impl StateUrl {
             let shown = if bucket.is_empty() { String::new() } else { format!(" `{}`", quote_for_message(bucket)) };
             return error(format!("its bucket name{shown} {problem}"), FORM_HELP);
         }
-        if scheme == StateScheme::S3 && bucket.ends_with("--x-s3") {
-            return error(
-                "it names a directory bucket (S3 Express One Zone), which is not supported",
-                "use a general purpose bucket",
-            );
+        let unsupported = if scheme == StateScheme::S3 { UnsupportedBucket::of_aws(bucket) } else { None };
+        if let Some(UnsupportedBucket { label, help, .. }) = unsupported {
+            return error(format!("it names {label}, which is not supported"), help);
         }
         let prefix = prefix.trim_end_matches('/');
         if let Some(problem) = prefix_problem(prefix) {

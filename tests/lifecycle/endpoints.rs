@@ -48,6 +48,39 @@ fn an_endpoint_of_the_environment_is_obeyed_and_shown() {
 }
 
 #[test]
+fn the_prices_of_a_service_are_not_those_of_another_server() {
+    let scene = Scene::with_objects(3);
+    let endpoint = scene.server.endpoint();
+    aws_plan(&scene, "skip_server_check = true", "");
+    let variable = [("AWS_ENDPOINT_URL", endpoint.as_str())];
+    let planned = run_with(&scene, &["plan", "plan.toml"], &variable).ended(0);
+    let said = format!("no prices are known for {endpoint}: it is not an endpoint of AWS S3");
+    assert!(planned.stdout.contains(&said), "{}", planned.stdout);
+    aws_plan(&scene, "skip_server_check = true", "[prices]\nbook = \"aws-us-east-1\"\n");
+    let planned = run_with(&scene, &["plan", "plan.toml"], &variable).ended(0);
+    assert!(!planned.stdout.contains("no prices are known"), "{}", planned.stdout);
+}
+
+#[test]
+fn a_row_that_names_no_bucket_is_refused_before_anything_is_sent() {
+    let scene = Scene::with_objects(3);
+    let endpoint = scene.server.endpoint();
+    scene.write("rows.csv", "bkt,k0000\nlogs--use1-az5--x-s3,k\narn:aws:s3:::bkt,k\n");
+    let store = "[store]\nprovider = \"aws\"\nregion = \"us-east-1\"\nskip_server_check = true\n";
+    let work = "[manifest.csv]\npath = \"rows.csv\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+    scene.write("plan.toml", format!("name = \"plan\"\n{store}{work}"));
+    let ran = run_with(&scene, &APPLY, &[("AWS_ENDPOINT_URL", &endpoint)]);
+    assert_ne!(ran.code, 0);
+    for part in [
+        "row 2: the bucket `logs--use1-az5--x-s3`: directory buckets (S3 Express One Zone) are not supported: ",
+        "row 3: the bucket `arn:aws:s3:::bkt`: a bucket is given by its name, not by its ARN: ",
+    ] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+    assert_eq!(scene.server.requests(), 0);
+}
+
+#[test]
 fn a_server_that_the_environment_names_is_checked_like_any_other() {
     let scene = Scene::with_objects(3);
     let endpoint = scene.server.endpoint();

@@ -72,15 +72,18 @@ impl Scene {
     }
 
     fn plan_of(&self, trust: &str, rest: &str) {
-        let (provider, region) = match self.dialect {
-            Dialect::Aws => ("aws", "us-east-1"),
-            Dialect::Oss => ("oss", "cn-hangzhou"),
+        let (provider, region, book) = match self.dialect {
+            Dialect::Aws => ("aws", "us-east-1", "aws-us-east-1"),
+            Dialect::Oss => ("oss", "cn-hangzhou", "oss-cn"),
         };
         let store = format!(
             "[store]\n{trust}provider = \"{provider}\"\nendpoint = \"{}\"\nregion = \"{region}\"\naddressing = \"path\"\n",
             self.gate.endpoint()
         );
-        self.world.write("plan.toml", format!("name = \"test\"\n{store}{rest}"));
+        // The gate is at an endpoint of its own, for which no prices are known.
+        let prices = format!("[prices]\nbook = \"{book}\"\n");
+        let prices = if rest.contains("[prices]") { "" } else { &prices };
+        self.world.write("plan.toml", format!("name = \"test\"\n{store}{prices}{rest}"));
     }
 
     /// The binary in the folder, with the sandbox's keys.

@@ -27,13 +27,17 @@ use crate::provider::{
     AddressingStyle, AwsEndpointSettings, EndpointSource, StoreConfig, StoreEndpoint, StoreProvider,
 };
 use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
+use crate::unsupported_bucket::UnsupportedBucket;
 use crate::web::{ConnectionSettings, ConnectionSetupError, root_cause};
 
 /// A store with the API of S3 or of OSS.
 pub struct HttpStore {
     client: StoreHttpClient,
-    /// Whether the service rejects every key that is not UTF-8.
+    /// Whether the service rejects every key that is not UTF-8. Other servers may store any bytes, such as the file
+    /// names of a gateway to a file system.
     requires_utf8: bool,
+    /// The `unsupported_bucket` of the provider.
+    unsupported_bucket: fn(&str) -> Option<UnsupportedBucket>,
 }
 
 impl HttpStore {
@@ -61,8 +65,9 @@ impl HttpStore {
         let url = config.effective_endpoint().map_or_else(own, str::to_owned);
         let endpoint = StoreEndpoint::new(&url, config.effective_addressing());
         let client = StoreHttpClient::new(endpoint, StoreDialect::S3, region, credentials, connections)?;
-        let requires_utf8 = config.provider.profile().requires_utf8_keys;
-        Ok(Self { client, requires_utf8 }.requester_pays(config.requester_pays))
+        let unsupported_bucket = config.provider.profile().unsupported_bucket;
+        Ok(Self { client, requires_utf8: config.is_first_party(), unsupported_bucket }
+            .requester_pays(config.requester_pays))
     }
 
     /// Creates a store with the API of OSS at an endpoint: Alibaba Cloud OSS in one region (`cn-hangzhou`), or another
@@ -78,7 +83,7 @@ impl HttpStore {
     ) -> Result<Self, ConnectionSetupError> {
         let (endpoint, connections) = (StoreEndpoint::new(endpoint, addressing), ConnectionSettings::of_process());
         let client = StoreHttpClient::new(endpoint, StoreDialect::Oss, region, credentials, connections)?;
-        Ok(Self { client, requires_utf8: true })
+        Ok(Self { client, requires_utf8: true, unsupported_bucket: |_| None })
     }
 
     /// Says in every request that the caller pays for it, if `requester_pays` is set.
@@ -150,6 +155,10 @@ impl Store for HttpStore {
 
     fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
         self.client.dialect().unsupported_key_reason(key, self.requires_utf8)
+    }
+
+    fn unsupported_bucket(&self, name: &str) -> Option<UnsupportedBucket> {
+        (self.unsupported_bucket)(name)
     }
 
     fn untiered_class(&self) -> Option<&'static str> {
@@ -323,4 +332,47 @@ pub fn connect_with_keys(
     let region = config.region.as_deref().ok_or(StoreConnectError::NoRegion)?;
     let credentials = credentials::from_keys(access_key, secret_key);
     Ok(Arc::new(HttpStore::s3(config, region, credentials)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::Credentials;
+
+    use super::*;
+    use crate::provider::ConfiguredEndpoint;
+
+    fn store(provider: StoreProvider, endpoint: Option<&str>) -> HttpStore {
+        let keys = SharedCredentialsProvider::new(Credentials::new("A", "S", None, None, "test"));
+        HttpStore::s3(&StoreConfig::new(provider, endpoint), "us-east-1", keys).expect("a client")
+    }
+
+    #[tokio::test]
+    async fn keys_must_be_utf8_only_where_the_service_requires_it() {
+        let bytes = ObjectKey::new(&b"caf\xe9"[..]);
+        for (provider, endpoint, supported) in [
+            (StoreProvider::Aws, None, false),
+            (StoreProvider::Aws, Some("https://s3.us-east-1.amazonaws.com"), false),
+            (StoreProvider::Aws, Some("https://minio.example.org"), true),
+            (StoreProvider::S3, Some("https://minio.example.org"), true),
+            (StoreProvider::S3, Some("https://s3.us-east-1.amazonaws.com"), false),
+            (StoreProvider::Sandbox, Some("http://127.0.0.1:1"), false),
+        ] {
+            let reason = store(provider, endpoint).unsupported_key_reason(&bytes);
+            assert_eq!(reason.is_none(), supported, "{provider:?} {endpoint:?}");
+        }
+        let mut config = StoreConfig::new(StoreProvider::Aws, None);
+        let url = "http://localhost:4566".to_owned();
+        config.aws_endpoints.s3 = Some(ConfiguredEndpoint { url, setting: "AWS_ENDPOINT_URL".to_owned() });
+        let keys = SharedCredentialsProvider::new(Credentials::new("A", "S", None, None, "test"));
+        let named = HttpStore::s3(&config, "us-east-1", keys).expect("a client");
+        assert_eq!(named.unsupported_key_reason(&bytes), None);
+    }
+
+    #[tokio::test]
+    async fn only_aws_has_its_names_in_the_place_of_buckets() {
+        let endpoint = Some("https://minio.example.org");
+        assert!(store(StoreProvider::Aws, None).unsupported_bucket("a--use1-az5--x-s3").is_some());
+        assert!(store(StoreProvider::Aws, endpoint).unsupported_bucket("a--use1-az5--x-s3").is_some());
+        assert_eq!(store(StoreProvider::S3, endpoint).unsupported_bucket("a--use1-az5--x-s3"), None);
+    }
 }

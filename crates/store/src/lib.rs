@@ -16,6 +16,7 @@
 //! | [`http_client`] | the HTTP client that it sends its requests with |
 //! | `credentials` | where credentials come from, and how they are checked |
 //! | [`error`] | errors, classified by what the caller must do; what each error code means, and a hint for it |
+//! | `unsupported_bucket` | what AWS has in the place of a bucket that the client cannot work on |
 //! | `redact` | removes secrets from the texts of servers |
 //! | `provider` | what the client knows about each provider, the configuration of a store, and its endpoint |
 //! | `endpoint`, `partition` | the URL of an endpoint, and AWS's partitions with the host names of their regions |
@@ -41,6 +42,7 @@ mod redact;
 mod store;
 pub mod task;
 pub mod timeouts;
+mod unsupported_bucket;
 pub mod web;
 pub mod xml;
 
@@ -59,6 +61,7 @@ pub use store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ConditionalPutOutcome, ObjectContent, OpenedObject,
     OwnershipSetting, ReadOnlyStore, Store, TagLifecycleRule, UnreachableStore,
 };
+pub use unsupported_bucket::UnsupportedBucket;
 
 /// Defines an enum without data and its constant `ALL`, which lists every variant in the order of declaration. Both
 /// come from one list, so `ALL` is always complete, and `variant as usize` is an index into it.

@@ -11,6 +11,7 @@ use crate::enum_with_all;
 use crate::http_client::StoreDialect;
 use crate::object::{BucketName, ObjectKey};
 use crate::partition::{EndpointVariant, PARTITIONS, Partition};
+use crate::unsupported_bucket::UnsupportedBucket;
 use crate::web::{ConnectionSettings, ConnectionSetupError};
 
 enum_with_all! {
@@ -43,11 +44,10 @@ pub struct ProviderProfile {
     pub region: RegionSource,
     /// The API, the signatures and the credentials that the store uses.
     pub(crate) dialect: StoreDialect,
-    /// Whether the service has only keys in UTF-8. Other servers may store any bytes, such as the file names of a
-    /// gateway to a file system.
-    pub(crate) requires_utf8_keys: bool,
     /// Whether the store's own endpoint also answers `AssumeRole`. If not, the provider has a separate endpoint for it.
     pub(crate) assumes_roles_at_endpoint: bool,
+    /// Returns what a name in the place of a bucket is, if the service has such things and the client cannot work on them.
+    pub(crate) unsupported_bucket: fn(&str) -> Option<UnsupportedBucket>,
     /// The hosts that the operator of the service runs itself, if there is one.
     own_hosts: Option<ServiceHosts>,
 }
@@ -100,8 +100,8 @@ static AWS: ProviderProfile = ProviderProfile {
     endpoint: EndpointSource::Region,
     region: RegionSource::Environment,
     dialect: StoreDialect::S3,
-    requires_utf8_keys: true,
     assumes_roles_at_endpoint: false,
+    unsupported_bucket: UnsupportedBucket::of_aws,
     own_hosts: Some(ServiceHosts {
         domains: ServiceDomains::Aws,
         services: &["s3", "s3express"],
@@ -117,8 +117,8 @@ static OSS: ProviderProfile = ProviderProfile {
     endpoint: EndpointSource::Plan,
     region: RegionSource::Plan,
     dialect: StoreDialect::Oss,
-    requires_utf8_keys: true,
     assumes_roles_at_endpoint: false,
+    unsupported_bucket: |_| None,
     own_hosts: Some(ServiceHosts {
         // <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
         domains: ServiceDomains::One("aliyuncs.com"),
@@ -135,8 +135,8 @@ static S3: ProviderProfile = ProviderProfile {
     endpoint: EndpointSource::Plan,
     region: RegionSource::Default("us-east-1"),
     dialect: StoreDialect::S3,
-    requires_utf8_keys: false,
     assumes_roles_at_endpoint: true,
+    unsupported_bucket: |_| None,
     own_hosts: None,
 };
 
@@ -148,8 +148,8 @@ static SANDBOX: ProviderProfile = ProviderProfile {
     endpoint: EndpointSource::Program,
     region: RegionSource::Default("us-east-1"),
     dialect: StoreDialect::S3,
-    requires_utf8_keys: true,
     assumes_roles_at_endpoint: false,
+    unsupported_bucket: |_| None,
     own_hosts: None,
 };
 
@@ -320,6 +320,23 @@ impl fmt::Display for EndpointChoice {
 }
 
 impl StoreConfig {
+    /// Returns the configuration of a plan that names only the provider and, if it must, the endpoint.
+    #[must_use]
+    pub fn new(provider: StoreProvider, endpoint: Option<&str>) -> Self {
+        Self {
+            provider,
+            endpoint: endpoint.map(str::to_owned),
+            region: None,
+            addressing: provider.profile().addressing,
+            role_arn: None,
+            data: None,
+            fill: None,
+            allow_http: false,
+            requester_pays: false,
+            aws_endpoints: AwsEndpointSettings::default(),
+        }
+    }
+
     /// Returns whether the store is operated by AWS or Alibaba Cloud, or is the sandbox. Such a store behaves as its
     /// documentation says.
     #[must_use]
@@ -508,18 +525,7 @@ mod tests {
 
     #[test]
     fn a_store_without_an_endpoint_is_the_services_own() {
-        let config = |provider, endpoint: Option<&str>| StoreConfig {
-            provider,
-            endpoint: endpoint.map(str::to_owned),
-            region: None,
-            addressing: AddressingStyle::Virtual,
-            role_arn: None,
-            data: None,
-            fill: None,
-            allow_http: false,
-            requester_pays: false,
-            aws_endpoints: AwsEndpointSettings::default(),
-        };
+        let config = StoreConfig::new;
         assert!(config(StoreProvider::Aws, None).is_first_party());
         assert!(config(StoreProvider::Sandbox, None).is_first_party());
         assert!(!config(StoreProvider::Aws, Some("https://minio.example.org")).is_first_party());
@@ -563,19 +569,11 @@ mod tests {
     #[test]
     fn an_endpoint_of_the_environment_is_for_aws_only_and_never_its_own_by_itself() {
         let config = |provider, endpoint: Option<&str>, named: &str| StoreConfig {
-            provider,
-            endpoint: endpoint.map(str::to_owned),
-            region: None,
-            addressing: AddressingStyle::Virtual,
-            role_arn: None,
-            data: None,
-            fill: None,
-            allow_http: false,
-            requester_pays: false,
             aws_endpoints: AwsEndpointSettings {
                 s3: Some(ConfiguredEndpoint { url: named.to_owned(), setting: "AWS_ENDPOINT_URL".to_owned() }),
                 ..AwsEndpointSettings::default()
             },
+            ..StoreConfig::new(provider, endpoint)
         };
         let local = config(StoreProvider::Aws, None, "http://localhost:4566");
         assert_eq!(local.effective_endpoint(), Some("http://localhost:4566"));

@@ -16,6 +16,7 @@ use crate::error::{FaultClass, StoreError};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
+use crate::unsupported_bucket::UnsupportedBucket;
 
 /// An object store, with the operations that batch plans need.
 #[async_trait]
@@ -95,6 +96,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns why this store's API cannot address a key, or `None` if it can.
     fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str>;
+
+    /// Returns what a name in the place of a bucket is, if the store has such things, but this client cannot work on
+    /// them.
+    fn unsupported_bucket(&self, _name: &str) -> Option<UnsupportedBucket> {
+        None
+    }
 
     /// Returns the storage class that supports only one restore speed and no tier, if the store has one.
     fn untiered_class(&self) -> Option<&'static str> {
@@ -293,6 +300,10 @@ impl Store for ReadOnlyStore {
 
     fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
         self.store.unsupported_key_reason(key)
+    }
+
+    fn unsupported_bucket(&self, name: &str) -> Option<UnsupportedBucket> {
+        self.store.unsupported_bucket(name)
     }
 
     fn untiered_class(&self) -> Option<&'static str> {

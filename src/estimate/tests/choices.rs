@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use batchplan_store::ConfiguredEndpoint;
+
 use super::*;
 use crate::toml_reader::MAX_DOCUMENT_BYTES;
 
@@ -48,6 +50,33 @@ fn unknown_regions_have_no_prices() {
     );
     let sandbox = "provider = \"sandbox\"\ndata = \"state\"";
     assert_eq!(chosen(sandbox, "", None), format!("no prices are known for the sandbox / {help}"));
+}
+
+#[test]
+fn other_servers_do_not_cost_what_a_service_costs() {
+    let help = "to use the prices of aws-us-east-1, oss-cn, set `book` in the plan's [prices]; to use your own price \
+                book, set `file` in [prices] or pass --prices FILE";
+    let local = format!("{AWS}\nendpoint = \"http://localhost:4566\"");
+    let none = format!("no prices are known for http://localhost:4566: it is not an endpoint of AWS S3 / {help}");
+    assert_eq!(chosen(&local, "", None), none);
+    // Nor does one that the environment names.
+    let mut named_elsewhere = plan(AWS, "");
+    let url = "http://localhost:4566".to_owned();
+    named_elsewhere.store.aws_endpoints.s3 = Some(ConfiguredEndpoint { url, setting: "AWS_ENDPOINT_URL".to_owned() });
+    let Ok(StorePrices::Unknown(why)) = select_prices(&named_elsewhere, None) else { panic!("no prices are known") };
+    assert_eq!(format!("{why} / {}", why.help()), none);
+    assert_eq!(
+        chosen("provider = \"oss\"\nendpoint = \"https://oss.example.org\"\nregion = \"cn-hangzhou\"", "", None),
+        format!("no prices are known for https://oss.example.org: it is not an endpoint of OSS / {help}")
+    );
+    // The services' own endpoints, and prices that somebody names on purpose.
+    let own = format!("{AWS}\nendpoint = \"https://bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com\"");
+    assert_eq!(chosen(&own, "", None), "aws-us-east-1");
+    assert_eq!(chosen(&local, "[prices]\nbook = \"aws-us-east-1\"\n", None), "aws-us-east-1");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("prices.toml");
+    fs::write(&file, OWN).expect("a file");
+    assert_eq!(chosen(&local, "", Some(&file)), "mine");
 }
 
 #[test]

@@ -219,7 +219,12 @@ fn estimates_run_time_at_both_rates() {
 
 #[test]
 fn counts_without_prices_have_no_amounts() {
-    let nothing = NoPricesError { provider: batchplan_store::StoreProvider::S3, region: None, known: Vec::new() };
+    let nothing = NoPricesError {
+        provider: batchplan_store::StoreProvider::S3,
+        region: None,
+        foreign_endpoint: None,
+        known: Vec::new(),
+    };
     let work = asking(MILLION, None, &[RequestKind::PutTags]);
     let told = estimate(&work, &StorePrices::Unknown(nothing.clone()));
     assert_eq!(told.lines[0].quantity, BilledQuantity::Requests(MILLION));

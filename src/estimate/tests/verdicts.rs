@@ -68,6 +68,7 @@ fn missing_prices_are_refused() {
     let why = NoPricesError {
         provider: batchplan_store::StoreProvider::Sandbox,
         region: None,
+        foreign_endpoint: None,
         known: vec!["mine".to_owned()],
     };
     assert_eq!(

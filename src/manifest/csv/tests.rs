@@ -120,7 +120,7 @@ fn all_bad_rows_come_in_one_error() {
         (7, 7, "`%` is not a valid escape"),
         (8, 8, "the key has 1025 bytes"),
         (9, 9, "the store does not support the key .: a URL cannot say it"),
-        (10, 10, "`evil.example/` is not a valid bucket name"),
+        (10, 10, "`evil.example/` is a URL, an ARN or a path: write only the bucket's name"),
         (11, 11, "empty row"),
         (13, 14, "`%4` is not a valid escape"),
         (14, 15, "`# comment` is not a valid bucket name"),
@@ -131,6 +131,24 @@ fn all_bad_rows_come_in_one_error() {
     }
     assert_eq!(*total, 12);
     assert!(error.to_string().contains("row 13 (line 14): `%4`"), "{error}");
+}
+
+#[test]
+fn what_is_no_bucket_of_the_store_is_named_by_row() {
+    let error = refused(
+        b"b,k\nlogs--use1-az5--x-s3,k\narn:aws:s3:us-east-1:123456789012:accesspoint/ap,k\ns3://b,k\nap-1a2b-s3alias,k\n",
+    );
+    for line in [
+        "row 2: the bucket `logs--use1-az5--x-s3`: directory buckets (S3 Express One Zone) are not supported: they need \
+         sessions (CreateSession), and their objects have neither tags nor ACLs, versions nor an archive: name a general \
+         purpose bucket",
+        "row 3: the bucket `arn:aws:s3:us-east-1:123456789012:accesspoint/ap`: an access point is given by its alias, \
+         not by its ARN: write its alias, which ends in -s3alias: `aws s3control get-access-point` shows it",
+        "row 4: `s3://b` is a URL, an ARN or a path: write only the bucket's name",
+    ] {
+        assert!(error.lines().any(|found| found.trim() == line), "{error}");
+    }
+    assert!(!error.contains("row 1:") && !error.contains("row 5:"), "{error}");
 }
 
 #[test]

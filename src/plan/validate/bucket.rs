@@ -4,26 +4,20 @@
 
 use std::net::Ipv4Addr;
 
+use batchplan_store::UnsupportedBucket;
 use batchplan_store::object::BucketName;
 
 use super::context::PlanCheckContext;
 use crate::diagnostics::FileProblem;
 use crate::plan::bucket_name::{BucketNameProblem, character_problem, length_problem};
 use crate::provider::BucketNaming;
-use crate::toml_reader::{DocumentReader, SpannedValue, quote_for_message};
+use crate::toml_reader::{DocumentReader, SpannedValue};
 
 /// The only region of AWS with buckets from before 2018 that follow older rules.
 const LEGACY_REGION: &str = "us-east-1";
 
 /// The maximum length of a name by the older rules.
 const MAX_LEGACY_CHARS: usize = 255;
-
-/// A name that is not one of a bucket that plans can work on.
-struct UnsupportedName {
-    title: &'static str,
-    label: &'static str,
-    help: String,
-}
 
 /// Checks the name of a bucket.
 pub(super) fn check(
@@ -32,8 +26,11 @@ pub(super) fn check(
     reader: &mut DocumentReader,
 ) -> Option<BucketName> {
     let (name, naming) = (at.value.as_str(), context.rules.map(|rules| rules.bucket_naming));
-    let unsupported = if naming == Some(BucketNaming::Aws) { unsupported_name(name) } else { None };
-    if let Some(UnsupportedName { title, label, help }) = unsupported {
+    let unsupported = if naming == Some(BucketNaming::Aws) { UnsupportedBucket::of_aws(name) } else { None };
+    if let Some(UnsupportedBucket { title, label, help }) = unsupported {
+        // `arn:aws:s3:::bucket`
+        let bucket = name.split_once(":s3:::").map(|(_, bucket)| bucket).filter(|bucket| is_name(bucket));
+        let help = bucket.map_or_else(|| help.to_owned(), |bucket| format!("write `bucket = \"{bucket}\"`"));
         reader.push(FileProblem::new(title).label(at.span.clone(), label).help(help));
         return None;
     }
@@ -43,7 +40,7 @@ pub(super) fn check(
     let name = if is_lenient { BucketName::without_tenant(name) } else { name };
     let Some(complaint) = bucket_name_problem(name, dot_problem) else { return Some(BucketName::new(full_name)) };
     let problem = |title| FileProblem::new(title).label(at.span.clone(), complaint.clone());
-    let has_old_form = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let has_old_form = is_name(name);
     let may_be_old = context.region.is_none_or(|region| region == LEGACY_REGION)
         && (3..=MAX_LEGACY_CHARS).contains(&name.len())
         && name.parse::<Ipv4Addr>().is_err();
@@ -81,55 +78,9 @@ pub(super) fn check_of_inventory(
     Some(bucket)
 }
 
-/// Returns what a name in the place of a bucket is, if plans cannot work on it.
-fn unsupported_name(name: &str) -> Option<UnsupportedName> {
-    let unsupported = |title, label, help: &str| Some(UnsupportedName { title, label, help: help.to_owned() });
-    let directory = "directory buckets (S3 Express One Zone) are not supported";
-    let directory_help = "use a general purpose bucket: objects in directory buckets have no tags, ACLs, versions or \
-                          archive classes";
-    let lambda = ("S3 Object Lambda is not supported", "use the bucket, or the alias of a standard access point");
-    let multi_region = "Multi-Region Access Points are not supported";
-    let multi_region_help = "use the bucket in one region: batchplan does not support the SigV4A signatures that they \
-                             need";
-    let outposts = ("S3 on Outposts is not supported", "use a bucket in an AWS Region");
-    if let Some(resource) = name.strip_prefix("arn:").and_then(|rest| rest.split_once(':')).map(|(_, rest)| rest) {
-        return match resource.split(':').collect::<Vec<_>>()[..] {
-            ["s3", "", "", bucket] => Some(UnsupportedName {
-                title: "a bucket name is required, not an ARN",
-                label: "the ARN of a bucket",
-                help: format!("write `bucket = \"{}\"`", quote_for_message(bucket)),
-            }),
-            ["s3", "", ..] => unsupported(multi_region, "the ARN of a Multi-Region Access Point", multi_region_help),
-            ["s3", ..] => unsupported(
-                "the alias of the access point is required, not its ARN",
-                "the ARN of an access point",
-                "use the alias, which ends in -s3alias; `aws s3control get-access-point` shows it",
-            ),
-            ["s3express", ..] => unsupported(directory, "the ARN of a directory bucket", directory_help),
-            ["s3-object-lambda", ..] => unsupported(lambda.0, "the ARN of an Object Lambda Access Point", lambda.1),
-            ["s3-outposts", ..] => {
-                unsupported(outposts.0, "the ARN of a bucket or access point on Outposts", outposts.1)
-            }
-            _ => unsupported("a bucket name is required, not an ARN", "an ARN", "use the name of a bucket"),
-        };
-    }
-    // The endings that AWS reserves.
-    let ends_with = |ending| name.ends_with(ending);
-    if ends_with("--x-s3") {
-        unsupported(directory, "a directory bucket", directory_help)
-    } else if ends_with("--xa-s3") {
-        unsupported(directory, "an access point of a directory bucket", directory_help)
-    } else if ends_with("--ol-s3") {
-        unsupported(lambda.0, "the alias of an Object Lambda Access Point", lambda.1)
-    } else if ends_with("--op-s3") {
-        unsupported(outposts.0, "the alias of an access point on Outposts", outposts.1)
-    } else if ends_with("--table-s3") {
-        unsupported("S3 Tables are not supported", "a table bucket", "use a general purpose bucket")
-    } else if ends_with(".mrap") {
-        unsupported(multi_region, "a Multi-Region Access Point", multi_region_help)
-    } else {
-        None
-    }
+/// Returns whether a text has only characters of names, by the rules of any year.
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
 }
 
 fn naming_rule(allows_dots: bool) -> &'static str {
@@ -173,7 +124,6 @@ mod tests {
     fn applies_the_naming_rules_of_each_service() {
         for name in ["abc", "my-bucket", "a1.b2", "0-0", "reports-1a2b3c-s3alias", &"a".repeat(63)] {
             assert_eq!(bucket_name_problem(name, None), None, "{name}");
-            assert!(unsupported_name(name).is_none(), "{name}");
         }
         for name in ["ab", "My", "a_b", "-ab", "ab-", "a..b", "10.0.0.1", "s3://b", "büc", &"a".repeat(64)] {
             assert!(bucket_name_problem(name, None).is_some(), "{name}");
@@ -201,34 +151,6 @@ mod tests {
             ("s3://b", "is a URL, an ARN or a path"),
         ] {
             assert_eq!(bucket_name_problem(name, None).as_deref(), Some(strict), "{name}");
-        }
-    }
-
-    #[test]
-    fn other_things_of_s3_are_refused_by_name() {
-        for (name, word) in [
-            ("logs--use1-az5--x-s3", "directory buckets"),
-            ("ap--use1-az5--xa-s3", "directory buckets"),
-            ("arn:aws:s3express:us-east-1:123456789012:bucket/logs--use1-az5--x-s3", "directory buckets"),
-            ("my-olap-1a2b--ol-s3", "Object Lambda"),
-            ("arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/x", "Object Lambda"),
-            ("my-ap-1a2b--op-s3", "Outposts"),
-            ("arn:aws-us-gov:s3-outposts:us-gov-west-1:123456789012:outpost/op-1/accesspoint/x", "Outposts"),
-            ("mfzwi23gnjvgw.mrap", "Multi-Region"),
-            ("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", "Multi-Region"),
-            ("1a2b--table-s3", "S3 Tables"),
-            ("arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/reports", "alias"),
-            ("arn:aws:s3:us-east-1:123456789012:accesspoint:reports", "alias"),
-            ("arn:aws:s3:::my-bucket", "ARN"),
-            ("arn:aws:iam::123456789012:role/x", "not an ARN"),
-            ("arn:aws", "ARN"),
-        ] {
-            match unsupported_name(name) {
-                Some(found) => {
-                    assert!(found.title.contains(word) && !found.help.is_empty(), "{name}: {}", found.title);
-                }
-                None => assert!(bucket_name_problem(name, None).is_some(), "{name}"),
-            }
         }
     }
 }

@@ -10,8 +10,8 @@ use batchplan::plan::interchange::{self, ExportOptions, ImportOptions};
 use batchplan::plan::policy;
 use batchplan::plan::{self, Plan};
 use batchplan::provider::{BatchService, PolicyLanguage};
-use batchplan_store::StoreProvider;
 use batchplan_store::printable::affects_terminal;
+use batchplan_store::{StoreConfig, StoreProvider};
 use jiff::Timestamp;
 
 use super::files;
@@ -34,7 +34,7 @@ fn use_plan(plan: &Plan) {
         let beside = ExportOptions { fresh_token: "token".to_owned(), ..ExportOptions::default() };
         let _ = interchange::export(plan, service, &beside);
     }
-    let _ = PriceBook::built_in().select(plan.store.provider, plan.store.region.as_deref(), None);
+    let _ = PriceBook::built_in().select(&plan.store, None);
 }
 
 /// What is said of mistakes drives no terminal, and says where they are.
@@ -77,7 +77,7 @@ pub(super) fn prices(input: &[u8]) {
             }
             let book = PriceBook::built_in().with_fallback(book);
             for provider in StoreProvider::ALL {
-                let _ = book.select(provider, Some("us-east-1"), None);
+                let _ = book.select(&StoreConfig::new(provider, None), None);
             }
         }
         Err(problems) => check_problems(&problems),

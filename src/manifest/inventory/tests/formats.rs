@@ -184,7 +184,10 @@ fn bad_rows_are_reported_by_number() {
             error.contains(" has 3 bad rows\n  row 2: the key is empty\n  row 3: the key has 1025 bytes"),
             "{error}"
         );
-        assert!(error.contains("\n  row 4: `../b` is not a valid bucket name"), "{error}");
+        assert!(
+            error.contains("\n  row 4: `../b` is a URL, an ARN or a path: write only the bucket's name"),
+            "{error}"
+        );
     }
 }
 

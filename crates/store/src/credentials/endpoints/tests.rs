@@ -1,23 +1,10 @@
-use std::path::PathBuf;
-
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 
 use super::*;
-use crate::provider::{AddressingStyle, StoreProvider};
+use crate::provider::StoreProvider;
 
 fn store(endpoint: Option<&str>, role_arn: Option<&str>) -> StoreConfig {
-    StoreConfig {
-        provider: StoreProvider::Aws,
-        endpoint: endpoint.map(str::to_owned),
-        region: None,
-        addressing: AddressingStyle::Virtual,
-        role_arn: role_arn.map(str::to_owned),
-        data: None::<PathBuf>,
-        fill: None,
-        allow_http: false,
-        requester_pays: false,
-        aws_endpoints: AwsEndpointSettings::default(),
-    }
+    StoreConfig { role_arn: role_arn.map(str::to_owned), ..StoreConfig::new(StoreProvider::Aws, endpoint) }
 }
 
 async fn read(

@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::{AddressingStyle, StoreProvider};
+use crate::StoreProvider;
 
 const OSS_ROLE: &str = "acs:ram::1234567890123456:role/BatchRole";
 
@@ -98,18 +98,7 @@ fn caller(token: Option<&str>) -> SharedCredentialsProvider {
 }
 
 fn config(provider: StoreProvider, endpoint: Option<&str>, role: &str) -> StoreConfig {
-    StoreConfig {
-        provider,
-        endpoint: endpoint.map(str::to_owned),
-        region: None,
-        addressing: AddressingStyle::Path,
-        role_arn: Some(role.to_owned()),
-        data: None,
-        fill: None,
-        allow_http: false,
-        requester_pays: false,
-        aws_endpoints: crate::AwsEndpointSettings::default(),
-    }
+    StoreConfig { role_arn: Some(role.to_owned()), ..StoreConfig::new(provider, endpoint) }
 }
 
 async fn oss(sts: &Sts, token: Option<&str>) -> Result<Credentials, String> {
