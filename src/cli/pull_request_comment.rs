@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use batchplan_store::backoff::{RetryPolicy, retry};
 use batchplan_store::hex::hex;
-use batchplan_store::timeouts::{self, DisplaySeconds, scaled};
+use batchplan_store::timeouts::{DisplaySeconds, scaled};
 use batchplan_store::web::{HttpUrl, WebClient, WebRequest, WebRequestLimits, WebResponse};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -71,11 +71,11 @@ pub(super) fn create_or_update(marker: &str, markdown: &str, run: Option<&str>) 
             let text = body(marker, markdown, run);
             api.write_comment(number, marker, &text).await
         };
-        timeouts::with_time_limit(scaled(TIME_LIMIT), "GitHub", || "the comment is not written yet".to_owned(), update)
-            .await
+        // The HTTP client reports long waits.
+        tokio::time::timeout(scaled(TIME_LIMIT), update).await
     });
     runtime.shutdown_background();
-    updated.unwrap_or_else(|late| Err(format!("GitHub took longer than {}", DisplaySeconds(late.0))))
+    updated.unwrap_or_else(|_| Err(format!("GitHub took longer than {}", DisplaySeconds(scaled(TIME_LIMIT)))))
 }
 
 /// Returns the whole comment, within GitHub's limit.

@@ -11,7 +11,7 @@ use batchplan_store::backoff::{Backoff, RetryPolicy};
 use batchplan_store::object::{ObjectId, RestoreRequest, RestoreState};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
-use batchplan_store::timeouts::{self, TimeLimitError, scaled};
+use batchplan_store::timeouts::{TimeLimitError, scaled};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -269,10 +269,10 @@ impl RequestSender {
             self.written_objects.fetch_add(1, Ordering::Relaxed);
         }
         let url = || self.store.request_line(context.object, call);
-        let waiting_for = || format!("no response to {}", url());
+        // The store reports long waits: it knows what it waits for.
         let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.send_request(context.object, call));
-        let answer = timeouts::with_time_limit(limit, "the store", waiting_for, calling).await;
-        let answer = answer.unwrap_or_else(|late| Err(timeout_fault(late, url())));
+        let answer = tokio::time::timeout(limit, calling).await;
+        let answer = answer.unwrap_or_else(|_| Err(timeout_fault(TimeLimitError(limit), url())));
         permit.report_answer(&answer);
         Ok(answer
             .inspect(|_| self.signature_accepted.store(true, Ordering::Relaxed))

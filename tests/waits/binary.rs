@@ -1,6 +1,7 @@
 //! The real binary among such servers. A minute of every limit lasts three seconds here, so that each case takes
 //! seconds; all are tried side by side, as they do nothing but wait.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -390,6 +391,9 @@ impl Case {
         if code != Some(self.code) || !missing.is_empty() || said.contains("hushhush") || said.contains(SECRET_KEY) {
             return Err(format!("exit {code:?}, expected {}; not said: {missing:?}; said:\n{said}", self.code));
         }
+        if let Some(twice) = reported_twice(&said) {
+            return Err(format!("a wait is reported by two: {twice}; said:\n{said}"));
+        }
         if peak > MEMORY { Err(format!("{peak} KiB")) } else { Ok(()) }
     }
 
@@ -431,6 +435,21 @@ impl Case {
         }
         command
     }
+}
+
+/// Returns what two parts of the program report that they wait for, each under another name.
+fn reported_twice(said: &str) -> Option<&str> {
+    let mut waits = BTreeMap::new();
+    for line in said.lines() {
+        let Some((who, what)) = line.strip_prefix("waiting for ").and_then(|wait| wait.split_once(": ")) else {
+            continue;
+        };
+        let (who, _) = who.rsplit_once(" for ").expect("how long");
+        if *waits.entry(what).or_insert(who) != who {
+            return Some(what);
+        }
+    }
+    None
 }
 
 /// Writes the profile of a session and its cached token, which has expired and can be renewed.

@@ -44,7 +44,7 @@ use crate::http_client::{SigningClock, redact_credentials};
 use crate::partition::EndpointVariant;
 use crate::printable::affects_terminal;
 use crate::provider::StoreConfig;
-use crate::timeouts::{self, TimeLimitError, scaled};
+use crate::timeouts::{TimeLimitError, scaled};
 use crate::web::{
     CONNECT_TIMEOUT, ConnectionSetupError, HttpUrl, WebClient, WebRequest, WebRequestError, WebRequestLimits,
     WebResponse, root_cause,
@@ -184,9 +184,10 @@ impl AwsRoleProvider {
         let sending = Box::pin(request.customize().config_override(signed_by_the_caller).send());
         let no_response =
             |reason: &dyn Display| AssumeRoleError::NoValidResponse(format!("{}: {reason}", self.sts_name));
-        let waiting_for = || "no response to AssumeRole".to_owned();
-        let response = timeouts::with_time_limit(scaled(STS_TIMEOUT), &self.sts_name, waiting_for, sending).await;
-        let response = response.map_err(|exceeded| no_response(&exceeded))?.map_err(|error| match &error {
+        // The HTTP client reports long waits for the STS.
+        let response = tokio::time::timeout(scaled(STS_TIMEOUT), sending).await;
+        let response = response.map_err(|_| no_response(&TimeLimitError(scaled(STS_TIMEOUT))))?;
+        let response = response.map_err(|error| match &error {
             SdkError::ServiceError(refusal) => {
                 let (code, message) = code_and_message(refusal.err().meta(), refusal.raw());
                 AssumeRoleError::rejected(&code, &message, &caller)

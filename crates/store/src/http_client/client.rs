@@ -267,8 +267,9 @@ impl StoreHttpClient {
         store_request: StoreRequest<'_>,
     ) -> Result<(http::response::Parts, ResponseBody), StoreError> {
         let (request_line, host) = (store_request.request_line(&self.endpoint), self.authority_for(&store_request));
+        // A wait for credentials has its own limit and its own reports.
+        let signed = self.signing_context(&|| request_line.clone()).await?;
         let opening = Box::pin(async {
-            let signed = self.signing_context(&|| request_line.clone()).await?;
             let response = self.send(&store_request, &signed).await?;
             match response.into_stream(self.dialect, &signed.credentials, &|| request_line.clone()).await {
                 Ok((head, body)) => Ok((head, body.with_request_line(request_line.clone()))),
