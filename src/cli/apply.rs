@@ -137,7 +137,7 @@ fn report_finished_job(
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     terminal.eprint(format_args!("job {} with this token is already {}: nothing to do", job.id, job.status));
-    terminal.eprint(format_outcomes(job.progress));
+    terminal.eprint(format_outcomes(job));
     github::report_job(journal, job, None, &journal.flag(), terminal);
     if json {
         terminal.print(job_result_json(job, &JobFolder::of(journal.state_folder(), &job.id).report_folder(), None))?;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::engine::{INCONCLUSIVE, reason_says};
 use crate::estimate::{BilledQuantity, PriceUnit, UnitPrice};
 use crate::hint::{Hint, ShownCommand};
-use crate::job::{JobStatus, Progress};
+use crate::job::JobStatus;
 use crate::jobs::JobPresence;
 use crate::journal::{JobFolder, JobRecord, PauseCause, ReportDelivery};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
@@ -58,7 +58,11 @@ pub(crate) fn format_instant(instant: Timestamp) -> String {
 }
 
 /// Formats the outcomes of a job, such as `1,203 succeeded, 1 failed`.
-pub(crate) fn format_outcomes(progress: Progress) -> String {
+pub(crate) fn format_outcomes(job: &JobRecord) -> String {
+    let progress = job.progress;
+    if job.status == JobStatus::Complete && progress.total == 0 {
+        return "nothing to do: there were no objects to process".to_owned();
+    }
     format!("{} succeeded, {} failed", HumanCount(progress.succeeded), HumanCount(progress.failed))
 }
 

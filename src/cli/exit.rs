@@ -94,6 +94,7 @@ impl ExitStatus {
             | JobError::TooExpensive(_)
             | JobError::Untrusted { .. }
             | JobError::ReportUnpublished(_)
+            | JobError::FailuresMissing { .. }
             | JobError::NeededByPlan { .. }
             | JobError::Lease { cause: LeaseError::Held(_), .. } => Self::Refused,
             JobError::Prices(_) => Self::Invalid,

@@ -381,7 +381,7 @@ impl<'a> JobSession<'a> {
         if let Some(doubt) = describe_doubt(job) {
             self.terminal.eprint(doubt);
         }
-        self.terminal.eprint(format_outcomes(job.progress));
+        self.terminal.eprint(format_outcomes(job));
         if let Some(warning) = damaged_content_warning(self.journal, job)?.filter(|_| untrusted.is_none()) {
             self.terminal.eprint(warning);
         }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use batchplan_store::StoreProvider;
-use batchplan_store::object::ObjectKey;
+use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
+use batchplan_store::{StoreProvider, UnsupportedBucket};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -15,10 +15,12 @@ use super::terminal::Terminal;
 use super::{notifications, plan_input};
 use crate::hint::{command, hint};
 use crate::job::JobStatus;
-use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
+use crate::jobs::{CreateOutcome, JobRequest, check_failures_recorded, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
-use crate::paths::{path_to_text, show_path};
+use crate::paths::path_to_text;
 use crate::plan::{Plan, bucket_problem};
+use crate::provider::{BucketNaming, ProviderRules};
+use crate::toml_reader::quote_for_message;
 
 /// Retry the failed objects of a job in a new job.
 ///
@@ -102,6 +104,7 @@ fn retry_failed_objects(
     if first.progress.failed == 0 && !(unattempted && first.progress.remaining() > 0) {
         return report_nothing_to_retry(first, args.json, terminal);
     }
+    check_failures_recorded(journal, first)?;
     warn_of_damage(journal, first, terminal)?;
     let plan = stored_plan(first)?;
     let origin = JobSource::Retry { of: first.id.clone(), unattempted };
@@ -156,7 +159,7 @@ fn retry_report(
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     let file = plan_input::require(plan_path, terminal)?;
-    let origin = JobSource::Report(parse_report_origin(report, args)?);
+    let origin = JobSource::Report(parse_report_origin(report, args, file.plan.store.provider)?);
     let path = std::path::absolute(plan_path)?;
     let request = JobRequest {
         plan: &file.plan,
@@ -173,28 +176,105 @@ fn retry_report(
     journal.close(ended)
 }
 
-fn parse_report_origin(report: &Path, args: &RetryArgs) -> Result<ReportSource, CommandError> {
+/// Reads the location of a report, which is a file or an object of the plan's store.
+fn parse_report_origin(report: &Path, args: &RetryArgs, provider: StoreProvider) -> Result<ReportSource, CommandError> {
     let (status, code) = (args.status.clone(), args.code.clone());
+    // Only a file can have a name that is not text.
+    let location = report.to_str().map_or(Ok(ReportArgument::File), |text| {
+        parse_report_argument(text, provider).map_err(|ReportArgumentError { why, help }| {
+            let shown = shown_location(text);
+            CommandError::new(ExitStatus::Invalid, format!("invalid --report {shown}: {why}")).help(help)
+        })
+    })?;
+    Ok(match location {
+        ReportArgument::File => {
+            let name = path_to_text(&std::path::absolute(report)?);
+            ReportSource { bucket: None, name, status, code }
+        }
+        ReportArgument::Object { bucket, key } => {
+            ReportSource { bucket: Some(bucket), name: key.encoded(), status, code }
+        }
+    })
+}
+
+/// The value of `--report`.
+#[derive(Debug, PartialEq, Eq)]
+enum ReportArgument {
+    File,
+    Object { bucket: String, key: ObjectKey },
+}
+
+/// Why a text is not the location of a report.
+#[derive(Debug)]
+struct ReportArgumentError {
+    why: String,
+    help: String,
+}
+
+const LOCATION_HELP: &str = "use s3://BUCKET/KEY, oss://BUCKET/KEY or the path of a file";
+
+fn parse_report_argument(report: &str, provider: StoreProvider) -> Result<ReportArgument, ReportArgumentError> {
+    let error = |why: String, help: String| Err(ReportArgumentError { why, help });
+    let invalid = |why: &str| error(why.to_owned(), LOCATION_HELP.to_owned());
     let is_known = |scheme: &str| StoreProvider::ALL.iter().any(|it| it.profile().url_scheme == scheme);
-    let invalid = |why: String| {
-        CommandError::new(ExitStatus::Invalid, format!("invalid --report {}: {why}", show_path(report)))
-            .help("use s3://BUCKET/KEY, oss://BUCKET/KEY or the path of a file")
+    let Some((scheme, place)) = report.split_once("://") else {
+        let start = report.split_once(':').map(|(start, _)| start.to_ascii_lowercase()).unwrap_or_default();
+        return match start.as_str() {
+            _ if report.is_empty() => invalid("it is empty"),
+            _ if Path::new(report).exists() => Ok(ReportArgument::File),
+            "arn" => invalid("it is an ARN"),
+            scheme if is_known(scheme) => invalid("its scheme is not followed by ://"),
+            _ => Ok(ReportArgument::File),
+        };
     };
-    let Some((scheme, place)) = report.to_str().and_then(|text| text.split_once("://")) else {
-        let name = path_to_text(&std::path::absolute(report)?);
-        return Ok(ReportSource { bucket: None, name, status, code });
-    };
+    let lower = scheme.to_ascii_lowercase();
     if !is_known(scheme) {
-        return Err(invalid(format!("its scheme is `{scheme}`, not s3 or oss")));
+        return match lower.as_str() {
+            _ if is_known(&lower) => error("its scheme has upper-case letters".to_owned(), format!("write {lower}://")),
+            "file" => error("its scheme is `file`".to_owned(), "write only the path of the file".to_owned()),
+            _ => invalid(&format!("its scheme is `{}`, not s3 or oss", quote_for_message(scheme))),
+        };
+    }
+    let own = provider.profile().url_scheme;
+    if scheme != own {
+        let why = format!("its scheme is `{scheme}`, but the plan's store has `provider = \"{}\"`", provider.as_str());
+        return error(why, format!("a report is read from the plan's store: use {own}://BUCKET/KEY, or download it"));
     }
     let (bucket, key) = place.split_once('/').unwrap_or((place, ""));
     if let Some(problem) = bucket_problem(bucket) {
-        return Err(invalid(format!("its bucket name {problem}")));
+        return invalid(&format!("its bucket name {problem}"));
     }
-    if key.is_empty() {
-        return Err(invalid("it has a bucket, but no key".to_owned()));
+    let has_aws_names = ProviderRules::of(provider).bucket_naming == BucketNaming::Aws;
+    if let Some(UnsupportedBucket { label, help, .. }) = UnsupportedBucket::of_aws(bucket).filter(|_| has_aws_names) {
+        return error(format!("it names {label}, which is not supported"), help.to_owned());
     }
-    Ok(ReportSource { bucket: Some(bucket.to_owned()), name: ObjectKey::from(key).encoded(), status, code })
+    match key.len() {
+        0 => return invalid("it has a bucket, but no key"),
+        bytes if bytes > MAX_KEY_BYTES => {
+            return invalid(&format!("its key has {bytes} bytes (maximum {MAX_KEY_BYTES})"));
+        }
+        _ if key.ends_with('/') => {
+            return error(
+                "its key is a folder".to_owned(),
+                "name the report's manifest.json, or one of its files".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    Ok(ReportArgument::Object { bucket: bucket.to_owned(), key: ObjectKey::from(key) })
+}
+
+/// Returns a location as messages show it: without a password, and without the query, which can be a signature.
+fn shown_location(report: &str) -> String {
+    let shown = report.split('?').next().unwrap_or_default();
+    match shown.split_once("://") {
+        Some((scheme, place)) => {
+            let end = place.find('/').unwrap_or(place.len());
+            let start = place[..end].rfind('@').map_or(0, |at| at + 1);
+            format!("{scheme}://{}", &place[start..])
+        }
+        None => shown.to_owned(),
+    }
 }
 
 fn create_and_run(
@@ -230,4 +310,58 @@ fn create_and_run(
         terminal,
     )
     .run(args.json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MULTI_REGION_HELP: &str = "they need another signature (SigV4A): name the bucket of one region";
+
+    #[test]
+    fn what_is_wrong_with_the_location_of_a_report_is_said() {
+        let parse = |text| parse_report_argument(text, StoreProvider::Aws);
+        let object = |key: &str| ReportArgument::Object { bucket: "b".to_owned(), key: ObjectKey::from(key) };
+        assert_eq!(parse("s3://b/r/manifest.json").expect("an object"), object("r/manifest.json"));
+        assert_eq!(parse("s3://b/a?b%20@c").expect("an object"), object("a?b%20@c"));
+        for file in ["report-1.csv", "/tmp/manifest.json", "C:\\report.csv", "a:b"] {
+            assert_eq!(parse(file).expect("a file"), ReportArgument::File, "{file}");
+        }
+        let long = format!("s3://b/{}", "k".repeat(1025));
+        for (text, why, help) in [
+            ("", "it is empty", LOCATION_HELP),
+            ("s3:/b/k", "its scheme is not followed by ://", LOCATION_HELP),
+            ("OSS:b/k", "its scheme is not followed by ://", LOCATION_HELP),
+            ("arn:aws:s3:::b/k", "it is an ARN", LOCATION_HELP),
+            ("S3://b/k", "its scheme has upper-case letters", "write s3://"),
+            ("file:///tmp/r.csv", "its scheme is `file`", "write only the path of the file"),
+            ("https://b.s3.amazonaws.com/k", "its scheme is `https`, not s3 or oss", LOCATION_HELP),
+            (
+                "oss://b/k",
+                "its scheme is `oss`, but the plan's store has `provider = \"aws\"`",
+                "a report is read from the plan's store: use s3://BUCKET/KEY, or download it",
+            ),
+            ("s3:///k", "its bucket name is missing", LOCATION_HELP),
+            ("s3://b c/k", "its bucket name contains white space", LOCATION_HELP),
+            ("s3://b", "it has a bucket, but no key", LOCATION_HELP),
+            ("s3://b.mrap/k", "it names a Multi-Region Access Point, which is not supported", MULTI_REGION_HELP),
+            ("s3://b/r/", "its key is a folder", "name the report's manifest.json, or one of its files"),
+            (&long, "its key has 1025 bytes (maximum 1024)", LOCATION_HELP),
+        ] {
+            let found = parse(text).expect_err(text);
+            assert_eq!((found.why.as_str(), found.help.as_str()), (why, help), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_location_is_shown_without_secrets() {
+        for (text, shown) in [
+            ("https://user:pass@host/k?X-Amz-Signature=abc", "https://host/k"),
+            ("s3://a@b", "s3://b"),
+            ("s3://b/k@home", "s3://b/k@home"),
+            ("s3:/b?k", "s3:/b"),
+        ] {
+            assert_eq!(shown_location(text), shown);
+        }
+    }
 }

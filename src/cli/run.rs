@@ -149,7 +149,7 @@ impl QueueObserver for QueueView<'_> {
         let folder = JobFolder::of(self.journal.state_folder(), &job.id).report_folder();
         let mut result = job_result_json(job, &folder, None);
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", one_line(reason)));
-        self.print_for_job(job, format_args!("{}{reason}: {}", job.status, format_outcomes(job.progress)));
+        self.print_for_job(job, format_args!("{}{reason}: {}", job.status, format_outcomes(job)));
         let unpublished = match outcome {
             Ok(RunOutcome::Finished(FinishOutcome::Over(delivered))) => {
                 unpublished_report_error(delivered, job, &self.state_flag)

@@ -12,7 +12,7 @@ use super::recurring::deletion_cost;
 use super::runner::default_reason;
 use crate::job::JobId;
 use crate::job::JobStatus::{
-    Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
+    self, Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
     Ready, Suspended,
 };
 use crate::journal::{
@@ -260,15 +260,13 @@ fn remove_job(journal: &Journal, job: &JobRecord) -> Result<(), JobError> {
 /// Moves a job to Cleaning. The caller holds the lease, so a status that has changed meanwhile is only closer to the
 /// end.
 fn advance_to_cleaning(journal: &Journal, id: &JobId) -> Result<(), JournalError> {
-    let end = match journal.find(id.as_str())?.status {
-        Cancelling => Some(Cancelled),
-        Failing => Some(Failed),
-        _ => None,
+    // At once, so that no crash leaves a job that looks as if its report were complete.
+    let path: &[JobStatus] = match journal.find(id.as_str())?.status {
+        Cancelling => &[Cancelled, Cleaning],
+        Failing => &[Failed, Cleaning],
+        _ => &[Cleaning],
     };
-    for next in end.into_iter().chain([Cleaning]) {
-        journal.advance(id, next, StatusReason::default(), Timestamp::now())?;
-    }
-    Ok(())
+    journal.advance_through(id, path, Timestamp::now())
 }
 
 /// Fails Suspended jobs that were not confirmed in time, and deletes jobs that are past their retention. A job that

@@ -4,8 +4,10 @@ use jiff::SignedDuration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::job::JobStatus;
-use crate::journal::{JobCreation, JobSource, NewJob};
+use crate::job::{JobStatus, Progress};
+use crate::jobs::check_failures_recorded;
+use crate::journal::{Checkpoint, JobCreation, JobSource, NewJob, ReportFileRecord};
+use crate::report_format::TaskStatus;
 
 fn journal() -> (TempDir, Journal) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -175,6 +177,55 @@ async fn unattended_jobs_are_paused_and_cancelled_at_once() {
         assert!(matches!(cancel(&journal, &id, None).await, Err(JobError::WrongStatus { .. })));
         assert!(matches!(prioritise(&journal, &id, 1), Err(JobError::WrongStatus { .. })));
     }
+}
+
+/// A failure file, sealed or open, with this number of rows.
+fn failures(number: u32, rows: u64, sealed: bool) -> ReportFileRecord {
+    let (md5, status) = (Some("0".repeat(32)), TaskStatus::Failed);
+    let (md5, open_md5) = if sealed { (md5, None) } else { (None, md5) };
+    let name = format!("report-{number}.csv");
+    ReportFileRecord { number, status, name, bytes: 10 * rows, rows, md5, open_md5, published: false }
+}
+
+#[tokio::test]
+async fn a_retry_misses_no_failure_that_an_interrupted_end_left_in_an_open_file() {
+    let (_folder, journal) = journal();
+    for (last, missing) in [(failures(2, 3, true), false), (failures(2, 3, false), true)] {
+        // As an earlier version left it whose `delete --force` was killed.
+        let id = job(&journal, &[Preparing, Ready, Active, Failing, Failed]);
+        let checkpoint = Checkpoint {
+            progress: Progress { total: 10, succeeded: 0, failed: 5 },
+            in_doubt: 0,
+            maybe_started: 0,
+            active_time: Duration::ZERO,
+            next_row: None,
+            parts: Vec::new(),
+            files: vec![failures(1, 2, true), last],
+            failures: Vec::new(),
+        };
+        let number = journal.find(id.as_str()).expect("a job").number;
+        journal.record_checkpoint(number, checkpoint).await.expect("recorded");
+        let job = journal.find(id.as_str()).expect("a job");
+        match check_failures_recorded(&journal, &job) {
+            Ok(()) => assert!(!missing),
+            Err(error) => {
+                assert!(missing, "{error}");
+                let said = format!("the report of job {id} contains only 2 of the 5 objects that failed");
+                assert_eq!(error.to_string(), said);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deletion_that_is_killed_leaves_no_job_that_looks_complete() {
+    let (_folder, journal) = journal();
+    let stuck = job(&journal, &[Preparing, Ready, Active, Failing]);
+    let refused = journal.advance_through(&stuck, &[Failed, Active], then());
+    assert!(matches!(refused, Err(JournalError::IllegalStatusMove { .. })));
+    assert_eq!(status(&journal, &stuck), Some(Failing), "all moves or none");
+    advance_to_cleaning(&journal, &stuck).expect("moved");
+    assert_eq!(status(&journal, &stuck), None);
 }
 
 #[test]

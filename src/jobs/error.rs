@@ -2,6 +2,7 @@
 //! objects and untrusted servers.
 
 use std::io;
+use std::path::PathBuf;
 
 use batchplan_store::error::{self, SIGNATURE_HINT, credentials_expired_or_missing, is_about_signature};
 use batchplan_store::object::ObjectId;
@@ -122,6 +123,18 @@ pub enum JobError {
     /// The report of the job is not published yet, and would be lost.
     #[error("the report of job {0} is not published yet")]
     ReportUnpublished(JobId),
+    /// The report of a job that is over does not contain all objects that failed in it.
+    #[error("the report of job {job} contains only {recorded} of the {} that failed", format_count(*failed, "object"))]
+    FailuresMissing {
+        /// The job.
+        job: JobId,
+        /// The number of objects that failed.
+        failed: u64,
+        /// The number of them in the report.
+        recorded: u64,
+        /// The plan file of the job.
+        plan_file: PathBuf,
+    },
     /// The next job of the plan depends on this job.
     #[error("job {job} is the last completed job of its plan: without it, {cost}")]
     NeededByPlan {
@@ -224,6 +237,10 @@ impl JobError {
                 "publish it first: {}; or delete it anyway: {}",
                 command!("publish", job),
                 command!("delete", job, "--force")
+            ),
+            Self::FailuresMissing { plan_file, .. } => hint!(
+                "it was not completed before the job ended, so a retry would miss objects: apply the plan again: {}",
+                command!("apply").path(plan_file).arg("--new")
             ),
             Self::NeededByPlan { job, .. } => {
                 hint!("keep it, or delete it anyway: {}", command!("delete", job, "--force"))

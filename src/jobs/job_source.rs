@@ -9,12 +9,12 @@ use std::path::Path;
 
 use batchplan_store::object::{BucketName, ObjectKey};
 
-use super::error::{JobError, format_count};
+use super::error::JobError;
 use super::job_request::stored_plan;
 use crate::engine::report_state;
 use crate::job::JobId;
 use crate::journal::{
-    DeltaScope, JobFolder, JobRecord, JobSource, Journal, JournalError, PinnedInventory, ReportSource,
+    DeltaScope, JobFolder, JobRecord, JobSource, Journal, JournalError, PinnedInventory, ReportFileRecord, ReportSource,
 };
 use crate::manifest::{
     FailedRowsFile, FileLocation, Filter, InventoryChanges, InventorySelector, Manifest, ManifestSource,
@@ -110,12 +110,11 @@ impl RemainingWork {
             Ok(plan) => plan,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let (failed, unfinished) = remaining_rows(journal, &job, job.progress.remaining() > 0, &plan)?;
-        if job.progress.failed > 0 && failed.is_empty() {
-            let objects = format_count(job.progress.failed, "object");
-            return Ok(Err(format!("no report contains the {objects} that failed in job {id}")));
+        match remaining_rows(journal, &job, job.progress.remaining() > 0, &plan) {
+            Ok((failed, unfinished)) => Ok(Ok(Self { filter: plan.manifest.filter, failed, unfinished })),
+            Err(missing @ JobError::FailuresMissing { .. }) => Ok(Err(missing.to_string())),
+            Err(error) => Err(error),
         }
-        Ok(Ok(Self { filter: plan.manifest.filter, failed, unfinished }))
     }
 }
 
@@ -142,6 +141,31 @@ fn retry_source(journal: &Journal, of: &JobId, unattempted: bool, plan: &Plan) -
     Ok(ManifestSource::Retry { failed, unfinished })
 }
 
+/// Checks that the report of a job that is over contains all objects that failed in it.
+///
+/// # Errors
+/// Returns an error if it does not, or if the journal cannot be read.
+pub fn check_failures_recorded(journal: &Journal, job: &JobRecord) -> Result<(), JobError> {
+    sealed_failures(job, &journal.recorded_progress(job.number)?.files).map(drop)
+}
+
+/// Returns the sealed files with the failed rows of a job that is over. The end of a job seals its open files. A file
+/// that is still open was never completed, and has no checksum that proves which rows it must contain.
+fn sealed_failures(job: &JobRecord, files: &[ReportFileRecord]) -> Result<Vec<ReportSegment>, JobError> {
+    let failed = files.iter().filter(|file| file.status == TaskStatus::Failed).cloned().collect::<Vec<_>>();
+    let segments = report_state(&failed)?.sealed;
+    let recorded = segments.iter().map(|segment| segment.rows).sum();
+    if recorded < job.progress.failed {
+        return Err(JobError::FailuresMissing {
+            job: job.id.clone(),
+            failed: job.progress.failed,
+            recorded,
+            plan_file: job.plan_file.clone(),
+        });
+    }
+    Ok(segments)
+}
+
 /// Returns the files with the rows that failed in a job that is over and, with `unattempted`, the rows without an
 /// outcome. `plan` is the job's stored plan, which has the format and the location of its report.
 fn remaining_rows(
@@ -152,9 +176,7 @@ fn remaining_rows(
 ) -> Result<(Vec<FailedRowsFile>, Option<UnfinishedRows>), JobError> {
     let recorded = journal.recorded_progress(earlier.number)?;
     let folder = JobFolder::of(journal.state_folder(), &earlier.id);
-    let failed = recorded.files.iter().filter(|file| file.status == TaskStatus::Failed).cloned().collect::<Vec<_>>();
-    // The end of a job seals its open files, so a job that is over has only sealed ones.
-    let segments = report_state(&failed)?.sealed;
+    let segments = sealed_failures(earlier, &recorded.files)?;
     let destination = ReportDestination::of(&plan.report, &earlier.id);
     let location = |segment: &ReportSegment| segment_location(segment, &folder.report_folder(), destination.as_ref());
     let failed = segments

@@ -196,6 +196,25 @@ impl Journal {
         Ok(job)
     }
 
+    /// Moves a job through several statuses at once: after a crash it has the last of them, or the one from before.
+    ///
+    /// # Errors
+    /// Returns an error if a move is not legal, the job does not exist, or the journal cannot be written.
+    pub fn advance_through(&self, id: &JobId, path: &[JobStatus], now: Timestamp) -> Result<(), JournalError> {
+        let (id, path) = (id.clone(), path.to_vec());
+        let moved = self.run_blocking(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let records = path.iter().map(|to| advance(&transaction, &id, *to, &StatusReason::default(), now));
+            let moved = records.collect::<Result<Vec<_>, _>>()?;
+            transaction.commit()?;
+            Ok(moved)
+        })?;
+        for job in &moved {
+            self.notify_status_changed(job);
+        }
+        Ok(())
+    }
+
     /// Makes a Ready job Active if `may_start` agrees. `may_start` gets the job and every other job that is Ready,
     /// Active or Pausing. No other process can make a job Active at the same time.
     ///

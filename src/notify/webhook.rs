@@ -337,7 +337,10 @@ impl WebhookPayload<'_> {
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         let Progress { total, succeeded, failed } = progress;
         let short: String = job.id.as_str().chars().take(8).collect();
-        let counts = format!("{succeeded} of {total} succeeded, {failed} failed");
+        let counts = match event {
+            WebhookEvent::Complete if total == 0 => "no objects to process".to_owned(),
+            _ => format!("{succeeded} of {total} succeeded, {failed} failed"),
+        };
         // The counts come first, so that a long reason cannot cut them off.
         defuse_mentions(&to_single_line(
             &format!("batchplan: {} {state} ({counts}, job {short}){reason}", job.name),

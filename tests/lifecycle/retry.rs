@@ -248,6 +248,30 @@ fn a_report_alone_is_enough() {
 }
 
 #[test]
+fn what_is_no_location_of_a_report_is_refused_with_its_reason() {
+    let scene = Scene::with_objects(2);
+    scene.plan(TAG);
+    for (report, shown, why) in [
+        ("oss://reports/manifest.json", "", "its scheme is `oss`, but the plan's store has `provider = \"s3\"`"),
+        ("S3://reports/manifest.json", "", "its scheme has upper-case letters"),
+        ("s3:/reports/manifest.json", "", "its scheme is not followed by ://"),
+        (
+            "https://reports.s3.amazonaws.com/m?X-Amz-Signature=hush",
+            "https://reports.s3.amazonaws.com/m",
+            "its scheme is `https`, not s3 or oss",
+        ),
+        ("s3://reports/r/", "", "its key is a folder"),
+    ] {
+        let shown = if shown.is_empty() { report } else { shown };
+        let ran = scene.run(&["retry", "--report", report, "--plan", "plan.toml", "--auto-approve"]).ended(2);
+        let said = format!("error: invalid --report {shown}: {why}\n  help: ");
+        assert!(ran.stderr.starts_with(&said) && !ran.stderr.contains("hush"), "{}", ran.stderr);
+    }
+    assert_eq!(scene.server.requests(), 0);
+    assert!(scene.jobs().is_empty());
+}
+
+#[test]
 fn status_and_code_narrow_a_report() {
     for format in ["oss", "aws"] {
         let (scene, first) = only_a_report(format);
