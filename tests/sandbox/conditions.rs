@@ -6,7 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration, ObjectCannedAcl};
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, Delete, ObjectCannedAcl,
+    ObjectIdentifier, VersioningConfiguration,
+};
 use batchplan_sandbox::ACCOUNT_ID;
 
 use crate::fixture::{BUCKET, Fixture, client, exchange, refusal, refused, run};
@@ -39,6 +42,53 @@ fn writes_have_conditions() {
         it.client.delete_object().bucket(BUCKET).key("k").send().await.unwrap();
         assert_eq!(refusal(complete(None, Some(&etag)).await), ("NoSuchKey".into(), 404));
         complete(Some("*"), None).await.unwrap();
+    });
+}
+
+#[test]
+fn deletions_have_conditions() {
+    run(|it| async move {
+        let delete = || it.client.delete_object().bucket(BUCKET).key("k");
+        refused!(delete().if_match("\"other\""), "NoSuchKey", 404);
+        refused!(delete().if_match("*"), "NoSuchKey", 404);
+        it.put("k", "1").await;
+        let etag = it.client.head_object().bucket(BUCKET).key("k").send().await.unwrap().e_tag.unwrap();
+        refused!(delete().if_match("\"other\""), "PreconditionFailed", 412);
+        refused!(delete().if_match_size(1), "NotImplemented", 501);
+        delete().if_match(&etag).send().await.unwrap();
+        refused!(it.client.get_object().bucket(BUCKET).key("k"), "NoSuchKey", 404);
+        it.put("k", "2").await;
+        delete().if_match("*").send().await.unwrap();
+
+        // In a list, each object has its own condition.
+        for (key, text) in [("a", "1"), ("b", "2")] {
+            it.put(key, text).await;
+        }
+        let object = |key: &str| ObjectIdentifier::builder().key(key).e_tag(&etag).build().unwrap();
+        let list = Delete::builder().objects(object("a")).objects(object("b")).objects(object("c")).build().unwrap();
+        let answer = it.client.delete_objects().bucket(BUCKET).delete(list).send().await.unwrap();
+        assert_eq!(answer.deleted().iter().map(|it| it.key().unwrap()).collect::<Vec<_>>(), ["a"]);
+        let errors: Vec<_> = answer.errors().iter().map(|it| (it.key().unwrap(), it.code().unwrap())).collect();
+        assert_eq!(errors, [("b", "PreconditionFailed"), ("c", "NoSuchKey")]);
+    });
+}
+
+#[test]
+fn a_deletion_of_a_version_is_compared_with_the_current_one() {
+    run(|it| async move {
+        let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        let versioning = it.client.put_bucket_versioning().bucket(BUCKET).versioning_configuration(enabled);
+        versioning.send().await.unwrap();
+        let put = |body: &'static [u8]| {
+            it.client.put_object().bucket(BUCKET).key("k").body(ByteStream::from_static(body)).send()
+        };
+        let (old, new) = (put(b"1").await.unwrap(), put(b"2").await.unwrap());
+        let delete = || it.client.delete_object().bucket(BUCKET).key("k").version_id(old.version_id().unwrap());
+        refused!(delete().if_match(old.e_tag().unwrap()), "PreconditionFailed", 412);
+        delete().if_match(new.e_tag().unwrap()).send().await.unwrap();
+        // A delete marker is no object to compare with.
+        it.client.delete_object().bucket(BUCKET).key("k").send().await.unwrap();
+        refused!(it.client.delete_object().bucket(BUCKET).key("k").if_match("*"), "NoSuchKey", 404);
     });
 }
 

@@ -7,6 +7,7 @@ mod checksums;
 mod conditions;
 mod fixture;
 mod folder;
+mod forms;
 mod objects;
 mod oss;
 mod owners;

@@ -537,6 +537,8 @@ pub(crate) enum WritePrecondition {
     Always,
     /// The object does not exist.
     Absent,
+    /// The object exists.
+    Exists,
     /// The object exists and has this entity tag.
     Matches(String),
 }
@@ -546,7 +548,9 @@ impl WritePrecondition {
     /// then, the write conflicts with the deletion.
     pub(crate) fn late_error(&self, error: SandboxRequestError) -> SandboxRequestError {
         match (self, error) {
-            (Self::Matches(_), SandboxRequestError::NoSuchKey) => SandboxRequestError::ConditionalConflict,
+            (Self::Matches(_) | Self::Exists, SandboxRequestError::NoSuchKey) => {
+                SandboxRequestError::ConditionalConflict
+            }
             (_, error) => error,
         }
     }
@@ -623,9 +627,11 @@ impl SandboxState {
         let entry = self.bucket(bucket)?.keys.get(key);
         let current = entry.and_then(|entry| entry.newest()).and_then(|version| version.object.as_ref());
         match (condition, current) {
-            (WritePrecondition::Always, _) | (WritePrecondition::Absent, None) => Ok(()),
+            (WritePrecondition::Always, _)
+            | (WritePrecondition::Absent, None)
+            | (WritePrecondition::Exists, Some(_)) => Ok(()),
             (WritePrecondition::Absent, Some(_)) => Err(SandboxRequestError::PreconditionFailed),
-            (WritePrecondition::Matches(_), None) => Err(SandboxRequestError::NoSuchKey),
+            (WritePrecondition::Matches(_) | WritePrecondition::Exists, None) => Err(SandboxRequestError::NoSuchKey),
             (WritePrecondition::Matches(etag), Some(object)) => {
                 if object.etag.to_string() == *etag {
                     Ok(())

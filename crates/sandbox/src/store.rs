@@ -348,8 +348,14 @@ impl Sandbox {
     }
 
     /// Deletes a version permanently, or deletes the current one according to the bucket's versioning.
-    pub(crate) fn delete_object(&self, target: RequestedObject<'_>) -> Result<DeletedVersion, SandboxRequestError> {
+    pub(crate) fn delete_object(
+        &self,
+        target: RequestedObject<'_>,
+        condition: &WritePrecondition,
+    ) -> Result<DeletedVersion, SandboxRequestError> {
         let mut locked = self.lock_state();
+        // Also for a version: AWS compares only with the current one.
+        locked.state.check_precondition(target.bucket, target.key, condition)?;
         let bucket = locked.state.bucket(target.bucket)?;
         let versioning = bucket.versioning;
         let versions = bucket.keys.get(target.key).map_or(&[][..], |entry| entry.versions());

@@ -16,7 +16,7 @@ use crate::access::StoredAcl;
 use crate::model::{ObjectStorageClass, RetrievalTier, UnixMillis};
 use crate::permissions::ObjectAction;
 use crate::restore::{self, RestoreDialect, RestoreParameters};
-use crate::state::{FoundObject, RequestedObject, SandboxRequestError};
+use crate::state::{FoundObject, RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{AcceptedRestoreKind, DeletedVersion, Sandbox};
 use crate::tags::SharedTags;
 
@@ -222,7 +222,7 @@ fn set_object_headers(found: &FoundObject, now: UnixMillis, headers: &mut Header
 
 fn delete_object(sandbox: &Sandbox, request: &OssRequest) -> Result<Response<OssResponseBody>, OssError> {
     request.allow_params(&["versionId"])?;
-    let DeletedVersion { is_marker, id } = sandbox.delete_object(request.target()?)?;
+    let DeletedVersion { is_marker, id } = sandbox.delete_object(request.target()?, &WritePrecondition::Always)?;
     let mut response = empty_response(StatusCode::NO_CONTENT);
     if is_marker {
         response.headers_mut().insert(DELETE_MARKER, HeaderValue::from_static("true"));
@@ -260,7 +260,7 @@ pub(super) fn delete_objects(
     }
     let mut deleted = Vec::with_capacity(targets.len());
     for target in targets {
-        let result = sandbox.delete_object(target)?;
+        let result = sandbox.delete_object(target, &WritePrecondition::Always)?;
         deleted.push(DeletedObject { key: target.key, version: target.version, result });
     }
     let listed = if is_quiet { &[][..] } else { &deleted };

@@ -6,6 +6,7 @@
 //! | `absent` | the operations on settings that the sandbox does not have |
 //! | `access` | which requests are allowed |
 //! | `reading` | conditions, ranges and parts, and the headers of objects |
+//! | `form` | uploads by forms |
 //! | `checksum` | checksums in requests and responses |
 //! | `request` | the bodies of requests and their digests, presigned URLs, and the tags in requests |
 //! | `response` | errors, conversions, and what `s3s` does not add to a response |
@@ -20,6 +21,7 @@ mod attributes;
 mod bucket;
 mod checksum;
 mod copy;
+mod form;
 mod object;
 mod reading;
 mod request;
@@ -49,14 +51,19 @@ pub(crate) async fn handle_request(
     parts: Parts,
     body: impl request::S3RequestBody,
 ) -> Response<Body> {
-    let result = match request::check_before_dispatch(&parts) {
-        Ok(()) => request::check_document_digests(parts, body).await,
-        Err(error) => Err(error),
+    let boundary = form::form_boundary(&parts);
+    let result = match (request::check_before_dispatch(&parts), &boundary) {
+        (Ok(()), Some(boundary)) => form::expand(parts, body, boundary).await,
+        (Ok(()), None) => request::check_document_digests(parts, body).await,
+        (Err(error), _) => Err(error),
     };
-    let result = match result {
+    let mut result = match result {
         Ok(checked) => service.call(checked).await,
         Err(error) => response::error_response(error),
     };
+    if let (Ok(response), Some(_)) = (&mut result, boundary) {
+        form::finish(response);
+    }
     response::finish_response(result)
 }
 

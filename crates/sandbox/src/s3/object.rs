@@ -8,10 +8,11 @@ use super::checksum::set_checksum;
 use super::reading::{ContentSelection, ReadPreconditions, object_headers, response_overrides};
 use super::request::parse_tags;
 use super::response::{StatusOverride, etag, invalid_argument, length, to_s3_tags, to_s3_time};
+use crate::access::OwnerId;
 use crate::model::{ObjectStorageClass, RetrievalTier};
 use crate::permissions::ObjectAction;
 use crate::restore::{self, RestoreDialect, RestoreParameters};
-use crate::state::RequestedObject;
+use crate::state::{RequestedObject, SandboxRequestError, WritePrecondition};
 use crate::store::{AcceptedRestoreKind, DeletedVersion, Sandbox};
 use crate::tags::SharedTags;
 
@@ -124,15 +125,45 @@ pub(super) fn delete_object(
     sandbox: &Sandbox,
     request: S3Request<dto::DeleteObjectInput>,
 ) -> S3Result<S3Response<dto::DeleteObjectOutput>> {
+    let requester = requester(sandbox, &request);
     let input = request.input;
+    if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
+        return Err(directory_buckets_only());
+    }
     let target = requested_object(&input.bucket, &input.key, input.version_id.as_ref())?;
-    let deleted = sandbox.delete_object(target)?;
+    let condition = match input.if_match {
+        None => WritePrecondition::Always,
+        Some(dto::ETagCondition::Any) => WritePrecondition::Exists,
+        Some(dto::ETagCondition::ETag(etag)) => WritePrecondition::Matches(etag.value().to_owned()),
+    };
+    check_may_compare(sandbox, requester, target, &condition)?;
+    let deleted = sandbox.delete_object(target, &condition)?;
     let output = dto::DeleteObjectOutput {
         delete_marker: deleted.is_marker.then_some(true),
         version_id: deleted.id,
         ..Default::default()
     };
     Ok(S3Response::new(output))
+}
+
+/// The condition is one that only directory buckets have.
+fn directory_buckets_only() -> S3Error {
+    s3_error!(NotImplemented, "Only directory buckets compare the size or the modification time of an object")
+}
+
+/// Checks that a request which compares the entity tag of an object may read the object.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html>
+fn check_may_compare(
+    sandbox: &Sandbox,
+    requester: OwnerId,
+    target: RequestedObject<'_>,
+    condition: &WritePrecondition,
+) -> Result<(), SandboxRequestError> {
+    if !matches!(condition, WritePrecondition::Matches(_)) {
+        return Ok(());
+    }
+    let current = RequestedObject { version: None, ..target };
+    sandbox.with_state(|state| state.check_object_access(requester, current, ObjectAction::Read))
 }
 
 pub(super) fn delete_objects(
@@ -151,14 +182,23 @@ pub(super) fn delete_objects(
         if object.key.is_empty() {
             return Err(s3_error!(MalformedXML, "An object to delete must have a key"));
         }
+        if object.last_modified_time.is_some() || object.size.is_some() {
+            return Err(directory_buckets_only());
+        }
     }
     let is_quiet = delete.quiet.unwrap_or(false);
     let mut deleted = Vec::new();
     let mut errors = Vec::new();
     for object in delete.objects {
         let target = RequestedObject { bucket: &bucket, key: &object.key, version: object.version_id.as_deref() };
+        let condition = match &object.e_tag {
+            None => WritePrecondition::Always,
+            Some(etag) if etag.value() == "*" => WritePrecondition::Exists,
+            Some(etag) => WritePrecondition::Matches(etag.value().to_owned()),
+        };
         let allowed = sandbox.with_state(|state| state.check_object_access(requester, target, ObjectAction::Delete));
-        match allowed.and_then(|()| sandbox.delete_object(target)) {
+        let allowed = allowed.and_then(|()| check_may_compare(sandbox, requester, target, &condition));
+        match allowed.and_then(|()| sandbox.delete_object(target, &condition)) {
             Ok(_) if is_quiet => {}
             Ok(version) => deleted.push(deleted_entry(object, version)),
             Err(error) => errors.push(error_entry(object, &error.into())),

@@ -16,8 +16,18 @@ use crate::state::FoundObject;
 
 const TAG_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 
+/// The headers that AWS stores with an object and returns.
+pub(super) const STORED_HEADERS: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::EXPIRES,
+];
+
 /// The prefix of the headers that contain user metadata.
-const METADATA_PREFIX: &str = "x-amz-meta-";
+pub(super) const METADATA_PREFIX: &str = "x-amz-meta-";
 
 /// The conditions of a read: the headers `If-Match`, `If-None-Match`, `If-Modified-Since`, and `If-Unmodified-Since`.
 pub(super) struct ReadPreconditions {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
 use super::access::requester;
@@ -12,7 +12,8 @@ use super::checksum::{
     SentChecksum, check_part_algorithm, checksum_fields, parse_checksum, s3_algorithm, s3_type, set_checksum,
     upload_checksum,
 };
-use super::reading::parse_part_number;
+use super::form;
+use super::reading::{METADATA_PREFIX, STORED_HEADERS, parse_part_number};
 use super::request::{ReceivedBody, receive_body};
 use super::response::{custom_error, etag, invalid_argument, length, tag_error, to_s3_time};
 use crate::access::OwnerId;
@@ -35,19 +36,6 @@ const MAX_LISTED_PARTS: usize = 1000;
 /// The maximum number of uploads on a page.
 const MAX_LISTED_UPLOADS: usize = 1000;
 
-/// The headers that AWS stores with an object and returns.
-const STORED_HEADERS: [HeaderName; 6] = [
-    header::CONTENT_TYPE,
-    header::CACHE_CONTROL,
-    header::CONTENT_DISPOSITION,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LANGUAGE,
-    header::EXPIRES,
-];
-
-/// The prefix of the headers that contain user metadata.
-const METADATA_PREFIX: &str = "x-amz-meta-";
-
 /// The maximum size of user metadata in bytes, including the names.
 const MAX_METADATA_BYTES: usize = 2048;
 
@@ -57,7 +45,8 @@ pub(super) async fn put_object(
 ) -> S3Result<S3Response<dto::PutObjectOutput>> {
     // Everything that can be rejected is rejected before the body is received.
     let access = new_object_access(sandbox, &request, &request.input.bucket, request.input.acl.as_ref())?;
-    let S3Request { input, headers, trailing_headers, .. } = request;
+    let S3Request { input, headers, trailing_headers, mut extensions, .. } = request;
+    let headers = form::headers_of_write(headers, &mut extensions);
     let class = parse_storage_class(input.storage_class.as_ref())?;
     let tags = header_tags(input.tagging.as_deref())?;
     let precondition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
