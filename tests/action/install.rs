@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::expression::Status;
 use crate::machine::{Machine, Trigger, root};
+use crate::table;
 
 /// The key of the cache for the release 0.1.0 that no pin holds.
 const KEY: &str = "batchplan-0.1.0-x86_64-unknown-linux-musl-release";
@@ -143,6 +144,26 @@ fn a_tag_installs_its_release_once_and_then_from_the_cache() {
     fs::remove_file(kept.join(ARCHIVE)).expect("removed");
     machine.called("OWNER/batchplan@v0.1.0", &with).ended(Status::Success);
     assert_eq!(releases.asked(), [format!("/v0.1.0/{ARCHIVE}")]);
+}
+
+#[test]
+fn only_its_own_variable_changes_where_a_release_comes_from() {
+    let with = json!({ "command": "validate", "plan": "plan.toml" });
+    let (here, elsewhere) = (Releases::start(|_| {}), Releases::start(|_| {}));
+    let mut machine = here.machine();
+    for variable in table::ignored_by("releases") {
+        let value = if variable == "BATCHPLAN_COMMENT" { "false" } else { "http://127.0.0.1:1" };
+        machine.env.insert(variable, value.to_owned());
+    }
+    machine.called("OWNER/batchplan@v0.1.0", &with).ended(Status::Success);
+    assert_eq!(here.asked(), ["/v0.1.0/SHA256SUMS".to_owned(), format!("/v0.1.0/{ARCHIVE}")]);
+
+    let obeyed = table::cells().into_iter().filter(|(_, client, does)| *client == "releases" && does == "obeyed");
+    assert_eq!(obeyed.map(|(variable, ..)| variable).collect::<Vec<_>>(), ["BATCHPLAN_RELEASES"]);
+    let mut machine = here.machine();
+    machine.env.insert("BATCHPLAN_RELEASES".to_owned(), elsewhere.address.clone());
+    machine.called("OWNER/batchplan@v0.1.0", &with).ended(Status::Success);
+    assert_eq!((here.asked().len(), elsewhere.asked().len()), (0, 2));
 }
 
 #[test]

@@ -18,3 +18,5 @@ mod install;
 mod machine;
 mod process;
 mod steps;
+#[path = "../support/variables.rs"]
+mod table;

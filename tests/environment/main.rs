@@ -1,14 +1,21 @@
 //! The machine around the program: credentials from sessions and processes, folders that are missing or read-only, and
 //! the environment variables that have an effect.
 
+mod cells;
+mod clients;
 mod folders;
 #[cfg(target_os = "linux")]
 mod odd_names;
 mod portal;
 mod processes;
+#[path = "../support/proxy.rs"]
+#[expect(dead_code, reason = "the tests of proxies look closer at them")]
+mod proxy;
 #[cfg(target_os = "linux")]
 mod read_only;
 mod sessions;
+#[path = "../support/variables.rs"]
+mod table;
 mod variables;
 
 use std::fs;

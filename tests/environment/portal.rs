@@ -1,4 +1,5 @@
-//! The services behind sessions: the portal of AWS SSO, the service that renews its tokens, and AWS Sign-In.
+//! A server in the place of any service: the portal of AWS SSO, the service that renews its tokens, AWS Sign-In, STS, a
+//! metadata service, a store, a webhook, or GitHub.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -71,9 +72,14 @@ fn serve(stream: TcpStream, respond: Respond, log: &Mutex<Vec<Received>>) -> std
         reader.read_exact(&mut body)?;
         let line = line.trim().trim_end_matches(" HTTP/1.1").to_owned();
         let received = Received { line, headers, body: String::from_utf8(body).expect("UTF-8") };
+        let is_metadata_token = received.line == "PUT /latest/api/token";
         let (status, body) = respond(&received);
         log.lock().expect("sound").push(received);
-        let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        let mut head =
+            format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        if is_metadata_token {
+            head.push_str("\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600");
+        }
         write!(writer, "{head}\r\n\r\n{body}")?;
     }
 }

@@ -12,7 +12,7 @@ use crate::{Scene, run_to};
 const TOKEN: &str = "hush-access-token";
 const NEW_TOKEN: &str = "hush-renewed-token";
 
-const CONFIG: &str = "[profile dev]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = Reader\n\
+pub(crate) const CONFIG: &str = "[profile dev]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = Reader\n\
                       [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://x.awsapps.com/start\n\
                       [profile old]\nsso_start_url = https://x.awsapps.com/start\nsso_region = eu-west-1\n\
                       sso_account_id = 123456789012\nsso_role_name = Reader\n\
@@ -21,25 +21,26 @@ const CONFIG: &str = "[profile dev]\nsso_session = s\nsso_account_id = 123456789
                       [profile console]\nlogin_session = arn:aws:iam::123456789012:user/me\nregion = eu-west-1\n";
 
 /// The cached token of the session `s`: the file is named after the SHA-1 of its name.
-const SSO_CACHE: &str = ".aws/sso/cache/a0f1490a20d0211c997b44bc357e1972deab8ae3.json";
+pub(crate) const SSO_CACHE: &str = ".aws/sso/cache/a0f1490a20d0211c997b44bc357e1972deab8ae3.json";
 
 /// That of the profile `old`, named after its start URL.
 const OLD_CACHE: &str = ".aws/sso/cache/3947de8b16688092197fa616c34e01335f21d256.json";
 
 /// That of the profile `console`, named after the SHA-256 of its `login_session`.
-const LOGIN_CACHE: &str = ".aws/login/cache/286187707741fc2ccb93cf9e56dbd0ee0a16208feed5fbc8ae1baa86d44c283f.json";
+pub(crate) const LOGIN_CACHE: &str =
+    ".aws/login/cache/286187707741fc2ccb93cf9e56dbd0ee0a16208feed5fbc8ae1baa86d44c283f.json";
 
-fn sso_token(expires: &str, rest: &str) -> String {
+pub(crate) fn sso_token(expires: &str, rest: &str) -> String {
     format!("{{\"accessToken\": \"{TOKEN}\", \"expiresAt\": \"{expires}\"{rest}}}")
 }
 
-const FUTURE: &str = "2999-01-01T00:00:00Z";
-const PAST: &str = "2026-01-01T00:00:00Z";
-const RENEWABLE: &str = ", \"refreshToken\": \"hush-refresh\", \"clientId\": \"client\", \"clientSecret\": \"hush-client\", \
+pub(crate) const FUTURE: &str = "2999-01-01T00:00:00Z";
+pub(crate) const PAST: &str = "2026-01-01T00:00:00Z";
+pub(crate) const RENEWABLE: &str = ", \"refreshToken\": \"hush-refresh\", \"clientId\": \"client\", \"clientSecret\": \"hush-client\", \
                          \"registrationExpiresAt\": \"2999-01-01T00:00:00Z\"";
 
 /// Answers as the real services do, with the sandbox's keys.
-fn services(request: &Received) -> (u16, String) {
+pub(crate) fn services(request: &Received) -> (u16, String) {
     let keys = format!("\"accessKeyId\": \"{ACCESS_KEY}\", \"secretAccessKey\": \"{SECRET_KEY}\"");
     let path = request.line.split(' ').nth(1).and_then(|target| target.split('?').next()).unwrap_or_default();
     match path {
@@ -146,7 +147,7 @@ fn a_login_is_renewed_and_cached() {
 }
 
 /// The cached token of `aws login`. Its key was made for these tests.
-fn login_token(expires: &str) -> String {
+pub(crate) fn login_token(expires: &str) -> String {
     serde_json::json!({
         "accessToken": {
             "accessKeyId": ACCESS_KEY,

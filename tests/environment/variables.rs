@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::table::pages;
+
 /// The beginnings of the variables that the documentation lists one by one.
 const LISTED: [&str; 4] = ["AWS_", "OSS_", "BATCHPLAN_", "SSL_"];
 
@@ -77,12 +79,6 @@ fn read_folder(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The pages about environment variables.
-fn pages() -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/reference");
-    ["environment.md", "proxies.md"].map(|name| fs::read_to_string(folder.join(name)).expect("a page")).concat()
-}
-
 #[test]
 fn every_variable_that_is_read_is_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -109,21 +105,4 @@ fn every_variable_that_is_read_is_documented() {
     assert!(unknown.is_empty(), "nothing reads {unknown:?}, which the documentation names");
     let forgotten: Vec<_> = OF_THE_SDK.iter().filter(|name| !named.contains(**name)).collect();
     assert!(forgotten.is_empty(), "the documentation does not name {forgotten:?}");
-}
-
-#[test]
-fn every_cell_says_what_a_client_does() {
-    let pages = pages();
-    let rows: Vec<Vec<_>> = pages
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .filter(|cells: &Vec<_>| cells.len() > 2)
-        .collect();
-    assert!(rows.len() > 10, "{pages}");
-    for row in rows {
-        assert_eq!(row.len(), 8, "{row:?}");
-        let known = |cell: &&str| ["obeyed", "refused", "ignored"].contains(cell);
-        assert!(row[1..].iter().all(known), "{row:?}");
-    }
 }

@@ -178,8 +178,8 @@ async fn a_tls_error_says_what_would_mend_it() {
         (
             format!("https://127.0.0.1:{valid}"),
             None,
-            "the certificate of the server is for localhost, *.batchplan.test, sts.us-east-1.amazonaws.com, \
-             sts.cn-hangzhou.aliyuncs.com, not for 127.0.0.1",
+            "the certificate of the server is for localhost, *.batchplan.test, *.us-east-1.amazonaws.com, \
+             *.eu-west-1.amazonaws.com, *.sso.eu-west-1.amazonaws.com and 3 more, not for 127.0.0.1",
         ),
         (
             format!("https://localhost:{expired}"),
