@@ -1,6 +1,6 @@
 //! Adds tags, and keeps the others.
 
-use batchplan_store::object::{MAX_TAGS, MaybeKnown, ObjectState, TagSet};
+use batchplan_store::object::{MaybeKnown, ObjectState, TagSet};
 use batchplan_store::object_request::RequestKind;
 
 use super::rules::{
@@ -52,14 +52,12 @@ impl OperationRules for AddTagging {
     }
 }
 
-/// Returns the state with these tags added; values of the same keys are overwritten.
+/// Returns the state with these tags added; values of the same keys are overwritten. There may be too many for now: a
+/// later operation of the plan may delete some.
 fn add(before: ObjectState, tags: &TagSet) -> Result<ObjectState, OperationError> {
     let mut all = before.tags.known().ok_or(OperationError::TagsUnknown)?.clone();
     for (key, value) in tags.iter() {
         all.insert(key, value);
-    }
-    if all.len() > MAX_TAGS {
-        return Err(OperationError::TooManyTags { count: all.len() });
     }
     Ok(ObjectState { tags: MaybeKnown::Known(all), ..before })
 }

@@ -1,6 +1,6 @@
 //! All operations of a plan, combined into one pass over each object.
 
-use batchplan_store::object::ObjectState;
+use batchplan_store::object::{MAX_TAGS, ObjectState, TagSet};
 use batchplan_store::object_request::ObjectRequest;
 
 use super::Operation;
@@ -59,11 +59,20 @@ impl OperationSet {
     /// Returns the desired state of an object after all operations.
     ///
     /// # Errors
-    /// Returns an error if an operation rejects the object: the name of the first one that does, and the reason.
+    /// Returns an error if an operation rejects the object: the name of the first one that does, and the reason. Tags
+    /// that are too many only until a later operation deletes some are no reason.
     pub fn desired(&self, before: &ObjectState) -> Result<ObjectState, (&'static str, OperationError)> {
-        self.all.iter().try_fold(before.clone(), |state, operation| {
-            operation.desired(state).map_err(|why| (operation.name(), why))
-        })
+        let mut state = before.clone();
+        let mut exceeding = None;
+        for operation in &self.all {
+            state = operation.desired(state).map_err(|why| (operation.name(), why))?;
+            let count = state.tags.known().map_or(0, TagSet::len);
+            exceeding = (count > MAX_TAGS).then(|| (exceeding.map_or(operation.name(), |(name, _)| name), count));
+        }
+        match exceeding {
+            Some((name, count)) => Err((name, OperationError::TooManyTags { count })),
+            None => Ok(state),
+        }
     }
 
     /// Returns the requests that change one state to the other; empty if they are equal.
@@ -104,7 +113,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use batchplan_store::object::{MaybeKnown, ObjectAcl, RestoreRequest, RestoreTier, TagSet};
+    use batchplan_store::object::{MaybeKnown, ObjectAcl, RestoreRequest, RestoreTier};
     use batchplan_store::object_request::{RequestKind, ResponseData};
 
     fn tags(pairs: &[(&str, &str)]) -> TagSet {
@@ -213,6 +222,24 @@ mod tests {
         assert_eq!(
             calls(&all, &ObjectState::default()),
             [ObjectRequest::DeleteTags, ObjectRequest::PutAcl(ObjectAcl::Private), ObjectRequest::Restore(request)]
+        );
+    }
+
+    #[test]
+    fn tags_over_the_limit_may_make_room_for_themselves() {
+        let ten: TagSet = (0..10).map(|i| (format!("k{i}"), "")).collect();
+        let before = ObjectState { tags: MaybeKnown::Known(ten), ..ObjectState::default() };
+        let set = |deleted: &str| {
+            let (first, second) = (tags(&[("new", "")]), tags(&[("newer", "")]));
+            let deleted = Operation::DeleteTagging(Some(vec![deleted.into(), "k9".into()]));
+            OperationSet::new(vec![Operation::AddTagging(first), Operation::AddTagging(second), deleted])
+        };
+        let after = set("k0").desired(&before).expect("ten tags");
+        assert_eq!(after.tags.known().map(TagSet::len), Some(10));
+        // The first operation that went over the limit is named, with what there would be in the end.
+        assert_eq!(
+            set("none").desired(&before),
+            Err(("add_object_tagging", OperationError::TooManyTags { count: 11 }))
         );
     }
 
