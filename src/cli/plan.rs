@@ -2,10 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use batchplan_store::ReadOnlyStore;
 use batchplan_store::error::names_another_location;
+use batchplan_store::{Mutex, ReadOnlyStore};
 use clap::ValueEnum;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -337,7 +337,7 @@ struct PlanProgressView<'a> {
 
 impl PlanProgressView<'_> {
     fn view(&self) -> std::sync::MutexGuard<'_, ProgressView> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view.lock()
     }
 
     fn clear(&self) {

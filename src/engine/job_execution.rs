@@ -2,14 +2,14 @@
 //! rows, and records the outcomes in the report files and the checkpoints in the journal.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use batchplan_store::Store;
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::ObjectId;
 use batchplan_store::task::{TaskId, TaskOutcome};
+use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -240,7 +240,7 @@ impl JobExecution<'_> {
             if self.journal.mark_published(self.number, segment.number).await.is_err() {
                 continue;
             }
-            sent.lock().unwrap_or_else(PoisonError::into_inner).push(segment.number);
+            sent.lock().push(segment.number);
             if !self.plan.report.keep_local {
                 // A file that cannot be removed now is removed at the end of the job.
                 let _ = remove_local_file(&folder, &ReportSegment { published: true, ..segment });
@@ -409,7 +409,7 @@ impl<'a> JobRecorder<'a> {
     }
 
     fn apply_published(&mut self) {
-        let sent = std::mem::take(&mut *self.published.lock().unwrap_or_else(PoisonError::into_inner));
+        let sent = std::mem::take(&mut *self.published.lock());
         for number in sent {
             self.writer.mark_published(number);
         }

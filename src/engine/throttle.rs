@@ -8,9 +8,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use batchplan_store::Mutex;
 use batchplan_store::object::BucketName;
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse, RequestKind};
 use batchplan_store::task::{FaultClass, StoreError};
@@ -89,8 +90,7 @@ impl RequestRateLimiter {
     }
 
     fn reserve(&self, now: Instant, interval: Duration) -> Instant {
-        // The lock guards one value that is consistent at every moment, so a poisoned lock is harmless.
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next.lock();
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         let turn = next.map_or(now, |next| next.max(earliest));
         *next = Some(turn + interval);
@@ -210,8 +210,7 @@ impl AdmissionQueue {
     }
 
     fn state(&self) -> MutexGuard<'_, AdmissionState> {
-        // The guarded numbers are consistent at every moment, so a poisoned lock is harmless.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     async fn acquire(&self) -> RequestTicket {

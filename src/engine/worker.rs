@@ -1,14 +1,14 @@
 //! Handles one object: reads what the plan needs to know, and sends what must change. Also sends single requests and
 //! reads of an object outside a job, with the same limits and retries.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use batchplan_store::Store;
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::{ObjectId, ObjectState};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome, UNLISTABLE_KEY};
+use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -235,8 +235,7 @@ impl Worker {
     /// Returns the requests for an object in this state. They are recomputed only if the state differs from the
     /// previous object's.
     fn steps_for(&self, before: ObjectState) -> Result<Arc<[OperationStep]>, (&'static str, OperationError)> {
-        // The cached value is consistent at every moment, so a poisoned lock is harmless.
-        let mut last = self.cached_steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.cached_steps.lock();
         if let Some(cached) = last.as_ref().filter(|cached| cached.before == before) {
             return cached.steps.clone();
         }

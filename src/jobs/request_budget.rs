@@ -1,6 +1,8 @@
 //! Divides requests in flight and the request rate among the jobs of one process.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
+
+use batchplan_store::Mutex;
 
 use crate::engine::JobQuota;
 use crate::open_files;
@@ -87,8 +89,7 @@ impl RequestBudget {
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<BudgetEntry>> {
-        // The list is consistent at every moment, so a poisoned mutex is harmless.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 
     fn divide(&self, entries: &[BudgetEntry]) {

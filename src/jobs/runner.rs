@@ -11,7 +11,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use batchplan_store::object::{BucketName, ObjectKey};
-use batchplan_store::{Store, StoreProvider};
+use batchplan_store::{Mutex, Store, StoreProvider};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -243,13 +243,11 @@ impl<'a> JobRunner<'a> {
     async fn freeze(&mut self, watch: &mut dyn ProgressObserver) -> Result<FrozenManifest, JobError> {
         let manifest = job_manifest(self.journal, &self.job, self.plan)?;
         let stop = self.stop.child_token();
-        let watch = std::sync::Mutex::new(watch);
+        let watch = Mutex::new(watch);
         let found = AtomicU64::new(0);
         let observe = |prepared: FreezeProgress| {
             found.store(prepared.rows_included, Ordering::Relaxed);
-            if let Ok(mut watch) = watch.lock() {
-                watch.on_rows_read(prepared);
-            }
+            watch.lock().on_rows_read(prepared);
         };
         let limits = &self.plan.limits;
         let freeze_limits = FreezeLimits {

@@ -1,8 +1,9 @@
 //! How older journals are migrated.
 
 use std::fs;
-use std::sync::{Barrier, Mutex, PoisonError};
+use std::sync::Barrier;
 
+use batchplan_store::Mutex;
 use futures_util::FutureExt as _;
 use rusqlite::params;
 
@@ -472,7 +473,7 @@ struct Heard(Mutex<Vec<String>>);
 
 impl Heard {
     fn note(&self, what: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        self.0.lock().push(what);
     }
 }
 
@@ -514,7 +515,7 @@ async fn listeners_receive_recorded_changes_only() {
     };
     journal.record_checkpoint(job.number, checkpoint.clone()).await.expect("recorded");
     assert!(journal.record_checkpoint(job.number + 1, checkpoint).await.is_err());
-    let heard = heard.0.lock().expect("sound");
+    let heard = heard.0.lock();
     assert_eq!(*heard, ["Preparing", "Suspended", "Ready", "Active", "3 in 7 s"]);
 }
 

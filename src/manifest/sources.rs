@@ -1,10 +1,10 @@
 //! Reads the source of a manifest, whichever it is: all of it, or only its first objects, to check that it can be read
 //! and to show what it contains.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use batchplan_store::Store;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::{Mutex, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +105,7 @@ struct FirstObjectCollector {
 impl FirstObjectCollector {
     /// Ends reading, and records how many rows were read.
     fn stop(&self) -> RowFlow {
-        lock(&self.collected).rows_read = self.intake.rows_read();
+        self.collected.lock().rows_read = self.intake.rows_read();
         RowFlow::Stop
     }
 }
@@ -130,7 +130,7 @@ impl RowVisitor for FirstObjectCollector {
     fn include(&mut self, row: &ManifestRow<'_>) -> Result<RowFlow, ManifestError> {
         let version = row.version.map(VersionId::new);
         let object = ObjectId { bucket: BucketName::new(row.bucket), key: ObjectKey::new(row.key), version };
-        let mut collected = lock(&self.collected);
+        let mut collected = self.collected.lock();
         collected.objects.push(object);
         collected.rows_read = self.intake.rows_read();
         Ok(if collected.objects.len() >= self.limit { RowFlow::Stop } else { RowFlow::Continue })
@@ -157,11 +157,6 @@ impl RowVisitor for FirstObjectCollector {
 
 impl ResumableReading for FirstObjectCollector {}
 
-fn lock(collected: &Mutex<FirstObjects>) -> MutexGuard<'_, FirstObjects> {
-    // The value is consistent at every moment, so a poisoned lock can be ignored.
-    collected.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Manifest {
     /// Reads the manifest until the filter has included `most` objects, or some thousand rows have been read. Writes
     /// no files, except an unnamed temporary file for the data of a Parquet or ORC inventory.
@@ -184,9 +179,9 @@ impl Manifest {
             Ok((collector, _)) => {
                 let rows_read = collector.intake.rows_read();
                 self.source.reject_empty(rows_read)?;
-                Ok(FirstObjects { rows_read, complete: true, ..lock(&collected).clone() })
+                Ok(FirstObjects { rows_read, complete: true, ..collected.lock().clone() })
             }
-            Err(ManifestError::Stopped) if !stop.is_cancelled() => Ok(lock(&collected).clone()),
+            Err(ManifestError::Stopped) if !stop.is_cancelled() => Ok(collected.lock().clone()),
             Err(error) => Err(error),
         }
     }

@@ -10,10 +10,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 use std::{fmt, thread};
 
+use batchplan_store::Mutex;
 use batchplan_store::backoff::{Backoff, RetryPolicy};
 use batchplan_store::timeouts::scaled;
 use batchplan_store::web::{WebClient, WebRequest, WebRequestError};
@@ -486,7 +487,7 @@ impl MessageSender {
 
 impl SenderShared {
     fn queue(&self) -> MutexGuard<'_, MessageQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Records the result of an attempt, which is `None` if it was cancelled.
@@ -717,7 +718,7 @@ mod tests {
     fn sender() -> (MessageSender, Arc<Mutex<Vec<UndeliveredMessage>>>) {
         let undelivered = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&undelivered);
-        (MessageSender::new(Box::new(move |what| noted.lock().expect("sound").push(what))), undelivered)
+        (MessageSender::new(Box::new(move |what| noted.lock().push(what))), undelivered)
     }
 
     #[test]
@@ -733,12 +734,12 @@ mod tests {
         for job in 1..=MAX_WAITING + 2 {
             sender.enqueue(&silent, failed_message(job));
         }
-        let dropped: Vec<_> = undelivered.lock().expect("sound").iter().map(|what| what.job.clone()).collect();
+        let dropped: Vec<_> = undelivered.lock().iter().map(|what| what.job.clone()).collect();
         assert_eq!(dropped, ["1", "2"]);
         assert_eq!(sender.pending_count(), MAX_WAITING + 1);
         assert_eq!(sender.close(), AbandonedMessages { count: MAX_WAITING + 1, last_failure: None });
         assert_eq!(sender.pending_count(), 1, "what is under way is left to itself");
-        let said = undelivered.lock().expect("sound")[0].to_string();
+        let said = undelivered.lock()[0].to_string();
         assert!(
             said.starts_with("webhook not delivered for job 1 (`failed`): 256 messages are waiting for http://127"),
             "{said}"
@@ -756,7 +757,7 @@ mod tests {
             sender.enqueue(&elsewhere, failed_message(job));
         }
         tokio::time::timeout(Duration::from_secs(30), sender.wait_until_empty()).await.expect("refused at once");
-        let why: Vec<_> = undelivered.lock().expect("sound").iter().map(|what| what.reason.clone()).collect();
+        let why: Vec<_> = undelivered.lock().iter().map(|what| what.reason.clone()).collect();
         assert_eq!(why, ["http://192.0.2.1 uses unencrypted http to another machine"; 3]);
         sender.enqueue(&receiver(&format!("http://{closed_port}/")), failed_message(4));
         assert_eq!(sender.pending_count(), 1, "it is tried again");

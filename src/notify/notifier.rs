@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
+
+use batchplan_store::Mutex;
 
 use super::delivery::{AbandonedMessages, MessageSender, UndeliveredMessage};
 use super::webhook::{MessageOrigin, WebhookEndpoint, WebhookError, WebhookMessage};
@@ -93,11 +95,11 @@ impl Notifier {
     }
 
     fn jobs(&self) -> MutexGuard<'_, HashMap<i64, NotifiedJob>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs.lock()
     }
 
     fn held_back(&self) -> MutexGuard<'_, HashMap<JobId, JobRecord>> {
-        self.held_back.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held_back.lock()
     }
 
     /// Returns the endpoints of a job. Reads its plan only once.

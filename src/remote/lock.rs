@@ -11,12 +11,12 @@
 //! A process may also push without a lock, if something else ensures that only one process works at a time. It yields
 //! to one that holds the lock: it checks before and after each push.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{io, thread};
 
-use batchplan_store::ConditionalPutOutcome;
+use batchplan_store::{ConditionalPutOutcome, Mutex};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -507,7 +507,7 @@ pub(crate) struct StateLoss {
 
 impl StateLoss {
     pub(crate) fn record(&self, why: RemoteError) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.reason.lock().get_or_insert(why);
         self.token.cancel();
     }
 
@@ -524,12 +524,12 @@ impl StateLoss {
 
     /// Returns the reason as text.
     fn reason_text(&self) -> String {
-        let why = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = self.reason.lock();
         why.as_ref().map_or_else(|| "the state is lost".to_owned(), ToString::to_string)
     }
 
     pub(crate) fn take_reason(&self) -> Option<RemoteError> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.reason.lock().take()
     }
 }
 

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use batchplan_store::Mutex;
 use batchplan_store::hex::hex;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -151,7 +151,7 @@ impl StatePusher {
         self.verify_newest(&snapshot).await?;
         let written = MonotonicInstant::now();
         self.unneeded.push((written, snapshot.superseded_objects(before.as_ref())));
-        self.uploaded_chunks.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.uploaded_chunks.get_mut().clear();
         self.cache.record_push(snapshot, here)?;
         self.pushed_files.extend(seen);
         Ok(true)
@@ -287,7 +287,7 @@ impl StatePusher {
 
     async fn upload_chunk(&self, content: Vec<u8>) -> Result<SnapshotChunk, RemoteError> {
         let sha256 = hex(&Sha256::digest(&content));
-        let put_since = || self.uploaded_chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        let put_since = || self.uploaded_chunks.lock();
         if let Some(piece) = put_since().get(&sha256) {
             return Ok(piece.clone());
         }

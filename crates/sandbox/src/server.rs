@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::oss;
 use super::s3;
-use super::store::Sandbox;
+use super::store::{Sandbox, lock_mutex};
 
 /// The time limit for open requests when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -292,7 +292,7 @@ impl RequestLimiter {
 
     /// Returns whether a request at this time is admitted.
     fn try_acquire(&self, now: Instant) -> bool {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = lock_mutex(&self.bucket);
         let gained = now.saturating_duration_since(bucket.updated).as_secs_f64() * self.per_second;
         bucket.updated = bucket.updated.max(now);
         bucket.tokens = (bucket.tokens + gained).min(self.burst);

@@ -201,9 +201,9 @@ impl Sandbox {
         self.inner.blobs.reader(body, 0..size)
     }
 
-    /// Locks the state. The lock ignores poisoning by a panic, because every change is applied as a whole.
+    /// Locks the state.
     pub(crate) fn lock_state(&self) -> MutexGuard<'_, LoggedState> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_mutex(&self.inner.state)
     }
 
     /// Calls a function with the state, which stays locked meanwhile.
@@ -434,6 +434,11 @@ impl Sandbox {
         self.commit(&mut locked, vec![StateChange::SetRestore { target, restore }])?;
         Ok(accepted)
     }
+}
+
+/// Locks a mutex and ignores poisoning by a panic: every change of a guarded value is applied as a whole.
+pub(crate) fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the ID of a new version, and the ID to show in responses.

@@ -22,6 +22,7 @@
 //! | `endpoint`, `partition` | the URL of an endpoint, and AWS's partitions with the host names of their regions |
 //! | [`web`] | connections to all servers, with proxies and CA certificates; requests to STS, webhooks, GitHub |
 //! | [`hex`], [`printable`], [`xml`] | encodings, safe text, XML |
+//! | `mutex` | the mutex of this crate and of the program |
 //!
 //! The macro [`enum_with_all!`] defines an enum with a list of all its variants.
 
@@ -33,6 +34,7 @@ pub mod hex;
 pub mod http_client;
 mod http_store;
 mod listing;
+mod mutex;
 pub mod object;
 pub mod object_request;
 mod partition;
@@ -52,6 +54,7 @@ pub use http_store::{HttpStore, StoreConnectError, connect, connect_with_keys, w
 pub use listing::{
     InexactName, ListCursor, ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES, MAX_LISTED_KEY_BYTES,
 };
+pub use mutex::Mutex;
 pub use partition::{EndpointVariant, PARTITIONS, Partition, s3_endpoint};
 pub use provider::{
     AddressingStyle, AwsEndpointSettings, ConfiguredEndpoint, EndpointSource, ProviderProfile, RegionSource,

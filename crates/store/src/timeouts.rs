@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::{Pin, pin};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+
+use crate::mutex::Mutex;
 
 /// The time after which a wait is reported, and the interval between further reports.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -95,7 +97,7 @@ pub fn report_wait(host: &str, so_far: Duration, limit: Duration, waiting_for: i
     let Some(listener) = LISTENER.get() else { return };
     let now = Instant::now();
     {
-        let mut hosts = LAST_REPORTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = LAST_REPORTS.lock();
         let hosts = hosts.get_or_insert_default();
         if hosts.get(host).is_some_and(|last| now.duration_since(*last) < scaled(REPORT_INTERVAL) / 2) {
             return;

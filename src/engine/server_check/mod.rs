@@ -23,8 +23,8 @@ mod write_check;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use batchplan_store::Mutex;
 use batchplan_store::object::{BucketName, ObjectId};
 use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet, ObjectRequest};
 use batchplan_store::task::{StoreError, TaskFailure};
@@ -205,10 +205,10 @@ impl ServerCheck {
             match trust {
                 ServerTrust::Proven => {
                     check.proven_by_write = AtomicBool::new(true);
-                    lock_mut(&mut check.proven).insert(scope, 0);
+                    check.proven.get_mut().insert(scope, 0);
                 }
                 ServerTrust::Unconfirmed(write) => {
-                    lock_mut(&mut check.unconfirmed).insert(scope, write);
+                    check.unconfirmed.get_mut().insert(scope, write);
                 }
                 ServerTrust::Refused(_) => {}
             }
@@ -222,22 +222,22 @@ impl ServerCheck {
     }
 
     fn is_proven(&self, scope: &TrustScope) -> bool {
-        lock(&self.proven).contains_key(scope)
+        self.proven.lock().contains_key(scope)
     }
 
     /// Returns whether any request about this aspect in this bucket has been proven.
     fn is_aspect_proven(&self, bucket: &BucketName, aspect: ObjectAspect) -> bool {
-        lock(&self.proven).keys().any(|scope| (&scope.bucket, scope.aspect) == (bucket, aspect))
+        self.proven.lock().keys().any(|scope| (&scope.bucket, scope.aspect) == (bucket, aspect))
     }
 
     /// Discards all proofs: the next write of each scope is checked again.
     pub fn reset(&self) {
-        lock(&self.proven).clear();
+        self.proven.lock().clear();
     }
 
     /// Marks a scope as passed by the read checks, so that they are not repeated before each first write that fails.
     fn mark_read_proven(&self, scope: &TrustScope) {
-        let mut read = lock(&self.read_proven);
+        let mut read = self.read_proven.lock();
         if read.len() >= MAX_SERVER_CHECKS as usize {
             read.clear();
         }
@@ -246,13 +246,13 @@ impl ServerCheck {
 
     async fn mark_proven(&self, scope: TrustScope) -> Result<(), JournalError> {
         self.record_trust(&scope, ServerTrust::Proven).await?;
-        let mut proven = lock(&self.proven);
+        let mut proven = self.proven.lock();
         if proven.len() >= MAX_SERVER_CHECKS as usize {
             // A job with more scopes than this proves some of them again.
             proven.clear();
         }
         self.proven_by_write.store(true, Ordering::Relaxed);
-        lock(&self.doubted).remove(&scope);
+        self.doubted.lock().remove(&scope);
         // Counts the first write, which was checked.
         proven.insert(scope, 1);
         Ok(())
@@ -285,7 +285,7 @@ impl ServerCheck {
             return self.record_trust(&scope, ServerTrust::Refused(refusal.to_string())).await;
         }
         let is_about = |scope: &TrustScope, _: &mut u64| (&scope.bucket, scope.aspect) == (&bucket, aspect);
-        let shaken: Vec<_> = lock(&self.proven).extract_if(is_about).collect();
+        let shaken: Vec<_> = self.proven.lock().extract_if(is_about).collect();
         for (scope, _) in &shaken {
             self.forget_scope(scope).await?;
         }
@@ -294,22 +294,22 @@ impl ServerCheck {
 
     /// Revokes a scope's proof: its next write is sent alone and checked like the first.
     async fn revoke_proof(&self, scope: &TrustScope) -> Result<(), JournalError> {
-        lock(&self.proven).remove(scope);
-        lock(&self.read_proven).remove(scope);
+        self.proven.lock().remove(scope);
+        self.read_proven.lock().remove(scope);
         self.forget_scope(scope).await
     }
 
     /// Revokes a scope's proof because an object's content has changed. Returns whether that had already happened
     /// since the last proof.
     async fn revoke_after_change(&self, scope: &TrustScope) -> Result<bool, JournalError> {
-        let first = lock(&self.doubted).insert(scope.clone());
+        let first = self.doubted.lock().insert(scope.clone());
         self.revoke_proof(scope).await?;
         Ok(!first)
     }
 
     /// Returns whether first writes of an earlier run are still to be checked.
     fn has_unconfirmed(&self) -> bool {
-        !lock(&self.unconfirmed).is_empty()
+        !self.unconfirmed.lock().is_empty()
     }
 
     async fn record_trust(&self, scope: &TrustScope, trust: ServerTrust) -> Result<(), JournalError> {
@@ -363,13 +363,4 @@ fn object_header(call: &ObjectRequest, headers: ObjectHeaderSet) -> Option<Objec
 /// Returns whether the server says that it does not know the request at all.
 fn is_unknown_to_server(fault: &StoreError) -> bool {
     fault.status == Some(501) || (fault.code == "NotImplemented" && fault.status.is_some())
-}
-
-/// The guarded values are consistent at every moment, so a poisoned lock is harmless.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn lock_mut<T>(mutex: &mut Mutex<T>) -> &mut T {
-    mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,7 @@ use batchplan_store::timeouts::scaled;
 use super::read_check::ReadCheckOutcome;
 use super::{
     CONTENT_CHANGED, ContentBaseline, ContentProbe, SERVER_CHECK_FAILED, ServerCheck, ServerCheckFailure,
-    ServerCheckFailureKind, UntrustedServer, WRITE_NOT_KEPT, is_unknown_to_server, lock, object_header,
+    ServerCheckFailureKind, UntrustedServer, WRITE_NOT_KEPT, is_unknown_to_server, object_header,
 };
 use crate::engine::request_sender::{ObjectContext, RequestAbort, RequestSender, failed};
 use crate::journal::{FirstWrite, JournalError, ServerTrust, TrustScope};
@@ -58,7 +58,7 @@ struct PostWriteProbe {
 impl ServerCheck {
     /// Counts a write of a proven scope. Returns whether to sample it.
     fn is_sample(&self, scope: &TrustScope) -> bool {
-        let mut proven = lock(&self.proven);
+        let mut proven = self.proven.lock();
         let Some(writes) = proven.get_mut(scope) else { return false };
         *writes += 1;
         // The next write makes up for a sample that could not be checked.
@@ -240,7 +240,7 @@ impl RequestSender {
         context: &ObjectContext<'_>,
         step: &OperationStep,
     ) -> Result<ContentIdentity, RequestAbort> {
-        if !lock(&check.read_proven).contains(scope) {
+        if !check.read_proven.lock().contains(scope) {
             match self.check_subresource(context, scope.aspect, &step.operation).await? {
                 ReadCheckOutcome::Proven => check.mark_read_proven(scope),
                 ReadCheckOutcome::ObjectMissing(fault) => {
@@ -541,7 +541,7 @@ impl RequestSender {
 
     /// Checks every object whose first write was sent by an earlier run that did not record the result.
     async fn confirm_first_writes(&self, check: &ServerCheck) -> Result<(), RequestAbort> {
-        let unconfirmed: Vec<_> = lock(&check.unconfirmed).clone().into_iter().collect();
+        let unconfirmed: Vec<_> = check.unconfirmed.lock().clone().into_iter().collect();
         for (scope, write) in unconfirmed {
             self.confirm_first_write(check, &scope, write).await?;
         }
@@ -559,7 +559,7 @@ impl RequestSender {
         let step = OperationStep { call: ObjectRequest::Head, operation: String::new() };
         let what = match self.probe_content(&context, &step).await {
             Ok(ContentProbe::Present { mark, .. }) if mark.is_same_content(&before) => {
-                lock(&check.unconfirmed).remove(scope);
+                check.unconfirmed.lock().remove(scope);
                 return Ok(check.forget_scope(scope).await?);
             }
             Ok(ContentProbe::Present { mark, .. }) => mark.to_string(),

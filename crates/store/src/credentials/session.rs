@@ -8,7 +8,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -24,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 use super::profile_chain::{ProfileChain, SSO_PROPERTIES};
 use crate::error::truncate;
 use crate::hex::hex;
+use crate::mutex::Mutex;
 use crate::printable::affects_terminal;
 use crate::redact::redact;
 use crate::web::{is_loopback, proxy_secrets};
@@ -343,8 +343,7 @@ pub(super) struct ForwardClock(Mutex<Option<SystemTime>>);
 
 impl TimeSource for ForwardClock {
     fn now(&self) -> SystemTime {
-        // The value is complete at every moment, so a poisoned lock is safe to use.
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.0.lock();
         let now = latest.map_or_else(SystemTime::now, |latest| latest.max(SystemTime::now()));
         *latest = Some(now);
         now

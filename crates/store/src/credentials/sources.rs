@@ -7,7 +7,7 @@
 //! first, and what it does without limits is done in this folder instead.
 
 use std::ffi::OsString;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -24,6 +24,7 @@ use super::profile_chain::{ProfileChain, check_profiles};
 use super::profile_files::explain_missing_profile;
 use super::session::{ForwardClock, SessionProvider, SignInSession};
 use super::validation::{CredentialFormatError, ValidatingProvider, check_credential_text, check_region};
+use crate::mutex::Mutex;
 use crate::timeouts::{TimeLimitError, scaled};
 use crate::web::ConnectionSettings;
 
@@ -131,8 +132,7 @@ impl ProvideCredentials for PrefetchedProvider {
     where
         Self: 'a,
     {
-        // The value is complete at every moment, so a poisoned lock is safe to use.
-        match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.first.lock().take() {
             Some(first) => future::ProvideCredentials::ready(Ok(first)),
             None => self.source.provide_credentials(),
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -30,6 +30,7 @@ use super::response::{FailedResponse, ResponseLimit, StoreResponse, StreamedResp
 use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, UnsignedRequest};
 use crate::error::{FaultClass, StoreError, is_about_signature, is_renewable, truncate};
 use crate::hex::hex;
+use crate::mutex::Mutex;
 use crate::object::{BucketName, ObjectKey, TagSet};
 use crate::object_request::{ContentIdentity, ObjectRequest};
 use crate::provider::StoreEndpoint;
@@ -174,7 +175,7 @@ impl StoreHttpClient {
         call: &ObjectRequest,
         make: impl FnOnce() -> RequestPayload,
     ) -> RequestPayload {
-        let mut last = lock_ignoring_poison(&self.document_cache.last_sent);
+        let mut last = self.document_cache.last_sent.lock();
         match &*last {
             Some((cached, payload)) if cached == call => payload.clone(),
             _ => {
@@ -187,7 +188,7 @@ impl StoreHttpClient {
 
     /// Parses the tags of a response. Reuses the last result if the document is the same.
     pub(super) fn cached_tags(&self, document: &Bytes) -> Result<Option<TagSet>, XmlReadError> {
-        let mut last = lock_ignoring_poison(&self.document_cache.last_received);
+        let mut last = self.document_cache.last_received.lock();
         match &*last {
             Some((cached, tags)) if cached == document => Ok(Some(tags.clone())),
             _ => {
@@ -445,8 +446,7 @@ impl StoreHttpClient {
     }
 
     fn route_to(&self, bucket: &BucketName) -> Result<Arc<BucketRoute>, RouteError> {
-        // A route is built completely before it is inserted, so the data behind a poisoned lock is consistent.
-        let mut routes = self.route_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = self.route_cache.lock();
         if let Some((_, route)) = routes.last.as_ref().filter(|(last, _)| last == bucket) {
             return Ok(Arc::clone(route));
         }
@@ -621,11 +621,6 @@ impl RequestPayload {
 struct DocumentCache {
     last_sent: Mutex<Option<(ObjectRequest, RequestPayload)>>,
     last_received: Mutex<Option<(Bytes, TagSet)>>,
-}
-
-/// The cached value is complete at every moment, so a poisoned lock is safe to use.
-fn lock_ignoring_poison<T>(cached: &Mutex<T>) -> MutexGuard<'_, T> {
-    cached.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

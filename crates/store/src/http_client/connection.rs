@@ -6,8 +6,8 @@
 
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use crate::mutex::Mutex;
 use crate::timeouts::{self, MAX_SILENCE, StallDetector, StallReason, scaled};
 use crate::web::{
     CLOSES_OR_SENDS_EARLY, CONNECT_TIMEOUT, ConnectError, ConnectionStream, OriginConnector, closes_or_sends_early,
@@ -327,14 +328,14 @@ impl ConnectionPool {
 
     /// Keeps a connection for a later request.
     fn release(&self, connection: HttpConnection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }
 
     fn pop_idle(&self) -> Option<HttpConnection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle.lock().pop()
     }
 }
 

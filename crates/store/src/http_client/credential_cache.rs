@@ -6,7 +6,7 @@
 //! longer valid, and then the source is always queried once immediately.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{MAX_MESSAGE_BYTES, truncate};
+use crate::mutex::Mutex;
 use crate::redact::redact;
 use crate::timeouts::{DisplaySeconds, scaled};
 use crate::web::{proxy_secrets, root_cause};
@@ -402,8 +403,7 @@ impl CredentialCacheState {
     }
 
     fn lock(&self) -> MutexGuard<'_, RenewalState> {
-        // The value is complete at every moment, so a poisoned lock is safe to use.
-        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+        self.renewal.lock()
     }
 }
 

@@ -7,8 +7,8 @@
 //!
 //! The clock is this machine's, corrected by the server's time if the difference is too large.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::credential_cache::SigningCredentials;
 use crate::hex::hex_digits;
+use crate::mutex::Mutex;
 
 /// A header name and its value.
 pub type HeaderPair = (HeaderName, HeaderValue);
@@ -282,8 +283,7 @@ impl SigningKeyCache {
     }
 
     fn hmac_state(&self, credentials: &Arc<SigningCredentials>, date: &str) -> HmacSha256 {
-        // The cached value is complete at every moment, so a poisoned lock is safe to use.
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.cached.lock();
         match &*cached {
             Some(key) if key.date == date && Arc::ptr_eq(&key.credentials, credentials) => key.state.clone(),
             _ => {
@@ -359,8 +359,7 @@ impl SigningClock {
     /// Returns a time in the format of signatures. The result for the last second is cached.
     #[must_use]
     pub fn stamp(&self, now: Timestamp) -> SigningTimestamp {
-        // The cached value is complete at every moment, so a poisoned lock is safe to use.
-        let mut last = self.last_stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_stamp.lock();
         if last.0 != now.as_second() {
             *last = (now.as_second(), SigningTimestamp::of(now));
         }
