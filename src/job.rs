@@ -24,6 +24,12 @@ impl JobId {
         Self(STANDARD.encode(uuid::Uuid::new_v4().simple().to_string()))
     }
 
+    /// Returns the span of the log that work on this job belongs to.
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        tracing::info_span!("job", id = %self)
+    }
+
     /// Returns the id as used in paths, reports and messages.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -65,6 +65,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["io", "stderr"], &["cli"]),
     (&["rustls*"], &["crates/store/web"]),
     (&["tokio_rustls"], &["crates/store/web"]),
+    (&["tracing_subscriber"], &["cli/logging"]),
     // One mutex ignores poisoning, in each crate that needs one.
     (&["sync", "PoisonError"], &["crates/store/mutex", "crates/sandbox/store"]),
 ];

@@ -110,7 +110,7 @@ fn create_and_run(
             job
         }
         CreateOutcome::Unfinished(job) => {
-            terminal.eprint(format_args!("resuming job {} ({})", job.id, job.status));
+            terminal.inform(format_args!("resuming job {} ({})", job.id, job.status));
             job
         }
         CreateOutcome::Over(job) => return report_finished_job(journal, &job, args.json, terminal),

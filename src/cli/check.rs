@@ -72,7 +72,7 @@ impl CliCommand for CheckArgs {
         }
         let probes = WriteProbes { write, report: self.report_probe };
         if plan.store.environment_endpoint().is_some() {
-            terminal.eprint(format_args!("store: {}", escape_line(&describe_store(&plan.store))));
+            terminal.inform(format_args!("store: {}", escape_line(&describe_store(&plan.store))));
         }
         let mut findings = Vec::new();
         let mut printed = Ok(());
@@ -223,6 +223,6 @@ fn print_conclusion(
         0 => terminal.eprint("everything that the plan needs is allowed"),
         left => terminal.eprint(format_args!("everything that was checked is allowed; not checked: {left}")),
     }
-    terminal.eprint(format_args!("next: batchplan apply {file}"));
+    terminal.inform(format_args!("next: batchplan apply {file}"));
     ExitStatus::Success
 }

@@ -160,7 +160,7 @@ fn print_notes(plan: &Plan, exported: &Exported, terminal: Terminal) {
         terminal.eprint(format_args!("left out, because the service decides it: {}", exported.omitted.join(", ")));
     }
     if plan.job.client_request_token.is_none() {
-        terminal.eprint("the plan has no client_request_token: each export gets a new random one");
+        terminal.inform("the plan has no client_request_token: each export gets a new random one");
     }
 }
 
@@ -185,6 +185,6 @@ fn print_next_commands(plan: &Plan, service: BatchService, files: &[PathBuf], te
                 format!("aws s3control create-job --cli-input-json {file}{}", region.unwrap_or_default())
             }
         };
-        terminal.eprint(format_args!("next: {command}"));
+        terminal.inform(format_args!("next: {command}"));
     }
 }

@@ -68,7 +68,7 @@ impl CliCommand for ImportArgs {
             terminal.print(plan.trim_end())?;
             "PLAN".to_owned()
         };
-        terminal.eprint(format_args!("next: batchplan apply {word}     # shows what it will do, then asks"));
+        terminal.inform(format_args!("next: batchplan apply {word}     # shows what it will do, then asks"));
         Ok(ExitStatus::Success)
     }
 }

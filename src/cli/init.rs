@@ -65,7 +65,7 @@ impl CliCommand for InitArgs {
         }
         write(&self.path, &text, self.force).map_err(|error| write_error(&self.path, &error))?;
         let (path, word) = (show_path(&self.path), quote_path(&self.path));
-        terminal.eprint(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
+        terminal.inform(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
         Ok(ExitStatus::Success)
     }
 }

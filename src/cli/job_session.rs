@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::descriptions::{
     describe_doubt, format_objects, format_outcomes, next_command, one_line, quote_path, relative_path, summary,
@@ -102,7 +103,7 @@ impl<'a> JobSession<'a> {
         }
         // Requests are cheapest when no task moves between threads. Blocking work has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let ended = runtime.block_on(async {
+        let running = async {
             let held = JobLease::acquire(self.journal, &self.job.id)?;
             let connection = self.connect(&held).await?;
             let stop = CancellationToken::new();
@@ -117,7 +118,8 @@ impl<'a> JobSession<'a> {
             let ended = self.run_and_report(&mut runner, &mut view, &stop).await;
             view.clear();
             ended
-        });
+        };
+        let ended = runtime.block_on(running.instrument(self.job.id.span()));
         // A thread that is blocked on a read that never returns must not keep the process alive.
         runtime.shutdown_background();
         ended
@@ -261,13 +263,19 @@ impl<'a> JobSession<'a> {
         let file = show_path(relative_path(&self.job.plan_file)).to_string();
         let manifest = job_manifest(self.journal, &self.job, self.plan);
         let manifest = manifest.as_ref().unwrap_or(&self.plan.manifest);
-        self.terminal.eprint(summary(self.plan, manifest, &file, frozen.rows()));
+        let summary = summary(self.plan, manifest, &file, frozen.rows());
+        if self.confirmation == ConfirmationMode::Ask {
+            // The question is about it, so it is shown in any case.
+            self.terminal.eprint(summary);
+        } else {
+            self.terminal.inform(summary);
+        }
         for warning in frozen.warnings().iter().filter(|_| self.confirmation != ConfirmationMode::Ask) {
-            self.terminal.eprint(format_args!("  warning: {warning}\n    help: {}", warning.help));
+            self.terminal.inform(format_args!("  warning: {warning}\n    help: {}", warning.help));
         }
         // If the user is asked, warnings are shown with the estimate.
         for warning in plan_warnings(self.plan).iter().filter(|_| self.confirmation != ConfirmationMode::Ask) {
-            self.terminal.eprint(format_args!("  warning: {warning}"));
+            self.terminal.inform(format_args!("  warning: {warning}"));
         }
     }
 
@@ -304,7 +312,7 @@ impl<'a> JobSession<'a> {
                     }
                     PromptAnswer::Stopped => {
                         self.terminal.eprint(format_args!("nothing was changed; job {id} is waiting for confirmation"));
-                        self.terminal.eprint(format_args!("next: batchplan resume {id}{}", self.state_flag));
+                        self.terminal.inform(format_args!("next: batchplan resume {id}{}", self.state_flag));
                         self.print_job(&runner.job)?;
                         return Ok(Some(ExitStatus::Interrupted));
                     }
@@ -337,7 +345,7 @@ impl<'a> JobSession<'a> {
             JobStatus::Ready => "batchplan run".to_owned(),
             _ => format!("batchplan show {id}"),
         };
-        self.terminal.eprint(format_args!("next: {next}{}", self.state_flag));
+        self.terminal.inform(format_args!("next: {next}{}", self.state_flag));
         self.print_job(&runner.job)?;
         Ok(ExitStatus::Success)
     }
@@ -400,7 +408,7 @@ impl<'a> JobSession<'a> {
         } else if !matches!(delivered, PublishOutcome::NoReport) {
             self.terminal.eprint(format_args!("report: {}", show_path(folder.join(MANIFEST_NAME))));
         }
-        self.terminal.eprint(format_args!("next: {}", self.next_command(job, &folder)));
+        self.terminal.inform(format_args!("next: {}", self.next_command(job, &folder)));
         Ok(match unpublished_report_error(&delivered, job, &self.state_flag) {
             Some(error) => SessionOutcome::Error(error),
             None => SessionOutcome::Exit(ExitStatus::of(job)),
@@ -425,7 +433,7 @@ impl<'a> JobSession<'a> {
     }
 
     fn print_resume_command(&self, runner: &JobRunner<'_>) {
-        self.terminal.eprint(format_args!("next: batchplan resume {}{}", runner.job.id, self.state_flag));
+        self.terminal.inform(format_args!("next: batchplan resume {}{}", runner.job.id, self.state_flag));
     }
 
     /// Reports a job that could not be run: prints its current record with the error, and returns the error to show.
@@ -504,14 +512,14 @@ impl ProgressObserver for SessionView {
     fn on_waiting(&mut self, waiting: &WaitReason) {
         let why = waiting.to_string();
         if !matches!(&self.phase, SessionPhase::Waiting(said) if *said == why) {
-            self.terminal.eprint(format_args!("waiting: {why}"));
+            self.terminal.inform(format_args!("waiting: {why}"));
             self.phase = SessionPhase::Waiting(why);
         }
     }
 
     fn on_note(&mut self, note: &str) {
         self.clear();
-        self.terminal.eprint(format_args!("note: {}", bar_lines(note)));
+        self.terminal.inform(format_args!("note: {}", bar_lines(note)));
     }
 
     fn on_progress(&mut self, snapshot: ProgressSnapshot) {
@@ -623,7 +631,7 @@ impl JobCommandArgs {
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", escape_line(reason)));
         terminal.eprint(format_args!("job {} is {}{reason}", job.id, job.status));
         if let Some(next) = next_command(&job, &presence, &folder, &journal.flag()) {
-            terminal.eprint(format_args!("next: {next}"));
+            terminal.inform(format_args!("next: {next}"));
         }
         self.print_json(terminal, &job_result_json(&job, &folder.report_folder(), None))
     }

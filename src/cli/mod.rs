@@ -5,7 +5,8 @@
 //! | file | contents |
 //! |---|---|
 //! | `exit` | what a command is, the exit codes, and the code and help of each error |
-//! | `terminal` | output, progress bars and questions |
+//! | `terminal` | output, colours, progress bars and questions |
+//! | `logging` | the log, and the options that every command has |
 //! | `signals` | stopping, and how long that may take |
 //! | `descriptions` | plans, jobs and amounts in words, and the commands that are shown to the user |
 //! | `state` | `--state`, the journal that is kept there, and the command `state` |
@@ -34,6 +35,7 @@ mod import;
 mod init;
 mod job_session;
 mod list;
+mod logging;
 mod man;
 mod markdown;
 mod notifications;
@@ -61,19 +63,28 @@ mod validate;
 use std::process::ExitCode;
 
 use batchplan_store::printable::affects_terminal;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum as _};
+use tracing::info;
 
 use crate::open_files;
 use descriptions::render_hint;
 pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
+use logging::OutputArgs;
 use state::StateLocationArgs;
-use terminal::{Terminal, announce_long_waits, bar_lines, escape_for_terminal, is_github_actions};
+use terminal::{ColorChoice, Terminal, announce_long_waits, bar_lines, escape_for_terminal, is_github_actions};
 
 /// Declarative batch plans for object storage.
 #[derive(Debug, Parser)]
 #[command(name = "batchplan", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Log levels by module: RUST_LOG, a list of TARGET=LEVEL separated by commas, such
+as batchplan::engine=debug,batchplan_store=trace. It comes before -v. Libraries
+are logged only if it names them, and at most at info: the details of the AWS
+SDK may have credentials.")]
 struct Cli {
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -153,11 +164,13 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     open_files::raise_limit();
     let terminal = Terminal::from_process();
-    announce_long_waits(terminal);
-    let parsed = Cli::command().try_get_matches().and_then(|matches| {
-        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
-        Ok((matches, cli))
-    });
+    let parsed = Cli::command()
+        .color(terminal.with_options(false, requested_color()).clap_colors())
+        .try_get_matches()
+        .and_then(|matches| {
+            let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+            Ok((matches, cli))
+        });
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
         // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would
@@ -168,7 +181,12 @@ pub fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    let ready = check_descriptors().and_then(|()| signals::survive_file_size_signal().map_err(CommandError::from));
+    let terminal = cli.output.configure(terminal);
+    announce_long_waits(terminal);
+    let ready = check_descriptors()
+        .and_then(|()| signals::survive_file_size_signal().map_err(CommandError::from))
+        .and_then(|()| cli.output.start_log(terminal));
+    info!(command = matches.subcommand_name(), version = env!("CARGO_PKG_VERSION"), "command started");
     let exit = match ready.and_then(|()| cli.command.run(terminal)) {
         Ok(exit) => exit,
         Err(error) => {
@@ -188,7 +206,19 @@ pub fn main() -> ExitCode {
     };
     // Best effort: undelivered notifications never change the exit code.
     notifications::deliver_pending(terminal);
+    info!(exit_code = exit as u8, "command ended");
     exit.into()
+}
+
+/// Returns the value of `--color`. Help and usage errors need it before the arguments are parsed.
+fn requested_color() -> ColorChoice {
+    let args: Vec<_> =
+        std::env::args_os().map_while(|arg| arg.into_string().ok()).take_while(|arg| arg != "--").collect();
+    let with_next = args.iter().zip(args.iter().skip(1));
+    let values = with_next.filter_map(|(arg, next)| if arg == "--color" { Some(next.as_str()) } else { None });
+    let joined = args.iter().filter_map(|arg| arg.strip_prefix("--color="));
+    let value = values.chain(joined).find_map(|value| ColorChoice::from_str(value, false).ok());
+    value.unwrap_or_default()
 }
 
 /// Returns whether an error's text, rendered without colours, contains nothing that drives a terminal.

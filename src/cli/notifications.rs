@@ -133,7 +133,7 @@ async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
     };
     let announce = async {
         tokio::time::sleep(ANNOUNCE_AFTER).await;
-        terminal.eprint("delivering notifications. Press Ctrl-C to quit now.");
+        terminal.inform("delivering notifications. Press Ctrl-C to quit now.");
         std::future::pending::<()>().await;
     };
     tokio::select! {

@@ -203,12 +203,13 @@ fn render_problem(problem: &FileProblem, problems: &FileProblems, terminal: Term
     drawn
 }
 
-/// Returns the renderer: colours and line drawing on a terminal, plain ASCII elsewhere.
+/// Returns the renderer: line drawing on a terminal, plain ASCII elsewhere.
 fn report_handler(terminal: Terminal) -> GraphicalReportHandler {
     let theme = match (terminal.stderr_is_terminal(), terminal.colours_messages()) {
         (true, true) => GraphicalTheme::unicode(),
         (true, false) => GraphicalTheme::unicode_nocolor(),
-        (false, _) => GraphicalTheme::none(),
+        (false, true) => GraphicalTheme::ascii(),
+        (false, false) => GraphicalTheme::none(),
     };
     GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(1).with_wrap_lines(false)
 }

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
+use tracing::{info, warn};
 
 use super::markdown::truncate_markdown;
 
@@ -75,7 +76,13 @@ pub(super) fn create_or_update(marker: &str, markdown: &str, run: Option<&str>) 
         tokio::time::timeout(scaled(TIME_LIMIT), update).await
     });
     runtime.shutdown_background();
-    updated.unwrap_or_else(|_| Err(format!("GitHub took longer than {}", DisplaySeconds(scaled(TIME_LIMIT)))))
+    let updated =
+        updated.unwrap_or_else(|_| Err(format!("GitHub took longer than {}", DisplaySeconds(scaled(TIME_LIMIT)))));
+    match &updated {
+        Ok(url) => info!(url, "pull request comment written"),
+        Err(error) => warn!(error, "pull request comment not written"),
+    }
+    updated
 }
 
 /// Returns the whole comment, within GitHub's limit.

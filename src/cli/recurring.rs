@@ -116,7 +116,7 @@ pub(super) fn plan_to_preview(
             return Ok(PlanToPreview::NothingNew(Box::new(nothing)));
         }
     };
-    terminal.eprint(describe_scope(&recurrence.inventory, &recurrence.delta_scope));
+    terminal.inform(describe_scope(&recurrence.inventory, &recurrence.delta_scope));
     drop(handle);
     // Open the journal again to fetch the files of the base job. It was closed because a newer copy may take its place.
     let mut handle = state.open_existing_with_job(
@@ -194,7 +194,7 @@ pub(super) fn describe_job_scope(job: &JobRecord) -> Option<String> {
 /// Prints what a new job works on, if its plan recurs.
 pub(super) fn print_job_scope(job: &JobRecord, terminal: Terminal) {
     if let Some(scope) = describe_job_scope(job) {
-        terminal.eprint(scope);
+        terminal.inform(scope);
     }
 }
 

@@ -296,7 +296,7 @@ fn create_and_run(
     let job = match request.find_or_create(journal, Timestamp::now())? {
         CreateOutcome::Created(job) | CreateOutcome::Over(job) => job,
         CreateOutcome::Unfinished(job) => {
-            terminal.eprint(format_args!("resuming job {} ({})", job.id, job.status));
+            terminal.inform(format_args!("resuming job {} ({})", job.id, job.status));
             job
         }
     };

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
@@ -57,12 +56,10 @@ impl CliCommand for RunArgs {
 fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     notifications::check_webhooks_of_jobs(journal)?;
     let settings = args.running.settings(false, journal);
-    let shown = if terminal.stderr_is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let view = QueueView {
         terminal,
         journal,
         state_flag: journal.flag(),
-        bars: MultiProgress::with_draw_target(shown),
         results: RefCell::default(),
         ended_jobs: RefCell::default(),
         exit: Cell::new(ExitStatus::Success),
@@ -105,12 +102,17 @@ fn has_manually_paused_jobs(journal: &Journal) -> Result<bool, CommandError> {
     Ok(paused.iter().any(|job| job.pause_cause.is_some_and(PauseCause::needs_user)))
 }
 
+/// Returns a line about one of several jobs.
+fn about_job(job: &JobRecord, what: impl std::fmt::Display) -> String {
+    let short: String = job.id.as_str().chars().take(8).collect();
+    format!("{short} {}: {what}", job.name)
+}
+
 /// Shows the progress and the results of all jobs.
 struct QueueView<'a> {
     terminal: Terminal,
     journal: &'a Journal,
     state_flag: String,
-    bars: MultiProgress,
     results: RefCell<Vec<Json>>,
     ended_jobs: RefCell<Vec<(JobRecord, Option<String>)>>,
     exit: Cell<ExitStatus>,
@@ -118,8 +120,11 @@ struct QueueView<'a> {
 
 impl QueueView<'_> {
     fn print_for_job(&self, job: &JobRecord, what: impl std::fmt::Display) {
-        let short: String = job.id.as_str().chars().take(8).collect();
-        self.bars.suspend(|| self.terminal.eprint(format_args!("{short} {}: {what}", job.name)));
+        self.terminal.eprint(about_job(job, what));
+    }
+
+    fn inform_for_job(&self, job: &JobRecord, what: impl std::fmt::Display) {
+        self.terminal.inform(about_job(job, what));
     }
 
     /// Records an exit code. The command ends with the most severe one.
@@ -141,8 +146,8 @@ impl QueueView<'_> {
 
 impl QueueObserver for QueueView<'_> {
     fn on_job_started(&self, job: &JobRecord) -> Box<dyn ProgressObserver> {
-        self.print_for_job(job, format_args!("started ({}, {})", job.status, format_objects(job.progress.total)));
-        Box::new(QueuedJobView { terminal: self.terminal, bars: self.bars.clone(), shown: None })
+        self.inform_for_job(job, format_args!("started ({}, {})", job.status, format_objects(job.progress.total)));
+        Box::new(QueuedJobView { terminal: self.terminal, shown: None })
     }
 
     fn on_job_stopped(&self, job: &JobRecord, outcome: &Result<RunOutcome, JobError>) {
@@ -159,7 +164,7 @@ impl QueueObserver for QueueView<'_> {
         match (outcome, unpublished) {
             (Err(error), _) => {
                 result["error"] = json!(error.to_string());
-                self.bars.suspend(|| show_price_book_problems(error, self.terminal));
+                show_price_book_problems(error, self.terminal);
                 let error = CommandError::from(error);
                 self.print_error(job, &error);
                 self.record_exit(error.exit_for(job));
@@ -169,7 +174,7 @@ impl QueueObserver for QueueView<'_> {
                 self.record_exit(error.exit);
             }
             (Ok(_), None) if job.status == JobStatus::Suspended => {
-                self.print_for_job(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
+                self.inform_for_job(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
             }
             (Ok(_), None) => {
                 if let Some(CommandError { help: Some(help), .. }) = untrusted_server_error(self.journal, job) {
@@ -187,7 +192,6 @@ impl QueueObserver for QueueView<'_> {
 /// Shows the progress of one job.
 struct QueuedJobView {
     terminal: Terminal,
-    bars: MultiProgress,
     shown: Option<(ProgressPhase, ProgressView)>,
 }
 
@@ -202,13 +206,13 @@ impl QueuedJobView {
         if self.shown.as_ref().is_some_and(|(shown, _)| *shown != phase) {
             self.shown = None;
         }
-        let (terminal, bars) = (self.terminal, &self.bars);
+        let terminal = self.terminal;
         let (_, view) = self.shown.get_or_insert_with(|| {
             let view = match phase {
                 ProgressPhase::Preparing => ProgressView::counting(terminal),
                 ProgressPhase::Working => ProgressView::working(terminal, total),
             };
-            (phase, view.add_to(bars))
+            (phase, view)
         });
         view
     }
@@ -222,7 +226,7 @@ impl ProgressObserver for QueuedJobView {
     fn on_waiting(&mut self, _: &WaitReason) {}
 
     fn on_note(&mut self, note: &str) {
-        self.bars.suspend(|| self.terminal.eprint(format_args!("note: {}", bar_lines(note))));
+        self.terminal.inform(format_args!("note: {}", bar_lines(note)));
     }
 
     fn on_progress(&mut self, snapshot: ProgressSnapshot) {

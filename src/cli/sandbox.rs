@@ -87,21 +87,21 @@ impl CliCommand for SandboxArgs {
             let owners = describe_owners(&sandbox);
             let server = SandboxServer::start(sandbox, self.listen, self.allow_remote)?;
             let endpoint = server.endpoint();
-            terminal.eprint("The sandbox is listening. To use it:");
-            terminal.eprint("");
+            terminal.inform("The sandbox is listening. To use it:");
+            terminal.inform("");
             if let Some(SandboxKey { access_key, secret_key }) = first_key {
-                terminal.eprint(format_args!("  export AWS_ACCESS_KEY_ID={access_key}"));
-                terminal.eprint(format_args!("  export AWS_SECRET_ACCESS_KEY={secret_key}"));
+                terminal.inform(format_args!("  export AWS_ACCESS_KEY_ID={access_key}"));
+                terminal.inform(format_args!("  export AWS_SECRET_ACCESS_KEY={secret_key}"));
             }
-            terminal.eprint(format_args!("  aws --endpoint-url {endpoint} --region {REGION} s3 ls"));
-            terminal.eprint("");
+            terminal.inform(format_args!("  aws --endpoint-url {endpoint} --region {REGION} s3 ls"));
+            terminal.inform("");
             if owners.len() > 1 {
-                terminal.eprint("Owners and their canonical IDs, for use in ACLs:");
-                terminal.eprint("");
+                terminal.inform("Owners and their canonical IDs, for use in ACLs:");
+                terminal.inform("");
                 for owner in owners {
-                    terminal.eprint(format_args!("  {owner}"));
+                    terminal.inform(format_args!("  {owner}"));
                 }
-                terminal.eprint("");
+                terminal.inform("");
             }
             terminal.print(&endpoint)?;
             stop.wait().await;

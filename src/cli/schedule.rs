@@ -120,7 +120,7 @@ impl CliCommand for ScheduleArgs {
         if self.form == ScheduleFormat::Github && cron.min_interval_minutes() < 5 {
             terminal.eprint("GitHub runs a workflow at most every 5 minutes, and skips runs that are due in between");
         }
-        terminal.eprint(format_args!("next: {}", next_step(self.form, &job.slug)));
+        terminal.inform(format_args!("next: {}", next_step(self.form, &job.slug)));
         Ok(ExitStatus::Success)
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::exit::ExitStatus;
 use super::terminal::Terminal;
@@ -76,6 +77,7 @@ pub(super) fn listen(terminal: Terminal, stop: CancellationToken, drain: Option<
     tokio::spawn(async move {
         signals.next().await;
         let _ = STOP_REQUESTED_AT.set(Instant::now());
+        info!("stop requested by a signal");
         stop.cancel();
         if terminal.stderr_is_terminal() {
             // Leave the line on which the terminal has printed ^C.

@@ -562,7 +562,7 @@ impl JournalHandle {
             let announce_slow_push = async {
                 tokio::time::sleep(ANNOUNCE_AFTER).await;
                 if let Some(terminal) = self.terminal {
-                    terminal.eprint("pushing progress to the state. Press Ctrl-C to quit now.");
+                    terminal.inform("pushing progress to the state. Press Ctrl-C to quit now.");
                 }
                 std::future::pending::<()>().await;
             };
@@ -795,7 +795,7 @@ fn pull(args: &StatePullArgs, config: RemoteStateConfig, terminal: Terminal) -> 
     block_on(remote::pull_to_folder(&config, args.force))?;
     let folder = show_path(&config.folder);
     terminal.eprint(format_args!("pulled to {folder}"));
-    terminal.eprint(format_args!("next: batchplan list --state {}", quote_path(&config.folder)));
+    terminal.inform(format_args!("next: batchplan list --state {}", quote_path(&config.folder)));
     Ok(ExitStatus::Success)
 }
 

@@ -9,12 +9,14 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use batchplan_store::printable::affects_terminal;
 use batchplan_store::timeouts;
+use clap::ValueEnum;
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -34,14 +36,57 @@ const RATE_WINDOW: f64 = 5.0;
 /// Whether the reader of standard output has closed it, as `head` does once it has its lines.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
+/// The progress bars on the screen, once there is one. Every line that is printed goes above them.
+static BARS: OnceLock<MultiProgress> = OnceLock::new();
+
+/// The number of bars that are shown at the moment.
+static SHOWN_BARS: AtomicUsize = AtomicUsize::new(0);
+
+/// When colours are used: on terminals unless an environment variable says otherwise, also in files and pipes, or never.
+// The values have no documentation of their own: clap would show it, and the help of every command in its long form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl ColorChoice {
+    /// Returns the choice that environment variables make: <https://no-color.org> and
+    /// <https://bixense.com/clicolors>, in the order of clap, which colours help and usage errors.
+    fn from_variables(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
+        if variable("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+            Self::Never
+        } else if variable("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
+            Self::Always
+        } else if variable("CLICOLOR").is_some_and(|value| value == "0")
+            || variable("TERM").is_some_and(|value| value == "dumb")
+        {
+            Self::Never
+        } else {
+            Self::Auto
+        }
+    }
+
+    fn allows(self, is_terminal: bool) -> bool {
+        match self {
+            Self::Auto => is_terminal,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
 /// The output streams, and what kind of reader each has.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a stream")]
 pub(crate) struct Terminal {
     interactive: bool,
     shows_progress: bool,
-    /// Whether colours are allowed: `NO_COLOR` is not set.
-    colours_allowed: bool,
+    /// Whether progress, summaries and notes are left out.
+    quiet: bool,
+    colours: ColorChoice,
     /// Whether a workflow's runner reads the messages, and takes some lines for commands.
     runner_obeys_messages: bool,
     /// The same for data. False if standard output is a file.
@@ -49,19 +94,33 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Inspects the streams of this process. Colours are for terminals only, and `NO_COLOR` disables them.
+    /// Inspects the streams and the environment of this process.
     pub(crate) fn from_process() -> Self {
         let interactive = io::stderr().is_terminal() && io::stdin().is_terminal();
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let shows_progress = io::stderr().is_terminal();
         let runner_obeys_messages = is_github_actions();
         let to_file = std::fs::metadata("/dev/stdout").is_ok_and(|stream| stream.is_file());
         Self {
             interactive,
             shows_progress,
-            colours_allowed: !no_colour,
+            quiet: false,
+            colours: ColorChoice::from_variables(|name| std::env::var_os(name)),
             runner_obeys_messages,
             runner_obeys_data: runner_obeys_messages && !to_file,
+        }
+    }
+
+    /// Returns this terminal with the options of a command. `color` comes before the environment, unless it is `Auto`.
+    pub(crate) fn with_options(self, quiet: bool, color: ColorChoice) -> Self {
+        Self { quiet, colours: if color == ColorChoice::Auto { self.colours } else { color }, ..self }
+    }
+
+    /// Returns when clap uses colours. It reads the environment as well, and differs if `CLICOLOR_FORCE` is `0`.
+    pub(crate) fn clap_colors(self) -> clap::ColorChoice {
+        match self.colours {
+            ColorChoice::Auto if self.shows_progress => clap::ColorChoice::Auto,
+            ColorChoice::Auto | ColorChoice::Never => clap::ColorChoice::Never,
+            ColorChoice::Always => clap::ColorChoice::Always,
         }
     }
 
@@ -83,12 +142,12 @@ impl Terminal {
 
     /// Returns whether messages may be coloured.
     pub(crate) fn colours_messages(self) -> bool {
-        self.shows_progress && self.colours_allowed
+        self.colours.allows(self.shows_progress)
     }
 
     /// Returns whether data may be coloured.
     pub(crate) fn colours_data(self) -> bool {
-        self.colours_allowed && self.stdout_is_terminal()
+        self.colours.allows(self.stdout_is_terminal())
     }
 
     /// Prints a line of data. A closed pipe is not an error: the command ends as it would have otherwise, and commands
@@ -141,10 +200,11 @@ impl Terminal {
         self.eprint_unescaped(escape_for_terminal(&line.to_string()));
     }
 
-    /// Like [`eprint`](Self::eprint), but replaces a progress bar on the current line. The bar redraws itself.
-    fn eprint_over_bar(self, line: impl fmt::Display) {
-        let cleared = if self.shows_progress { "\r\u{1b}[2K" } else { "" };
-        self.eprint_unescaped(format_args!("{cleared}{}", escape_for_terminal(&line.to_string())));
+    /// Like [`eprint`](Self::eprint), for what `--quiet` leaves out: progress, summaries, notes and the next command.
+    pub(crate) fn inform(self, line: impl fmt::Display) {
+        if !self.quiet {
+            self.eprint(line);
+        }
     }
 
     /// Like [`eprint`](Self::eprint), for text with colours. It must not contain untrusted text.
@@ -169,8 +229,16 @@ pub(crate) fn is_github_actions() -> bool {
     std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
 }
 
-/// Writes a line to standard error at once, so that neither another process nor the end of this one splits it.
+/// Writes a line to standard error at once, so that neither another process nor the end of this one splits it. It goes
+/// above the progress bars.
 fn write_stderr(line: impl fmt::Display) {
+    let line = line.to_string();
+    // `MultiProgress::suspend` would panic if the terminal is gone. Without a bar, `println` would end the line with
+    // spaces.
+    let has_bars = SHOWN_BARS.load(Ordering::Relaxed) > 0;
+    if has_bars && BARS.get().is_some_and(|bars| !bars.is_hidden() && bars.println(&line).is_ok()) {
+        return;
+    }
     let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
@@ -240,7 +308,7 @@ pub(crate) fn bar_lines(text: &str) -> String {
 /// Prints a line for every long wait. In debug builds, tests can set how many milliseconds a minute of each limit
 /// lasts.
 pub(crate) fn announce_long_waits(terminal: Terminal) {
-    timeouts::set_wait_listener(Box::new(move |sentence| terminal.eprint_over_bar(sentence)));
+    timeouts::set_wait_listener(Box::new(move |sentence| terminal.inform(sentence)));
     if cfg!(debug_assertions)
         && let Some(minute) = std::env::var("BATCHPLAN_MINUTE_MS").ok().and_then(|text| text.parse().ok())
     {
@@ -290,6 +358,7 @@ pub(crate) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<
 pub(crate) struct ProgressView {
     terminal: Terminal,
     bar: ProgressBar,
+    is_shown: AtomicBool,
     last_line: Instant,
     last_sample: (Instant, u64),
     rate: f64,
@@ -318,21 +387,21 @@ impl ProgressView {
         view
     }
 
-    /// Moves the bar below those of other jobs.
-    pub(crate) fn add_to(mut self, others: &MultiProgress) -> Self {
-        self.bar = others.add(self.bar);
-        self
-    }
-
     fn new(terminal: Terminal, template: &str) -> Self {
-        let target =
-            if terminal.stderr_is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let is_shown = terminal.stderr_is_terminal() && !terminal.quiet;
+        let bar = if is_shown {
+            SHOWN_BARS.fetch_add(1, Ordering::Relaxed);
+            BARS.get_or_init(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())).add(bar)
+        } else {
+            bar
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { terminal, bar, last_line: now, last_sample: (now, 0), rate: 0.0, shows_failures: true }
+        let is_shown = AtomicBool::new(is_shown);
+        Self { terminal, bar, is_shown, last_line: now, last_sample: (now, 0), rate: 0.0, shows_failures: true }
     }
 
     /// Updates the number of rows found so far.
@@ -357,6 +426,9 @@ impl ProgressView {
     /// Removes the bar.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
+        if self.is_shown.swap(false, Ordering::Relaxed) {
+            SHOWN_BARS.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn message(&self, progress: Progress) -> String {
@@ -391,8 +463,14 @@ impl ProgressView {
     fn print_line(&mut self, text: impl FnOnce() -> String) {
         if !self.terminal.stderr_is_terminal() && self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
-            self.terminal.eprint(text());
+            self.terminal.inform(text());
         }
+    }
+}
+
+impl Drop for ProgressView {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -443,6 +521,34 @@ mod tests {
         let back: serde_json::Value = serde_json::from_str(&escape_runner_commands(&json)).expect("JSON");
         assert_eq!(back["key"], "##[x]\n::y");
         assert_eq!(escape_runner_commands("<?xml?><a>##[x]</a>"), "<?xml?><a>#&#35;[x]</a>");
+    }
+
+    #[test]
+    fn the_option_comes_before_the_environment() {
+        let from = |set: &[(&str, &str)]| {
+            ColorChoice::from_variables(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+        };
+        for (set, choice) in [
+            (&[][..], ColorChoice::Auto),
+            (&[("NO_COLOR", "")], ColorChoice::Auto),
+            (&[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")], ColorChoice::Never),
+            (&[("CLICOLOR_FORCE", "1"), ("TERM", "dumb")], ColorChoice::Always),
+            (&[("CLICOLOR_FORCE", "0")], ColorChoice::Auto),
+            (&[("CLICOLOR", "0")], ColorChoice::Never),
+            (&[("CLICOLOR", "1"), ("TERM", "xterm")], ColorChoice::Auto),
+            (&[("TERM", "dumb")], ColorChoice::Never),
+        ] {
+            assert_eq!(from(set), choice, "{set:?}");
+            let terminal = Terminal { colours: from(set), ..Terminal::from_process() };
+            assert_eq!(terminal.with_options(false, ColorChoice::Auto).colours, choice);
+            for option in [ColorChoice::Always, ColorChoice::Never] {
+                assert_eq!(terminal.with_options(false, option).colours, option, "{set:?}");
+            }
+        }
+        let allowed = |choice: ColorChoice| [choice.allows(false), choice.allows(true)];
+        assert_eq!(allowed(ColorChoice::Auto), [false, true]);
+        assert_eq!(allowed(ColorChoice::Always), [true, true]);
+        assert_eq!(allowed(ColorChoice::Never), [false, false]);
     }
 
     #[test]
