@@ -91,6 +91,15 @@ pub(super) struct CongestionController {
     current_second: (f64, f64, f64),
 }
 
+/// What a controller allows at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CongestionLimits {
+    /// Requests in flight.
+    pub(super) window: u64,
+    /// Requests per second; `None` if the store has shown no limit.
+    pub(super) rate: Option<u64>,
+}
+
 /// Answers that are evaluated together.
 #[derive(Debug)]
 struct AnswerRound {
@@ -198,6 +207,13 @@ impl CongestionController {
     #[cfg(test)]
     fn rate_limit(&self) -> Option<f64> {
         self.rate.limit()
+    }
+
+    /// Returns the current limits.
+    pub(super) fn limits(&self) -> CongestionLimits {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small, and rounded for people")]
+        let rounded = |limit: f64| limit.round() as u64;
+        CongestionLimits { window: rounded(self.window.size), rate: self.rate.limit().map(rounded) }
     }
 
     fn consume_tolerance(&mut self) -> bool {

@@ -12,12 +12,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batchplan_store::object::ObjectId;
+use batchplan_store::object::{ObjectId, VersionId};
 use batchplan_store::task::{StoreError, Task, TaskId, TaskOutcome};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+use tracing::{Instrument as _, Span, debug_span, info};
 
 use super::server_check::{ServerCheckFailure, ServerCheckFailureKind, UntrustedServer};
 use super::throttle::JobQuota;
@@ -139,6 +141,18 @@ impl StopReason {
             Self::FailureThreshold => 3,
             Self::ServerUntrusted(_) => 4,
             Self::InternalError(_) => 5,
+        }
+    }
+
+    /// Returns the reason in a few words, for the log.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::StopRequested => "stop requested",
+            Self::CredentialsRejected(_) => "credentials rejected",
+            Self::FailureThreshold => "failure threshold exceeded",
+            Self::ServerUntrusted(_) => "server check failed",
+            Self::InternalError(_) => "error on this machine",
         }
     }
 }
@@ -397,6 +411,9 @@ impl<'a> Dispatcher<'a> {
 
     /// Stops starting rows. The most severe reason is reported; of two equal ones, the first.
     fn request_stop(&mut self, end: StopReason) {
+        if !self.is_stopping() {
+            info!(reason = end.as_str(), in_flight = self.in_flight.len(), "no more objects are started");
+        }
         if end.severity() > self.stop_reason.severity() {
             self.stop_reason = end;
         }
@@ -452,14 +469,20 @@ impl<'a> Dispatcher<'a> {
 
     fn spawn_worker(&mut self, task: Task, hash: u64, may_have_been_sent: bool) {
         let worker = Arc::clone(&self.worker);
-        // Boxed, because spawning moves the future several times.
-        self.in_flight.spawn(Box::pin(async move {
+        let span = object_span(&task.object);
+        let work = async move {
             let (end, wrote) = match &task.unlistable {
                 None => worker.process(&task.object, may_have_been_sent).await,
                 Some(why) => (worker.fail_unlistable(why), false),
             };
             (task, hash, end, wrote)
-        }));
+        };
+        // Boxed, because spawning moves the future several times.
+        if span.is_disabled() {
+            self.in_flight.spawn(Box::pin(work));
+        } else {
+            self.in_flight.spawn(Box::pin(work.instrument(span)));
+        }
     }
 
     fn finish_row(&mut self, (task, hash, worked, wrote): WorkerReturn) {
@@ -592,6 +615,13 @@ impl<'a> Dispatcher<'a> {
         let snapshot = self.snapshot();
         self.sink.observe(snapshot);
     }
+}
+
+/// Returns the span of the work on an object. If only the job is logged, that is the job's span.
+fn object_span(object: &ObjectId) -> Span {
+    let version = object.version.as_ref().map(VersionId::as_str);
+    let span = debug_span!("object", bucket = %object.bucket, key = %object.key, version);
+    if span.is_disabled() && LevelFilter::current() >= LevelFilter::INFO { Span::current() } else { span }
 }
 
 /// Waits for the pending checkpoint.

@@ -9,10 +9,12 @@ use std::time::Duration;
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::ObjectId;
 use batchplan_store::task::{TaskId, TaskOutcome};
+use batchplan_store::timeouts::micros;
 use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::{debug, info};
 
 use super::dispatcher::{
     CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop,
@@ -145,6 +147,7 @@ impl JobExecution<'_> {
         let recorded_in = (self.journal.clone(), self.number);
         let (mut recorder, sealed, sent) =
             JobRecorder::new(writer, tally, recorded_in, active_time, known_sealed, observe);
+        info!(rows = frozen.rows(), finished = progress.finished(), in_doubt, "run started");
         let batches = read_batches(frozen, &frontier);
         let start = DispatchStart { progress, frontier, next_row, in_doubt, maybe_started };
         let dispatcher = Dispatcher::new(worker, limits, frozen.rows(), start, stop, &mut recorder);
@@ -153,6 +156,8 @@ impl JobExecution<'_> {
             ended = dispatcher.run(batches) => ended,
             () = self.upload_sealed(sealed, sent) => unreachable!("the recorder keeps the channel open"),
         };
+        let Progress { succeeded, failed, .. } = ended.progress;
+        info!(succeeded, failed, in_doubt = ended.in_doubt, reason = ended.stop_reason.as_str(), "run ended");
         let (writer, unrecorded) = recorder.close(&mut ended.frontier);
         Ok(ExecutionOutcome { dispatch: ended, writer, unrecorded })
     }
@@ -446,6 +451,7 @@ impl<'a> JobRecorder<'a> {
             failures,
         };
         let (journal, job_number) = (self.journal.clone(), self.job_number);
+        let (rows, started_at) = (snapshot.progress.finished(), Instant::now());
         let (known_sealed, sealed) = (Arc::clone(&self.known_sealed), self.sealed_files.clone());
         Box::pin(async move {
             failpoint::hit("report-flushed");
@@ -461,6 +467,14 @@ impl<'a> JobRecorder<'a> {
             journal.record_checkpoint(job_number, Checkpoint { files, ..checkpoint }).await?;
             committed.store(true, Ordering::Release);
             known_sealed.store(position.total_sealed, Ordering::Release);
+            let bytes: u64 = position.open.iter().map(|file| file.bytes).sum();
+            debug!(
+                rows,
+                bytes,
+                sealed = position.sealed.len(),
+                us = micros(started_at.elapsed()),
+                "checkpoint recorded"
+            );
             for segment in position.sealed {
                 // If the channel is full, the file is uploaded at the end of the job.
                 let _ = sealed.try_send(segment);

@@ -4,16 +4,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use batchplan_store::Store;
 use batchplan_store::backoff::{Backoff, RetryPolicy};
 use batchplan_store::object::{ObjectId, RestoreRequest, RestoreState};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
-use batchplan_store::timeouts::{TimeLimitError, scaled};
+use batchplan_store::timeouts::{TimeLimitError, micros, scaled};
+use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+use tracing::{Instrument as _, Level, Span, debug, enabled, info, trace, trace_span};
 
 use super::server_check::{ServerCheck, UntrustedServer};
 use super::throttle::Throttle;
@@ -38,6 +41,7 @@ pub(super) struct RequestSender {
     pub(super) server_check: Option<Arc<ServerCheck>>,
     /// The number of objects for which a write was sent.
     pub(super) written_objects: AtomicU64,
+    retry_log: RetryLog,
 }
 
 /// One object while requests about it are sent.
@@ -92,6 +96,7 @@ impl RequestSender {
             restores_sent_since: None,
             server_check: None,
             written_objects: AtomicU64::new(0),
+            retry_log: RetryLog::default(),
         }
     }
 
@@ -259,6 +264,7 @@ impl RequestSender {
         if self.server_check.as_ref().is_some_and(|check| check.has_failed()) {
             return Err(RequestAbort::Stopped);
         }
+        let asked_at = (LevelFilter::current() >= LevelFilter::TRACE).then(Instant::now);
         let permit = tokio::select! {
             biased;
             () = self.stop.cancelled(), if may_stop => return Err(RequestAbort::Stopped),
@@ -271,7 +277,11 @@ impl RequestSender {
         let url = || self.store.request_line(context.object, call);
         // The store reports long waits: it knows what it waits for.
         let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.send_request(context.object, call));
-        let answer = tokio::time::timeout(limit, calling).await;
+        let calling = tokio::time::timeout(limit, calling);
+        let answer = match AttemptLog::start(call, asked_at) {
+            None => calling.await,
+            Some(log) => log.end(Box::pin(calling.instrument(log.span.clone())).await),
+        };
         let answer = answer.unwrap_or_else(|_| Err(timeout_fault(TimeLimitError(limit), url())));
         permit.report_answer(&answer);
         Ok(answer
@@ -299,10 +309,86 @@ impl RequestSender {
             fault.message = format!("{} (sent {} times)", fault.message, backoff.failures());
             return Err(failed(&step.operation, fault));
         };
+        self.retry_log.add(&fault);
+        debug!(
+            request = step.call.kind().api_name(),
+            attempt = backoff.failures(),
+            wait_us = micros(wait),
+            class = ?fault.class,
+            status = fault.status,
+            code = fault.code,
+            "request will be repeated"
+        );
         tokio::select! {
             () = self.stop.cancelled() => Err(RequestAbort::Stopped),
             () = tokio::time::sleep(wait) => Ok(()),
         }
+    }
+}
+
+/// The log of one attempt: a span around it, and an event at its end. Exists only if attempts are logged.
+struct AttemptLog {
+    span: Span,
+    sent_at: Instant,
+}
+
+impl AttemptLog {
+    /// Starts to log an attempt that waited for the limits since `asked_at`.
+    fn start(call: &ObjectRequest, asked_at: Option<Instant>) -> Option<Self> {
+        let (asked_at, sent_at) = (asked_at?, Instant::now());
+        let span = trace_span!(
+            "attempt",
+            request = call.kind().api_name(),
+            waited_us = micros(sent_at.saturating_duration_since(asked_at))
+        );
+        Some(Self { span, sent_at })
+    }
+
+    /// Logs the end of the attempt, and returns its answer.
+    fn end(
+        &self,
+        answer: Result<Result<ObjectResponse, StoreError>, Elapsed>,
+    ) -> Result<Result<ObjectResponse, StoreError>, Elapsed> {
+        let us = micros(self.sent_at.elapsed());
+        self.span.in_scope(|| match &answer {
+            Ok(Ok(reply)) => trace!(status = reply.status, bytes = reply.body_bytes, us, "attempt succeeded"),
+            Ok(Err(fault)) => trace!(status = fault.status, code = fault.code, us, "attempt failed"),
+            Err(_) => trace!(us, "attempt took too long"),
+        });
+        answer
+    }
+}
+
+/// Logs retries together: a wave of thousands is a few events.
+#[derive(Default)]
+struct RetryLog(Mutex<RetryCount>);
+
+/// The retries that no event has mentioned, and when the last event was.
+#[derive(Default)]
+struct RetryCount {
+    unreported: u64,
+    reported_at: Option<Instant>,
+}
+
+/// The shortest time between two events about retries.
+const RETRY_LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+impl RetryLog {
+    /// Counts a retry. Logs the first one, and later how many there were since.
+    fn add(&self, fault: &StoreError) {
+        if !enabled!(Level::INFO) {
+            return;
+        }
+        let retries = {
+            let mut count = self.0.lock();
+            count.unreported += 1;
+            if count.reported_at.is_some_and(|at| at.elapsed() < RETRY_LOG_INTERVAL) {
+                return;
+            }
+            count.reported_at = Some(Instant::now());
+            std::mem::take(&mut count.unreported)
+        };
+        info!(retries, last_status = fault.status, last_code = fault.code, "requests are repeated");
     }
 }
 

@@ -17,8 +17,9 @@ use batchplan_store::object_request::{ObjectRequest, ObjectResponse, RequestKind
 use batchplan_store::task::{FaultClass, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::{Level, enabled, info, trace};
 
-use super::congestion::{AdmissionDecision, CongestionController, CongestionSignal, RequestTicket};
+use super::congestion::{AdmissionDecision, CongestionController, CongestionLimits, CongestionSignal, RequestTicket};
 
 /// The limits of one job: objects in flight, and requests per second. They can change while the job runs. Clones share
 /// the same limits.
@@ -155,7 +156,17 @@ impl RequestPermit<'_> {
         let signal = answer.as_ref().err().map_or(CongestionSignal::Accepted, congestion_signal);
         let cap = f64::from(u32::try_from(self.quota.max_in_flight()).unwrap_or(u32::MAX));
         let (ticket, kind, now) = (self.ticket, self.kind, Instant::now());
-        self.queue.release(|controller| controller.on_answer(ticket, now, kind, signal, cap));
+        // The limits change with almost every answer while they open, so only their reductions are logged at `info`.
+        let level = if signal == CongestionSignal::Accepted { Level::TRACE } else { Level::INFO };
+        let mut change = None;
+        self.queue.release(|controller| {
+            let before = is_logged(level).then(|| controller.limits());
+            controller.on_answer(ticket, now, kind, signal, cap);
+            change = before.map(|before| (before, controller.limits())).filter(|(before, after)| before != after);
+        });
+        if let Some((before, after)) = change {
+            log_limits(before, after, signal);
+        }
     }
 }
 
@@ -164,6 +175,22 @@ impl Drop for RequestPermit<'_> {
         if !self.answered {
             self.queue.release(CongestionController::remove_in_flight);
         }
+    }
+}
+
+/// Returns whether changes of the limits are logged at this level.
+fn is_logged(level: Level) -> bool {
+    if level == Level::INFO { enabled!(Level::INFO) } else { enabled!(Level::TRACE) }
+}
+
+fn log_limits(before: CongestionLimits, after: CongestionLimits, signal: CongestionSignal) {
+    let (window_before, window) = (before.window, after.window);
+    let (rate_before, rate) = (before.rate, after.rate);
+    if signal == CongestionSignal::Accepted {
+        trace!(window_before, window, rate_before, rate, "limits changed");
+    } else {
+        let reason = if signal == CongestionSignal::Failed { "a request failed" } else { "throttled by the server" };
+        info!(reason, window_before, window, rate_before, rate, "limits reduced");
     }
 }
 

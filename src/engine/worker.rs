@@ -11,6 +11,7 @@ use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome, UN
 use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, trace};
 
 use super::request_sender::{ObjectContext, RequestAbort, RequestSender, failed};
 use super::server_check::{ReadCheckOutcome, ServerCheck, ServerCheckFailure, UntrustedServer};
@@ -138,6 +139,7 @@ impl Worker {
             Err(RequestAbort::Stopped) if context.write_sent() => WorkerOutcome::Abandoned,
             Err(RequestAbort::Stopped) => WorkerOutcome::NotStarted,
         };
+        log_outcome(&outcome);
         (outcome, context.write_sent())
     }
 
@@ -243,6 +245,26 @@ impl Worker {
         let steps = after.map(|after| self.operations.write_steps(&before, &after).into());
         *last = Some(CachedSteps { before, steps: steps.clone() });
         steps
+    }
+}
+
+/// Logs what became of an object, which the span names.
+fn log_outcome(outcome: &WorkerOutcome) {
+    match outcome {
+        WorkerOutcome::Finished(TaskOutcome::Succeeded { status }) => trace!(status, "object succeeded"),
+        WorkerOutcome::Finished(TaskOutcome::Failed(TaskFailure { operation, error })) => debug!(
+            operation,
+            status = error.status,
+            code = error.code,
+            request_id = error.request_id,
+            error = error.message,
+            "object failed"
+        ),
+        WorkerOutcome::Abandoned => debug!("object abandoned after a write was sent"),
+        WorkerOutcome::NotStarted
+        | WorkerOutcome::CredentialsRejected(_)
+        | WorkerOutcome::ServerUntrusted(_)
+        | WorkerOutcome::ServerCheckNotRecorded(_) => debug!("object not finished"),
     }
 }
 

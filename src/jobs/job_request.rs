@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
+use tracing::info;
 
 use super::error::JobError;
 use crate::job::JobId;
@@ -180,7 +181,14 @@ pub fn plan_to_resume(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -
 pub struct JobLease {
     /// The folder with the job's files.
     pub folder: JobFolder,
+    job: JobId,
     _lease: FileLease,
+}
+
+impl Drop for JobLease {
+    fn drop(&mut self) {
+        info!(job = %self.job, "job lease released");
+    }
 }
 
 impl JobLease {
@@ -194,7 +202,10 @@ impl JobLease {
             let folder = JobFolder::create(journal.state_folder(), job)?;
             tries += 1;
             match FileLease::acquire(folder.path()) {
-                Ok(lease) => return Ok(Self { folder, _lease: lease }),
+                Ok(lease) => {
+                    info!(%job, "job lease acquired");
+                    return Ok(Self { folder, job: job.clone(), _lease: lease });
+                }
                 // Another process is deleting the job, and has just removed its folder.
                 Err(LeaseError::Io(error)) if error.kind() == io::ErrorKind::NotFound && tries < 5 => {}
                 Err(cause) => return Err(JobError::Lease { job: job.clone(), cause }),

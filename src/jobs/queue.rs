@@ -8,6 +8,7 @@ use std::rc::Rc;
 use batchplan_store::StoreConfig;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::error::JobError;
 use super::job_request::{JobLease, stored_plan};
@@ -121,7 +122,8 @@ impl JobQueue<'_> {
             Ok(None) => return Some(job.number),
             Ok(Some((lease, job))) => {
                 let mut watch = observer.on_job_started(&job);
-                let outcome = Box::pin(self.run_leased(lease, job.clone(), budget, connections, &mut *watch)).await;
+                let run = Box::pin(self.run_leased(lease, job.clone(), budget, connections, &mut *watch));
+                let outcome = run.instrument(job.id.span()).await;
                 (job, outcome)
             }
             Err(error) => (job, Err(error)),

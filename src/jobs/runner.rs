@@ -14,6 +14,7 @@ use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::{Mutex, Store, StoreProvider};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
 use super::error::{
     JobError, describe_rejected_credentials, describe_too_many_failures, describe_untrusted_server, format_count,
@@ -214,6 +215,7 @@ impl<'a> JobRunner<'a> {
         let frozen = frozen.and_then(|frozen| self.check_count(&frozen).map(|()| frozen));
         match frozen {
             Ok(frozen) => {
+                info!(rows_read = frozen.rows_read(), objects = frozen.rows(), "manifest frozen");
                 self.journal.set_total(&self.job.id, frozen.rows())?;
                 let scope = JobScope::of(self.plan, &frozen).to_text().map_err(std::io::Error::from)?;
                 self.journal.set_scope(&self.job.id, scope)?;
@@ -674,7 +676,10 @@ impl JobRunner<'_> {
                     self.job = JobRecord { plan_text: std::mem::take(&mut self.job.plan_text), ..job };
                     return Ok(true);
                 }
-                Err(waiting) => watch.on_waiting(&waiting),
+                Err(waiting) => {
+                    debug!(reason = %waiting, "the job waits for its turn");
+                    watch.on_waiting(&waiting);
+                }
             }
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(false),
@@ -869,8 +874,14 @@ impl JobRunner<'_> {
             () = after_stop(&self.stop, timeout) => return PublishOutcome::Interrupted,
         };
         match sent {
-            Ok(()) => PublishOutcome::Published,
-            Err(error) => PublishOutcome::Failed(Box::new(error)),
+            Ok(()) => {
+                info!("report published");
+                PublishOutcome::Published
+            }
+            Err(error) => {
+                warn!(%error, "the report could not be published");
+                PublishOutcome::Failed(Box::new(error))
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
+use tracing::info;
 
 use super::copy::{JournalCopy, has_log_and_index};
 use super::error::{DatabaseCommandError, JournalError};
@@ -464,6 +465,7 @@ impl Journal {
     }
 
     pub(crate) fn notify_status_changed(&self, job: &JobRecord) {
+        info!(job = %job.id, name = job.name, status = %job.status, reason = job.reason, "status changed");
         if let Some(listener) = &self.listeners.listener {
             listener.status_changed(self, job);
         }

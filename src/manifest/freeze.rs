@@ -11,6 +11,7 @@ use std::sync::Arc;
 use batchplan_store::{MAX_LISTED_KEY_BYTES, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::empty_source;
 use super::error::ManifestError;
@@ -262,6 +263,8 @@ impl ManifestWriter {
         if !assemble_parts(&self.manifest_dir, &partitions)? {
             return Err(ManifestError::Missing { file: self.manifest_dir });
         }
+        let parts = partitions.iter().map(|(_, parts)| parts.len()).sum::<usize>();
+        debug!(parts, rows = self.intake.rows_included(), "manifest parts frozen");
         self.intake.report_progress();
         Ok(FreezeOutput {
             parts: partitions.into_iter().flat_map(|(_, parts)| parts).collect(),

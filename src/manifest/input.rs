@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::error::ManifestError;
 use crate::paths::show_path;
@@ -38,7 +39,8 @@ pub(crate) type BoxedReader = Box<dyn Read + Send>;
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ManifestError> + Send + 'static,
 ) -> Result<T, ManifestError> {
-    join(tokio::task::spawn_blocking(work)).await
+    let span = Span::current();
+    join(tokio::task::spawn_blocking(move || span.in_scope(work))).await
 }
 
 /// Waits for the result of a thread. Resumes its panic in the caller.

@@ -12,11 +12,12 @@ use std::time::Duration;
 use batchplan_store::backoff::{Backoff, RetryPolicy};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
-use batchplan_store::timeouts::{self, DisplaySeconds, REPORT_INTERVAL, TimeLimitError, scaled};
+use batchplan_store::timeouts::{self, DisplaySeconds, REPORT_INTERVAL, TimeLimitError, micros, scaled};
 use batchplan_store::{ListPage, ListRequest, OpenedObject, Store};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::error::{ManifestError, ResumeReadError, object_path};
 
@@ -68,7 +69,16 @@ impl RetryingStore {
         loop {
             let answer = self.unless_stopped(attempts.run(self.store.list(request))).await?;
             match answer {
-                Ok(page) => return Ok(page),
+                Ok(page) => {
+                    debug!(
+                        bucket = %request.bucket,
+                        prefix = %request.prefix,
+                        entries = page.entries.len(),
+                        us = micros(attempts.started_at.elapsed()),
+                        "page listed"
+                    );
+                    return Ok(page);
+                }
                 Err(fault) => {
                     if fault.class == FaultClass::Throttled {
                         self.throttled.fetch_add(1, Ordering::Relaxed);
@@ -210,6 +220,7 @@ impl StoreAttempts {
                 "cannot {doing} yet: {fault}; retrying (tried {times} in {so_far}, gives up after {limit})"
             ));
         }
+        debug!(attempt = tried, wait_us = micros(wait), class = ?fault.class, code = fault.code, "request will be repeated");
         self.last_fault = Some(fault);
         tokio::time::sleep(wait).await;
         Ok(())

@@ -26,6 +26,7 @@ use jiff::fmt::rfc2822;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 
 use super::webhook::{WebhookEndpoint, WebhookMessage};
 use crate::plan::WebhookEvent;
@@ -346,7 +347,11 @@ async fn send_once(
     let (url, body, allow_http) = (&endpoint.url, message.body.clone(), endpoint.allow_http);
     let request = WebRequest { method: Method::POST, url, headers: &headers, body, allow_http };
     match client.send_for_head(request, timeout).await {
-        Ok(head) => classify_response(endpoint, head.status, &head.headers),
+        Ok(head) => {
+            let (status, event) = (head.status.as_u16(), message.event.as_str());
+            debug!(%endpoint, job = message.job, event, status, "notification sent");
+            classify_response(endpoint, head.status, &head.headers)
+        }
         Err(error @ (WebRequestError::NotEncrypted(_) | WebRequestError::InvalidSetup(_))) => {
             Err(DeliveryError::Permanent(error.to_string()))
         }
@@ -501,6 +506,7 @@ impl SenderShared {
 
     /// Reports a message that is given up, unless nothing waits for it any more.
     fn report_given_up(&self, message: &WebhookMessage, why: String) {
+        warn!(job = message.job, event = message.event.as_str(), error = why, "notification not delivered");
         if !self.queue().is_closed() {
             (self.on_undelivered)(undelivered(message, why));
         }

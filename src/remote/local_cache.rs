@@ -14,6 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tracing::debug;
 
 use super::config::RemoteStateConfig;
 use super::error::{LockHolder, RemoteError};
@@ -575,6 +576,7 @@ pub(super) async fn pull(
         replace_journal(&at, &keep)
     })
     .await?;
+    debug!(push = snapshot.push, jobs = snapshot.jobs.len(), "state pulled");
     cache.record.head = Some(snapshot);
     cache.record.here = same;
     (cache.record.open, cache.record.pulling) = (false, false);
@@ -616,6 +618,7 @@ pub(super) async fn fetch_job(store: &PrefixStore, cache: &mut LocalCache, job: 
         fs::create_dir_all(parent).map_err(with_path(parent))?;
     }
     fs::rename(&draft, &job_folder).map_err(with_path(&job_folder))?;
+    debug!(%job, files = files.len(), "files of the job pulled");
     cache.record.here.insert(job.clone());
     cache.save()
 }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{io, thread};
 
+use batchplan_store::timeouts::micros;
 use batchplan_store::{ConditionalPutOutcome, Mutex};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
 use super::acquire::{
     AcquireOutcome, AcquireStep, LockAcquisition, LockFacts, LockTakeover, is_superseded, newest_of, next_generation,
@@ -513,7 +515,9 @@ impl StateLoss {
 
     /// Records that another process has the lock, or will have it soon.
     pub(crate) fn record_lock_loss(&self, why: RemoteError) {
-        self.lock_lost.store(true, Ordering::Release);
+        if !self.lock_lost.swap(true, Ordering::AcqRel) {
+            warn!(error = %why, "state lock lost");
+        }
         self.record(why);
     }
 
@@ -653,6 +657,7 @@ async fn keep_renewing(mut renewal: LeaseRenewal, mut inbox: mpsc::Receiver<Leas
             }
             Some(LeaseCommand::Release(reply)) => {
                 if renewal.lock.release(&renewal.store).await.is_ok() {
+                    info!(generation = renewal.lock.generation, "state lock released");
                     let _ = reply.send(());
                 }
                 return;
@@ -672,6 +677,7 @@ impl LeaseRenewal {
         let late = || RemoteError::NotRenewed(format!("no response within {} ms", (*lease / 9).as_millis()));
         match outcome.unwrap_or_else(|_| Err(late())) {
             Ok(()) => {
+                debug!(generation = lock.generation, us = micros(lock.lease_start.elapsed()), "state lock renewed");
                 renewed.send_replace(lock.lease_start);
                 Some((*lease / 6).saturating_sub(lock.lease_start.elapsed()))
             }
@@ -686,7 +692,10 @@ impl LeaseRenewal {
                 });
                 None
             }
-            Err(_) => Some(*lease / 60),
+            Err(error) => {
+                debug!(generation = lock.generation, %error, "state lock not renewed yet");
+                Some(*lease / 60)
+            }
         }
     }
 
@@ -762,6 +771,7 @@ impl PushPermit {
         }
         let waits = |holder: &LockHolder, lease: Duration| {
             let seconds = lease.as_secs().max(1);
+            info!(%holder, lease_seconds = seconds, "waiting for the state lock");
             (config.notify)(&format!(
                 "the state is held by {holder}; checking whether it is still running: its lock expires {seconds} s after \
                  its last renewal"
@@ -776,6 +786,7 @@ impl PushPermit {
         };
         let lock = StateLock::acquire(store, &request).await?;
         remember(lock.token())?;
+        info!(generation = lock.generation, "state lock acquired");
         let leave = Arc::clone(&config.exit);
         Ok(Self::Locked(LeaseKeeper::start(store.clone(), lock, config.lease_config.lease, leave, lost.clone())?))
     }

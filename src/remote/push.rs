@@ -11,14 +11,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use batchplan_store::Mutex;
 use batchplan_store::hex::hex;
+use batchplan_store::timeouts::micros;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
+use tracing::debug;
 
 use super::error::RemoteError;
 use super::local_cache::{LocalCache, copy_journal, fetch_job, run_blocking};
@@ -110,6 +112,7 @@ impl StatePusher {
     }
 
     async fn push_captured(&mut self, captured: CapturedState) -> Result<bool, RemoteError> {
+        let started_at = Instant::now();
         if let Some(lockless) = &self.lockless {
             lockless.verify(&self.store).await?;
         }
@@ -152,6 +155,7 @@ impl StatePusher {
         let written = MonotonicInstant::now();
         self.unneeded.push((written, snapshot.superseded_objects(before.as_ref())));
         self.uploaded_chunks.get_mut().clear();
+        debug!(push = snapshot.push, jobs = here.len(), us = micros(started_at.elapsed()), "state pushed");
         self.cache.record_push(snapshot, here)?;
         self.pushed_files.extend(seen);
         Ok(true)

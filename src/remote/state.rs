@@ -13,6 +13,7 @@ use batchplan_store::timeouts::scaled;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::config::RemoteStateConfig;
 use super::error::RemoteError;
@@ -290,6 +291,7 @@ impl PushSchedule {
                 self.waiters.clear();
             }
             Err(error) => {
+                warn!(%error, "the state could not be pushed, will be repeated");
                 self.failing_since.get_or_insert_with(Instant::now);
                 if !self.waiters.is_empty() {
                     self.next_push = Instant::now() + Duration::from_secs(1);

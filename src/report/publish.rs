@@ -2,15 +2,16 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use batchplan_store::backoff::{RetryError, RetryPolicy, retry};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
-use batchplan_store::timeouts::{MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
+use batchplan_store::timeouts::{MIN_BYTES_PER_SECOND, TimeLimitError, micros, scaled};
 use batchplan_store::{ObjectContent, Store};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
+use tracing::debug;
 
 use crate::failpoint;
 use crate::report::finished::{FinishedReport, ReportDestination, ReportLoadError, verify_segment};
@@ -157,7 +158,7 @@ impl ReportSender<'_> {
         content: &ObjectContent,
         (bytes, md5): (u64, Md5Digest),
     ) -> Result<(), ReportPublishError> {
-        let md5 = md5.base64();
+        let (md5, started_at) = (md5.base64(), Instant::now());
         let allowed = scaled(ATTEMPT_TIME + Duration::from_secs(bytes / MIN_BYTES_PER_SECOND));
         // An ambiguous error can be retried too: sent twice, the file is still the same.
         let sent = retry(self.policy, StoreError::is_retryable, || async {
@@ -167,7 +168,9 @@ impl ReportSender<'_> {
         sent.await.map_err(|RetryError { error, attempts }| {
             let (file, bucket, key) = (file.to_owned(), bucket.clone(), key.clone());
             ReportPublishError::Store { file, bucket, key, attempts, fault: error }
-        })
+        })?;
+        debug!(file, %bucket, %key, bytes, us = micros(started_at.elapsed()), "report file uploaded");
+        Ok(())
     }
 }
 

@@ -55,6 +55,7 @@ fn section(command: &clap::Command, parent: &str, page: &mut String) {
     let own: Vec<_> = command
         .get_arguments()
         .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()) && !argument.is_hide_set())
+        .filter(|argument| !argument.is_global_set())
         .collect();
     let shared: Vec<_> = own.iter().filter(|argument| is_shared(argument) && has_default_place(argument)).collect();
     let rows: Vec<_> = own.iter().filter(|argument| !(is_shared(argument) && has_default_place(argument))).collect();
@@ -90,6 +91,10 @@ fn shared(program: &clap::Command, page: &mut String) {
     let apply = program.find_subcommand("apply").expect("the command");
     for argument in apply.get_arguments().filter(|argument| is_shared(argument)) {
         writeln!(page, "| `{}` | {} |", spelling(argument), meaning(argument)).expect("a string");
+    }
+    for argument in apply.get_arguments().filter(|argument| argument.is_global_set()) {
+        let short = argument.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
+        writeln!(page, "| {short}`{}` | {} |", spelling(argument), meaning(argument)).expect("a string");
     }
     page.push_str("| `-h`, `--help` | Prints the help of a command: `-h` a summary, `--help` everything. |\n");
     page.push_str("| `-V`, `--version` | Prints the version. |\n");

@@ -28,6 +28,8 @@ use tempfile::TempDir;
 /// A sandbox with some objects, a plan for it, and a home folder.
 pub(crate) struct Scene {
     pub(crate) folder: TempDir,
+    /// Where the program logs everything, apart from `folder`, which a test may protect.
+    log_folder: TempDir,
     sandbox: SandboxServer,
 }
 
@@ -45,13 +47,15 @@ impl Scene {
             sandbox.endpoint()
         );
         write(&folder.path().join("plan.toml"), &plan);
-        Self { folder, sandbox }
+        Self { folder, log_folder: tempfile::tempdir().expect("a folder"), sandbox }
     }
 
-    /// The program in this folder, which is the home folder as well, without credentials.
+    /// The program in this folder, which is the home folder as well, without credentials. It logs everything that it
+    /// can.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_batchplan"));
         command.args(args).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
+        command.arg("-vvv").arg(LOG_FILE).arg(self.log_folder.path().join("log")).env("RUST_LOG", LOG_ALL);
         command.env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path()).env("AWS_EC2_METADATA_DISABLED", "true");
         command
     }
@@ -81,11 +85,27 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("written");
 }
 
-/// Runs a command. Returns its exit code and all that it printed, which never contains a secret.
+/// The option that names the log file.
+const LOG_FILE: &str = "--log-file";
+
+/// Directives that log as much of the libraries as is possible.
+const LOG_ALL: &str = "trace,aws_config=trace,aws_runtime=trace,aws_sdk_sso=trace,aws_sdk_ssooidc=trace,\
+                       aws_sdk_signin=trace,aws_sdk_sts=trace,aws_sigv4=trace,aws_smithy_http=trace,\
+                       aws_smithy_runtime=trace,aws_smithy_runtime_api=trace,hyper=trace,hyper_util=trace,rustls=trace";
+
+/// Reads what a command has logged, if it got that far.
+fn log_of(command: &Command) -> String {
+    let mut args = command.get_args().skip_while(|arg| *arg != LOG_FILE);
+    args.nth(1).and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default()
+}
+
+/// Runs a command. Returns its exit code and all that it printed. Neither that nor its log ever contains a secret.
 pub(crate) fn run(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command.output().expect("the program runs");
     let said = String::from_utf8_lossy(&stderr).into_owned() + &String::from_utf8_lossy(&stdout);
-    assert!(!said.contains("hush") && !said.contains(SECRET_KEY) && !said.contains("panicked"), "{said}");
+    for text in [&said, &log_of(&command)] {
+        assert!(!text.contains("hush") && !text.contains(SECRET_KEY) && !text.contains("panicked"), "{text}");
+    }
     (status.code(), said)
 }
 

@@ -257,7 +257,8 @@ fn what_cannot_be_written_is_named() {
     let part = format!("error: no space left on the disk: cannot write {}/", path("saved").display());
     assert!(said.contains(&part) && said.contains("part-00000.bpm: "), "{said}");
     let said = run_full(&["list"]);
-    assert!(said.starts_with("error: .batchplan/journal.db") && said.contains("  help: "), "{said}");
+    assert!(said.contains("error: .batchplan/journal.db") && said.contains("  help: "), "{said}");
+    assert!(said.starts_with("warning: cannot write the log file: "), "{said}");
 }
 
 #[test]

@@ -53,8 +53,12 @@ fn move_to(scene: &Scene, endpoint: &str, more: &str) {
 /// Runs a command with these variables. Nothing that it prints may contain the password of the proxy.
 fn run(scene: &Scene, args: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut command = scene.command(args);
-    command.envs(variables.iter().copied());
+    // The log is kept where secrets are looked for.
+    std::fs::create_dir_all(scene.path(".batchplan")).expect("a folder");
+    command.args(["-vvv", "--log-file", ".batchplan/log"]).envs(variables.iter().copied());
     let ran = Running::of(command).over();
+    let log = std::fs::read_to_string(scene.path(".batchplan/log")).expect("a log");
+    assert!(log.contains("command started") && !log.contains("hush"), "{log}");
     let said = format!("{}{}", ran.stdout, ran.stderr);
     assert!(!said.contains("p@ss") && !said.contains("p%40ss") && !said.contains(&BASIC[6..]), "{said}");
     assert_no_secret_in(&scene.path(".batchplan"));

@@ -71,7 +71,7 @@ fn what_is_secret_stays_in_the_environment() {
     let hook = "[[notify]]\nurl_env = \"HOOK_URL\"\nsecret_env = \"HOOK\"\n";
     let gone = "[[notify]]\nurl_env = \"GONE_URL\"\nsecret_env = \"HOOK\"\n";
     scene.plan(&format!("{TAG}{hook}{gone}[report]\nbucket = \"reports\"\n"));
-    let mut command = scene.command(&APPLY);
+    let mut command = scene.command(&[&APPLY[..], &["-vvv", "--log-file", "log"]].concat());
     command.env("HOOK", SECRET).env("HOOK_URL", receiver.url());
     let dead = Receiver::always(crate::receiver::Answer::Status("410 Gone", ""));
     command.env("GONE_URL", dead.url());
@@ -79,6 +79,8 @@ fn what_is_secret_stays_in_the_environment() {
     assert_eq!(receiver.events(), ["complete"]);
     receiver.letters()[0].assert_signed();
     assert!(ran.stderr.contains("answered 410"), "{}", ran.stderr);
+    let log = fs::read_to_string(scene.path("log")).expect("a log");
+    assert!(log.contains("notification sent") && log.contains("notification not delivered"), "{log}");
     for secret in [SECRET, "pathkey"] {
         assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{}\n{}", ran.stdout, ran.stderr);
         assert!(!holds(&scene.path("."), secret), "{secret} was written to a file");

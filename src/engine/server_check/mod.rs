@@ -29,6 +29,7 @@ use batchplan_store::object::{BucketName, ObjectId};
 use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet, ObjectRequest};
 use batchplan_store::task::{StoreError, TaskFailure};
 use jiff::Timestamp;
+use tracing::{info, warn};
 
 use crate::journal::{FirstWrite, Journal, JournalError, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict, TrustScope};
 use crate::operation::ObjectAspect;
@@ -246,6 +247,13 @@ impl ServerCheck {
 
     async fn mark_proven(&self, scope: TrustScope) -> Result<(), JournalError> {
         self.record_trust(&scope, ServerTrust::Proven).await?;
+        info!(
+            bucket = %scope.bucket,
+            aspect = scope.aspect.as_str(),
+            deletes = scope.deletes,
+            of_version = scope.of_version,
+            "server check passed"
+        );
         let mut proven = self.proven.lock();
         if proven.len() >= MAX_SERVER_CHECKS as usize {
             // A job with more scopes than this proves some of them again.
@@ -279,6 +287,7 @@ impl ServerCheck {
     /// Fails the check: nothing more is sent, even if recording fails.
     async fn fail(&self, refusal: &ServerCheckFailure) -> Result<(), JournalError> {
         self.failed.store(true, Ordering::Relaxed);
+        warn!(error = %refusal, after_write = refusal.after_write, "server check failed");
         let (bucket, aspect) = (refusal.object.bucket.clone(), refusal.aspect);
         if refusal.after_write {
             let scope = TrustScope { bucket, aspect, deletes: false, of_version: refusal.object.version.is_some() };
@@ -294,6 +303,7 @@ impl ServerCheck {
 
     /// Revokes a scope's proof: its next write is sent alone and checked like the first.
     async fn revoke_proof(&self, scope: &TrustScope) -> Result<(), JournalError> {
+        info!(bucket = %scope.bucket, aspect = scope.aspect.as_str(), "server check will be repeated");
         self.proven.lock().remove(scope);
         self.read_proven.lock().remove(scope);
         self.forget_scope(scope).await

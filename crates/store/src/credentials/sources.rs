@@ -17,6 +17,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use http::Uri;
+use tracing::info;
 
 use super::http::validating_http_client;
 use super::process::CredentialProcessChain;
@@ -233,6 +234,7 @@ pub(crate) fn from_oss_environment() -> Result<SharedCredentialsProvider, Creden
         }
         _ => CredentialsError::invalid_configuration(error),
     })?;
+    info!(source = OSS_KEY_ID, "credentials read from the environment");
     Ok(SharedCredentialsProvider::new(credentials))
 }
 

@@ -9,24 +9,26 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, InvalidHeaderValue, USER_AGENT};
+use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use tokio::fs::File;
+use tracing::{Level, enabled, info, trace};
 
 use super::connection::{ConnectionPool, ConnectionSendError, PIECE_BYTES, RequestBody, ResponseBody};
 use super::credential_cache::{CredentialCache, SigningCredentials};
 use super::dialect::{StoreDialect, parse_tags};
-use super::response::{FailedResponse, ResponseLimit, StoreResponse, StreamedResponse};
+use super::response::{FailedResponse, ResponseLimit, StoreResponse, StreamedResponse, log_failure, redacted};
 use super::sign::{AwsV4Signer, HeaderPair, OssV4Signer, SignatureScheme, SigningClock, UnsignedRequest};
 use crate::error::{FaultClass, StoreError, is_about_signature, is_renewable, truncate};
 use crate::hex::hex;
@@ -34,7 +36,7 @@ use crate::mutex::Mutex;
 use crate::object::{BucketName, ObjectKey, TagSet};
 use crate::object_request::{ContentIdentity, ObjectRequest};
 use crate::provider::StoreEndpoint;
-use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
+use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, micros, scaled};
 use crate::web::{ConnectionSettings, ConnectionSetupError};
 use crate::xml::XmlReadError;
 
@@ -324,6 +326,7 @@ impl StoreHttpClient {
         let request =
             self.build_request(store_request, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
         let host = route.authority.to_str().unwrap_or_default();
+        let started = enabled!(Level::TRACE).then(Instant::now);
         let announce = |so_far: Duration, sent: u64| {
             let (total, request) = (store_request.payload.len(), store_request.request_line(&self.endpoint));
             let what = || {
@@ -334,7 +337,7 @@ impl StoreHttpClient {
             };
             timeouts::report_wait(host, so_far, scaled(HEAD_TIMEOUT), what);
         };
-        let (head, body) = route.pool.send(request, &announce).await.map_err(|error| match error {
+        let sent = route.pool.send(request, &announce).await.map_err(|error| match error {
             // Every further request would fail as well.
             ConnectionSendError::NotConnected(error) if error.needs_proxy_password() => {
                 failure(FaultClass::Credentials, "ProxyAuthenticationRequired", &error.to_string())
@@ -355,8 +358,36 @@ impl StoreHttpClient {
             ConnectionSendError::UploadStalled(stalled) => {
                 failure(FaultClass::Ambiguous, "RequestTimeout", &format!("{host} accepted {stalled}"))
             }
-        })?;
+        });
+        let (head, body) = sent.inspect_err(log_failure)?;
+        if let Some(started) = started {
+            self.log_response(store_request, host, &head, (signed, started.elapsed()));
+        }
         Ok(StreamedResponse::new(head, body, matches!(store_request.method, "GET" | "HEAD")))
+    }
+
+    /// Logs the head of a response, which took this long. Of the headers, only the length and the server's ID of the
+    /// request are logged: others may repeat what was signed.
+    fn log_response(
+        &self,
+        request: &StoreRequest<'_>,
+        host: &str,
+        head: &Parts,
+        (signed, took): (&SigningContext, Duration),
+    ) {
+        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        trace!(
+            method = request.method,
+            host,
+            bucket = %request.bucket,
+            key = request.key.map(tracing::field::display),
+            sent_bytes = request.payload.len(),
+            status = head.status.as_u16(),
+            request_id = header(self.dialect.request_id_header()).map(|id| redacted(id, &signed.credentials)),
+            bytes = header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok()),
+            us = micros(took),
+            "response"
+        );
     }
 
     fn build_request(
@@ -428,6 +459,7 @@ impl StoreHttpClient {
             let skewed = fault.code == "RequestTimeTooSkewed"
                 || (fault.status == Some(403) && !has_code && skew > REJECTED_SKEW);
             if skewed && self.clock.sync_after_rejection(server_time, signed.signed_at) {
+                info!(seconds = skew.as_secs(), "signatures use the server's clock, because this machine's is wrong");
                 fault.class = FaultClass::Transient;
             }
         }
@@ -442,6 +474,7 @@ impl StoreHttpClient {
             let renewed = self.credentials.renew(&signed.credentials, &fault.code).await;
             fault.class = if renewed { FaultClass::Transient } else { FaultClass::Credentials };
         }
+        log_failure(&fault);
         fault
     }
 

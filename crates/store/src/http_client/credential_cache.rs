@@ -10,11 +10,13 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 use crate::error::{MAX_MESSAGE_BYTES, truncate};
 use crate::mutex::Mutex;
@@ -293,6 +295,18 @@ impl RenewalState {
     }
 }
 
+/// Logs the result of an attempt: where credentials come from and when they expire, and none of their values.
+fn log_attempt(answer: &Result<Credentials, NoCredentialsError>) {
+    match answer {
+        Ok(fresh) => info!(
+            source = fresh.get_property::<Vec<AwsCredentialFeature>>().map(tracing::field::debug),
+            expiry = fresh.expiry().and_then(|expiry| Timestamp::try_from(expiry).ok()).map(tracing::field::display),
+            "credentials obtained"
+        ),
+        Err(reason) => warn!(error = %reason, "no credentials obtained"),
+    }
+}
+
 /// Provides credentials, and renews them in time. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct CredentialCache(Arc<CredentialCacheState>);
@@ -322,6 +336,7 @@ impl Drop for RenewalAttempt {
     fn drop(&mut self) {
         let cut_off = || Err(NoCredentialsError::new("the request for credentials was interrupted"));
         let answer = self.result.take().unwrap_or_else(cut_off);
+        log_attempt(&answer);
         self.shared.lock().finish_attempt(answer, SystemTime::now(), Instant::now());
         self.shared.attempt_ended.send_replace(());
     }

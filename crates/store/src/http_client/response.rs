@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use memchr::memmem;
 use tokio::time::timeout;
+use tracing::debug;
 
 use super::connection::ResponseBody;
 use super::credential_cache::SigningCredentials;
@@ -181,6 +182,19 @@ impl StreamedResponse {
     }
 }
 
+/// Logs a request that failed. The texts of the server have no secrets any more. The query is left out.
+pub(super) fn log_failure(error: &StoreError) {
+    debug!(
+        request = error.request_line.split('?').next(),
+        class = ?error.class,
+        status = error.status,
+        code = error.code,
+        request_id = error.request_id,
+        error = error.message,
+        "request failed"
+    );
+}
+
 /// What servers written in Go, such as `MinIO`, and nginx answer to plain HTTP on a port for TLS.
 const PLAIN_HTTP_REFUSALS: [&[u8]; 2] =
     [b"HTTP request to an HTTPS server", b"plain HTTP request was sent to HTTPS port"];
@@ -305,7 +319,7 @@ fn unreadable_response(status: u16, why: &str, request_line: String) -> StoreErr
 }
 
 /// Removes the secrets that the server received from its text, and truncates the text.
-fn redacted(text: &str, credentials: &SigningCredentials) -> String {
+pub(super) fn redacted(text: &str, credentials: &SigningCredentials) -> String {
     truncate(&credentials.redact(text))
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{CertificateResult, ErrorKind, load_certs_from_paths, load_native_certs};
+use tracing::{debug, info};
 
 use super::connect_error::ConnectionSetupError;
 use super::connect_error::ConnectionSetupError::{InvalidCaBundle, NoCertificates};
@@ -82,6 +83,7 @@ impl CaSettings {
             let why = found.errors.first().map_or_else(|| "none was found".to_owned(), ToString::to_string);
             // The system may have some that are not valid.
             roots.add_parsable_certificates(found.certs);
+            debug!(certificates = roots.len(), "servers are verified with the system's CA certificates");
             return if roots.is_empty() { Err(NoCertificates(why)) } else { Ok(roots) };
         }
         for (setting, path) in &self.files {
@@ -90,10 +92,12 @@ impl CaSettings {
                 path: path.clone(),
                 why,
             })?;
+            info!(setting, path = %path.display(), "servers are verified with the CA certificates of a file");
         }
         for folder in &self.folders {
             // A folder that is missing counts only if nothing else is found, as in OpenSSL.
             let found = load_certs_from_paths(None, Some(folder));
+            info!(folder = %folder.display(), certificates = found.certs.len(), "CA certificates of a folder are used");
             roots.add_parsable_certificates(found.certs);
         }
         if roots.is_empty() {

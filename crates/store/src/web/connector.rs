@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
@@ -24,13 +24,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service as _;
+use tracing::{debug, info};
 
 use super::ca::CaSettings;
 use super::connect_error::{ConnectError, ConnectionSetupError, Peer, describe_dial_error, describe_tls_error};
 use super::http1::{describe_response_error, http1_builder};
 use super::proxy::{Proxy, ProxySettings};
 use super::url::{is_loopback, split_authority};
-use crate::timeouts::DisplaySeconds;
+use crate::timeouts::{DisplaySeconds, micros};
 
 /// The maximum time to connect, including a proxy and the TLS handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,6 +83,9 @@ impl ConnectionSettings {
         let (host, port) = split_authority(authority).ok_or_else(invalid)?;
         let port = port.unwrap_or(if https { 443 } else { 80 });
         let proxy = self.proxies.proxy_for(https, host, port)?;
+        if let Some(proxy) = &proxy {
+            info!(host, port, %proxy, setting = proxy.variable, "connections use a proxy");
+        }
         let needs_tls = https || proxy.as_ref().is_some_and(|proxy| proxy.https);
         let tls = if needs_tls { Some(TlsConnector::from(self.tls_config()?)) } else { None };
         let mut tcp = HttpConnector::new();
@@ -159,10 +163,16 @@ impl OriginConnector {
     /// Returns an error if the name does not resolve, the server or the proxy does not accept the connection, the TLS
     /// handshake fails, or all of this takes longer than `within`.
     pub async fn connect(&self, within: Duration) -> Result<ConnectionStream, ConnectError> {
-        match tokio::time::timeout(within, self.open()).await {
-            Ok(opened) => opened,
-            Err(_) => Err(self.error(format!("no connection within {}", DisplaySeconds(within)))),
+        let started = Instant::now();
+        let opened = tokio::time::timeout(within, self.open()).await;
+        let opened =
+            opened.unwrap_or_else(|_| Err(self.error(format!("no connection within {}", DisplaySeconds(within)))));
+        let (origin, us) = (tracing::field::display(self.origin()), micros(started.elapsed()));
+        match &opened {
+            Ok(_) => debug!(origin, us, "connection opened"),
+            Err(error) => debug!(origin, us, %error, "connection failed"),
         }
+        opened
     }
 
     /// Returns the error of a connection that is not usable for this reason.
