@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use batchplan_store::backoff::{RetryPolicy, retry};
 use batchplan_store::hex::hex;
-use batchplan_store::timeouts::{DisplaySeconds, scaled};
+use batchplan_store::timeouts::{self, DisplaySeconds, scaled};
 use batchplan_store::web::{HttpUrl, WebClient, WebRequest, WebRequestLimits, WebResponse};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -66,18 +66,18 @@ pub(super) fn create_or_update(marker: &str, markdown: &str, run: Option<&str>) 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let updated = runtime.block_on(async {
+        let api = GithubApi::from_env()?;
         let update = async {
-            let api = GithubApi::from_env()?;
             let number = api.pull_request_number().await?;
             let text = body(marker, markdown, run);
             api.write_comment(number, marker, &text).await
         };
-        // The HTTP client reports long waits.
-        tokio::time::timeout(scaled(TIME_LIMIT), update).await
+        // The HTTP client reports a long wait for one response: of two reports for the same host, one is shown.
+        let waiting_for = || "the comment is not written yet".to_owned();
+        let updated = timeouts::with_time_limit(scaled(TIME_LIMIT), api.host(), waiting_for, update).await;
+        updated.unwrap_or_else(|late| Err(format!("GitHub took longer than {}", DisplaySeconds(late.0))))
     });
     runtime.shutdown_background();
-    let updated =
-        updated.unwrap_or_else(|_| Err(format!("GitHub took longer than {}", DisplaySeconds(scaled(TIME_LIMIT)))));
     match &updated {
         Ok(url) => info!(url, "pull request comment written"),
         Err(error) => warn!(error, "pull request comment not written"),
@@ -188,6 +188,12 @@ impl From<GithubApiError> for String {
 }
 
 impl GithubApi {
+    /// Returns the host of the API, with its port.
+    fn host(&self) -> &str {
+        let rest = self.base.split_once("://").map_or(self.base.as_str(), |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
+    }
+
     fn from_env() -> Result<Self, String> {
         let needed = |name: &str| variable(name).ok_or_else(|| format!("{name} is not set"));
         let base = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());

@@ -316,7 +316,8 @@ fn create_and_run(
 mod tests {
     use super::*;
 
-    const MULTI_REGION_HELP: &str = "they need another signature (SigV4A): name the bucket of one region";
+    const MULTI_REGION_HELP: &str =
+        "use the bucket in one region: batchplan does not support the SigV4A signatures that they need";
 
     #[test]
     fn what_is_wrong_with_the_location_of_a_report_is_said() {

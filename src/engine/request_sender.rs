@@ -10,7 +10,7 @@ use batchplan_store::backoff::{Backoff, RetryPolicy};
 use batchplan_store::object::{ObjectId, RestoreRequest, RestoreState};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
-use batchplan_store::timeouts::{TimeLimitError, micros, scaled};
+use batchplan_store::timeouts::{OBJECT_REQUEST_TIMEOUT, TimeLimitError, micros, scaled};
 use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio::time::error::Elapsed;
@@ -22,9 +22,6 @@ use super::server_check::{ServerCheck, UntrustedServer};
 use super::throttle::Throttle;
 use crate::journal::JournalError;
 use crate::operation::{OperationStep, RestoreCheck, check_restore};
-
-/// Time limit of one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends the requests of one job.
 pub(super) struct RequestSender {
@@ -276,7 +273,7 @@ impl RequestSender {
         }
         let url = || self.store.request_line(context.object, call);
         // The store reports long waits: it knows what it waits for.
-        let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.send_request(context.object, call));
+        let (limit, calling) = (scaled(OBJECT_REQUEST_TIMEOUT), self.store.send_request(context.object, call));
         let calling = tokio::time::timeout(limit, calling);
         let answer = match AttemptLog::start(call, asked_at) {
             None => calling.await,

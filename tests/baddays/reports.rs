@@ -74,7 +74,7 @@ fn the_bucket_of_a_tenant_is_encoded_in_the_path() {
     }
     let server = Gateway::start(&[], |_| None);
     server.plan(&S3.replace("s3\"", "aws\""), &format!("[manifest.prefix]\nbucket = \"tenant:bkt\"\n{PUT}"));
-    let _ = server.run(&["validate", "plan.toml"]).ended(2).says("only the name: no URL, no ARN, no path");
+    let _ = server.run(&["validate", "plan.toml"]).ended(2).says("is a URL, an ARN or a path");
 }
 
 /// Floci (<https://github.com/floci-io/floci/issues/334>), `NooBaa` (<https://github.com/noobaa/noobaa-core/issues/8314>):
@@ -183,7 +183,7 @@ fn keys_that_are_encoded_without_a_word_about_it_are_taken_as_written() {
     assert_eq!(server.predicted(), ["%C3%86ther+Realm/1.mp3 NoSuchKey", "b change"]);
     assert_eq!(server.run(&APPLY).ended(3).json()["failed"], 1);
     assert_eq!(server.tagged("t"), ["b"]);
-    let _ = server.run(&PLAN).ended(0).says("check keys, version ids and URL encoding in the manifest");
+    let _ = server.run(&PLAN).ended(0).says("check keys, version IDs and URL encoding in the manifest");
 }
 
 /// Hitachi HCP (<https://github.com/archiecobbs/s3backer/issues/48>), reverse proxies

@@ -84,7 +84,6 @@ pub(crate) fn expect(name: &str, text: &str) {
 pub(crate) fn normal(world: &World, text: &str) -> String {
     let mut out = String::new();
     for line in world.normal(text).lines() {
-        let line = line.replace(&std::process::id().to_string(), "[PID]");
         let mut words = Vec::new();
         for word in line.split(' ') {
             words.push(normal_word(word));

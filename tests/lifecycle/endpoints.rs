@@ -72,8 +72,8 @@ fn a_row_that_names_no_bucket_is_refused_before_anything_is_sent() {
     let ran = run_with(&scene, &APPLY, &[("AWS_ENDPOINT_URL", &endpoint)]);
     assert_ne!(ran.code, 0);
     for part in [
-        "row 2: the bucket `logs--use1-az5--x-s3`: directory buckets (S3 Express One Zone) are not supported: ",
-        "row 3: the bucket `arn:aws:s3:::bkt`: a bucket is given by its name, not by its ARN: ",
+        "row 2: the bucket `logs--use1-az5--x-s3`: directory buckets (S3 Express One Zone) are not supported; ",
+        "row 3: the bucket `arn:aws:s3:::bkt`: a bucket name is required, not an ARN; ",
     ] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }

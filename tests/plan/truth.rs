@@ -39,11 +39,11 @@ fn tags(number: usize) -> BTreeMap<String, String> {
 fn becomes(mut tags: BTreeMap<String, String>) -> &'static str {
     let before = tags.clone();
     tags.insert("stage".to_owned(), "live".to_owned());
-    // The eleventh tag is refused before the other operation is looked at.
+    tags.remove("old");
+    // An eleventh tag is refused only if it is still there in the end.
     if tags.len() > 10 {
         return "fail";
     }
-    tags.remove("old");
     if tags == before { "unchanged" } else { "change" }
 }
 
@@ -77,7 +77,7 @@ fn exact_counts_are_the_truth_of_a_hundred_thousand_objects() {
     assert_eq!((&said["objects"], &said["exact"], &said["sample"]), (&json!(OBJECTS), &json!(true), &json!(null)));
     for fate in ["change", "unchanged", "fail", "unknown"] {
         let count = truth.get(fate).copied().unwrap_or(0);
-        assert!(count > 5_000 || fate == "unknown", "{truth:?} is worth counting");
+        assert!(count > 4_000 || fate == "unknown", "{truth:?} is worth counting");
         assert_eq!(said["counts"][fate], json!({ "likely": count, "low": count, "high": count }), "{fate}");
     }
     let [reason] = &said["failures"].as_array().expect("reasons")[..] else { panic!("{}", said["failures"]) };

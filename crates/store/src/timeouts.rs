@@ -22,6 +22,9 @@ pub const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// The maximum time without any data from a server, and the window over which its rate is measured.
 pub const MAX_SILENCE: Duration = Duration::from_mins(1);
 
+/// The time limit of one request about an object, with the wait for credentials.
+pub const OBJECT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The minimum rate of a transfer, in bytes per second.
 pub const MIN_BYTES_PER_SECOND: u64 = 1 << 10;
 
@@ -76,20 +79,24 @@ pub async fn with_time_limit<T>(
     waiting_for: impl Fn() -> String,
     work: impl Future<Output = T>,
 ) -> Result<T, TimeLimitError> {
+    let report = |so_far| report_wait(host, so_far, limit, &waiting_for);
+    tokio::time::timeout(limit, with_reports(limit, report, work)).await.map_err(|_| TimeLimitError(limit))
+}
+
+/// Waits for `work`. Calls `report` with each tick before `limit`, with the time so far. The caller bounds the time.
+pub async fn with_reports<T>(limit: Duration, report: impl Fn(Duration), work: impl Future<Output = T>) -> T {
     let tick = scaled(REPORT_INTERVAL);
     let mut work = pin!(work);
     let began = Instant::now();
-    let (end, mut next) = (began + limit, began + tick);
-    loop {
-        if let Ok(done) = timeout_at(next.min(end), work.as_mut()).await {
-            return Ok(done);
+    let mut so_far = tick;
+    while so_far < limit {
+        if let Ok(done) = timeout_at(began + so_far, work.as_mut()).await {
+            return done;
         }
-        if next >= end {
-            return Err(TimeLimitError(limit));
-        }
-        report_wait(host, next - began, limit, &waiting_for);
-        next += tick;
+        report(so_far);
+        so_far += tick;
     }
+    work.await
 }
 
 /// Reports a wait to the listener, unless a wait for this host was reported within the last half tick.

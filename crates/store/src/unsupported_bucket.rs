@@ -118,7 +118,7 @@ mod tests {
             ("arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/reports", "alias"),
             ("arn:aws:s3:us-east-1:123456789012:accesspoint:reports", "alias"),
             ("arn:aws:s3:::my-bucket", "ARN"),
-            ("arn:aws:iam::123456789012:role/x", "not the ARN of a bucket"),
+            ("arn:aws:iam::123456789012:role/x", "not an ARN"),
         ] {
             let found = UnsupportedBucket::of_aws(name).expect(name);
             assert!(found.title.contains(word) && !found.help.is_empty(), "{name}: {}", found.title);

@@ -139,11 +139,10 @@ fn what_is_no_bucket_of_the_store_is_named_by_row() {
         b"b,k\nlogs--use1-az5--x-s3,k\narn:aws:s3:us-east-1:123456789012:accesspoint/ap,k\ns3://b,k\nap-1a2b-s3alias,k\n",
     );
     for line in [
-        "row 2: the bucket `logs--use1-az5--x-s3`: directory buckets (S3 Express One Zone) are not supported: they need \
-         sessions (CreateSession), and their objects have neither tags nor ACLs, versions nor an archive: name a general \
-         purpose bucket",
-        "row 3: the bucket `arn:aws:s3:us-east-1:123456789012:accesspoint/ap`: an access point is given by its alias, \
-         not by its ARN: write its alias, which ends in -s3alias: `aws s3control get-access-point` shows it",
+        "row 2: the bucket `logs--use1-az5--x-s3`: directory buckets (S3 Express One Zone) are not supported; use a \
+         general purpose bucket: objects in directory buckets have no tags, ACLs, versions or archive classes",
+        "row 3: the bucket `arn:aws:s3:us-east-1:123456789012:accesspoint/ap`: the alias of the access point is \
+         required, not its ARN; use the alias, which ends in -s3alias; `aws s3control get-access-point` shows it",
         "row 4: `s3://b` is a URL, an ARN or a path: write only the bucket's name",
     ] {
         assert!(error.lines().any(|found| found.trim() == line), "{error}");

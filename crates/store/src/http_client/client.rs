@@ -201,7 +201,8 @@ impl StoreHttpClient {
         }
     }
 
-    /// Sends a request and reads the whole response, up to a limit. The caller bounds the time.
+    /// Sends a request about an object and reads the whole response, up to a limit. The caller bounds the time, by
+    /// [`timeouts::OBJECT_REQUEST_TIMEOUT`].
     ///
     /// # Errors
     /// Returns a classified error for every response that is not a success. This includes a success whose body is an
@@ -212,12 +213,21 @@ impl StoreHttpClient {
         limit: ResponseLimit,
     ) -> Result<StoreResponse, StoreError> {
         let request_line = || store_request.request_line(&self.endpoint);
+        // A wait for credentials has its own reports.
         let signed = self.signing_context(&request_line).await?;
-        let response = self.send(&store_request, &signed).await?;
-        match response.read_whole(self.dialect, limit, &signed.credentials, &request_line).await {
-            Ok(response) => Ok(response),
-            Err(failure) => Err(Box::pin(self.handle_failure(failure, &signed)).await),
-        }
+        let sending = async {
+            let response = self.send(&store_request, &signed).await?;
+            match response.read_whole(self.dialect, limit, &signed.credentials, &request_line).await {
+                Ok(response) => Ok(response),
+                Err(failure) => Err(Box::pin(self.handle_failure(failure, &signed)).await),
+            }
+        };
+        let time_limit = scaled(timeouts::OBJECT_REQUEST_TIMEOUT);
+        let report = |so_far| {
+            let waiting_for = || format!("no response to {}", request_line());
+            timeouts::report_wait(&self.authority_for(&store_request), so_far, time_limit, waiting_for);
+        };
+        timeouts::with_reports(time_limit, report, sending).await
     }
 
     /// Like [`Self::execute`], for callers that do not bound the time. The head of the response may take one
