@@ -171,7 +171,8 @@ fn init_writes_a_valid_plan_once() {
         let output = batchplan(folder.path(), &["validate", "plan.toml"]);
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{provider}");
         let printed = batchplan(folder.path(), &["init", "-", "--provider", provider]);
-        assert_eq!(text(&printed.stdout), read(&folder.path().join("plan.toml")), "{provider}");
+        let on_disk = read(&folder.path().join("plan.toml"));
+        assert_eq!(text(&printed.stdout), on_disk.replacen("\nfill    ", "\n# fill  ", 1), "{provider}");
 
         fs::write(folder.path().join("plan.toml"), "mine").expect("a file");
         let output = batchplan(folder.path(), &init);
@@ -182,6 +183,25 @@ fn init_writes_a_valid_plan_once() {
         assert_eq!(output.status.code(), Some(0));
         assert_ne!(read(&folder.path().join("plan.toml")), "mine");
     }
+}
+
+#[test]
+fn the_first_plan_for_the_sandbox_finds_its_objects() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = batchplan(folder.path(), &["init"]);
+    assert_eq!(
+        text(&output.stderr),
+        "wrote plan.toml\nwrote sandbox.csv, the objects of its sandbox\n\
+         next: run `batchplan plan plan.toml`, or edit it first\n"
+    );
+    let output = batchplan(folder.path(), &["plan", "plan.toml"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert!(text(&output.stdout).contains("3 objects: 3 to change"), "{}", text(&output.stdout));
+
+    fs::write(folder.path().join("sandbox.csv"), "mine").expect("a file");
+    let output = batchplan(folder.path(), &["init", "--force"]);
+    assert!(text(&output.stderr).contains("kept sandbox.csv"), "{}", text(&output.stderr));
+    assert_eq!(read(&folder.path().join("sandbox.csv")), "mine");
 }
 
 /// What `init` shows commented out must be right as well: each comment that is TOML is uncommented by itself.

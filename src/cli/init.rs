@@ -18,9 +18,14 @@ use crate::provider::ProviderRules;
 const HEAD: &str = include_str!("init/head.toml");
 const TAIL: &str = include_str!("init/tail.toml");
 
+/// The objects of a new sandbox, among them those that the plan selects, and the name of their file beside the plan.
+const SANDBOX_FILL: &str = include_str!("init/sandbox.csv");
+const SANDBOX_FILL_NAME: &str = "sandbox.csv";
+
 /// Write a commented plan to start from.
 ///
-/// The plan is valid. Edit it to fit your needs.
+/// The plan is valid. Edit it to fit your needs. For the sandbox, `sandbox.csv` beside it lists a few objects to try it
+/// on; an existing file of that name is kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   batchplan init                          # plan.toml for the sandbox: needs no account
@@ -63,9 +68,23 @@ impl CliCommand for InitArgs {
             terminal.print(text.trim_end())?;
             return Ok(ExitStatus::Success);
         }
-        write(&self.path, &text, self.force).map_err(|error| write_error(&self.path, &error))?;
         let (path, word) = (show_path(&self.path), quote_path(&self.path));
-        terminal.inform(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
+        if !self.provider.0.is_built_in() {
+            write(&self.path, &text, self.force).map_err(|error| write_error(&self.path, &error))?;
+            terminal.inform(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
+            return Ok(ExitStatus::Success);
+        }
+        let text = text.replacen("# fill  ", "fill    ", 1);
+        write(&self.path, &text, self.force).map_err(|error| write_error(&self.path, &error))?;
+        let fill = self.path.with_file_name(SANDBOX_FILL_NAME);
+        let kept = match write(&fill, SANDBOX_FILL, false) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => "kept",
+            written => written.map(|()| "wrote").map_err(|error| write_error(&fill, &error))?,
+        };
+        let fill = show_path(&fill);
+        terminal.inform(format_args!(
+            "wrote {path}\n{kept} {fill}, the objects of its sandbox\nnext: run `batchplan plan {word}`, or edit it first"
+        ));
         Ok(ExitStatus::Success)
     }
 }

@@ -1,19 +1,21 @@
 //! `batchplan sandbox`: serves the embedded object store to other clients.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use batchplan_sandbox::{
-    ACCESS_KEY, DEFAULT_TIME_SCALE, REGION, SECRET_KEY, Sandbox, SandboxKey, SandboxOptions, SandboxServer,
-    SandboxServerError,
+    ACCESS_KEY, DEFAULT_TIME_SCALE, REGION, SECRET_KEY, Sandbox, SandboxError, SandboxKey, SandboxOptions,
+    SandboxServer, SandboxServerError,
 };
 use clap::Args;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
+use crate::paths::show_path;
 
 /// Run the built-in object store as a server, to test plans.
 ///
@@ -21,10 +23,10 @@ use super::terminal::Terminal;
 /// It supports versions, tags, ACLs, storage classes and restores like AWS S3, checks signatures, and keeps its data in
 /// a folder. It prints only the endpoint's URL to standard output, and runs until you press Ctrl-C.
 ///
-/// `--fill FILE` creates objects at first use. FILE is a CSV file with a header row: `bucket` and `key` (URL-encoded) are
-/// required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` are optional. These
-/// objects contain zero bytes. To add objects with content, put files into the folder next to it: with
-/// `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
+/// `--fill FILE` creates objects while the folder has no buckets. FILE is a CSV file with a header row: `bucket` and
+/// `key` (URL-encoded) are required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id`
+/// are optional. These objects contain zero bytes. To add objects with content, put files into the folder next to it:
+/// with `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
 ///
 /// To test access between accounts, repeat `--access-key` and `--secret-key`: each key is an owner with its own
 /// canonical ID, buckets and objects, and ACLs decide what the others can do. The first key also owns everything from
@@ -41,7 +43,7 @@ pub(super) struct SandboxArgs {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
 
-    /// A CSV file that lists the objects to create; ignored once the folder has data
+    /// A CSV file that lists the objects to create; ignored once the folder has buckets
     #[arg(long, value_name = "FILE")]
     fill: Option<PathBuf>,
 
@@ -80,6 +82,7 @@ impl CliCommand for SandboxArgs {
             return Err(SandboxServerError::NotLoopback(self.listen).into());
         }
         let sandbox = Sandbox::open(&self.data, self.fill.as_deref(), options)?;
+        self.check_fill(&sandbox, terminal)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             // Listen before the endpoint is printed: a program that reads it may send the signal at once.
@@ -112,6 +115,15 @@ impl CliCommand for SandboxArgs {
 }
 
 impl SandboxArgs {
+    /// Says so if the fill file is not used, and refuses one that cannot be read in any case.
+    fn check_fill(&self, sandbox: &Sandbox, terminal: Terminal) -> Result<(), CommandError> {
+        let Some(fill) = self.fill.as_deref().filter(|_| !sandbox.is_newly_seeded()) else { return Ok(()) };
+        File::open(fill).map_err(|source| SandboxError::Io { doing: "read", path: fill.to_owned(), source })?;
+        let (fill, data) = (show_path(fill), show_path(&self.data));
+        terminal.inform(format_args!("note: --fill {fill} is ignored: {data} has buckets already"));
+        Ok(())
+    }
+
     /// Returns each access key with its secret key.
     fn keys(&self) -> Result<Vec<SandboxKey>, CommandError> {
         let (access_keys, secret_keys) = (&self.access_keys, &self.secret_keys);

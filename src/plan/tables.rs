@@ -91,7 +91,8 @@ table! {
         optional requester_pays: bool,
         /// Sandbox only: the folder that holds its state, relative to the plan's folder.
         optional data: TextValue<1, 4096>,
-        /// Sandbox only: a CSV file with the initial contents of the buckets, relative to the plan's folder.
+        /// Sandbox only: a CSV file with the initial objects, relative to the plan's folder. It is read while the
+        /// sandbox has no buckets.
         optional fill: TextValue<1, 4096>,
     }
 }

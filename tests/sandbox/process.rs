@@ -73,6 +73,31 @@ fn it_stops_on_request_and_refuses_what_is_unsafe() {
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn a_fill_file_is_used_while_there_are_no_buckets_and_must_exist() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, fill) = (dir.path().join("data"), dir.path().join("fill.csv"));
+    drop(start(&data));
+    let missing = command(&data).arg("--fill").arg(&fill).stderr(Stdio::piped()).output().unwrap();
+    let cannot = format!("error: cannot read {}: No such file or directory", fill.display());
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).starts_with(&cannot), "{missing:?}");
+
+    std::fs::write(&fill, "bucket,key\ntest-bucket,a\n").unwrap();
+    drop(start_with(&data, &["--fill", fill.to_str().unwrap()]));
+    let mut said = String::new();
+    let mut child =
+        command(&data).arg("--fill").arg(&fill).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    drop(Running(child, String::new()));
+    let ignored = format!("note: --fill {} is ignored: {} has buckets already\n", fill.display(), data.display());
+    assert_eq!(said, ignored);
+
+    std::fs::remove_file(&fill).unwrap();
+    let missing = command(&data).arg("--fill").arg(&fill).stderr(Stdio::piped()).output().unwrap();
+    assert!(String::from_utf8_lossy(&missing.stderr).starts_with(&cannot), "{missing:?}");
+}
+
 #[tokio::test]
 async fn each_access_key_is_an_owner() {
     let dir = tempfile::tempdir().unwrap();

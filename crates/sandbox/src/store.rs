@@ -47,6 +47,7 @@ struct SandboxInner {
     options: SandboxOptions,
     owners: OwnerDirectory,
     blobs: BlobStore,
+    is_newly_seeded: bool,
     state: Mutex<LoggedState>,
     /// Locked while the sandbox is open. The operating system releases the lock when the process ends for any reason.
     _lock: Option<File>,
@@ -118,8 +119,8 @@ pub(crate) struct AcceptedRestore {
 }
 
 impl Sandbox {
-    /// Opens the sandbox in a folder, and creates it if necessary. The seed file is read only when the sandbox is
-    /// created.
+    /// Opens the sandbox in a folder, and creates it if necessary. The seed file is read only while the sandbox has no
+    /// buckets.
     ///
     /// # Errors
     /// Returns an error if another process has the sandbox open, if its files are damaged or cannot be read or written,
@@ -130,9 +131,15 @@ impl Sandbox {
         let log_path = dir.join(LOG_FILE);
         let blob_dir = dir.join(BLOB_FOLDER);
         let exists = log_path.try_exists().map_err(io_error("access", log_path.clone()))?;
+        let mut is_newly_seeded = seed_file.is_some();
         let (state, log, blobs) = if exists {
-            let (state, log) = replay_log(&log_path)?;
+            let (mut state, mut log) = replay_log(&log_path)?;
             let blobs = BlobStore::open(blob_dir.clone(), state.blob_files()).map_err(io_error("open", blob_dir))?;
+            is_newly_seeded &= state.buckets.is_empty();
+            if is_newly_seeded {
+                state = seeded_state(seed_file, &options, &blobs)?;
+                log = ChangeLog::replace(&log_path, &state).map_err(io_error("write", log_path))?;
+            }
             (state, log, blobs)
         } else {
             let blobs = BlobStore::open(blob_dir.clone(), std::iter::empty()).map_err(io_error("open", blob_dir))?;
@@ -141,7 +148,13 @@ impl Sandbox {
             let log = ChangeLog::replace(&log_path, &state).map_err(io_error("write", log_path))?;
             (state, log, blobs)
         };
-        Ok(Self::assemble(state, Some(log), blobs, Some(lock), options))
+        Ok(Self::assemble(state, Some(log), blobs, Some(lock), options, is_newly_seeded))
+    }
+
+    /// Returns whether opening the sandbox read the seed file: it was given, and the sandbox had no buckets.
+    #[must_use]
+    pub fn is_newly_seeded(&self) -> bool {
+        self.inner.is_newly_seeded
     }
 
     /// Creates a sandbox that stores nothing on disk.
@@ -151,7 +164,7 @@ impl Sandbox {
     pub fn in_memory(seed_file: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
         let blobs = BlobStore::in_memory();
         let state = seeded_state(seed_file, &options, &blobs)?;
-        Ok(Self::assemble(state, None, blobs, None, options))
+        Ok(Self::assemble(state, None, blobs, None, options, seed_file.is_some()))
     }
 
     fn assemble(
@@ -160,10 +173,11 @@ impl Sandbox {
         blobs: BlobStore,
         lock: Option<File>,
         options: SandboxOptions,
+        is_newly_seeded: bool,
     ) -> Self {
         let state = Mutex::new(LoggedState { state, log, completed: CompletedUploads::default() });
         let owners = OwnerDirectory::new(&options.keys);
-        Self { inner: Arc::new(SandboxInner { options, owners, blobs, state, _lock: lock }) }
+        Self { inner: Arc::new(SandboxInner { options, owners, blobs, is_newly_seeded, state, _lock: lock }) }
     }
 
     /// Returns the options that the sandbox was opened with.
