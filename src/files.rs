@@ -222,6 +222,20 @@ pub fn disk_help(error: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// Returns what to do about a file of the user that cannot be read or written, if the error tells.
+#[must_use]
+pub fn access_help(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        io::ErrorKind::NotFound => "check the path: the file or its folder does not exist",
+        io::ErrorKind::IsADirectory => "it is a folder: name a file",
+        io::ErrorKind::NotADirectory => "check the path: a part of it is a file and not a folder",
+        io::ErrorKind::PermissionDenied => "check the permissions of the file and of its folder",
+        io::ErrorKind::ReadOnlyFilesystem => "its file system is read-only: choose another folder",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => "free space there",
+        _ => return None,
+    })
+}
+
 /// A lock that cannot be acquired because the file system offers none.
 #[derive(Debug, thiserror::Error)]
 #[error("its file system offers no file locks ({0})")]

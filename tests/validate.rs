@@ -204,6 +204,20 @@ fn the_first_plan_for_the_sandbox_finds_its_objects() {
     assert_eq!(read(&folder.path().join("sandbox.csv")), "mine");
 }
 
+#[test]
+fn a_plan_that_cannot_be_read_is_answered_with_what_fits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (path, why, help) in [
+        ("plam.toml", "No such file or directory", "check the path; `batchplan init` writes a plan to start from"),
+        (".", "Is a directory", "name a plan file in this folder; `batchplan validate` checks all of them"),
+    ] {
+        let output = batchplan(folder.path(), &["plan", path]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("cannot read {path}: {why}")) && said.contains(help), "{said}");
+    }
+}
+
 /// What `init` shows commented out must be right as well: each comment that is TOML is uncommented by itself.
 #[test]
 fn what_init_comments_out_is_known() {

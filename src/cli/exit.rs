@@ -7,6 +7,7 @@ use batchplan_store::StoreConnectError;
 use super::terminal::Terminal;
 use crate::connect::ConnectError;
 use crate::engine::ReportError;
+use crate::files::access_help;
 use crate::hint::Hint;
 use crate::job::JobStatus;
 use crate::jobs::{JobError, PreviewError, SavedPlanError};
@@ -167,7 +168,7 @@ impl CommandError {
     }
 
     /// Sets the help, if there is any.
-    fn maybe_help(self, help: Option<impl Into<Hint>>) -> Self {
+    pub(crate) fn maybe_help(self, help: Option<impl Into<Hint>>) -> Self {
         Self { help: help.map(Into::into), ..self }
     }
 
@@ -334,8 +335,9 @@ impl From<&SandboxError> for CommandError {
             SandboxError::Io { doing: "lock", .. } => {
                 (ExitStatus::ToolFailed, "choose a data folder on a file system with file locks, such as a local disk")
             }
-            SandboxError::Io { .. } => {
-                (ExitStatus::ToolFailed, "check that the file exists and that you may access it")
+            SandboxError::Io { source, .. } => {
+                let help = access_help(source);
+                return Self::new(ExitStatus::ToolFailed, error.to_string()).maybe_help(help);
             }
         };
         Self::new(exit, error.to_string()).help(help)

@@ -11,6 +11,7 @@ use clap::builder::PossibleValue;
 use super::descriptions::quote_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
+use crate::files::access_help;
 use crate::paths::show_path;
 use crate::provider::ProviderRules;
 
@@ -107,4 +108,5 @@ fn write_error(path: &Path, error: &io::Error) -> CommandError {
             .help("name another file, or overwrite it with --force");
     }
     CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", show_path(path)))
+        .maybe_help(access_help(error))
 }

@@ -16,7 +16,7 @@ use super::terminal::{Terminal, escape_for_terminal};
 use crate::connect::with_environment;
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::estimate::{PriceBookError, StorePrices, select_prices};
-use crate::files::TEMPORARY_FOLDER_HELP;
+use crate::files::{TEMPORARY_FOLDER_HELP, access_help};
 use crate::hint::{command, hint};
 use crate::jobs::{JobError, SavedPlan};
 use crate::journal::ManifestFingerprint;
@@ -63,10 +63,12 @@ fn check(path: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FilePr
         }
         Err(error) => {
             let mut problems = FileProblems::new(&name, "");
-            problems.push(
-                FileProblem::new(format!("cannot read {name}: {error}"))
-                    .help("`batchplan init` writes a plan to start from"),
-            );
+            let help = match error.kind() {
+                io::ErrorKind::NotFound => "check the path; `batchplan init` writes a plan to start from",
+                io::ErrorKind::IsADirectory => "name a plan file in this folder; `batchplan validate` checks all of them",
+                _ => access_help(&error).unwrap_or("nothing was changed; check the disk and run the same command again"),
+            };
+            problems.push(FileProblem::new(format!("cannot read {name}: {error}")).help(help));
             (None, problems)
         }
     }

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{JobError, format_count};
-use crate::files::{with_path, write_atomic};
+use crate::files::{access_help, with_path, write_atomic};
 use crate::hint::{Hint, command, hint};
 use crate::journal::ManifestFingerprint;
 use crate::manifest::{
@@ -211,9 +211,10 @@ impl SavedPlanError {
     pub fn help(&self) -> Option<Hint> {
         match self {
             Self::Io(_) => None,
-            Self::Write { .. } => {
-                Some("nothing was changed; free space there, or choose another file with --out".into())
-            }
+            Self::Write { cause, .. } => Some(match access_help(cause) {
+                Some(help) => format!("nothing was changed; {help}, or choose another file with --out").into(),
+                None => "nothing was changed; choose another file with --out".into(),
+            }),
             Self::Damaged { .. } => Some(hint!("save it again: {}", command!("plan", "PLAN", "--out", "FILE"))),
             Self::OtherVersion { .. } => Some("use the version of batchplan that saved it, or save it again".into()),
             Self::OtherPlan { .. } => Some(hint!(

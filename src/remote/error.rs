@@ -8,7 +8,7 @@ use batchplan_store::task::StoreError;
 use jiff::Timestamp;
 
 use crate::connect::ConnectError;
-use crate::files::{OTHER_FILE_SYSTEM_HELP, are_locks_unsupported};
+use crate::files::{OTHER_FILE_SYSTEM_HELP, are_locks_unsupported, disk_help};
 use crate::hint::{Hint, command, hint};
 use crate::journal::JournalError;
 use crate::paths::show_path;
@@ -82,8 +82,8 @@ pub enum RemoteError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A file cannot be used; the message names it.
-    #[error(transparent)]
+    /// A file of the local cache cannot be used; the error names it.
+    #[error("cannot use the local copy of the state: {0}")]
     Io(#[from] io::Error),
     /// There was no time left to push the last changes. The value is the folder that contains them.
     #[error("there was no time to push the last changes; they are in {}", show_path(.0))]
@@ -123,6 +123,14 @@ impl RemoteError {
             }
             Self::Journal(error) => error.help(),
             Self::Io(error) if are_locks_unsupported(error) => Some(OTHER_FILE_SYSTEM_HELP.into()),
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(
+                    "make the folder writable, or run the command in a folder that is: a state in a bucket has a copy \
+                     in the folder .batchplan/remote"
+                        .into(),
+                ),
+                _ => disk_help(error).map(Hint::from),
+            },
             Self::Store { .. } => Some(hint!(
                 "check the bucket, the connection and the credentials: {} prints the permissions that a plan with \
                  [state] needs, and {} tests them",

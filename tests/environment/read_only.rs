@@ -223,8 +223,15 @@ fn what_cannot_be_written_is_named() {
         said.contains("error: cannot write the saved plan saved/p.bpl: Permission denied (os error 13)\n"),
         "{said}"
     );
-    assert!(said.contains("help: nothing was changed; free space there, or choose another file with --out"), "{said}");
+    let advice = "nothing was changed; check the permissions of the file and of its folder, or choose another file";
+    assert!(said.contains(&format!("help: {advice} with --out")), "{said}");
     assert_eq!(content(&path("saved")), []);
+
+    // A new plan.
+    let said = run_without("saved", &["init", "saved/x.toml"]);
+    let expected = "error: cannot write saved/x.toml: Permission denied (os error 13)\n  \
+        help: check the permissions of the file and of its folder\n";
+    assert!(said.ends_with(expected), "{said}");
 
     // The folder of a new job, and the report of another one.
     let said = run_without(".batchplan/jobs", &["create", "plan.toml", "--new"]);
@@ -294,6 +301,12 @@ fn jobs_in_a_bucket_are_listed_from_a_read_only_folder() {
         let planned = run_there(&["plan", plan]);
         assert!(planned.contains(&format!("Since job {job}")) && planned.contains("manifest"), "{planned}");
         assert!(!planned.contains("was not resolved"), "{planned}");
+        // A job of a bucket needs a local copy, which is not possible here.
+        let mut command = scene.command_with_keys(&["apply", plan, "--auto-approve", "--new", "--state", &state]);
+        command.current_dir(elsewhere.path());
+        let said = run_to(1, refusal.apply(&command, elsewhere.path()));
+        let expected = "error: cannot use the local copy of the state: .batchplan";
+        assert!(said.contains(expected) && said.contains("help: make the folder writable, or run"), "{said}");
     }
 }
 

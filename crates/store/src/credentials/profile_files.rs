@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProfileError {
     /// A file is there but cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
+    #[error(
+        "cannot read {}: {cause}: make it a readable file, or set AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE to \
+         another one", path.display()
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -102,5 +105,6 @@ mod tests {
         fs::create_dir_all(&config).expect("a folder");
         let said = said(&[("HOME", home.path().to_str().expect("UTF-8"))]).expect("an error");
         assert!(said.starts_with(&format!("cannot read {}: ", config.display())), "{said}");
+        assert!(said.contains("make it a readable file"), "{said}");
     }
 }
