@@ -17,7 +17,7 @@ use memchr::{memchr, memchr_iter, memchr3};
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{ManifestError, counted, object_path};
+use super::error::{ManifestError, counted, field_count_problem, object_path};
 use super::filter::{ManifestRow, RowMetadata};
 use super::input::{self, BoxedReader, UnreadBytes};
 use super::pins::{self, SourcePin};
@@ -216,7 +216,7 @@ impl CsvColumns {
 
     fn row<'a>(&'a mut self, record: &CsvRecord<'a>, number: u64) -> Result<ManifestRow<'a>, String> {
         if record.len() != self.fields.len() {
-            let found = format!("expected {} fields, found {}", self.fields.len(), record.len());
+            let found = field_count_problem(self.fields.len(), record.len());
             let Some(seeming) = record.syntax.seeming_separator(record.raw, self.shape()) else { return Err(found) };
             let used = record.syntax.name();
             return Err(format!("{found}: the row seems to be separated by {seeming}, but the file by {used}"));

@@ -12,6 +12,9 @@ use thiserror::Error;
 use crate::open_files;
 use crate::paths::show_path;
 
+/// How the description of a request for a listing begins.
+const LISTING: &str = "list ";
+
 /// The maximum number of bad rows that an error shows; all of them are counted.
 pub(crate) const MAX_SHOWN_ROWS: usize = 20;
 
@@ -261,6 +264,10 @@ impl ManifestError {
             Self::Changed { .. } => {
                 "check the file, then set `etag` in the plan to the current ETag, or remove `etag`".to_owned()
             }
+            Self::Store { fault, doing } if fault.status == Some(404) && doing.starts_with(LISTING) => {
+                "check `bucket` in the plan's [manifest], and `endpoint` and `region` in [store] or the environment"
+                    .to_owned()
+            }
             Self::Store { fault, .. } if fault.status == Some(404) => {
                 "check the bucket and the key in the plan's [manifest]".to_owned()
             }
@@ -272,6 +279,9 @@ impl ManifestError {
             }
             Self::Store { .. } | Self::Read { .. } => {
                 "nothing was changed; fix this and run the same command again".to_owned()
+            }
+            Self::BadRows { first, .. } if first.iter().all(|bad| bad.why == field_count_problem(2, 1)) => {
+                "each row needs a bucket and a key: sed 's/^/my-bucket,/' keys.txt > objects.csv".to_owned()
             }
             Self::BadRows { .. } => "nothing was changed; fix these rows and run the same command again".to_owned(),
             Self::UnlistableKeys { .. } => {
@@ -334,7 +344,7 @@ impl ManifestError {
     #[must_use]
     pub fn refused_request(&self) -> Option<(&StoreError, bool)> {
         match self {
-            Self::Store { doing, fault } => Some((fault, doing.starts_with("list "))),
+            Self::Store { doing, fault } => Some((fault, doing.starts_with(LISTING))),
             _ => None,
         }
     }
@@ -383,6 +393,11 @@ impl ManifestError {
     pub(crate) fn malformed(place: &str, what: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Malformed { place: place.to_owned(), what: what.into(), help: help.into() }
     }
+}
+
+/// Returns the problem of a row of a CSV manifest with too few or too many fields.
+pub(super) fn field_count_problem(expected: usize, found: usize) -> String {
+    format!("expected {expected} fields, found {found}")
 }
 
 /// Returns a count with its noun, in the plural unless it is 1.
@@ -474,6 +489,17 @@ fn list_first(mut text: String, total: u64, first: impl ExactSizeIterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_bucket_of_a_listing_names_the_settings_that_can_be_wrong() {
+        let help = |doing: &str| {
+            let fault = Box::new(crate::manifest::testing::fault(FaultClass::Rejected, 404, "NoSuchBucket"));
+            ManifestError::Store { doing: doing.to_owned(), fault }.help().expect("help")
+        };
+        let expected = "check `bucket` in the plan's [manifest], and `endpoint` and `region` in [store]";
+        assert!(help("list b/documents/").starts_with(expected), "{}", help("list b/documents/"));
+        assert_eq!(help("read b/m.csv"), "check the bucket and the key in the plan's [manifest]");
+    }
 
     #[test]
     fn the_variable_of_the_folder_for_temporary_files_is_named() {

@@ -151,6 +151,18 @@ fn what_is_no_bucket_of_the_store_is_named_by_row() {
 }
 
 #[test]
+fn a_list_of_keys_alone_is_answered_with_how_to_add_the_bucket() {
+    let help = |text: &[u8]| {
+        refusal(MemoryStore::with(&[("m.csv", text)]), csv_source("m.csv"), Filter::default()).help().expect("help")
+    };
+    assert_eq!(
+        help(b"documents/a.pdf\ndocuments/b.pdf\n"),
+        "each row needs a bucket and a key: sed 's/^/my-bucket,/' keys.txt > objects.csv"
+    );
+    assert!(help(b"documents/a.pdf\nb,\n").starts_with("nothing was changed; fix these rows"));
+}
+
+#[test]
 fn a_row_with_another_separator_than_the_file_names_both() {
     let error = refused(b"b,k\nb;l\nb\tl\nb;l,m\n");
     let seems = "expected 2 fields, found 1: the row seems to be separated by";
