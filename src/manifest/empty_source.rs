@@ -41,6 +41,9 @@ pub(super) async fn warning(
 async fn suggestion(bucket: &BucketName, prefix: &ObjectKey, retrying: &RetryingStore) -> String {
     const USUAL: &str = "check the prefix: its case matters, and keys usually have no slash at their start";
     const EMPTY_BUCKET: &str = "the bucket is empty; check its name";
+    if let Some(help) = wildcard_help(prefix.as_bytes()) {
+        return help;
+    }
     if prefix.as_bytes().is_empty() {
         return EMPTY_BUCKET.to_owned();
     }
@@ -63,6 +66,19 @@ async fn suggestion(bucket: &BucketName, prefix: &ObjectKey, retrying: &Retrying
         }
         None => USUAL.to_owned(),
     }
+}
+
+/// Returns what to write in place of a prefix with wildcards. `None` if it has none.
+fn wildcard_help(prefix: &[u8]) -> Option<String> {
+    let start = prefix.iter().position(|byte| matches!(byte, b'*' | b'?'))?;
+    let literal = ObjectKey::new(&prefix[..start]);
+    if &prefix[start..] == b"*" {
+        return Some(format!("a prefix has no wildcards: use prefix = \"{literal}\""));
+    }
+    let all = ObjectKey::new(prefix);
+    Some(format!(
+        "a prefix has no wildcards: use prefix = \"{literal}\", and include = [\"{all}\"] in [manifest.filter]"
+    ))
 }
 
 /// A prefix that the plan may have meant.
@@ -135,6 +151,19 @@ mod tests {
             ("x", &["é"]),
         ] {
             assert_eq!(near(wanted, names), None, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_with_wildcards_is_answered_with_a_prefix_and_a_filter() {
+        assert_eq!(wildcard_help(b"documents/"), None);
+        for (prefix, help) in [
+            ("documents/*", "use prefix = \"documents/\""),
+            ("d/*.pdf", "use prefix = \"d/\", and include = [\"d/*.pdf\"] in [manifest.filter]"),
+            ("?/", "use prefix = \"\", and include = [\"?/\"] in [manifest.filter]"),
+        ] {
+            let expected = format!("a prefix has no wildcards: {help}");
+            assert_eq!(wildcard_help(prefix.as_bytes()), Some(expected), "{prefix}");
         }
     }
 
