@@ -121,7 +121,7 @@ table! {
     /// All objects of a bucket whose keys start with a prefix.
     struct PrefixTable {
         /// The bucket.
-        required bucket: TextValue<1, 255>,
+        required bucket: BucketText,
         /// The prefix of the keys. By default, the entire bucket.
         optional prefix: ObjectKeyText<0>,
         /// "current" (the default) for the current version of each object, "all" for every version.
@@ -136,7 +136,7 @@ table! {
     /// A CSV file without header, in a bucket or on this machine.
     struct CsvTable {
         /// The bucket that holds the file.
-        optional bucket: TextValue<1, 255>,
+        optional bucket: BucketText,
         /// The file's key.
         optional object: ObjectKeyText<1>,
         /// The expected `ETag` of the file. A file with a different one is rejected.
@@ -155,7 +155,7 @@ table! {
     /// A bucket inventory: of AWS S3 in CSV, Parquet or ORC, or of OSS in CSV.
     struct InventoryTable {
         /// The bucket that holds the inventory.
-        required bucket: TextValue<1, 255>,
+        required bucket: BucketText,
         /// The key of the inventory's manifest.json.
         optional object: ObjectKeyText<1>,
         /// The expected `ETag` of the manifest. A manifest with a different one is rejected.
@@ -170,7 +170,7 @@ table! {
     /// The failed objects of an earlier completion report of OSS or AWS, or of batchplan in either form.
     struct EarlierReportTable {
         /// The bucket that holds the report.
-        optional bucket: TextValue<1, 255>,
+        optional bucket: BucketText,
         /// The key of the report's manifest.json, or of one of its CSV files.
         optional object: ObjectKeyText<1>,
         /// The expected `ETag` of the file. A file with a different one is rejected.
@@ -269,7 +269,7 @@ table! {
         /// Whether to publish the report. True by default.
         optional enabled: bool,
         /// The bucket to publish the report to.
-        optional bucket: TextValue<1, 255>,
+        optional bucket: BucketText,
         /// The prefix of the report's keys, at most 512 characters.
         optional prefix: TextValue<0, 512>,
         /// "all-tasks" (the default) lists every object, "failed-tasks-only" only the failures.
@@ -425,6 +425,25 @@ impl NamedVariants for ReportScope {
 
 impl NamedVariants for ReportFormat {
     const NAMES: &'static [(&'static str, Self)] = &[("oss", Self::Oss), ("aws", Self::Aws)];
+}
+
+/// The name of a bucket. The rules of each service, which say more about an empty name, are checked with the plan.
+pub(super) enum BucketText {}
+
+impl DocumentValue for BucketText {
+    type Value = String;
+
+    fn schema() -> Json {
+        TextValue::<1, 255>::schema()
+    }
+
+    fn example() -> String {
+        TextValue::<1, 255>::example()
+    }
+
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        TextValue::<0, 255>::read(field, reader)
+    }
 }
 
 /// An object key or key prefix: any text of `MIN` to 1024 bytes.

@@ -186,7 +186,7 @@ fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, read
         );
     }
     check_report_is_saved(table, enabled, reader);
-    let bucket = table.bucket.present().and_then(|at| bucket::check(at, context, reader));
+    let bucket = table.bucket.present().and_then(|at| bucket::check(at, "prefix", context, reader));
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     ReportSpec {
         location: bucket.filter(|_| enabled).map(|bucket| ReportLocation { bucket, prefix }),

@@ -19,9 +19,10 @@ const LEGACY_REGION: &str = "us-east-1";
 /// The maximum length of a name by the older rules.
 const MAX_LEGACY_CHARS: usize = 255;
 
-/// Checks the name of a bucket.
+/// Checks the name of a bucket. `rest_key` is the key beside it for what follows the bucket in a URL.
 pub(super) fn check(
     at: &SpannedValue<String>,
+    rest_key: &str,
     context: &PlanCheckContext<'_>,
     reader: &mut DocumentReader,
 ) -> Option<BucketName> {
@@ -53,7 +54,8 @@ pub(super) fn check(
             )
         }
         _ => {
-            reader.push(problem("invalid bucket name").help(naming_rule(dot_problem.is_none())));
+            let rule = || naming_rule(dot_problem.is_none()).to_owned();
+            reader.push(problem("invalid bucket name").help(split_help(name, rest_key).unwrap_or_else(rule)));
             return None;
         }
     };
@@ -67,7 +69,7 @@ pub(super) fn check_of_inventory(
     context: &PlanCheckContext<'_>,
     reader: &mut DocumentReader,
 ) -> Option<BucketName> {
-    let bucket = check(at, context, reader)?;
+    let bucket = check(at, "latest", context, reader)?;
     if context.rules.is_some_and(|rules| rules.bucket_naming == BucketNaming::Aws) && bucket.is_access_point_alias() {
         reader.push(
             FileProblem::new("an inventory cannot be read through an access point")
@@ -81,6 +83,23 @@ pub(super) fn check_of_inventory(
 /// Returns whether a text has only characters of names, by the rules of any year.
 fn is_name(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+}
+
+/// Returns what to write in place of a bucket's URL or path. `None` if it does not begin with a bucket.
+fn split_help(name: &str, rest_key: &str) -> Option<String> {
+    let path = name.strip_prefix("s3://").or_else(|| name.strip_prefix("oss://")).unwrap_or(name);
+    let (bucket, rest) = path.split_once('/').unwrap_or((path, ""));
+    if bucket_name_problem(bucket, None).is_some() || bucket.len() == name.len() {
+        return None;
+    }
+    let bucket = format!("write `bucket = \"{bucket}\"`");
+    let is_plain = !rest.contains(['"', '\\', '*', '?']);
+    let slash = if rest_key == "object" || rest.ends_with('/') { "" } else { "/" };
+    Some(match rest {
+        "" => bucket,
+        rest if is_plain => format!("{bucket} and `{rest_key} = \"{rest}{slash}\"`"),
+        _ => format!("{bucket}, and the rest in `{rest_key}`"),
+    })
 }
 
 fn naming_rule(allows_dots: bool) -> &'static str {
@@ -129,6 +148,22 @@ mod tests {
             assert!(bucket_name_problem(name, None).is_some(), "{name}");
         }
         assert!(bucket_name_problem("a.b", Some("no dots")).is_some());
+    }
+
+    #[test]
+    fn a_url_is_answered_with_its_bucket_and_the_rest() {
+        for (name, key, help) in [
+            ("s3://my-bucket", "prefix", Some("write `bucket = \"my-bucket\"`")),
+            ("oss://my-bucket/", "prefix", Some("write `bucket = \"my-bucket\"`")),
+            ("my-bucket/documents", "prefix", Some("write `bucket = \"my-bucket\"` and `prefix = \"documents/\"`")),
+            ("s3://my-bucket/a/b.csv", "object", Some("write `bucket = \"my-bucket\"` and `object = \"a/b.csv\"`")),
+            ("my-bucket/a*", "prefix", Some("write `bucket = \"my-bucket\"`, and the rest in `prefix`")),
+            ("https://example.com/b", "prefix", None),
+            ("/documents", "prefix", None),
+            ("My_Bucket", "prefix", None),
+        ] {
+            assert_eq!(split_help(name, key).as_deref(), help, "{name}");
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn check_one_source(at: &SpannedValue<ManifestTable>, reader: &mut DocumentReade
 }
 
 fn prefix(table: &PrefixTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Option<ManifestSource> {
-    let bucket = bucket::check(table.bucket.present()?, context, reader)?;
+    let bucket = bucket::check(table.bucket.present()?, "prefix", context, reader)?;
     let prefix = ObjectKey::from(table.prefix.value().map_or("", String::as_str));
     let versions = table.versions.value().copied().unwrap_or(ListedVersions::Current);
     let on_unlistable = table.on_unlistable.value().copied().unwrap_or_default();
@@ -364,7 +364,7 @@ impl FileLocationKeys<'_> {
             self.report_incomplete_object(header, reader);
         }
         let Some(path) = self.path.present() else {
-            let bucket = bucket::check(self.bucket.present()?, context, reader)?;
+            let bucket = bucket::check(self.bucket.present()?, "object", context, reader)?;
             let key = ObjectKey::from(self.object.value()?.as_str());
             return Some(FileLocation::Object { bucket, key, etag: unquoted_etag(self.etag) });
         };
