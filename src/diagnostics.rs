@@ -38,6 +38,7 @@ pub struct FileProblem {
     labels: Vec<(Range<usize>, String)>,
     help: Option<String>,
     warning: bool,
+    reported_on_use: bool,
     source: Option<Arc<NamedSource<String>>>,
 }
 
@@ -45,7 +46,7 @@ impl FileProblem {
     /// Creates an error. The title is short, starts in lower case, and states what is wrong.
     pub fn new(title: impl Into<String>) -> Self {
         let title = escape_for_terminal(&title.into());
-        Self { title, labels: Vec::new(), help: None, warning: false, source: None }
+        Self { title, labels: Vec::new(), help: None, warning: false, reported_on_use: false, source: None }
     }
 
     /// Adds a label to a byte range of the file. The first label is the position of the problem.
@@ -67,6 +68,20 @@ impl FileProblem {
     pub fn warning(mut self) -> Self {
         self.warning = true;
         self
+    }
+
+    /// Turns the problem into a warning of a check, which a command that goes on would only repeat: it fails where it
+    /// uses what is missing.
+    #[must_use]
+    pub fn warning_until_use(mut self) -> Self {
+        self.reported_on_use = true;
+        self.warning()
+    }
+
+    /// Returns whether a command that goes on reports the problem where it matters.
+    #[must_use]
+    pub fn is_reported_on_use(&self) -> bool {
+        self.reported_on_use
     }
 
     /// Returns the title, which states what is wrong.

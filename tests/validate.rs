@@ -218,6 +218,25 @@ fn a_plan_that_cannot_be_read_is_answered_with_what_fits() {
     }
 }
 
+#[test]
+fn a_missing_manifest_is_reported_once_where_it_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = "name = \"n\"\n[store]\nprovider = \"sandbox\"\ndata = \"d\"\n[manifest.csv]\npath = \"PATH\"\n\
+                [operation.delete_object_tagging]\n";
+    fs::write(folder.path().join("plan.toml"), plan.replace("PATH", "none.csv")).expect("a file");
+    let said = text(&batchplan(folder.path(), &["validate", "plan.toml"]).stderr);
+    assert!(said.contains("the file does not exist yet"), "{said}");
+    let output = batchplan(folder.path(), &["plan", "plan.toml"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: cannot read none.csv: No such file or directory"), "{said}");
+
+    fs::write(folder.path().join("plan.toml"), plan.replace("PATH", ".")).expect("a file");
+    let output = batchplan(folder.path(), &["plan", "plan.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("a file is required, not a folder"), "{}", text(&output.stderr));
+}
+
 /// What `init` shows commented out must be right as well: each comment that is TOML is uncommented by itself.
 #[test]
 fn what_init_comments_out_is_known() {

@@ -87,7 +87,9 @@ fn report_and_require(
     (plan, problems): (Option<LoadedPlan>, FileProblems),
     terminal: Terminal,
 ) -> Result<LoadedPlan, CommandError> {
-    show_problems(&problems, terminal);
+    for problem in problems.iter().filter(|problem| plan.is_none() || !problem.is_reported_on_use()) {
+        show_problem(problem, &problems, terminal);
+    }
     github::annotate([&problems], terminal);
     let mut loaded = plan.ok_or_else(|| {
         CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan", show_path(path)))
@@ -171,9 +173,13 @@ pub(crate) fn is_saved_plan(path: &Path) -> bool {
 /// Prints all problems for people.
 pub(crate) fn show_problems(problems: &FileProblems, terminal: Terminal) {
     for problem in problems.iter() {
-        terminal.eprint_unescaped(render_problem(problem, problems, terminal).trim_end());
-        terminal.eprint_unescaped("");
+        show_problem(problem, problems, terminal);
     }
+}
+
+fn show_problem(problem: &FileProblem, problems: &FileProblems, terminal: Terminal) {
+    terminal.eprint_unescaped(render_problem(problem, problems, terminal).trim_end());
+    terminal.eprint_unescaped("");
 }
 
 /// Returns the prices that apply to a plan. `file` is a price book that takes precedence over those of the plan.

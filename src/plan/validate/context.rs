@@ -21,15 +21,21 @@ pub(super) struct PlanCheckContext<'a> {
 }
 
 impl PlanCheckContext<'_> {
-    /// Resolves a path of the plan against its folder. Warns if there is no such file.
+    /// Resolves a path of the plan against its folder. Warns if there is no such file, and rejects a folder.
     pub(super) fn resolve_file(&self, at: &SpannedValue<String>, reader: &mut DocumentReader) -> PathBuf {
         let path = self.folder.join(&at.value);
-        if !path.is_file() {
+        if path.is_dir() {
+            reader.push(
+                FileProblem::new("a file is required, not a folder")
+                    .label(at.span.clone(), "a folder")
+                    .help("name a file in it"),
+            );
+        } else if !path.exists() {
             reader.push(
                 FileProblem::new("the file does not exist yet")
                     .label(at.span.clone(), "not found, relative to the plan's folder")
                     .help("it must exist when you apply the plan")
-                    .warning(),
+                    .warning_until_use(),
             );
         }
         path
