@@ -58,6 +58,7 @@ mod show;
 mod signals;
 mod state;
 mod terminal;
+mod usage_tips;
 mod validate;
 
 use std::process::ExitCode;
@@ -173,13 +174,11 @@ pub fn main() -> ExitCode {
         });
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
-        // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would
-        // drive a terminal or a workflow runner.
-        Err(error) if error.use_stderr() && (is_github_actions() || !is_plain(&error)) => {
-            terminal.eprint(escape_for_terminal(error.render().to_string().trim_end()));
-            return ExitStatus::Invalid.into();
+        Err(mut error) => {
+            let args: Vec<_> = std::env::args_os().skip(1).collect();
+            usage_tips::improve(&mut error, &Cli::command(), &args);
+            return report_usage(&error, terminal);
         }
-        Err(error) => error.exit(),
     };
     let terminal = cli.output.configure(terminal);
     announce_long_waits(terminal);
@@ -208,6 +207,17 @@ pub fn main() -> ExitCode {
     notifications::deliver_pending(terminal);
     info!(exit_code = exit as u8, "command ended");
     exit.into()
+}
+
+/// Prints the help or the error of the arguments, and returns the exit code.
+fn report_usage(error: &clap::Error, terminal: Terminal) -> ExitCode {
+    // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would drive a
+    // terminal or a workflow runner.
+    if error.use_stderr() && (is_github_actions() || !is_plain(error)) {
+        terminal.eprint(escape_for_terminal(error.render().to_string().trim_end()));
+        return ExitStatus::Invalid.into();
+    }
+    error.exit()
 }
 
 /// Returns the value of `--color`. Help and usage errors need it before the arguments are parsed.
