@@ -9,6 +9,7 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json};
 use super::notifications;
+use super::numbers::any_number;
 use super::plan_input::{self, PlanInput};
 use super::recurring::{self, RecurringDecision};
 use super::state::{JournalHandle, StateLocationArgs};
@@ -29,11 +30,11 @@ use crate::journal::{JobFolder, JobRecord, JobSource};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan apply plan.toml                  show what would change, ask, then apply
-  batchplan apply plan.toml --auto-approve   apply without asking, as in a script
+  batchplan apply plan.toml                  # show what would change, ask, then apply
+  batchplan apply plan.toml --auto-approve   # apply without asking, as in a script
   batchplan apply plan.toml --auto-approve --json | jq .failed
-  batchplan apply plan.toml --expect-count 1200   only if there are 1200 objects
-  batchplan apply plan.bpl --plan plan.toml       apply what `plan --out` saved
+  batchplan apply plan.toml --expect-count 1200   # only if there are 1200 objects
+  batchplan apply plan.bpl --plan plan.toml       # apply what `plan --out` saved
 
 Exit codes: 0 all succeeded, 1 the tool failed, 2 invalid plan, 3 some objects
 failed, 4 the job failed, 5 paused or interrupted, 6 refused, 7 cancelled.")]
@@ -51,7 +52,7 @@ pub(super) struct ApplyArgs {
     #[arg(long)]
     new: bool,
     /// Refuse unless the manifest names exactly N objects
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any_number)]
     expect_count: Option<u64>,
     /// Print the result as JSON on standard output
     #[arg(long)]

@@ -25,9 +25,9 @@ use crate::plan::{Plan, WebhookConfig};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan check plan.toml                            read only
-  batchplan check plan.toml --write-probe docs/a.pdf   also rewrite its tags or ACL
-  batchplan check plan.toml --report-probe             also write a small report object
+  batchplan check plan.toml                            # read only
+  batchplan check plan.toml --write-probe docs/a.pdf   # also rewrite its tags or ACL
+  batchplan check plan.toml --report-probe             # also write a small report object
   batchplan check plan.toml --json | jq '.checks[] | select(.verdict == \"denied\") | .action'
 
 The write probe reads the object's tags or ACL, writes them back unchanged,

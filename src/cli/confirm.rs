@@ -13,7 +13,7 @@ use crate::jobs;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan show ODRi                 show what it would do, and to how many objects
+  batchplan show ODRi                 # show what it would do, and to how many objects
   batchplan confirm ODRi
 
 Exit codes: 0 confirmed, 2 no such job, 6 the job is not waiting for

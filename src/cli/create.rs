@@ -21,7 +21,7 @@ use crate::journal::JobSource;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan create plan.toml          then batchplan confirm JOB, batchplan run
+  batchplan create plan.toml          # then: batchplan confirm JOB && batchplan run
   batchplan create plan.toml --json | jq -r .job_id
 
 Exit codes: 0 created, 1 the tool failed, 2 invalid plan, 4 the manifest cannot

@@ -14,6 +14,7 @@ use super::descriptions::{
 };
 use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github;
+use super::numbers::whole_number;
 use super::plan_input::{load_prices, show_price_book_problems};
 use super::preview::{PreviewView, render_brief};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
@@ -544,7 +545,7 @@ pub(super) struct JobRunArgs {
     #[arg(long)]
     allow_overlap: bool,
     /// How many jobs may run at once, over all processes
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_SLOTS, value_parser = parse_slots)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_SLOTS, value_parser = whole_number::<usize>(1..=1000))]
     slots: usize,
 }
 
@@ -552,10 +553,6 @@ impl Default for JobRunArgs {
     fn default() -> Self {
         Self { allow_overlap: false, slots: DEFAULT_SLOTS }
     }
-}
-
-fn parse_slots(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|slots| (1..=1000).contains(slots)).ok_or_else(|| "must be from 1 to 1000".to_owned())
 }
 
 impl JobRunArgs {

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::descriptions::format_instant;
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::numbers::whole_number;
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::{Terminal, escape_line};
 use crate::job::{JobId, JobStatus};
@@ -24,13 +25,14 @@ const MIN_ID_LENGTH: usize = 8;
 Examples:
   batchplan list --status active,paused
   batchplan list --since 7d --json | jq -r '.jobs[] | select(.failed > 0) | .job_id'
-  batchplan list --limit 20 --after ODRiZWQ5   the 20 jobs older than this one
+  batchplan list --limit 20 --after ODRiZWQ5   # the 20 jobs older than this one
 
 --json prints {\"jobs\": [...], \"next\": JOB or null}. If next is set, there
 are more jobs: pass it to --after. A job whose process died is marked
 (interrupted).")]
 pub(super) struct ListArgs {
-    /// Only jobs with this status; separate several with commas, or repeat the flag
+    /// Only jobs with this status: new, preparing, suspended, ready, active, pausing, paused, complete, cancelling,
+    /// cancelled, failing or failed; separate several with commas, or repeat the flag
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = parse_status)]
     status: Vec<JobStatus>,
     /// Only jobs created at or after this time: a date, an RFC 3339 time, or an age such as 7d
@@ -40,7 +42,7 @@ pub(super) struct ListArgs {
     #[arg(long, value_name = "WHEN", value_parser = parse_instant)]
     until: Option<Timestamp>,
     /// At most N jobs, up to 1000
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole_number::<u32>(1..=1000))]
     limit: u32,
     /// Only jobs older than this one, the last of the previous page
     #[arg(long, value_name = "JOB")]

@@ -10,7 +10,7 @@ use super::terminal::Terminal;
 /// Writes one page in section 1 for batchplan and one for each command. Existing pages are overwritten.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  batchplan man ~/.local/share/man/man1     then man batchplan-apply
+  batchplan man ~/.local/share/man/man1     # then man batchplan-apply
   batchplan man pages && man pages/batchplan.1")]
 pub(super) struct ManArgs {
     /// The folder; it is created if it does not exist.

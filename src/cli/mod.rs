@@ -39,6 +39,7 @@ mod logging;
 mod man;
 mod markdown;
 mod notifications;
+mod numbers;
 mod pause;
 mod plan;
 mod plan_input;
@@ -267,6 +268,24 @@ mod tests {
             }
         }
         found
+    }
+
+    /// Returns the lines of all help texts that are commands to copy.
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let own = help.lines().filter(|line| line.starts_with("  batchplan ")).map(str::to_owned);
+        own.chain(command.get_subcommands().flat_map(examples)).collect()
+    }
+
+    #[test]
+    fn examples_can_be_copied_with_their_explanations() {
+        let lines = examples(&Cli::command());
+        assert!(lines.len() > 40, "{lines:?}");
+        for line in lines {
+            let explanation = line.trim_start().split_once("   ").map(|(_, rest)| rest.trim_start());
+            assert!(explanation.is_none_or(|text| text.starts_with('#')), "{line}");
+            assert!(line.len() <= 100 || line.contains("jq"), "{line}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{quote_path, relative_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::numbers::{any_number, whole_number};
 use super::plan_input::{self, LoadedPlan, load_prices};
 use super::preview::{
     PreviewView, PreviousJobDiff, nothing_to_do, object_json, object_text, render_json, render_markdown, render_text,
@@ -45,10 +46,10 @@ use crate::plan::Plan;
 #[command(after_help = "\
 Examples:
   batchplan plan plan.toml
-  batchplan plan plan.toml --full                 read every object: exact counts
-  batchplan plan plan.toml --all                  read and show every object
+  batchplan plan plan.toml --full                 # read every object: exact counts
+  batchplan plan plan.toml --all                  # read and show every object
   batchplan plan plan.toml --out plan.bpl && batchplan apply plan.bpl
-  batchplan plan plan.toml --format markdown      for a pull request
+  batchplan plan plan.toml --format markdown      # for a pull request
   batchplan plan plan.toml --full --detailed-exitcode
   batchplan plan plan.toml --json | jq .counts
 
@@ -82,10 +83,10 @@ pub(super) struct PlanArgs {
     /// The plan file
     plan: PathBuf,
     /// The number of objects to read
-    #[arg(long, value_name = "N", default_value_t = SAMPLE_SIZE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = SAMPLE_SIZE, value_parser = whole_number::<u32>(1..=100_000))]
     sample: u32,
     /// The seed of the random sample: the same seed selects the same objects of a manifest
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = any_number)]
     seed: u64,
     /// Read every object
     #[arg(long)]

@@ -65,8 +65,12 @@ fn check(path: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FilePr
             let mut problems = FileProblems::new(&name, "");
             let help = match error.kind() {
                 io::ErrorKind::NotFound => "check the path; `batchplan init` writes a plan to start from",
-                io::ErrorKind::IsADirectory => "name a plan file in this folder; `batchplan validate` checks all of them",
-                _ => access_help(&error).unwrap_or("nothing was changed; check the disk and run the same command again"),
+                io::ErrorKind::IsADirectory => {
+                    "name a plan file in this folder; `batchplan validate` checks all of them"
+                }
+                _ => {
+                    access_help(&error).unwrap_or("nothing was changed; check the disk and run the same command again")
+                }
             };
             problems.push(FileProblem::new(format!("cannot read {name}: {error}")).help(help));
             (None, problems)

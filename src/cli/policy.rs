@@ -18,8 +18,8 @@ use crate::provider::{PolicyLanguage, ProviderRules};
 #[command(after_help = "\
 Examples:
   batchplan policy plan.toml > policy.json
-  batchplan policy plan.toml --for iam --bucket documents  name the manifest's buckets
-  batchplan policy plan.toml --trust                       who may assume the role
+  batchplan policy plan.toml --for iam --bucket documents  # name the manifest's buckets
+  batchplan policy plan.toml --trust                       # who may assume the role
   batchplan policy plan.toml --trust --principal acs:ram::123456789012:root")]
 pub(super) struct PolicyArgs {
     /// The plan file

@@ -2,6 +2,7 @@
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{JobCommandArgs, job_result_json};
+use super::numbers::whole_number;
 use super::state::JournalHandle;
 use super::terminal::Terminal;
 use crate::job::JobId;
@@ -23,7 +24,7 @@ pub(super) struct PriorityArgs {
     #[command(flatten)]
     target: JobCommandArgs,
     /// The priority, from 0 to 2147483647; higher goes first
-    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
+    #[arg(value_name = "N", value_parser = whole_number::<u32>(0..=2_147_483_647))]
     priority: u32,
 }
 

@@ -24,7 +24,7 @@ use crate::plan::MAX_PLAN_BYTES;
 #[command(after_help = "\
 Examples:
   batchplan resume ODRi
-  batchplan resume ODRi --stored-plan       with the plan that the job was created from
+  batchplan resume ODRi --stored-plan       # with the plan that the job was created from
 
 Exit codes: as for apply.")]
 pub(super) struct ResumeArgs {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::descriptions::format_objects;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, count_damaged_objects};
+use super::numbers::whole_number;
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use super::{notifications, plan_input};
@@ -49,7 +50,7 @@ pub(super) struct RetryArgs {
     #[arg(long, requires = "report")]
     plan: Option<PathBuf>,
     /// Only failures with these HTTP statuses
-    #[arg(long, value_delimiter = ',', requires = "report", value_parser = clap::value_parser!(u16).range(100..600))]
+    #[arg(long, value_delimiter = ',', requires = "report", value_parser = whole_number::<u16>(100..=599))]
     status: Vec<u16>,
     /// Only failures with these error codes
     #[arg(long, value_delimiter = ',', requires = "report")]

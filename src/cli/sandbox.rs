@@ -14,6 +14,7 @@ use batchplan_sandbox::{
 use clap::Args;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::numbers::{listen_address, positive_number};
 use super::terminal::Terminal;
 use crate::paths::show_path;
 
@@ -36,7 +37,7 @@ use crate::paths::show_path;
 #[derive(Debug, Args)]
 pub(super) struct SandboxArgs {
     /// The address to listen on; port 0 picks a free port
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = listen_address)]
     listen: SocketAddr,
 
     /// The folder for the store's data; it is created if it does not exist
@@ -48,11 +49,11 @@ pub(super) struct SandboxArgs {
     fill: Option<PathBuf>,
 
     /// How many times faster than on AWS restores complete
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_TIME_SCALE)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_TIME_SCALE, value_parser = positive_number)]
     time_scale: NonZeroU32,
 
     /// Serve at most N requests per second and reject others with 503, to test a plan on a store that throttles
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive_number)]
     max_requests_per_second: Option<NonZeroU32>,
 
     /// The access key that clients sign requests with; repeat it for several owners

@@ -29,7 +29,8 @@ use crate::toml_reader::mask_for_excerpts;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchplan schedule plan.toml --cron \"17 3 * * *\" --state s3://my-state/jobs > .github/workflows/nightly.yml
+  batchplan schedule plan.toml --cron \"17 3 * * *\" \\
+      --state s3://my-state/jobs > .github/workflows/nightly.yml
   batchplan schedule plan.toml --cron \"17 3 * * MON-FRI\" --as systemd
   batchplan schedule plan.toml --cron \"*/30 * * * *\" --as crontab
 

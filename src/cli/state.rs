@@ -594,7 +594,7 @@ impl Drop for JournalHandle {
 #[command(after_help = "\
 Examples:
   batchplan state show --state s3://my-bucket/batchplan
-  batchplan state pull copy --plan plan.toml   then batchplan list --state copy
+  batchplan state pull copy --plan plan.toml   # then batchplan list --state copy
   batchplan state push .batchplan --state s3://my-bucket/batchplan
   batchplan state unlock --plan plan.toml
 

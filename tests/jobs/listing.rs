@@ -130,8 +130,8 @@ fn a_list_that_makes_no_sense_is_refused() {
         (["--status", "running"], "expected one of New, "),
         (["--status", "Cleaning"], "expected one of New, "),
         (["--since", "yesterday"], "or an age such as 7d"),
-        (["--limit", "0"], "1..=1000"),
-        (["--limit", "1001"], "1..=1000"),
+        (["--limit", "0"], "must be a whole number from 1 to 1000"),
+        (["--limit", "1001"], "must be a whole number from 1 to 1000"),
         (["--after", "zzzz"], "there is no job zzzz"),
         (["--format", "yaml"], "xml"),
     ] {
