@@ -43,7 +43,6 @@ const OF_THE_SDK: [&str; 30] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "HOME",
     "TMPDIR",
-    "USERPROFILE",
 ];
 
 fn is_name(text: &str) -> bool {
