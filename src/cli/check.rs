@@ -223,6 +223,8 @@ fn print_conclusion(
         0 => terminal.eprint("everything that the plan needs is allowed"),
         left => terminal.eprint(format_args!("everything that was checked is allowed; not checked: {left}")),
     }
-    terminal.inform(format_args!("next: batchplan apply {file}"));
+    // Without an object, `plan` says why there may be none.
+    let next = if found.is_some() { "apply" } else { "plan" };
+    terminal.inform(format_args!("next: batchplan {next} {file}"));
     ExitStatus::Success
 }

@@ -23,7 +23,7 @@ use crate::money::Currency;
 use crate::operation::Operation;
 use crate::paths::show_path;
 use crate::plan::Plan;
-use crate::report::MANIFEST_NAME;
+use crate::report::{FinishedReport, MANIFEST_NAME};
 use crate::report_format::{ReportFormat, ReportScope};
 
 /// Returns the summary, with one line for each part of the plan.
@@ -270,8 +270,11 @@ pub(crate) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &Job
         Complete if job.progress.failed > 0 => command("retry"),
         Cancelled | Failed if job.progress.failed + job.progress.remaining() > 0 => command("retry"),
         Complete | Cancelled | Failed => {
-            let listing = folder.report_folder().join(MANIFEST_NAME);
-            listing.exists().then(|| format!("cat {}", quote_path(&listing)))
+            // A report of failures only lists no file if there are none.
+            let report = folder.report_folder();
+            let lists_files = FinishedReport::load(&report).is_ok_and(|report| !report.segments().is_empty());
+            let listing = report.join(MANIFEST_NAME);
+            (lists_files && listing.exists()).then(|| format!("cat {}", quote_path(&listing)))
         }
         Suspended => command("confirm"),
         Ready if !held => Some(format!("batchplan run{flag}")),

@@ -409,28 +409,32 @@ impl<'a> JobSession<'a> {
         } else if !matches!(delivered, PublishOutcome::NoReport) {
             self.terminal.eprint(format_args!("report: {}", show_path(folder.join(MANIFEST_NAME))));
         }
-        self.terminal.inform(format_args!("next: {}", self.next_command(job, &folder)));
+        if let Some(next) = self.next_command(job, &folder) {
+            self.terminal.inform(format_args!("next: {next}"));
+        }
         Ok(match unpublished_report_error(&delivered, job, &self.state_flag) {
             Some(error) => SessionOutcome::Error(error),
             None => SessionOutcome::Exit(ExitStatus::of(job)),
         })
     }
 
-    /// Returns the command to suggest to the user.
-    fn next_command(&self, job: &JobRecord, folder: &Path) -> String {
+    /// Returns the command to suggest to the user. `None` if nothing failed and the report lists only failures.
+    fn next_command(&self, job: &JobRecord, folder: &Path) -> Option<String> {
         let undone = job.progress.failed + if job.status == JobStatus::Complete { 0 } else { job.progress.remaining() };
         if undone > 0 {
-            return format!(
+            return Some(format!(
                 "batchplan show {id}{state} && batchplan retry {id}{state}",
                 id = job.id,
                 state = self.state_flag
-            );
+            ));
         }
-        let file = FinishedReport::load(folder).ok().and_then(|report| {
-            let done = report.segments().iter().find(|segment| segment.status == TaskStatus::Succeeded);
-            done.map(|segment| segment.path(folder)).filter(|path| path.exists())
-        });
-        format!("cat {}", quote_path(&file.unwrap_or_else(|| folder.join(MANIFEST_NAME))))
+        let report = FinishedReport::load(folder).ok()?;
+        if report.segments().is_empty() {
+            return None;
+        }
+        let done = report.segments().iter().find(|segment| segment.status == TaskStatus::Succeeded);
+        let file = done.map(|segment| segment.path(folder)).filter(|path| path.exists());
+        Some(format!("cat {}", quote_path(&file.unwrap_or_else(|| folder.join(MANIFEST_NAME)))))
     }
 
     fn print_resume_command(&self, runner: &JobRunner<'_>) {

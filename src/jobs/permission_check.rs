@@ -108,7 +108,7 @@ pub async fn check(
     let reading: Arc<dyn Store> = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
     let (operations, language) = (plan.operations(), ProviderRules::of(plan.store.provider).policy_language);
     let uses_versions = works_on_versions(plan);
-    let mut checker = PermissionChecker { language, uses_versions, stop_reason: None, on_finding };
+    let mut checker = PermissionChecker { language, uses_versions, stop_reason: None, no_object_reason: NO_OBJECT_TO_CHECK_WITH, on_finding };
     let first = checker.check_manifest(&plan.manifest, &reading).await;
     let reader = new_worker(plan, Arc::clone(&reading));
     let first = match first {
@@ -160,6 +160,8 @@ struct PermissionChecker<'a> {
     language: PolicyLanguage,
     uses_versions: bool,
     stop_reason: Option<CheckStopReason>,
+    /// Why there is no object to check with, if there is none.
+    no_object_reason: &'static str,
     on_finding: &'a mut dyn FnMut(&PermissionFinding),
 }
 
@@ -286,6 +288,7 @@ impl PermissionChecker<'_> {
         let peeked = match manifest.peek(store, 1, &CancellationToken::new()).await {
             Ok(peeked) => peeked,
             Err(error) => {
+                self.no_object_reason = "the manifest could not be read";
                 let (action, (verdict, why)) = self.manifest_problem(action, &error);
                 self.report_finding(what, action, verdict, Some(why));
                 return None;
@@ -357,7 +360,7 @@ impl PermissionChecker<'_> {
             let kind = request.kind();
             let action = self.required_action(kind, first);
             let Some(object) = first else {
-                let why = Some(NO_OBJECT_TO_CHECK_WITH.to_owned());
+                let why = Some(self.no_object_reason.to_owned());
                 self.report_finding(kind.purpose(), action, PermissionVerdict::NotChecked, why);
                 continue;
             };
@@ -382,7 +385,7 @@ impl PermissionChecker<'_> {
             } else if let Some(object) = first {
                 self.check_server_support(reader, format!("{what}: {object}"), aspect, read.kind(), object).await;
             } else {
-                let why = Some(NO_OBJECT_TO_CHECK_WITH.to_owned());
+                let why = Some(self.no_object_reason.to_owned());
                 self.report_finding(what, None, PermissionVerdict::NotChecked, why);
             }
         }

@@ -81,6 +81,7 @@ fn a_csv_is_read_to_its_first_row_wherever_it_is() {
     let ran = remote.check(&["--json"]);
     assert_eq!((ran.code, &ran.json()["missing"]), (6, &serde_json::json!(["oss:GetObject"])));
     assert!(ran.stderr.contains("policy plan.toml --bucket NAME"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("the manifest could not be read"), "{}", ran.stdout);
     let missing = Scene::new("oss", &csv("bucket = \"audit\"\nobject = \"list.csv\"\n"), &[]).check(&[]);
     assert!(missing.code == 1 && missing.stdout.contains("404 NoSuchKey"), "{}", missing.stdout);
 }
@@ -107,6 +108,9 @@ fn a_filter_that_takes_nothing_leaves_the_reads_untried() {
     let filter = "[manifest.filter]\ninclude = [\"*.pdf\"]\n";
     let scene = Scene::new("s3", &format!("{PREFIX}{filter}{EVERYTHING}"), &[]);
     scene.says("nothing-taken", &scene.check(&[]));
+    let empty = Scene::new("s3", &format!("{}{TAG}", PREFIX.replace("docs/", "none/")), &[]).check(&[]);
+    assert_eq!(empty.code, 0, "{}{}", empty.stdout, empty.stderr);
+    assert!(empty.stderr.ends_with("next: batchplan plan plan.toml\n"), "{}", empty.stderr);
 }
 
 #[test]

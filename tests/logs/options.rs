@@ -15,7 +15,7 @@ fn quiet_leaves_results_warnings_and_errors() {
     assert_ne!(ran.code, 0);
     assert!(ran.stderr.contains("error: none.toml is not a valid plan\n"), "{}", ran.stderr);
     let loud = one_object().run(&APPLY).ended(0);
-    for said in ["operation", "next: "] {
+    for said in ["store", "operation"] {
         assert!(loud.stderr.contains(said), "{}", loud.stderr);
     }
 }
