@@ -79,7 +79,10 @@ pub(crate) fn describe_store(store: &StoreConfig) -> String {
         (None, Some(endpoint), _, _) => endpoint.clone(),
         (None, None, Some(data), _) => show_path(relative_path(data)).to_string(),
         (None, None, None, Some(region)) => region.clone(),
-        (None, None, None, None) => "the environment's region".to_owned(),
+        (None, None, None, None) => match &store.aws_endpoints.region {
+            Some(region) => format!("{} (from {})", region.name, region.setting),
+            None => "the environment's region".to_owned(),
+        },
     };
     let settings = &store.aws_endpoints;
     let variants = [("FIPS", &settings.fips), ("dual-stack", &settings.dual_stack)];

@@ -113,7 +113,7 @@ impl JobRequest<'_> {
     fn check_same_work(&self, job: &JobRecord) -> Result<(), JobError> {
         let store = self.plan.store_identity();
         let is_elsewhere = job.store_identity.as_ref().is_some_and(|before| *before != store)
-            || job.environment_endpoints != self.plan.environment_endpoints();
+            || !self.plan.is_in_environment_of(job.environment_endpoints.as_deref());
         if job.plan_hash == self.plan.hash() && !is_elsewhere {
             return Ok(());
         }

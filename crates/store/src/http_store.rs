@@ -242,6 +242,9 @@ pub async fn with_aws_endpoint_settings(
     let with = |settings: &AwsEndpointSettings| StoreConfig { aws_endpoints: settings.clone(), ..config.clone() };
     let found = with(&found);
     if let Some(known) = known {
+        if known.region.is_some() && found.has_region_of_environment() && found.aws_endpoints.region.is_none() {
+            return Err(StoreConnectError::NoRegion);
+        }
         // The work could otherwise continue in another place, or with another identity.
         let both = with(known).environment_choices().into_iter().zip(found.environment_choices());
         for ((service, before), (_, now)) in both {
@@ -297,7 +300,9 @@ async fn connect_s3(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnect
     let identity = credentials::from_aws_chain(&http)
         .await
         .map_err(|source| StoreConnectError::NoCredentials { provider: config.provider, source })?;
-    let region = config.region.clone().or(identity.region).ok_or(StoreConnectError::NoRegion)?;
+    // The region that was compared with that of the work, before any that the SDK finds.
+    let compared = config.aws_endpoints.region.as_ref().map(|region| region.name.clone());
+    let region = config.region.clone().or(compared).or(identity.region).ok_or(StoreConnectError::NoRegion)?;
     if let (Some(setting), None) = (&config.aws_endpoints.fips, config.effective_endpoint())
         && !Partition::of_region(&region).has_fips()
     {

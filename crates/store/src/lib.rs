@@ -57,8 +57,8 @@ pub use listing::{
 pub use mutex::Mutex;
 pub use partition::{EndpointVariant, PARTITIONS, Partition, s3_endpoint};
 pub use provider::{
-    AddressingStyle, AwsEndpointSettings, ConfiguredEndpoint, EndpointSource, ProviderProfile, RegionSource,
-    StoreConfig, StoreProvider,
+    AddressingStyle, AwsEndpointSettings, ConfiguredEndpoint, ConfiguredRegion, EndpointSource, ProviderProfile,
+    RegionSource, StoreConfig, StoreProvider,
 };
 pub use store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ConditionalPutOutcome, ObjectContent, OpenedObject,

@@ -257,6 +257,17 @@ pub struct AwsEndpointSettings {
     pub fips: Option<String>,
     /// The setting that asks for dual-stack endpoints, if one does.
     pub dual_stack: Option<String>,
+    /// The region, if it decides which of AWS's own endpoints are used and the plan names none.
+    pub region: Option<ConfiguredRegion>,
+}
+
+/// A region that the environment names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredRegion {
+    /// The name, such as `eu-west-1`.
+    pub name: String,
+    /// What names it, such as `AWS_REGION`.
+    pub setting: String,
 }
 
 /// An endpoint that the environment names.
@@ -287,16 +298,22 @@ pub(crate) enum EndpointChoice {
         fips: Option<String>,
         /// The setting that asks for the dual-stack endpoint, if one does.
         dual_stack: Option<String>,
+        /// The region, if the environment decides it. `None` if it is not known.
+        region: Option<ConfiguredRegion>,
     },
 }
 
 impl EndpointChoice {
-    /// Returns whether both are the same endpoint. It does not matter which settings select it.
+    /// Returns whether both are the same endpoint, as far as the regions are known. It does not matter which settings
+    /// select it.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Named(a), Self::Named(b)) => a.url == b.url,
-            (Self::Own { fips, dual_stack }, Self::Own { fips: other_fips, dual_stack: other_dual_stack }) => {
-                fips.is_some() == other_fips.is_some() && dual_stack.is_some() == other_dual_stack.is_some()
+            (Self::Own { fips: fips_a, dual_stack: dual_a, region: a }, Self::Own { fips, dual_stack, region: b }) => {
+                let names = a.as_ref().zip(b.as_ref());
+                fips_a.is_some() == fips.is_some()
+                    && dual_a.is_some() == dual_stack.is_some()
+                    && names.is_none_or(|(a, b)| a.name == b.name)
             }
             (Self::Named(_), Self::Own { .. }) | (Self::Own { .. }, Self::Named(_)) => false,
         }
@@ -305,16 +322,21 @@ impl EndpointChoice {
 
 impl fmt::Display for EndpointChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Named(ConfiguredEndpoint { url, setting }) => write!(f, "{url} (from {setting})"),
-            Self::Own { fips: None, dual_stack: None } => f.write_str("AWS's default"),
-            Self::Own { fips: Some(setting), dual_stack: None } => write!(f, "AWS's FIPS endpoint (from {setting})"),
-            Self::Own { fips: None, dual_stack: Some(setting) } => {
-                write!(f, "AWS's dual-stack endpoint (from {setting})")
-            }
-            Self::Own { fips: Some(fips), dual_stack: Some(dual_stack) } => {
+        let (fips, dual_stack, region) = match self {
+            Self::Named(ConfiguredEndpoint { url, setting }) => return write!(f, "{url} (from {setting})"),
+            Self::Own { fips, dual_stack, region } => (fips, dual_stack, region),
+        };
+        match (fips, dual_stack) {
+            (None, None) => f.write_str("AWS's default"),
+            (Some(setting), None) => write!(f, "AWS's FIPS endpoint (from {setting})"),
+            (None, Some(setting)) => write!(f, "AWS's dual-stack endpoint (from {setting})"),
+            (Some(fips), Some(dual_stack)) => {
                 write!(f, "AWS's dual-stack FIPS endpoint (from {fips} and {dual_stack})")
             }
+        }?;
+        match region {
+            Some(ConfiguredRegion { name, setting }) => write!(f, " in {name} (from {setting})"),
+            None => Ok(()),
         }
     }
 }
@@ -367,13 +389,26 @@ impl StoreConfig {
         self.provider.profile().endpoint == EndpointSource::Region
     }
 
+    /// Returns whether the environment decides the region of one of AWS's own endpoints, that of S3 or that of STS. At
+    /// other endpoints, the region only matters for signing.
+    #[must_use]
+    pub fn has_region_of_environment(&self) -> bool {
+        let own_s3 = self.effective_endpoint().is_none();
+        let own_sts = self.role_arn.is_some() && self.aws_endpoints.sts.is_none();
+        self.reads_aws_endpoints() && self.region.is_none() && (own_s3 || own_sts)
+    }
+
     /// Returns the endpoints that the environment decides, with the name of each service as messages have it: S3's if
     /// the plan does not name it, and that of STS if the plan has a role.
     pub(crate) fn environment_choices(&self) -> Vec<(&'static str, EndpointChoice)> {
         let settings = &self.aws_endpoints;
         let choice = |named: Option<&ConfiguredEndpoint>| match named {
             Some(endpoint) => EndpointChoice::Named(endpoint.clone()),
-            None => EndpointChoice::Own { fips: settings.fips.clone(), dual_stack: settings.dual_stack.clone() },
+            None => EndpointChoice::Own {
+                fips: settings.fips.clone(),
+                dual_stack: settings.dual_stack.clone(),
+                region: settings.region.clone().filter(|_| self.has_region_of_environment()),
+            },
         };
         let obeyed = self.reads_aws_endpoints();
         let store = (obeyed && self.endpoint.is_none()).then(|| ("", choice(settings.s3.as_ref())));

@@ -1,5 +1,5 @@
 //! What the environment says about the endpoints of AWS, by the rules of AWS's own tools: which endpoint of S3 and STS
-//! to use instead of AWS's own, and which of AWS's own to use.
+//! to use instead of AWS's own, and which of AWS's own to use, and in which region.
 //!
 //! The first of these names the endpoint: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, `endpoint_url` in the profile's
 //! `services` section, and `endpoint_url` in the profile. `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` turns all of them off.
@@ -11,11 +11,17 @@
 
 use std::ffi::OsString;
 
+use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::profile::ProfileSet;
+use aws_config::provider_config::ProviderConfig;
 use aws_runtime::env_config::property::PropertiesKey;
 
+use super::http::http_client;
+use super::profile_chain::MAX_PROFILE_CHAIN;
+use super::sources::{AWS_REGIONS, aws_connection_settings};
+use super::validation::check_region;
 use crate::endpoint::{EndpointUrl, EndpointUrlError};
-use crate::provider::{AwsEndpointSettings, ConfiguredEndpoint, StoreConfig};
+use crate::provider::{AwsEndpointSettings, ConfiguredEndpoint, ConfiguredRegion, StoreConfig};
 use crate::web::root_cause;
 
 /// Why a setting of the environment for AWS's endpoints cannot be obeyed. The messages do not contain its value.
@@ -83,7 +89,27 @@ pub async fn read_aws_endpoint_settings(config: &StoreConfig) -> Result<AwsEndpo
     let (fs, env, files) = Default::default();
     let profiles = aws_config::profile::load(&fs, &env, &files, None).await;
     let profiles = profiles.map_err(|error| EndpointSettingError::Profiles(root_cause(&error)))?;
-    AwsEnvironment { variable: &|name| std::env::var_os(name), profiles: &profiles }.endpoints(config)
+    let environment = AwsEnvironment { variable: &|name| std::env::var_os(name), profiles: &profiles };
+    let mut found = StoreConfig { aws_endpoints: environment.endpoints(config)?, ..config.clone() };
+    if found.has_region_of_environment() {
+        found.aws_endpoints.region = match environment.region() {
+            None => region_of_machine().await,
+            named => named,
+        };
+    }
+    // A region that is not valid is reported when credentials are loaded.
+    Ok(AwsEndpointSettings {
+        region: found.aws_endpoints.region.filter(|region| check_region(&region.setting, &region.name).is_ok()),
+        ..found.aws_endpoints
+    })
+}
+
+/// Returns the region that the metadata service of EC2 names, if there is one.
+async fn region_of_machine() -> Option<ConfiguredRegion> {
+    let http = http_client(&aws_connection_settings().await);
+    let machine = ImdsRegionProvider::builder().configure(&ProviderConfig::default().with_http_client(http)).build();
+    let name = machine.region().await.map(|region| region.to_string()).filter(|name| !name.is_empty())?;
+    Some(ConfiguredRegion { name, setting: "the EC2 metadata service".to_owned() })
 }
 
 /// The variables and the profiles that settings are read from.
@@ -114,7 +140,26 @@ impl AwsEnvironment<'_> {
             let (variant, endpoint) = (variant.clone(), endpoint.setting.clone());
             return Err(EndpointSettingError::Combined { variant, endpoint });
         }
-        Ok(AwsEndpointSettings { s3, sts, fips, dual_stack })
+        Ok(AwsEndpointSettings { s3, sts, fips, dual_stack, region: None })
+    }
+
+    /// Returns the region that a variable names, or the active profile, or a profile that it takes its credentials from.
+    fn region(&self) -> Option<ConfiguredRegion> {
+        let variable = AWS_REGIONS.into_iter().find_map(|name| Some((self.text(name)?, name.to_owned())));
+        let (name, setting) = variable.or_else(|| self.region_of_profiles())?;
+        Some(ConfiguredRegion { name, setting })
+    }
+
+    fn region_of_profiles(&self) -> Option<FoundSetting> {
+        let mut selected = self.profiles.selected_profile();
+        for _ in 0..MAX_PROFILE_CHAIN {
+            let profile = self.profiles.get_profile(selected)?;
+            if let Some(region) = profile.get("region").filter(|text| !text.trim().is_empty()) {
+                return Some((region.to_owned(), format!("region of the AWS profile {selected:?}")));
+            }
+            selected = profile.get("source_profile")?;
+        }
+        None
     }
 
     /// Returns the endpoint that is named for a service, with the setting that names it.

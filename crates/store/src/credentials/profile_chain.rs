@@ -14,7 +14,7 @@ const CREDENTIAL_PROPERTIES: [&str; 3] = ["aws_access_key_id", "aws_secret_acces
 const REGION_PROPERTIES: [&str; 2] = ["region", "sso_region"];
 
 /// The maximum number of profiles in a chain of `source_profile` settings.
-const MAX_PROFILE_CHAIN: usize = 16;
+pub(super) const MAX_PROFILE_CHAIN: usize = 16;
 
 /// Checks the active profile and the profiles from which it takes its credentials.
 pub(super) fn check_profiles(profiles: &ProfileSet) -> Result<(), CredentialFormatError> {

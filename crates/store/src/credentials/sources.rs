@@ -144,7 +144,7 @@ impl ProvideCredentials for PrefetchedProvider {
 const AWS_KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// The variables with the region that AWS's SDK signs for.
-const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+pub(super) const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// The variables whose values AWS's SDK sends in headers.
 const AWS_HEADERS: [&str; 2] = ["AWS_EXECUTION_ENV", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];

@@ -100,3 +100,24 @@ async fn a_plan_that_names_its_endpoint_needs_no_valid_one_beside_it() {
     assert_eq!(found.fips.as_deref(), Some("AWS_USE_FIPS_ENDPOINT"));
     assert_eq!(found.dual_stack.as_deref(), Some("use_dualstack_endpoint of the AWS profile \"work\""));
 }
+
+#[tokio::test]
+async fn the_region_is_that_of_a_variable_or_of_a_profile() {
+    let (fs, env) = Default::default();
+    let profiles = "[profile work]\nsource_profile = base\n[profile base]\nregion = eu-west-1\n\
+                    [profile loop]\nsource_profile = loop\n";
+    let region = async |variables: &[(&str, &str)], profile: &str| {
+        let files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, profiles).build();
+        let profiles = aws_config::profile::load(&fs, &env, &files, Some(profile.to_owned().into())).await;
+        let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, text)| text.into());
+        let profiles = profiles.expect("profiles");
+        AwsEnvironment { variable: &variable, profiles: &profiles }.region().map(|found| (found.name, found.setting))
+    };
+    let named = |name: &str, setting: &str| Some((name.to_owned(), setting.to_owned()));
+    let both = [("AWS_REGION", "us-east-1"), ("AWS_DEFAULT_REGION", "cn-north-1")];
+    assert_eq!(region(&both, "work").await, named("us-east-1", "AWS_REGION"));
+    assert_eq!(region(&both[1..], "work").await, named("cn-north-1", "AWS_DEFAULT_REGION"));
+    assert_eq!(region(&[("AWS_REGION", " ")], "work").await, named("eu-west-1", "region of the AWS profile \"base\""));
+    assert_eq!(region(&[], "loop").await, None);
+    assert_eq!(region(&[], "other").await, None);
+}
