@@ -29,7 +29,7 @@ pub(crate) const MAX_BUCKET_BYTES: usize = 255;
 /// The number of rows between two checks of the stop token, which are also the progress reports.
 const STOP_CHECK_INTERVAL: u64 = 4096;
 
-/// The number of characters that a message shows of an unsupported key.
+/// The number of characters that a message shows of an unsupported key or bucket.
 const MAX_SHOWN_CHARS: usize = 256;
 
 /// The progress in reading a source.
@@ -377,10 +377,11 @@ impl RowIntake {
 
     /// Checks the rules for names that apply to every store, and what the store has in the place of buckets.
     fn check_name(&self, row: &ManifestRow<'_>) -> Result<(), String> {
+        check_bucket_length(row.bucket)?;
         match self.store.unsupported_bucket(row.bucket) {
             None => check_name(row),
             Some(UnsupportedBucket { title, help, .. }) => {
-                Err(format!("the bucket `{}`: {title}; {help}", row.bucket.escape_debug()))
+                Err(format!("the bucket `{}`: {title}; {help}", shown_bucket(row.bucket)))
             }
         }
     }
@@ -389,6 +390,11 @@ impl RowIntake {
 /// Returns the beginning of a key, for messages.
 pub(super) fn shown_key(key: &[u8]) -> String {
     ObjectKey::new(key).to_string().chars().take(MAX_SHOWN_CHARS).collect()
+}
+
+/// Returns the beginning of a text in the place of a bucket, for messages.
+fn shown_bucket(bucket: &str) -> String {
+    bucket.escape_debug().take(MAX_SHOWN_CHARS).collect()
 }
 
 /// Collects the bad rows of one file.
@@ -470,21 +476,25 @@ fn check_name(row: &ManifestRow<'_>) -> Result<(), String> {
 /// Checks a bucket name. It becomes part of a host name or a path: a malicious name in a file from elsewhere could send
 /// signed requests to a foreign host.
 pub(crate) fn check_bucket(bucket: &str) -> Result<(), String> {
-    if bucket.is_empty() {
-        return Err("the bucket is empty".to_owned());
-    }
-    if bucket.len() > MAX_BUCKET_BYTES {
-        return Err(format!("the bucket name has {} bytes (maximum {MAX_BUCKET_BYTES})", bucket.len()));
-    }
+    check_bucket_length(bucket)?;
     let name = BucketName::without_tenant(bucket);
     if name.contains(['/', ':']) {
-        return Err(format!("`{}` is a URL, an ARN or a path: write only the bucket's name", bucket.escape_debug()));
+        return Err(format!("`{}` is a URL, an ARN or a path: write only the bucket's name", shown_bucket(bucket)));
     }
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if !name.bytes().all(legal) || matches!(name, "." | "..") {
-        return Err(format!("`{}` is not a valid bucket name", bucket.escape_debug()));
+        return Err(format!("`{}` is not a valid bucket name", shown_bucket(bucket)));
     }
     Ok(())
+}
+
+/// Checks the length of a bucket name, before anything else is said of it: a file from elsewhere can have any text there.
+fn check_bucket_length(bucket: &str) -> Result<(), String> {
+    match bucket.len() {
+        0 => Err("the bucket is empty".to_owned()),
+        1..=MAX_BUCKET_BYTES => Ok(()),
+        bytes => Err(format!("the bucket name has {bytes} bytes (maximum {MAX_BUCKET_BYTES})")),
+    }
 }
 
 /// The number of a partition: the rows of a source that is read sequentially, or of one range of a listing. Partition 0
@@ -550,8 +560,27 @@ impl RangeCursor {
 #[cfg(test)]
 mod tests {
     use crate::manifest::filter::RowMetadata;
+    use crate::manifest::testing::MemoryStore;
 
     use super::*;
+
+    #[test]
+    fn messages_about_buckets_are_short_whatever_the_row_contains() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let intake = RowIntake::new(Filter::default(), store, watch::Sender::default(), CancellationToken::new());
+        let arn = |length: usize| format!("arn:aws:s3:::{}", "b".repeat(length));
+        let (long, odd) = (arn(200_000), "\u{200b}".repeat(80));
+        for (bucket, said) in [
+            (long.as_str(), "the bucket name has 200013 bytes"),
+            (&arn(100), "is required, not an ARN"),
+            (&odd, "is not a valid bucket name"),
+            (&format!("{odd}/"), "is a URL, an ARN or a path"),
+        ] {
+            let row = ManifestRow { bucket, key: b"k", version: None, metadata: RowMetadata::default() };
+            let why = intake.check_name(&row).expect_err("not a bucket");
+            assert!(why.contains(said) && why.chars().count() < 400, "{why}");
+        }
+    }
 
     #[test]
     fn names_are_checked_whatever_the_store() {
