@@ -396,7 +396,7 @@ fn listed_object(file: &ReportManifestEntry, name: &str) -> Result<(BucketName, 
         let help = "copy the report's folder to this machine and set `path` to its manifest.json";
         return Err(ManifestError::malformed(name, what, help));
     }
-    check_bucket(&file.bucket).map_err(|why| {
+    check_bucket(&file.bucket, true).map_err(|why| {
         ManifestError::malformed(name, format!("it lists {key} in an invalid bucket: {why}"), NOT_A_REPORT_HELP)
     })?;
     Ok((BucketName::new(&file.bucket), key))

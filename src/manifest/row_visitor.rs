@@ -109,7 +109,7 @@ pub(crate) trait RowVisitor: ResumableReading + Send + 'static {
             RowFlow::Continue => {}
             other => return Ok(other),
         }
-        if let Err(why) = check_bucket(row.bucket) {
+        if let Err(why) = check_bucket(row.bucket, self.intake().store.has_tenants()) {
             return Ok(RowFlow::Invalid(why));
         }
         if self.intake().filter().evaluate(row) == FilterDecision::Excluded {
@@ -379,7 +379,7 @@ impl RowIntake {
     fn check_name(&self, row: &ManifestRow<'_>) -> Result<(), String> {
         check_bucket_length(row.bucket)?;
         match self.store.unsupported_bucket(row.bucket) {
-            None => check_name(row),
+            None => check_name(row, self.store.has_tenants()),
             Some(UnsupportedBucket { title, help, .. }) => {
                 Err(format!("the bucket `{}`: {title}; {help}", shown_bucket(row.bucket)))
             }
@@ -455,8 +455,8 @@ impl BadRows {
 }
 
 /// Checks the rules for names that apply to every store.
-fn check_name(row: &ManifestRow<'_>) -> Result<(), String> {
-    check_bucket(row.bucket)?;
+fn check_name(row: &ManifestRow<'_>, has_tenants: bool) -> Result<(), String> {
+    check_bucket(row.bucket, has_tenants)?;
     match row.key.len() {
         0 => return Err("the key is empty".to_owned()),
         1..=MAX_KEY_BYTES => {}
@@ -474,10 +474,10 @@ fn check_name(row: &ManifestRow<'_>) -> Result<(), String> {
 }
 
 /// Checks a bucket name. It becomes part of a host name or a path: a malicious name in a file from elsewhere could send
-/// signed requests to a foreign host.
-pub(crate) fn check_bucket(bucket: &str) -> Result<(), String> {
+/// signed requests to a foreign host. If the store has tenants, the name may begin with that of a tenant.
+pub(crate) fn check_bucket(bucket: &str, has_tenants: bool) -> Result<(), String> {
     check_bucket_length(bucket)?;
-    let name = BucketName::without_tenant(bucket);
+    let name = if has_tenants { BucketName::without_tenant(bucket) } else { bucket };
     if name.contains(['/', ':']) {
         return Err(format!("`{}` is a URL, an ARN or a path: write only the bucket's name", shown_bucket(bucket)));
     }
@@ -586,7 +586,7 @@ mod tests {
     fn names_are_checked_whatever_the_store() {
         let long = "k".repeat(MAX_KEY_BYTES + 1);
         let check = |bucket: &str, key: &str, version: Option<&str>| {
-            check_name(&ManifestRow { bucket, key: key.as_bytes(), version, metadata: RowMetadata::default() })
+            check_name(&ManifestRow { bucket, key: key.as_bytes(), version, metadata: RowMetadata::default() }, true)
         };
         assert_eq!(check("my-bucket.x_Y9", &long[1..], Some("null")), Ok(()));
         assert!(check("", "k", None).unwrap_err().contains("bucket is empty"));
@@ -596,6 +596,7 @@ mod tests {
         assert!(check(&"b".repeat(256), "k", None).unwrap_err().contains("256 bytes"));
         for bucket in ["tenant_1:my-bucket", ":my-bucket"] {
             assert_eq!(check(bucket, "k", None), Ok(()), "{bucket}");
+            assert!(check_bucket(bucket, false).unwrap_err().contains("is a URL, an ARN or a path"), "{bucket}");
         }
         for bucket in ["a b", "b@host", "..", "b#", "b\n", "é"] {
             assert!(check(bucket, "k", None).unwrap_err().contains("not a valid bucket name"), "{bucket}");

@@ -24,7 +24,7 @@ use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
 use crate::partition::{Partition, s3_endpoint};
 use crate::provider::{
-    AddressingStyle, AwsEndpointSettings, EndpointSource, StoreConfig, StoreEndpoint, StoreProvider,
+    AddressingStyle, AwsEndpointSettings, EndpointSource, ProviderProfile, StoreConfig, StoreEndpoint, StoreProvider,
 };
 use crate::store::{BucketSetting, BucketSettingValue, ConditionalPutOutcome, ObjectContent, OpenedObject, Store};
 use crate::unsupported_bucket::UnsupportedBucket;
@@ -38,6 +38,8 @@ pub struct HttpStore {
     requires_utf8: bool,
     /// The `unsupported_bucket` of the provider.
     unsupported_bucket: fn(&str) -> Option<UnsupportedBucket>,
+    /// The `has_tenants` of the provider.
+    has_tenants: bool,
 }
 
 impl HttpStore {
@@ -65,8 +67,9 @@ impl HttpStore {
         let url = config.effective_endpoint().map_or_else(own, str::to_owned);
         let endpoint = StoreEndpoint::new(&url, config.effective_addressing());
         let client = StoreHttpClient::new(endpoint, StoreDialect::S3, region, credentials, connections)?;
-        let unsupported_bucket = config.provider.profile().unsupported_bucket;
-        Ok(Self { client, requires_utf8: config.is_first_party(), unsupported_bucket }
+        let &ProviderProfile { unsupported_bucket, has_tenants, .. } = config.provider.profile();
+        let has_tenants = has_tenants && !config.is_first_party();
+        Ok(Self { client, requires_utf8: config.is_first_party(), unsupported_bucket, has_tenants }
             .requester_pays(config.requester_pays))
     }
 
@@ -83,7 +86,7 @@ impl HttpStore {
     ) -> Result<Self, ConnectionSetupError> {
         let (endpoint, connections) = (StoreEndpoint::new(endpoint, addressing), ConnectionSettings::of_process());
         let client = StoreHttpClient::new(endpoint, StoreDialect::Oss, region, credentials, connections)?;
-        Ok(Self { client, requires_utf8: true, unsupported_bucket: |_| None })
+        Ok(Self { client, requires_utf8: true, unsupported_bucket: |_| None, has_tenants: false })
     }
 
     /// Says in every request that the caller pays for it, if `requester_pays` is set.
@@ -159,6 +162,10 @@ impl Store for HttpStore {
 
     fn unsupported_bucket(&self, name: &str) -> Option<UnsupportedBucket> {
         (self.unsupported_bucket)(name)
+    }
+
+    fn has_tenants(&self) -> bool {
+        self.has_tenants
     }
 
     fn untiered_class(&self) -> Option<&'static str> {
@@ -371,6 +378,14 @@ mod tests {
         let keys = SharedCredentialsProvider::new(Credentials::new("A", "S", None, None, "test"));
         let named = HttpStore::s3(&config, "us-east-1", keys).expect("a client");
         assert_eq!(named.unsupported_key_reason(&bytes), None);
+    }
+
+    #[tokio::test]
+    async fn only_other_servers_have_tenants() {
+        let endpoint = Some("https://minio.example.org");
+        assert!(store(StoreProvider::S3, endpoint).has_tenants());
+        assert!(!store(StoreProvider::S3, Some("https://s3.us-east-1.amazonaws.com")).has_tenants());
+        assert!(!store(StoreProvider::Aws, None).has_tenants() && !store(StoreProvider::Aws, endpoint).has_tenants());
     }
 
     #[tokio::test]

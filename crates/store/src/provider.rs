@@ -48,6 +48,8 @@ pub struct ProviderProfile {
     pub(crate) assumes_roles_at_endpoint: bool,
     /// Returns what a name in the place of a bucket is, if the service has such things and the client cannot work on them.
     pub(crate) unsupported_bucket: fn(&str) -> Option<UnsupportedBucket>,
+    /// Whether a bucket can be named with its tenant, as in `tenant:bucket`.
+    pub(crate) has_tenants: bool,
     /// The hosts that the operator of the service runs itself, if there is one.
     own_hosts: Option<ServiceHosts>,
 }
@@ -102,6 +104,7 @@ static AWS: ProviderProfile = ProviderProfile {
     dialect: StoreDialect::S3,
     assumes_roles_at_endpoint: false,
     unsupported_bucket: UnsupportedBucket::of_aws,
+    has_tenants: false,
     own_hosts: Some(ServiceHosts {
         domains: ServiceDomains::Aws,
         services: &["s3", "s3express"],
@@ -119,6 +122,7 @@ static OSS: ProviderProfile = ProviderProfile {
     dialect: StoreDialect::Oss,
     assumes_roles_at_endpoint: false,
     unsupported_bucket: |_| None,
+    has_tenants: false,
     own_hosts: Some(ServiceHosts {
         // <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
         domains: ServiceDomains::One("aliyuncs.com"),
@@ -137,6 +141,7 @@ static S3: ProviderProfile = ProviderProfile {
     dialect: StoreDialect::S3,
     assumes_roles_at_endpoint: true,
     unsupported_bucket: |_| None,
+    has_tenants: true,
     own_hosts: None,
 };
 
@@ -150,6 +155,7 @@ static SANDBOX: ProviderProfile = ProviderProfile {
     dialect: StoreDialect::S3,
     assumes_roles_at_endpoint: false,
     unsupported_bucket: |_| None,
+    has_tenants: false,
     own_hosts: None,
 };
 

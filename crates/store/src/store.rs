@@ -103,6 +103,11 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Returns whether the store may have tenants, so that [`BucketName::without_tenant`] is the name of the bucket.
+    fn has_tenants(&self) -> bool {
+        false
+    }
+
     /// Returns the storage class that supports only one restore speed and no tier, if the store has one.
     fn untiered_class(&self) -> Option<&'static str> {
         None
@@ -306,6 +311,10 @@ impl Store for ReadOnlyStore {
         self.store.unsupported_bucket(name)
     }
 
+    fn has_tenants(&self) -> bool {
+        self.store.has_tenants()
+    }
+
     fn untiered_class(&self) -> Option<&'static str> {
         self.store.untiered_class()
     }
@@ -368,6 +377,11 @@ impl Store for UnreachableStore {
 
     fn unsupported_key_reason(&self, _: &ObjectKey) -> Option<&'static str> {
         None
+    }
+
+    /// It stands for any store.
+    fn has_tenants(&self) -> bool {
+        true
     }
 }
 

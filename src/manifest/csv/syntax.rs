@@ -71,7 +71,7 @@ impl CsvSyntax {
         }
         let bucket = std::str::from_utf8(&record[fields[shape.bucket].clone()]).unwrap_or_default();
         // A header is reported as one, with any separator.
-        check_bucket(bucket).is_ok() || is_column_name(bucket)
+        check_bucket(bucket, true).is_ok() || is_column_name(bucket)
     }
 
     /// Returns what a record that does not fit seems to be separated by, if that is not this separator.
