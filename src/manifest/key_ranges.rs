@@ -42,7 +42,7 @@ impl KeyRanges {
 
 impl KeyRange {
     fn overlaps(&self, other: &Self) -> bool {
-        self.bucket == other.bucket && self.first <= other.last && other.first <= self.last
+        self.bucket.may_be_same(&other.bucket) && self.first <= other.last && other.first <= self.last
     }
 }
 
@@ -187,6 +187,23 @@ mod tests {
         }
         assert!(KeyRanges::Unknown.overlaps(&KeyRanges::Unknown));
         assert!(!known(&[]).overlaps(&KeyRanges::Unknown));
+    }
+
+    #[test]
+    fn a_bucket_can_have_the_name_of_its_tenant() {
+        let named = |bucket| known(&[(bucket, "a", "z")]);
+        for (one, other, overlap) in [
+            ("bkt", ":bkt", true),
+            ("bkt", "tenant:bkt", true),
+            ("tenant:bkt", "tenant:bkt", true),
+            ("tenant:bkt", "other:bkt", false),
+            (":bkt", "tenant:bkt", false),
+            ("tenant:bkt", "tenant", false),
+            ("bkt", "tenant:other", false),
+        ] {
+            assert_eq!(named(one).overlaps(&named(other)), overlap, "{one} {other}");
+            assert_eq!(named(other).overlaps(&named(one)), overlap, "{other} {one}");
+        }
     }
 
     #[test]

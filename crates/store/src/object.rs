@@ -84,6 +84,15 @@ impl BucketName {
         }
     }
 
+    /// Returns whether both names can be of one bucket. A name without a tenant is a bucket of the caller's own tenant,
+    /// which can be any.
+    #[must_use]
+    pub fn may_be_same(&self, other: &Self) -> bool {
+        let (ours, theirs) = (Self::without_tenant(&self.0), Self::without_tenant(&other.0));
+        let is_one_without_tenant = ours.len() == self.0.len() || theirs.len() == other.0.len();
+        self == other || (ours == theirs && is_one_without_tenant)
+    }
+
     /// Returns whether the name is the alias of an access point, if the store is AWS S3. An alias stands for a bucket in
     /// requests about objects, but not in requests about the settings of the bucket.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html>
