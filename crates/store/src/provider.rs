@@ -76,14 +76,18 @@ pub enum RegionSource {
     Default(&'static str),
 }
 
-/// The hosts of a service: a host in one of the domains, one of whose labels is the name of the service.
+/// The hosts of a service: `service[.dualstack][.region].domain`, or `service.region.private.domain` below the name of a
+/// private endpoint. Buckets and endpoints precede the service. A label of the service in another place can be the
+/// choice of a customer.
 #[derive(Debug)]
 struct ServiceHosts {
     domains: ServiceDomains,
     /// The names, each also with a suffix such as `-fips`.
     services: &'static [&'static str],
-    /// Labels of hosts in these domains that belong to customers.
-    customer_labels: &'static [&'static str],
+    /// Whether the region can follow the service as a label of its own.
+    has_region_label: bool,
+    /// The label of endpoints in the private network of a customer.
+    private_label: &'static str,
 }
 
 /// The domains of a service.
@@ -108,7 +112,8 @@ static AWS: ProviderProfile = ProviderProfile {
     own_hosts: Some(ServiceHosts {
         domains: ServiceDomains::Aws,
         services: &["s3", "s3express"],
-        customer_labels: &["elb"],
+        has_region_label: true,
+        private_label: "vpce",
     }),
 };
 
@@ -127,7 +132,8 @@ static OSS: ProviderProfile = ProviderProfile {
         // <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
         domains: ServiceDomains::One("aliyuncs.com"),
         services: &["oss"],
-        customer_labels: &[],
+        has_region_label: false,
+        private_label: "privatelink",
     }),
 };
 
@@ -207,21 +213,39 @@ impl RegionSource {
 }
 
 impl ServiceHosts {
-    /// Returns whether a host is the service's own.
-    fn contains(&self, host: &str) -> bool {
-        let is_named = |label: &str, name: &str| {
-            label.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        };
+    /// Returns the position of the service's label in a host, if the host is the service's own.
+    fn service_start(&self, host: &str) -> Option<usize> {
         let below = |domain: &&str| host.strip_suffix(domain)?.strip_suffix('.');
-        let labels = match &self.domains {
+        let names = match &self.domains {
             ServiceDomains::Aws => PARTITIONS.iter().flat_map(Partition::domains).find_map(|domain| below(&domain)),
             ServiceDomains::One(domain) => below(domain),
+        }?;
+        let split = |names: &'_ str| names.rfind('.').map_or(0, |dot| dot + 1);
+        let without =
+            |names: &'_ str, last: &str| names.strip_suffix(last).and_then(|rest| rest.strip_suffix('.')).map(str::len);
+        let mut end = names.len();
+        let private = without(names, self.private_label);
+        if let Some(length) = private {
+            end = names[..length].rfind('.')?;
+        } else if self.has_region_label && is_region_label(&names[split(names)..]) {
+            end = names.rfind('.')?;
+        }
+        let end = without(&names[..end], "dualstack").unwrap_or(end);
+        let start = split(&names[..end]);
+        let is_named = |name: &&str| {
+            names[start..end].strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
-        labels.is_some_and(|labels| {
-            labels.split('.').any(|label| self.services.iter().any(|name| is_named(label, name)))
-                && !labels.split('.').any(|label| self.customer_labels.contains(&label))
-        })
+        let is_complete = private.is_none() || start > 0;
+        (is_complete && self.services.iter().any(is_named)).then_some(start)
     }
+}
+
+/// Returns whether a label is the name of a region of AWS, such as `us-gov-west-1`.
+fn is_region_label(label: &str) -> bool {
+    let mut parts = label.rsplit('-');
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    parts.next().is_some_and(is_number) && parts.clone().count() >= 2 && parts.all(is_word)
 }
 
 /// The validated `[store]` section of a plan.
@@ -429,13 +453,19 @@ impl StoreConfig {
     }
 }
 
-/// Returns whether an endpoint belongs to AWS S3 or Alibaba Cloud OSS. Other hosts in these domains are machines and
+/// Returns whether an endpoint belongs to AWS S3 or Alibaba Cloud OSS. Other hosts in their domains are machines and
 /// load balancers of customers.
 pub(crate) fn is_first_party(endpoint: &str) -> bool {
     let endpoint = endpoint.to_ascii_lowercase();
     let Some(host) = endpoint.strip_prefix("https://") else { return false };
     let host = host.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.');
-    StoreProvider::ALL.iter().filter_map(|provider| provider.profile().own_hosts.as_ref()).any(|own| own.contains(host))
+    service_start(host).is_some()
+}
+
+/// Returns where the host of the service begins in a host in lower case, behind the name of a bucket, if the host is one
+/// of AWS S3 or Alibaba Cloud OSS.
+pub(crate) fn service_start(host: &str) -> Option<usize> {
+    StoreProvider::ALL.iter().find_map(|provider| provider.profile().own_hosts.as_ref()?.service_start(host))
 }
 
 /// The maximum length of a bucket name, and of a label in DNS, in bytes.
@@ -542,6 +572,10 @@ mod tests {
             "https://oss-cn-hangzhou-internal.aliyuncs.com",
             "https://s3.oss-cn-hangzhou.aliyuncs.com",
             "https://cn-hangzhou.oss.aliyuncs.com",
+            "https://bucket.s3.dualstack.us-gov-west-1.amazonaws.com",
+            "https://s3-eu-west-1.amazonaws.com",
+            "https://s3express-use1-az4.us-east-1.amazonaws.com",
+            "https://ep-1a2b.oss.cn-hangzhou.privatelink.aliyuncs.com",
         ] {
             assert!(is_first_party(own), "{own}");
         }
@@ -556,6 +590,15 @@ mod tests {
             "https://s3-proxy-123.us-east-1.elb.amazonaws.com",
             "https://abc.execute-api.us-east-1.amazonaws.com",
             "https://nlb-x.cn-hangzhou.nlb.aliyuncs.com",
+            "https://s3.evil.us-east-1.amazonaws.com",
+            "https://s3-x.us-east-1.es.amazonaws.com",
+            "https://s3.compute-1.amazonaws.com",
+            "https://s3.us-east-1.vpce.amazonaws.com",
+            "https://s3.vpce-svc-1.us-east-1.vpce.amazonaws.com",
+            "https://oss-x.cn-hangzhou.log.aliyuncs.com",
+            "https://oss-x.cn-hangzhou.aliyuncs.com",
+            "https://oss.ep-1.epsrv-2.cn-hangzhou.privatelink.aliyuncs.com",
+            "https://vpce.amazonaws.com",
             "https://aliyuncs.com",
             "http://127.0.0.1:9000",
             "",

@@ -23,7 +23,7 @@ use crate::endpoint::EndpointUrl;
 use crate::error::{ErrorResponse, FaultClass, NOTHING_SENT, StoreError, is_about_signature, is_redirect, truncate};
 use crate::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet};
 use crate::printable::affects_terminal;
-use crate::provider::is_first_party;
+use crate::provider::{is_first_party, service_start};
 use crate::timeouts::scaled;
 use crate::web::root_cause;
 use crate::xml;
@@ -474,15 +474,16 @@ fn location_advice(endpoint: Option<&str>, region: Option<&str>, dialect: StoreD
 /// with TLS, whatever the server says.
 fn service_endpoint(named: &str) -> Option<String> {
     let (scheme, rest) = named.split_once("://").unwrap_or(("https", named));
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-    if !matches!(scheme, "http" | "https") || !is_first_party(&format!("https://{host}")) {
+    if !matches!(scheme, "http" | "https") {
         return None;
     }
-    let is_service = |label: &str| label == "s3" || label.starts_with("s3-") || label.starts_with("oss-");
-    let mut starts = std::iter::once(0).chain(host.match_indices('.').map(|(dot, _)| dot + 1));
-    // A bucket may have such a label, too, which then comes first.
-    let start = starts.rfind(|start| is_service(host[*start..].split('.').next().unwrap_or_default()))?;
-    let url = EndpointUrl::parse(&format!("https://{}", &host[start..])).ok()?;
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    let start = service_start(host.split(':').next().unwrap_or_default().trim_end_matches('.'))?;
+    let named = &host[start..];
+    if !(named.starts_with("s3.") || named.starts_with("s3-") || named.starts_with("oss-")) {
+        return None;
+    }
+    let url = EndpointUrl::parse(&format!("https://{named}")).ok()?;
     is_first_party(url.url()).then(|| url.url().to_owned())
 }
 
@@ -761,6 +762,9 @@ mod tests {
             ("s3.amazonaws.com@evil.example", None),
             ("s3-evil.eu-west-1.elb.amazonaws.com", None),
             ("ec2-192-0-2-1.eu-west-1.compute.amazonaws.com", None),
+            ("s3-evil.eu-west-1.es.amazonaws.com", None),
+            ("oss-evil.cn-hangzhou.log.aliyuncs.com", None),
+            ("b.vpce-1a2b.s3.us-east-1.vpce.amazonaws.com", None),
             ("ftp://s3.eu-west-1.amazonaws.com", None),
             ("a b", None),
             ("user@host", None),
