@@ -82,6 +82,16 @@ fn a_407_of_the_server_behind_a_proxy_is_not_taken_for_the_proxys() {
     let ran = run(&scene, &["plan", "plan.toml"], &[("HTTP_PROXY", &format!("http://127.0.0.1:{}", proxy.port))]);
     assert_ne!(ran.code, 0);
     assert!(ran.stderr.contains("407") && !ran.stderr.contains("the proxy requires"), "{}", ran.stderr);
+    // It is not a failure of the objects.
+    let list = "[manifest.csv]\npath = \"list.csv\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+    scene.write("list.csv", "bkt,a\nbkt,b\n");
+    let plan = std::fs::read_to_string(scene.path("plan.toml")).expect("the plan");
+    let store = plan.split("[manifest").next().unwrap_or_default();
+    scene.write("plan.toml", format!("{store}{list}"));
+    let ran = run(&scene, &APPLY, &[("HTTP_PROXY", &format!("http://127.0.0.1:{}", proxy.port))]);
+    assert!(ran.stderr.contains("407 ProxyAuthenticationRequired"), "{}", ran.stderr);
+    assert_ne!(scene.newest().status, batchplan::job::JobStatus::Complete);
+    assert_eq!(scene.newest().progress.failed, 0);
 }
 
 #[test]

@@ -464,7 +464,8 @@ fn classify(status: u16, code: &str) -> FaultClass {
         return class;
     }
     match status {
-        401 => FaultClass::Credentials,
+        // A proxy that does not say how to authenticate refuses every other request as well.
+        401 | 407 => FaultClass::Credentials,
         408 => FaultClass::Transient,
         429 | 503 => FaultClass::Throttled,
         // The server failed while it processed the request, perhaps after the change was made.
@@ -486,6 +487,7 @@ fn code_for_status(status: u16) -> &'static str {
         401 | 403 => "AccessDenied",
         404 => "NotFound",
         405 => "MethodNotAllowed",
+        407 => "ProxyAuthenticationRequired",
         408 => "RequestTimeout",
         409 => "Conflict",
         412 => "PreconditionFailed",
@@ -648,6 +650,8 @@ mod tests {
     fn a_response_without_a_body_gets_the_code_of_its_status() {
         let fault = refused(403, None, None);
         assert_eq!((fault.status, fault.code.as_str()), (Some(403), "AccessDenied"));
+        let fault = refused(407, None, None);
+        assert_eq!((fault.code.as_str(), fault.class), ("ProxyAuthenticationRequired", FaultClass::Credentials));
     }
 
     #[test]
@@ -673,6 +677,7 @@ mod tests {
             (409, "RestoreAlreadyInProgress", FaultClass::Conflict),
             (409, "OperationAborted", FaultClass::Transient),
             (400, "RequestTimeout", FaultClass::Transient),
+            (407, "", FaultClass::Credentials),
             (408, "", FaultClass::Transient),
             (503, "SlowDown", FaultClass::Throttled),
             (503, "ServiceUnavailable", FaultClass::Throttled),

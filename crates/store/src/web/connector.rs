@@ -303,7 +303,8 @@ impl OriginConnector {
     /// Returns the error of a request that the proxy did not forward, because it requires a user name and a password.
     ///
     /// A proxy says then how to authenticate (RFC 9110, section 15.5.8). A 407 that does not say it comes from the
-    /// server behind the proxy, and is a response like any other.
+    /// server behind the proxy, or from a proxy that breaks that rule, and is a response like any other, which pauses the
+    /// job.
     pub(crate) fn proxy_refusal(&self, status: StatusCode, headers: &HeaderMap) -> Option<ConnectError> {
         let proxy = self.proxy.as_ref().filter(|_| !self.https)?;
         let is_challenge =
