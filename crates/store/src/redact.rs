@@ -11,7 +11,7 @@ use std::ops::Range;
 const HIDDEN: &str = "[hidden]";
 
 /// The minimum length of a piece of a secret that is hidden, in bytes. A server may truncate what it repeats.
-const MIN_PIECE: usize = 16;
+pub(crate) const MIN_PIECE: usize = 16;
 
 /// The length of an anchor, in bytes. Every piece contains a complete anchor that starts at a multiple of this
 /// length, so only those are searched for.

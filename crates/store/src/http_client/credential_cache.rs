@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::error::{MAX_MESSAGE_BYTES, truncate};
 use crate::mutex::Mutex;
-use crate::redact::redact;
+use crate::redact::{MIN_PIECE, redact};
 use crate::timeouts::{DisplaySeconds, scaled};
 use crate::web::{proxy_secrets, root_cause};
 
@@ -67,6 +67,19 @@ impl SigningCredentials {
         redact_credentials(text, &self.inner)
     }
 
+    /// Removes the secrets of these credentials from a value of the server that the program compares or parses, such as
+    /// an `ETag` or a code.
+    ///
+    /// A short secret, such as a proxy's password, may be a part of such a value by chance: `2026` of a digest. It is
+    /// hidden only if it is the whole value, or if the value has other characters than those of names and digests.
+    pub(super) fn redact_value(&self, value: &str) -> String {
+        let bare = value.trim_matches('"');
+        let is_plain = bare.len() <= MAX_PLAIN_VALUE && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let is_hidden = |secret: &&str| !is_plain || secret.len() >= MIN_PIECE || *secret == bare;
+        let secrets: Vec<_> = secrets_of(&self.inner).filter(is_hidden).collect();
+        redact(value, &secrets, MAX_MESSAGE_BYTES)
+    }
+
     fn same_as(&self, other: &Self) -> bool {
         (self.access_key(), self.secret(), &self.token) == (other.access_key(), other.secret(), &other.token)
     }
@@ -75,10 +88,16 @@ impl SigningCredentials {
 /// Removes the secrets of these credentials from text that a server sent, and truncates it. A server that rejects a
 /// signature may repeat everything that was signed, including the session token, and a proxy its own password.
 pub(crate) fn redact_credentials(text: &str, credentials: &Credentials) -> String {
-    let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
-    let secrets: Vec<_> = secrets.into_iter().flatten().chain(proxy_secrets().iter().map(String::as_str)).collect();
-    redact(text, &secrets, MAX_MESSAGE_BYTES)
+    redact(text, &secrets_of(credentials).collect::<Vec<_>>(), MAX_MESSAGE_BYTES)
 }
+
+fn secrets_of(credentials: &Credentials) -> impl Iterator<Item = &str> {
+    let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
+    secrets.into_iter().flatten().chain(proxy_secrets().iter().map(String::as_str))
+}
+
+/// The maximum length of a plain value, in bytes. Error codes, regions and digests are shorter.
+const MAX_PLAIN_VALUE: usize = 128;
 
 /// Prints no secrets.
 impl fmt::Debug for SigningCredentials {

@@ -247,11 +247,11 @@ impl FailedResponse {
 }
 
 impl StoreResponse {
-    /// Returns the `ETag` and length from a HEAD response. They may be shown, so secrets that the server repeats in
-    /// them are hidden.
+    /// Returns the `ETag` and length from a HEAD response. They are compared, and may be shown, so secrets that the
+    /// server repeats in them are hidden.
     pub(super) fn content_identity(&self) -> ContentIdentity {
         let text = |name| self.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let etag = text(ETAG).map(|etag| redacted(etag, &self.credentials).into());
+        let etag = text(ETAG).map(|etag| truncate(&self.credentials.redact_value(etag)).into());
         ContentIdentity { etag, size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()) }
     }
 
@@ -332,7 +332,7 @@ struct ErrorDocument {
     ec: String,
     endpoint: String,
     region: String,
-    server_time: String,
+    server_time: Option<Timestamp>,
 }
 
 impl ErrorDocument {
@@ -341,6 +341,10 @@ impl ErrorDocument {
         let mut document = Self::default();
         // Everything before a parse error is kept.
         let _ = xml::read(body, |path, text| {
+            // It is parsed, and not shown.
+            if path == "Error/ServerTime" && document.server_time.is_none() {
+                document.server_time = text.trim().parse().ok();
+            }
             let to = match path {
                 "Error/Code" => &mut document.code,
                 "Error/Message" => &mut document.message,
@@ -348,12 +352,12 @@ impl ErrorDocument {
                 "Error/EC" => &mut document.ec,
                 "Error/Endpoint" => &mut document.endpoint,
                 "Error/Region" => &mut document.region,
-                "Error/ServerTime" => &mut document.server_time,
                 _ => return,
             };
             // The first value is kept, so that a value repeated in one document is scanned for secrets only once.
             if to.is_empty() {
-                *to = redacted(text, credentials);
+                let is_read = matches!(path, "Error/Code" | "Error/Region");
+                *to = if is_read { truncate(&credentials.redact_value(text)) } else { redacted(text, credentials) };
             }
         });
         if document.message.is_empty() && is_web_page(body) {
@@ -372,14 +376,13 @@ impl ErrorDocument {
         request_line: String,
     ) -> FailedResponse {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        for (value, header) in [
-            (&mut self.request_id, dialect.request_id_header()),
-            (&mut self.ec, "x-oss-ec"),
-            (&mut self.region, "x-amz-bucket-region"),
-        ] {
+        for (value, header) in [(&mut self.request_id, dialect.request_id_header()), (&mut self.ec, "x-oss-ec")] {
             if value.is_empty() {
                 *value = redacted(text(header), credentials);
             }
+        }
+        if self.region.is_empty() {
+            self.region = truncate(&credentials.redact_value(text("x-amz-bucket-region")));
         }
         if self.message.is_empty() {
             status_explanation(status, object_headers(headers)).clone_into(&mut self.message);
@@ -400,7 +403,7 @@ impl ErrorDocument {
         let error = StoreError { headers: object_headers(headers), ..response.into_error(request_line) };
         let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
         // A response that rejects the time contains the server's time, even without a `Date` header.
-        let server_time = date.or_else(|| self.server_time.trim().parse().ok());
+        let server_time = date.or(self.server_time);
         FailedResponse { error, server_time, has_code: !self.code.is_empty() }
     }
 
@@ -576,6 +579,38 @@ mod tests {
 
     fn credentials() -> SigningCredentials {
         SigningCredentials::new(Credentials::new("key", "hush", Some("T".repeat(2000)), None, "test"))
+    }
+
+    #[test]
+    fn a_short_secret_changes_no_value_that_is_compared_or_parsed() {
+        let short = |secret: &str| SigningCredentials::new(Credentials::new("key", secret, None, None, "test"));
+        let failure = |secret: &str, document: &str| {
+            let read = ErrorDocument::parse(document.as_bytes(), &short(secret));
+            read.into_failure(400, &HeaderMap::new(), StoreDialect::S3, &short(secret), "GET x".to_owned())
+        };
+        let time = "<Error><Code>RequestTimeTooSkewed</Code><Message>at 2026</Message>\
+                    <ServerTime>2026-01-02T03:04:05Z</ServerTime></Error>";
+        let failed = failure("2026", time);
+        assert_eq!(failed.server_time, "2026-01-02T03:04:05Z".parse().ok());
+        assert_eq!((failed.error.code.as_str(), failed.error.class), ("RequestTimeTooSkewed", FaultClass::Credentials));
+        assert_eq!(failed.error.message, "at [hidden]");
+        let elsewhere = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>no</Message>\
+                         <Region>eu-west-1</Region></Error>";
+        for secret in ["eu", "west", "Header"] {
+            let error = failure(secret, elsewhere).error;
+            assert_eq!((error.code.as_str(), error.class), ("AuthorizationHeaderMalformed", FaultClass::Credentials));
+            assert!(error.message.contains("set `region = \"eu-west-1\"` in [store]"), "{}", error.message);
+        }
+        let region = failure("eu-west-1", elsewhere).error.message;
+        assert!(region.contains("the region [hidden])") && !region.contains("eu-west-1"), "{region}");
+        let etag = "\"20260123456789abcdef0123456789ab-10\"";
+        for (secret, shown) in [("2026", etag), ("10", etag), (etag.trim_matches('"'), "\"[hidden]\"")] {
+            let headers = HeaderMap::from_iter([(ETAG, etag.parse().expect("a value"))]);
+            let (status, body, credentials) = (200, Bytes::new(), Arc::new(short(secret)));
+            let response = StoreResponse { status, headers, body, is_read_only: true, credentials };
+            assert_eq!(response.content_identity().etag.as_deref(), Some(shown), "{secret}");
+        }
+        assert_eq!(short("p4ss").redact_value("no p4ss"), "no [hidden]");
     }
 
     #[test]
