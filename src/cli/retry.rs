@@ -183,8 +183,8 @@ fn parse_report_origin(report: &Path, args: &RetryArgs, provider: StoreProvider)
     // Only a file can have a name that is not text.
     let location = report.to_str().map_or(Ok(ReportArgument::File), |text| {
         parse_report_argument(text, provider).map_err(|ReportArgumentError { why, help }| {
-            let shown = shown_location(text);
-            CommandError::new(ExitStatus::Invalid, format!("invalid --report {shown}: {why}")).help(help)
+            let shown = shown_location(text).map(|shown| format!(" {shown}")).unwrap_or_default();
+            CommandError::new(ExitStatus::Invalid, format!("invalid --report{shown}: {why}")).help(help)
         })
     })?;
     Ok(match location {
@@ -233,6 +233,7 @@ fn parse_report_argument(report: &str, provider: StoreProvider) -> Result<Report
         return match lower.as_str() {
             _ if is_known(&lower) => error("its scheme has upper-case letters".to_owned(), format!("write {lower}://")),
             "file" => error("its scheme is `file`".to_owned(), "write only the path of the file".to_owned()),
+            _ if shown_location(report).is_none() => invalid("its scheme is not s3 or oss"),
             _ => invalid(&format!("its scheme is `{}`, not s3 or oss", quote_for_message(scheme))),
         };
     }
@@ -265,17 +266,12 @@ fn parse_report_argument(report: &str, provider: StoreProvider) -> Result<Report
     Ok(ReportArgument::Object { bucket: bucket.to_owned(), key: ObjectKey::from(key) })
 }
 
-/// Returns a location as messages show it: without a password, and without the query, which can be a signature.
-fn shown_location(report: &str) -> String {
-    let shown = report.split('?').next().unwrap_or_default();
-    match shown.split_once("://") {
-        Some((scheme, place)) => {
-            let end = place.find('/').unwrap_or(place.len());
-            let start = place[..end].rfind('@').map_or(0, |at| at + 1);
-            format!("{scheme}://{}", &place[start..])
-        }
-        None => shown.to_owned(),
-    }
+/// Returns an invalid location as messages show it: without the query, which can be a signature. `None` if it may
+/// contain a password: where one would end is unclear in a text that is not a location.
+fn shown_location(report: &str) -> Option<&str> {
+    let after_scheme = report.split_once(':').map_or("", |(_, rest)| rest);
+    let may_have_password = report.contains('@') || (after_scheme.contains(':') && !report.starts_with("arn:"));
+    (!may_have_password).then(|| report.split('?').next().unwrap_or_default())
 }
 
 fn create_and_run(
@@ -358,12 +354,21 @@ mod tests {
     #[test]
     fn a_location_is_shown_without_secrets() {
         for (text, shown) in [
-            ("https://user:pass@host/k?X-Amz-Signature=abc", "https://host/k"),
-            ("s3://a@b", "s3://b"),
-            ("s3://b/k@home", "s3://b/k@home"),
-            ("s3:/b?k", "s3:/b"),
+            ("https://host/k?X-Amz-Signature=abc", Some("https://host/k")),
+            ("s3:/b?k", Some("s3:/b")),
+            ("arn:aws:s3:::b/k", Some("arn:aws:s3:::b/k")),
+            ("https://user:hush@host/k?X-Amz-Signature=abc", None),
+            ("https://user:hu/sh@host/k", None),
+            ("https://user:hu?sh@host/k", None),
+            ("s3://AKIDEXAMPLE:hush/hush@b/k/", None),
+            ("s3://AKIDEXAMPLE:hush/b/k", None),
+            ("s3:user:hush@b", None),
+            ("user:hush@s3://b", None),
+            ("s3://hush@b", None),
         ] {
-            assert_eq!(shown_location(text), shown);
+            assert_eq!(shown_location(text), shown, "{text}");
+            let refused = parse_report_argument(text, StoreProvider::Aws).expect_err(text);
+            assert!(!format!("{refused:?}").contains("hush"), "{text}: {refused:?}");
         }
     }
 }

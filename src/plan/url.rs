@@ -119,7 +119,10 @@ impl StateUrl {
             if StateScheme::named(&lower).is_some() {
                 return error("its scheme has upper-case letters", format!("write {lower}://"));
             }
-            return error(format!("its scheme is `{}`, not s3 or oss", quote_for_message(scheme)), FORM_HELP);
+            // Anything else before the :// may be a password.
+            let is_shown = lower.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let is = if is_shown { format!("is `{}`, not", quote_for_message(scheme)) } else { "is not".to_owned() };
+            return error(format!("its scheme {is} s3 or oss"), FORM_HELP);
         };
         let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
         if location.contains('@') {
@@ -130,7 +133,9 @@ impl StateUrl {
         }
         let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
         if let Some(problem) = lax_problem(bucket).or_else(|| length_problem(bucket, MAX_BUCKET_CHARS)) {
-            let shown = if bucket.is_empty() { String::new() } else { format!(" `{}`", quote_for_message(bucket)) };
+            // What follows a colon may be a password.
+            let is_shown = !bucket.is_empty() && !bucket.contains(':');
+            let shown = if is_shown { format!(" `{}`", quote_for_message(bucket)) } else { String::new() };
             return error(format!("its bucket name{shown} {problem}"), FORM_HELP);
         }
         let unsupported = if scheme == StateScheme::S3 { UnsupportedBucket::of_aws(bucket) } else { None };
@@ -365,6 +370,14 @@ mod tests {
         ] {
             let refused = StateUrl::parse(text).expect_err(text);
             assert!(refused.message.contains(reason) && !refused.help.is_empty(), "{text}: {}", refused.message);
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_password_is_not_shown() {
+        for text in ["s3:user:hush@x://b", "s3://user:hush@b", "s3://AKIDEXAMPLE:hush/b", "s3://user:hush?x@b"] {
+            let refused = StateUrl::parse(text).expect_err(text);
+            assert!(!format!("{refused:?}").contains("hush"), "{text}: {refused:?}");
         }
     }
 

@@ -261,10 +261,16 @@ fn what_is_no_location_of_a_report_is_refused_with_its_reason() {
             "its scheme is `https`, not s3 or oss",
         ),
         ("s3://reports/r/", "", "its key is a folder"),
+        ("s3://AKIDEXAMPLE:hush/hush@reports/r", "-", "its bucket name is a URL, an ARN or a path; use only the name"),
+        ("s3:user:hush@reports", "-", "its scheme is not followed by ://"),
     ] {
-        let shown = if shown.is_empty() { report } else { shown };
+        let shown = match shown {
+            "" => format!(" {report}"),
+            "-" => String::new(),
+            shown => format!(" {shown}"),
+        };
         let ran = scene.run(&["retry", "--report", report, "--plan", "plan.toml", "--auto-approve"]).ended(2);
-        let said = format!("error: invalid --report {shown}: {why}\n  help: ");
+        let said = format!("error: invalid --report{shown}: {why}\n  help: ");
         assert!(ran.stderr.starts_with(&said) && !ran.stderr.contains("hush"), "{}", ran.stderr);
     }
     assert_eq!(scene.server.requests(), 0);
