@@ -6,7 +6,7 @@ use std::time::Duration;
 use batchplan_store::object::BucketName;
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::timeouts::scaled;
-use batchplan_store::web::ConnectionSettings;
+use batchplan_store::web::{ConnectionSettings, IgnoredBypass};
 use batchplan_store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ConfiguredEndpoint, OwnershipSetting, Store, TagLifecycleRule,
 };
@@ -203,8 +203,11 @@ pub fn plan_warnings(plan: &Plan) -> Vec<String> {
     let mut found: Vec<_> = plan.operations.iter().filter_map(|operation| operation.details().warning).collect();
     found.extend(store_warnings(plan));
     let connections = ConnectionSettings::of_process();
-    found.extend(connections.ignored_bypasses().iter().map(|entry| {
-        format!("NO_PROXY has the entry `{}`, which names no host and has no effect", quote_for_message(entry))
+    found.extend(connections.ignored_bypasses().iter().map(|IgnoredBypass { position, text }| match text {
+        Some(text) => {
+            format!("NO_PROXY has the entry `{}`, which names no host and has no effect", quote_for_message(text))
+        }
+        None => format!("entry {position} of NO_PROXY names no host and has no effect"),
     }));
     found.extend(server_check_off_warning(plan).map(str::to_owned));
     let rules = ProviderRules::of(plan.store.provider);

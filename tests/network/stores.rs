@@ -116,6 +116,10 @@ fn an_entry_of_no_proxy_that_names_no_host_is_named() {
         assert!(ran.stdout.contains(&said), "{}", ran.stdout);
     }
     assert!(!ran.stdout.contains("`example.com`"), "{}", ran.stdout);
+    // That nothing shows the password is checked of every run.
+    let variables = [("HTTP_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "example.com,http://user:p@ss@h:1")];
+    let ran = run(&scene, &["plan", "plan.toml"], &variables).ended(0);
+    assert!(ran.stdout.contains("entry 2 of NO_PROXY names no host and has no effect"), "{}", ran.stdout);
 }
 
 #[test]

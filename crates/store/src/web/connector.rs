@@ -29,7 +29,7 @@ use tracing::{debug, info};
 use super::ca::CaSettings;
 use super::connect_error::{ConnectError, ConnectionSetupError, Peer, describe_dial_error, describe_tls_error};
 use super::http1::{describe_response_error, http1_builder};
-use super::proxy::{Proxy, ProxySettings};
+use super::proxy::{IgnoredBypass, Proxy, ProxySettings};
 use super::url::{is_loopback, split_authority};
 use crate::timeouts::{DisplaySeconds, micros};
 
@@ -109,7 +109,7 @@ impl ConnectionSettings {
 
     /// Returns the entries of `NO_PROXY` that name no host and have no effect. Empty if no proxy is used.
     #[must_use]
-    pub fn ignored_bypasses(&self) -> &[String] {
+    pub fn ignored_bypasses(&self) -> &[IgnoredBypass] {
         self.proxies.ignored_entries()
     }
 

@@ -25,6 +25,7 @@ pub use client::{WebClient, WebRequest, WebRequestError, WebRequestLimits, WebRe
 pub use connect_error::{ConnectError, ConnectionSetupError};
 pub use connector::{CONNECT_TIMEOUT, ConnectionSettings, ConnectionStream, OriginConnector};
 pub use http1::root_cause;
+pub use proxy::IgnoredBypass;
 pub(crate) use url::authority_problem;
 pub use url::{HttpUrl, HttpUrlError, host_of, is_loopback};
 

@@ -52,6 +52,15 @@ pub(super) struct Proxy {
     pub(super) authorization: Option<HeaderValue>,
 }
 
+/// An entry of `NO_PROXY` that names no host and has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoredBypass {
+    /// Its position among the entries: 1 is the first.
+    pub position: usize,
+    /// The entry. `None` if it may be part of a URL with a password.
+    pub text: Option<String>,
+}
+
 /// Which proxy is used for which connections.
 #[derive(Debug, Default)]
 pub(super) struct ProxySettings {
@@ -59,7 +68,7 @@ pub(super) struct ProxySettings {
     https: ProxyVariable,
     bypassed: Vec<BypassRule>,
     /// The entries of `NO_PROXY` that name no host.
-    ignored_entries: Vec<String>,
+    ignored_entries: Vec<IgnoredBypass>,
 }
 
 /// The value of the variable that applies to a scheme. An invalid value is an error only where it would be used.
@@ -105,11 +114,14 @@ impl ProxySettings {
         };
         let bypassed = first(&["no_proxy", "NO_PROXY"]).map(|(_, value)| value.to_string_lossy().into_owned());
         let entries = bypassed.as_deref().unwrap_or_default().split([',', ' ', '\t', '\r', '\n']);
+        let has_user = bypassed.as_deref().is_some_and(|entries| entries.contains('@'));
         let (mut bypassed, mut ignored_entries) = (Vec::new(), Vec::new());
-        for entry in entries.filter(|entry| !entry.is_empty()) {
-            match BypassRule::parse(entry) {
-                Some(rule) => bypassed.push(rule),
-                None => ignored_entries.push(entry.to_owned()),
+        for (entry, position) in entries.filter(|entry| !entry.is_empty()).zip(1..) {
+            if let Some(rule) = BypassRule::parse(entry) {
+                bypassed.push(rule);
+            } else {
+                let text = (!has_user && !entry.contains(':')).then(|| entry.to_owned());
+                ignored_entries.push(IgnoredBypass { position, text });
             }
         }
         let metadata = METADATA_VARIABLES.iter().filter_map(|name| variable(name)?.into_string().ok());
@@ -136,7 +148,7 @@ impl ProxySettings {
     }
 
     /// Returns the entries of `NO_PROXY` that name no host, if there is a proxy.
-    pub(super) fn ignored_entries(&self) -> &[String] {
+    pub(super) fn ignored_entries(&self) -> &[IgnoredBypass] {
         if self.http.is_some() || self.https.is_some() { &self.ignored_entries } else { &[] }
     }
 
@@ -443,12 +455,21 @@ mod tests {
     #[test]
     fn entries_of_no_proxy_that_name_no_host_are_found() {
         let no_proxy = "<local>, example.com,10.0.0.0/33,a/b,https://h,*";
-        let ignored = |variables: &[(&str, &str)]| settings(variables).ignored_entries().to_vec();
+        let ignored = |variables: &[(&str, &str)]| {
+            let settings = settings(variables);
+            settings.ignored_entries().iter().map(|it| (it.position, it.text.clone())).collect::<Vec<_>>()
+        };
+        let shown = |position, text: &str| (position, Some(text.to_owned()));
         assert_eq!(
             ignored(&[("HTTPS_PROXY", "http://a:3"), ("NO_PROXY", no_proxy)]),
-            ["<local>", "10.0.0.0/33", "a/b", "https://h"]
+            [shown(1, "<local>"), shown(3, "10.0.0.0/33"), shown(4, "a/b"), (5, None)]
         );
-        assert_eq!(ignored(&[("NO_PROXY", no_proxy)]), Vec::<String>::new(), "there is no proxy");
+        assert_eq!(ignored(&[("NO_PROXY", no_proxy)]), [], "there is no proxy");
+        // A password may contain a comma or a slash.
+        for (no_proxy, positions) in [("user:hush@h/", vec![1]), ("a,http://user:hu,sh/x@h", vec![2, 3])] {
+            let found = ignored(&[("HTTPS_PROXY", "http://a:3"), ("NO_PROXY", no_proxy)]);
+            assert_eq!(found, positions.into_iter().map(|position| (position, None)).collect::<Vec<_>>(), "{no_proxy}");
+        }
     }
 
     #[test]
