@@ -224,7 +224,8 @@ pub(crate) fn format_duration(duration: Duration) -> String {
 
 /// Quotes a word for the shell if it contains a character that the shell would interpret. Bytes that are not UTF-8, and
 /// characters that affect a terminal, are written as octal numbers, in the form `$'...'` of bash, ksh, zsh and
-/// POSIX.1-2024: hexadecimal ones have no maximum length in all shells.
+/// POSIX.1-2024: hexadecimal ones have no maximum length in all shells. So are quotes and backslashes: a shell without
+/// this form, such as dash, takes `$'` for a dollar sign and an ordinary quoted word, which the next `'` ends.
 pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
     let bytes = word.as_ref().as_encoded_bytes();
     let plain = |c: char| c.is_alphanumeric() || "_-./=:@%+,".contains(c);
@@ -237,8 +238,9 @@ pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '\'' | '\\' => quoted.extend(['\\', c]),
-                c if affects_terminal(c) => push_octal(&mut quoted, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c if affects_terminal(c) || matches!(c, '\'' | '\\') => {
+                    push_octal(&mut quoted, c.encode_utf8(&mut [0; 4]).as_bytes());
+                }
                 c => quoted.push(c),
             }
         }
@@ -331,7 +333,7 @@ mod tests {
         assert_eq!(quote("my plan.toml"), "'my plan.toml'");
         assert_eq!(quote("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");
         assert_eq!(quote(""), "''");
-        assert_eq!(quote("a'b\\\n\u{202e}"), r"$'a\'b\\\012\342\200\256'");
+        assert_eq!(quote("a'b\\\n\u{202e}"), r"$'a\047b\134\012\342\200\256'");
     }
 
     #[cfg(unix)]
@@ -343,6 +345,25 @@ mod tests {
             let quoted = quote(OsStr::from_bytes(word));
             let output = std::process::Command::new("bash").args(["-c", &format!("printf %s {quoted}")]).output();
             assert_eq!(output.expect("it runs").stdout, word, "{quoted}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_quoted_word_is_one_inert_word_in_every_shell() {
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let words =
+            [&b"\x01';echo hush;'"[..], b"\x01\\';echo hush #", b"it's \xff$(echo hush)`echo hush`\n;echo hush"];
+        for shell in ["sh", "dash", "bash"] {
+            for word in words {
+                let quoted = quote(OsStr::from_bytes(word));
+                let script = format!("set -- {quoted}; echo $#");
+                let output = std::process::Command::new(shell).args(["-c", &script]).output();
+                // Not every system has dash.
+                let Ok(output) = output else { continue };
+                assert_eq!(output.stdout, b"1\n", "{shell}: {quoted}");
+            }
         }
     }
 
