@@ -22,7 +22,7 @@ use super::filter::{ManifestRow, RowMetadata};
 use super::input::{self, BoxedReader, UnreadBytes};
 use super::pins::{self, SourcePin};
 use super::retrying_store::{RetryingStore, bare_etag};
-use super::row_visitor::{BadRows, RowFlow, RowVisitor};
+use super::row_visitor::{BadRows, RowFlow, RowVisitor, shown_text};
 use super::spec::{CsvField, FileLocation};
 use crate::paths::show_path;
 use crate::percent_decode::percent_decode_into;
@@ -227,7 +227,7 @@ impl CsvColumns {
             let seeming = syntax::separator_name(bucket.as_bytes()[at]);
             return Err(format!(
                 "`{}` is not a valid bucket name: the row seems to be separated by {seeming}",
-                bucket.escape_debug()
+                shown_text(bucket)
             ));
         }
         let key = record.bytes(self.key).unwrap_or_default();

@@ -34,7 +34,7 @@ use super::error::{ManifestError, ManifestWarning, object_path};
 use super::input::{self, is_gzip_key, read_small};
 use super::pins::SourcePin;
 use super::retrying_store::{RetryingStore, bare_etag};
-use super::row_visitor::{RowVisitor, SourceCursor};
+use super::row_visitor::{RowVisitor, SourceCursor, shown_text};
 use super::spec::{InventoryDialect, InventorySelector};
 
 /// Passes the rows of an inventory's data files to the visitor, one file after another. Resumes after the files that an
@@ -225,7 +225,7 @@ impl InventoryManifest {
         let json: RawInventoryManifest = serde_json::from_slice(text)
             .map_err(|why| ManifestError::malformed(name, format!("not an inventory manifest: {why}"), help))?;
         let format = InventoryFormat::from_name(&json.file_format).ok_or_else(|| {
-            let other = json.file_format.escape_debug();
+            let other = shown_text(&json.file_format);
             let what = format!("the inventory's data is {other}, but only CSV, Parquet and ORC are supported");
             ManifestError::malformed(name, what, "configure the inventory to use one of these formats")
         })?;
@@ -267,7 +267,7 @@ impl InventoryManifest {
         }
         Err(ManifestError::malformed(
             name,
-            format!("its data files are in the bucket {}, not in {bucket}", destination.escape_debug()),
+            format!("its data files are in the bucket {}, not in {bucket}", shown_text(destination)),
             "use the manifest.json in the bucket that the inventory was written to",
         ))
     }
@@ -388,7 +388,7 @@ impl<'de> Deserialize<'de> for RawInventoryFile {
                         }
                     };
                     if twice {
-                        return Err(M::Error::custom(format!("duplicate field `{}`", member.escape_debug())));
+                        return Err(M::Error::custom(format!("duplicate field `{}`", shown_text(&member))));
                     }
                 }
                 Ok(file)

@@ -29,7 +29,7 @@ pub(crate) const MAX_BUCKET_BYTES: usize = 255;
 /// The number of rows between two checks of the stop token, which are also the progress reports.
 const STOP_CHECK_INTERVAL: u64 = 4096;
 
-/// The number of characters that a message shows of an unsupported key or bucket.
+/// The number of characters that a message shows of a key or another field.
 const MAX_SHOWN_CHARS: usize = 256;
 
 /// The progress in reading a source.
@@ -381,7 +381,7 @@ impl RowIntake {
         match self.store.unsupported_bucket(row.bucket) {
             None => check_name(row, self.store.has_tenants()),
             Some(UnsupportedBucket { title, help, .. }) => {
-                Err(format!("the bucket `{}`: {title}; {help}", shown_bucket(row.bucket)))
+                Err(format!("the bucket `{}`: {title}; {help}", shown_text(row.bucket)))
             }
         }
     }
@@ -392,9 +392,13 @@ pub(super) fn shown_key(key: &[u8]) -> String {
     ObjectKey::new(key).to_string().chars().take(MAX_SHOWN_CHARS).collect()
 }
 
-/// Returns the beginning of a text in the place of a bucket, for messages.
-fn shown_bucket(bucket: &str) -> String {
-    bucket.escape_debug().take(MAX_SHOWN_CHARS).collect()
+/// Returns the beginning of a field, for messages: a field can be as long as a record.
+pub(super) fn shown_text(text: &str) -> String {
+    let mut shown: String = text.escape_debug().take(MAX_SHOWN_CHARS + 1).collect();
+    if let Some((end, _)) = shown.char_indices().nth(MAX_SHOWN_CHARS) {
+        shown.replace_range(end.., "…");
+    }
+    shown
 }
 
 /// Collects the bad rows of one file.
@@ -479,11 +483,11 @@ pub(crate) fn check_bucket(bucket: &str, has_tenants: bool) -> Result<(), String
     check_bucket_length(bucket)?;
     let name = if has_tenants { BucketName::without_tenant(bucket) } else { bucket };
     if name.contains(['/', ':']) {
-        return Err(format!("`{}` is a URL, an ARN or a path: write only the bucket's name", shown_bucket(bucket)));
+        return Err(format!("`{}` is a URL, an ARN or a path: write only the bucket's name", shown_text(bucket)));
     }
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if !name.bytes().all(legal) || matches!(name, "." | "..") {
-        return Err(format!("`{}` is not a valid bucket name", shown_bucket(bucket)));
+        return Err(format!("`{}` is not a valid bucket name", shown_text(bucket)));
     }
     Ok(())
 }
@@ -563,6 +567,13 @@ mod tests {
     use crate::manifest::testing::MemoryStore;
 
     use super::*;
+
+    #[test]
+    fn a_message_shows_only_the_beginning_of_a_field() {
+        assert_eq!(shown_text("a\nb"), "a\\nb");
+        assert_eq!(shown_text(&"é".repeat(MAX_SHOWN_CHARS)), "é".repeat(MAX_SHOWN_CHARS));
+        assert_eq!(shown_text(&"é".repeat(200_000)), "é".repeat(MAX_SHOWN_CHARS) + "…");
+    }
 
     #[test]
     fn messages_about_buckets_are_short_whatever_the_row_contains() {

@@ -163,6 +163,20 @@ fn a_list_of_keys_alone_is_answered_with_how_to_add_the_bucket() {
 }
 
 #[test]
+fn what_is_said_of_long_fields_is_short() {
+    let long = "x".repeat(200_000);
+    let mut rows = "b,k\n".to_owned();
+    for bucket in
+        [format!("arn:aws:s3:us-east-1:1:accesspoint/{long}"), format!("s3://{long}"), format!("\"b;{long}\"")]
+    {
+        rows.extend([&bucket, ",k\n"]);
+    }
+    let error = refused(rows.as_bytes());
+    assert!(error.contains("row 2: the bucket name has 200035 bytes (maximum 255)"), "{}", error.len());
+    assert!(error.contains("row 4: ") && error.len() < 2000, "{}", error.len());
+}
+
+#[test]
 fn a_row_with_another_separator_than_the_file_names_both() {
     let error = refused(b"b,k\nb;l\nb\tl\nb;l,m\n");
     let seems = "expected 2 fields, found 1: the row seems to be separated by";

@@ -25,7 +25,7 @@ use crate::manifest::error::{ManifestError, counted, object_path};
 use crate::manifest::filter::{Filter, FilterFact, ManifestRow, RowMetadata};
 use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
 use crate::manifest::retrying_store::RetryingStore;
-use crate::manifest::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor};
+use crate::manifest::row_visitor::{BadRows, RowFlow, RowIntake, RowVisitor, shown_text};
 use crate::manifest::spec::InventoryDialect;
 use crate::percent_decode::percent_decode_into;
 
@@ -193,7 +193,7 @@ fn read_columnar_rows(
     columns.check_types(|column| table.column_type(column)).map_err(|(column, _, broken)| match broken {
         ColumnarError::Unsupported(why) => {
             let column = table.column_names().get(column).map(String::as_str).unwrap_or_default();
-            let problem = format!("column {} cannot be used: {why}", column.escape_debug());
+            let problem = format!("column {} cannot be used: {why}", shown_text(column));
             ManifestError::malformed(name, problem, "use an inventory that the storage service wrote")
         }
         other => error(other),
@@ -227,7 +227,7 @@ struct ColumnarRowFields<'a>(&'a ColumnarReader);
 impl ColumnarRowFields<'_> {
     fn describe_column(&self, column: usize, what: &str) -> String {
         let name = self.0.column_names().get(column).map(String::as_str).unwrap_or_default();
-        format!("its {} {what}", name.escape_debug())
+        format!("its {} {what}", shown_text(name))
     }
 }
 
@@ -492,7 +492,7 @@ fn missing_column(condition: &str, fact: FilterFact, schema: &[String]) -> Manif
         what: format!(
             "the filter's {condition} needs {}, but the inventory has no column {column} (it has {})",
             fact.label(),
-            schema.join(", ").escape_debug()
+            shown_text(&schema.join(", "))
         ),
         help: format!("add {column} to the inventory's optional fields, or use [manifest.prefix]"),
     }
@@ -584,7 +584,7 @@ impl<'a> RowFields<'a> for CsvRecord<'a> {
         } else if field.is_empty() || field.eq_ignore_ascii_case("false") {
             Ok(false)
         } else {
-            Err(format!("`{}` is neither true nor false", field.escape_debug()))
+            Err(format!("`{}` is neither true nor false", shown_text(field)))
         }
     }
 
@@ -593,7 +593,7 @@ impl<'a> RowFields<'a> for CsvRecord<'a> {
         if field.is_empty() {
             return Ok(None);
         }
-        field.parse().map(Some).map_err(|_| format!("`{}` is not a size in bytes", field.escape_debug()))
+        field.parse().map(Some).map_err(|_| format!("`{}` is not a size in bytes", shown_text(field)))
     }
 
     fn time(&self, column: usize) -> Result<Option<Timestamp>, String> {
@@ -601,7 +601,7 @@ impl<'a> RowFields<'a> for CsvRecord<'a> {
         if field.is_empty() {
             return Ok(None);
         }
-        let no_date = |_| format!("`{}` is not a date like 2026-01-31T00:00:00Z", field.escape_debug());
+        let no_date = |_| format!("`{}` is not a date like 2026-01-31T00:00:00Z", shown_text(field));
         field.parse().map(Some).map_err(no_date)
     }
 }
