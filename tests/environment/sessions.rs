@@ -203,6 +203,20 @@ fn a_cached_token_that_is_not_whole_is_named() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_named() {
+    for (profile, file) in [("dev", SSO_CACHE), ("console", LOGIN_CACHE), ("dev", ".aws/credentials")] {
+        let (scene, portal) = (Scene::new(), Portal::start(services));
+        let command = plan(&scene, profile, &portal);
+        let path = scene.folder.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        let said = run_to(1, command);
+        assert!(said.contains(&format!("{} is a pipe, and reading it may never end", path.display())), "{said}");
+    }
+}
+
 /// Refuses every token, and repeats it.
 fn refusing(request: &Received) -> (u16, String) {
     let token = request.header("x-amz-sso_bearer_token").unwrap_or("hush-refresh");

@@ -18,6 +18,7 @@ use aws_runtime::env_config::property::PropertiesKey;
 
 use super::http::http_client;
 use super::profile_chain::MAX_PROFILE_CHAIN;
+use super::profile_files::load_profiles;
 use super::sources::{AWS_REGIONS, aws_connection_settings};
 use super::validation::check_region;
 use crate::endpoint::{EndpointUrl, EndpointUrlError};
@@ -86,9 +87,7 @@ impl EndpointSettingError {
 /// # Errors
 /// Returns an error that names a setting that cannot be obeyed.
 pub async fn read_aws_endpoint_settings(config: &StoreConfig) -> Result<AwsEndpointSettings, EndpointSettingError> {
-    let (fs, env, files) = Default::default();
-    let profiles = aws_config::profile::load(&fs, &env, &files, None).await;
-    let profiles = profiles.map_err(|error| EndpointSettingError::Profiles(root_cause(&error)))?;
+    let profiles = load_profiles().await.map_err(|error| EndpointSettingError::Profiles(root_cause(&*error)))?;
     let environment = AwsEnvironment { variable: &|name| std::env::var_os(name), profiles: &profiles };
     let mut found = StoreConfig { aws_endpoints: environment.endpoints(config)?, ..config.clone() };
     if found.has_region_of_environment() {

@@ -1,9 +1,13 @@
-//! Why a profile was not found. The SDK takes a configuration file that it cannot read for an empty one.
+//! The configuration files of AWS, and why a profile was not found. The SDK takes a configuration file that it cannot
+//! read for an empty one. It reads all files on the thread that asks for credentials, so that no time limit applies.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use aws_config::profile::ProfileSet;
 
 /// Why a profile was not found, with what to change. Contains paths, never what is in the files.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +23,9 @@ pub(crate) enum ProfileError {
         /// The error of the system.
         cause: io::Error,
     },
+    /// A file is a pipe.
+    #[error("{} is a pipe, and reading it may never end: write its content to a regular file", _0.display())]
+    Pipe(PathBuf),
     /// There is no home folder to look in.
     #[error(
         "cannot find the profile {0:?} of AWS_PROFILE, because HOME is not set: set HOME, or set AWS_CONFIG_FILE to the \
@@ -40,16 +47,62 @@ pub(crate) enum ProfileError {
     },
 }
 
+/// Loads all profiles.
+///
+/// # Errors
+/// Returns an error if a file cannot be read or parsed.
+pub(super) async fn load_profiles() -> Result<ProfileSet, Box<dyn Error + Send + Sync>> {
+    reject_pipes(&|name| std::env::var_os(name))?;
+    let (fs, env, files) = Default::default();
+    Ok(aws_config::profile::load(&fs, &env, &files, None).await?)
+}
+
+/// Rejects pipes in the place of the files that the SDK reads because of these variables.
+pub(super) fn reject_pipes(variable: &impl Fn(&str) -> Option<OsString>) -> Result<(), ProfileError> {
+    let tokens = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"];
+    let tokens = tokens.into_iter().filter_map(variable).map(PathBuf::from);
+    configuration_files(variable).into_iter().flatten().chain(tokens).try_for_each(|path| reject_pipe(&path))
+}
+
+/// Rejects a pipe: opening it waits until a program writes to it.
+pub(super) fn reject_pipe(path: &Path) -> Result<(), ProfileError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+
+        let path = in_home(path, &|name| std::env::var_os(name));
+        if fs::metadata(&path).is_ok_and(|found| found.file_type().is_fifo()) {
+            return Err(ProfileError::Pipe(path));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the path that the SDK reads: a leading `~` stands for the home folder.
+fn in_home(path: &Path, variable: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    match (path.strip_prefix("~"), home(variable)) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+fn home(variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if cfg!(windows) { std::env::home_dir() } else { variable("HOME").map(PathBuf::from) }
+}
+
+/// Returns the paths of the configuration file and the credentials file, if they are known.
+fn configuration_files(variable: &impl Fn(&str) -> Option<OsString>) -> [Option<PathBuf>; 2] {
+    [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")].map(|(name, default)| {
+        let default = || home(variable).map(|home| home.join(".aws").join(default));
+        variable(name).map(PathBuf::from).or_else(default)
+    })
+}
+
 /// Explains why the active profile was not found. `None` if no profile was asked for and no file is unreadable.
 pub(super) fn explain_missing_profile(variable: impl Fn(&str) -> Option<OsString>) -> Option<ProfileError> {
     let profile = variable("AWS_PROFILE").map(|name| name.to_string_lossy().into_owned());
     let profile = profile.filter(|name| !name.trim().is_empty());
-    let home = if cfg!(windows) { std::env::home_dir() } else { variable("HOME").map(PathBuf::from) };
-    let file = |name, default| {
-        let default = || home.as_ref().map(|home| home.join(".aws").join(default));
-        variable(name).map(PathBuf::from).or_else(default)
-    };
-    let (config, credentials) = (file("AWS_CONFIG_FILE", "config"), file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
+    let [config, credentials] = configuration_files(&variable);
     for path in [&config, &credentials].into_iter().flatten() {
         if let Err(cause) = check_readable(path) {
             return Some(ProfileError::Unreadable { path: path.clone(), cause });
@@ -106,5 +159,32 @@ mod tests {
         let said = said(&[("HOME", home.path().to_str().expect("UTF-8"))]).expect("an error");
         assert!(said.starts_with(&format!("cannot read {}: ", config.display())), "{said}");
         assert!(said.contains("make it a readable file"), "{said}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_named_and_a_device_is_not() {
+        let home = tempfile::tempdir().expect("a folder");
+        let pipe = home.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        let checked = |name: &str, value: &Path| {
+            reject_pipes(&|asked: &str| (asked == name).then(|| value.into())).map_err(|error| error.to_string())
+        };
+        let named = format!("{} is a pipe, and reading it may never end: write its content to a", pipe.display());
+        for name in [
+            "AWS_CONFIG_FILE",
+            "AWS_SHARED_CREDENTIALS_FILE",
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ] {
+            assert!(checked(name, &pipe).expect_err(name).starts_with(&named));
+            assert_eq!(checked(name, Path::new("/dev/null")), Ok(()));
+        }
+        fs::create_dir(home.path().join(".aws")).expect("a folder");
+        fs::rename(&pipe, home.path().join(".aws/credentials")).expect("renamed");
+        assert!(checked("HOME", home.path()).expect_err("a pipe").contains("/.aws/credentials is a pipe"));
+        let of_home = |name: &str| (name == "HOME").then(|| "/h".into());
+        assert_eq!(in_home(Path::new("~/a/b"), &of_home), Path::new("/h/a/b"));
+        assert_eq!(in_home(Path::new("/a/~"), &of_home), Path::new("/a/~"));
     }
 }

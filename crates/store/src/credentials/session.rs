@@ -21,6 +21,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::profile_chain::{ProfileChain, SSO_PROPERTIES};
+use super::profile_files::reject_pipe;
 use crate::error::truncate;
 use crate::hex::hex;
 use crate::mutex::Mutex;
@@ -91,6 +92,12 @@ impl SignInSession {
             SessionKind::Login => base.get("login_session").map(str::trim),
         };
         Some(Self { kind, profile: base.name().to_owned(), identifier: identifier.unwrap_or_default().to_owned() })
+    }
+
+    /// Checks that the cached token can be read without a wait.
+    fn check_cache_file(&self) -> Result<(), SessionError> {
+        reject_pipe(self.cache_file().as_ref())
+            .map_err(|error| SessionError::Failed { session: self.clone(), reason: error.to_string() })
     }
 
     /// Returns the file of the cached token.
@@ -181,6 +188,7 @@ impl ProvideCredentials for SessionProvider {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
+            self.session.check_cache_file().map_err(CredentialsError::provider_error)?;
             let mut provided = self.source.provide_credentials().await;
             if provided.as_ref().is_err_and(is_incomplete_token) {
                 tokio::time::sleep(REWRITE_WAIT).await;

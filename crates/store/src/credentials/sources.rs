@@ -22,7 +22,7 @@ use tracing::info;
 use super::http::validating_http_client;
 use super::process::CredentialProcessChain;
 use super::profile_chain::{ProfileChain, check_profiles};
-use super::profile_files::explain_missing_profile;
+use super::profile_files::{explain_missing_profile, load_profiles, reject_pipe, reject_pipes};
 use super::session::{ForwardClock, SessionProvider, SignInSession};
 use super::validation::{CredentialFormatError, ValidatingProvider, check_credential_text, check_region};
 use crate::mutex::Mutex;
@@ -44,9 +44,8 @@ const FIRST_CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(90);
 /// Returns the proxies and CA certificates for AWS's services and stores of the S3 dialect: those of the environment,
 /// with the `ca_bundle` and the metadata service of the active profile.
 pub(crate) async fn aws_connection_settings() -> Arc<ConnectionSettings> {
-    let (fs, env, files) = Default::default();
     // A file that cannot be read is reported when credentials are loaded.
-    let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await else {
+    let Ok(profiles) = load_profiles().await else {
         return ConnectionSettings::of_process();
     };
     let name = profiles.selected_profile();
@@ -72,9 +71,9 @@ pub(crate) async fn from_aws_chain(http: &SharedHttpClient) -> Result<AwsCredent
 }
 
 async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, CredentialsError> {
-    let (fs, env, files) = Default::default();
+    reject_pipes(&|name| std::env::var_os(name)).map_err(CredentialsError::invalid_configuration)?;
     // The SDK reports files that cannot be read.
-    let profiles = aws_config::profile::load(&fs, &env, &files, None).await.ok();
+    let profiles = load_profiles().await.ok();
     if let Some(profiles) = &profiles {
         check_profiles(profiles).map_err(CredentialsError::invalid_configuration)?;
     }
@@ -88,6 +87,9 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
         .retry_config(RetryConfig::standard())
         .time_source(ForwardClock::default());
     let chain = profiles.as_ref().and_then(ProfileChain::resolve);
+    if let Some(token) = chain.as_ref().and_then(|chain| chain.base.get("web_identity_token_file")) {
+        reject_pipe(token.as_ref()).map_err(CredentialsError::invalid_configuration)?;
+    }
     let environment = match chain.as_ref().and_then(CredentialProcessChain::new) {
         Some(chain) => environment.credentials_provider(chain.into_provider(http).await).load().await,
         None => environment.load().await,
