@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use batchplan_store::hex::hex;
 
@@ -129,6 +130,17 @@ pub fn reject_symlink(path: &Path) -> io::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Creates a temporary folder that only this user can read, whatever the umask is. It is removed when it is dropped.
+///
+/// # Errors
+/// Returns an error if it cannot be created.
+pub fn temporary_folder() -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir()
 }
 
 /// Returns the absolute path. Some libraries give texts such as `file:x` a special meaning. An absolute path never has

@@ -16,7 +16,7 @@ use super::terminal::{Terminal, escape_for_terminal};
 use crate::connect::with_environment;
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::estimate::{PriceBookError, StorePrices, select_prices};
-use crate::files::{TEMPORARY_FOLDER_HELP, access_help};
+use crate::files::{self, TEMPORARY_FOLDER_HELP, access_help};
 use crate::hint::{command, hint};
 use crate::jobs::{JobError, SavedPlan};
 use crate::journal::ManifestFingerprint;
@@ -152,12 +152,12 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     Ok(PlanInput { plan, text: saved.plan.into_bytes(), file, fingerprint: Some(saved.fingerprint) })
 }
 
-/// Creates a temporary folder, which is removed when it is dropped.
+/// Creates a temporary folder that only this user can read. It is removed when it is dropped.
 ///
 /// # Errors
 /// Returns an error if it cannot be created.
 pub(crate) fn temporary_folder() -> Result<TempDir, CommandError> {
-    tempfile::tempdir().map_err(|error| {
+    files::temporary_folder().map_err(|error| {
         CommandError::new(ExitStatus::ToolFailed, format!("cannot create a temporary folder: {error}"))
             .help(TEMPORARY_FOLDER_HELP)
     })

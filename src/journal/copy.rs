@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 use super::error::JournalError;
-use crate::files::{open_regular, with_path};
+use crate::files::{open_regular, temporary_folder, with_path};
 
 /// How often to copy a journal that changes meanwhile, and the wait in between.
 const COPY_ATTEMPTS: u32 = 10;
@@ -28,7 +28,9 @@ const COPY_RETRY_DELAY: Duration = Duration::from_millis(20);
 pub(super) struct JournalCopy {
     original: PathBuf,
     stamp: JournalStamp,
-    folder: TempDir,
+    path: PathBuf,
+    /// `None` once its files have no names any more.
+    folder: Option<TempDir>,
 }
 
 /// The size and modification time of a journal and of its log, if they exist.
@@ -42,11 +44,12 @@ impl JournalCopy {
     pub(super) fn take(path: &Path) -> Result<Self, JournalError> {
         for _ in 0..COPY_ATTEMPTS {
             let stamp = stamp(path);
-            let folder = tempfile::tempdir().map_err(|cause| not_copied(path, cause))?;
-            let copy = Self { original: path.to_owned(), stamp, folder };
-            copy_file(path, &copy.path())?;
+            let folder = temporary_folder().map_err(|cause| not_copied(path, cause))?;
+            let to = folder.path().join("journal.db");
+            let copy = Self { original: path.to_owned(), stamp, path: to, folder: Some(folder) };
+            copy_file(path, copy.path())?;
             if stamp[1].is_some() {
-                copy_file(&log(path), &log(&copy.path()))?;
+                copy_file(&log(path), &log(copy.path()))?;
             }
             if copy.is_current() {
                 return Ok(copy);
@@ -57,8 +60,17 @@ impl JournalCopy {
     }
 
     /// Returns the path of the copied journal.
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.path().join("journal.db")
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the names of the copied files, which a process has open: nothing of them stays, even if it is killed.
+    /// Does nothing on other systems than Unix, where an open file keeps its name.
+    pub(super) fn unlink(&mut self) {
+        if cfg!(unix) {
+            // A folder that cannot be removed is one that only this user can read.
+            drop(self.folder.take());
+        }
     }
 
     /// Returns whether the journal has not changed since it was copied.
@@ -99,7 +111,11 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), JournalError> {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(()),
         source => source.map_err(|cause| JournalError::Io { path: from.to_owned(), cause })?,
     };
-    let copied = File::create_new(to).and_then(|mut copy| io::copy(&mut source, &mut copy));
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let copied = options.open(to).and_then(|mut copy| io::copy(&mut source, &mut copy));
     copied.map(drop).map_err(|cause| not_copied(from, with_path(to)(cause)))
 }
 
@@ -118,14 +134,33 @@ mod tests {
         fs::write(log(&path), "more").expect("written");
         assert!(!copy.is_current());
         let copy = JournalCopy::take(&path).expect("copied");
-        assert_eq!(fs::read(log(&copy.path())).expect("read"), b"more");
+        assert_eq!(fs::read(log(copy.path())).expect("read"), b"more");
         fs::write(&path, "another").expect("written");
         assert!(!copy.is_current());
-        let place = copy.path();
+        let place = copy.path().to_owned();
         drop(copy);
         assert!(!place.exists());
         fs::write(beside(&path, "-shm"), "").expect("written");
         assert!(has_log_and_index(&path));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_this_user_can_read_a_copy_and_no_name_of_it_stays() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        for file in [path.clone(), log(&path)] {
+            fs::write(&file, "one").expect("written");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("set");
+        }
+        let mut copy = JournalCopy::take(&path).expect("copied");
+        let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
+        let place = copy.path().parent().expect("a folder").to_owned();
+        assert_eq!([mode(&place), mode(copy.path()), mode(&log(copy.path()))], [0o700, 0o600, 0o600]);
+        copy.unlink();
+        assert!(!place.exists());
     }
 
     #[cfg(unix)]

@@ -197,7 +197,8 @@ impl Journal {
 enum JournalDatabase {
     /// The journal's own file.
     Original(Connection),
-    /// A copy of it that is read instead. The connection closes before the copy is removed.
+    /// A copy of it that is read instead. Where an open file keeps its name, the connection closes before the copy is
+    /// removed.
     Copied { connection: Connection, copy: JournalCopy, path: PathBuf, options: JournalOptions },
 }
 
@@ -212,11 +213,13 @@ impl JournalDatabase {
             }
         }
         reject_emptied(path)?;
-        let copy = JournalCopy::take(path)?;
-        let connection = open_connection(&copy.path(), options).map_err(|error| error.of_original(path))?;
+        let mut copy = JournalCopy::take(path)?;
+        let connection = open_connection(copy.path(), options).map_err(|error| error.of_original(path))?;
         connection
             .pragma_update(None, "query_only", true)
-            .map_err(|error| JournalError::from_sqlite(&copy.path(), &error))?;
+            .map_err(|error| JournalError::from_sqlite(copy.path(), &error))?;
+        // The connection has read the database, so that it has opened all of its files.
+        copy.unlink();
         Ok(Self::Copied { connection, copy, path: path.to_owned(), options })
     }
 

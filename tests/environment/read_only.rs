@@ -1,9 +1,10 @@
 //! State folders that this user may not write to, or that have no file locks.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
 use serde_json::Value as Json;
@@ -34,7 +35,7 @@ impl Refusal {
         };
         let mut wrapped = Command::new(program);
         wrapped.args(prefix).arg(command.get_program()).args(command.get_args()).env_clear();
-        wrapped.current_dir(command.get_current_dir().expect("a folder")).stdin(std::process::Stdio::null());
+        wrapped.current_dir(command.get_current_dir().expect("a folder")).stdin(Stdio::null());
         wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         wrapped
     }
@@ -186,6 +187,28 @@ fn what_a_killed_process_recorded_is_shown_as_well() {
             assert_eq!(content(&state), before);
         }
     }
+}
+
+#[test]
+fn a_watched_copy_leaves_no_file_for_others() {
+    let scene = Scene::new();
+    let said = run_to(0, scene.command_with_keys(&["create", "plan.toml", "--json"]));
+    let created: Json = serde_json::from_str(&said[said.find("{\"").expect("JSON")..]).expect("JSON");
+    let job = created["job_id"].as_str().expect("an ID");
+    // A job that waits for a runner is watched until one has run it.
+    run_to(0, scene.command(&["confirm", job]));
+    let state = scene.folder.path().join(".batchplan");
+    let temporary = tempfile::tempdir().expect("a folder");
+    let _locked = Locked::new(&state);
+    let mut command = Refusal::Permissions.apply(&scene.command(&["show", job, "--watch"]), &state);
+    command.env("TMPDIR", temporary.path()).stdout(Stdio::piped());
+    let mut watching = command.spawn().expect("it runs");
+    let mut line = String::new();
+    BufReader::new(watching.stdout.take().expect("piped")).read_line(&mut line).expect("read");
+    watching.kill().expect("killed");
+    watching.wait().expect("ended");
+    assert!(line.contains("Ready"), "{line}");
+    assert_eq!(fs::read_dir(temporary.path()).expect("a folder").count(), 0);
 }
 
 #[test]
@@ -352,7 +375,7 @@ fn a_file_system_without_locks_is_named_as_that() {
             wrapped.args(["-e", WITHOUT_LOCKS]);
             wrapped.args([arch, flock, fcntl, prctl, code].map(|number| number.to_string()));
             wrapped.arg(command.get_program()).args(command.get_args()).env_clear();
-            wrapped.current_dir(scene.folder.path()).stdin(std::process::Stdio::null());
+            wrapped.current_dir(scene.folder.path()).stdin(Stdio::null());
             wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
             let said = run_to(1, wrapped);
             assert_eq!(said, format!("error: {file}: its file system offers no file locks ({text}){help}"), "{args:?}");
