@@ -85,7 +85,7 @@ pub fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<File> {
     reject_symlink(path)?;
     let opened = options.open(path).map_err(|error| reject_symlink(path).err().unwrap_or(error))?;
     if !opened.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file; remove it"));
+        return Err(not_regular());
     }
     Ok(opened)
 }
@@ -130,6 +130,23 @@ pub fn reject_symlink(path: &Path) -> io::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Rejects a symbolic link and what blocks the process that opens it, such as a pipe. For a file that a library opens. A
+/// path that does not exist is accepted, and so is a folder.
+///
+/// # Errors
+/// Returns an error if the path is one of these. The message does not name the file.
+pub fn reject_blocking(path: &Path) -> io::Result<()> {
+    reject_symlink(path)?;
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(not_regular());
+    }
+    Ok(())
+}
+
+fn not_regular() -> io::Error {
+    io::Error::other("it is not a regular file; remove it")
 }
 
 /// Creates a temporary folder that only this user can read, whatever the umask is. It is removed when it is dropped.
@@ -356,6 +373,21 @@ mod tests {
         fs::create_dir(folder.path().join("g")).unwrap();
         assert!(write_atomic(folder.path(), "g", b"new").is_err());
         assert!(!folder.path().join("g.draft").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_blocks_a_library_is_rejected() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, pipe, link] = ["file", "pipe", "link"].map(|name| folder.path().join(name));
+        fs::write(&file, "").unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for accepted in [&file, folder.path(), &folder.path().join("none")] {
+            reject_blocking(accepted).unwrap();
+        }
+        assert_eq!(reject_blocking(&pipe).unwrap_err().to_string(), "it is not a regular file; remove it");
+        assert!(reject_blocking(&link).unwrap_err().to_string().contains("it is a symbolic link"));
     }
 
     #[cfg(unix)]

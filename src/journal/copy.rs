@@ -84,6 +84,11 @@ pub(super) fn has_log_and_index(path: &Path) -> bool {
     log(path).exists() && beside(path, "-shm").exists()
 }
 
+/// Returns the path of a database and those of the files that `SQLite` may keep beside it.
+pub(super) fn database_files(path: &Path) -> [PathBuf; 4] {
+    ["", "-wal", "-shm", "-journal"].map(|ending| beside(path, ending))
+}
+
 fn log(path: &Path) -> PathBuf {
     beside(path, "-wal")
 }

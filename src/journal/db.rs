@@ -15,13 +15,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::copy::{JournalCopy, has_log_and_index};
+use super::copy::{JournalCopy, database_files, has_log_and_index};
 use super::error::{DatabaseCommandError, JournalError};
 use super::job_folder::JOBS_FOLDER;
 use super::lease::LEASE_FILE;
 use super::record::JobRecord;
 use crate::files::{
-    absolute_path, are_locks_unsupported, check_record_locks, reject_symlink, sync_folder, write_refusal,
+    absolute_path, are_locks_unsupported, check_record_locks, reject_blocking, sync_folder, write_refusal,
 };
 use crate::job::Progress;
 
@@ -205,6 +205,7 @@ enum JournalDatabase {
 impl JournalDatabase {
     /// Opens a journal in a folder that this process may not write to.
     fn open_read_only(path: &Path, options: JournalOptions) -> Result<Self, JournalError> {
+        reject_blocking_files(path)?;
         if has_log_and_index(path) {
             match open_connection(path, options) {
                 // It must be migrated, or it was closed meanwhile.
@@ -272,12 +273,21 @@ fn open_connection(path: &Path, options: JournalOptions) -> Result<Connection, J
 /// Opens a database file, or creates it.
 ///
 /// `SQLite`, as built here, treats a name that begins with `file:` as a URL, whatever the flags are. An absolute path
-/// never begins like that. `SQLite` would also follow a symbolic link at this path.
+/// never begins like that. `SQLite` would also follow a symbolic link at this path, and wait for ever at a pipe, also in
+/// the place of the files that it keeps beside the database.
 pub(crate) fn open_database(path: &Path) -> Result<Connection, JournalError> {
+    reject_blocking_files(path)?;
     let (whole, flags) = (absolute_path(path), OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_URI));
-    reject_symlink(path).and(whole).map_err(|cause| JournalError::from_io(path, cause)).and_then(|whole| {
+    whole.map_err(|cause| JournalError::from_io(path, cause)).and_then(|whole| {
         Connection::open_with_flags(whole, flags).map_err(|error| JournalError::from_sqlite(path, &error))
     })
+}
+
+/// Rejects a pipe in the place of a file that `SQLite` may open.
+fn reject_blocking_files(path: &Path) -> Result<(), JournalError> {
+    database_files(path)
+        .into_iter()
+        .try_for_each(|file| reject_blocking(&file).map_err(|cause| JournalError::from_io(&file, cause)))
 }
 
 /// Copies the database to a new file. Fails if the file exists.

@@ -212,6 +212,24 @@ fn a_watched_copy_leaves_no_file_for_others() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_of_the_journal_is_named() {
+    let (scene, _) = scene_with_job();
+    let state = scene.folder.path().join(".batchplan");
+    for name in ["journal.db-wal", "journal.db-shm", "journal.db-journal", "journal.db"] {
+        let path = state.join(name);
+        fs::remove_file(&path).ok();
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        let expected = format!("error: .batchplan/{name}: it is not a regular file; remove it");
+        for locked in [true, false] {
+            let _locked = locked.then(|| Locked::new(&state));
+            let said = run_to(1, Refusal::Permissions.apply(&scene.command(&["list"]), &state));
+            assert!(said.contains(&expected), "{said}");
+        }
+        fs::remove_file(&path).expect("removed");
+    }
+}
+
+#[test]
 fn a_journal_that_cannot_be_read_either_is_named() {
     let (scene, _) = scene_with_job();
     let state = scene.folder.path().join(".batchplan");
