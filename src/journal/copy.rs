@@ -23,11 +23,17 @@ use crate::files::{open_regular, temporary_folder, with_path};
 const COPY_ATTEMPTS: u32 = 10;
 const COPY_RETRY_DELAY: Duration = Duration::from_millis(20);
 
+/// The age from which on a modification time shows each later change. File systems record it in ticks: most of
+/// milliseconds, some of a second or two. <https://docs.kernel.org/filesystems/multigrain-ts.html>
+const SETTLED_AGE: Duration = Duration::from_secs(2);
+
 /// A copy of a journal and its log, as they were at one moment. Removed when dropped.
 #[derive(Debug)]
 pub(super) struct JournalCopy {
     original: PathBuf,
     stamp: JournalStamp,
+    /// Whether the stamp was old enough when the copy was made that it shows each later change.
+    is_settled: bool,
     path: PathBuf,
     /// `None` once its files have no names any more.
     folder: Option<TempDir>,
@@ -44,14 +50,15 @@ impl JournalCopy {
     pub(super) fn take(path: &Path) -> Result<Self, JournalError> {
         for _ in 0..COPY_ATTEMPTS {
             let stamp = stamp(path);
+            let is_settled = is_settled(&stamp, SystemTime::now());
             let folder = temporary_folder().map_err(|cause| not_copied(path, cause))?;
             let to = folder.path().join("journal.db");
-            let copy = Self { original: path.to_owned(), stamp, path: to, folder: Some(folder) };
+            let copy = Self { original: path.to_owned(), stamp, is_settled, path: to, folder: Some(folder) };
             copy_file(path, copy.path())?;
             if stamp[1].is_some() {
                 copy_file(&log(path), &log(copy.path()))?;
             }
-            if copy.is_current() {
+            if copy.has_same_stamp() {
                 return Ok(copy);
             }
             thread::sleep(COPY_RETRY_DELAY);
@@ -73,10 +80,23 @@ impl JournalCopy {
         }
     }
 
-    /// Returns whether the journal has not changed since it was copied.
+    /// Returns whether the journal has certainly not changed since it was copied.
     pub(super) fn is_current(&self) -> bool {
+        self.is_settled && self.has_same_stamp()
+    }
+
+    fn has_same_stamp(&self) -> bool {
         stamp(&self.original) == self.stamp
     }
+}
+
+/// Returns whether a change after `now` changes this stamp. A time that is far in the future is that of another clock,
+/// of which nothing is known.
+fn is_settled(stamp: &JournalStamp, now: SystemTime) -> bool {
+    stamp.iter().flatten().all(|(_, modified)| match now.duration_since(*modified) {
+        Ok(age) => age >= SETTLED_AGE,
+        Err(ahead) => ahead.duration() >= SETTLED_AGE,
+    })
 }
 
 /// Returns whether the files exist that a process needs to read a journal without write permission.
@@ -133,6 +153,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal.db");
         fs::write(&path, "one").expect("written");
+        let long_ago = SystemTime::now() - Duration::from_hours(1);
+        File::options().write(true).open(&path).and_then(|file| file.set_modified(long_ago)).expect("set");
         let copy = JournalCopy::take(&path).expect("copied");
         assert_eq!(fs::read(copy.path()).expect("read"), b"one");
         assert!(copy.is_current() && !has_log_and_index(&path));
@@ -147,6 +169,24 @@ mod tests {
         assert!(!place.exists());
         fs::write(beside(&path, "-shm"), "").expect("written");
         assert!(has_log_and_index(&path));
+    }
+
+    #[test]
+    fn a_copy_of_what_has_just_changed_is_taken_again() {
+        let now = SystemTime::now();
+        let of = |modified| is_settled(&[Some((1, now - Duration::from_hours(1))), modified], now);
+        assert!(of(None) && of(Some((1, now - SETTLED_AGE))) && of(Some((1, now + Duration::from_hours(1)))));
+        assert!(!of(Some((1, now))) && !of(Some((1, now - Duration::from_millis(1900)))));
+        assert!(!of(Some((1, now + Duration::from_millis(1)))));
+        // The second change is within a tick, and leaves the size as it was.
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        fs::write(&path, "one").expect("written");
+        let modified = fs::metadata(&path).and_then(|found| found.modified()).expect("a time");
+        let copy = JournalCopy { is_settled: false, ..JournalCopy::take(&path).expect("copied") };
+        fs::write(&path, "two").expect("written");
+        File::options().write(true).open(&path).and_then(|file| file.set_modified(modified)).expect("set");
+        assert!(copy.has_same_stamp() && !copy.is_current());
     }
 
     #[cfg(unix)]
