@@ -108,7 +108,13 @@ pub async fn check(
     let reading: Arc<dyn Store> = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
     let (operations, language) = (plan.operations(), ProviderRules::of(plan.store.provider).policy_language);
     let uses_versions = works_on_versions(plan);
-    let mut checker = PermissionChecker { language, uses_versions, stop_reason: None, no_object_reason: NO_OBJECT_TO_CHECK_WITH, on_finding };
+    let mut checker = PermissionChecker {
+        language,
+        uses_versions,
+        stop_reason: None,
+        no_object_reason: NO_OBJECT_TO_CHECK_WITH,
+        on_finding,
+    };
     let first = checker.check_manifest(&plan.manifest, &reading).await;
     let reader = new_worker(plan, Arc::clone(&reading));
     let first = match first {
