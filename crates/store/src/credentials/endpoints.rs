@@ -56,6 +56,16 @@ pub enum EndpointSettingError {
         /// The setting that names the endpoint.
         endpoint: String,
     },
+    /// The profile names a section that does not exist, or is empty.
+    #[error(
+        "the AWS profile {profile:?} has `services = {section}`, but there is no section [services {section}] with settings"
+    )]
+    NoServices {
+        /// The name of the profile.
+        profile: String,
+        /// The name of the section.
+        section: String,
+    },
     /// The files with the profiles cannot be read, and may name an endpoint.
     #[error("cannot read the AWS profiles: {0}")]
     Profiles(String),
@@ -75,6 +85,10 @@ impl EndpointSettingError {
             }
             Self::NotABoolean { .. } => "set it to true or false, or unset it",
             Self::Combined { .. } => "unset one of them",
+            Self::NoServices { .. } => {
+                "add the section to the AWS configuration file, or correct or remove `services`; to ignore it, set \
+                 AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true"
+            }
             Self::Profiles(_) => {
                 "correct the file, or set AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE to another one"
             }
@@ -123,12 +137,13 @@ type FoundSetting = (String, String);
 impl AwsEnvironment<'_> {
     fn endpoints(&self, config: &StoreConfig) -> Result<AwsEndpointSettings, EndpointSettingError> {
         let ignored = self.switch("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls")?.is_some();
-        let named = |service| if ignored { None } else { self.endpoint_of(service) };
-        let endpoint = |service| named(service).map(|found| parse_endpoint(found, config.allow_http)).transpose();
+        let named = |service| if ignored { Ok(None) } else { self.endpoint_of(service) };
+        let endpoint = |service| named(service)?.map(|found| parse_endpoint(found, config.allow_http)).transpose();
         // What has no effect need not be valid.
+        let unused = |service| parse_endpoint(named(service).ok()??, true).ok();
         let (s3, sts) = match (&config.endpoint, &config.role_arn) {
-            (Some(_), None) => (named("s3").and_then(|found| parse_endpoint(found, true).ok()), None),
-            (Some(_), Some(_)) => (named("s3").and_then(|found| parse_endpoint(found, true).ok()), endpoint("sts")?),
+            (Some(_), None) => (unused("s3"), None),
+            (Some(_), Some(_)) => (unused("s3"), endpoint("sts")?),
             (None, None) => (endpoint("s3")?, None),
             (None, Some(_)) => (endpoint("s3")?, endpoint("sts")?),
         };
@@ -162,24 +177,39 @@ impl AwsEnvironment<'_> {
     }
 
     /// Returns the endpoint that is named for a service, with the setting that names it.
-    fn endpoint_of(&self, service: &str) -> Option<FoundSetting> {
+    fn endpoint_of(&self, service: &str) -> Result<Option<FoundSetting>, EndpointSettingError> {
         let variables = [format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase()), "AWS_ENDPOINT_URL".to_owned()];
         let variable = variables.into_iter().find_map(|name| Some((self.text(&name)?, name)));
-        variable.or_else(|| self.endpoint_of_services(service)).or_else(|| self.property("endpoint_url"))
+        if variable.is_some() {
+            return Ok(variable);
+        }
+        Ok(self.endpoint_of_services(service)?.or_else(|| self.property("endpoint_url")))
     }
 
     /// Returns the endpoint of a service in the section that the profile's `services` names.
-    fn endpoint_of_services(&self, service: &str) -> Option<FoundSetting> {
-        let section = self.profiles.get("services")?;
+    fn endpoint_of_services(&self, service: &str) -> Result<Option<FoundSetting>, EndpointSettingError> {
+        let Some((section, _)) = self.property("services") else { return Ok(None) };
+        if !self.has_services(&section) {
+            let profile = self.profiles.selected_profile().to_owned();
+            return Err(EndpointSettingError::NoServices { profile, section });
+        }
         let key = PropertiesKey::builder()
             .section_key("services")
-            .section_name(section)
+            .section_name(&section)
             .property_name(service)
             .sub_property_name("endpoint_url")
-            .build()
-            .ok()?;
-        let text = self.profiles.other_sections().get(&key).filter(|text| !text.trim().is_empty())?;
-        Some((text.clone(), format!("endpoint_url of {service} in the AWS profile section [services {section}]")))
+            .build();
+        let text = key.ok().and_then(|key| self.profiles.other_sections().get(&key));
+        let named = text.filter(|text| !text.trim().is_empty());
+        let setting = || format!("endpoint_url of {service} in the AWS profile section [services {section}]");
+        Ok(named.map(|text| (text.clone(), setting())))
+    }
+
+    /// Returns whether there is such a section with a setting, perhaps of another service. The SDK's type can only look up
+    /// settings whose names are known, and shows all of them in its debug format.
+    fn has_services(&self, section: &str) -> bool {
+        let sections = format!("{:?}", self.profiles.other_sections());
+        sections.contains(&format!("section_key: \"services\", section_name: {section:?}"))
     }
 
     /// Returns the setting that turns something on, if one does.

@@ -89,6 +89,22 @@ async fn a_setting_that_cannot_be_obeyed_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_services_section_that_is_missing_is_refused() {
+    let nope = "[profile work]\nservices = nope\n[services other]\ns3 =\n  endpoint_url = https://s3.example\n";
+    let error = read(&[], nope, &store(None, None)).await.expect_err("refused");
+    assert_eq!(
+        error.to_string(),
+        "the AWS profile \"work\" has `services = nope`, but there is no section [services nope] with settings"
+    );
+    // A section for other services, and what comes before it.
+    let other = "[profile work]\nservices = other\n[services other]\ndynamodb =\n  endpoint_url = https://d.example\n";
+    assert_eq!(read(&[], other, &store(None, None)).await, Ok(AwsEndpointSettings::default()));
+    assert!(read(&[("AWS_ENDPOINT_URL", "https://all.example")], nope, &store(None, None)).await.is_ok());
+    assert!(read(&[("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")], nope, &store(None, None)).await.is_ok());
+    assert!(read(&[], nope, &store(Some("https://s3.example.org"), None)).await.is_ok(), "it has no effect");
+}
+
+#[tokio::test]
 async fn a_plan_that_names_its_endpoint_needs_no_valid_one_beside_it() {
     let own = store(Some("https://s3.example.org"), None);
     let found = read(&[("AWS_ENDPOINT_URL", "nonsense")], "", &own).await.expect("it has no effect");
