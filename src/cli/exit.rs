@@ -285,6 +285,9 @@ impl From<ConnectError> for CommandError {
 impl From<&StoreConnectError> for CommandError {
     fn from(error: &StoreConnectError) -> Self {
         let message = error.to_string();
+        if let Some(help) = error.setting_help() {
+            return Self::new(ExitStatus::ToolFailed, message).help(help);
+        }
         let (exit, help) = match error {
             _ if error.has_invalid_credentials() => (
                 ExitStatus::ToolFailed,

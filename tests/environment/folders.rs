@@ -37,6 +37,28 @@ fn a_profile_without_a_home_is_named_with_it() {
 }
 
 #[test]
+fn a_profile_that_is_missing_is_an_error_even_with_keys() {
+    for provider in ["s3", "aws"] {
+        let scene = Scene::new();
+        let plan = scene.read("plan.toml").replace("\"s3\"", &format!("{provider:?}"));
+        scene.write("plan.toml", &plan);
+        scene.write(".aws/config", "[profile dev]\nregion = us-east-1\n");
+        let mut command = scene.command_with_keys(&APPLY);
+        command.env("AWS_PROFILE", "missing");
+        let said = run_to(1, command);
+        assert!(
+            said.contains("error: the profile \"missing\" of AWS_PROFILE is not in ") && !said.contains("help:"),
+            "{said}"
+        );
+        for profile in ["dev", "default", " "] {
+            let mut command = scene.command_with_keys(&["plan", "plan.toml"]);
+            command.env("AWS_PROFILE", profile);
+            run_to(0, command);
+        }
+    }
+}
+
+#[test]
 fn the_folder_for_temporary_files_does_not_matter_to_a_job() {
     for folder in ["/nonexistent/tmp", "/dev/null"] {
         let scene = Scene::new();

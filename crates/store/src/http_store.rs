@@ -16,7 +16,9 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use bytes::Bytes;
 
-use crate::credentials::{self, EndpointSettingError, ProfileError, SessionError, read_aws_endpoint_settings};
+use crate::credentials::{
+    self, CredentialSettingError, EndpointSettingError, ProfileError, SessionError, read_aws_endpoint_settings,
+};
 use crate::error::StoreError;
 use crate::http_client::{StoreDialect, StoreHttpClient, object_query};
 use crate::listing::{ListPage, ListRequest};
@@ -190,7 +192,7 @@ impl Store for HttpStore {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreConnectError {
     /// No usable credentials were found.
-    #[error("no credentials: {}", root_cause(.source))]
+    #[error("{}", describe_no_credentials(.source))]
     NoCredentials {
         /// The provider that needs the credentials.
         provider: StoreProvider,
@@ -232,11 +234,32 @@ pub enum StoreConnectError {
     },
 }
 
+/// Describes why there are no credentials. An error about a profile or a region is another one: there may be credentials
+/// elsewhere.
+fn describe_no_credentials(source: &CredentialsError) -> String {
+    let why = root_cause(source);
+    let is_about_profile = find_cause::<ProfileError>(source).is_some();
+    let is_about_region = matches!(find_cause(source), Some(CredentialSettingError::InvalidRegion(_)));
+    if is_about_profile || is_about_region { why } else { format!("no credentials: {why}") }
+}
+
+/// Returns the first cause of this type.
+fn find_cause<T: Error + 'static>(error: &CredentialsError) -> Option<&T> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
 /// Returns the configuration with the endpoints that the environment selects. `known` are those that the work was shown,
 /// saved or begun with, if it was.
 ///
 /// # Errors
-/// Returns an error if a setting cannot be obeyed, or if the environment selects another endpoint of S3 or STS than the
+/// Returns an error if the active profile is missing, if a setting cannot be obeyed, or if the environment selects another endpoint of S3 or STS than the
 /// known one.
 pub async fn with_aws_endpoint_settings(
     config: &StoreConfig,
@@ -245,6 +268,10 @@ pub async fn with_aws_endpoint_settings(
     if !config.reads_aws_endpoints() {
         return Ok(config.clone());
     }
+    credentials::check_aws_profile().await.map_err(|error| StoreConnectError::NoCredentials {
+        provider: config.provider,
+        source: CredentialsError::provider_error(error),
+    })?;
     let found = read_aws_endpoint_settings(config).await?;
     let with = |settings: &AwsEndpointSettings| StoreConfig { aws_endpoints: settings.clone(), ..config.clone() };
     let found = with(&found);
@@ -269,6 +296,13 @@ impl StoreConnectError {
     #[must_use]
     pub fn has_invalid_credentials(&self) -> bool {
         matches!(self, Self::NoCredentials { source: CredentialsError::InvalidConfiguration(_), .. })
+    }
+
+    /// Returns what to do about the setting that is the reason, if one is.
+    #[must_use]
+    pub fn setting_help(&self) -> Option<String> {
+        let (Self::NoCredentials { source, .. } | Self::RoleNotAssumed(source)) = self else { return None };
+        find_cause(source).map(CredentialSettingError::help)
     }
 
     /// Returns whether the active profile or its session is the reason. The message then says what to do.

@@ -9,6 +9,7 @@
 //! | `sources` | the caller's own credentials: environment variables, profiles |
 //! | `profile_chain`, `profile_files` | which profile the credentials come from, and why it was not found |
 //! | `process`, `process_tree` | a profile's `credential_process`: running it, and killing it if it hangs |
+//! | `setting_error` | which setting is the reason that there are none |
 //! | `session` | the sessions of `aws sso login` and `aws login` |
 //! | `role` | assuming roles: with AWS STS, the STS of an S3-compatible server, or Alibaba Cloud's STS |
 //! | `endpoints` | the endpoints of AWS that environment variables and profiles name |
@@ -23,6 +24,7 @@ mod profile_chain;
 mod profile_files;
 mod role;
 mod session;
+mod setting_error;
 mod sources;
 mod validation;
 
@@ -31,4 +33,5 @@ pub(crate) use http::http_client;
 pub(crate) use profile_files::ProfileError;
 pub(crate) use role::{assume_aws_role, assume_oss_role};
 pub(crate) use session::SessionError;
-pub(crate) use sources::{aws_connection_settings, from_aws_chain, from_keys, from_oss_environment};
+pub(crate) use setting_error::CredentialSettingError;
+pub(crate) use sources::{aws_connection_settings, check_aws_profile, from_aws_chain, from_keys, from_oss_environment};

@@ -24,6 +24,7 @@ use tokio::process::Command;
 
 use super::process_tree::ProcessTree;
 use super::profile_chain::{ChainedRole, ProfileChain, SSO_PROPERTIES};
+use super::setting_error::CredentialSettingError;
 use super::validation::ValidatingProvider;
 use crate::error::truncate;
 use crate::printable::affects_terminal;
@@ -67,8 +68,8 @@ enum CredentialProcessError {
 #[derive(Debug)]
 struct CredentialProcessProvider {
     command: String,
-    /// The process in messages. The command is not shown, because its arguments may be secret.
-    name: String,
+    /// The profile with the process. The command is not shown, because its arguments may be secret.
+    profile: String,
 }
 
 impl CredentialProcessChain {
@@ -111,7 +112,7 @@ impl CredentialProcessChain {
 
 impl CredentialProcessProvider {
     fn new(command: String, profile: &str) -> Self {
-        Self { command, name: format!("the credential_process of the profile {profile:?}") }
+        Self { command, profile: profile.to_owned() }
     }
 
     async fn run(&self) -> Result<Credentials, CredentialProcessError> {
@@ -131,7 +132,8 @@ impl CredentialProcessProvider {
             parse_credentials(&stdout).map_err(CredentialProcessError::InvalidOutput)
         };
         let waiting_for = || "it has not finished".to_owned();
-        let ran = timeouts::with_time_limit(scaled(PROCESS_TIMEOUT), &self.name, waiting_for, running).await;
+        let name = format!("the credential_process of the profile {:?}", self.profile);
+        let ran = timeouts::with_time_limit(scaled(PROCESS_TIMEOUT), &name, waiting_for, running).await;
         ran.unwrap_or_else(|late| Err(CredentialProcessError::TimedOut(late)))
     }
 }
@@ -142,7 +144,10 @@ impl ProvideCredentials for CredentialProcessProvider {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            self.run().await.map_err(|error| CredentialsError::provider_error(format!("{} {error}", self.name)))
+            self.run().await.map_err(|error| {
+                let (profile, reason) = (self.profile.clone(), error.to_string());
+                CredentialsError::provider_error(CredentialSettingError::Process { profile, reason })
+            })
         })
     }
 }

@@ -86,7 +86,8 @@ impl<'a> ProfileChain<'a> {
     }
 }
 
-fn role_in_profile(profile: &Profile) -> Option<ChainedRole> {
+/// Returns the role that a profile assumes with the credentials of its `source_profile` or `credential_source`.
+pub(super) fn role_in_profile(profile: &Profile) -> Option<ChainedRole> {
     if profile.get("web_identity_token_file").is_some() {
         return None;
     }

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ pub(super) async fn load_profiles() -> Result<ProfileSet, Box<dyn Error + Send +
 pub(super) fn reject_pipes(variable: &impl Fn(&str) -> Option<OsString>) -> Result<(), ProfileError> {
     let tokens = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"];
     let tokens = tokens.into_iter().filter_map(variable).map(PathBuf::from);
-    configuration_files(variable).into_iter().flatten().chain(tokens).try_for_each(|path| reject_pipe(&path))
+    ProfilePaths::of(variable).into_paths().chain(tokens).try_for_each(|path| reject_pipe(&path))
 }
 
 /// Rejects a pipe: opening it waits until a program writes to it.
@@ -90,19 +91,61 @@ fn home(variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     if cfg!(windows) { std::env::home_dir() } else { variable("HOME").map(PathBuf::from) }
 }
 
-/// Returns the paths of the configuration file and the credentials file, if they are known.
-fn configuration_files(variable: &impl Fn(&str) -> Option<OsString>) -> [Option<PathBuf>; 2] {
-    [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")].map(|(name, default)| {
-        let default = || home(variable).map(|home| home.join(".aws").join(default));
-        variable(name).map(PathBuf::from).or_else(default)
-    })
+/// The profile that is active if no other one is asked for. It need not exist.
+const DEFAULT_PROFILE: &str = "default";
+
+/// Checks that the profile that `AWS_PROFILE` names exists, even if the credentials come from elsewhere: it may also name
+/// a region, an endpoint and CA certificates.
+pub(super) fn check_active_profile(
+    profiles: &ProfileSet,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), ProfileError> {
+    let name = profiles.selected_profile();
+    if name == DEFAULT_PROFILE || profiles.get_profile(name).is_some() {
+        return Ok(());
+    }
+    explain_missing_profile(variable).map_or(Ok(()), Err)
+}
+
+/// The files with the profiles. `None` if a file is neither named nor below a home folder.
+#[derive(Debug)]
+pub(crate) struct ProfilePaths {
+    config: Option<PathBuf>,
+    credentials: Option<PathBuf>,
+}
+
+impl ProfilePaths {
+    /// Finds them as the SDK does.
+    pub(super) fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let home = home(&variable);
+        let file = |name, default| {
+            let default = || home.as_ref().map(|home| home.join(".aws").join(default));
+            variable(name).map(PathBuf::from).or_else(default)
+        };
+        Self {
+            config: file("AWS_CONFIG_FILE", "config"),
+            credentials: file("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+        }
+    }
+
+    fn into_paths(self) -> impl Iterator<Item = PathBuf> {
+        [self.config, self.credentials].into_iter().flatten()
+    }
+}
+
+impl fmt::Display for ProfilePaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths: Vec<_> = [&self.config, &self.credentials].into_iter().flatten().collect();
+        let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        f.write_str(&paths.join(" or "))
+    }
 }
 
 /// Explains why the active profile was not found. `None` if no profile was asked for and no file is unreadable.
 pub(super) fn explain_missing_profile(variable: impl Fn(&str) -> Option<OsString>) -> Option<ProfileError> {
     let profile = variable("AWS_PROFILE").map(|name| name.to_string_lossy().into_owned());
     let profile = profile.filter(|name| !name.trim().is_empty());
-    let [config, credentials] = configuration_files(&variable);
+    let ProfilePaths { config, credentials } = ProfilePaths::of(variable);
     for path in [&config, &credentials].into_iter().flatten() {
         if let Err(cause) = check_readable(path) {
             return Some(ProfileError::Unreadable { path: path.clone(), cause });

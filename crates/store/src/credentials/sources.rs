@@ -22,8 +22,11 @@ use tracing::info;
 use super::http::validating_http_client;
 use super::process::CredentialProcessChain;
 use super::profile_chain::{ProfileChain, check_profiles};
-use super::profile_files::{explain_missing_profile, load_profiles, reject_pipe, reject_pipes};
+use super::profile_files::{
+    ProfileError, check_active_profile, explain_missing_profile, load_profiles, reject_pipe, reject_pipes,
+};
 use super::session::{ForwardClock, SessionProvider, SignInSession};
+use super::setting_error::CredentialSettingError;
 use super::validation::{CredentialFormatError, ValidatingProvider, check_credential_text, check_region};
 use crate::mutex::Mutex;
 use crate::timeouts::{TimeLimitError, scaled};
@@ -60,6 +63,17 @@ pub(crate) async fn aws_connection_settings() -> Arc<ConnectionSettings> {
     }
 }
 
+/// Checks that the profile that `AWS_PROFILE` names exists.
+///
+/// # Errors
+/// Returns an error that names the profile and the files that should contain it.
+pub(crate) async fn check_aws_profile() -> Result<(), ProfileError> {
+    let (fs, env, files) = Default::default();
+    // A file that cannot be read is reported when the endpoints are read or credentials are loaded.
+    let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await else { return Ok(()) };
+    check_active_profile(&profiles, |name| std::env::var_os(name))
+}
+
 /// Finds AWS credentials and loads them once, so that no work starts without valid credentials.
 pub(crate) async fn from_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, CredentialsError> {
     check_aws_environment()?;
@@ -75,7 +89,8 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
     // The SDK reports files that cannot be read.
     let profiles = load_profiles().await.ok();
     if let Some(profiles) = &profiles {
-        check_profiles(profiles).map_err(CredentialsError::invalid_configuration)?;
+        check_active_profile(profiles, |name| std::env::var_os(name)).map_err(CredentialsError::provider_error)?;
+        check_profiles(profiles).map_err(format_error)?;
     }
     let http = &validating_http_client(http);
     // The clients of SSO and STS inside the SDK's chain obey `AWS_ENDPOINT_URL_*` even if
@@ -103,7 +118,11 @@ async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, 
     let is_profile_found =
         profiles.as_ref().is_some_and(|profiles| profiles.get_profile(profiles.selected_profile()).is_some());
     let provider = prefetch(ValidatingProvider::wrap(provider)).await.map_err(|error| {
-        let why = if is_profile_found { None } else { explain_missing_profile(|name| std::env::var_os(name)) };
+        let variable = |name: &str| std::env::var_os(name);
+        if !is_profile_found && let Some(why) = explain_missing_profile(variable) {
+            return CredentialsError::provider_error(why);
+        }
+        let why = CredentialSettingError::explain(&error, profiles.as_ref(), variable);
         why.map_or(error, CredentialsError::provider_error)
     })?;
     Ok(AwsCredentialSource { provider, region: environment.region().map(ToString::to_string) })
@@ -142,8 +161,15 @@ impl ProvideCredentials for PrefetchedProvider {
     }
 }
 
+/// The variables with AWS's key pair.
+pub(super) const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+pub(super) const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+
 /// The variables with the credentials that AWS's SDK signs with.
-const AWS_KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const AWS_KEYS: [&str; 3] = [KEY_ID, SECRET, "AWS_SESSION_TOKEN"];
+
+/// An older name of the second one, which the SDK also reads.
+const OLD_SECRET: &str = "SECRET_ACCESS_KEY";
 
 /// The variables with the region that AWS's SDK signs for.
 pub(super) const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
@@ -154,6 +180,9 @@ const AWS_HEADERS: [&str; 2] = ["AWS_EXECUTION_ENV", "AWS_CONTAINER_AUTHORIZATIO
 const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 
+/// The variables with the metadata service of a container. The SDK uses the first one that is set.
+pub(super) const CONTAINER_URIS: [&str; 2] = [RELATIVE_URI, FULL_URI];
+
 /// The maximum length of these URLs, in bytes. Real ones have a few hundred.
 const MAX_URL: usize = 2048;
 
@@ -163,7 +192,23 @@ const MAX_URL: usize = 2048;
 /// # Errors
 /// Returns an error that names the first variable with an invalid value.
 fn check_aws_environment() -> Result<(), CredentialsError> {
-    check_aws_variables(|name| std::env::var_os(name)).map_err(CredentialsError::invalid_configuration)
+    check_aws_variables(|name| std::env::var_os(name)).map_err(|error| match error {
+        CredentialVariableError::InvalidFormat(error) => format_error(error),
+        CredentialVariableError::Incomplete { missing, given } => {
+            CredentialsError::not_loaded(CredentialSettingError::HalfKeyPair { missing, given })
+        }
+        error => CredentialsError::invalid_configuration(error),
+    })
+}
+
+/// Converts the error of a value. One about a region is not about credentials.
+fn format_error(error: CredentialFormatError) -> CredentialsError {
+    match error {
+        CredentialFormatError::InvalidRegion(name) => {
+            CredentialsError::invalid_configuration(CredentialSettingError::InvalidRegion(name))
+        }
+        error => CredentialsError::invalid_configuration(error),
+    }
 }
 
 fn check_aws_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), CredentialVariableError> {
@@ -189,8 +234,12 @@ fn check_aws_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<()
         uri.is_some_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
     };
     let is_path = |text: &str| text.len() <= MAX_URL && text.starts_with('/') && text.parse::<Uri>().is_ok();
+    // Without the secret, the SDK would silently take other credentials.
+    if value_of(KEY_ID)?.is_some() && value_of(SECRET)?.is_none() && value_of(OLD_SECRET)?.is_none() {
+        return Err(CredentialVariableError::Incomplete { missing: SECRET, given: KEY_ID });
+    }
     // If an access key is set, the SDK never requests credentials from these URLs.
-    if value_of(AWS_KEYS[0])?.is_none() {
+    if value_of(KEY_ID)?.is_none() {
         if !value_of(RELATIVE_URI)?.is_none_or(|text| is_path(&text)) {
             return Err(CredentialVariableError::InvalidUrl(RELATIVE_URI, "/v2/credentials/ID"));
         }
@@ -334,6 +383,9 @@ mod tests {
             (FULL_URI, "localhost:80"),
         ];
         assert_eq!((said(&[]), said(&fine)), (None, None));
+        let half = said(&[("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", " ")]);
+        assert_eq!(half.as_deref(), Some("AWS_SECRET_ACCESS_KEY is not set, although AWS_ACCESS_KEY_ID is"));
+        assert_eq!(said(&[("AWS_ACCESS_KEY_ID", "AKID"), ("SECRET_ACCESS_KEY", "s")]), None);
         for bad in ["hush\n", "hush\u{1b}", "hush\u{7f}hush", "hüsh", "hush\r\nhush"] {
             for name in AWS_KEYS.into_iter().chain(AWS_REGIONS).chain(AWS_HEADERS) {
                 let said = said(&[(name, bad)]).unwrap_or_else(|| panic!("{name} {bad:?}"));
