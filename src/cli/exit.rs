@@ -256,6 +256,12 @@ impl From<RemoteError> for CommandError {
             _ => ExitStatus::ToolFailed,
         };
         match error {
+            RemoteError::Connect(ConnectError::Store(StoreConnectError::NoRegion)) => {
+                let message = "cannot reach the state: no region: neither its URL nor the environment sets one";
+                Self::new(exit, message).help(
+                    "set AWS_REGION, or add the region to the URL: --state 's3://BUCKET/PREFIX?region=eu-central-1'",
+                )
+            }
             RemoteError::Connect(error) => Self::from(&error).prefix("cannot reach the state"),
             error => Self::new(exit, error.to_string()).maybe_help(error.help()),
         }
@@ -307,6 +313,8 @@ impl From<&StoreConnectError> for CommandError {
             StoreConnectError::NoRegion => {
                 (ExitStatus::ToolFailed, Some("add region = \"...\" to [store], or set AWS_REGION"))
             }
+            // It has its own help.
+            StoreConnectError::NotAnAwsRegion { .. } => (ExitStatus::ToolFailed, None),
             StoreConnectError::NoEndpoint => {
                 (ExitStatus::ToolFailed, Some("add endpoint = \"https://...\" to [store]"))
             }

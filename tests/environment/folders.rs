@@ -59,6 +59,32 @@ fn a_profile_that_is_missing_is_an_error_even_with_keys() {
 }
 
 #[test]
+fn a_region_that_is_missing_or_none_of_awss_is_named_with_what_to_write() {
+    let scene = Scene::new();
+    let said = run_to(1, scene.command_with_keys(&["list", "--state", "s3://my-state/jobs"]));
+    assert!(said.contains("no region: neither its URL nor the environment sets one"), "{said}");
+    assert!(said.contains("help: set AWS_REGION, or add the region to the URL: --state 's3://BUCKET/"), "{said}");
+    scene.write(
+        "plan.toml",
+        "name = \"t\"\n[store]\nprovider = \"aws\"\n[manifest.prefix]\nbucket = \"bkt\"\n\
+         [operation.put_object_tagging]\ntags = { t = \"1\" }\n",
+    );
+    for (region, expected) in [
+        ("US-EAST-1", "error: \"US-EAST-1\" is not a region of AWS\n  help: did you mean us-east-1?"),
+        ("eu-central-1a", "error: \"eu-central-1a\" is not a region of AWS\n  help: did you mean eu-central-1?"),
+        (
+            "eu west",
+            "error: AWS_REGION is not a valid region: use only letters, digits, `-` and `_`\n  help: set it to",
+        ),
+    ] {
+        let mut command = scene.command_with_keys(&["plan", "plan.toml"]);
+        command.env("AWS_REGION", region);
+        let said = run_to(1, command);
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
 fn the_folder_for_temporary_files_does_not_matter_to_a_job() {
     for folder in ["/nonexistent/tmp", "/dev/null"] {
         let scene = Scene::new();

@@ -24,7 +24,7 @@ use crate::http_client::{StoreDialect, StoreHttpClient, object_query};
 use crate::listing::{ListPage, ListRequest};
 use crate::object::{BucketName, ObjectId, ObjectKey};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
-use crate::partition::{Partition, s3_endpoint};
+use crate::partition::{Partition, is_aws_region, s3_endpoint, similar_aws_region};
 use crate::provider::{
     AddressingStyle, AwsEndpointSettings, EndpointSource, ProviderProfile, StoreConfig, StoreEndpoint, StoreProvider,
 };
@@ -208,6 +208,14 @@ pub enum StoreConnectError {
     /// Neither the plan nor the environment names a region.
     #[error("no region: neither the plan's [store] nor the environment sets one")]
     NoRegion,
+    /// The region cannot be one of AWS's.
+    #[error("{region:?} is not a region of AWS")]
+    NotAnAwsRegion {
+        /// The name.
+        region: String,
+        /// The region that is probably meant.
+        similar: Option<String>,
+    },
     /// No connection can be opened, because of a proxy variable or the CA certificates.
     #[error(transparent)]
     InvalidSetup(#[from] ConnectionSetupError),
@@ -301,8 +309,16 @@ impl StoreConnectError {
     /// Returns what to do about the setting that is the reason, if one is.
     #[must_use]
     pub fn setting_help(&self) -> Option<String> {
-        let (Self::NoCredentials { source, .. } | Self::RoleNotAssumed(source)) = self else { return None };
-        find_cause(source).map(CredentialSettingError::help)
+        match self {
+            Self::NoCredentials { source, .. } | Self::RoleNotAssumed(source) => {
+                find_cause(source).map(CredentialSettingError::help)
+            }
+            Self::NotAnAwsRegion { similar: Some(similar), .. } => Some(format!("did you mean {similar}?")),
+            Self::NotAnAwsRegion { similar: None, .. } => {
+                Some("set `region` in [store], or AWS_REGION, to a region such as eu-central-1".to_owned())
+            }
+            _ => None,
+        }
     }
 
     /// Returns whether the active profile or its session is the reason. The message then says what to do.
@@ -344,6 +360,10 @@ async fn connect_s3(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreConnect
     // The region that was compared with that of the work, before any that the SDK finds.
     let compared = config.aws_endpoints.region.as_ref().map(|region| region.name.clone());
     let region = config.region.clone().or(compared).or(identity.region).ok_or(StoreConnectError::NoRegion)?;
+    if config.effective_endpoint().is_none() && !is_aws_region(&region) {
+        let similar = similar_aws_region(&region);
+        return Err(StoreConnectError::NotAnAwsRegion { region, similar });
+    }
     if let (Some(setting), None) = (&config.aws_endpoints.fips, config.effective_endpoint())
         && !Partition::of_region(&region).has_fips()
     {

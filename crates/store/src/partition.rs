@@ -78,6 +78,23 @@ impl Partition {
     }
 }
 
+/// Returns whether a name has the form of AWS's regions: `eu-central-1`, `us-gov-west-1`. New ones have it, too.
+pub(crate) fn is_aws_region(name: &str) -> bool {
+    let mut parts: Vec<_> = name.split('-').collect();
+    let number = parts.pop().unwrap_or_default();
+    let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_number = (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    parts.len() >= 2 && parts.iter().all(is_word) && is_number
+}
+
+/// Returns the region that a name of another form probably means: the name is in capitals, or that of an Availability
+/// Zone, such as `eu-central-1a`.
+pub(crate) fn similar_aws_region(name: &str) -> Option<String> {
+    let lower = name.trim().to_ascii_lowercase();
+    let zone = lower.trim_end_matches(|letter: char| letter.is_ascii_lowercase()).to_owned();
+    [lower, zone].into_iter().find(|name| is_aws_region(name))
+}
+
 /// Returns the URL of S3's endpoint in a region of AWS.
 /// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
 #[must_use]
@@ -90,6 +107,26 @@ pub fn s3_endpoint(region: &str, variant: EndpointVariant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_cannot_be_regions_of_aws_are_known() {
+        for region in ["us-east-1", "ap-southeast-7", "us-gov-west-1", "us-isob-east-1", "xx-nowhere-12"] {
+            assert!(is_aws_region(region), "{region}");
+        }
+        for (name, similar) in [
+            ("US-EAST-1", Some("us-east-1")),
+            ("eu-central-1a", Some("eu-central-1")),
+            ("EU-WEST-2b", Some("eu-west-2")),
+            ("us_east_1", None),
+            ("useast1", None),
+            ("us-east", None),
+            ("us-east-", None),
+            ("-east-1", None),
+            ("", None),
+        ] {
+            assert_eq!((is_aws_region(name), similar_aws_region(name).as_deref()), (false, similar), "{name}");
+        }
+    }
 
     /// One region of each partition, and the domain of its services.
     const REGIONS: [(&str, &str, &str); 8] = [
