@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use batchplan_store::error::{SIGNATURE_HINT, is_about_signature};
+use batchplan_store::error::{SIGNATURE_HINT, hint, is_about_signature};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
 use thiserror::Error;
@@ -277,9 +277,8 @@ impl ManifestError {
             Self::Store { fault, .. } if fault.status == Some(403) => {
                 "grant the credentials permission to list the bucket and read the object".to_owned()
             }
-            Self::Store { .. } | Self::Read { .. } => {
-                "nothing was changed; fix this and run the same command again".to_owned()
-            }
+            Self::Store { fault, .. } => return store_help(fault).map(str::to_owned),
+            Self::Read { .. } => "nothing was changed; run the same command again".to_owned(),
             Self::BadRows { first, .. } if first.iter().all(|bad| bad.why == field_count_problem(2, 1)) => {
                 "each row needs a bucket and a key: sed 's/^/my-bucket,/' keys.txt > objects.csv".to_owned()
             }
@@ -400,6 +399,26 @@ pub(super) fn field_count_problem(expected: usize, found: usize) -> String {
     format!("expected {expected} fields, found {found}")
 }
 
+/// Returns what to do if the store cannot be read because of this error. `None` if the message says it.
+fn store_help(fault: &StoreError) -> Option<&'static str> {
+    match (fault.class, fault.status) {
+        _ if fault.needs_correction() && fault.code != "ProxyRefused" => None,
+        _ if fault.code == "ProxyAuthenticationRequired" => None,
+        _ if fault.needs_correction() || fault.class == FaultClass::Credentials => hint(&fault.code, fault.status),
+        (FaultClass::Throttled, _) => {
+            Some("the service is busy: nothing was changed; run the same command again later")
+        }
+        (class, None) if class.is_retryable() => Some(
+            "check `endpoint` and `region` in [store], the network and the proxy; nothing was changed, so run the same \
+             command again then",
+        ),
+        (class, Some(_)) if class.is_retryable() => {
+            Some("the server failed: nothing was changed; run the same command again later")
+        }
+        _ => hint(&fault.code, fault.status),
+    }
+}
+
 /// Returns a count with its noun, in the plural unless it is 1.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
@@ -499,6 +518,30 @@ mod tests {
         let expected = "check `bucket` in the plan's [manifest], and `endpoint` and `region` in [store]";
         assert!(help("list b/documents/").starts_with(expected), "{}", help("list b/documents/"));
         assert_eq!(help("read b/m.csv"), "check the bucket and the key in the plan's [manifest]");
+    }
+
+    #[test]
+    fn the_help_for_a_store_fits_its_error() {
+        let help = |class, status, code: &str| {
+            let fault = StoreError::without_response(class, code, "m", String::new());
+            let fault = Box::new(StoreError { status, ..fault });
+            ManifestError::Store { doing: "list bkt".to_owned(), fault }.help()
+        };
+        for (class, status, code, said) in [
+            (FaultClass::Transient, None, "ConnectionError", Some("check `endpoint` and `region`")),
+            (FaultClass::Ambiguous, None, "RequestTimeout", Some("check `endpoint` and `region`")),
+            (FaultClass::Transient, None, "InvalidCertificate", None),
+            (FaultClass::Transient, None, "ProxyRefused", Some("have it allow the host")),
+            (FaultClass::Credentials, None, "ProxyAuthenticationRequired", None),
+            (FaultClass::Credentials, Some(400), "ExpiredToken", Some("renew them")),
+            (FaultClass::Throttled, Some(503), "SlowDown", Some("the service is busy")),
+            (FaultClass::Ambiguous, Some(500), "InternalError", Some("the server failed")),
+            (FaultClass::Rejected, Some(200), "UnexpectedDocument", Some("check that `endpoint`")),
+        ] {
+            let help = help(class, status, code);
+            assert_eq!(help.is_some(), said.is_some(), "{code}: {help:?}");
+            assert!(help.is_none_or(|help| said.is_some_and(|said| help.contains(said))), "{code}");
+        }
     }
 
     #[test]

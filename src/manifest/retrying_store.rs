@@ -205,6 +205,7 @@ impl StoreAttempts {
         let wait = self
             .backoff
             .next_delay()
+            .filter(|_| !fault.needs_correction())
             .filter(|wait| fault.class.is_retryable() && Instant::now() + *wait < self.deadline());
         let (tried, so_far) = (self.backoff.failures(), self.started_at.elapsed());
         let Some(wait) = wait else {
@@ -214,10 +215,9 @@ impl StoreAttempts {
             return Err(ManifestError::Store { doing: doing(), fault: Box::new(fault) });
         };
         if so_far >= scaled(REPORT_INTERVAL) {
-            let (so_far, limit, doing) = (DisplaySeconds(so_far), DisplaySeconds(scaled(TOTAL_TIMEOUT)), doing());
-            let times = if tried == 1 { "once".to_owned() } else { format!("{tried} times") };
+            let (so_far, doing, most) = (DisplaySeconds(so_far), doing(), self.backoff.max_attempts());
             timeouts::report(&format!(
-                "cannot {doing} yet: {fault}; retrying (tried {times} in {so_far}, gives up after {limit})"
+                "cannot {doing} yet: {fault}; retrying (tried {tried} of {most} times in {so_far})"
             ));
         }
         debug!(attempt = tried, wait_us = micros(wait), class = ?fault.class, code = fault.code, "request will be repeated");

@@ -65,7 +65,7 @@ fn what_is_wrong_with_a_connection_is_said_with_the_host_and_what_to_do() {
     let go = blurting("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
     let (ca, server) = (fixture("ca.pem"), fixture("server.pem"));
     for (endpoint, bundle, said) in [
-        (format!("https://localhost:{valid}"), &server, "set AWS_CA_BUNDLE or SSL_CERT_FILE to a PEM file"),
+        (format!("https://localhost:{valid}"), &server, "(AWS_CA_BUNDLE): add the issuer's certificate to that file"),
         (format!("https://127.0.0.1:{valid}"), &ca, "the certificate of the server is for localhost, "),
         (format!("https://localhost:{expired}"), &ca, "the certificate of the server expired at 2020-02-01T00:00:00Z"),
         (format!("https://localhost:{plain}"), &ca, "use http:// if it speaks plain HTTP"),

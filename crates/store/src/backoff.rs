@@ -55,6 +55,12 @@ impl Backoff {
         Some(self.last_delay)
     }
 
+    /// Returns the total number of attempts that the policy allows.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        self.policy.max_attempts
+    }
+
     /// Returns the number of failed attempts so far.
     #[must_use]
     pub fn failures(&self) -> u32 {

@@ -79,6 +79,14 @@ impl StoreError {
         self.class.is_retryable()
     }
 
+    /// Returns whether there is no connection for a reason that a retry within minutes does not remove: a certificate, or
+    /// a rule of the proxy. The class is still [`FaultClass::Transient`], because a job in progress should outlast a
+    /// change that is being made to them.
+    #[must_use]
+    pub fn needs_correction(&self) -> bool {
+        [INVALID_CERTIFICATE, PROXY_REFUSED].contains(&self.code.as_str())
+    }
+
     /// Returns whether the server says that the bucket is elsewhere, so that no request for any of its objects succeeds.
     #[must_use]
     pub fn is_redirect(&self) -> bool {
@@ -140,6 +148,10 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+/// The client's codes for connections that fail again until a certificate, a setting or a rule is changed.
+pub(crate) const INVALID_CERTIFICATE: &str = "InvalidCertificate";
+pub(crate) const PROXY_REFUSED: &str = "ProxyRefused";
 
 /// The maximum number of bytes kept of a server's message, because an error response can have any size.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 1024;
@@ -367,6 +379,16 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     of_class(FaultClass::Transient, &["RequestTimeout"], NO_RESPONSE_HINT),
     // The client's own codes. It sets the class when it creates the error.
     by_status(&["ConnectionError", "UnreadableAnswer"], NO_RESPONSE_HINT),
+    // The client's own codes. It sets the class when it creates the error.
+    by_status(
+        &[INVALID_CERTIFICATE],
+        "the certificate of the server or the proxy is not accepted: renew it, or set AWS_CA_BUNDLE to a file with its \
+         issuer's certificate",
+    ),
+    by_status(
+        &[PROXY_REFUSED],
+        "the proxy refuses connections to this host: have it allow the host, or correct HTTPS_PROXY and NO_PROXY",
+    ),
     by_status(
         &["UnexpectedDocument"],
         "the server sent an unexpected response: check that `endpoint` in [store] is the store's URL, and that the \

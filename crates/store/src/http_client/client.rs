@@ -353,7 +353,7 @@ impl StoreHttpClient {
                 failure(FaultClass::Credentials, "ProxyAuthenticationRequired", &error.to_string())
             }
             ConnectionSendError::NotConnected(error) => {
-                failure(FaultClass::Transient, "ConnectionError", &error.to_string())
+                failure(FaultClass::Transient, error.code(), &error.to_string())
             }
             ConnectionSendError::NotSent(_) => {
                 let why = format!("{}: the server closes every connection", route.pool.origin());

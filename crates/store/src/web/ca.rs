@@ -71,6 +71,14 @@ impl CaSettings {
         Ok(Arc::new(config.with_root_certificates(self.roots()?).with_no_client_auth()))
     }
 
+    /// Returns the file with all certificates and the setting that names it, if there is one.
+    pub(super) fn bundle(&self) -> Option<String> {
+        match (&self.files[..], &self.folders[..]) {
+            ([(setting, path)], []) => Some(format!("{} ({setting})", path.display())),
+            _ => None,
+        }
+    }
+
     fn roots(&self) -> Result<RootCertStore, ConnectionSetupError> {
         let mut roots = RootCertStore::empty();
         if self.files.is_empty() && self.folders.is_empty() {

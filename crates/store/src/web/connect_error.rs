@@ -73,9 +73,16 @@ pub struct ConnectError {
     pub(super) why: String,
     /// Whether the proxy requires a user name and a password, or other ones.
     pub(super) needs_proxy_password: bool,
+    /// The error code, if another attempt fails as well.
+    pub(super) lasting_code: Option<&'static str>,
 }
 
 impl ConnectError {
+    /// Returns the error code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.lasting_code.unwrap_or("ConnectionError")
+    }
+
     /// Returns whether the proxy requires a user name and a password, or other ones.
     #[must_use]
     pub fn needs_proxy_password(&self) -> bool {
@@ -134,12 +141,28 @@ fn plain_cause(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// Describes why a TLS handshake with this host failed, and what to do about it. `may_be_plain` says whether plain HTTP
-/// is an alternative: it would send nothing that is secret over the network.
-pub(super) fn describe_tls_error(error: &io::Error, peer: Peer, host: &str, may_be_plain: bool) -> String {
+/// Returns whether a TLS handshake failed because of the server's certificate. It fails again until the certificate or a
+/// setting is changed.
+pub(super) fn is_about_certificate(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    matches!(tls, Some(TlsError::InvalidCertificate(_)))
+}
+
+/// How the client connects, as far as it matters to the advice about a failed handshake.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TlsAdvice<'a> {
+    /// Whether plain HTTP is an alternative: it would send nothing that is secret over the network.
+    pub(super) may_be_plain: bool,
+    /// The file with the CA certificates and the setting that names it, unless they are the system's.
+    pub(super) ca_bundle: Option<&'a str>,
+}
+
+/// Describes why a TLS handshake with this host failed, and what to do about it.
+pub(super) fn describe_tls_error(error: &io::Error, peer: Peer, host: &str, advice: TlsAdvice<'_>) -> String {
+    let TlsAdvice { may_be_plain, ca_bundle } = advice;
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     match tls {
-        Some(TlsError::InvalidCertificate(certificate)) => describe_certificate(certificate, peer, host),
+        Some(TlsError::InvalidCertificate(certificate)) => describe_certificate(certificate, peer, host, ca_bundle),
         Some(TlsError::InvalidMessage(_)) => {
             let advice = match peer {
                 _ if !may_be_plain => "check host and port (http:// would send everything unencrypted)",
@@ -163,9 +186,14 @@ pub(super) fn describe_tls_error(error: &io::Error, peer: Peer, host: &str, may_
 /// The maximum number of names of a certificate that are shown.
 const MAX_NAMES: usize = 5;
 
-fn describe_certificate(error: &CertificateError, peer: Peer, host: &str) -> String {
+fn describe_certificate(error: &CertificateError, peer: Peer, host: &str, ca_bundle: Option<&str>) -> String {
     let clock = |time: &UnixTime| format!("this machine's clock says {}", DisplayTime(*time));
     match error {
+        CertificateError::UnknownIssuer if ca_bundle.is_some() => format!(
+            "the certificate of {peer} is signed by an unknown issuer, which is not in {}: add the issuer's \
+             certificate to that file",
+            ca_bundle.unwrap_or_default()
+        ),
         CertificateError::UnknownIssuer => format!(
             "the certificate of {peer} is signed by an unknown issuer: for a private CA, set AWS_CA_BUNDLE or \
              SSL_CERT_FILE to a PEM file with its certificate"
@@ -231,7 +259,7 @@ mod tests {
     fn plain_http_is_advised_only_where_nothing_secret_would_cross_the_network() {
         let plain = |peer, may_be_plain| {
             let error = io::Error::other(TlsError::InvalidMessage(InvalidMessage::InvalidContentType));
-            describe_tls_error(&error, peer, "h", may_be_plain)
+            describe_tls_error(&error, peer, "h", TlsAdvice { may_be_plain, ca_bundle: None })
         };
         assert!(plain(Peer::Server, true).ends_with("use http:// if it speaks plain HTTP"));
         assert!(plain(Peer::Proxy, true).ends_with("use http:// in the proxy's URL"));

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -27,10 +28,13 @@ use tower_service::Service as _;
 use tracing::{debug, info};
 
 use super::ca::CaSettings;
-use super::connect_error::{ConnectError, ConnectionSetupError, Peer, describe_dial_error, describe_tls_error};
+use super::connect_error::{
+    ConnectError, ConnectionSetupError, Peer, TlsAdvice, describe_dial_error, describe_tls_error, is_about_certificate,
+};
 use super::http1::{describe_response_error, http1_builder};
 use super::proxy::{IgnoredBypass, Proxy, ProxySettings};
 use super::url::{is_loopback, split_authority};
+use crate::error::{INVALID_CERTIFICATE, PROXY_REFUSED};
 use crate::timeouts::{DisplaySeconds, micros};
 
 /// The maximum time to connect, including a proxy and the TLS handshake.
@@ -102,6 +106,7 @@ impl ConnectionSettings {
             port,
             proxy,
             tls,
+            ca_bundle: self.ca.bundle().map(Arc::from),
             tcp,
             dialed: dialed.parse().map_err(|_| invalid())?,
         })
@@ -139,6 +144,8 @@ pub struct OriginConnector {
     proxy: Option<Arc<Proxy>>,
     /// Set if the connection to the host or to the proxy uses TLS.
     tls: Option<TlsConnector>,
+    /// The file with the CA certificates and the setting that names it, unless they are the system's.
+    ca_bundle: Option<Arc<str>>,
     tcp: HttpConnector,
     /// The server that a TCP connection is made with: the host or its proxy.
     dialed: Uri,
@@ -164,9 +171,13 @@ impl OriginConnector {
     /// handshake fails, or all of this takes longer than `within`.
     pub async fn connect(&self, within: Duration) -> Result<ConnectionStream, ConnectError> {
         let started = Instant::now();
-        let opened = tokio::time::timeout(within, self.open()).await;
-        let opened =
-            opened.unwrap_or_else(|_| Err(self.error(format!("no connection within {}", DisplaySeconds(within)))));
+        let asks_proxy = AtomicBool::new(false);
+        let opened = tokio::time::timeout(within, self.open(&asks_proxy)).await;
+        let opened = opened.unwrap_or_else(|_| {
+            let asks_proxy = asks_proxy.load(Ordering::Relaxed);
+            let what = if asks_proxy { "the proxy did not answer CONNECT" } else { "no connection" };
+            Err(self.error(format!("{what} within {}", DisplaySeconds(within))))
+        });
         let (origin, us) = (tracing::field::display(self.origin()), micros(started.elapsed()));
         match &opened {
             Ok(_) => debug!(origin, us, "connection opened"),
@@ -178,7 +189,7 @@ impl OriginConnector {
     /// Returns the error of a connection that is not usable for this reason.
     pub(crate) fn error(&self, why: String) -> ConnectError {
         let proxy = self.proxy.as_ref().map(ToString::to_string);
-        ConnectError { origin: self.origin(), proxy, why, needs_proxy_password: false }
+        ConnectError { origin: self.origin(), proxy, why, needs_proxy_password: false, lasting_code: None }
     }
 
     /// Addresses a request, whose URI is a path, to the host. A proxy that forwards requests gets the whole URL, and
@@ -197,7 +208,8 @@ impl OriginConnector {
         Ok(())
     }
 
-    async fn open(&self) -> Result<ConnectionStream, ConnectError> {
+    /// Opens a connection. `asks_proxy` is set while the proxy is asked to connect to the host.
+    async fn open(&self, asks_proxy: &AtomicBool) -> Result<ConnectionStream, ConnectError> {
         let tcp = self.dial().await?;
         match &self.proxy {
             None if self.https => Ok(ConnectionStream::tls(self.handshake(tcp, Peer::Server).await?)),
@@ -206,12 +218,16 @@ impl OriginConnector {
                 if !self.https {
                     return Ok(ConnectionStream::tls(encrypted));
                 }
+                asks_proxy.store(true, Ordering::Relaxed);
                 let tunnel = self.tunnel(proxy, encrypted).await?;
+                asks_proxy.store(false, Ordering::Relaxed);
                 let stream = Box::new(self.handshake(tunnel, Peer::Server).await?);
                 Ok(ConnectionStream::TlsInTls(TokioIo::new(stream)))
             }
             Some(proxy) if self.https => {
+                asks_proxy.store(true, Ordering::Relaxed);
                 let tunnel = self.tunnel(proxy, tcp).await?;
+                asks_proxy.store(false, Ordering::Relaxed);
                 Ok(ConnectionStream::tls(self.handshake(tunnel, Peer::Server).await?))
             }
             None | Some(_) => Ok(ConnectionStream::Plain(TokioIo::new(tcp))),
@@ -244,9 +260,11 @@ impl OriginConnector {
         let (Ok(name), Some(tls)) = (name, &self.tls) else {
             return Err(self.error(format!("{host} is not a valid host name for TLS")));
         };
-        tls.connect(name, stream)
-            .await
-            .map_err(|error| self.error(describe_tls_error(&error, peer, host, may_be_plain)))
+        tls.connect(name, stream).await.map_err(|error| {
+            let advice = TlsAdvice { may_be_plain, ca_bundle: self.ca_bundle.as_deref() };
+            let lasting_code = is_about_certificate(&error).then_some(INVALID_CERTIFICATE);
+            ConnectError { lasting_code, ..self.error(describe_tls_error(&error, peer, host, advice)) }
+        })
     }
 
     /// Has the proxy open a connection to the host, and returns the stream to it.
@@ -314,7 +332,9 @@ impl OriginConnector {
 
     fn refused_by_proxy(&self, proxy: &Proxy, status: StatusCode) -> ConnectError {
         if status != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return self.error(format!("the proxy refused the connection: {status}"));
+            let is_lasting = matches!(status, StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
+            let lasting_code = is_lasting.then_some(PROXY_REFUSED);
+            return ConnectError { lasting_code, ..self.error(format!("the proxy refused the connection: {status}")) };
         }
         let (variable, scheme) = (proxy.variable, if proxy.https { "https" } else { "http" });
         let why = match proxy.authorization {

@@ -168,13 +168,12 @@ async fn a_tls_error_says_what_would_mend_it() {
     let (port, _) = answering(ANSWER);
     let (valid, expired) = (tls_front(VALID, port), tls_front(EXPIRED, port));
     let (closing, other) = (blurting(""), fixture("server.pem"));
+    let unknown = format!(
+        "the certificate of the server is signed by an unknown issuer, which is not in {other} (AWS_CA_BUNDLE): \
+                 add the issuer's certificate to that file"
+    );
     for (url, bundle, why) in [
-        (
-            format!("https://localhost:{valid}"),
-            Some(&other),
-            "the certificate of the server is signed by an unknown issuer: for a private CA, set AWS_CA_BUNDLE or \
-             SSL_CERT_FILE to a PEM file with its certificate",
-        ),
+        (format!("https://localhost:{valid}"), Some(&other), unknown.as_str()),
         (
             format!("https://127.0.0.1:{valid}"),
             None,
@@ -220,6 +219,8 @@ async fn a_connection_that_is_not_made_in_time_names_the_host() {
     let error = connector.connect(Duration::from_millis(100)).await.map(drop).expect_err("no answer");
     assert_eq!(
         error.to_string(),
-        format!("https://store.batchplan.test through the proxy {proxy}: no connection within 0.1 s")
+        format!(
+            "https://store.batchplan.test through the proxy {proxy}: the proxy did not answer CONNECT within 0.1 s"
+        )
     );
 }
