@@ -13,7 +13,7 @@ const LISTED: [&str; 4] = ["AWS_", "OSS_", "BATCHPLAN_", "SSL_"];
 const OTHER_WORDS: [&str; 1] = ["CONNECT"];
 
 /// Variables that only AWS's SDK reads, or nobody. The documentation says which clients obey them.
-const OF_THE_SDK: [&str; 30] = [
+const OF_THE_SDK: [&str; 29] = [
     "AWS_CONFIG_FILE",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
