@@ -105,7 +105,9 @@ impl ExitStatus {
             | JobError::Report(_)
             | JobError::Lease { cause: LeaseError::Io(_), .. }
             | JobError::Io(_) => Self::ToolFailed,
-            JobError::Manifest(error) => Self::of_manifest_error(error),
+            JobError::Manifest(error) | JobError::PreparingStopped { cause: error, .. } => {
+                Self::of_manifest_error(error)
+            }
             JobError::Connect(error) => CommandError::from(error).exit,
         }
     }

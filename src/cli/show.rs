@@ -250,9 +250,14 @@ impl JobPage {
 
 /// Returns the status, such as `Active` or `Active (interrupted: its process died)`.
 fn status_text(description: &JobDescription) -> String {
-    let interrupted = " (interrupted: its process died)";
-    let more = if description.presence == JobPresence::Interrupted { interrupted } else { "" };
-    format!("{}{more}", description.job.status)
+    let JobDescription { job, presence, .. } = description;
+    let more = match presence {
+        // Its process recorded why it stopped.
+        JobPresence::Interrupted if job.status == JobStatus::Preparing && job.reason.is_some() => " (stopped)",
+        JobPresence::Interrupted => " (interrupted: its process died)",
+        JobPresence::Unattended | JobPresence::HeldBy(_) => "",
+    };
+    format!("{}{more}", job.status)
 }
 
 fn status_rows(page: &mut JobPage, description: &JobDescription) {

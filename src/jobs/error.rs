@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use batchplan_store::error::{self, SIGNATURE_HINT, credentials_expired_or_missing, is_about_signature};
+use batchplan_store::error::{self, SIGNATURE_HINT, is_about_signature};
 use batchplan_store::object::ObjectId;
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
@@ -67,6 +67,15 @@ pub enum JobError {
     /// The manifest cannot be resolved, or the frozen manifest cannot be read.
     #[error("{0}")]
     Manifest(ManifestError),
+    /// The service rejected the credentials while the manifest was read. With other credentials, preparing can be
+    /// resumed.
+    #[error("{cause}")]
+    PreparingStopped {
+        /// The job whose manifest was read.
+        job: JobId,
+        /// The request that was rejected.
+        cause: ManifestError,
+    },
     /// The report cannot be resumed or finished.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -151,10 +160,7 @@ impl JobError {
     /// done.
     pub(super) fn is_fixable_here(&self) -> bool {
         match self {
-            // Expired credentials can be replaced.
-            Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired_or_missing(&fault.code)) => {
-                true
-            }
+            Self::Manifest(error) if error.needs_other_credentials() => true,
             Self::Manifest(error) => matches!(
                 error,
                 ManifestError::Disk { .. }
@@ -204,11 +210,11 @@ impl JobError {
                 command!("resume", job, "--frozen-manifest"),
                 command!("cancel", job)
             ),
-            // What was read is kept. The caller names the command that resumes the job.
-            Self::Manifest(error) if error.fault().is_some_and(|fault| credentials_expired_or_missing(&fault.code)) => {
-                return None;
-            }
             Self::Manifest(error) => return error.help().map(Hint::from),
+            Self::PreparingStopped { job, cause } => {
+                let advice = cause.help().unwrap_or_else(|| "correct the credentials".to_owned());
+                hint!("{}, then resume the job: {}", advice, command!("resume", job))
+            }
             Self::Report(_) => hint!(
                 "restore the job's folder from a backup, or delete the job with its report ({}, then {}) and apply the \
                  plan again",

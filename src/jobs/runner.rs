@@ -193,8 +193,8 @@ impl<'a> JobRunner<'a> {
     /// unless it was already further.
     ///
     /// # Errors
-    /// Returns an error if the manifest cannot be resolved. This fails the job, unless the cause lies on this machine,
-    /// such as a full disk: then preparing can be resumed. Also returns an error if the frozen manifest cannot be read.
+    /// Returns an error if the manifest cannot be resolved. This fails the job, unless the cause can be corrected
+    /// without changing the plan, such as a full disk or rejected credentials: then preparing can be resumed. Also returns an error if the frozen manifest cannot be read.
     pub async fn prepare(&mut self, watch: &mut dyn ProgressObserver) -> Result<PrepareOutcome, JobError> {
         if !matches!(self.job.status, New | Preparing) {
             let frozen = self.open_frozen()?;
@@ -203,6 +203,9 @@ impl<'a> JobRunner<'a> {
         }
         if self.job.status == New {
             self.advance(Preparing, StatusReason::default())?;
+        } else if self.job.reason.is_some() {
+            // Why preparing stopped the last time.
+            self.journal.set_reason(&self.job.id, None)?;
         }
         // A complete manifest that was not recorded yet can be used, but its source may have changed since.
         let frozen = match FrozenManifest::open(self.folder().path()) {
@@ -232,13 +235,25 @@ impl<'a> JobRunner<'a> {
                 self.folder().clone().remove()?;
                 Err(error)
             }
-            Err(error) if error.is_fixable_here() => Err(error),
+            Err(error) if error.is_fixable_here() => Err(self.stop_preparing(error)),
             Err(error) => {
                 self.advance(Failing, StatusReason::because(error.to_string()))?;
                 let reason = self.job.reason.clone();
                 self.advance(JobStatus::Failed, StatusReason { message: reason, pause_cause: None })?;
                 Err(error)
             }
+        }
+    }
+
+    /// Records why preparing stopped, and returns the error to show. The job stays Preparing.
+    fn stop_preparing(&self, error: JobError) -> JobError {
+        // If the journal cannot be written, the error is still shown.
+        let _ = self.journal.set_reason(&self.job.id, Some(error.to_string()));
+        match error {
+            JobError::Manifest(cause) if cause.needs_other_credentials() => {
+                JobError::PreparingStopped { job: self.job.id.clone(), cause }
+            }
+            error => error,
         }
     }
 

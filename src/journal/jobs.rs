@@ -283,6 +283,14 @@ impl Journal {
         self.set_column(id, "total = ?2", count_to_sql(total))
     }
 
+    /// Records why a job stopped without a change of its status, or with `None` that it no longer does.
+    ///
+    /// # Errors
+    /// Returns an error if the job does not exist or the journal cannot be written.
+    pub fn set_reason(&self, id: &JobId, reason: Option<String>) -> Result<(), JournalError> {
+        self.set_column(id, "reason = ?2", reason)
+    }
+
     /// Records how far a job's report is, and its location if one is given.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use batchplan_store::error::{SIGNATURE_HINT, hint, is_about_signature};
+use batchplan_store::error::{SIGNATURE_HINT, hint, is_about_signature, is_web_page};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
 use thiserror::Error;
@@ -257,6 +257,12 @@ impl ManifestError {
         }
     }
 
+    /// Returns whether the store rejected the credentials, and may accept other ones. If it rejected the method or the
+    /// region of the signature, the plan is usually wrong.
+    pub(crate) fn needs_other_credentials(&self) -> bool {
+        self.fault().is_some_and(|fault| fault.class == FaultClass::Credentials && !is_about_signature(&fault.code))
+    }
+
     /// Returns one line that says what to do about the error.
     #[must_use]
     pub fn help(&self) -> Option<String> {
@@ -264,21 +270,11 @@ impl ManifestError {
             Self::Changed { .. } => {
                 "check the file, then set `etag` in the plan to the current ETag, or remove `etag`".to_owned()
             }
-            Self::Store { fault, doing } if fault.status == Some(404) && doing.starts_with(LISTING) => {
-                "check `bucket` in the plan's [manifest], and `endpoint` and `region` in [store] or the environment"
-                    .to_owned()
-            }
-            Self::Store { fault, .. } if fault.status == Some(404) => {
-                "check the bucket and the key in the plan's [manifest]".to_owned()
-            }
-            Self::Store { fault, .. } if fault.class == FaultClass::Credentials && is_about_signature(&fault.code) => {
-                SIGNATURE_HINT.to_owned()
-            }
-            Self::Store { fault, .. } if fault.status == Some(403) => {
-                "grant the credentials permission to list the bucket and read the object".to_owned()
-            }
-            Self::Store { fault, .. } => return store_help(fault).map(str::to_owned),
-            Self::Read { .. } => "nothing was changed; run the same command again".to_owned(),
+            Self::Store { doing, fault } => return store_help(doing, fault),
+            Self::Read { cause, .. } => match self.fault() {
+                Some(fault) => return store_help("read", fault),
+                None => read_help(cause)?.to_owned(),
+            },
             Self::BadRows { first, .. } if first.iter().all(|bad| bad.why == field_count_problem(2, 1)) => {
                 "each row needs a bucket and a key: sed 's/^/my-bucket,/' keys.txt > objects.csv".to_owned()
             }
@@ -399,23 +395,73 @@ pub(super) fn field_count_problem(expected: usize, found: usize) -> String {
     format!("expected {expected} fields, found {found}")
 }
 
-/// Returns what to do if the store cannot be read because of this error. `None` if the message says it.
-fn store_help(fault: &StoreError) -> Option<&'static str> {
-    match (fault.class, fault.status) {
-        _ if fault.needs_correction() && fault.code != "ProxyRefused" => None,
-        _ if fault.code == "ProxyAuthenticationRequired" => None,
-        _ if fault.needs_correction() || fault.class == FaultClass::Credentials => hint(&fault.code, fault.status),
+/// Returns what to do about a request that the store did not answer as it should. `doing` is the request, as a verb with
+/// its object. Returns `None` if nothing is known that the message does not say.
+fn store_help(doing: &str, fault: &StoreError) -> Option<String> {
+    let code = fault.code.as_str();
+    Some(match (fault.class, fault.status) {
+        // The message says what to do.
+        _ if fault.needs_correction() && code != "ProxyRefused" => return None,
+        _ if code == "ProxyAuthenticationRequired" => return None,
+        _ if fault.needs_correction() => hint(code, fault.status)?.to_owned(),
+        _ if is_web_page(fault) => {
+            "check HTTPS_PROXY and NO_PROXY, and that `endpoint` in [store] is the store's URL".to_owned()
+        }
+        (FaultClass::Credentials, _) if is_about_signature(code) => SIGNATURE_HINT.to_owned(),
+        (FaultClass::Credentials, status) => {
+            let advice = hint(code, status)?;
+            // The caller adds the command.
+            advice.strip_suffix(", then resume the job").unwrap_or(advice).to_owned()
+        }
         (FaultClass::Throttled, _) => {
-            Some("the service is busy: nothing was changed; run the same command again later")
+            "the store throttles the requests: run the same command again later, or lower `concurrency` in [limits]"
+                .to_owned()
         }
-        (class, None) if class.is_retryable() => Some(
-            "check `endpoint` and `region` in [store], the network and the proxy; nothing was changed, so run the same \
-             command again then",
+        (_, Some(404)) if code == "NoSuchBucket" || doing.starts_with(LISTING) => format!(
+            "check `bucket` in the plan's [manifest], and `endpoint` and `region` in [store] or the environment{}",
+            destination(&fault.request_line)
         ),
-        (class, Some(_)) if class.is_retryable() => {
-            Some("the server failed: nothing was changed; run the same command again later")
+        (_, Some(404)) => "check the bucket and the key in the plan's [manifest]".to_owned(),
+        (_, Some(403)) => "grant the credentials permission to list the bucket and read the object".to_owned(),
+        (_, Some(500..=599)) if !fault.is_unsupported() => {
+            "the server failed: run the same command again later".to_owned()
         }
-        _ => hint(&fault.code, fault.status),
+        (_, Some(_)) if fault.is_redirect() || fault.is_unsupported() || is_unusable_answer(code) => {
+            hint(code, fault.status)?.to_owned()
+        }
+        (_, None) if fault.message.contains(" through the proxy ") => {
+            "check HTTPS_PROXY and NO_PROXY, and that the proxy allows connections to this host".to_owned()
+        }
+        (_, None) if matches!(code, "ConnectionError" | "RequestTimeout") => {
+            "check the network and `endpoint` in [store], then run the same command again".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// Returns whether this is the client's own code for a response that is no listing and no object.
+fn is_unusable_answer(code: &str) -> bool {
+    matches!(code, "UnexpectedDocument" | "InvalidListing")
+}
+
+/// Returns where a request went, for the end of a help text.
+fn destination(request_line: &str) -> String {
+    let url = request_line.split_whitespace().nth(1).unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            format!(" (the request went to {scheme}://{})", rest.split(['/', '?']).next().unwrap_or_default())
+        }
+        None => String::new(),
+    }
+}
+
+/// Returns what to do about a file that cannot be read.
+fn read_help(cause: &io::Error) -> Option<&'static str> {
+    match cause.kind() {
+        io::ErrorKind::NotFound => Some("check the path in the plan's [manifest]"),
+        io::ErrorKind::PermissionDenied => Some("change the file's permissions, so that you may read it"),
+        io::ErrorKind::TimedOut => Some("nothing was changed; run the same command again"),
+        _ => None,
     }
 }
 
@@ -551,5 +597,42 @@ mod tests {
         assert!(help(&temporary, io::ErrorKind::NotFound).is_some_and(|help| help.contains("set TMPDIR")));
         assert!(help(&temporary, io::ErrorKind::StorageFull).is_some_and(|help| help.contains("free space")));
         assert!(help(other, io::ErrorKind::NotFound).is_some_and(|help| !help.contains("TMPDIR")));
+    }
+
+    fn help_for(doing: &str, class: FaultClass, status: Option<u16>, code: &str, message: &str) -> String {
+        let line = "GET https://bkt.s3.example:9/?list-type=2".to_owned();
+        let fault = StoreError { status, ..StoreError::without_response(class, code, message, line) };
+        ManifestError::Store { doing: doing.to_owned(), fault: Box::new(fault) }.help().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_request_that_failed_gets_the_help_of_its_own_cause() {
+        use FaultClass::{Ambiguous, Credentials, Rejected, Throttled, Transient};
+
+        let page = "the response is a web page, perhaps from a proxy or a login page";
+        for (class, status, code, message, expected) in [
+            (Credentials, Some(400), "ExpiredToken", "", "the credentials have expired or are missing: renew them"),
+            (Credentials, Some(403), "SignatureDoesNotMatch", "", "check the access key, its secret"),
+            (Credentials, Some(403), "InvalidAccessKeyId", "", "check the access key, its secret"),
+            (Credentials, Some(403), "RequestTimeTooSkewed", "", "this machine's clock differs"),
+            (Credentials, None, "ProxyAuthenticationRequired", "", "the user name and password in HTTPS_PROXY"),
+            (Credentials, Some(400), "AuthorizationHeaderMalformed", "", SIGNATURE_HINT),
+            (Rejected, Some(403), "AccessDenied", "", "grant the credentials permission"),
+            (Rejected, Some(403), "AccessDenied", page, "check HTTPS_PROXY and NO_PROXY"),
+            (Rejected, Some(200), "UnexpectedDocument", page, "`endpoint` in [store] is the store's URL"),
+            (Throttled, Some(503), "SlowDown", "", "lower `concurrency`"),
+            (Ambiguous, Some(502), "InternalError", "", "run the same command again later"),
+            (Rejected, Some(501), "NotImplemented", "", "use another server"),
+            (Transient, None, "ConnectionError", "https://h: connection refused", "check the network and `endpoint`"),
+            (Transient, None, "ConnectionError", "https://h through the proxy http://p: 403", "the proxy allows"),
+            (Rejected, Some(404), "NoSuchBucket", "", "(the request went to https://bkt.s3.example:9)"),
+        ] {
+            let help = help_for("list bkt", class, status, code, message);
+            assert!(help.contains(expected), "{code} {message}: {help}");
+            assert!(!help.contains("resume"), "{help}");
+        }
+        assert_eq!(help_for("list bkt", Transient, None, "ConnectionError", "its certificate has expired"), "");
+        assert!(help_for("read bkt/k", Rejected, Some(404), "NoSuchKey", "").contains("the bucket and the key"));
+        assert!(help_for("read bkt/k", Rejected, Some(404), "NoSuchBucket", "").contains("`endpoint` and `region`"));
     }
 }

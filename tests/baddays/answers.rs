@@ -270,6 +270,16 @@ async fn a_listing_that_cannot_be_read_is_no_end() {
             assert!(clear, "{name}: {fault:?}");
         }
     }
+    // A complete document, and one that is not XML.
+    for body in ["<html><head><title>Sign in</title></head><body></body></html>", "<!DOCTYPE html><html><p>Welcome"] {
+        let server = Server::playing([ok(body), ok(body)]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let fault = store.list(&request(object().bucket)).await.map(|_| ()).expect_err("a fault");
+            assert_eq!((fault.code.as_str(), fault.class), ("UnexpectedDocument", FaultClass::Rejected), "{name}");
+            assert!(fault.message.contains("the response is a web page"), "{name}: {}", fault.message);
+            assert!(batchplan_store::error::is_web_page(&fault), "{name}");
+        }
+    }
 }
 
 proptest! {

@@ -169,22 +169,43 @@ fn credentials_that_run_out_without_others_pause_the_job_before_any_request_is_r
 }
 
 #[test]
-fn credentials_that_expire_while_objects_are_listed_leave_a_job_that_goes_on() {
-    let scene = Scene::paged(1000, 100);
+fn credentials_that_are_rejected_while_objects_are_listed_leave_a_job_that_goes_on() {
+    for (status, code, advice) in [
+        (400, "ExpiredToken", "the credentials have expired or are missing: renew them"),
+        (403, "SignatureDoesNotMatch", "check the access key, its secret and the region in [store]"),
+        (403, "RequestTimeTooSkewed", "this machine's clock differs too much from the server's: correct it"),
+    ] {
+        let scene = Scene::paged(1000, 100);
+        scene.plan(TAG);
+        let mut pages = 0;
+        scene.server.behave(move |seen: &Seen| {
+            pages += usize::from(seen.kind == Kind::List);
+            if pages > 3 { Manner::Refuse(status, code) } else { Manner::Serve }
+        });
+        let ran = scene.apply().ended(1);
+        let job = scene.newest();
+        assert_eq!((job.status, job.progress.finished()), (JobStatus::Preparing, 0), "{code}");
+        let help = format!("{advice}, then resume the job: batchplan resume {}\n", job.id);
+        assert!(ran.stderr.ends_with(&help), "{}", ran.stderr);
+        let shown = scene.run(&["show", job.id.as_str()]).ended(0).stdout;
+        assert!(shown.starts_with(&format!("job {} is Preparing (stopped)\n", job.id)), "{shown}");
+        assert!(shown.contains(&format!("{status} {code}: ")), "{shown}");
+        scene.let_go();
+        scene.run(&["resume", job.id.as_str(), "--auto-approve"]).ended(0);
+        let done = scene.newest();
+        assert_stands(&done, JobStatus::Complete, 1000, 0);
+        assert_eq!(done.reason, None);
+    }
+}
+
+#[test]
+fn a_region_that_is_rejected_while_objects_are_listed_fails_the_job_because_the_plan_is_to_be_changed() {
+    let scene = Scene::paged(10, 100);
     scene.plan(TAG);
-    let mut pages = 0;
-    scene.server.behave(move |seen: &Seen| {
-        pages += usize::from(seen.kind == Kind::List);
-        if pages > 3 { Manner::Refuse(400, "ExpiredToken") } else { Manner::Serve }
-    });
-    let ran = scene.apply().ended(1);
-    let job = scene.newest();
-    assert_eq!((job.status, job.progress.finished()), (JobStatus::Preparing, 0));
-    let help = format!("progress is saved; resume with: batchplan resume {}\n", job.id);
-    assert!(ran.stderr.ends_with(&help), "{}", ran.stderr);
-    scene.let_go();
-    scene.run(&["resume", job.id.as_str(), "--auto-approve"]).ended(0);
-    assert_stands(&scene.newest(), JobStatus::Complete, 1000, 0);
+    scene.server.behave(|_: &Seen| Manner::Refuse(400, "AuthorizationHeaderMalformed"));
+    let ran = scene.apply().ended(4);
+    assert!(ran.stderr.contains("the region in [store] or the environment is not the bucket's"), "{}", ran.stderr);
+    assert_eq!(scene.newest().status, JobStatus::Failed);
 }
 
 #[test]

@@ -324,6 +324,11 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         "requests cannot name these objects: rename or delete them with the server's tools, or list them in a CSV \
          manifest or an inventory",
     ),
+    by_status(
+        &["InvalidURI"],
+        "the server accepts no request with these keys, such as keys that are not UTF-8: rename or delete the objects \
+         with the server's tools",
+    ),
     by_status(&["BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"], REJECTED_HINT),
     // These refer to the signature if OSS's detailed code or the message says so: see `is_signing_error`.
     ErrorCodeGroup {
@@ -557,11 +562,13 @@ pub fn names_another_location(error: &StoreError) -> bool {
     error.status.is_some() && error.message.contains(NOTHING_SENT)
 }
 
-/// Returns whether an error code says that the credentials have expired or cannot be obtained. With renewed ones, the
-/// work can be resumed.
+/// The beginning of the message about a response that is a web page.
+pub(crate) const WEB_PAGE: &str = "the response is a web page";
+
+/// Returns whether a proxy or a login page answered in place of the store. The message then says so.
 #[must_use]
-pub fn credentials_expired_or_missing(code: &str) -> bool {
-    matches!(credentials_problem(code), Some(CredentialsProblem::Missing | CredentialsProblem::Expired))
+pub fn is_web_page(error: &StoreError) -> bool {
+    error.status.is_some() && error.message.contains(WEB_PAGE)
 }
 
 /// Returns whether an error code says that the credentials are the problem, and that renewed ones may be accepted.
@@ -758,12 +765,6 @@ mod tests {
         }
         for code in ["NoCredentials", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AccessDenied", ""] {
             assert!(!is_renewable(code), "{code}");
-        }
-        for code in ["NoCredentials", "TokenRefreshRequired"] {
-            assert!(credentials_expired_or_missing(code), "{code}");
-        }
-        for code in ["InvalidToken", "AccessDenied"] {
-            assert!(!credentials_expired_or_missing(code), "{code}");
         }
         assert!(is_about_signature("InvalidArgument") && is_about_signature("AuthorizationHeaderMalformed"));
         assert!(!is_about_signature("SignatureDoesNotMatch"));

@@ -74,6 +74,10 @@ impl StoreHttpClient {
             let request_line = self.endpoint().request_line("GET", &request.bucket, &ObjectKey::from(""), &query);
             match why {
                 ListPageError::Unreadable(fault) => response.unreadable_error(&fault.to_string(), request_line),
+                // A web page can be a complete XML document, too.
+                ListPageError::Untrusted(why) if response.is_web_page() => {
+                    response.unreadable_error(&why, request_line)
+                }
                 ListPageError::Untrusted(why) => {
                     let message = truncate(&format!("a page of the listing is not valid: {why}"));
                     let class = FaultClass::Rejected;

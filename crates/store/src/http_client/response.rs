@@ -20,7 +20,9 @@ use super::connection::ResponseBody;
 use super::credential_cache::SigningCredentials;
 use super::dialect::{StoreDialect, shows_restore};
 use crate::endpoint::EndpointUrl;
-use crate::error::{ErrorResponse, FaultClass, NOTHING_SENT, StoreError, is_about_signature, is_redirect, truncate};
+use crate::error::{
+    ErrorResponse, FaultClass, NOTHING_SENT, StoreError, WEB_PAGE, is_about_signature, is_redirect, truncate,
+};
 use crate::object_request::{ContentIdentity, ObjectHeader, ObjectHeaderSet};
 use crate::printable::affects_terminal;
 use crate::provider::{is_first_party, service_start};
@@ -267,6 +269,11 @@ impl StoreResponse {
             page.as_deref().unwrap_or(why)
         };
         StoreError { headers: self.object_headers(), ..new_error(self.status, why, request_line) }
+    }
+
+    /// Returns whether the body is a web page, so that not the store has answered.
+    pub(super) fn is_web_page(&self) -> bool {
+        is_web_page(&self.body)
     }
 
     /// Returns the object headers in the response.
@@ -536,7 +543,7 @@ fn describe_web_page(body: &[u8], credentials: &SigningCredentials) -> String {
     let title = web_page_title(&String::from_utf8_lossy(body)).map(|title| credentials.redact(&title));
     let title = title.map(|title| title.chars().take(MAX_TITLE_CHARS).collect::<String>());
     let titled = title.map_or_else(String::new, |title| format!(" with the title {title:?}"));
-    format!("the response is a web page{titled}, perhaps from a proxy or a login page")
+    format!("{WEB_PAGE}{titled}, perhaps from a proxy or a login page")
 }
 
 /// Returns the title of a web page, without control characters.
