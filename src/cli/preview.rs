@@ -507,7 +507,10 @@ fn headline(view: &PreviewView<'_>) -> String {
 /// Returns the text to show instead of a command if every object was read and none would change.
 pub(super) fn nothing_to_do(view: &PreviewView<'_>) -> Option<&'static str> {
     let idle = is_exact(view) && !view.preview.tally.has_changes();
-    idle.then_some("Nothing to do: all objects already match the plan.")
+    idle.then_some(match view.preview.frozen.rows() {
+        0 => "Nothing to do: there are no objects.",
+        _ => "Nothing to do: all objects already match the plan.",
+    })
 }
 
 /// Returns the confidence intervals of a sample, or `None` if every object was read.

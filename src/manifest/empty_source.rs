@@ -1,11 +1,12 @@
-//! What a source without rows means: an error, a likely mistake, or nothing to do.
+//! What a source without rows, or without rows that the filter includes, means: an error, a likely mistake, or nothing to
+//! do.
 
 use batchplan_store::ListRequest;
 use batchplan_store::object::{BucketName, ObjectKey};
 
-use super::error::{ManifestError, ManifestWarning};
+use super::error::{ManifestError, ManifestWarning, counted};
 use super::retrying_store::RetryingStore;
-use super::spec::ManifestSource;
+use super::spec::{InventorySelector, ManifestSource};
 
 impl ManifestSource {
     /// Returns an error if a source must have rows: a CSV file that someone wrote for this job. The other sources say
@@ -18,22 +19,37 @@ impl ManifestSource {
     }
 }
 
-/// Returns a warning if a source has no rows, although it usually has some. For a prefix, sends one listing request to
-/// find out what the plan may have meant.
-pub(super) async fn warning(
-    source: &ManifestSource,
-    rows_read: u64,
-    retrying: &RetryingStore,
-) -> Option<ManifestWarning> {
-    if rows_read > 0 {
-        return None;
-    }
+/// Returns a warning about a source without rows if it usually has some. For a prefix, sends one listing request to find
+/// out what the plan may have meant.
+pub(super) async fn warning(source: &ManifestSource, retrying: &RetryingStore) -> Option<ManifestWarning> {
     let help = match source {
         ManifestSource::Prefix { bucket, prefix, .. } => suggestion(bucket, prefix, retrying).await,
         ManifestSource::Inventory { .. } => "check that this is the inventory of the right bucket and day".to_owned(),
         ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Retry { .. } => return None,
     };
     Some(ManifestWarning { message: format!("{} contains no objects: there is nothing to do", source.name()), help })
+}
+
+/// Returns a warning about a source of which the filter includes none of this many rows. The changes of a recurring job
+/// and what an earlier job left over are often none.
+pub(super) fn selection_warning(source: &ManifestSource, rows_read: u64) -> Option<ManifestWarning> {
+    match source {
+        ManifestSource::Inventory { selector: InventorySelector::Changed(_), .. }
+        | ManifestSource::Report { .. }
+        | ManifestSource::Retry { .. } => None,
+        ManifestSource::Prefix { .. } | ManifestSource::Csv { .. } | ManifestSource::Inventory { .. } => {
+            Some(ManifestWarning {
+                message: format!(
+                    "none of the {} in {} match [manifest.filter]: there is nothing to do",
+                    counted(rows_read, "object"),
+                    source.name()
+                ),
+                help: "check the conditions in [manifest.filter]: `include` and `exclude` apply to the whole key, and \
+                       case matters"
+                    .to_owned(),
+            })
+        }
+    }
 }
 
 /// Returns what to do about a prefix without objects. Without permission to list the whole bucket, only the usual

@@ -186,7 +186,14 @@ async fn write_manifest(
             (writer, Some(sampling), pin)
         }
     };
-    let empty = empty_source::warning(source, writer.intake.rows_read(), retrying).await;
+    let intake = &writer.intake;
+    let empty = match intake.rows_read() {
+        0 => empty_source::warning(source, retrying).await,
+        read if intake.rows_included() == 0 && !intake.filter().accepts_everything() => {
+            empty_source::selection_warning(source, read)
+        }
+        _ => None,
+    };
     writer.intake.add_warnings(empty.into_iter().collect());
     let (source, manifest_dir) = (source.clone(), manifest_dir.to_owned());
     run_blocking(move || {

@@ -90,6 +90,16 @@ fn exact_counts_with_failures_of_several_reasons() {
 }
 
 #[test]
+fn a_filter_that_includes_nothing_is_a_likely_mistake() {
+    let scene = Scene::filled(Dialect::Aws, "bucket,key\nbkt,docs/a\nbkt,docs/b\n", |_| {});
+    scene.plan(&format!("{PREFIX}[manifest.filter]\ninclude = [\"Docs/*\"]\n{TAG}"));
+    let ran = scene.look(&[]);
+    let all = format!("{}{}", ran.stdout, ran.stderr);
+    let warning = "warning: none of the 2 objects in the listing of bkt/docs/ match [manifest.filter]";
+    assert!(all.contains(warning) && all.contains("\nNothing to do: there are no objects.\n"), "{all}");
+}
+
+#[test]
 fn nothing_to_do() {
     let table = "bucket,key,tags\nbkt,docs/a,team=data&stage=live\nbkt,docs/b,team=data&stage=live&x=1\n";
     let scene = Scene::filled(Dialect::Aws, table, |_| {});

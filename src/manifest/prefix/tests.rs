@@ -62,7 +62,7 @@ fn all_versions_keep_their_ids() {
 }
 
 #[test]
-fn an_empty_listing_is_a_warning_that_names_what_is_near_and_an_empty_selection_is_none() {
+fn an_empty_listing_is_a_warning_that_names_what_is_near_and_so_is_an_empty_selection() {
     let warnings = |store: MemoryStore, prefix: &str, versions| {
         let (frozen, _) = objects(store, source(prefix, versions), Filter::default()).unwrap();
         assert_eq!((frozen.rows(), frozen.rows_read(), frozen.parts().len()), (0, 0, 0));
@@ -85,6 +85,10 @@ fn an_empty_listing_is_a_warning_that_names_what_is_near_and_an_empty_selection_
     let filter = Filter { larger_than: Some(1000), ..Filter::default() };
     let (frozen, _) = objects(store(), source("p/", ListedVersions::Current), filter).unwrap();
     assert_eq!((frozen.rows(), frozen.rows_read()), (0, 5));
+    let [warning] = frozen.warnings() else { panic!("{:?}", frozen.warnings()) };
+    let expected = "none of the 5 objects in the listing of b/p/ match [manifest.filter]: there is nothing to do";
+    assert_eq!(warning.message, expected);
+    assert!(warning.help.contains("`include`"), "{}", warning.help);
 }
 
 #[test]
