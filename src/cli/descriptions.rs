@@ -12,12 +12,13 @@ use batchplan_store::printable::affects_terminal;
 use indicatif::HumanCount;
 use jiff::Timestamp;
 
+use super::exit::failed_before_start;
 use crate::engine::{INCONCLUSIVE, reason_says};
 use crate::estimate::{BilledQuantity, PriceUnit, UnitPrice};
 use crate::hint::{Hint, ShownCommand};
 use crate::job::JobStatus;
 use crate::jobs::JobPresence;
-use crate::journal::{JobFolder, JobRecord, PauseCause, ReportDelivery};
+use crate::journal::{JobFolder, JobRecord, JobSource, PauseCause, ReportDelivery};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
 use crate::money::Currency;
 use crate::operation::Operation;
@@ -273,6 +274,8 @@ pub(crate) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &Job
     match job.status {
         Complete | Cancelled | Failed if job.report_delivery == ReportDelivery::Due => command("publish"),
         Complete if job.progress.failed > 0 => command("retry"),
+        // There is no complete manifest, so there is nothing to retry.
+        Failed if failed_before_start(job) => repeat_command(job, flag),
         Cancelled | Failed if job.progress.failed + job.progress.remaining() > 0 => command("retry"),
         Complete | Cancelled | Failed => {
             // A report of failures only lists no file if there are none.
@@ -293,6 +296,18 @@ pub(crate) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &Job
         }
         New | Preparing | Ready | Active | Pausing | Paused | Cancelling | Failing => command("resume"),
         Cleaning | Cleaned => None,
+    }
+}
+
+/// Returns the command that does again what created a job whose manifest could not be read. Returns `None` for a saved
+/// plan, because only its plan file is known, and for a retry from a report.
+fn repeat_command(job: &JobRecord, flag: &str) -> Option<String> {
+    match &job.source {
+        JobSource::Plan if job.manifest_fingerprint.is_none() => {
+            Some(format!("batchplan apply {}{flag}", quote_path(relative_path(&job.plan_file))))
+        }
+        JobSource::Retry { of, .. } => Some(format!("batchplan retry {of}{flag}")),
+        JobSource::Plan | JobSource::Report(_) => None,
     }
 }
 

@@ -111,3 +111,12 @@ fn what_a_journal_keeps_may_be_a_plan_that_is_not_accepted_any_more() {
     let ran = world.run(&["show", &job, "--format", "xml"]).ended(1);
     assert!(ran.stderr.contains("use the version of batchplan that created the job"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_job_whose_manifest_could_not_be_read_is_to_be_applied_again() {
+    let world = world(ONE_FAILS);
+    world.write("list.csv", "bkt\n");
+    world.run(&["apply", "plan.toml", "--auto-approve"]).ended(4);
+    let page = world.run(&["show", &crate::fixture::newest(&world)]).ended(0).stdout;
+    assert!(page.contains(" is Failed\n") && page.ends_with("\nnext: batchplan apply plan.toml\n"), "{page}");
+}
