@@ -12,7 +12,8 @@ use super::terminal::Terminal;
 use crate::hint::{command, hint};
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_resume, stored_plan};
-use crate::journal::JobRecord;
+use crate::journal::{JobRecord, JobSource};
+use crate::paths::show_path;
 use crate::plan::MAX_PLAN_BYTES;
 
 /// Resume a paused or interrupted job.
@@ -72,7 +73,14 @@ fn resume(
     let plan = if args.stored_plan {
         stored_plan(&job)?
     } else {
-        plan_to_resume(journal, &job, read_plan_file(&job.plan_file).as_deref())?
+        let file = read_plan_file(&job.plan_file);
+        if file.is_none() && reads_plan_file(&job) {
+            let path = show_path(&job.plan_file);
+            terminal.inform(format_args!(
+                "note: {path} is gone or cannot be read: using the plan that the job was created from"
+            ));
+        }
+        plan_to_resume(journal, &job, file.as_deref())?
     };
     let plan = plan_input::in_this_environment(plan)?;
     notifications::check_webhooks(&plan)?;
@@ -95,6 +103,11 @@ fn resume(
         terminal,
     )
     .run(args.json)
+}
+
+/// Returns whether the plan file is read again: not for a retry and not for a saved plan.
+fn reads_plan_file(job: &JobRecord) -> bool {
+    !matches!(job.source, JobSource::Retry { .. }) && job.manifest_fingerprint.is_none()
 }
 
 /// Reads the plan file of a job. Returns `None` if the file no longer exists or cannot be read.

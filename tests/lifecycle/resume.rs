@@ -150,7 +150,10 @@ fn limits_comments_and_order_are_no_other_plan() {
 fn a_plan_file_that_is_gone_is_not_needed_to_resume() {
     let (scene, first) = stopped("");
     fs::remove_file(scene.path("plan.toml")).expect("removed");
-    completed(&scene, &first, scene.run(&["resume", id(&first), "--json"]));
+    let ran = scene.run(&["resume", id(&first), "--json"]);
+    let note = "plan.toml is gone or cannot be read: using the plan that the job was created from\n";
+    assert!(ran.stderr.starts_with("note: ") && ran.stderr.contains(note), "{}", ran.stderr);
+    completed(&scene, &first, ran);
 }
 
 const CSV: &str = "[manifest.csv]\npath = \"list.csv\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
