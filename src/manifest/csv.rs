@@ -398,7 +398,10 @@ impl<R: BufRead> CsvRecords<R> {
         if !is_ascii(&self.raw)
             && let Err(invalid) = std::str::from_utf8(&self.raw)
         {
-            return Ok(CsvItem::Bad(format!("not UTF-8 (byte {} of the row)", invalid.valid_up_to() + 1)));
+            return Ok(CsvItem::Bad(format!(
+                "not UTF-8 (byte {} of the row): write such a byte as % and two hex digits, such as %FF",
+                invalid.valid_up_to() + 1
+            )));
         }
         if self.raw.is_empty() {
             return Ok(CsvItem::Bad("empty row".to_owned()));

@@ -54,7 +54,10 @@ fn rejects_rows_that_lenient_parsers_accept() {
     assert_eq!(bad("a\"b\",c\n"), "unexpected quote in an unquoted field");
     assert_eq!(read("\n").unwrap(), [Err("empty row".to_owned())]);
     let invalid = read_with(b"a,b\nc,\xff\nd,e\n", Some(NO_RECORD)).unwrap();
-    assert_eq!(invalid[1], Err("not UTF-8 (byte 3 of the row)".to_owned()));
+    assert_eq!(
+        invalid[1],
+        Err("not UTF-8 (byte 3 of the row): write such a byte as % and two hex digits, such as %FF".to_owned())
+    );
     assert!(invalid[2].is_ok());
 }
 

@@ -339,6 +339,8 @@ impl StoreHttpClient {
         let started = enabled!(Level::TRACE).then(Instant::now);
         let announce = |so_far: Duration, sent: u64| {
             let (total, request) = (store_request.payload.len(), store_request.request_line(&self.endpoint));
+            // The query would fill several lines, and is the same each time.
+            let request = request.split('?').next().unwrap_or_default();
             let what = || {
                 if sent < total {
                     return format!("sent {sent} of {total} bytes of {request}");
