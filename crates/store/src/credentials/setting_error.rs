@@ -11,9 +11,18 @@ use aws_credential_types::provider::error::CredentialsError;
 
 use super::profile_chain::{ProfileChain, SSO_PROPERTIES, role_in_profile};
 use super::profile_files::ProfilePaths;
-use super::sources::{CONTAINER_URIS, KEY_ID, SECRET};
 use crate::error::truncate;
 use crate::web::root_cause;
+
+/// The variables with AWS's key pair.
+pub(super) const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+pub(super) const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+
+pub(super) const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+pub(super) const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+
+/// The variables with the metadata service of a container. The SDK uses the first one that is set.
+const CONTAINER_URIS: [&str; 2] = [RELATIVE_URI, FULL_URI];
 
 /// A setting because of which there are no credentials. The messages contain names and paths, never a secret.
 #[derive(Debug, thiserror::Error)]

@@ -26,7 +26,7 @@ use super::profile_files::{
     ProfileError, check_active_profile, explain_missing_profile, load_profiles, reject_pipe, reject_pipes,
 };
 use super::session::{ForwardClock, SessionProvider, SignInSession};
-use super::setting_error::CredentialSettingError;
+use super::setting_error::{CredentialSettingError, FULL_URI, KEY_ID, RELATIVE_URI, SECRET};
 use super::validation::{CredentialFormatError, ValidatingProvider, check_credential_text, check_region};
 use crate::mutex::Mutex;
 use crate::timeouts::{TimeLimitError, scaled};
@@ -161,10 +161,6 @@ impl ProvideCredentials for PrefetchedProvider {
     }
 }
 
-/// The variables with AWS's key pair.
-pub(super) const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
-pub(super) const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
-
 /// The variables with the credentials that AWS's SDK signs with.
 const AWS_KEYS: [&str; 3] = [KEY_ID, SECRET, "AWS_SESSION_TOKEN"];
 
@@ -176,12 +172,6 @@ pub(super) const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// The variables whose values AWS's SDK sends in headers.
 const AWS_HEADERS: [&str; 2] = ["AWS_EXECUTION_ENV", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
-
-const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
-const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
-
-/// The variables with the metadata service of a container. The SDK uses the first one that is set.
-pub(super) const CONTAINER_URIS: [&str; 2] = [RELATIVE_URI, FULL_URI];
 
 /// The maximum length of these URLs, in bytes. Real ones have a few hundred.
 const MAX_URL: usize = 2048;
