@@ -212,7 +212,7 @@ impl JobError {
             ),
             Self::Manifest(error) => return error.help().map(Hint::from),
             Self::PreparingStopped { job, cause } => {
-                let advice = cause.help().unwrap_or_else(|| "correct the credentials".to_owned());
+                let advice = cause.help().unwrap_or_else(|| "correct the setting that the message names".to_owned());
                 hint!("{}, then resume the job: {}", advice, command!("resume", job))
             }
             Self::Report(_) => hint!(

@@ -556,41 +556,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_bucket_of_a_listing_names_the_settings_that_can_be_wrong() {
-        let help = |doing: &str| {
-            let fault = Box::new(crate::manifest::testing::fault(FaultClass::Rejected, 404, "NoSuchBucket"));
-            ManifestError::Store { doing: doing.to_owned(), fault }.help().expect("help")
-        };
-        let expected = "check `bucket` in the plan's [manifest], and `endpoint` and `region` in [store]";
-        assert!(help("list b/documents/").starts_with(expected), "{}", help("list b/documents/"));
-        assert_eq!(help("read b/m.csv"), "check the bucket and the key in the plan's [manifest]");
-    }
-
-    #[test]
-    fn the_help_for_a_store_fits_its_error() {
-        let help = |class, status, code: &str| {
-            let fault = StoreError::without_response(class, code, "m", String::new());
-            let fault = Box::new(StoreError { status, ..fault });
-            ManifestError::Store { doing: "list bkt".to_owned(), fault }.help()
-        };
-        for (class, status, code, said) in [
-            (FaultClass::Transient, None, "ConnectionError", Some("check `endpoint` and `region`")),
-            (FaultClass::Ambiguous, None, "RequestTimeout", Some("check `endpoint` and `region`")),
-            (FaultClass::Transient, None, "InvalidCertificate", None),
-            (FaultClass::Transient, None, "ProxyRefused", Some("have it allow the host")),
-            (FaultClass::Credentials, None, "ProxyAuthenticationRequired", None),
-            (FaultClass::Credentials, Some(400), "ExpiredToken", Some("renew them")),
-            (FaultClass::Throttled, Some(503), "SlowDown", Some("the service is busy")),
-            (FaultClass::Ambiguous, Some(500), "InternalError", Some("the server failed")),
-            (FaultClass::Rejected, Some(200), "UnexpectedDocument", Some("check that `endpoint`")),
-        ] {
-            let help = help(class, status, code);
-            assert_eq!(help.is_some(), said.is_some(), "{code}: {help:?}");
-            assert!(help.is_none_or(|help| said.is_some_and(|said| help.contains(said))), "{code}");
-        }
-    }
-
-    #[test]
     fn the_variable_of_the_folder_for_temporary_files_is_named() {
         let help = |path: &Path, cause: io::ErrorKind| ManifestError::disk("sort in", path, cause.into()).help();
         let (temporary, other) = (tempfile::env::temp_dir(), Path::new("/elsewhere"));
@@ -615,7 +580,7 @@ mod tests {
             (Credentials, Some(403), "SignatureDoesNotMatch", "", "check the access key, its secret"),
             (Credentials, Some(403), "InvalidAccessKeyId", "", "check the access key, its secret"),
             (Credentials, Some(403), "RequestTimeTooSkewed", "", "this machine's clock differs"),
-            (Credentials, None, "ProxyAuthenticationRequired", "", "the user name and password in HTTPS_PROXY"),
+            (Transient, None, "ProxyRefused", "", "have it allow the host"),
             (Credentials, Some(400), "AuthorizationHeaderMalformed", "", SIGNATURE_HINT),
             (Rejected, Some(403), "AccessDenied", "", "grant the credentials permission"),
             (Rejected, Some(403), "AccessDenied", page, "check HTTPS_PROXY and NO_PROXY"),
@@ -631,7 +596,10 @@ mod tests {
             assert!(help.contains(expected), "{code} {message}: {help}");
             assert!(!help.contains("resume"), "{help}");
         }
-        assert_eq!(help_for("list bkt", Transient, None, "ConnectionError", "its certificate has expired"), "");
+        // These messages say what to do.
+        for (class, code) in [(Transient, "InvalidCertificate"), (Credentials, "ProxyAuthenticationRequired")] {
+            assert_eq!(help_for("list bkt", class, None, code, "m"), "");
+        }
         assert!(help_for("read bkt/k", Rejected, Some(404), "NoSuchKey", "").contains("the bucket and the key"));
         assert!(help_for("read bkt/k", Rejected, Some(404), "NoSuchBucket", "").contains("`endpoint` and `region`"));
     }
