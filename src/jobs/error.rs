@@ -211,16 +211,8 @@ impl JobError {
                 command!("cancel", job)
             ),
             Self::Manifest(error) => return error.help().map(Hint::from),
-            Self::PreparingStopped { job, cause } => {
-                let advice = cause.help().unwrap_or_else(|| "correct the setting that the message names".to_owned());
-                hint!("{}, then resume the job: {}", advice, command!("resume", job))
-            }
-            Self::Report(_) => hint!(
-                "restore the job's folder from a backup, or delete the job with its report ({}, then {}) and apply the \
-                 plan again",
-                command!("cancel", "JOB"),
-                command!("delete", "JOB", "--force")
-            ),
+            Self::PreparingStopped { job, cause } => stopped_preparing_hint(job, cause),
+            Self::Report(_) => damaged_report_hint(),
             Self::WrongStatus { job, .. } => command!("show", job).into(),
             Self::OtherSavedPlan { over: true, .. } => {
                 "a client request token identifies one job: set another one in the plan, and save it again".into()
@@ -254,6 +246,21 @@ impl JobError {
             Self::Connect(_) | Self::Io(_) => return None,
         })
     }
+}
+
+/// What to do about a job whose manifest could not be read because of the credentials.
+fn stopped_preparing_hint(job: &JobId, cause: &ManifestError) -> Hint {
+    let advice = cause.help().unwrap_or_else(|| "correct the setting that the message names".to_owned());
+    hint!("{}, then resume the job: {}", advice, command!("resume", job))
+}
+
+fn damaged_report_hint() -> Hint {
+    hint!(
+        "restore the job's folder from a backup, or delete the job with its report ({}, then {}) and apply the plan \
+         again",
+        command!("cancel", "JOB"),
+        command!("delete", "JOB", "--force")
+    )
 }
 
 /// Returns the changes of a plan, and what to do about the job of the earlier plan.
