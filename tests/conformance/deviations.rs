@@ -50,14 +50,6 @@ const TABLE: &[Deviation] = &[
         "its routes do not take a path that ends in a newline",
     ),
     deviation("MOTO", "write/wrong md5", "ok", "it does not check Content-MD5"),
-    deviation(
-        "MOTO",
-        "setting/never versioned",
-        "200 UnexpectedDocument",
-        "its document has another root, which says nothing of versioning",
-    ),
-    deviation("MOTO", "setting/versioned", "200 UnexpectedDocument", "as above"),
-    deviation("MOTO", "setting/suspended", "200 UnexpectedDocument", "as above"),
     deviation("MOTO", "setting/acl refused", "200", "it keeps who owns objects and does not go by it"),
     deviation("OSS", "tags/replace", "400 InvalidTag", "its tags have no other letters, and no @"),
     deviation("OSS", "tags/replaced", "200 [a=1 b=two words]", "as above"),
@@ -136,7 +128,7 @@ const TABLE: &[Deviation] = &[
     deviation(
         "SEAWEEDFS",
         "key listed/\"/lead\"",
-        "200 InvalidListing: a page of the listing cannot be trusted: it has lead, which does not start with /lead",
+        "200 InvalidListing: a page of the listing is not valid: it has lead, which does not start with /lead",
         "it leaves out the slash that a key starts with",
     ),
     deviation("SEAWEEDFS", "key/\"../x\"", "put answered 400 InvalidRequest", "its keys are paths of files"),
