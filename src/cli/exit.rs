@@ -297,11 +297,11 @@ impl From<&StoreConnectError> for CommandError {
             return Self::new(ExitStatus::ToolFailed, message).help(help);
         }
         let (exit, help) = match error {
+            _ if error.is_about_profile() => (ExitStatus::ToolFailed, None),
             _ if error.has_invalid_credentials() => (
                 ExitStatus::ToolFailed,
                 Some("correct that value: it may have been copied with a line break or a space"),
             ),
-            _ if error.is_about_profile() => (ExitStatus::ToolFailed, None),
             StoreConnectError::NoCredentials { provider, .. } => {
                 (ExitStatus::ToolFailed, Some(ProviderRules::of(*provider).credentials_help))
             }

@@ -214,6 +214,19 @@ fn a_pipe_in_the_place_of_a_file_is_named() {
         assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
         let said = run_to(1, command);
         assert!(said.contains(&format!("{} is a pipe, and reading it may never end", path.display())), "{said}");
+        assert!(!said.contains("copied with a line break"), "{said}");
+    }
+    // With `aws`, the files are read before anything asks for credentials.
+    for file in [".aws/config", ".aws/credentials"] {
+        let scene = Scene::new();
+        let path = scene.folder.path().join(file);
+        scene.write("plan.toml", &scene.read("plan.toml").replace("provider = \"s3\"", "provider = \"aws\""));
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        let mut command = scene.command_with_keys(&["plan", "plan.toml"]);
+        command.env("AWS_REGION", "us-east-1");
+        let said = run_to(1, command);
+        assert!(said.contains(&format!("{} is a pipe, and reading it may never end", path.display())), "{said}");
     }
 }
 

@@ -267,8 +267,8 @@ fn find_cause<T: Error + 'static>(error: &CredentialsError) -> Option<&T> {
 /// saved or begun with, if it was.
 ///
 /// # Errors
-/// Returns an error if the active profile is missing, if a setting cannot be obeyed, or if the environment selects another endpoint of S3 or STS than the
-/// known one.
+/// Returns an error if the active profile is missing, if a setting cannot be obeyed, or if the environment selects
+/// another endpoint of S3 or STS than the known one.
 pub async fn with_aws_endpoint_settings(
     config: &StoreConfig,
     known: Option<&AwsEndpointSettings>,

@@ -69,7 +69,7 @@ fn other_servers_do_not_cost_what_a_service_costs() {
         chosen("provider = \"oss\"\nendpoint = \"https://oss.example.org\"\nregion = \"cn-hangzhou\"", "", None),
         format!("no prices are known for https://oss.example.org: it is not an endpoint of OSS / {help}")
     );
-    // The services' own endpoints, and prices that somebody names on purpose.
+    // The endpoints of the services themselves, and prices that the plan names.
     let own = format!("{AWS}\nendpoint = \"https://bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com\"");
     assert_eq!(chosen(&own, "", None), "aws-us-east-1");
     assert_eq!(chosen(&local, "[prices]\nbook = \"aws-us-east-1\"\n", None), "aws-us-east-1");

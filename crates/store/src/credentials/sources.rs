@@ -68,9 +68,8 @@ pub(crate) async fn aws_connection_settings() -> Arc<ConnectionSettings> {
 /// # Errors
 /// Returns an error that names the profile and the files that should contain it.
 pub(crate) async fn check_aws_profile() -> Result<(), ProfileError> {
-    let (fs, env, files) = Default::default();
     // A file that cannot be read is reported when the endpoints are read or credentials are loaded.
-    let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await else { return Ok(()) };
+    let Ok(profiles) = load_profiles().await else { return Ok(()) };
     check_active_profile(&profiles, |name| std::env::var_os(name))
 }
 
