@@ -45,12 +45,30 @@ async fn heads_beyond_all_measure_are_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_with_hundreds_of_headers_is_read() {
-    let metadata = (0..490).map(|n| format!("x-amz-meta-{n}: {n}\r\n")).collect::<Vec<_>>().concat();
+async fn an_object_with_hundreds_of_headers_is_read() {
+    let metadata = (0..900).map(|n| format!("x-amz-meta-{n}: {n}\r\n")).collect::<Vec<_>>().concat();
     for n in BOTH {
-        let server = Server::playing([Act::Send(answer("200 OK", &metadata, TAGS))]).await;
+        // The second request needs another connection than the first, and the third takes that of the second.
+        let acts = [answer("200 OK", "", TAGS), answer("200 OK", &metadata, ""), answer("200 OK", &metadata, TAGS)];
+        let server = Server::playing(acts.map(Act::Send)).await;
         let (name, store) = &stores(&server.endpoint())[n];
-        assert!(ask(store, &ObjectRequest::GetTags).await.is_ok(), "{name}");
+        for request in [ObjectRequest::GetTags, ObjectRequest::Head, ObjectRequest::GetTags] {
+            assert!(ask(store, &request).await.is_ok(), "{name}: {request:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_headers_than_a_request_can_have_are_named() {
+    for (request, most) in [(ObjectRequest::GetTags, 100), (ObjectRequest::Head, 1000)] {
+        for n in BOTH {
+            let headers = "x-many: 1\r\n".repeat(most + 1);
+            let server = Server::playing([Act::Send(answer("200 OK", &headers, ""))]).await;
+            let (name, store) = &stores(&server.endpoint())[n];
+            let fault = ask(store, &request).await.expect_err("a fault");
+            let named = format!("the response has more than {most} headers, or more than 64 KiB of them");
+            assert!(fault.message.ends_with(&named), "{name}: {fault:?}");
+        }
     }
 }
 

@@ -37,7 +37,7 @@ use crate::object::{BucketName, ObjectKey, TagSet};
 use crate::object_request::{ContentIdentity, ObjectRequest};
 use crate::provider::StoreEndpoint;
 use crate::timeouts::{self, DisplaySeconds, MIN_BYTES_PER_SECOND, TimeLimitError, micros, scaled};
-use crate::web::{ConnectionSettings, ConnectionSetupError};
+use crate::web::{ConnectionSettings, ConnectionSetupError, ResponseHeaderLimit};
 use crate::xml::XmlReadError;
 
 /// The `User-Agent` of all requests.
@@ -122,6 +122,16 @@ impl StoreRequest<'_> {
     fn request_line(&self, endpoint: &StoreEndpoint) -> String {
         let none = ObjectKey::from("");
         endpoint.request_line(self.method, self.bucket, self.key.unwrap_or(&none), self.query)
+    }
+
+    /// Returns how many headers the response may have: an object's own metadata comes only with the object itself.
+    fn header_limit(&self) -> ResponseHeaderLimit {
+        let is_object = self.key.is_some() && (self.query.is_empty() || self.query.starts_with("versionId="));
+        match self.method {
+            "HEAD" => ResponseHeaderLimit::WithMetadata,
+            "GET" if is_object => ResponseHeaderLimit::WithMetadata,
+            _ => ResponseHeaderLimit::Standard,
+        }
     }
 }
 
@@ -349,28 +359,29 @@ impl StoreHttpClient {
             };
             timeouts::report_wait(host, so_far, scaled(HEAD_TIMEOUT), what);
         };
-        let sent = route.pool.send(request, &announce).await.map_err(|error| match error {
-            // Every further request would fail as well.
-            ConnectionSendError::NotConnected(error) if error.needs_proxy_password() => {
-                failure(FaultClass::Credentials, "ProxyAuthenticationRequired", &error.to_string())
-            }
-            ConnectionSendError::NotConnected(error) => {
-                failure(FaultClass::Transient, error.code(), &error.to_string())
-            }
-            ConnectionSendError::NotSent(_) => {
-                let why = format!("{}: the server closes every connection", route.pool.origin());
-                failure(FaultClass::Transient, "ConnectionError", &why)
-            }
-            ConnectionSendError::Interrupted(why) => {
-                failure(FaultClass::Ambiguous, "ConnectionError", &format!("{}: {why}", route.pool.origin()))
-            }
-            ConnectionSendError::NoResponse(time) => {
-                timeout_error(TimeLimitError(time), host, store_request.request_line(&self.endpoint))
-            }
-            ConnectionSendError::UploadStalled(stalled) => {
-                failure(FaultClass::Ambiguous, "RequestTimeout", &format!("{host} accepted {stalled}"))
-            }
-        });
+        let sent =
+            route.pool.send(request, store_request.header_limit(), &announce).await.map_err(|error| match error {
+                // Every further request would fail as well.
+                ConnectionSendError::NotConnected(error) if error.needs_proxy_password() => {
+                    failure(FaultClass::Credentials, "ProxyAuthenticationRequired", &error.to_string())
+                }
+                ConnectionSendError::NotConnected(error) => {
+                    failure(FaultClass::Transient, error.code(), &error.to_string())
+                }
+                ConnectionSendError::NotSent(_) => {
+                    let why = format!("{}: the server closes every connection", route.pool.origin());
+                    failure(FaultClass::Transient, "ConnectionError", &why)
+                }
+                ConnectionSendError::Interrupted(why) => {
+                    failure(FaultClass::Ambiguous, "ConnectionError", &format!("{}: {why}", route.pool.origin()))
+                }
+                ConnectionSendError::NoResponse(time) => {
+                    timeout_error(TimeLimitError(time), host, store_request.request_line(&self.endpoint))
+                }
+                ConnectionSendError::UploadStalled(stalled) => {
+                    failure(FaultClass::Ambiguous, "RequestTimeout", &format!("{host} accepted {stalled}"))
+                }
+            });
         let (head, body) = sent.inspect_err(log_failure)?;
         if let Some(started) = started {
             self.log_response(store_request, host, &head, (signed, started.elapsed()));

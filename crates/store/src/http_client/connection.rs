@@ -23,8 +23,8 @@ use tokio_util::io::poll_read_buf;
 use crate::mutex::Mutex;
 use crate::timeouts::{self, MAX_SILENCE, StallDetector, StallReason, scaled};
 use crate::web::{
-    CLOSES_OR_SENDS_EARLY, CONNECT_TIMEOUT, ConnectError, ConnectionStream, OriginConnector, closes_or_sends_early,
-    describe_response_error, http1_builder, root_cause,
+    CLOSES_OR_SENDS_EARLY, CONNECT_TIMEOUT, ConnectError, ConnectionStream, OriginConnector, ResponseHeaderLimit,
+    closes_or_sends_early, describe_response_error, http1_builder, root_cause,
 };
 
 /// The maximum size of one piece of a request body, in bytes. Small, so that a stalled upload is detected.
@@ -163,6 +163,7 @@ struct HttpConnection(Box<HttpConnectionState>);
 struct HttpConnectionState {
     sender: SendRequest<RequestBody>,
     driver: ConnectionDriver,
+    header_limit: ResponseHeaderLimit,
 }
 
 /// What reads from and writes to the byte stream. Nothing happens on a connection unless it is driven.
@@ -199,10 +200,10 @@ pub(super) enum ConnectionSendError {
 
 impl HttpConnection {
     /// Performs the HTTP handshake on a new byte stream.
-    async fn new(stream: ConnectionStream) -> hyper::Result<Self> {
-        let (sender, connection) = http1_builder().handshake(stream).await?;
+    async fn new(stream: ConnectionStream, header_limit: ResponseHeaderLimit) -> hyper::Result<Self> {
+        let (sender, connection) = http1_builder(header_limit).handshake(stream).await?;
         let driver = ConnectionDriver { connection, is_closed: false };
-        Ok(Self(Box::new(HttpConnectionState { sender, driver })))
+        Ok(Self(Box::new(HttpConnectionState { sender, driver, header_limit })))
     }
 
     /// Returns whether the server of this new connection sends data or closes it before the first request.
@@ -229,7 +230,7 @@ impl HttpConnection {
         pool: &Arc<ConnectionPool>,
     ) -> Result<(Parts, ResponseBody), ConnectionSendError> {
         let mut upload = request.body().watch_upload();
-        let HttpConnectionState { sender, driver } = &mut *self.0;
+        let HttpConnectionState { sender, driver, .. } = &mut *self.0;
         let mut sending = pin!(sender.try_send_request(request));
         let sent = std::future::poll_fn(|cx| {
             // The connection is driven first: it writes the request and reads the response.
@@ -258,7 +259,7 @@ impl HttpConnection {
 
     /// Describes why there is no response.
     fn describe_error(self, error: &hyper::Error) -> String {
-        describe_response_error(error, &self.0.driver.connection.into_parts().read_buf)
+        describe_response_error(error, self.0.header_limit, &self.0.driver.connection.into_parts().read_buf)
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
@@ -291,11 +292,12 @@ impl ConnectionPool {
     pub(super) async fn send(
         self: &Arc<Self>,
         mut request: Request<RequestBody>,
+        headers: ResponseHeaderLimit,
         report_wait: &UploadWaitReporter<'_>,
     ) -> Result<(Parts, ResponseBody), ConnectionSendError> {
         self.connector.address(&mut request).map_err(ConnectionSendError::NotConnected)?;
         for _ in 0..MAX_CONNECTIONS_TRIED {
-            let connection = self.acquire().await.map_err(ConnectionSendError::NotConnected)?;
+            let connection = self.acquire(headers).await.map_err(ConnectionSendError::NotConnected)?;
             match connection.send(request, report_wait, self).await {
                 Err(ConnectionSendError::NotSent(unsent)) => request = *unsent,
                 result => return result,
@@ -304,9 +306,13 @@ impl ConnectionPool {
         Err(ConnectionSendError::NotSent(Box::new(request)))
     }
 
-    /// Returns an idle connection, the most recently used one first, or opens a new one.
-    async fn acquire(&self) -> Result<HttpConnection, ConnectError> {
+    /// Returns an idle connection, the most recently used one first, or opens a new one. Idle connections that cannot
+    /// receive so many headers are closed, so that there are never more connections than requests in flight.
+    async fn acquire(&self, headers: ResponseHeaderLimit) -> Result<HttpConnection, ConnectError> {
         while let Some(mut connection) = self.pop_idle() {
+            if connection.0.header_limit < headers {
+                break;
+            }
             // The runtime must run once before data that arrived in the meantime is visible.
             tokio::task::yield_now().await;
             if connection.is_reusable() {
@@ -316,7 +322,7 @@ impl ConnectionPool {
         // Boxed, because few requests open a connection: this keeps the future of every request small.
         let connecting = Box::pin(async {
             let stream = self.connector.connect(scaled(CONNECT_TIMEOUT)).await?;
-            let connection = HttpConnection::new(stream).await;
+            let connection = HttpConnection::new(stream, headers).await;
             let mut connection = connection.map_err(|error| self.connector.error(root_cause(&error)))?;
             if connection.closes_or_sends_early().await {
                 return Err(self.connector.error(CLOSES_OR_SENDS_EARLY.to_owned()));

@@ -16,7 +16,10 @@ use hyper::body::Incoming;
 
 use super::connect_error::{ConnectError, ConnectionSetupError};
 use super::connector::{CONNECT_TIMEOUT, ConnectionSettings, OriginConnector};
-use super::http1::{CLOSES_OR_SENDS_EARLY, closes_or_sends_early, describe_response_error, http1_builder, root_cause};
+use super::http1::{
+    CLOSES_OR_SENDS_EARLY, ResponseHeaderLimit, closes_or_sends_early, describe_response_error, http1_builder,
+    root_cause,
+};
 use super::url::HttpUrl;
 use crate::timeouts::{self, DisplaySeconds, scaled};
 
@@ -215,7 +218,9 @@ impl WebClient {
             .map_err(|error| WebRequestError::InvalidRequest { host: host.clone(), why: error.to_string() })?;
         connector.address(&mut http_request).map_err(WebRequestError::ConnectFailed)?;
         let stream = connector.connect(within).await.map_err(WebRequestError::ConnectFailed)?;
-        let handshake = http1_builder().handshake(stream).await;
+        // A client sends few of these requests, so that space for many headers costs nothing that matters.
+        let headers = ResponseHeaderLimit::WithMetadata;
+        let handshake = http1_builder(headers).handshake(stream).await;
         let (mut requests, mut connection) =
             handshake.map_err(|error| WebRequestError::ConnectFailed(connector.error(root_cause(&error))))?;
         if closes_or_sends_early(&mut connection).await {
@@ -238,7 +243,7 @@ impl WebClient {
             exchanging.as_mut().poll(cx)
         });
         exchanged.await.unwrap_or_else(|error: hyper::Error| {
-            let why = describe_response_error(&error, &connection.into_parts().read_buf);
+            let why = describe_response_error(&error, headers, &connection.into_parts().read_buf);
             Err(WebRequestError::UnreadableResponse { host, why })
         })
     }

@@ -31,7 +31,7 @@ use super::ca::CaSettings;
 use super::connect_error::{
     ConnectError, ConnectionSetupError, Peer, TlsAdvice, describe_dial_error, describe_tls_error, is_about_certificate,
 };
-use super::http1::{describe_response_error, http1_builder};
+use super::http1::{ResponseHeaderLimit, describe_response_error, http1_builder};
 use super::proxy::{IgnoredBypass, Proxy, ProxySettings};
 use super::url::{is_loopback, split_authority};
 use crate::error::{INVALID_CERTIFICATE, PROXY_REFUSED};
@@ -274,9 +274,11 @@ impl OriginConnector {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let headers = ResponseHeaderLimit::Standard;
         let broken = |why: String| self.error(format!("the CONNECT request failed: {why}"));
-        let handshake = http1_builder().handshake(TokioIo::new(stream)).await;
-        let (mut requests, mut connection) = handshake.map_err(|error| broken(describe_response_error(&error, b"")))?;
+        let no_response = |error: hyper::Error| broken(describe_response_error(&error, headers, b""));
+        let handshake = http1_builder(headers).handshake(TokioIo::new(stream)).await;
+        let (mut requests, mut connection) = handshake.map_err(no_response)?;
         let request = self.connect_request(proxy).map_err(|error| broken(error.to_string()))?;
         let mut sending = pin!(requests.send_request(request));
         let mut over = None;
@@ -288,7 +290,7 @@ impl OriginConnector {
             }
             sending.as_mut().poll(cx)
         });
-        let status = response.await.map_err(|error| broken(describe_response_error(&error, b"")))?.status();
+        let status = response.await.map_err(no_response)?.status();
         if !status.is_success() {
             return Err(self.refused_by_proxy(proxy, status));
         }
@@ -296,7 +298,7 @@ impl OriginConnector {
             over = Some(std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await);
         }
         if let Some(Err(error)) = over {
-            return Err(broken(describe_response_error(&error, b"")));
+            return Err(no_response(error));
         }
         let parts = connection.into_parts();
         if !parts.read_buf.is_empty() {

@@ -30,4 +30,6 @@ pub(crate) use url::authority_problem;
 pub use url::{HttpUrl, HttpUrlError, host_of, is_loopback};
 
 pub(crate) use connector::proxy_secrets;
-pub(crate) use http1::{CLOSES_OR_SENDS_EARLY, closes_or_sends_early, describe_response_error, http1_builder};
+pub(crate) use http1::{
+    CLOSES_OR_SENDS_EARLY, ResponseHeaderLimit, closes_or_sends_early, describe_response_error, http1_builder,
+};

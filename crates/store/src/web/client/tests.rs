@@ -217,11 +217,11 @@ fn with_headers(count: usize) -> &'static str {
 
 #[tokio::test]
 async fn many_headers_are_read_and_too_many_are_named() {
-    let (answer, _) = exchange(with_headers(500), Then::Close, WebRequestLimits::default()).await;
-    assert_eq!(answer.expect("an answer").headers.len(), 500);
-    let (answer, _) = exchange(with_headers(501), Then::Close, WebRequestLimits::default()).await;
+    let (answer, _) = exchange(with_headers(1000), Then::Close, WebRequestLimits::default()).await;
+    assert_eq!(answer.expect("an answer").headers.len(), 1000);
+    let (answer, _) = exchange(with_headers(1001), Then::Close, WebRequestLimits::default()).await;
     let said = answer.expect_err("too many").to_string();
-    assert!(said.ends_with("the response has more than 500 headers, or more than 64 KiB of them"), "{said}");
+    assert!(said.ends_with("the response has more than 1000 headers, or more than 64 KiB of them"), "{said}");
     let long: &str = format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "a".repeat(1 << 20)).leak();
     let (answer, _) = exchange(long, Then::Close, WebRequestLimits::default()).await;
     let said = answer.expect_err("too long").to_string();
