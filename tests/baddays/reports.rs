@@ -300,6 +300,24 @@ fn a_deletion_of_tags_that_deletes_none_stops_the_job() {
     assert_eq!(server.count("DELETE tagging"), 1);
 }
 
+/// What someone on call looks for first: that the server asked for less, and that requests are sent again.
+#[test]
+fn throttling_is_logged() {
+    let count = AtomicUsize::new(0);
+    let server = Gateway::start(&["a"], move |request| {
+        let is_first = request.what() == "PUT tagging" && count.fetch_add(1, Ordering::Relaxed) == 0;
+        is_first.then(|| Reply::refusal(503, "SlowDown", "later"))
+    });
+    server.plan(S3, &format!("{ALL}{PUT}"));
+    let ran = server.run(&[&APPLY[..], &["-q", "-v"]].concat()).ended(0);
+    for event in [
+        "batchplan::engine::throttle: limits reduced reason=\"throttled by the server\" window_before=",
+        "batchplan::engine::request_sender: requests are repeated retries=1 last_status=503 last_code=SlowDown\n",
+    ] {
+        assert_eq!(ran.stderr.matches(event).count(), 1, "{event}: {}", ran.stderr);
+    }
+}
+
 /// `ExAws` (<https://github.com/ex-aws/ex_aws/issues/159>), s3backer (<https://github.com/archiecobbs/s3backer/issues/214>):
 /// after a long wait, the date of the first attempt would be refused.
 #[test]
