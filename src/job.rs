@@ -86,6 +86,9 @@ pub struct Progress {
     pub succeeded: u64,
     /// The number of objects on which an operation failed.
     pub failed: u64,
+    /// How many of the objects that succeeded were already as the plan wants them, so that nothing was written.
+    #[serde(default)]
+    pub unchanged: u64,
 }
 
 impl Progress {
@@ -93,6 +96,12 @@ impl Progress {
     #[must_use]
     pub fn finished(&self) -> u64 {
         self.succeeded.saturating_add(self.failed)
+    }
+
+    /// Returns the number of objects that were written successfully.
+    #[must_use]
+    pub fn changed(&self) -> u64 {
+        self.succeeded.saturating_sub(self.unchanged)
     }
 
     /// Returns the number of objects without an outcome.

@@ -223,6 +223,16 @@ pub(crate) fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// Formats a number of objects per second, such as `703/s` or `0.4/s`.
+pub(crate) fn format_rate(rate: f64) -> String {
+    if rate > 0.0 && rate < 9.95 {
+        return format!("{:.1}/s", rate.max(0.1));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is not negative")]
+    let rounded = rate.round() as u64;
+    format!("{}/s", HumanCount(rounded))
+}
+
 /// Quotes a word for the shell if it contains a character that the shell would interpret. Bytes that are not UTF-8, and
 /// characters that affect a terminal, are written as octal numbers, in the form `$'...'` of bash, ksh, zsh and
 /// POSIX.1-2024: hexadecimal ones have no maximum length in all shells. So are quotes and backslashes: a shell without
@@ -448,6 +458,15 @@ mod tests {
             assert_eq!(format_duration(Duration::from_secs(seconds)), text);
         }
         assert_eq!(format_duration(Duration::from_hours(25)), "1 d 1 h");
+    }
+
+    #[test]
+    fn formats_rates() {
+        let cases =
+            [(0.0, "0/s"), (0.01, "0.1/s"), (0.44, "0.4/s"), (9.94, "9.9/s"), (9.96, "10/s"), (28_717.4, "28,717/s")];
+        for (rate, text) in cases {
+            assert_eq!(format_rate(rate), text);
+        }
     }
 
     #[test]

@@ -285,7 +285,7 @@ fn job_section(
 
 /// Returns the line that matters most to a person.
 fn headline(job: &JobRecord) -> String {
-    let Progress { total, succeeded, failed } = job.progress;
+    let Progress { total, succeeded, failed, .. } = job.progress;
     match job.status {
         JobStatus::Complete if total == 0 => "There were no objects to process.".to_owned(),
         JobStatus::Complete if failed == 0 && total == 1 => "The only object succeeded.".to_owned(),
@@ -315,7 +315,7 @@ fn facts_table(job: &JobRecord) -> String {
     let mut row = |what: &str, value: &str| {
         let _ = writeln!(text, "| {what} | {value} |");
     };
-    let Progress { total, succeeded, failed } = job.progress;
+    let Progress { total, succeeded, failed, .. } = job.progress;
     row("plan", &code(&path_in_workspace(&path_to_text(&job.plan_file))));
     match &job.source {
         JobSource::Plan => {}

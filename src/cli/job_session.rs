@@ -17,11 +17,12 @@ use super::github;
 use super::numbers::whole_number;
 use super::plan_input::{load_prices, show_price_book_problems};
 use super::preview::{PreviewView, render_brief};
+use super::progress_view::{ProgressView, short_id};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
-use super::terminal::{ProgressView, PromptAnswer, Terminal, ask, bar_lines, escape_line};
+use super::terminal::{PromptAnswer, Terminal, ask, bar_lines, escape_line};
 use super::{notifications, recurring, signals};
 use crate::connect::{StoreConnection, connect};
-use crate::engine::{CONTENT_CHANGED, CheckpointPolicy, ProgressSnapshot, SERVER_CHECK_FAILED};
+use crate::engine::{CONTENT_CHANGED, CheckpointPolicy, RunProgress, SERVER_CHECK_FAILED};
 use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
 use crate::hint::{Hint, command, hint};
 use crate::job::{JobStatus, Progress};
@@ -115,7 +116,7 @@ impl<'a> JobSession<'a> {
             let job = self.journal.find(self.job.id.as_str())?;
             let (store, signal) = (connection.store(), stop.clone());
             let mut runner = JobRunner::new(self.journal, held, job, self.plan, store, (&settings, &budget), signal);
-            let mut view = SessionView::new(self.terminal);
+            let mut view = SessionView::new(self.terminal, short_id(&self.job.id));
             let ended = self.run_and_report(&mut runner, &mut view, &stop).await;
             view.clear();
             ended
@@ -476,6 +477,8 @@ impl<'a> JobSession<'a> {
 /// Shows the progress of one job on the terminal.
 struct SessionView {
     terminal: Terminal,
+    /// The beginning of the job's ID.
+    label: String,
     phase: SessionPhase,
     started: std::time::Instant,
 }
@@ -488,8 +491,9 @@ enum SessionPhase {
 }
 
 impl SessionView {
-    fn new(terminal: Terminal) -> Self {
-        Self { terminal, phase: SessionPhase::Idle, started: std::time::Instant::now() }
+    fn new(terminal: Terminal, label: &str) -> Self {
+        let label = label.to_owned();
+        Self { terminal, label, phase: SessionPhase::Idle, started: std::time::Instant::now() }
     }
 
     fn clear(&mut self) {
@@ -507,10 +511,10 @@ impl SessionView {
 impl ProgressObserver for SessionView {
     fn on_rows_read(&mut self, prepared: FreezeProgress) {
         if !matches!(self.phase, SessionPhase::Preparing(_)) {
-            self.phase = SessionPhase::Preparing(ProgressView::counting(self.terminal));
+            self.phase = SessionPhase::Preparing(ProgressView::new(self.terminal, self.label.as_str()));
         }
         if let SessionPhase::Preparing(view) = &mut self.phase {
-            view.set_found(prepared.rows_included);
+            view.show_found(prepared.rows_included);
         }
     }
 
@@ -527,13 +531,13 @@ impl ProgressObserver for SessionView {
         self.terminal.inform(format_args!("note: {}", bar_lines(note)));
     }
 
-    fn on_progress(&mut self, snapshot: ProgressSnapshot) {
+    fn on_progress(&mut self, progress: RunProgress) {
         if !matches!(self.phase, SessionPhase::Working(_)) {
             self.started = std::time::Instant::now();
-            self.phase = SessionPhase::Working(ProgressView::working(self.terminal, snapshot.progress.total));
+            self.phase = SessionPhase::Working(ProgressView::new(self.terminal, self.label.as_str()));
         }
         if let SessionPhase::Working(view) = &mut self.phase {
-            view.set_progress(snapshot.progress);
+            view.show_progress(&progress);
         }
     }
 }
@@ -651,7 +655,7 @@ impl JobCommandArgs {
 
 /// Returns a job's result as JSON.
 pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Duration>) -> serde_json::Value {
-    let Progress { total, succeeded, failed } = job.progress;
+    let Progress { total, succeeded, failed, .. } = job.progress;
     let mut result = json!({
         "job_id": job.id.as_str(),
         "name": job.name,

@@ -46,6 +46,8 @@ mod plan_input;
 mod policy;
 mod preview;
 mod priority;
+mod progress_line;
+mod progress_view;
 mod publish;
 mod pull_request_comment;
 mod recurring;

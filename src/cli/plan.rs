@@ -18,14 +18,14 @@ use super::preview::{
     PreviewView, PreviousJobDiff, nothing_to_do, object_json, object_text, render_json, render_markdown, render_text,
     saved_counts, step_outputs,
 };
+use super::progress_view::ProgressView;
 use super::recurring::{self, PlanToPreview};
 use super::state::{JournalAccess, StateLocationArgs};
-use super::terminal::{ProgressView, Terminal};
+use super::terminal::Terminal;
 use super::{github, signals};
 use crate::connect::connect;
 use crate::diff::Prediction;
 use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
-use crate::job::Progress;
 use crate::jobs::{
     JobError, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
     manifest_fingerprint, random_key, untrusted_error,
@@ -175,7 +175,7 @@ fn preview_objects(
 ) -> Result<Option<(Preview, Option<PreviousJobDiff>)>, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = CancellationToken::new();
-    let view = Mutex::new(ProgressView::counting(terminal));
+    let view = Mutex::new(ProgressView::new(terminal, ""));
     let mut progress = PlanProgressView { terminal, args, view, objects_read: 0, stop: stop.clone() };
     let previous =
         if lists_inventory_changes(&plan.manifest) { None } else { find_previous_job(plan, &args.state, terminal)? };
@@ -348,16 +348,16 @@ impl PlanProgressView<'_> {
 
 impl PreviewObserver for PlanProgressView<'_> {
     fn on_rows_read(&self, prepared: FreezeProgress) {
-        self.view().set_found(prepared.rows_included);
+        self.view().show_found(prepared.rows_included);
     }
 
     fn on_object_read(&mut self, prediction: &Prediction, of: u64) -> io::Result<()> {
         if self.objects_read == 0 {
             self.clear();
-            *self.view() = ProgressView::previewing(self.terminal, of);
+            *self.view() = ProgressView::new(self.terminal, "");
         }
         self.objects_read += 1;
-        self.view().set_progress(Progress { total: of, succeeded: self.objects_read, failed: 0 });
+        self.view().show_read(self.objects_read, of);
         if !self.args.all {
             return Ok(());
         }

@@ -10,12 +10,13 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
 use super::job_session::{JobRunArgs, job_result_json, unpublished_report_error, untrusted_server_error};
 use super::plan_input::show_price_book_problems;
+use super::progress_view::{ProgressView, short_id};
 use super::state::{JournalHandle, StateLocationArgs};
-use super::terminal::{ProgressView, Terminal, bar_lines};
+use super::terminal::{Terminal, bar_lines, escape_line};
 use super::{notifications, signals};
-use crate::engine::ProgressSnapshot;
+use crate::engine::RunProgress;
 use crate::hint::Hint;
-use crate::job::JobStatus;
+use crate::job::{JobId, JobStatus};
 use crate::jobs::{FinishOutcome, JobError, JobQueue, ProgressObserver, QueueObserver, RunOutcome, WaitReason};
 use crate::journal::{JobFolder, JobQuery, JobRecord, Journal, PauseCause};
 use crate::manifest::FreezeProgress;
@@ -104,8 +105,12 @@ fn has_manually_paused_jobs(journal: &Journal) -> Result<bool, CommandError> {
 
 /// Returns a line about one of several jobs.
 fn about_job(job: &JobRecord, what: impl std::fmt::Display) -> String {
-    let short: String = job.id.as_str().chars().take(8).collect();
-    format!("{short} {}: {what}", job.name)
+    format!("{}: {what}", job_label(job))
+}
+
+/// Returns the beginning of a job's ID, and its name.
+fn job_label(job: &JobRecord) -> String {
+    format!("{} {}", short_id(&job.id), job.name)
 }
 
 /// Shows the progress and the results of all jobs.
@@ -147,7 +152,20 @@ impl QueueView<'_> {
 impl QueueObserver for QueueView<'_> {
     fn on_job_started(&self, job: &JobRecord) -> Box<dyn ProgressObserver> {
         self.inform_for_job(job, format_args!("started ({}, {})", job.status, format_objects(job.progress.total)));
-        Box::new(QueuedJobView { terminal: self.terminal, shown: None })
+        // Bars are narrow, and names are long.
+        let bar_label = escape_line(&job_label(job)).chars().take(MAX_BAR_LABEL).collect();
+        Box::new(QueuedJobView {
+            terminal: self.terminal,
+            label: job_label(job),
+            bar_label,
+            shown: None,
+            waits_for: String::new(),
+        })
+    }
+
+    fn on_job_blocked(&self, job: &JobRecord, blocked_by: &JobId) {
+        let waits_for = WaitReason::Overlap(blocked_by.clone());
+        self.inform_for_job(job, format_args!("waiting: {waits_for}"));
     }
 
     fn on_job_stopped(&self, job: &JobRecord, outcome: &Result<RunOutcome, JobError>) {
@@ -189,10 +207,18 @@ impl QueueObserver for QueueView<'_> {
     }
 }
 
+/// The longest name of a bar: the beginning of the job's ID, and that of its name.
+const MAX_BAR_LABEL: usize = 24;
+
 /// Shows the progress of one job.
 struct QueuedJobView {
     terminal: Terminal,
+    /// The job's name in messages, and that of its bar.
+    label: String,
+    bar_label: String,
     shown: Option<(ProgressPhase, ProgressView)>,
+    /// The last message about what the job waits for.
+    waits_for: String,
 }
 
 #[derive(PartialEq, Eq)]
@@ -202,42 +228,35 @@ enum ProgressPhase {
 }
 
 impl QueuedJobView {
-    fn progress_view(&mut self, phase: ProgressPhase, total: u64) -> &mut ProgressView {
+    fn progress_view(&mut self, phase: ProgressPhase) -> &mut ProgressView {
         if self.shown.as_ref().is_some_and(|(shown, _)| *shown != phase) {
             self.shown = None;
         }
-        let terminal = self.terminal;
-        let (_, view) = self.shown.get_or_insert_with(|| {
-            let view = match phase {
-                ProgressPhase::Preparing => ProgressView::counting(terminal),
-                ProgressPhase::Working => ProgressView::working(terminal, total),
-            };
-            (phase, view)
-        });
+        let (terminal, label) = (self.terminal, self.bar_label.as_str());
+        let (_, view) = self.shown.get_or_insert_with(|| (phase, ProgressView::new(terminal, label)));
         view
     }
 }
 
 impl ProgressObserver for QueuedJobView {
     fn on_rows_read(&mut self, prepared: FreezeProgress) {
-        self.progress_view(ProgressPhase::Preparing, 0).set_found(prepared.rows_included);
+        self.progress_view(ProgressPhase::Preparing).show_found(prepared.rows_included);
     }
 
-    fn on_waiting(&mut self, _: &WaitReason) {}
+    fn on_waiting(&mut self, waiting: &WaitReason) {
+        self.shown = None;
+        let why = waiting.to_string();
+        if self.waits_for != why {
+            self.terminal.inform(format_args!("{}: waiting: {why}", self.label));
+            self.waits_for = why;
+        }
+    }
 
     fn on_note(&mut self, note: &str) {
-        self.terminal.inform(format_args!("note: {}", bar_lines(note)));
+        self.terminal.inform(format_args!("{}: note: {}", self.label, bar_lines(note)));
     }
 
-    fn on_progress(&mut self, snapshot: ProgressSnapshot) {
-        self.progress_view(ProgressPhase::Working, snapshot.progress.total).set_progress(snapshot.progress);
-    }
-}
-
-impl Drop for QueuedJobView {
-    fn drop(&mut self) {
-        if let Some((_, view)) = &self.shown {
-            view.clear();
-        }
+    fn on_progress(&mut self, progress: RunProgress) {
+        self.progress_view(ProgressPhase::Working).show_progress(&progress);
     }
 }

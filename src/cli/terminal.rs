@@ -7,31 +7,26 @@
 //! escaped.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use batchplan_store::printable::affects_terminal;
 use batchplan_store::timeouts;
 use clap::ValueEnum;
-use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::diagnostics::{escape_for_terminal, escape_line};
-use crate::job::Progress;
 
-/// The interval between lines if there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
-
-/// Longer estimates are not shown: the job has only just resumed, or hardly makes progress.
-const MAX_ETA: Duration = Duration::from_hours(24 * 365);
-
-/// The averaging window of the rate in seconds: long enough to be steady, short enough to show a throttled store.
-const RATE_WINDOW: f64 = 5.0;
+/// The number of columns where none is known, and those that COLUMNS may set.
+const DEFAULT_WIDTH: usize = 80;
+const MIN_WIDTH: usize = 20;
+const MAX_WIDTH: usize = 1000;
 
 /// Whether the reader of standard output has closed it, as `head` does once it has its lines.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -84,6 +79,8 @@ impl ColorChoice {
 pub(crate) struct Terminal {
     interactive: bool,
     shows_progress: bool,
+    /// Whether lines of messages can be drawn again in place.
+    redraws: bool,
     /// Whether progress, summaries and notes are left out.
     quiet: bool,
     colours: ColorChoice,
@@ -103,6 +100,7 @@ impl Terminal {
         Self {
             interactive,
             shows_progress,
+            redraws: shows_progress && !is_dumb(std::env::var_os("TERM").as_deref()),
             quiet: false,
             colours: ColorChoice::from_variables(|name| std::env::var_os(name)),
             runner_obeys_messages,
@@ -132,6 +130,17 @@ impl Terminal {
     /// Returns whether messages may contain more than ASCII, such as progress bars.
     pub(crate) fn stderr_is_terminal(self) -> bool {
         self.shows_progress
+    }
+
+    /// Returns whether lines of messages can be drawn again in place: they go to a terminal that is not dumb.
+    pub(crate) fn redraws_messages(self) -> bool {
+        self.redraws
+    }
+
+    /// Returns the number of columns for messages: those of the terminal, or else what COLUMNS says, or else 80.
+    pub(crate) fn message_width(self) -> usize {
+        let columns = self.shows_progress.then(|| terminal_size::terminal_size_of(io::stderr())).flatten();
+        width_or_default(columns)
     }
 
     /// Returns whether data goes to a screen that can be redrawn.
@@ -222,6 +231,17 @@ impl Terminal {
     pub(crate) fn runner_command(self, line: impl fmt::Display) {
         write_stderr(line);
     }
+}
+
+/// Returns the width of a terminal. Some terminals say that they have none.
+fn width_or_default(size: Option<(terminal_size::Width, terminal_size::Height)>) -> usize {
+    let columns = size.map(|(terminal_size::Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0);
+    columns.or_else(columns_variable).unwrap_or(DEFAULT_WIDTH)
+}
+
+/// Returns whether a terminal with this value of TERM cannot draw a line again. On Unix, a terminal sets TERM.
+fn is_dumb(term: Option<&std::ffi::OsStr>) -> bool {
+    term.map_or(cfg!(unix), |term| term == "dumb" || term.is_empty())
 }
 
 /// Returns whether this process runs in a GitHub workflow.
@@ -354,129 +374,60 @@ pub(crate) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<
     Ok(if line.trim() == "yes" { PromptAnswer::Yes } else { PromptAnswer::No })
 }
 
-/// Shows the progress of one phase.
-pub(crate) struct ProgressView {
-    terminal: Terminal,
-    bar: ProgressBar,
+/// A line at the bottom of the screen that is redrawn. It shows nothing where that is not possible or not wanted.
+pub(crate) struct StatusLine {
+    bar: Option<ProgressBar>,
     is_shown: AtomicBool,
-    last_line: Instant,
-    last_sample: (Instant, u64),
-    rate: f64,
-    /// Whether objects can fail. Reading them for a preview cannot.
-    shows_failures: bool,
 }
 
-impl ProgressView {
-    /// Shows rows being read, whose number is not known yet.
-    pub(crate) fn counting(terminal: Terminal) -> Self {
-        Self::new(terminal, "{spinner} preparing: {human_pos} objects found {msg}")
-    }
-
-    /// Shows objects being processed.
-    pub(crate) fn working(terminal: Terminal, total: u64) -> Self {
-        let view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len}  {msg}");
-        view.bar.set_length(total);
-        view
-    }
-
-    /// Shows objects being read for a preview.
-    pub(crate) fn previewing(terminal: Terminal, total: u64) -> Self {
-        let mut view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len} read  {msg}");
-        view.shows_failures = false;
-        view.bar.set_length(total);
-        view
-    }
-
-    fn new(terminal: Terminal, template: &str) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let is_shown = terminal.stderr_is_terminal() && !terminal.quiet;
-        let bar = if is_shown {
+impl StatusLine {
+    /// Adds an empty line.
+    pub(crate) fn new(terminal: Terminal) -> Self {
+        let is_shown = terminal.redraws && !terminal.quiet;
+        let bar = is_shown.then(|| {
             SHOWN_BARS.fetch_add(1, Ordering::Relaxed);
-            BARS.get_or_init(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())).add(bar)
-        } else {
-            bar
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        let now = Instant::now();
-        let is_shown = AtomicBool::new(is_shown);
-        Self { terminal, bar, is_shown, last_line: now, last_sample: (now, 0), rate: 0.0, shows_failures: true }
-    }
-
-    /// Updates the number of rows found so far.
-    pub(crate) fn set_found(&mut self, rows: u64) {
-        self.update_rate(rows);
-        self.bar.set_position(rows);
-        self.bar.set_message(format!("({}/s)", per_second(self.rate)));
-        self.print_line(|| format!("preparing: {} objects found", HumanCount(rows)));
-    }
-
-    /// Updates the number of objects that have succeeded or failed so far.
-    pub(crate) fn set_progress(&mut self, progress: Progress) {
-        self.update_rate(progress.finished());
-        self.bar.set_position(progress.finished());
-        let message = self.message(progress);
-        self.bar.set_message(message.clone());
-        self.print_line(|| {
-            format!("{} of {} objects, {message}", HumanCount(progress.finished()), HumanCount(progress.total))
-        });
-    }
-
-    /// Removes the bar.
-    pub(crate) fn clear(&self) {
-        self.bar.finish_and_clear();
-        if self.is_shown.swap(false, Ordering::Relaxed) {
-            SHOWN_BARS.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn message(&self, progress: Progress) -> String {
-        let left = progress.total.saturating_sub(progress.finished());
-        let failed =
-            if self.shows_failures { format!("{} failed, ", HumanCount(progress.failed)) } else { String::new() };
-        let mut message = format!("{failed}{}/s", per_second(self.rate));
-        if self.rate > 0.0 && left > 0 {
-            #[expect(clippy::cast_precision_loss, reason = "an estimate shown in whole minutes")]
-            let eta = Duration::try_from_secs_f64(left as f64 / self.rate).unwrap_or(Duration::MAX);
-            if eta < MAX_ETA {
-                let _ = write!(message, ", {} left", HumanDuration(eta));
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                bar.set_style(style);
             }
-        }
-        message
+            BARS.get_or_init(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())).add(bar)
+        });
+        Self { bar, is_shown: AtomicBool::new(is_shown) }
     }
 
-    /// Updates the rate, which is an exponentially weighted average.
-    fn update_rate(&mut self, count: u64) {
-        let now = Instant::now();
-        let seconds = (now - self.last_sample.0).as_secs_f64();
-        if seconds < 0.2 {
+    /// Changes the text.
+    pub(crate) fn set(&self, text: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+        }
+    }
+
+    /// Removes the line.
+    pub(crate) fn clear(&self) {
+        if !self.is_shown.swap(false, Ordering::Relaxed) {
             return;
         }
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let current = count.saturating_sub(self.last_sample.1) as f64 / seconds;
-        let weight = if self.rate == 0.0 { 1.0 } else { 1.0 - (-seconds / RATE_WINDOW).exp() };
-        self.rate += (current - self.rate) * weight;
-        self.last_sample = (now, count);
-    }
-
-    fn print_line(&mut self, text: impl FnOnce() -> String) {
-        if !self.terminal.stderr_is_terminal() && self.last_line.elapsed() >= LINE_EVERY {
-            self.last_line = Instant::now();
-            self.terminal.inform(text());
+        SHOWN_BARS.fetch_sub(1, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+            if let Some(bars) = BARS.get() {
+                // Otherwise its line would stay as an empty one.
+                bars.remove(bar);
+            }
         }
     }
 }
 
-impl Drop for ProgressView {
+impl Drop for StatusLine {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is small and not negative")]
-fn per_second(rate: f64) -> HumanCount {
-    HumanCount(rate.round() as u64)
+/// Returns the width from the environment variable COLUMNS, if it is set to a sensible one.
+fn columns_variable() -> Option<usize> {
+    let columns = std::env::var("COLUMNS").ok()?.parse().ok()?;
+    (MIN_WIDTH..=MAX_WIDTH).contains(&columns).then_some(columns)
 }
 
 #[cfg(test)]
@@ -549,6 +500,14 @@ mod tests {
         assert_eq!(allowed(ColorChoice::Auto), [false, true]);
         assert_eq!(allowed(ColorChoice::Always), [true, true]);
         assert_eq!(allowed(ColorChoice::Never), [false, false]);
+    }
+
+    #[test]
+    fn dumb_terminals_are_not_redrawn() {
+        for (term, dumb) in [("dumb", true), ("", true), ("xterm-256color", false), ("vt100", false)] {
+            assert_eq!(is_dumb(Some(term.as_ref())), dumb, "{term}");
+        }
+        assert_eq!(is_dumb(None), cfg!(unix));
     }
 
     #[test]

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Span, debug_span, info};
 
+use super::in_flight::InFlightTimes;
+use super::run_progress::{ProgressMeter, RunProgress, RunState};
 use super::server_check::{ServerCheckFailure, ServerCheckFailureKind, UntrustedServer};
 use super::throttle::JobQuota;
 use super::worker::{Worker, WorkerOutcome};
@@ -185,7 +187,7 @@ pub enum EngineError {
     },
 }
 
-/// A job's progress at one moment.
+/// What a checkpoint records of a job's progress.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgressSnapshot {
     /// Row counts at this moment.
@@ -226,8 +228,8 @@ pub trait OutcomeSink {
     /// changes. If it cannot record them, it puts them back on the next call.
     fn checkpoint(&mut self, snapshot: ProgressSnapshot, frontier: &mut RowFrontier) -> PendingCheckpoint;
 
-    /// Called about twice a second with the job's progress, and once at the end.
-    fn observe(&mut self, snapshot: ProgressSnapshot);
+    /// Called about twice a second with the progress of the run, and once at the end.
+    fn observe(&mut self, progress: RunProgress);
 }
 
 /// Runs the tasks of one job.
@@ -249,6 +251,9 @@ pub struct Dispatcher<'a> {
     started_past_record: u64,
     earlier_in_doubt: EarlierInDoubt,
     in_flight: JoinSet<WorkerReturn>,
+    in_flight_times: InFlightTimes,
+    started_at: Instant,
+    meter: ProgressMeter,
     /// Objects that a worker has returned after sending a write.
     returned_writes: u64,
     /// Hashes of the keys in flight. Two keys with the same hash run one after the other, which does no harm.
@@ -268,8 +273,16 @@ pub struct Dispatcher<'a> {
     next_checkpoint_at: Instant,
 }
 
-/// What a worker returns: the row, the hash of its key, the result, and whether a write was sent.
-type WorkerReturn = (Task, u64, WorkerOutcome, bool);
+/// What a worker returns.
+struct WorkerReturn {
+    task: Task,
+    key_hash: u64,
+    /// The number of the object among those in flight.
+    number: u64,
+    outcome: WorkerOutcome,
+    /// Whether a write was sent.
+    wrote: bool,
+}
 
 /// A later row for a key that is already in flight. It runs after the first one, never beside it.
 struct DeferredDuplicate {
@@ -310,6 +323,9 @@ impl<'a> Dispatcher<'a> {
             started_past_record: 0,
             earlier_in_doubt: EarlierInDoubt { in_doubt, maybe_started, finished: settled },
             in_flight: JoinSet::new(),
+            in_flight_times: InFlightTimes::default(),
+            started_at: Instant::now(),
+            meter: ProgressMeter::new(settled),
             returned_writes: 0,
             busy_keys: HashSet::new(),
             hasher: RandomState::new(),
@@ -389,7 +405,7 @@ impl<'a> Dispatcher<'a> {
         self.start_checkpoint_with(last);
         let made = wait_for_checkpoint(&mut self.checkpoint).await;
         self.finish_checkpoint(made);
-        self.sink.observe(last);
+        self.report_progress();
         let Self { progress, frontier, abandoned, stop_reason: end, .. } = self;
         let ProgressSnapshot { in_doubt, maybe_started, .. } = last;
         DispatchOutcome { progress, frontier, abandoned, in_doubt, maybe_started, stop_reason: end }
@@ -470,12 +486,13 @@ impl<'a> Dispatcher<'a> {
     fn spawn_worker(&mut self, task: Task, hash: u64, may_have_been_sent: bool) {
         let worker = Arc::clone(&self.worker);
         let span = object_span(&task.object);
+        let number = self.in_flight_times.begin(Instant::now());
         let work = async move {
-            let (end, wrote) = match &task.unlistable {
+            let (outcome, wrote) = match &task.unlistable {
                 None => worker.process(&task.object, may_have_been_sent).await,
                 Some(why) => (worker.fail_unlistable(why), false),
             };
-            (task, hash, end, wrote)
+            WorkerReturn { task, key_hash: hash, number, outcome, wrote }
         };
         // Boxed, because spawning moves the future several times.
         if span.is_disabled() {
@@ -485,7 +502,8 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn finish_row(&mut self, (task, hash, worked, wrote): WorkerReturn) {
+    fn finish_row(&mut self, WorkerReturn { task, key_hash: hash, number, outcome: worked, wrote }: WorkerReturn) {
+        self.in_flight_times.end(number);
         self.returned_writes += u64::from(wrote);
         let mut outcome = None;
         match worked {
@@ -523,6 +541,7 @@ impl<'a> Dispatcher<'a> {
         self.frontier.mark_settled(task.id);
         let succeeded = matches!(outcome, TaskOutcome::Succeeded { .. });
         *if succeeded { &mut self.progress.succeeded } else { &mut self.progress.failed } += 1;
+        self.progress.unchanged += u64::from(succeeded && !wrote);
         self.check_failure_threshold();
         succeeded
     }
@@ -612,8 +631,17 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn report_progress(&mut self) {
-        let snapshot = self.snapshot();
-        self.sink.observe(snapshot);
+        let now = Instant::now();
+        let oldest = self.in_flight_times.oldest().filter(|_| !self.in_flight.is_empty());
+        let state = RunState {
+            job: self.progress,
+            requests: self.worker.request_counts(),
+            in_flight: self.in_flight.len() as u64,
+            oldest_in_flight: oldest.map(|began| now.saturating_duration_since(began)),
+            stopping: self.is_stopping(),
+        };
+        let progress = self.meter.measure(now.saturating_duration_since(self.started_at), state);
+        self.sink.observe(progress);
     }
 }
 
@@ -738,7 +766,7 @@ mod tests {
                     }
                 }
                 let progress =
-                    Progress { total: total as u64, succeeded: settled.len() as u64, failed: 0 };
+                    Progress { total: total as u64, succeeded: settled.len() as u64, ..Progress::default() };
                 let run = RunCounters { started: recorded as u64, abandoned, progress };
                 maybe_started = earlier.maybe_started(run, if killed { more } else { 0 });
                 in_doubt = if killed { maybe_started } else { earlier.in_doubt(run) };

@@ -20,6 +20,7 @@ use super::dispatcher::{
     CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop,
     OutcomeSink, PendingCheckpoint, ProgressSnapshot, TaskBatches,
 };
+use super::run_progress::RunProgress;
 use super::server_check::ServerCheck;
 use super::throttle::Throttle;
 use super::worker::Worker;
@@ -119,7 +120,7 @@ impl JobExecution<'_> {
         before: JobResumeState,
         limits: DispatchLimits,
         stop: GracefulStop,
-        observe: &mut (dyn FnMut(ProgressSnapshot) + Send),
+        observe: &mut (dyn FnMut(RunProgress) + Send),
     ) -> Result<ExecutionOutcome, ReportError> {
         // Do what may fail first: a run that sends nothing leaves nothing in doubt and pushes no damaged file.
         let writer = self.open_report(&before.recorded.files).await?;
@@ -340,7 +341,7 @@ struct JobRecorder<'a> {
     uncommitted: Option<PendingCheckpointChanges>,
     sealed_files: mpsc::Sender<ReportSegment>,
     published: PublishedNumbers,
-    observe: &'a mut (dyn FnMut(ProgressSnapshot) + Send),
+    observe: &'a mut (dyn FnMut(RunProgress) + Send),
 }
 
 /// Measures how long a job has been active: the time of earlier runs plus the time since this run started.
@@ -382,7 +383,7 @@ impl<'a> JobRecorder<'a> {
         (journal, job_number): (Journal, i64),
         earlier_runs: Duration,
         known_sealed: usize,
-        observe: &'a mut (dyn FnMut(ProgressSnapshot) + Send),
+        observe: &'a mut (dyn FnMut(RunProgress) + Send),
     ) -> (Self, mpsc::Receiver<ReportSegment>, PublishedNumbers) {
         let (sealed_files, receiver) = mpsc::channel(MAX_WAITING_FILES);
         let published = PublishedNumbers::default();
@@ -502,8 +503,8 @@ impl OutcomeSink for JobRecorder<'_> {
         }
     }
 
-    fn observe(&mut self, snapshot: ProgressSnapshot) {
-        (self.observe)(snapshot);
+    fn observe(&mut self, progress: RunProgress) {
+        (self.observe)(progress);
     }
 }
 

@@ -85,7 +85,7 @@ async fn next_checkpoint_records_what_a_failed_one_could_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::open(folder.path()).expect("a journal");
     let (report, id) = (folder.path().join("report"), JobId::random());
-    let mut observe = |_: ProgressSnapshot| {};
+    let mut observe = |_: RunProgress| {};
     let number = created(&journal, &JobId::random(), "another").number + 1;
     let (writer, place) = (writer(&report, &id, &RecordedProgress::default()), (journal.clone(), number));
     let (recorder, _sealed, _sent) =
@@ -128,7 +128,7 @@ async fn nothing_is_recorded_that_may_not_be_on_the_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::open(folder.path()).expect("a journal");
     let (report, id) = (folder.path().join("report"), JobId::random());
-    let mut observe = |_: ProgressSnapshot| {};
+    let mut observe = |_: RunProgress| {};
     let number = created(&journal, &id, "this").number;
     let (writer, place) = (writer(&report, &id, &RecordedProgress::default()), (journal.clone(), number));
     let (recorder, _sealed, _sent) =

@@ -15,11 +15,17 @@
 //! | `server_check` | checks that the server does exactly what a request asks |
 //! | `throttle` | the job's quota, its rate limit, and the admission of each request |
 //! | `congestion` | how many requests a bucket can take, and how fast |
+//! | `run_progress` | how far a run is, how fast, and when it will end |
+//! | `in_flight` | how long the oldest object is being processed |
+//! | `request_counts` | how many requests were sent, and how long they take |
 
 mod congestion;
 mod dispatcher;
+mod in_flight;
 mod job_execution;
+mod request_counts;
 mod request_sender;
+mod run_progress;
 mod server_check;
 mod throttle;
 mod worker;
@@ -29,6 +35,8 @@ pub use dispatcher::{
     GracefulStop, OutcomeSink, PendingCheckpoint, ProgressSnapshot, StopReason,
 };
 pub use job_execution::{ExecutionOutcome, JobExecution, JobResumeState, ReportError, UnrecordedChanges, report_state};
+pub use request_counts::RequestCounts;
+pub use run_progress::{ProgressMeter, RunProgress, RunState};
 pub use server_check::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReadCheckOutcome, SERVER_CHECK_FAILED, ServerCheck,
     ServerCheckFailure, ServerCheckFailureKind, UntrustedServer, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,

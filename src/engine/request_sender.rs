@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Level, Span, debug, enabled, info, trace, trace_span};
 
+use super::request_counts::{LatencyCollector, RequestCounter};
 use super::server_check::{ServerCheck, UntrustedServer};
-use super::throttle::Throttle;
+use super::throttle::{Throttle, is_throttling};
 use crate::journal::JournalError;
 use crate::operation::{OperationStep, RestoreCheck, check_restore};
 
@@ -38,6 +39,9 @@ pub(super) struct RequestSender {
     pub(super) server_check: Option<Arc<ServerCheck>>,
     /// The number of objects for which a write was sent.
     pub(super) written_objects: AtomicU64,
+    pub(super) counter: RequestCounter,
+    /// Set if the latencies of the requests are needed.
+    pub(super) latencies: Option<LatencyCollector>,
     retry_log: RetryLog,
 }
 
@@ -93,6 +97,8 @@ impl RequestSender {
             restores_sent_since: None,
             server_check: None,
             written_objects: AtomicU64::new(0),
+            counter: RequestCounter::default(),
+            latencies: None,
             retry_log: RetryLog::default(),
         }
     }
@@ -271,6 +277,8 @@ impl RequestSender {
         if call.is_write() && !context.write_sent.swap(true, Ordering::Relaxed) {
             self.written_objects.fetch_add(1, Ordering::Relaxed);
         }
+        self.counter.add_sent(call.kind(), again);
+        let sent_at = self.latencies.as_ref().map(|_| Instant::now());
         let url = || self.store.request_line(context.object, call);
         // The store reports long waits: it knows what it waits for.
         let (limit, calling) = (scaled(OBJECT_REQUEST_TIMEOUT), self.store.send_request(context.object, call));
@@ -281,6 +289,12 @@ impl RequestSender {
         };
         let answer = answer.unwrap_or_else(|_| Err(timeout_fault(TimeLimitError(limit), url())));
         permit.report_answer(&answer);
+        if answer.as_ref().is_err_and(is_throttling) {
+            self.counter.add_throttled();
+        }
+        if let Some((latencies, sent_at)) = self.latencies.as_ref().zip(sent_at) {
+            latencies.add(call.kind(), sent_at.elapsed());
+        }
         Ok(answer
             .inspect(|_| self.signature_accepted.store(true, Ordering::Relaxed))
             .map_err(|fault| self.reclassify(fault)))

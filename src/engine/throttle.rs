@@ -197,12 +197,17 @@ fn log_limits(before: CongestionLimits, after: CongestionLimits, signal: Congest
 /// Returns what a fault says about the server's load.
 fn congestion_signal(fault: &StoreError) -> CongestionSignal {
     let pause = fault.retry_after.map(|seconds| Duration::from_secs(u64::from(seconds.get())));
-    match (fault.class, fault.status) {
-        // A bare 503 is ambiguous: the request may have been carried out. It still asks for a lower rate.
-        (FaultClass::Throttled, _) | (_, Some(429 | 503)) => CongestionSignal::Throttled(pause),
-        (FaultClass::Ambiguous | FaultClass::Transient, _) => CongestionSignal::Failed,
-        (FaultClass::Rejected | FaultClass::Conflict | FaultClass::Credentials, _) => CongestionSignal::Accepted,
+    match fault.class {
+        _ if is_throttling(fault) => CongestionSignal::Throttled(pause),
+        FaultClass::Ambiguous | FaultClass::Transient | FaultClass::Throttled => CongestionSignal::Failed,
+        FaultClass::Rejected | FaultClass::Conflict | FaultClass::Credentials => CongestionSignal::Accepted,
     }
+}
+
+/// Returns whether a fault asks for a lower rate. A bare 503 is ambiguous, because the request may have been carried
+/// out. It still does.
+pub(super) fn is_throttling(fault: &StoreError) -> bool {
+    fault.class == FaultClass::Throttled || matches!(fault.status, Some(429 | 503))
 }
 
 /// One bucket's congestion controller and the queue of requests before it.

@@ -1,18 +1,21 @@
 //! Handles one object: reads what the plan needs to know, and sends what must change. Also sends single requests and
 //! reads of an object outside a job, with the same limits and retries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::{ObjectId, ObjectState};
-use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse, RequestKind};
 use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome, UNLISTABLE_KEY};
 use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
+use super::request_counts::{LatencyCollector, RequestCounts};
 use super::request_sender::{ObjectContext, RequestAbort, RequestSender, failed};
 use super::server_check::{ReadCheckOutcome, ServerCheck, ServerCheckFailure, UntrustedServer};
 use super::throttle::Throttle;
@@ -148,6 +151,26 @@ impl Worker {
         let fault = StoreError::without_response(FaultClass::Rejected, UNLISTABLE_KEY, why, String::new());
         let operation = self.operations.names();
         WorkerOutcome::Finished(TaskOutcome::Failed(TaskFailure { operation, error: fault }))
+    }
+
+    /// Makes the worker measure the latency of its requests. `connections` is the number of connections that they may
+    /// open.
+    #[must_use]
+    pub fn measuring_latencies(mut self, connections: usize) -> Self {
+        self.sender.latencies = Some(LatencyCollector::new(connections));
+        self
+    }
+
+    /// Returns the average latency of each kind of request, as far as they are measured.
+    #[must_use]
+    pub fn latencies(&self) -> BTreeMap<RequestKind, Duration> {
+        self.sender.latencies.as_ref().map(LatencyCollector::averages).unwrap_or_default()
+    }
+
+    /// Returns the number of requests that were sent so far.
+    #[must_use]
+    pub fn request_counts(&self) -> RequestCounts {
+        self.sender.counter.counts()
     }
 
     /// The number of objects for which a write was sent.

@@ -194,7 +194,7 @@ async fn a_retry_misses_no_failure_that_an_interrupted_end_left_in_an_open_file(
         // As an earlier version left it whose `delete --force` was killed.
         let id = job(&journal, &[Preparing, Ready, Active, Failing, Failed]);
         let checkpoint = Checkpoint {
-            progress: Progress { total: 10, succeeded: 0, failed: 5 },
+            progress: Progress { total: 10, failed: 5, ..Progress::default() },
             in_doubt: 0,
             maybe_started: 0,
             active_time: Duration::ZERO,

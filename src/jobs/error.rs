@@ -475,7 +475,7 @@ mod tests {
     fn the_reason_of_a_failed_job_counts_what_was_attempted() {
         let limit = ExactShare::percent(20);
         let reason = |succeeded, failed, total, in_doubt| {
-            describe_too_many_failures(Progress { total, succeeded, failed }, in_doubt, limit)
+            describe_too_many_failures(Progress { total, succeeded, failed, ..Progress::default() }, in_doubt, limit)
         };
         let tail = "attempted so far failed (limit 20 %, `failure_threshold`)";
         assert_eq!(reason(2, 3, 10, 0), format!("3 of 5 objects {tail}; 5 were not attempted"));

@@ -14,7 +14,7 @@ use super::error::JobError;
 use super::job_request::{JobLease, stored_plan};
 use super::request_budget::RequestBudget;
 use super::runner::{JobRunner, POLL_INTERVAL, ProgressObserver, RunOutcome, RunSettings};
-use super::start_rules::{ScheduleCandidate, startable};
+use super::start_rules::{ScheduleCandidate, blocking_job, startable};
 use crate::connect::{StoreConnection, connect};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{FileLease, JobFolder, JobQuery, JobRecord, Journal, JournalError, LeaseError, PauseCause};
@@ -23,6 +23,8 @@ use crate::journal::{FileLease, JobFolder, JobQuery, JobRecord, Journal, Journal
 pub trait QueueObserver {
     /// Called when a job starts. Returns the observer of its progress.
     fn on_job_started(&self, job: &JobRecord) -> Box<dyn ProgressObserver>;
+    /// Called when a job has to wait for another job that may change the same objects, at each change.
+    fn on_job_blocked(&self, job: &JobRecord, blocked_by: &JobId);
     /// Called when a job has stopped, or could not be started. The record contains its current status.
     fn on_job_stopped(&self, job: &JobRecord, outcome: &Result<RunOutcome, JobError>);
 }
@@ -49,13 +51,16 @@ impl JobQueue<'_> {
         let budget = RequestBudget::for_process();
         let connections = ConnectionCache::default();
         let mut started = BTreeSet::new();
+        let mut blocked = HashMap::new();
         // Jobs that another process took first. If that process leaves them, they are considered again.
         let mut taken_by_others = Vec::new();
         let mut running = FuturesUnordered::new();
         loop {
             let waiting = if self.stop.is_cancelled() { Vec::new() } else { self.runnable_jobs(&started)? };
             let room = budget.max_jobs(self.settings.rules.slots).saturating_sub(running.len());
-            for job in self.startable_jobs(&waiting)?.into_iter().take(room) {
+            let work = self.work_in_progress(&waiting)?;
+            self.report_blocked(&waiting, &work, &mut blocked, observer);
+            for job in self.startable_jobs(&waiting, &work).into_iter().take(room) {
                 started.insert(job.number);
                 running.push(self.run_job(job, &budget, &connections, observer));
             }
@@ -89,8 +94,8 @@ impl JobQueue<'_> {
         Ok(waiting)
     }
 
-    /// Returns those of the waiting jobs that may start now.
-    fn startable_jobs(&self, waiting: &[JobRecord]) -> Result<Vec<JobRecord>, JobError> {
+    /// Returns the jobs that run now, in this process or in another one, if any job waits.
+    fn work_in_progress(&self, waiting: &[JobRecord]) -> Result<Vec<ScheduleCandidate>, JobError> {
         if waiting.is_empty() {
             return Ok(Vec::new());
         }
@@ -101,9 +106,35 @@ impl JobQueue<'_> {
                 work.push(ScheduleCandidate::of(&job));
             }
         }
+        Ok(work)
+    }
+
+    /// Returns those of the waiting jobs that may start now.
+    fn startable_jobs(&self, waiting: &[JobRecord], work: &[ScheduleCandidate]) -> Vec<JobRecord> {
         let wait: Vec<_> = waiting.iter().map(ScheduleCandidate::of).collect();
-        let turn = startable(&wait, &work, self.settings.rules);
-        Ok(turn.iter().filter_map(|id| waiting.iter().find(|job| job.id == *id).cloned()).collect())
+        let turn = startable(&wait, work, self.settings.rules);
+        turn.iter().filter_map(|id| waiting.iter().find(|job| job.id == *id).cloned()).collect()
+    }
+
+    /// Tells the observer which jobs wait for which, unless it knows that already. Jobs that only wait for a slot are
+    /// left out: there may be a thousand of them.
+    fn report_blocked(
+        &self,
+        waiting: &[JobRecord],
+        work: &[ScheduleCandidate],
+        blocked: &mut HashMap<i64, JobId>,
+        observer: &dyn QueueObserver,
+    ) {
+        if self.settings.rules.allow_overlap {
+            return;
+        }
+        for job in waiting {
+            let Some(by) = blocking_job(&ScheduleCandidate::of(job), work) else { continue };
+            if blocked.get(&job.number) != Some(by) {
+                observer.on_job_blocked(job, by);
+                blocked.insert(job.number, by.clone());
+            }
+        }
     }
 
     fn is_held(&self, id: &JobId) -> Result<bool, JobError> {

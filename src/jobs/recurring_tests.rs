@@ -68,7 +68,7 @@ fn made_of(
 async fn bring(journal: &Journal, id: &JobId, way: &[JobStatus], settled: u64, second: i64) {
     let number = journal.find(id.as_str()).expect("found").number;
     let checkpoint = Checkpoint {
-        progress: Progress { total: 10, succeeded: settled, failed: 0 },
+        progress: Progress { total: 10, succeeded: settled, ..Progress::default() },
         in_doubt: 0,
         maybe_started: 0,
         active_time: Duration::ZERO,

@@ -28,7 +28,7 @@ use super::saved_plan::freeze_matching;
 use super::start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason, check_start};
 use crate::engine::{
     CheckpointPolicy, DispatchLimits, DispatchOutcome, ExecutionOutcome, GracefulStop, JobExecution, JobResumeState,
-    ProgressSnapshot, ReportError, StopReason, UnrecordedChanges,
+    ReportError, RunProgress, StopReason, UnrecordedChanges,
 };
 use crate::files::with_path;
 use crate::job::JobStatus::{
@@ -98,7 +98,7 @@ pub trait ProgressObserver: Send {
     /// Called about twice a second while the job waits for its turn.
     fn on_waiting(&mut self, waiting: &WaitReason);
     /// Called about twice a second while the job runs.
-    fn on_progress(&mut self, snapshot: ProgressSnapshot);
+    fn on_progress(&mut self, progress: RunProgress);
     /// Called with a note about the job for the user.
     fn on_note(&mut self, note: &str);
 }
@@ -601,7 +601,7 @@ impl JobRunner<'_> {
         };
         let stop_requested = CancellationToken::new();
         let stop = GracefulStop { requested: stop_requested.clone(), grace_period: self.settings.timeouts.drain };
-        let mut observe = |snapshot| watch.on_progress(snapshot);
+        let mut observe = |progress| watch.on_progress(progress);
         let job = self.job_execution();
         let ran = tokio::select! {
             biased;

@@ -100,6 +100,12 @@ pub(super) fn check_start(
     Ok(())
 }
 
+/// Returns the running job that a job has to wait for, because both may change the same objects.
+pub(super) fn blocking_job<'a>(job: &ScheduleCandidate, running: &'a [ScheduleCandidate]) -> Option<&'a JobId> {
+    let blocking = running.iter().filter(|other| other.id != job.id && may_overlap(job, other));
+    blocking.min_by_key(|other| other.number).map(|other| &other.id)
+}
+
 fn may_overlap(one: &ScheduleCandidate, other: &ScheduleCandidate) -> bool {
     match (&one.scope, &other.scope) {
         (Some(one), Some(other)) => one.overlaps(other),

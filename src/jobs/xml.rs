@@ -67,7 +67,7 @@ fn write_after_manifest(description: &JobDescription, to: &mut XmlDocument) -> i
         write_text("RoleArn", role, to)?;
     }
     write_parent("ProgressSummary", to, |to| {
-        let Progress { total, succeeded, failed } = job.progress;
+        let Progress { total, succeeded, failed, .. } = job.progress;
         write_text("NumberOfTasksFailed", &failed.to_string(), to)?;
         write_text("NumberOfTasksSucceeded", &succeeded.to_string(), to)?;
         write_text("TotalNumberOfTasks", &total.to_string(), to)?;

@@ -142,7 +142,7 @@ impl Journal {
         self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // The first rows are those that were finished, followed by those that may have been started.
-            let sql = "UPDATE job SET lost = max(lost, succeeded + failed), succeeded = 0, failed = 0,
+            let sql = "UPDATE job SET lost = max(lost, succeeded + failed), succeeded = 0, failed = 0, unchanged = 0,
                                       in_doubt = min(total, succeeded + failed + in_doubt),
                                       reach = min(total, succeeded + failed + reach)
                        WHERE number = ?1";
@@ -180,7 +180,7 @@ fn write_checkpoint(
     let updated = transaction
         .prepare_cached(
             "UPDATE job SET total = ?2, succeeded = ?3, failed = ?4, in_doubt = ?5, active_ms = ?6, taken_part = ?7,
-                        taken_row = ?8, reach = ?9
+                        taken_row = ?8, reach = ?9, unchanged = ?10
          WHERE number = ?1",
         )?
         .execute(params![
@@ -193,6 +193,7 @@ fn write_checkpoint(
             next_row.map(|row| row.part),
             next_row.map(|row| row.row),
             count_to_sql(*maybe_started),
+            count_to_sql(progress.unchanged),
         ])?;
     if updated != 1 {
         return Err(JournalError::NoSuchJob(format!("number {job}")).into());

@@ -13,7 +13,7 @@ fn seq(part: u32, row: u32) -> TaskId {
 
 fn checkpoint(succeeded: u64) -> Checkpoint {
     Checkpoint {
-        progress: Progress { total: 1 << 40, succeeded, failed: 0 },
+        progress: Progress { total: 1 << 40, succeeded, ..Progress::default() },
         in_doubt: 0,
         maybe_started: 0,
         active_time: Duration::from_millis(succeeded),
@@ -286,7 +286,7 @@ proptest! {
             frontier.mark_settled(seq(*part, *row));
         }
         let last = Checkpoint {
-            progress: Progress { total, succeeded, failed },
+            progress: Progress { total, succeeded, failed, unchanged: succeeded / 2 },
             in_doubt: u64::from(in_doubt),
             maybe_started: u64::from(in_doubt) * 2,
             active_time: Duration::from_millis(active),

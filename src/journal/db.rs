@@ -649,6 +649,10 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE job ADD COLUMN endpoints TEXT;
 ",
+    // Earlier versions did not count the objects that needed no change.
+    "
+    ALTER TABLE job ADD COLUMN unchanged INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 #[cfg(test)]

@@ -397,7 +397,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost() {
         error_with_hint(&error)
     );
     let checkpoint = |succeeded| Checkpoint {
-        progress: Progress { total: 10, succeeded, failed: 0 },
+        progress: Progress { total: 10, succeeded, ..Progress::default() },
         in_doubt: 0,
         maybe_started: 0,
         active_time: Duration::ZERO,
@@ -504,7 +504,7 @@ async fn listeners_receive_recorded_changes_only() {
     let goes = journal.activate(&job.id, |_, _| Ok::<_, ()>(()), hour(0)).await.expect("judged");
     assert!(goes.is_ok());
     let checkpoint = Checkpoint {
-        progress: Progress { total: 5, succeeded: 2, failed: 1 },
+        progress: Progress { total: 5, succeeded: 2, failed: 1, unchanged: 1 },
         in_doubt: 0,
         maybe_started: 0,
         active_time: Duration::from_secs(7),

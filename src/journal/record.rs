@@ -297,7 +297,7 @@ impl JobRecord {
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
     scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion, store, created_seq, \
-    began_seq, touched_seq, reach, lost, endpoints";
+    began_seq, touched_seq, reach, lost, endpoints, unchanged";
 
 /// `COLUMNS` without the plan's text, for lists: the texts of a thousand plans may take a gigabyte.
 pub(super) fn columns_without_plan() -> String {
@@ -334,6 +334,7 @@ impl JobRecord {
                 total: count_column(row, "total")?,
                 succeeded: count_column(row, "succeeded")?,
                 failed: count_column(row, "failed")?,
+                unchanged: count_column(row, "unchanged")?,
             },
             in_doubt: count_column(row, "in_doubt")?,
             maybe_started: count_column(row, "reach")?,

@@ -275,7 +275,7 @@ impl WebhookPayload<'_> {
     fn body(&self, id: &str, origin: &MessageOrigin) -> Json {
         let Self { event, at, job, failures } = self;
         let progress = job.progress;
-        let Progress { total, succeeded, failed } = progress;
+        let Progress { total, succeeded, failed, .. } = progress;
         let mut failures: Vec<_> = failures.iter().collect();
         failures.sort_by(|(one, many), (other, more)| more.cmp(many).then_with(|| one.cmp(other)));
         let failures = failures.iter().take(MAX_CODES).map(|(error, count)| {
@@ -335,7 +335,7 @@ impl WebhookPayload<'_> {
             WebhookEvent::RunTime => format!("has been running for {} s", job.active_time.as_secs()),
         };
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        let Progress { total, succeeded, failed } = progress;
+        let Progress { total, succeeded, failed, .. } = progress;
         let short: String = job.id.as_str().chars().take(8).collect();
         let counts = match event {
             WebhookEvent::Complete if total == 0 => "no objects to process".to_owned(),
@@ -474,7 +474,7 @@ mod tests {
             created: Timestamp::UNIX_EPOCH,
             changed: Timestamp::UNIX_EPOCH,
             ended: None,
-            progress: Progress { total: 10, succeeded: 6, failed: 2 },
+            progress: Progress { total: 10, succeeded: 6, failed: 2, ..Progress::default() },
             in_doubt: 0,
             maybe_started: 0,
             lost_outcomes: 0,

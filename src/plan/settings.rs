@@ -239,7 +239,12 @@ mod tests {
     }
 
     fn crossed(percent: u8, total: u64, succeeded: u64, failed: u64) -> bool {
-        FailureThreshold::new(ExactShare::percent(percent)).is_exceeded(Progress { total, succeeded, failed })
+        FailureThreshold::new(ExactShare::percent(percent)).is_exceeded(Progress {
+            total,
+            succeeded,
+            failed,
+            ..Progress::default()
+        })
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl PushScene {
             published: false,
         };
         let checkpoint = Checkpoint {
-            progress: Progress { total: 9, succeeded: bytes, failed: 0 },
+            progress: Progress { total: 9, succeeded: bytes, ..Progress::default() },
             in_doubt: 0,
             maybe_started: 0,
             active_time: std::time::Duration::ZERO,

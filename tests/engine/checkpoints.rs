@@ -66,7 +66,7 @@ async fn it_is_told_about_twice_a_second_where_the_job_stands() {
     let seen = &book.written().observed;
     let expected = since.elapsed().as_millis() / 500;
     assert!((expected..=expected + 3).contains(&(seen.len() as u128)), "{} in {expected} halves", seen.len());
-    assert_eq!(seen.last().expect("the end").progress, ended.progress);
+    assert_eq!(seen.last().expect("the end").job, ended.progress);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use batchplan::engine::{
     CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop,
-    JobQuota, OutcomeSink, PendingCheckpoint, ProgressSnapshot, Throttle, Worker,
+    JobQuota, OutcomeSink, PendingCheckpoint, ProgressSnapshot, RunProgress, Throttle, Worker,
 };
 use batchplan::frontier::{PartWatermark, RowFrontier};
 use batchplan::job::Progress;
@@ -61,7 +61,7 @@ pub(crate) struct Written {
     pub(crate) outcomes: Vec<(ObjectId, TaskOutcome)>,
     /// When each checkpoint was begun, and what it told.
     pub(crate) begun: Vec<(Instant, ProgressSnapshot)>,
-    pub(crate) observed: Vec<ProgressSnapshot>,
+    pub(crate) observed: Vec<RunProgress>,
     pub(crate) kept: Kept,
 }
 
@@ -170,8 +170,8 @@ impl OutcomeSink for Notes {
         })
     }
 
-    fn observe(&mut self, snapshot: ProgressSnapshot) {
-        self.written().observed.push(snapshot);
+    fn observe(&mut self, progress: RunProgress) {
+        self.written().observed.push(progress);
     }
 }
 

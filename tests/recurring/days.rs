@@ -191,7 +191,7 @@ impl Days {
         let job = journal.find(created["job_id"].as_str().expect("an id")).expect("the job");
         let Progress { total, .. } = job.progress;
         let checkpoint = Checkpoint {
-            progress: Progress { total, succeeded: total, failed: 0 },
+            progress: Progress { total, succeeded: total, ..Progress::default() },
             in_doubt: 0,
             maybe_started: 0,
             active_time: Duration::ZERO,
