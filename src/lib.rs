@@ -14,7 +14,9 @@
 //! | 0 | [`percent_decode`] | percent-encoded keys in manifests, inventories and reports |
 //! | 0 | [`hint`] | what the user can do about a problem, with commands |
 //! | 0 | [`diagnostics`] | problems in the user's files |
+//! | 0 | [`varint`] | integers of variable length in binary files |
 //! | 0 | [`connect`] | the store of a plan, or the sandbox in its place |
+//! | 1 | [`captures`] | what each object was like before a job changed it |
 //! | 1 | [`report_format`] | the formats of completion reports: settings, rows, and `manifest.json` |
 //! | 1 | [`toml_reader`] | reading TOML files that users write, with all problems at once |
 //! | 2 | [`manifest`] | the objects of a job |
@@ -36,6 +38,7 @@
 //!
 //! A module imports only modules of lower layers. Modules of the same layer do not know each other, except in layer 0.
 
+pub mod captures;
 pub mod cli;
 pub mod connect;
 pub mod diagnostics;
@@ -62,3 +65,4 @@ pub mod remote;
 pub mod report;
 pub mod report_format;
 pub mod toml_reader;
+pub mod varint;

@@ -30,6 +30,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("diagnostics", 0),
     ("percent_decode", 0),
     ("hint", 0),
+    ("varint", 0),
+    ("captures", 1),
     ("report_format", 1),
     ("toml_reader", 1),
     ("manifest", 2),

@@ -19,7 +19,7 @@
 //! | `freeze` | turns a source into a frozen manifest: the visitor that writes the rows of each partition to parts |
 //! | `freeze_checkpoint` | the file that an interrupted freeze resumes from |
 //! | `frozen` | a frozen manifest, and the order in which its rows are processed |
-//! | `part`, `varint` | the files of a frozen manifest |
+//! | `part` | the files of a frozen manifest |
 //! | `key_ranges` | the key ranges that the rows cover |
 //! | `sampling` | the visitor that samples and digests the rows that another visitor includes |
 //! | `source_metadata` | counts per storage class, and the metadata of each object |
@@ -52,7 +52,6 @@ mod sources;
 mod spec;
 #[cfg(test)]
 mod testing;
-mod varint;
 
 pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;

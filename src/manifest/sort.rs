@@ -20,7 +20,7 @@ use memchr::memchr;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
-use super::varint;
+use crate::varint;
 
 /// Encodes a zero byte in a name, so that it differs from the terminator.
 const ESCAPED_ZERO: [u8; 2] = [0, 1];

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ManifestError;
 use super::filter::RowMetadata;
-use super::varint;
 use crate::files::{create_replacing, open_regular};
+use crate::varint;
 
 const NAME: &str = "facts.gz";
 

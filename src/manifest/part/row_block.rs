@@ -4,7 +4,7 @@ use batchplan_store::MAX_LISTED_KEY_BYTES;
 use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
 
 use crate::manifest::row_visitor::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
-use crate::manifest::varint;
+use crate::varint;
 
 /// The maximum number of rows in a block.
 pub(super) const MAX_BLOCK_ROWS: usize = 65_536;

@@ -1,6 +1,7 @@
 //! LEB128 variable-length integers.
 
-pub(super) fn put(out: &mut Vec<u8>, mut value: usize) {
+/// Appends a number.
+pub fn put(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         out.push(u8::try_from(value & 0x7f).unwrap_or(0x7f) | 0x80);
         value >>= 7;
@@ -9,7 +10,8 @@ pub(super) fn put(out: &mut Vec<u8>, mut value: usize) {
 }
 
 /// Decodes a number at `at` and advances `at`. Returns `None` at the end, or if the encoding is invalid.
-pub(super) fn take(bytes: &[u8], at: &mut usize) -> Option<usize> {
+#[must_use]
+pub fn take(bytes: &[u8], at: &mut usize) -> Option<usize> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let byte = *bytes.get(*at)?;
