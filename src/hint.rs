@@ -18,6 +18,7 @@ pub const COMMANDS_WITH_STATE: &[&str] = &[
     "pause",
     "resume",
     "retry",
+    "verify",
     "cancel",
     "priority",
     "delete",

@@ -134,6 +134,7 @@ pub(crate) fn describe_source(source: &ManifestSource) -> String {
         ManifestSource::Retry { unfinished: Some(_), .. } => {
             "that failed or were not attempted in the first job".to_owned()
         }
+        ManifestSource::Succeeded { .. } => "that the job reported as succeeded".to_owned(),
     }
 }
 

@@ -38,7 +38,7 @@ pub enum ExitStatus {
     ToolFailed = 1,
     /// The plan, a price book or the command line is not valid, or names a job that does not exist.
     Invalid = 2,
-    /// The job is Complete, but some objects failed.
+    /// The job is Complete, but some objects failed. `verify`: some objects are not as they should be.
     ObjectsFailed = 3,
     /// The job Failed: its manifest could not be resolved, or too many objects failed.
     JobFailed = 4,

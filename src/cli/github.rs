@@ -65,6 +65,29 @@ pub(super) fn report_plan(
     update_comment(&marker("plan", name, &file), &markdown, terminal);
 }
 
+/// Reports a verification: the step's outputs, its summary, and a pull request comment if the step asks for one; and, if
+/// there is drift, an error at the plan file.
+pub(super) fn report_verification(
+    (name, file): (&str, &str),
+    outputs: &[(&str, String)],
+    drift: Option<&str>,
+    markdown: impl FnOnce() -> String,
+    terminal: Terminal,
+) {
+    if !is_github_actions() {
+        return;
+    }
+    let place = path_in_workspace(file);
+    if let Some(drift) = drift {
+        let place = escape_property(&place);
+        terminal.runner_command(format_args!("::error file={place}::{}", escape_message(drift)));
+    }
+    set_outputs(outputs, terminal);
+    let markdown = markdown();
+    append_summary(&markdown, terminal);
+    update_comment(&marker("verify", name, &place), &markdown, terminal);
+}
+
 /// Returns a file's path as GitHub names it.
 fn path_in_workspace(file: &str) -> String {
     let workspace = std::env::var_os("GITHUB_WORKSPACE");

@@ -13,6 +13,7 @@
 //! | `plan_input` | the plan that a command is given, its prices, and the problems of its file |
 //! | `recurring` | whether there is anything new for a recurring plan |
 //! | `preview` | what a plan would change, cost and take, as text, JSON and Markdown |
+//! | `verification` | which objects are not as they should be, as text, JSON, Markdown and a report |
 //! | `job_session` | running one job, its result, and the arguments of commands about a job |
 //! | `notifications` | webhooks |
 //! | `github`, `pull_request_comment` | annotations, outputs, summaries and comments in a workflow |
@@ -63,6 +64,8 @@ mod state;
 mod terminal;
 mod usage_tips;
 mod validate;
+mod verification;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -108,6 +111,7 @@ enum Command {
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
     Retry(retry::RetryArgs),
+    Verify(verify::VerifyArgs),
     Cancel(cancel::CancelArgs),
     Priority(priority::PriorityArgs),
     Delete(delete::DeleteArgs),
@@ -139,6 +143,7 @@ impl Command {
             Self::Pause(args) => args,
             Self::Resume(args) => args,
             Self::Retry(args) => args,
+            Self::Verify(args) => args,
             Self::Cancel(args) => args,
             Self::Priority(args) => args,
             Self::Delete(args) => args,

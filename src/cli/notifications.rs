@@ -10,9 +10,10 @@ use crate::job::JobStatus;
 use crate::jobs::{JobError, StopTimeouts, stored_plan};
 use crate::journal::{JobQuery, JobRecord, Journal, PauseCause};
 use crate::notify::{
-    AbandonedMessages, MessageOrigin, Notifier, NotifierHost, UndeliveredMessage, WebhookEndpoint, WebhookError,
+    AbandonedMessages, DriftSummary, MessageOrigin, Notifier, NotifierHost, UndeliveredMessage, WebhookEndpoint,
+    WebhookError,
 };
-use crate::plan::{Plan, WebhookConfig};
+use crate::plan::{Plan, WebhookConfig, WebhookEvent};
 
 /// Waits that take longer than this are announced.
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
@@ -44,13 +45,33 @@ impl NotifierHost for CommandLineHost {
     }
 }
 
-/// Subscribes the notifier to a journal, so that the webhooks of jobs are notified of what it records.
-pub(super) fn subscribe(journal: Journal) -> Journal {
-    let notifier = NOTIFIER.get_or_init(|| {
+/// Returns the notifier of this process.
+fn notifier() -> &'static Arc<Notifier> {
+    NOTIFIER.get_or_init(|| {
         let host = CommandLineHost { terminal: Terminal::from_process() };
         Arc::new(Notifier::new(Arc::new(host), MessageOrigin { run_url: github::run_url() }))
-    });
-    journal.with_listener(notifier.clone())
+    })
+}
+
+/// Subscribes the notifier to a journal, so that the webhooks of jobs are notified of what it records.
+pub(super) fn subscribe(journal: Journal) -> Journal {
+    journal.with_listener(notifier().clone())
+}
+
+/// Returns the webhooks of a plan that are to be notified of drift.
+///
+/// # Errors
+/// Returns an error if the environment lacks something that one of them needs.
+pub(super) fn drift_endpoints(plan: &Plan) -> Result<Vec<WebhookEndpoint>, CommandError> {
+    let hooks = plan.notify.iter().filter(|hook| hook.events.contains(&WebhookEvent::Drift));
+    hooks.map(|hook| webhook_endpoint(hook).map_err(CommandError::from)).collect()
+}
+
+/// Notifies these webhooks of what a verification found.
+pub(super) fn notify_drift(endpoints: Vec<WebhookEndpoint>, found: &DriftSummary) {
+    if !endpoints.is_empty() {
+        notifier().notify_drift(endpoints, found);
+    }
 }
 
 /// Checks that the environment has everything that the webhooks of a plan need.

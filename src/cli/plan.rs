@@ -183,8 +183,13 @@ fn preview_objects(
         let connection = connect(&plan.store).await?;
         signals::listen(terminal, stop.clone(), None)?;
         let digest = args.out.as_ref().map(|_| random_key());
-        let options =
-            PreviewOptions { sample: args.sample, seed: args.seed, full: args.full || args.all, digest_key: digest };
+        let options = PreviewOptions {
+            sample: args.sample,
+            seed: args.seed,
+            full: args.full || args.all,
+            verify: false,
+            digest_key: digest,
+        };
         let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
         let previewer = Previewer { plan, store, folder: scratch, options, stop: &stop };
         let preview = previewer.preview(&mut progress).await;

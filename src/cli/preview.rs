@@ -173,7 +173,7 @@ pub(super) fn object_text(prediction: &Prediction, colour: bool) -> String {
 }
 
 /// Formats an object as `bucket/key (version)`.
-fn object_name(object: &ObjectId) -> String {
+pub(super) fn object_name(object: &ObjectId) -> String {
     let version =
         object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", escape_line(id.as_str())));
     format!("{}/{}{version}", object.bucket, object.key)
@@ -300,7 +300,7 @@ fn failure_groups<'a>(view: &PreviewView<'a>) -> Vec<((String, u16, String), &'a
 
 /// Formats why objects would fail, such as `403 AccessDenied (put_object_tagging)`. The group that counts the reasons
 /// beyond the first 64 has no operation.
-fn failure_reason((code, http, operation): &(String, u16, String)) -> String {
+pub(super) fn failure_reason((code, http, operation): &(String, u16, String)) -> String {
     match (code.as_str(), operation.as_str()) {
         ("others", "") => "other errors".to_owned(),
         _ if *http == 0 => format!("{code} ({operation})"),
@@ -410,14 +410,14 @@ pub(super) fn step_outputs(view: &PreviewView<'_>) -> Vec<(&'static str, String)
 }
 
 /// Adds ANSI colours, if enabled.
-struct AnsiColours(bool);
+pub(super) struct AnsiColours(pub(super) bool);
 
 impl AnsiColours {
     fn apply(&self, code: &str, text: &str) -> String {
         if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    fn red(&self, text: &str) -> String {
+    pub(super) fn red(&self, text: &str) -> String {
         self.apply("31", text)
     }
 
@@ -425,15 +425,15 @@ impl AnsiColours {
         self.apply("32", text)
     }
 
-    fn yellow(&self, text: &str) -> String {
+    pub(super) fn yellow(&self, text: &str) -> String {
         self.apply("33", text)
     }
 
-    fn bold(&self, text: &str) -> String {
+    pub(super) fn bold(&self, text: &str) -> String {
         self.apply("1", text)
     }
 
-    fn diff_line(&self, line: &StateLine) -> String {
+    pub(super) fn diff_line(&self, line: &StateLine) -> String {
         let text = format!("{} {}", line.change.sign(), escape_line(&line.text));
         match line.change {
             LineChange::Removed => self.red(&text),
@@ -659,7 +659,7 @@ pub(super) fn object_json(prediction: &Prediction) -> Json {
     object
 }
 
-fn object_name_json(object: &ObjectId) -> Json {
+pub(super) fn object_name_json(object: &ObjectId) -> Json {
     json!({
         "bucket": object.bucket.as_str(),
         "key": object.key.encoded(),
@@ -668,7 +668,7 @@ fn object_name_json(object: &ObjectId) -> Json {
 }
 
 /// Returns what is known of an object. Unknown values are null.
-fn object_state_json(state: &ObjectState) -> Json {
+pub(super) fn object_state_json(state: &ObjectState) -> Json {
     let aspects = ObjectAspect::ALL.map(|aspect| aspect.rules().json(state));
     let class = ("class", json!(state.class.known().map(StorageClass::as_str)));
     aspects.into_iter().chain([class]).collect()
@@ -853,7 +853,7 @@ fn markdown_failures(view: &PreviewView<'_>) -> String {
 }
 
 /// Formats why an object cannot be predicted. Reasons beyond the first 64 are counted as `others`.
-fn unknown_reason(why: &str) -> &str {
+pub(super) fn unknown_reason(why: &str) -> &str {
     if why == "others" { "for other reasons" } else { why }
 }
 

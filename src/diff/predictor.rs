@@ -4,7 +4,7 @@
 //! its most likely answer, by the rules in `provider`.
 
 use batchplan_store::object::{
-    MaybeKnown, ObjectId, ObjectState, RestoreRequest, RestoreState, RestoreTier, StorageClass,
+    ArchiveStatus, MaybeKnown, ObjectId, ObjectState, RestoreRequest, RestoreState, RestoreTier, StorageClass,
 };
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::{FaultClass, StoreError};
@@ -12,7 +12,7 @@ use batchplan_store::task::{FaultClass, StoreError};
 use crate::operation::{ObjectAspect, Operation, OperationSet, OperationStep};
 use crate::provider::{RestoreRefusal, RestoreService, RetrievalClass};
 
-/// What a job would do with one object.
+/// What a job would do with one object or, if objects are verified, whether the object is as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prediction {
     /// The object that this prediction is about.
@@ -29,16 +29,16 @@ pub struct Prediction {
     pub refused: Vec<ObjectRequest>,
 }
 
-/// The effect of a job on an object.
+/// The effect of a job on an object or, if objects are verified, the result of that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The object changes to this state.
+    /// The object changes to this state. Verified: it should have this state, and has not.
     Changes(ObjectState),
     /// The object already has the desired state.
     Unchanged,
-    /// The job would fail on the object.
+    /// The job would fail on the object. Verified: it does not exist, or cannot have the desired state.
     Fails(FailureReason),
-    /// The effect cannot be predicted, for this reason.
+    /// The effect cannot be predicted, for this reason. Verified: it could not be read.
     Unknown(String),
 }
 
@@ -82,6 +82,8 @@ pub struct Predictor {
     aspects: Vec<ObjectAspect>,
     /// The restore that the job requests, if it does.
     restore: Option<RestoreRequest>,
+    /// Whether to verify objects, instead of predicting what the job does to them.
+    verifies: bool,
 }
 
 impl Predictor {
@@ -94,7 +96,20 @@ impl Predictor {
         });
         let job_reads = operations.read_steps().into_iter().map(|step| step.call).collect();
         let aspects = operations.aspects().collect();
-        Self { operations, restore_service, job_reads, aspects, restore }
+        Self { operations, restore_service, job_reads, aspects, restore, verifies: false }
+    }
+
+    /// Creates a predictor that verifies objects: that compares their state with the one that the operations want. It
+    /// relies only on what is read from the store now, not on what a manifest says.
+    #[must_use]
+    pub fn verifying(operations: OperationSet, restore_service: RestoreService) -> Self {
+        Self { verifies: true, ..Self::new(operations, restore_service) }
+    }
+
+    /// Returns the part of what a manifest says about an object that replaces a read.
+    #[must_use]
+    pub fn usable_facts(&self, manifest_state: &ObjectState) -> ObjectState {
+        if self.verifies { ObjectState::default() } else { self.relevant_state(manifest_state) }
     }
 
     /// Returns the requests with which a preview reads what its manifest does not say about an object.
@@ -152,6 +167,8 @@ impl Predictor {
         acls: AclAcceptance,
     ) -> Prediction {
         let (effect, requests) = match read_failure {
+            Some(failure) if self.verifies => (self.verify_failure(failure), PredictedRequests::default()),
+            None if self.verifies => (self.verify_state(&before), PredictedRequests::default()),
             Some(failure) => self.predict_from_failure(failure, acls),
             None => self.predict_from_state(&before, acls),
         };
@@ -197,6 +214,34 @@ impl Predictor {
         (changed.map_or(Effect::Unchanged, Effect::Changes), requests)
     }
 
+    /// Verifies an object that could be read.
+    fn verify_state(&self, found: &ObjectState) -> Effect {
+        let mut desired = match self.operations.desired(found) {
+            Ok(desired) => desired,
+            Err((operation, rejection)) => {
+                return Effect::Fails(FailureReason::new(rejection.code(), 0, operation, rejection.to_string()));
+            }
+        };
+        if self.restore.is_some() {
+            match is_readable_copy_due(found) {
+                Some(true) => ObjectAspect::Restoration.rules().copy(found, &mut desired),
+                Some(false) => {}
+                None => return Effect::Unknown("the storage class or the restored copy was not reported".to_owned()),
+            }
+        }
+        if desired == *found { Effect::Unchanged } else { Effect::Changes(desired) }
+    }
+
+    /// Verifies an object that could not be read: only if it certainly does not exist, it is not as it should be.
+    fn verify_failure(&self, failure: &ReadFailure) -> Effect {
+        let ReadFailure { call, fault } = failure;
+        if fault.code == "NoSuchBucket" || !is_missing(fault) {
+            return Effect::Unknown(describe_unreadable(failure));
+        }
+        let operation = self.operation_names(call);
+        Effect::Fails(FailureReason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone()))
+    }
+
     /// Returns what the job knows about the object when it decides what to write: only what it reads itself.
     fn state_read_by_job(&self, before: &ObjectState) -> ObjectState {
         let mut state = ObjectState::default();
@@ -231,14 +276,9 @@ impl Predictor {
     /// if the server supports no such request or serves the bucket elsewhere, or if the job sends the refused request
     /// too. Otherwise, the job's own requests may still be allowed.
     fn job_fails_too(&self, ReadFailure { call, fault }: &ReadFailure) -> bool {
-        let is_missing = match fault.code.as_str() {
-            "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NoSuchObject" => true,
-            // The response had no body, or the version is a delete marker.
-            _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
-        };
         let is_refused = fault.class == FaultClass::Rejected && fault.status.is_some();
         let is_refused_for_all = fault.is_unsupported() || fault.is_redirect();
-        is_missing || (is_refused && (is_refused_for_all || self.job_reads.contains(call)))
+        is_missing(fault) || (is_refused && (is_refused_for_all || self.job_reads.contains(call)))
     }
 
     /// Returns the request of the job that would be refused: the failed read request itself if the job sends it too,
@@ -260,6 +300,29 @@ impl Predictor {
         let aspect = aspect_of(refused);
         let names: Vec<_> = self.operations.iter().filter(|it| it.aspect() == aspect).map(Operation::name).collect();
         names.join("+")
+    }
+}
+
+/// Returns whether a fault says that the object, its version or its bucket does not exist.
+fn is_missing(fault: &StoreError) -> bool {
+    match fault.code.as_str() {
+        "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NoSuchObject" => true,
+        // The response had no body, or the version is a delete marker.
+        _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
+    }
+}
+
+/// Returns whether an object that was to be restored can be read, now or when the restore in progress ends. `None` if
+/// that is not known.
+fn is_readable_copy_due(found: &ObjectState) -> Option<bool> {
+    let class = found.class.known().map(RetrievalClass::of);
+    match (found.restoration.known()?, class?) {
+        (RestoreState::InProgress | RestoreState::RestoredUntil(_) | RestoreState::Requested(_), _)
+        | (RestoreState::NotRestored, RetrievalClass::Readable) => Some(true),
+        (RestoreState::NotRestored, RetrievalClass::IntelligentTiering) => {
+            found.archive_status.known().map(|status| *status == ArchiveStatus::NotArchived)
+        }
+        (RestoreState::NotRestored, _) => Some(false),
     }
 }
 

@@ -302,3 +302,69 @@ fn the_archive_tier_decides_about_objects_that_tier_themselves() {
     let days = predictor(&[Operation::Restore(RestoreRequest { days: Some(1), tier: None })], false);
     assert!(days.preview_reads(&listed, false).is_empty(), "the class alone refuses days");
 }
+
+fn verified(operations: Vec<Operation>, found: &ObjectState, failure: Option<&ReadFailure>) -> Effect {
+    let predictor = Predictor::verifying(OperationSet::new(operations), RestoreService::Aws);
+    predictor.predict(object(), found.clone(), failure, AclAcceptance::Accepted).effect
+}
+
+#[test]
+fn verification_compares_with_the_desired_state() {
+    let tags = |pairs: &[(&str, &str)]| MaybeKnown::Known(pairs.iter().copied().collect::<TagSet>());
+    let add = || vec![Operation::AddTagging([("a", "1")].into_iter().collect())];
+    let found = |pairs: &[(&str, &str)]| ObjectState { tags: tags(pairs), ..ObjectState::default() };
+    assert_eq!(verified(add(), &found(&[("a", "1"), ("b", "2")]), None), Effect::Unchanged);
+    let expected = found(&[("a", "1"), ("b", "2")]);
+    assert_eq!(verified(add(), &found(&[("a", "0"), ("b", "2")]), None), Effect::Changes(expected));
+    // A bucket that accepts no ACL can still have one that is not as it should be.
+    let predictor =
+        Predictor::verifying(OperationSet::new(vec![Operation::PutAcl(ObjectAcl::Private)]), RestoreService::Aws);
+    let public = ObjectState { acl: MaybeKnown::Known(ObjectAcl::PublicRead), ..ObjectState::default() };
+    let private = ObjectState { acl: MaybeKnown::Known(ObjectAcl::Private), ..ObjectState::default() };
+    let effect = |found: &ObjectState| predictor.predict(object(), found.clone(), None, AclAcceptance::Refused).effect;
+    assert_eq!((effect(&public), effect(&private)), (Effect::Changes(private.clone()), Effect::Unchanged));
+    assert_eq!(predictor.usable_facts(&private), ObjectState::default(), "an inventory may be old");
+    assert_eq!(predictor.preview_reads(&ObjectState::default(), false), [ObjectRequest::GetAcl]);
+}
+
+#[test]
+fn a_verified_restore_is_a_copy_or_a_restore_in_progress() {
+    let restore = || vec![Operation::Restore(RestoreRequest { days: Some(3), tier: None })];
+    let state = |class: &str, restoration, archive| ObjectState {
+        class: MaybeKnown::Known(StorageClass::new(class)),
+        restoration: MaybeKnown::Known(restoration),
+        archive_status: MaybeKnown::Known(archive),
+        ..ObjectState::default()
+    };
+    let (none, archived) = (ArchiveStatus::NotArchived, ArchiveStatus::ArchiveAccess);
+    for (found, holds) in [
+        (state("GLACIER", RestoreState::NotRestored, none), false),
+        (state("GLACIER", RestoreState::InProgress, none), true),
+        (state("GLACIER", RestoreState::RestoredUntil(jiff::Timestamp::UNIX_EPOCH), none), true),
+        (state("STANDARD", RestoreState::NotRestored, none), true),
+        (state("INTELLIGENT_TIERING", RestoreState::NotRestored, none), true),
+        (state("INTELLIGENT_TIERING", RestoreState::NotRestored, archived), false),
+        (state("SOMETHING", RestoreState::NotRestored, none), false),
+    ] {
+        assert_eq!(verified(restore(), &found, None) == Effect::Unchanged, holds, "{found:?}");
+    }
+    assert!(matches!(verified(restore(), &ObjectState::default(), None), Effect::Unknown(_)));
+}
+
+#[test]
+fn only_an_object_that_certainly_does_not_exist_has_drifted_unread() {
+    let put = || vec![Operation::PutTagging(TagSet::default())];
+    for (status, code, drifted) in [
+        (404, "NoSuchKey", true),
+        (404, "NoSuchVersion", true),
+        (405, "MethodNotAllowed", true),
+        (404, "NoSuchBucket", false),
+        (403, "AccessDenied", false),
+        (501, "NotImplemented", false),
+        (503, "SlowDown", false),
+    ] {
+        let effect = verified(put(), &ObjectState::default(), Some(&refused(code, status, ObjectRequest::GetTags)));
+        assert_eq!(matches!(&effect, Effect::Fails(reason) if reason.code == code), drifted, "{code}: {effect:?}");
+        assert_eq!(matches!(effect, Effect::Unknown(_)), !drifted, "{code}");
+    }
+}

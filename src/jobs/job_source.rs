@@ -18,7 +18,7 @@ use crate::journal::{
 };
 use crate::manifest::{
     FailedRowsFile, FileLocation, Filter, InventoryChanges, InventorySelector, Manifest, ManifestSource,
-    ReportRowFilter, UnfinishedRows,
+    ReportRowFilter, SettledRows, UnfinishedRows,
 };
 use crate::paths::path_from_text;
 use crate::plan::Plan;
@@ -48,6 +48,19 @@ pub fn job_manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<M
         JobSource::Report(report) => report_source(report),
     };
     Ok(Manifest { source, filter: Filter::default() })
+}
+
+/// Returns the objects that a job that is over reported as succeeded. `plan` is the job's stored plan. The manifest has
+/// no filter: its rows have passed the job's.
+///
+/// # Errors
+/// Returns an error if the journal cannot be read, or if the job's report does not contain all objects that failed.
+pub fn succeeded_objects(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<Manifest, JobError> {
+    let recorded = journal.recorded_progress(job.number)?;
+    let folder = JobFolder::of(journal.state_folder(), &job.id);
+    let failed = failed_rows_files(job, &folder, &recorded.files, plan)?;
+    let settled = SettledRows { folder: folder.path().to_owned(), frontier: recorded.frontier };
+    Ok(Manifest { source: ManifestSource::Succeeded { settled, failed }, filter: Filter::default() })
 }
 
 /// Returns the manifest source of a recurring job. The source has all objects of the inventory if `journal` is `None`,
@@ -176,20 +189,26 @@ fn remaining_rows(
 ) -> Result<(Vec<FailedRowsFile>, Option<UnfinishedRows>), JobError> {
     let recorded = journal.recorded_progress(earlier.number)?;
     let folder = JobFolder::of(journal.state_folder(), &earlier.id);
-    let segments = sealed_failures(earlier, &recorded.files)?;
-    let destination = ReportDestination::of(&plan.report, &earlier.id);
-    let location = |segment: &ReportSegment| segment_location(segment, &folder.report_folder(), destination.as_ref());
-    let failed = segments
-        .iter()
-        .map(|segment| FailedRowsFile {
-            location: location(segment),
-            format: plan.report.format,
-            md5: segment.md5.hex(),
-        })
-        .collect();
+    let failed = failed_rows_files(earlier, &folder, &recorded.files, plan)?;
     let unfinished =
         unattempted.then(|| UnfinishedRows { folder: folder.path().to_owned(), frontier: recorded.frontier });
     Ok((failed, unfinished))
+}
+
+/// Returns the files with the rows that failed in a job that is over. `plan` is the job's stored plan.
+fn failed_rows_files(
+    job: &JobRecord,
+    folder: &JobFolder,
+    files: &[ReportFileRecord],
+    plan: &Plan,
+) -> Result<Vec<FailedRowsFile>, JobError> {
+    let destination = ReportDestination::of(&plan.report, &job.id);
+    let file = |segment: &ReportSegment| FailedRowsFile {
+        location: segment_location(segment, &folder.report_folder(), destination.as_ref()),
+        format: plan.report.format,
+        md5: segment.md5.hex(),
+    };
+    Ok(sealed_failures(job, files)?.iter().map(file).collect())
 }
 
 /// Returns the local file while it exists, and the published object once the file was removed.

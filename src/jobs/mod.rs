@@ -38,7 +38,7 @@ pub use commands::{
 pub use describe::{JobDescription, JobFolderEntry, JobPresence, ReportState, describe, find_presence};
 pub use error::{JobError, codes_with_hints, describe_untrusted_server, hint, untrusted_pause_hint};
 pub use job_request::{CreateOutcome, JobLease, JobRequest, plan_to_resume, stored_plan};
-pub use job_source::{check_failures_recorded, job_manifest, recurring_source};
+pub use job_source::{check_failures_recorded, job_manifest, recurring_source, succeeded_objects};
 pub use permission_check::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 pub use preview::{
     ExampleSet, FactsFromManifest, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE,

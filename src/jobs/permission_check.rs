@@ -286,7 +286,8 @@ impl PermissionChecker<'_> {
             ManifestSource::Prefix { .. } => Some(self.required_action(RequestKind::List, None)),
             ManifestSource::Csv { location: FileLocation::Local(_), .. }
             | ManifestSource::Report { location: FileLocation::Local(_), .. }
-            | ManifestSource::Retry { .. } => None,
+            | ManifestSource::Retry { .. }
+            | ManifestSource::Succeeded { .. } => None,
             ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Inventory { .. } => {
                 Some(self.language.action_for(RequestKind::GetObject, false))
             }

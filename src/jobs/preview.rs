@@ -67,6 +67,9 @@ pub struct PreviewOptions {
     pub seed: u64,
     /// Whether to read every object.
     pub full: bool,
+    /// Whether to verify the objects: to compare their state now with the one that the plan wants, instead of
+    /// predicting what a job would do to them.
+    pub verify: bool,
     /// The key for the digest of all objects, if one is needed. The digest shows later whether the objects are still
     /// the same.
     pub digest_key: Option<[u8; 16]>,
@@ -178,7 +181,7 @@ impl Previewer<'_> {
             max_objects: limits.max_objects,
             concurrency: Some(limits.concurrency),
         };
-        let PreviewOptions { sample, seed, full, digest_key: digest } = self.options;
+        let PreviewOptions { sample, seed, full, digest_key: digest, verify: _ } = self.options;
         let sampling = SampleOptions { size: sample as usize, seed, digest, all_metadata: full };
         let observe = |prepared| observer.on_rows_read(prepared);
         let store: Arc<dyn Store> = self.store.clone();
@@ -221,8 +224,8 @@ impl Previewer<'_> {
         let named = sample_result.sample.iter().map(|it| &it.object.bucket);
         let buckets = PlanBuckets::query(self.plan, &*self.store, named, self.stop).await;
         let (server, refusal) = self.check_server(&sample_result.sample).await?;
-        let predictor =
-            Predictor::new(self.plan.operations(), ProviderRules::of(self.plan.store.provider).restore_service);
+        let create = if self.options.verify { Predictor::verifying } else { Predictor::new };
+        let predictor = create(self.plan.operations(), ProviderRules::of(self.plan.store.provider).restore_service);
         let sampled = sample_result.sample.len() as u64;
         let busiest = busiest_directory(sample_result.sample.iter().map(|it| &it.object))
             .map(|(bucket, folder, count)| (bucket, folder, count, sampled));
@@ -240,8 +243,11 @@ impl Previewer<'_> {
         };
         let rows = frozen.rows();
         let PreviewTotals { tally, examples, from_manifest, name_bytes, .. } = totals;
-        let mut warnings = all_warnings(self.plan, &buckets, &class_stats, rows, &tally, busiest.as_ref());
-        warnings.extend(unchecked_server_warning(self.plan, server).map(str::to_owned));
+        let mut warnings = Vec::new();
+        if !self.options.verify {
+            warnings = all_warnings(self.plan, &buckets, &class_stats, rows, &tally, busiest.as_ref());
+            warnings.extend(unchecked_server_warning(self.plan, server).map(str::to_owned));
+        }
         Ok(Preview {
             workload: workload(self.plan, &class_stats, rows, &tally, asked, name_bytes),
             warnings,
@@ -372,14 +378,14 @@ async fn read_objects(
     let throttle = Throttle::new(JobQuota::new(concurrency, limits.requests_per_second));
     let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
     let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop);
-    let wants_class = previewer.needs_storage_class(predictor);
+    let wants_class = !previewer.options.verify && previewer.needs_storage_class(predictor);
     let operations = previewer.plan.operations().names();
     let read_one = async |row: Result<PreviewRow, ManifestError>| {
         let PreviewRow { sampled: SampledObject { object, mut metadata }, unlistable } = row?;
         if let Some(why) = unlistable {
             return Ok((predict_unlistable(object, &operations, &why), metadata));
         }
-        metadata.state = predictor.relevant_state(&metadata.state);
+        metadata.state = predictor.usable_facts(&metadata.state);
         let reads = predictor.preview_reads(&metadata.state, wants_class);
         let (seen, read_failure) = match worker.read_object(&object, &reads).await {
             ObjectReadOutcome::Complete(seen) => (seen, None),
@@ -609,7 +615,7 @@ pub async fn preview_sample(
     stop: &CancellationToken,
 ) -> Result<Preview, JobError> {
     let store = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
-    let options = PreviewOptions { sample: SAMPLE_SIZE, seed: 0, full: false, digest_key: None };
+    let options = PreviewOptions { sample: SAMPLE_SIZE, seed: 0, full: false, verify: false, digest_key: None };
     let previewer = Previewer { plan, store, folder: Path::new(""), options, stop };
     previewer.preview_frozen(frozen, &mut SilentPreviewObserver).await.map_err(|error| match error {
         PreviewError::Manifest(error) => JobError::Manifest(error),

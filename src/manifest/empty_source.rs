@@ -25,7 +25,10 @@ pub(super) async fn warning(source: &ManifestSource, retrying: &RetryingStore) -
     let help = match source {
         ManifestSource::Prefix { bucket, prefix, .. } => suggestion(bucket, prefix, retrying).await,
         ManifestSource::Inventory { .. } => "check that this is the inventory of the right bucket and day".to_owned(),
-        ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Retry { .. } => return None,
+        ManifestSource::Csv { .. }
+        | ManifestSource::Report { .. }
+        | ManifestSource::Retry { .. }
+        | ManifestSource::Succeeded { .. } => return None,
     };
     Some(ManifestWarning { message: format!("{} contains no objects: there is nothing to do", source.name()), help })
 }
@@ -36,7 +39,8 @@ pub(super) fn selection_warning(source: &ManifestSource, rows_read: u64) -> Opti
     match source {
         ManifestSource::Inventory { selector: InventorySelector::Changed(_), .. }
         | ManifestSource::Report { .. }
-        | ManifestSource::Retry { .. } => None,
+        | ManifestSource::Retry { .. }
+        | ManifestSource::Succeeded { .. } => None,
         ManifestSource::Prefix { .. } | ManifestSource::Csv { .. } | ManifestSource::Inventory { .. } => {
             Some(ManifestWarning {
                 message: format!(

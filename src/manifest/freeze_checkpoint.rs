@@ -75,7 +75,10 @@ fn fingerprint(manifest: &Manifest) -> Option<String> {
             format!("inventory {bucket} {inventory} {dialect:?}")
         }
         // One or few pinned files: reading them again is faster than checking what is already frozen.
-        ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Retry { .. } => return None,
+        ManifestSource::Csv { .. }
+        | ManifestSource::Report { .. }
+        | ManifestSource::Retry { .. }
+        | ManifestSource::Succeeded { .. } => return None,
     };
     Some(hex(&Sha256::digest(format!("{source}\n{:?}", manifest.filter))))
 }

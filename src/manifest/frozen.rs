@@ -182,7 +182,7 @@ impl FrozenManifest {
             spans: spans.into_iter(),
             open: None,
             batch,
-            finished: RowFrontier::default(),
+            selection: RowSelection::All,
             interleaving: None,
             rows_seen: 0,
         }
@@ -225,7 +225,17 @@ impl FrozenManifest {
             });
             tasks.spans = unfinished.collect::<Vec<_>>().into_iter();
         }
-        tasks.finished = frontier.clone();
+        tasks.selection = RowSelection::NotIn(frontier.clone());
+        tasks
+    }
+
+    /// Like [`tasks`](Self::tasks) from the start, but returns only the rows that `frontier` contains: those with an
+    /// outcome.
+    #[must_use]
+    pub(crate) fn settled_tasks(&self, frontier: &RowFrontier, batch: usize) -> ManifestTasks {
+        let mut tasks = self.tasks(TaskId { part: 0, row: 0 }, batch);
+        tasks.interleaving = (self.segments > 1).then(|| self.interleaving());
+        tasks.selection = RowSelection::In(frontier.clone());
         tasks
     }
 
@@ -239,12 +249,28 @@ pub struct ManifestTasks {
     spans: vec::IntoIter<PartSpan>,
     open: Option<(u32, PartReader)>,
     batch: usize,
-    /// Rows to skip.
-    finished: RowFrontier,
+    selection: RowSelection,
     /// The order that gives each row its [`TaskId`], if that is not its part and row.
     interleaving: Option<Interleaving>,
     /// The number of rows read so far, from the first row of the manifest.
     rows_seen: u64,
+}
+
+/// The rows to return.
+enum RowSelection {
+    All,
+    NotIn(RowFrontier),
+    In(RowFrontier),
+}
+
+impl RowSelection {
+    fn includes(&self, id: TaskId) -> bool {
+        match self {
+            Self::All => true,
+            Self::NotIn(frontier) => !frontier.is_settled(id),
+            Self::In(frontier) => frontier.is_settled(id),
+        }
+    }
 }
 
 struct PartSpan {
@@ -274,7 +300,7 @@ impl ManifestTasks {
                     position_to_task_id(order.position_of(self.rows_seen))
                 });
                 self.rows_seen += 1;
-                if !self.finished.is_settled(id) {
+                if self.selection.includes(id) {
                     tasks.push(Task { id, object, unlistable });
                 }
             }

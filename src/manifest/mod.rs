@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `spec` | the manifest section of a plan, checked |
 //! | `sources` | reads whichever source a manifest has, to its end or only its first objects |
-//! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources; inventories in CSV, Parquet and ORC |
+//! | `prefix`, `csv`, `inventory`, `report`, `retry`, `succeeded` | the sources; inventories in CSV, Parquet and ORC |
 //! | `changes` | the objects that are new or changed since an earlier inventory; a visitor sorts the rows of both |
 //! | `row_visitor`, `filter` | what a source passes its rows to, where it resumes, and which rows are included |
 //! | `input`, `retrying_store` | bytes and listings from the store or the disk, with retries |
@@ -50,6 +50,7 @@ mod sort;
 mod source_metadata;
 mod sources;
 mod spec;
+mod succeeded;
 #[cfg(test)]
 mod testing;
 
@@ -67,5 +68,5 @@ pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, Unl
 pub use source_metadata::{ClassTotals, SourceMetadata, StorageClassStats};
 pub use spec::{
     CsvField, FailedRowsFile, FileLocation, InventoryChanges, InventoryDialect, InventorySelector, ListedVersions,
-    Manifest, ManifestSource, OnUnlistable, ReportRowFilter, UnfinishedRows,
+    Manifest, ManifestSource, OnUnlistable, ReportRowFilter, SettledRows, UnfinishedRows,
 };

@@ -65,6 +65,14 @@ pub enum ManifestSource {
         /// The rows without an outcome, if they are to be included; they come last.
         unfinished: Option<UnfinishedRows>,
     },
+    /// The objects that succeeded in an earlier job. Plans cannot express this source; `verify` creates it. The filter
+    /// of that job has already been applied, so this source takes no filter or one that needs only names.
+    Succeeded {
+        /// The rows with an outcome.
+        settled: SettledRows,
+        /// The report files with the failures among them.
+        failed: Vec<FailedRowsFile>,
+    },
 }
 
 /// Selects failed rows of a report: all conditions must hold, and an absent condition always holds.
@@ -91,6 +99,15 @@ pub struct FailedRowsFile {
 /// attempted without recording an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnfinishedRows {
+    /// The folder of that job, which contains its frozen manifest.
+    pub folder: PathBuf,
+    /// The rows with an outcome.
+    pub frontier: RowFrontier,
+}
+
+/// The rows with an outcome in an earlier job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettledRows {
     /// The folder of that job, which contains its frozen manifest.
     pub folder: PathBuf,
     /// The rows with an outcome.

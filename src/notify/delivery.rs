@@ -310,7 +310,7 @@ impl MessageQueue {
 
 /// Returns whether an event is a job status, which a later status supersedes.
 fn is_status_event(event: WebhookEvent) -> bool {
-    !matches!(event, WebhookEvent::FailureRate | WebhookEvent::RunTime)
+    !matches!(event, WebhookEvent::FailureRate | WebhookEvent::RunTime | WebhookEvent::Drift)
 }
 
 /// How long to send nothing to an endpoint that answers 429 without a `Retry-After` header.

@@ -1,4 +1,4 @@
-//! Webhook notifications about jobs: the `[[notify]]` tables of a plan.
+//! Webhook notifications about jobs, and about drift that `verify` found: the `[[notify]]` tables of a plan.
 //!
 //! | file | contents |
 //! |---|---|
@@ -16,4 +16,4 @@ mod webhook;
 
 pub use delivery::{AbandonedMessages, UndeliveredMessage};
 pub use notifier::{Notifier, NotifierHost};
-pub use webhook::{MessageOrigin, WebhookEndpoint, WebhookError};
+pub use webhook::{DriftSummary, MessageOrigin, WebhookEndpoint, WebhookError};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use batchplan_store::Mutex;
 
 use super::delivery::{AbandonedMessages, MessageSender, UndeliveredMessage};
-use super::webhook::{MessageOrigin, WebhookEndpoint, WebhookError, WebhookMessage};
+use super::webhook::{DriftSummary, MessageOrigin, WebhookEndpoint, WebhookError, WebhookMessage};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::{FailureCode, JobRecord, Journal, JournalListener};
 use crate::plan::{WebhookConfig, WebhookEvent};
@@ -76,6 +76,14 @@ impl Notifier {
             self.notify_status(&job, WebhookEvent::Suspended, Vec::new);
         }
         self.sender.begin_shutdown();
+    }
+
+    /// Notifies these endpoints of what a verification found, if they receive such messages.
+    pub fn notify_drift(&self, endpoints: impl IntoIterator<Item = WebhookEndpoint>, found: &DriftSummary) {
+        let at = jiff::Timestamp::now();
+        for endpoint in endpoints.into_iter().filter(|endpoint| endpoint.receives(WebhookEvent::Drift)) {
+            self.sender.enqueue(&Arc::new(endpoint), WebhookMessage::about_drift(at, found, &self.origin));
+        }
     }
 
     /// Returns the number of messages that are not delivered yet.

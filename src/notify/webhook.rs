@@ -2,6 +2,7 @@
 //! messages, with their JSON bodies, headers and signatures.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use batchplan_store::hex::hex;
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::job::Progress;
+use crate::job::{JobId, Progress};
 use crate::journal::{FailureCode, JobRecord, ReportDelivery};
 use crate::plan::{ExactShare, FailureThreshold, WebhookConfig, WebhookEvent, WebhookTarget};
 
@@ -251,13 +252,94 @@ impl WebhookMessage {
         let body = Bytes::from(WebhookPayload { event, at, job, failures }.body(&id, origin).to_string());
         Self { id, event, job: job.id.to_string(), body }
     }
+
+    /// Creates the message about drift that was found at this time.
+    pub(super) fn about_drift(at: Timestamp, found: &DriftSummary, origin: &MessageOrigin) -> Self {
+        let id = uuid::Uuid::new_v4().to_string();
+        let body = Bytes::from(found.body(&id, at, origin).to_string());
+        let job = found.job.as_ref().map_or_else(|| found.name.clone(), JobId::to_string);
+        Self { id, event: WebhookEvent::Drift, job, body }
+    }
+}
+
+/// What a verification found, for a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriftSummary {
+    /// The job that was verified; `None` for a plan.
+    pub job: Option<JobId>,
+    /// The name of the plan.
+    pub name: String,
+    /// The plan file.
+    pub plan_file: PathBuf,
+    /// The number of objects of the job or the plan.
+    pub objects: u64,
+    /// The number of objects that were read.
+    pub read: u64,
+    /// The likely number of objects that are not as they should be, and its bounds. All are equal if every object was
+    /// read.
+    pub drifted: [u64; 3],
+    /// The number of objects that could not be read, of those that were to be read.
+    pub unreadable: u64,
+}
+
+impl DriftSummary {
+    fn body(&self, id: &str, at: Timestamp, origin: &MessageOrigin) -> Json {
+        let [low, likely, high] = self.drifted;
+        json!({
+            "version": VERSION,
+            "text": self.text(),
+            "event": WebhookEvent::Drift.as_str(),
+            "id": id,
+            "at": at.to_string(),
+            "job": {
+                "id": self.job.as_ref().map(JobId::as_str),
+                "name": to_single_line(&self.name, MAX_TEXT),
+                "status": null,
+                "reason": null,
+                "priority": null,
+            },
+            "progress": null,
+            "active_seconds": null,
+            "failures": [],
+            "drift": {
+                "objects": self.objects,
+                "read": self.read,
+                "drifted": { "likely": likely, "low": low, "high": high },
+                "unreadable": self.unreadable,
+            },
+            "report": null,
+            "plan_file": plan_file_name(&self.plan_file),
+            "run_url": origin.run_url,
+        })
+    }
+
+    fn text(&self) -> String {
+        let [low, likely, high] = self.drifted;
+        let about = if low == high { "" } else { "about " };
+        let job = self
+            .job
+            .as_ref()
+            .map_or_else(String::new, |id| format!(", job {}", id.as_str().chars().take(8).collect::<String>()));
+        let text = format!(
+            "batchplan: {} has drifted ({about}{likely} of {} objects are not as they should be{job})",
+            self.name, self.objects
+        );
+        defuse_mentions(&to_single_line(&text, MAX_TEXT))
+    }
+}
+
+/// Returns the name of a plan file, without its folder.
+fn plan_file_name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| to_single_line(&name.to_string_lossy(), MAX_TEXT))
 }
 
 /// Returns the ID of a message. A job ends once and crosses a threshold once, so the IDs of these events are derived
 /// from the job: they stay the same if a process sends the message again after a crash.
 fn message_id(event: WebhookEvent, job: &JobRecord) -> uuid::Uuid {
     match event {
-        WebhookEvent::Active | WebhookEvent::Suspended | WebhookEvent::Paused => uuid::Uuid::new_v4(),
+        WebhookEvent::Active | WebhookEvent::Suspended | WebhookEvent::Paused | WebhookEvent::Drift => {
+            uuid::Uuid::new_v4()
+        }
         WebhookEvent::Complete
         | WebhookEvent::Failed
         | WebhookEvent::Cancelled
@@ -304,8 +386,9 @@ impl WebhookPayload<'_> {
             },
             "active_seconds": job.active_time.as_secs_f64(),
             "failures": failures.collect::<Vec<_>>(),
+            "drift": null,
             "report": self.report(),
-            "plan_file": job.plan_file.file_name().map(|name| to_single_line(&name.to_string_lossy(), MAX_TEXT)),
+            "plan_file": plan_file_name(&job.plan_file),
             "run_url": origin.run_url,
         })
     }
@@ -333,6 +416,7 @@ impl WebhookPayload<'_> {
             WebhookEvent::Cancelled => "was cancelled".to_owned(),
             WebhookEvent::FailureRate => "has exceeded `failure_rate`".to_owned(),
             WebhookEvent::RunTime => format!("has been running for {} s", job.active_time.as_secs()),
+            WebhookEvent::Drift => "has drifted".to_owned(),
         };
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         let Progress { total, succeeded, failed, .. } = progress;
@@ -383,12 +467,10 @@ fn defuse_mentions(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::job::{JobId, JobStatus};
+    use crate::job::JobStatus;
     use crate::journal::{JobSource, WorkSpan};
 
     fn hook(target: WebhookTarget, secret_env: Option<&str>, allow_http: bool) -> WebhookConfig {
@@ -528,11 +610,50 @@ mod tests {
                 { "code": "E6", "http": 400, "count": 6 },
                 { "code": "E5", "http": 400, "count": 5 },
             ],
+            "drift": null,
             "report": { "place": "oss://reports/r/manifest.json", "published": true },
             "plan_file": "plan.toml",
             "run_url": "https://github.com/o/r/actions/runs/1",
         });
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn drift_is_described_without_object_names() {
+        let mut found = DriftSummary {
+            job: None,
+            name: "tag-docs".to_owned(),
+            plan_file: PathBuf::from("/home/me/plans/plan.toml"),
+            objects: 1000,
+            read: 200,
+            drifted: [3, 10, 30],
+            unreadable: 0,
+        };
+        let origin = MessageOrigin::default();
+        let message = WebhookMessage::about_drift(Timestamp::UNIX_EPOCH, &found, &origin);
+        let body: Json = serde_json::from_slice(&message.body).expect("JSON");
+        let expected = json!({
+            "version": 1,
+            "text": "batchplan: tag-docs has drifted (about 10 of 1000 objects are not as they should be)",
+            "event": "drift",
+            "id": message.id,
+            "at": "1970-01-01T00:00:00Z",
+            "job": { "id": null, "name": "tag-docs", "status": null, "reason": null, "priority": null },
+            "progress": null,
+            "active_seconds": null,
+            "failures": [],
+            "drift": {
+                "objects": 1000, "read": 200, "drifted": { "likely": 10, "low": 3, "high": 30 }, "unreadable": 0,
+            },
+            "report": null,
+            "plan_file": "plan.toml",
+            "run_url": null,
+        });
+        assert_eq!(body, expected);
+        let id = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=".parse::<JobId>().expect("an id");
+        (found.job, found.drifted) = (Some(id), [2, 2, 2]);
+        let text = "batchplan: tag-docs has drifted (2 of 1000 objects are not as they should be, job ODRiZWQ5)";
+        assert_eq!(found.text(), text);
     }
 
     #[test]

@@ -259,8 +259,8 @@ impl CanonicalForm {
                     code.iter().flatten().map(|code| code.to_ascii_lowercase()),
                 );
             }
-            // No plan can name this source: the program makes it from an earlier job.
-            ManifestSource::Retry { .. } => {}
+            // No plan can name these sources: the program makes them from an earlier job.
+            ManifestSource::Retry { .. } | ManifestSource::Succeeded { .. } => {}
             // The dialect follows from the provider.
             ManifestSource::Inventory { bucket, selector, dialect: _ } => {
                 self.set("manifest.inventory.bucket", bucket.as_str());

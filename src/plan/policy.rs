@@ -183,7 +183,8 @@ fn version_scope(source: &ManifestSource) -> VersionScope {
         ManifestSource::Csv { .. }
         | ManifestSource::Inventory { .. }
         | ManifestSource::Report { .. }
-        | ManifestSource::Retry { .. } => VersionScope::Both,
+        | ManifestSource::Retry { .. }
+        | ManifestSource::Succeeded { .. } => VersionScope::Both,
     }
 }
 
@@ -194,7 +195,10 @@ fn manifest_bucket(source: &ManifestSource) -> Option<&BucketName> {
         | ManifestSource::Inventory { bucket, .. }
         | ManifestSource::Csv { location: FileLocation::Object { bucket, .. }, .. }
         | ManifestSource::Report { location: FileLocation::Object { bucket, .. }, .. } => Some(bucket),
-        ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Retry { .. } => None,
+        ManifestSource::Csv { .. }
+        | ManifestSource::Report { .. }
+        | ManifestSource::Retry { .. }
+        | ManifestSource::Succeeded { .. } => None,
     }
 }
 
@@ -235,7 +239,8 @@ impl PolicyWriter {
             | ManifestSource::Report { location: FileLocation::Local(_), .. }
             // The program makes these sources; no plan names them.
             | ManifestSource::Inventory { selector: InventorySelector::Changed(_) | InventorySelector::Distinct { .. }, .. }
-            | ManifestSource::Retry { .. } => Vec::new(),
+            | ManifestSource::Retry { .. }
+            | ManifestSource::Succeeded { .. } => Vec::new(),
         }
     }
 

@@ -100,6 +100,8 @@ pub enum WebhookEvent {
     FailureRate,
     /// The job ran longer than the webhook's `run_time`.
     RunTime,
+    /// `verify` found objects that are not as they should be.
+    Drift,
 }
 
 impl WebhookEvent {
@@ -118,6 +120,7 @@ impl WebhookEvent {
             Self::Cancelled => "cancelled",
             Self::FailureRate => "failure-rate",
             Self::RunTime => "run-time",
+            Self::Drift => "drift",
         }
     }
 }
@@ -140,7 +143,7 @@ pub struct WebhookConfig {
     pub secret_env: Option<String>,
     /// Whether unencrypted HTTP to another machine is allowed.
     pub allow_http: bool,
-    /// The statuses to notify, without duplicates.
+    /// The statuses to notify, and whether to notify of drift, without duplicates.
     pub events: Vec<WebhookEvent>,
     /// The share of failed objects above which the webhook is notified once.
     pub failure_rate: Option<ExactShare>,

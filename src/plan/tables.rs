@@ -351,8 +351,9 @@ table! {
         optional secret_env: TextValue<1, 128>,
         /// Whether to allow unencrypted http to another machine. False by default.
         optional allow_http: bool,
-        /// The job statuses to send: "active", "suspended", "paused", "complete", "failed" and "cancelled". All but
-        /// "active" by default. A suspended job waits for confirmation.
+        /// The job statuses to send: "active", "suspended", "paused", "complete", "failed" and "cancelled", and "drift"
+        /// if `verify` finds objects that are not as they should be. All but "active" and "drift" by default. A suspended
+        /// job waits for confirmation.
         optional on: Vec<EnumValue<WebhookEvent>>,
         /// Also send a message once when more than this share of objects has failed: of all objects, or of those
         /// attempted, once there are 1000. From 0 to 1.
@@ -371,6 +372,7 @@ impl NamedVariants for WebhookEvent {
         ("complete", Self::Complete),
         ("failed", Self::Failed),
         ("cancelled", Self::Cancelled),
+        ("drift", Self::Drift),
     ];
 }
 

@@ -105,6 +105,33 @@ fn a_nightly_job_works_on_the_newest_inventory_once() {
 }
 
 #[test]
+fn drift_is_found_at_night() {
+    let (cloud, machine) = (Cloud::start(), machine());
+    machine.write("plans/tag-documents.toml", cloud.plan("tag-documents", INVENTORY));
+    let night = || {
+        let schedule = Trigger { event: "schedule", payload: json!({}) };
+        machine.run(&yaml("plans/workflows/verify.yml"), &schedule, &mut || false)
+    };
+    let before = night();
+    let job = before.job();
+    job.ended(Status::Failure);
+    let outputs = &job.action().outputs;
+    assert_eq!(job.action().code, Some(3), "nothing has the tags yet");
+    assert!(outputs["drifted"] == outputs["total"] && outputs["total"] != "0", "{outputs:?}");
+    assert!(job.log().contains("::error file=plans/tag-documents.toml::"), "{}", job.log());
+    let summary = job.summary();
+    assert!(summary.starts_with("### batchplan: verification of `tag-documents`\n"), "{summary}");
+    assert!(summary.contains("```diff\n~ acme-archive/documents/2024/"), "{summary}");
+
+    machine.run(&yaml("plans/workflows/review-and-apply.yml"), &push(), &mut || false).job().ended(Status::Success);
+    let after = night();
+    let job = after.job();
+    job.ended(Status::Success);
+    assert_eq!(job.action().outputs["drifted"], "0");
+    assert!(!job.log().contains("::error"), "{}", job.log());
+}
+
+#[test]
 fn what_failed_is_done_again_from_its_report() {
     let (cloud, machine) = (Cloud::start(), machine());
     let list = "acme-archive,documents%2F2024%2Fno%20such\nacme-archive,photos%2F%60%7C%40all%60\n";

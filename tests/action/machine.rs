@@ -206,7 +206,7 @@ impl Machine {
         let roots = json!({
             "github": {
                 "event_name": trigger.event, "event": trigger.payload, "token": "ghs_harness", "repository": "acme/data",
-                "ref": "refs/heads/main", "workspace": workspace, "run_id": "1",
+                "ref": "refs/heads/main", "workspace": workspace, "run_id": "1", "run_number": "17",
                 "server_url": self.github.0, "api_url": self.github.1,
                 "action_ref": "", "action_repository": "",
             },

@@ -255,3 +255,26 @@ fn no_name_and_no_reason_breaks_a_message() {
     let text = letters[1].body["text"].as_str().expect("a text");
     assert!(!text.contains(['<', '@', '\n', '\r', '\u{1b}']), "{text}");
 }
+
+#[test]
+fn drift_is_told_to_those_who_ask_for_it() {
+    let (scene, receiver, other) = (Scene::with_objects(4), Receiver::new(), Receiver::new());
+    let drift = receiver.hook("secret_env = \"HOOK\"\non = [\"drift\"]");
+    scene.plan(&format!("{TAG}{drift}{}", other.hook("")));
+    run(&scene, &["verify", "plan.toml"]).ended(3);
+    let [letter] = &receiver.letters()[..] else { panic!("one letter") };
+    letter.assert_signed();
+    assert_eq!((letter.event(), &letter.body["job"]["id"]), ("drift", &serde_json::Value::Null));
+    let found = serde_json::json!({
+        "objects": 4, "read": 4, "drifted": { "likely": 4, "low": 4, "high": 4 }, "unreadable": 0,
+    });
+    assert_eq!(letter.body["drift"], found);
+    assert_eq!(letter.body["text"], "batchplan: plan has drifted (4 of 4 objects are not as they should be)");
+    let job = run(&scene, &APPLY).ended(0).json();
+    run(&scene, &["verify", job["job_id"].as_str().expect("an id"), "--full"]).ended(0);
+    assert_eq!(receiver.events(), ["drift"], "nothing has drifted since");
+    assert_eq!(other.events(), ["complete"]);
+    let unset = scene.command(&["verify", "plan.toml"]).output().expect("it runs");
+    let refused = Ran::of(&unset).ended(6);
+    assert!(refused.stderr.contains("environment variable HOOK is not set"), "{}", refused.stderr);
+}

@@ -10,13 +10,14 @@ const LOOKED: usize = 200;
 
 const SEEDS: u64 = 1000;
 
-/// How many of a thousand objects are of the kind that is counted: hardly any, a fifth, a half, nearly all.
-const SHARES: [usize; 4] = [5, 200, 500, 970];
+/// How many of the objects are of the kind that is counted: as few as `verify` may be about, hardly any, a fifth, a
+/// half, nearly all.
+const SHARES: [usize; 5] = [50, 500, 20_000, 50_000, 97_000];
 
 /// Whether an object is of that kind.
 fn is_meant(number: usize, share: usize) -> bool {
-    // 7 and 1000 have no divisor in common, so that of each thousand objects in a row exactly so many are.
-    number * 7 % 1000 < share
+    // 7919 and the number of objects have no divisor in common, so that exactly so many are.
+    number * 7919 % OBJECTS < share
 }
 
 /// For each share, of how many of these seeds the interval holds the truth.
@@ -34,7 +35,7 @@ fn held(names: &[Vec<u8>], seeds: std::ops::Range<u64>) -> [u64; SHARES.len()] {
             let (looked, all) = (LOOKED as u64, OBJECTS as u64);
             let ConfidenceInterval { low, high, .. } =
                 SampleShare { matching: found, sampled: looked, population: all }.estimate();
-            let truth = (OBJECTS / 1000 * share) as u64;
+            let truth = share as u64;
             *held += u64::from((low..=high).contains(&truth));
         }
     }
@@ -49,7 +50,7 @@ fn the_interval_holds_the_truth_as_often_as_it_says() {
         .collect();
     for share in SHARES {
         let there = (0..OBJECTS).filter(|number| is_meant(*number, share)).count();
-        assert_eq!(there, OBJECTS / 1000 * share);
+        assert_eq!(there, share);
     }
     let halves = std::thread::scope(|scope| {
         let other = scope.spawn(|| held(&names, SEEDS / 2..SEEDS));
@@ -57,6 +58,6 @@ fn the_interval_holds_the_truth_as_often_as_it_says() {
     });
     for (place, share) in SHARES.iter().enumerate() {
         let held = halves[0][place] + halves[1][place];
-        assert!((930..=SEEDS).contains(&held), "{share} of a thousand: the truth is in {held} of {SEEDS} intervals");
+        assert!((930..=SEEDS).contains(&held), "{share} of {OBJECTS}: the truth is in {held} of {SEEDS} intervals");
     }
 }

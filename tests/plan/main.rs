@@ -14,6 +14,7 @@ mod sdk_http;
 mod situations;
 mod told;
 mod truth;
+mod verify;
 #[path = "../apply/world.rs"]
 #[expect(dead_code, reason = "jobs and their statuses are for other tests")]
 mod world;

@@ -18,7 +18,7 @@ const RESTORE: &str = "[operation.restore_object]\ndays = 7\ntier = \"Standard\"
 
 /// Compares all that a run said and how it ended with a file.
 #[track_caller]
-fn says(scene: &Scene, name: &str, ran: &Ran) {
+pub(crate) fn says(scene: &Scene, name: &str, ran: &Ran) {
     let said = format!("{}---\n{}---\nexit {}\n", ran.stdout, ran.stderr, ran.code);
     let said = normal(&scene.world.normal(&said).replace(&scene.gate.endpoint(), "[ENDPOINT]"));
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plan/expected").join(name);

@@ -41,6 +41,21 @@ fn a_state_is_shown_pulled_and_pushed() {
 }
 
 #[test]
+fn a_job_is_verified_on_another_machine_without_a_lock() {
+    let place = Place::with_objects(20);
+    let here = place.machine("here");
+    let job = here.apply().ended(0).json()["job_id"].clone();
+    let (id, url) = (job.as_str().expect("an id"), place.url());
+    let there = place.machine("there");
+    let names = place.chest().names("");
+    there.run(&["verify", id, "--full", "--state", &url]).ended(0);
+    here.run(&["apply", "plan.toml", "--new", "--auto-approve"]).ended(0);
+    let said = there.run(&["verify", &id[..8], "--json", "--state", &url]).ended(0).json();
+    assert_eq!((&said["job"], &said["counts"]["hold"]["likely"]), (&job, &20.into()));
+    assert!(names.iter().all(|name| place.chest().names("").contains(name)));
+}
+
+#[test]
 fn jobs_of_a_folder_are_moved_to_a_bucket() {
     let place = Place::with_objects(20);
     let here = place.machine("here");

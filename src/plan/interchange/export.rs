@@ -226,7 +226,7 @@ impl ExportCheck {
                 let help = "set `object` and `etag` to the manifest.json of one inventory";
                 self.report_unsupported("`latest` in [manifest.inventory]", help);
             }
-            ManifestSource::Report { .. } | ManifestSource::Retry { .. } => {
+            ManifestSource::Report { .. } | ManifestSource::Retry { .. } | ManifestSource::Succeeded { .. } => {
                 let help = "list the failed objects in a CSV manifest, or run the plan with batchplan";
                 self.report_unsupported("[manifest.report]", help);
             }
@@ -486,7 +486,8 @@ fn manifest_json(source: &ManifestSource, names: &ArnFormatter<'_>) -> (&'static
         ManifestSource::Csv { .. }
         | ManifestSource::Inventory { .. }
         | ManifestSource::Report { .. }
-        | ManifestSource::Retry { .. } => ("Manifest", Json::Null),
+        | ManifestSource::Retry { .. }
+        | ManifestSource::Succeeded { .. } => ("Manifest", Json::Null),
     }
 }
 
