@@ -10,6 +10,7 @@
 //! | `signals` | stopping, and how long that may take |
 //! | `descriptions` | plans, jobs and amounts in words, and the commands that are shown to the user |
 //! | `state` | `--state`, the journal that is kept there, and the command `state` |
+//! | `state_csv` | tags and ACLs of objects as CSV |
 //! | `plan_input` | the plan that a command is given, its prices, and the problems of its file |
 //! | `recurring` | whether there is anything new for a recurring plan |
 //! | `preview` | what a plan would change, cost and take, as text, JSON and Markdown |
@@ -61,6 +62,7 @@ mod schema;
 mod show;
 mod signals;
 mod state;
+mod state_csv;
 mod terminal;
 mod usage_tips;
 mod validate;

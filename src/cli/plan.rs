@@ -21,10 +21,11 @@ use super::preview::{
 use super::progress_view::ProgressView;
 use super::recurring::{self, PlanToPreview};
 use super::state::{JournalAccess, StateLocationArgs};
+use super::state_csv::StateCsvFile;
 use super::terminal::Terminal;
 use super::{github, signals};
 use crate::connect::connect;
-use crate::diff::Prediction;
+use crate::diff::{Effect, FailureReason, Prediction};
 use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
 use crate::jobs::{
     JobError, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
@@ -34,6 +35,7 @@ use crate::journal::{JobFolder, JobRecord};
 use crate::manifest::{
     FreezeProgress, FrozenManifest, InventorySelector, Manifest, ManifestError, ManifestSource, compare_manifests,
 };
+use crate::operation::ObjectAspect;
 use crate::paths::{path_to_text, show_path};
 use crate::plan::Plan;
 
@@ -48,6 +50,7 @@ Examples:
   batchplan plan plan.toml
   batchplan plan plan.toml --full                 # read every object: exact counts
   batchplan plan plan.toml --all                  # read and show every object
+  batchplan plan plan.toml --full --csv tags.csv  # write the tags of every object
   batchplan plan plan.toml --out plan.bpl && batchplan apply plan.bpl
   batchplan plan plan.toml --format markdown      # for a pull request
   batchplan plan plan.toml --full --detailed-exitcode
@@ -94,6 +97,9 @@ pub(super) struct PlanArgs {
     /// Read and show every object
     #[arg(long)]
     all: bool,
+    /// Write the tags and ACLs of all objects, as far as the plan is about them, to this CSV file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// Use the prices in this price book before the built-in ones
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
@@ -124,6 +130,9 @@ impl CliCommand for PlanArgs {
         let file = plan_input::require(&self.plan, terminal)?;
         if let Some(out) = &self.out {
             refuse_to_overwrite(out)?;
+        }
+        if self.csv.is_some() {
+            check_csv(self, &file.plan)?;
         }
         let resolved = recurring::plan_to_preview(&file.plan, &self.state, terminal)?;
         let plan = match &resolved {
@@ -176,7 +185,9 @@ fn preview_objects(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = CancellationToken::new();
     let view = Mutex::new(ProgressView::new(terminal, ""));
-    let mut progress = PlanProgressView { terminal, args, view, objects_read: 0, stop: stop.clone() };
+    let aspects = plan.operations().aspects().collect();
+    let csv = args.csv.as_deref().map(StateCsvFile::create).transpose()?;
+    let mut progress = PlanProgressView { terminal, args, view, objects_read: 0, csv, aspects, stop: stop.clone() };
     let previous =
         if lists_inventory_changes(&plan.manifest) { None } else { find_previous_job(plan, &args.state, terminal)? };
     let preview = runtime.block_on(async {
@@ -203,10 +214,14 @@ fn preview_objects(
     });
     // A thread that is blocked on a read that never returns must not keep the process alive.
     runtime.shutdown_background();
-    if terminal.is_stdout_closed() && args.out.is_none() {
+    let preview = preview?;
+    if terminal.is_stdout_closed() && args.out.is_none() && args.csv.is_none() {
         return Ok(None);
     }
-    preview.map(Some)
+    if let Some(csv) = progress.csv.take() {
+        csv.finish()?;
+    }
+    Ok(Some(preview))
 }
 
 /// Returns the error of a preview. If the store denies access to the manifest, it may only want the caller to pay.
@@ -233,6 +248,23 @@ fn print_view(args: &PlanArgs, view: &PreviewView<'_>, name: &str, terminal: Ter
     };
     terminal.print(printed.trim_end_matches('\n'))?;
     github::report_plan((name, &path_to_text(&args.plan)), &step_outputs(view), || render_markdown(view), terminal);
+    Ok(())
+}
+
+/// Returns an error if `--csv` is given, but not all objects are read, or nothing of them that the file has.
+fn check_csv(args: &PlanArgs, plan: &Plan) -> Result<(), CommandError> {
+    if !args.full && !args.all {
+        return Err(CommandError::new(
+            ExitStatus::Invalid,
+            "--csv writes all objects, but only a sample would be read",
+        )
+        .help("add --full"));
+    }
+    if plan.operations.iter().all(|operation| operation.aspect() == ObjectAspect::Restoration) {
+        let what = "--csv writes tags and ACLs, and this plan is about neither";
+        return Err(CommandError::new(ExitStatus::Invalid, what)
+            .help("use a plan with an operation on tags or ACLs; it is not applied"));
+    }
     Ok(())
 }
 
@@ -337,6 +369,9 @@ struct PlanProgressView<'a> {
     args: &'a PlanArgs,
     view: Mutex<ProgressView>,
     objects_read: u64,
+    csv: Option<StateCsvFile>,
+    /// The aspects that the plan changes.
+    aspects: Vec<ObjectAspect>,
     /// Cancelled to end the preview when its output is no longer read.
     stop: CancellationToken,
 }
@@ -363,6 +398,9 @@ impl PreviewObserver for PlanProgressView<'_> {
         }
         self.objects_read += 1;
         self.view().show_read(self.objects_read, of);
+        if let Some(csv) = &mut self.csv {
+            csv.record(&prediction.object, &prediction.before, &unread_reason(prediction, &self.aspects))?;
+        }
         if !self.args.all {
             return Ok(());
         }
@@ -372,10 +410,21 @@ impl PreviewObserver for PlanProgressView<'_> {
             object_text(prediction, self.terminal.colours_data())
         };
         self.terminal.print_text(&shown)?;
-        // With `--out`, the preview continues, because the plan must still be saved.
-        if self.terminal.is_stdout_closed() && self.args.out.is_none() {
+        // With `--out` or `--csv`, the preview continues, because the file must still be written.
+        if self.terminal.is_stdout_closed() && self.args.out.is_none() && self.csv.is_none() {
             self.stop.cancel();
         }
         Ok(())
+    }
+}
+
+/// Returns why one of these aspects of an object was not read, or an empty text if all were.
+fn unread_reason(prediction: &Prediction, aspects: &[ObjectAspect]) -> String {
+    let is_read = aspects.iter().all(|aspect| aspect.rules().is_known(&prediction.before));
+    match &prediction.effect {
+        Effect::Unknown(why) if !is_read => why.clone(),
+        Effect::Fails(FailureReason { code, http: 0, .. }) if !is_read => code.clone(),
+        Effect::Fails(FailureReason { code, http, .. }) if !is_read => format!("{http} {code}"),
+        _ => String::new(),
     }
 }

@@ -8,6 +8,7 @@ mod intervals;
 mod model;
 mod property;
 mod quiet;
+mod readout;
 mod scene;
 #[path = "../support/sdk_http.rs"]
 mod sdk_http;
