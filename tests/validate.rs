@@ -107,11 +107,54 @@ fn what_cannot_be_read_is_a_problem_and_the_others_are_still_checked() {
     let output = batchplan(&folder, &["validate", "no-such.toml", "crlf.toml", "acl-public-warns.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output.stdout), "3 plans, 2 valid, 1 with problems, 1 warning\n");
-    assert!(text(&output.stderr).contains("cannot read no-such.toml"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("no such file: no-such.toml"), "{}", text(&output.stderr));
     let empty = tempfile::tempdir().expect("a folder");
     let output = batchplan(empty.path(), &["validate", "."]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("no plan files"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn in_a_folder_only_plans_are_checked_and_what_is_skipped_is_listed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("plans/set-acl.toml"));
+    let write = |name: &str, content: &str| fs::write(folder.path().join(name), content).expect("a file");
+    write("prices.toml", "[prices.mine]\ncurrency = \"EUR\"\n");
+    write("Cargo.toml", "[package]\nname = \"store\"\n");
+    let output = batchplan(folder.path(), &["validate", "."]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "error: no plan files (*.toml) in .: none of 2 *.toml files has a [store], [manifest] or [operation] table\n  \
+         help: batchplan init writes a plan to start from\n"
+    );
+
+    write("plan.toml", &plan);
+    let output = batchplan(folder.path(), &["validate", "."]);
+    assert_eq!(
+        (output.status.code(), text(&output.stdout).as_str()),
+        (Some(0), "1 plan, 1 valid, 2 other files skipped\n")
+    );
+    let skipped = "not a plan: it has no [store], [manifest] or [operation] table";
+    assert_eq!(text(&output.stderr), format!("skipped ./Cargo.toml: {skipped}\nskipped ./prices.toml: {skipped}\n"));
+    let said: serde_json::Value =
+        serde_json::from_slice(&batchplan(folder.path(), &["validate", ".", "--json"]).stdout).expect("JSON");
+    assert_eq!(
+        said["skipped"],
+        serde_json::json!([{ "file": "./Cargo.toml", "why": skipped }, { "file": "./prices.toml", "why": skipped }])
+    );
+    // A file that is named is checked, whatever it is.
+    let output = batchplan(folder.path(), &["validate", "Cargo.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+
+    // A plan with a mistake stays a plan.
+    for mistake in
+        ["[store\nprovider = 1\n", "[store]\nprovider = \n", "[manifst]\n[operation]\n", "[store]\n[store]\n"]
+    {
+        write("plan.toml", mistake);
+        let output = batchplan(folder.path(), &["validate", "."]);
+        assert_eq!(text(&output.stdout), "1 plan, 0 valid, 1 with problems, 2 other files skipped\n", "{mistake}");
+    }
 }
 
 #[test]
@@ -131,7 +174,7 @@ fn json_gives_every_problem_its_place() {
                 { "line": 15, "column": 9, "end_line": 15, "end_column": 16, "text": "and this" },
             ],
         }],
-    }]});
+    }], "skipped": []});
     assert_eq!(said, expected);
 }
 
@@ -208,13 +251,19 @@ fn the_first_plan_for_the_sandbox_finds_its_objects() {
 fn a_plan_that_cannot_be_read_is_answered_with_what_fits() {
     let folder = tempfile::tempdir().expect("a folder");
     for (path, why, help) in [
-        ("plam.toml", "No such file or directory", "check the path; `batchplan init` writes a plan to start from"),
-        (".", "Is a directory", "name a plan file in this folder; `batchplan validate` checks all of them"),
+        ("plam.toml", "no such file: plam.toml", "check the path; `batchplan init` writes a plan to start from"),
+        (
+            ".",
+            ". is a folder, but this command needs a plan file",
+            "name a plan file in this folder; `batchplan validate` checks all of them",
+        ),
     ] {
-        let output = batchplan(folder.path(), &["plan", path]);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(&format!("cannot read {path}: {why}")) && said.contains(help), "{said}");
+        for command in ["plan", "apply", "check", "policy", "create"] {
+            let output = batchplan(folder.path(), &[command, path]);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert_eq!(said, format!("error: {why}\n  help: {help}\n"), "{command}");
+        }
     }
 }
 

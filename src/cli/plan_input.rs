@@ -63,17 +63,27 @@ fn check(path: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FilePr
         }
         Err(error) => {
             let mut problems = FileProblems::new(&name, "");
-            let help = match error.kind() {
-                io::ErrorKind::NotFound => "check the path; `batchplan init` writes a plan to start from",
-                io::ErrorKind::IsADirectory => {
-                    "name a plan file in this folder; `batchplan validate` checks all of them"
-                }
-                _ => {
-                    access_help(&error).unwrap_or("nothing was changed; check the disk and run the same command again")
-                }
-            };
-            problems.push(FileProblem::new(format!("cannot read {name}: {error}")).help(help));
+            let (what, help) = describe_unreadable(&name, &error);
+            problems.push(FileProblem::new(what).help(help));
             (None, problems)
+        }
+    }
+}
+
+/// Describes why a plan file cannot be read, and what to do about it.
+fn describe_unreadable(name: &str, error: &io::Error) -> (String, &'static str) {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            (format!("no such file: {name}"), "check the path; `batchplan init` writes a plan to start from")
+        }
+        io::ErrorKind::IsADirectory => (
+            format!("{name} is a folder, but this command needs a plan file"),
+            "name a plan file in this folder; `batchplan validate` checks all of them",
+        ),
+        _ => {
+            let help =
+                access_help(error).unwrap_or("nothing was changed; check the disk and run the same command again");
+            (format!("cannot read {name}: {error}"), help)
         }
     }
 }
@@ -83,14 +93,15 @@ fn check(path: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FilePr
 /// # Errors
 /// Returns an error if there is no valid plan.
 pub(crate) fn require(path: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
-    report_and_require(path, load(path), terminal)
+    require_valid(path, read_up_to(path, MAX_PLAN_BYTES as u64), terminal)
 }
 
-fn report_and_require(
-    path: &Path,
-    (plan, problems): (Option<LoadedPlan>, FileProblems),
-    terminal: Terminal,
-) -> Result<LoadedPlan, CommandError> {
+fn require_valid(path: &Path, bytes: io::Result<Vec<u8>>, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
+    if let Err(error) = &bytes {
+        let (what, help) = describe_unreadable(&show_path(path).to_string(), error);
+        return Err(CommandError::new(ExitStatus::Invalid, what).help(help));
+    }
+    let (plan, problems) = check(path, bytes);
     for problem in problems.iter().filter(|problem| plan.is_none() || !problem.is_reported_on_use()) {
         show_problem(problem, &problems, terminal);
     }
@@ -140,7 +151,7 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
             return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", show_path(path)))
                 .help(hint!("remove --plan, or save the plan first: {}", command!("plan", "PLAN", "--out", "FILE"))));
         }
-        let LoadedPlan { plan, bytes, .. } = report_and_require(path, check(path, bytes), terminal)?;
+        let LoadedPlan { plan, bytes, .. } = require_valid(path, bytes, terminal)?;
         return Ok(PlanInput { plan, text: bytes, file: std::path::absolute(path)?, fingerprint: None });
     }
     let saved = SavedPlan::parse(path, &bytes?)?;

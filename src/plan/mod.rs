@@ -31,4 +31,4 @@ pub use settings::{
 };
 pub use tables::{parse_age, parse_duration, parse_timestamp};
 pub use url::{StateUrl, StateUrlError};
-pub use validate::{MAX_PLAN_BYTES, read, read_bytes, schema};
+pub use validate::{MAX_PLAN_BYTES, may_be_plan, read, read_bytes, schema};

@@ -247,7 +247,7 @@ table! {
     /// The ACL to set.
     struct AclTable {
         /// "private", "public-read" or "public-read-write"; on OSS also "default", the bucket's ACL.
-        required acl: EnumValue<ObjectAcl>,
+        required acl: AclName,
     }
 }
 
@@ -404,6 +404,29 @@ impl NamedVariants for OnUnlistable {
 impl NamedVariants for CsvField {
     const NAMES: &'static [(&'static str, Self)] =
         &[("Bucket", Self::Bucket), ("Key", Self::Key), ("VersionId", Self::VersionId), ("Ignore", Self::Ignore)];
+}
+
+/// The name of an ACL, which is not checked yet: the provider decides which ones there are.
+pub(super) enum AclName {}
+
+impl DocumentValue for AclName {
+    type Value = String;
+
+    fn schema() -> Json {
+        EnumValue::<ObjectAcl>::schema()
+    }
+
+    fn example() -> String {
+        EnumValue::<ObjectAcl>::example()
+    }
+
+    fn missing(_: &str, name: &str) -> String {
+        format!("add `{name} = ...`, one of \"private\", \"public-read\", \"public-read-write\"")
+    }
+
+    fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
+        field.text::<Self>("a string", reader).map(str::to_owned)
+    }
 }
 
 impl NamedVariants for ObjectAcl {

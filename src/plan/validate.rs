@@ -51,6 +51,12 @@ pub fn schema() -> Json {
     schema
 }
 
+/// Returns whether a file may be meant as a plan: it has at least one of the tables that every plan needs.
+#[must_use]
+pub fn may_be_plan(bytes: &[u8]) -> bool {
+    DocumentType::has_any_table(bytes, &["store", "manifest", "operation"])
+}
+
 /// Reads a plan file from bytes. Like [`read`], but also reports a file that is not UTF-8.
 #[must_use]
 pub fn read_bytes(name: &str, bytes: &[u8], folder: &Path, now: Timestamp) -> (Option<Plan>, FileProblems) {

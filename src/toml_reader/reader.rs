@@ -78,6 +78,19 @@ impl DocumentType {
         (result.filter(|_| !problems.has_errors()), problems)
     }
 
+    /// Returns whether a file has one of these tables at its top level, or is no valid TOML and has the header of one.
+    pub(crate) fn has_any_table(bytes: &[u8], names: &[&str]) -> bool {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_DOCUMENT_BYTES)]);
+        if bytes.len() <= MAX_DOCUMENT_BYTES {
+            let (table, errors) = DeTable::parse_recoverable(&text);
+            if errors.is_empty() {
+                return names.iter().any(|name| table.get_ref().contains_key(*name));
+            }
+        }
+        let mut headers = text.lines().filter_map(|line| line.trim_start().strip_prefix('['));
+        headers.any(|header| names.iter().any(|name| header.trim_start().starts_with(name)))
+    }
+
     fn too_large(&self) -> FileProblem {
         FileProblem::new(self.too_large).label(0..0, "more than 1 MiB").help(self.too_large_help)
     }

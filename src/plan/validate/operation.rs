@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use batchplan_store::object::{MAX_TAGS, MaybeKnown, ObjectAcl, RestoreRequest, StorageClass, TagSet};
+use batchplan_store::object::{MAX_TAGS, MaybeKnown, ObjectAcl, RestoreRequest, RestoreTier, StorageClass, TagSet};
 
 use super::context::{PlanCheckContext, key_span, report_conflict};
 use crate::diagnostics::FileProblem;
 use crate::operation::Operation;
 use crate::plan::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
-use crate::provider::{AspectSupport, ProviderRules, RestoreRefusal, RestoreService};
-use crate::toml_reader::{DocumentReader, SpannedValue, TextSpan, quote_for_message};
+use crate::provider::{AspectSupport, ProviderRules, RestoreRefusal, RestoreService, RetrievalClass};
+use crate::toml_reader::{DocumentReader, NamedVariants as _, SpannedValue, TextSpan, nearest, quote_for_message};
 
 /// The maximum length of a tag key, in characters, on AWS and on OSS. Sources of all limits on tags: the tables in the
 /// tagging pages of both.
@@ -141,8 +141,12 @@ fn delete_tags(
 
 fn acl(table: &AclTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Option<ObjectAcl> {
     let at = table.acl.present()?;
-    let acl = at.value;
-    if acl == ObjectAcl::Default && context.rules.is_some_and(|rules| !rules.has_default_acl) {
+    let has_default = context.rules.is_none_or(|rules| rules.has_default_acl);
+    let Some(acl) = ObjectAcl::NAMES.iter().find(|(name, _)| *name == at.value).map(|(_, acl)| *acl) else {
+        report_unknown_acl(at, has_default, reader);
+        return None;
+    };
+    if acl == ObjectAcl::Default && !has_default {
         reader.push(
             FileProblem::new("only OSS has the ACL `default`")
                 .label(at.span.clone(), "not supported by this provider")
@@ -161,6 +165,19 @@ fn acl(table: &AclTable, context: &PlanCheckContext<'_>, reader: &mut DocumentRe
             .warning(),
     );
     Some(acl)
+}
+
+/// Reports a text that is no ACL, with those that the provider has.
+fn report_unknown_acl(at: &SpannedValue<String>, has_default: bool, reader: &mut DocumentReader) {
+    let offered = ObjectAcl::NAMES.iter().filter(|(_, acl)| has_default || *acl != ObjectAcl::Default);
+    let names: Vec<_> = offered.map(|(name, _)| *name).collect();
+    let choice = format!("valid values: {}", names.join(", "));
+    let help = nearest(&at.value, names).map_or(choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
+    reader.push(
+        FileProblem::new(format!("`acl` cannot be `{}`", quote_for_message(&at.value)))
+            .label(at.span.clone(), "not a valid value")
+            .help(help),
+    );
 }
 
 fn restore(
@@ -186,7 +203,8 @@ fn restore(
         (Some(_), _) => {}
         (None, _) => check_missing_days(at, rules, classes.is_some(), reader),
     }
-    check_restored_classes(classes.unwrap_or_default(), rules, request, reader);
+    let tier = tier.present().map(|at| at.span.clone());
+    check_restored_classes(classes.unwrap_or_default(), rules, (request, tier.as_ref()), reader);
     Some(request)
 }
 
@@ -215,24 +233,42 @@ fn check_missing_days(
 }
 
 /// Reports storage classes of the filter whose objects the service does not restore in this way. It is an error if there
-/// is no other class.
+/// is no other class. `tier` is the place of the tier in the plan.
 fn check_restored_classes(
     classes: &[SpannedValue<String>],
     rules: &ProviderRules,
-    request: RestoreRequest,
+    (request, tier): (RestoreRequest, Option<&TextSpan>),
     reader: &mut DocumentReader,
 ) {
-    let refusal = |at: &SpannedValue<String>| {
+    let refusal = |at: &SpannedValue<String>, request| {
         rules.restore_service.refusal(&StorageClass::new(&at.value), &MaybeKnown::Unknown, request)
     };
-    let refusals: Vec<_> = classes.iter().filter_map(|at| Some((at, refusal(at)?))).collect();
+    let refusals: Vec<_> = classes.iter().filter_map(|at| Some((at, refusal(at, request)?))).collect();
     let all_fail = refusals.len() == classes.len();
     for (at, RestoreRefusal { message, help, .. }) in refusals {
         let class = quote_for_message(&at.value);
-        let problem = FileProblem::new(format!("the restore fails for objects of class {class}"))
+        let mut problem = FileProblem::new(format!("the restore fails for objects of class {class}"))
             .label(at.span.clone(), message)
             .help(help);
+        let without_tier = RestoreRequest { tier: None, ..request };
+        if let Some(tier) = tier.filter(|_| refusal(at, without_tier).is_none()) {
+            problem = problem.label(tier.clone(), "not with this tier");
+        }
         reader.push(if all_fail { problem } else { problem.warning() });
+    }
+    let too_fast = |at: &&SpannedValue<String>| {
+        let is_deep = RetrievalClass::of(&StorageClass::new(&at.value)) == RetrievalClass::Deep;
+        is_deep && request.tier == Some(RestoreTier::Expedited) && rules.restore_service == RestoreService::Other
+    };
+    for at in classes.iter().filter(too_fast) {
+        let class = quote_for_message(&at.value);
+        let mut problem = FileProblem::new(format!("the restore may fail for objects of class {class}"))
+            .label(at.span.clone(), "AWS S3 does not restore this class with tier Expedited")
+            .help("use the tier Standard or Bulk, unless this server supports it");
+        if let Some(tier) = tier {
+            problem = problem.label(tier.clone(), "with this tier");
+        }
+        reader.push(problem.warning());
     }
 }
 
