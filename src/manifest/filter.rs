@@ -3,11 +3,13 @@
 use std::fmt;
 
 use batchplan_store::InexactName;
-use batchplan_store::object::{ObjectAcl, StorageClass};
+use batchplan_store::object::{BucketName, ObjectAcl, ObjectKey, StorageClass};
 use globset::{Candidate, Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use super::error::ManifestError;
+use crate::job::JobId;
+use crate::report_format::{ReportFormat, ReportLocation};
 
 /// A set of glob patterns for keys.
 #[derive(Clone)]
@@ -48,9 +50,63 @@ impl fmt::Debug for KeyGlobs {
     }
 }
 
+/// The objects that a plan's own reports consist of, in the bucket that its manifest lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnReports {
+    /// Everything below this prefix, which ends in a slash.
+    Below(ObjectKey),
+    /// The folders of reports below this prefix, which has other objects, too: the manifest lists no more than it. It
+    /// ends in a slash or is empty.
+    Among(ObjectKey, ReportFormat),
+}
+
+impl OwnReports {
+    /// Returns the reports at `location` that a listing of `prefix` in `bucket` contains, if it may contain any.
+    #[must_use]
+    pub fn in_listing(
+        (bucket, prefix): (&BucketName, &ObjectKey),
+        location: &ReportLocation,
+        format: ReportFormat,
+    ) -> Option<Self> {
+        let root = location.root();
+        if location.bucket != *bucket || !root.as_bytes().starts_with(prefix.as_bytes()) {
+            return None;
+        }
+        Some(if root == *prefix { Self::Among(root, format) } else { Self::Below(root) })
+    }
+
+    /// Returns the prefix that all of them have.
+    pub(crate) fn root(&self) -> &ObjectKey {
+        let (Self::Below(root) | Self::Among(root, _)) = self;
+        root
+    }
+
+    fn contains(&self, key: &[u8]) -> bool {
+        let Some(rest) = key.strip_prefix(self.root().as_bytes()) else { return false };
+        match self {
+            Self::Below(_) => true,
+            Self::Among(_, format) => is_in_report_folder(rest, *format),
+        }
+    }
+}
+
+/// Returns whether a path relative to where reports are published is in the folder of a report.
+fn is_in_report_folder(path: &[u8], format: ReportFormat) -> bool {
+    let Some(end) = memchr::memchr(b'/', path) else { return false };
+    let folder = std::str::from_utf8(&path[..end]).unwrap_or_default();
+    let id = match format {
+        ReportFormat::Oss => Some(folder),
+        ReportFormat::Aws => folder.strip_prefix("job-"),
+    };
+    id.is_some_and(|id| id.parse::<JobId>().is_ok())
+}
+
 /// Selects objects of a source: all conditions must hold, and an absent condition always holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Filter {
+    /// The object is none of the plan's own reports. Plans do not write this condition: it follows from where they list
+    /// objects and publish reports.
+    pub own_reports: Option<OwnReports>,
     /// At least one of these globs matches the key.
     pub include: Option<KeyGlobs>,
     /// None of these globs matches the key.
@@ -66,6 +122,35 @@ pub struct Filter {
     pub modified_before: Option<Timestamp>,
     /// The storage class is one of these, compared without regard to case.
     pub storage_class: Option<Vec<StorageClass>>,
+}
+
+/// Interrupted jobs are identified by this text, so it names no condition that earlier versions did not have, unless it
+/// is set.
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            own_reports,
+            include,
+            exclude,
+            larger_than,
+            smaller_than,
+            modified_after,
+            modified_before,
+            storage_class,
+        } = self;
+        let mut text = f.debug_struct("Filter");
+        text.field("include", include)
+            .field("exclude", exclude)
+            .field("larger_than", larger_than)
+            .field("smaller_than", smaller_than)
+            .field("modified_after", modified_after)
+            .field("modified_before", modified_before)
+            .field("storage_class", storage_class);
+        if let Some(own_reports) = own_reports {
+            text.field("own_reports", own_reports);
+        }
+        text.finish()
+    }
 }
 
 /// An object as its source names it, before it is frozen.
@@ -161,7 +246,12 @@ impl Filter {
         self.required_facts().iter().any(|(_, needed)| *needed == fact)
     }
 
-    /// Returns whether the filter has no condition at all.
+    /// Returns whether an object is one of the plan's own reports.
+    pub(crate) fn is_own_report(&self, key: &[u8]) -> bool {
+        self.own_reports.as_ref().is_some_and(|reports| reports.contains(key))
+    }
+
+    /// Returns whether the plan's filter has no condition at all.
     pub(crate) fn accepts_everything(&self) -> bool {
         self.include.is_none() && self.exclude.is_none() && self.required_facts().is_empty()
     }
@@ -189,6 +279,9 @@ impl Filter {
     }
 
     fn matches_key(&self, key: &[u8]) -> bool {
+        if self.is_own_report(key) {
+            return false;
+        }
         if self.include.is_none() && self.exclude.is_none() {
             return true;
         }
@@ -254,6 +347,51 @@ mod tests {
         assert_eq!(judge(&filter, b"a.pdfx"), FilterDecision::Excluded);
         assert_eq!(judge(&filter, b"tmp/c.pdf"), FilterDecision::Excluded);
         assert_eq!(judge(&filter, b"../x.pdf"), FilterDecision::Included);
+    }
+
+    #[test]
+    fn own_reports_are_left_out_wherever_they_are_published() {
+        let id = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
+        let reports = |listed: &str, published: &str, format| {
+            let location = ReportLocation { bucket: BucketName::new("b"), prefix: ObjectKey::from(published) };
+            OwnReports::in_listing((&BucketName::new("b"), &ObjectKey::from(listed)), &location, format)
+        };
+        let leaves_out = |own_reports: Option<OwnReports>, key: &str| {
+            let filter = Filter { own_reports, ..Filter::default() };
+            judge(&filter, key.as_bytes()) == FilterDecision::Excluded
+        };
+        // Below the listed prefix, everything under the report's prefix is left out.
+        for published in ["logs/reports", "logs/reports/"] {
+            let own = || reports("logs/", published, ReportFormat::Aws);
+            assert!(
+                leaves_out(own(), "logs/reports/anything") && leaves_out(own(), "logs/reports/job-1/manifest.json")
+            );
+            assert!(!leaves_out(own(), "logs/reports") && !leaves_out(own(), "logs/reports-2024/a.csv"));
+        }
+        // Otherwise, only what is certainly a report.
+        for prefix in ["", "data/"] {
+            let own = |format| reports(prefix, prefix, format);
+            assert!(leaves_out(own(ReportFormat::Oss), &format!("{prefix}{id}/results/report-0.csv")));
+            assert!(leaves_out(own(ReportFormat::Aws), &format!("{prefix}job-{id}/manifest.json")));
+            for other in ["a.csv", "job-1/manifest.json", id, "results/report-0.csv"] {
+                assert!(!leaves_out(own(ReportFormat::Oss), &format!("{prefix}{other}")), "{other}");
+                assert!(!leaves_out(own(ReportFormat::Aws), &format!("{prefix}{other}")), "{other}");
+            }
+        }
+        // A listing of what is below the reports' prefix is meant.
+        assert_eq!(reports("reports/2024/", "reports/", ReportFormat::Oss), None);
+        let elsewhere = ReportLocation { bucket: BucketName::new("c"), prefix: ObjectKey::from("reports/") };
+        let listed = (&BucketName::new("b"), &ObjectKey::from(""));
+        assert_eq!(OwnReports::in_listing(listed, &elsewhere, ReportFormat::Oss), None);
+    }
+
+    #[test]
+    fn the_text_that_identifies_interrupted_jobs_stays_as_it_was() {
+        let text = "Filter { include: None, exclude: None, larger_than: None, smaller_than: None, modified_after: None, \
+                    modified_before: None, storage_class: None }";
+        assert_eq!(format!("{:?}", Filter::default()), text);
+        let own_reports = Some(OwnReports::Below(ObjectKey::from("r/")));
+        assert_ne!(format!("{:?}", Filter { own_reports, ..Filter::default() }), text);
     }
 
     #[test]

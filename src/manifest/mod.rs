@@ -57,7 +57,7 @@ mod testing;
 pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;
 pub use error::{ManifestError, ManifestWarning, UnlistableKey};
-pub use filter::{Filter, KeyGlobs};
+pub use filter::{Filter, KeyGlobs, OwnReports};
 pub use freeze::{FreezeLimits, freeze, freeze_and_sample};
 pub use frozen::FrozenManifest;
 pub use inventory::newest_inventory;

@@ -96,7 +96,10 @@ pub(crate) trait RowVisitor: ResumableReading + Send + 'static {
         }
         match (self.intake().is_listed_included(row, inexact), on_unlistable) {
             (Ok(true), _) => self.include(row),
-            (Ok(false), _) => Ok(RowFlow::Continue),
+            (Ok(false), _) => {
+                self.intake_mut().warn_of_own_report(row);
+                Ok(RowFlow::Continue)
+            }
             (Err(why), OnUnlistable::Fail) => Ok(RowFlow::Invalid(why)),
             (Err(why), OnUnlistable::Report) => self.include_unlistable(row, &why),
         }
@@ -298,6 +301,14 @@ impl RowIntake {
     pub(crate) fn warn_once(&mut self, message: String, help: &str) {
         if !self.warnings.iter().any(|warning| warning.message == message) {
             self.warn(message, help);
+        }
+    }
+
+    /// Adds a warning, once, if a row is left out because it is one of the plan's own reports.
+    fn warn_of_own_report(&mut self, row: &ManifestRow<'_>) {
+        if let Some(reports) = self.filter.own_reports.as_ref().filter(|_| self.filter.is_own_report(row.key)) {
+            let message = format!("the plan's own reports in {}/{} are left out", row.bucket, reports.root());
+            self.warn_once(message, "to process them as well, use another plan, which publishes its reports elsewhere");
         }
     }
 

@@ -25,6 +25,7 @@ use super::settings::{
 use super::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
 use super::url::StateUrl;
 use crate::diagnostics::{FileProblem, FileProblems};
+use crate::manifest::{ManifestSource, OwnReports};
 use crate::provider::ProviderRules;
 use crate::report_format::{ReportFormat, ReportLocation, ReportSpec};
 use crate::toml_reader::{
@@ -92,7 +93,8 @@ fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentR
     let state = state(file, reader);
     let notify = webhooks(&file.notify, reader);
     let recurring = recurring(file, reader);
-    let (store, manifest, operations) = (store??, manifest??, operations?);
+    let (store, mut manifest, operations) = (store??, manifest??, operations?);
+    manifest.filter.own_reports = own_reports(&manifest.source, &report);
     let canonical = CanonicalForm::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
         name: file.name.value()?.clone(),
@@ -200,6 +202,15 @@ fn report(field: &ParsedField<ReportTable>, context: &PlanCheckContext<'_>, read
         format: table.format.value().copied().unwrap_or(default_report_format(context.rules)),
         keep_local: table.keep_local.value().copied().unwrap_or(true),
     }
+}
+
+/// Returns which of the objects that the manifest lists are the plan's own reports. A plan that recurs, or that is applied
+/// again, must not process what it has published itself.
+fn own_reports(source: &ManifestSource, report: &ReportSpec) -> Option<OwnReports> {
+    let (ManifestSource::Prefix { bucket, prefix, .. }, Some(location)) = (source, &report.location) else {
+        return None;
+    };
+    OwnReports::in_listing((bucket, prefix), location, report.format)
 }
 
 /// Returns the format of the provider's own service. Elsewhere the OSS format, which has more detail about a failure.

@@ -29,6 +29,18 @@ pub struct ReportLocation {
     pub prefix: ObjectKey,
 }
 
+impl ReportLocation {
+    /// Returns the prefix of the folders of all reports: the key prefix with a slash at its end, unless it is empty.
+    #[must_use]
+    pub fn root(&self) -> ObjectKey {
+        let mut root = self.prefix.as_bytes().to_vec();
+        if !root.is_empty() && !root.ends_with(b"/") {
+            root.push(b'/');
+        }
+        ObjectKey::new(root)
+    }
+}
+
 /// The report that a plan asks for. Its files are always written to the job's folder. `location` is where they are
 /// published in addition.
 #[derive(Clone, Debug, PartialEq, Eq)]

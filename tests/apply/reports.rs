@@ -54,3 +54,43 @@ fn a_report_that_was_changed_is_refused_and_nothing_is_touched() {
     assert!(ran.stderr.contains(&format!("{name}: its MD5 is ")), "{}", ran.stderr);
     assert_eq!(world.objects().tags("a", None), "t=1");
 }
+
+#[test]
+fn a_plan_leaves_its_own_reports_out_of_the_prefix_that_it_lists() {
+    let notice = |place: &str| {
+        format!(
+            "warning: the plan's own reports in bkt/{place} are left out\n    help: to process them as well, use another \
+             plan, which publishes its reports elsewhere\n"
+        )
+    };
+    for (listed, published, place) in [("", "logs/reports", "logs/reports/"), ("logs/", "logs/", "logs/"), ("", "", "")]
+    {
+        for (versions, format) in [("current", "oss"), ("all", "aws")] {
+            let world = World::filled("bucket,key\nbkt,logs/a\nbkt,logs/reports-2024/b\n");
+            let manifest =
+                format!("[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"{listed}\"\nversions = \"{versions}\"\n");
+            let report = format!("[report]\nbucket = \"bkt\"\nprefix = \"{published}\"\nformat = \"{format}\"\n");
+            world.plan(&format!("{manifest}{TAG}{report}"));
+            let first = world.apply().ended(0);
+            assert_eq!((&first.json()["total"], first.stderr.contains("are left out")), (&2.into(), false));
+            let second = world.apply().ended(0);
+            assert_eq!(second.json()["total"], 2, "{published}: {}", second.stderr);
+            assert!(second.stderr.contains(&notice(place)), "{}", second.stderr);
+            let planned = world.run(&["plan", "plan.toml"]).ended(0);
+            assert!(planned.stdout.contains("2 objects: 0 to change"), "{}", planned.stdout);
+            assert!(planned.stdout.contains(&format!("are left out\n  help: to process")), "{}", planned.stdout);
+        }
+    }
+}
+
+#[test]
+fn a_plan_that_lists_only_reports_processes_them() {
+    let world = World::filled("bucket,key\nbkt,reports/2023/old.csv\n");
+    world.plan(&format!(
+        "[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"reports/2023/\"\n{TAG}[report]\nbucket = \"bkt\"\n\
+         prefix = \"reports/\"\n"
+    ));
+    let ran = world.apply().ended(0);
+    assert_eq!(ran.json()["total"], 1);
+    assert_eq!(world.objects().tags("reports/2023/old.csv", None), "t=1");
+}

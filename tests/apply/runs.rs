@@ -216,7 +216,7 @@ fn odd_keys_arrive_as_they_are_and_come_back_in_the_report() {
     world.write("list.csv", &lines);
     for source in ["[manifest.csv]\npath = \"list.csv\"\n", "[manifest.prefix]\nbucket = \"bkt\"\n"] {
         world.plan(&format!(
-            "{source}[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[report]\nbucket = \"reports\"\n"
+            "{source}[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[report]\nbucket = \"bkt\"\nprefix = \"r\"\n"
         ));
         let mut reported: Vec<_> = Vec::new();
         let result = world.apply().json();

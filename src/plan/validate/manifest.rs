@@ -207,6 +207,7 @@ fn filter_table(manifest: &ManifestTable, context: &PlanCheckContext<'_>, reader
     let modified_before = modified_before(table, context, reader);
     check_sizes(table, reader);
     Filter {
+        own_reports: None,
         include: globs(&table.include, true, reader),
         exclude: globs(&table.exclude, false, reader),
         larger_than: table.larger_than.value().copied(),
