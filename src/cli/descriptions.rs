@@ -17,8 +17,8 @@ use crate::engine::{INCONCLUSIVE, reason_says};
 use crate::estimate::{BilledQuantity, PriceUnit, UnitPrice};
 use crate::hint::{Hint, ShownCommand};
 use crate::job::JobStatus;
-use crate::jobs::JobPresence;
-use crate::journal::{JobFolder, JobRecord, JobSource, PauseCause, ReportDelivery};
+use crate::jobs::{JobPresence, may_retry_succeed};
+use crate::journal::{FailureCode, JobFolder, JobRecord, JobSource, PauseCause, ReportDelivery};
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
 use crate::money::Currency;
 use crate::operation::Operation;
@@ -273,9 +273,15 @@ pub(crate) fn quote_path(path: &Path) -> String {
     quote(path)
 }
 
-/// Returns the next command for a job, or `None` if nothing is left to do. `flag` is the ` --state` flag it
-/// needs, or empty.
-pub(crate) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &JobFolder, flag: &str) -> Option<String> {
+/// Returns the next command for a job, or `None` if there is none that would work. `flag` is the ` --state` flag it
+/// needs, or empty. `failures` are the error codes of the objects that failed in it.
+pub(crate) fn next_command<'a>(
+    job: &JobRecord,
+    presence: &JobPresence,
+    failures: impl IntoIterator<Item = &'a FailureCode>,
+    folder: &JobFolder,
+    flag: &str,
+) -> Option<String> {
     use JobStatus::{
         Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
         Ready, Suspended,
@@ -284,10 +290,12 @@ pub(crate) fn next_command(job: &JobRecord, presence: &JobPresence, folder: &Job
     let held = matches!(presence, JobPresence::HeldBy(_));
     match job.status {
         Complete | Cancelled | Failed if job.report_delivery == ReportDelivery::Due => command("publish"),
-        Complete if job.progress.failed > 0 => command("retry"),
+        Complete if job.progress.failed > 0 => may_retry_succeed(job, failures).then(|| command("retry"))?,
         // There is no complete manifest, so there is nothing to retry.
         Failed if failed_before_start(job) => repeat_command(job, flag),
-        Cancelled | Failed if job.progress.failed + job.progress.remaining() > 0 => command("retry"),
+        Cancelled | Failed if job.progress.failed + job.progress.remaining() > 0 => {
+            may_retry_succeed(job, failures).then(|| command("retry"))?
+        }
         Complete | Cancelled | Failed => {
             // A report of failures only lists no file if there are none.
             let report = folder.report_folder();
@@ -441,7 +449,7 @@ mod tests {
              it with this machine's copy"
         );
         let job = JobId::random();
-        let changed = JobError::PlanChanged { job: job.clone(), changes: Vec::new(), token: false };
+        let changed = JobError::PlanChanged { job: job.clone(), changes: Vec::new(), token: false, running: false };
         assert_eq!(
             shown(changed.help()),
             format!(

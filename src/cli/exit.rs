@@ -94,6 +94,7 @@ impl ExitStatus {
             | JobError::SavedPlanOutdated(_)
             | JobError::TooExpensive(_)
             | JobError::Untrusted { .. }
+            | JobError::ReportPlace(_)
             | JobError::ReportUnpublished(_)
             | JobError::FailuresMissing { .. }
             | JobError::NeededByPlan { .. }

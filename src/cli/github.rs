@@ -278,8 +278,9 @@ fn markdown(journal: &Journal, outcomes: &[(JobRecord, Option<String>)], flag: &
         let folder = JobFolder::of(journal.state_folder(), &job.id);
         // This process holds the job, but is about to release it. Only commands of this program are shown: the files of
         // a finished job go away with the runner's machine.
-        let next =
-            next_command(job, &JobPresence::Unattended, &folder, flag).filter(|next| next.starts_with("batchplan "));
+        let codes = failures.iter().map(|(code, _)| code);
+        let next = next_command(job, &JobPresence::Unattended, codes, &folder, flag)
+            .filter(|next| next.starts_with("batchplan "));
         job_section(job, error.as_deref(), &failures, next.as_deref())
     };
     outcomes.iter().map(section).collect::<Vec<_>>().join("\n")

@@ -29,8 +29,8 @@ use crate::job::{JobStatus, Progress};
 use crate::jobs::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRunner, PrepareOutcome,
     ProgressObserver, PublishOutcome, RequestBudget, RunOutcome, RunSettings, ScheduleRules, StopTimeouts, WaitReason,
-    describe, find_presence, job_manifest, plan_warnings, preview_sample, server_check_off_warning, untrusted_error,
-    untrusted_pause_hint,
+    describe, find_presence, job_manifest, may_retry_succeed, plan_warnings, preview_sample, server_check_off_warning,
+    untrusted_error, untrusted_pause_hint,
 };
 use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, ServerTrust};
 use crate::manifest::{FreezeProgress, FrozenManifest};
@@ -423,11 +423,10 @@ impl<'a> JobSession<'a> {
     fn next_command(&self, job: &JobRecord, folder: &Path) -> Option<String> {
         let undone = job.progress.failed + if job.status == JobStatus::Complete { 0 } else { job.progress.remaining() };
         if undone > 0 {
-            return Some(format!(
-                "batchplan show {id}{state} && batchplan retry {id}{state}",
-                id = job.id,
-                state = self.state_flag
-            ));
+            let (id, state) = (&job.id, &self.state_flag);
+            let show = format!("batchplan show {id}{state}");
+            let retry = may_retry_succeed(job, &failure_codes(self.journal, job));
+            return Some(if retry { format!("{show} && batchplan retry {id}{state}") } else { show });
         }
         let report = FinishedReport::load(folder).ok()?;
         if report.segments().is_empty() {
@@ -632,10 +631,12 @@ impl JobCommandArgs {
         job: JobRecord,
     ) -> Result<(), CommandError> {
         let (job, presence) = find_presence(journal, job)?;
+        let presence = journal.adjust_presence(presence);
         let folder = JobFolder::of(journal.state_folder(), &job.id);
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", escape_line(reason)));
         terminal.eprint(format_args!("job {} is {}{reason}", job.id, job.status));
-        if let Some(next) = next_command(&job, &presence, &folder, &journal.flag()) {
+        let failures = failure_codes(journal, &job);
+        if let Some(next) = next_command(&job, &presence, &failures, &folder, &journal.flag()) {
             terminal.inform(format_args!("next: {next}"));
         }
         self.print_json(terminal, &job_result_json(&job, &folder.report_folder(), None))
@@ -651,6 +652,12 @@ impl JobCommandArgs {
         }
         Ok(())
     }
+}
+
+/// Returns the error codes of the objects that failed in a job. Returns none if they cannot be read.
+fn failure_codes(journal: &Journal, job: &JobRecord) -> Vec<FailureCode> {
+    let recorded = journal.recorded_progress(job.number);
+    recorded.map_or_else(|_| Vec::new(), |recorded| recorded.tally.groups().map(|(code, _)| code.clone()).collect())
 }
 
 /// Returns a job's result as JSON.
@@ -723,12 +730,13 @@ pub(super) fn unpublished_report_error(
     job: &JobRecord,
     state_flag: &str,
 ) -> Option<CommandError> {
-    let (exit, why) = match delivered {
-        PublishOutcome::Failed(error) => (ExitStatus::ToolFailed, error.to_string()),
-        PublishOutcome::Interrupted => (ExitStatus::Interrupted, "stopped".to_owned()),
+    let (exit, why, remedy) = match delivered {
+        PublishOutcome::Failed(error) => (ExitStatus::ToolFailed, error.to_string(), error.help()),
+        PublishOutcome::Interrupted => (ExitStatus::Interrupted, "stopped".to_owned(), None),
         PublishOutcome::KeptLocally | PublishOutcome::Published | PublishOutcome::NoReport => return None,
     };
     let command = format!("batchplan publish {}{state_flag}", job.id);
     let error = CommandError::new(exit, format!("the report is complete but could not be published: {why}"));
-    Some(error.help(format!("the report is kept with the job; publish it again: {command}")))
+    let remedy = remedy.map_or_else(String::new, |remedy| format!("{remedy}, or publish it elsewhere with --to URL; "));
+    Some(error.help(format!("{remedy}the report is kept with the job; publish it again: {command}")))
 }

@@ -16,7 +16,7 @@ use super::terminal::Terminal;
 use super::{notifications, plan_input};
 use crate::hint::{command, hint};
 use crate::job::JobStatus;
-use crate::jobs::{CreateOutcome, JobRequest, check_failures_recorded, stored_plan};
+use crate::jobs::{CreateOutcome, JobPresence, JobRequest, check_failures_recorded, find_presence, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
 use crate::paths::path_to_text;
 use crate::plan::{Plan, bucket_problem};
@@ -91,11 +91,15 @@ fn retry_failed_objects(
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     if !first.status.is_over() {
-        return Err(CommandError::new(
-            ExitStatus::Refused,
-            format!("job {} is {}: it has not ended", first.id, first.status),
-        )
-        .help(hint!("{}, or {}", command!("resume", &first.id), command!("cancel", &first.id))));
+        let (_, presence) = find_presence(journal, first.clone())?;
+        let is_running = matches!(journal.adjust_presence(presence), JobPresence::HeldBy(_));
+        let help = if is_running {
+            hint!("wait until it ends: {}", command!("show", &first.id, "--watch"))
+        } else {
+            hint!("{}, or {}", command!("resume", &first.id), command!("cancel", &first.id))
+        };
+        let message = format!("job {} is {}: it has not ended", first.id, first.status);
+        return Err(CommandError::new(ExitStatus::Refused, message).help(help));
     }
     if first.scope.is_none() {
         return Err(CommandError::new(ExitStatus::Refused, format!("job {} has no resolved manifest", first.id))

@@ -214,10 +214,16 @@ fn to_page(description: &JobDescription, style: &ShowOptions) -> String {
     plan_rows(&mut page, description);
     result_rows(&mut page, description);
     failure_rows(&mut page, &description.failures, style.examples);
-    if let Some(next) = next_command(&description.job, &description.presence, &description.folder, &style.state_flag) {
+    if let Some(next) = next_step(description, style) {
         let _ = write!(page.0, "\nnext: {next}");
     }
     page.0
+}
+
+/// Returns the next command for a job.
+fn next_step(description: &JobDescription, style: &ShowOptions) -> Option<String> {
+    let JobDescription { job, presence, failures, folder, .. } = description;
+    next_command(job, presence, failures.iter().map(|(code, _)| code), folder, &style.state_flag)
 }
 
 /// Lines that consist of a label and a value.
@@ -414,7 +420,7 @@ fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
         "report_folder": path_to_text(&description.folder.report_folder()),
         "folder": path_to_text(description.folder.path()),
         "files": files,
-        "next": next_command(job, presence, &description.folder, &style.state_flag),
+        "next": next_step(description, style),
     })
 }
 

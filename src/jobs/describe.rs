@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use batchplan_store::error;
+
 use super::error::JobError;
 use super::job_request::stored_plan;
 use super::job_source::report_source;
@@ -92,6 +94,17 @@ pub fn describe(journal: &Journal, id: &JobId) -> Result<JobDescription, JobErro
         job,
         presence,
     })
+}
+
+/// Returns whether a retry of a job's failed and unattempted objects may end differently. It does not if every failure
+/// is of a kind that happens again until the plan, the server or the objects themselves are others, and too many failures
+/// were the reason why objects were not attempted.
+#[must_use]
+pub fn may_retry_succeed<'a>(job: &JobRecord, failures: impl IntoIterator<Item = &'a FailureCode>) -> bool {
+    let mut codes = failures.into_iter().peekable();
+    let was_cancelled = job.status == JobStatus::Cancelled && job.progress.remaining() > 0;
+    let status = |code: &FailureCode| Some(code.http).filter(|http| *http != 0);
+    was_cancelled || codes.peek().is_none() || codes.any(|code| !error::is_final(&code.code, status(code)))
 }
 
 /// Returns the job's current record, and whether a process works on the job. While one does, no object counts as in

@@ -9,6 +9,7 @@ use batchplan_store::object::ObjectId;
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
 
+use super::report_place::UnusableReportPlace;
 use crate::connect::ConnectError;
 use crate::engine::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReportError, SERVER_CHECK_FAILED, ServerCheckFailure,
@@ -47,6 +48,8 @@ pub enum JobError {
         changes: Vec<PlanChange>,
         /// Whether the job was created with the plan's client request token. A token always stands for one plan.
         token: bool,
+        /// Whether a process works on the job.
+        running: bool,
     },
     /// This version does not accept the plan that is stored in the journal.
     #[error("the stored plan of job {job} is no longer valid: {what}")]
@@ -129,6 +132,9 @@ pub enum JobError {
     /// The manifest no longer matches the saved plan.
     #[error("the manifest has changed since the plan was saved: {0}; nothing was changed, and the new job was removed")]
     SavedPlanOutdated(String),
+    /// The report could not be published where the plan says.
+    #[error("the report could not be published: {0}")]
+    ReportPlace(#[from] UnusableReportPlace),
     /// The report of the job is not published yet, and would be lost.
     #[error("the report of job {0} is not published yet")]
     ReportUnpublished(JobId),
@@ -201,7 +207,7 @@ impl JobError {
             Self::Lease { cause: LeaseError::Io(_), .. } => {
                 "nothing was changed; check the disk, then run the command again".into()
             }
-            Self::PlanChanged { job, changes, token } => changed_plan_hint(job, changes, *token),
+            Self::PlanChanged { job, changes, token, running } => changed_plan_hint(job, changes, (*token, *running)),
             Self::StoredPlan { job, .. } => {
                 hint!("use the version of batchplan that created the job, or cancel it: {}", command!("cancel", job))
             }
@@ -230,6 +236,12 @@ impl JobError {
             Self::Untrusted { help, .. } => help.clone(),
             Self::SavedPlanOutdated(_) => {
                 hint!("review the plan and save it again: {}", command!("plan", "PLAN", "--out", "FILE"))
+            }
+            Self::ReportPlace(place) if place.fault.code == "NoSuchBucket" => {
+                "create the bucket, or change [report] in the plan, and run the same command again".into()
+            }
+            Self::ReportPlace(_) => {
+                "use a bucket in the plan's store and region in [report], and run the same command again".into()
             }
             Self::ReportUnpublished(job) => hint!(
                 "publish it first: {}; or delete it anyway: {}",
@@ -264,9 +276,16 @@ fn damaged_report_hint() -> Hint {
 }
 
 /// Returns the changes of a plan, and what to do about the job of the earlier plan.
-fn changed_plan_hint(job: &JobId, changes: &[PlanChange], token: bool) -> Hint {
+fn changed_plan_hint(job: &JobId, changes: &[PlanChange], (token, running): (bool, bool)) -> Hint {
     let remedy = if token {
         "a client request token identifies one plan: set another one in the changed plan".into()
+    } else if running {
+        hint!(
+            "wait until the job ends ({}), cancel it ({}), or leave it and create another one ({})",
+            command!("show", job, "--watch"),
+            command!("cancel", job),
+            command!("apply", "PLAN", "--new")
+        )
     } else {
         hint!(
             "resume with the stored plan ({}), cancel the job ({}), or leave it and create another one ({})",

@@ -92,7 +92,7 @@ impl JobRequest<'_> {
             JobCreation::Created(job) => return Ok(CreateOutcome::Created(job)),
             JobCreation::Existing(job) => job,
         };
-        self.check_same_work(&found)?;
+        self.check_same_work(journal, &found)?;
         if let Some(fingerprint) = self.fingerprint
             && found.manifest_fingerprint.as_ref() != Some(fingerprint)
         {
@@ -110,7 +110,7 @@ impl JobRequest<'_> {
         Ok(CreateOutcome::Unfinished(JobRecord { plan_text: self.text.to_owned(), ..found }))
     }
 
-    fn check_same_work(&self, job: &JobRecord) -> Result<(), JobError> {
+    fn check_same_work(&self, journal: &Journal, job: &JobRecord) -> Result<(), JobError> {
         let store = self.plan.store_identity();
         let is_elsewhere = job.store_identity.as_ref().is_some_and(|before| *before != store)
             || !self.plan.is_in_environment_of(job.environment_endpoints.as_deref());
@@ -124,7 +124,12 @@ impl JobRequest<'_> {
             let (before, after) = (describe_environment_endpoints(&before), describe_environment_endpoints(self.plan));
             changes.push(PlanChange { path, before: Some(before), after: Some(after) });
         }
-        Err(JobError::PlanChanged { job: job.id.clone(), changes, token: job.token.is_some() })
+        Err(JobError::PlanChanged {
+            job: job.id.clone(),
+            changes,
+            token: job.token.is_some(),
+            running: FileLease::is_held(JobFolder::of(journal.state_folder(), &job.id).path()).unwrap_or(false),
+        })
     }
 }
 
@@ -170,7 +175,7 @@ pub fn plan_to_resume(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -
     let plan = read_plan(&renewed)?;
     if plan.hash() != job.plan_hash {
         let changes = stored.canonical().changes(plan.canonical());
-        return Err(JobError::PlanChanged { job: job.id.clone(), changes, token: false });
+        return Err(JobError::PlanChanged { job: job.id.clone(), changes, token: false, running: false });
     }
     journal.replace_plan(&job.id, text.to_owned())?;
     Ok(plan)

@@ -11,6 +11,7 @@
 //! | `recurring` | decides whether a recurring plan has new work |
 //! | `runner` | runs one job to its end: prepares and confirms it, waits for its turn, works, recovers, reports |
 //! | `queue` | runs all queued jobs |
+//! | `report_place` | whether a report can be published where the plan says, as far as reads show |
 //! | `start_rules`, `request_budget` | which job starts next and which may overlap, and their share of the requests |
 //! | `commands` | commands to a job: confirm, pause, cancel, prioritise, delete, apply retention |
 //! | `describe`, `xml` | everything known about a job, and jobs in the XML of OSS Batch Operations |
@@ -25,6 +26,7 @@ mod permission_check;
 mod preview;
 mod queue;
 mod recurring;
+mod report_place;
 mod request_budget;
 mod runner;
 mod saved_plan;
@@ -35,7 +37,9 @@ pub mod xml;
 pub use commands::{
     CommandOutcome, apply_retention, cancel, check_deletable, confirm, delete_job, expire_suspended, pause, prioritise,
 };
-pub use describe::{JobDescription, JobFolderEntry, JobPresence, ReportState, describe, find_presence};
+pub use describe::{
+    JobDescription, JobFolderEntry, JobPresence, ReportState, describe, find_presence, may_retry_succeed,
+};
 pub use error::{JobError, codes_with_hints, describe_untrusted_server, hint, untrusted_pause_hint};
 pub use job_request::{CreateOutcome, JobLease, JobRequest, plan_to_resume, stored_plan};
 pub use job_source::{check_failures_recorded, job_manifest, recurring_source, succeeded_objects};
@@ -48,6 +52,7 @@ pub use queue::{JobQueue, QueueObserver};
 pub use recurring::{
     DueWork, deletion_cost, due_work, find_newest, is_only_evidence, record_interrupted, whole_inventory,
 };
+pub use report_place::{UnusableReportPlace, find_report_place};
 pub use request_budget::{BudgetShare, RequestBudget, ShareLimits};
 pub use runner::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobRunner, PrepareOutcome, ProgressObserver, PublishOutcome,

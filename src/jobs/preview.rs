@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::error::hint_without_job;
 use batchplan_store::object::{BucketName, ObjectId, ObjectState, RestoreRequest, StorageClass};
 use batchplan_store::object_request::{ObjectRequest, RequestKind};
 use batchplan_store::task::{StoreError, Task, TaskId, UNLISTABLE_KEY};
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{JobError, describe_untrusted_server, hint, untrusted_server_hint};
+use super::error::{JobError, describe_untrusted_server, untrusted_server_hint};
 use super::warnings::{PlanBuckets, all_warnings};
 use crate::diff::{
     Effect, FailureReason, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory,
@@ -148,7 +149,7 @@ impl PreviewError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Manifest(error) => error.help(),
-            Self::CredentialsRejected(fault) => hint(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned),
+            Self::CredentialsRejected(fault) => hint_without_job(&fault.code, fault.status),
             Self::Stopped | Self::Io(_) => None,
         }
     }

@@ -23,6 +23,7 @@ use super::error::{
 use super::job_request::JobLease;
 use super::job_source::job_manifest;
 use super::preview::check_cost;
+use super::report_place::find_report_place;
 use super::request_budget::{BudgetShare, RequestBudget, ShareLimits};
 use super::saved_plan::freeze_matching;
 use super::start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason, check_start};
@@ -144,6 +145,8 @@ pub struct JobRunner<'a> {
     lease: JobLease,
     /// Whether this runner has frozen the manifest, so that its source was read just now.
     just_frozen: bool,
+    /// Whether the place of the report was looked at, and can be used.
+    report_place_found: bool,
     /// Whether the cost of the job was checked just now, and the plan allows it.
     pub cost_checked: bool,
 }
@@ -160,7 +163,19 @@ impl<'a> JobRunner<'a> {
         (settings, budget): (&'a RunSettings, &'a RequestBudget),
         stop: CancellationToken,
     ) -> Self {
-        Self { journal, job, plan, store, settings, budget, stop, lease, just_frozen: false, cost_checked: false }
+        Self {
+            journal,
+            job,
+            plan,
+            store,
+            settings,
+            budget,
+            stop,
+            lease,
+            just_frozen: false,
+            report_place_found: false,
+            cost_checked: false,
+        }
     }
 
     /// Returns the folder with the job's files.
@@ -196,6 +211,7 @@ impl<'a> JobRunner<'a> {
     /// Returns an error if the manifest cannot be resolved. This fails the job, unless the cause can be corrected
     /// without changing the plan, such as a full disk or rejected credentials: then preparing can be resumed. Also returns an error if the frozen manifest cannot be read.
     pub async fn prepare(&mut self, watch: &mut dyn ProgressObserver) -> Result<PrepareOutcome, JobError> {
+        self.check_report_place().await?;
         if !matches!(self.job.status, New | Preparing) {
             let frozen = self.open_frozen()?;
             self.check_count(&frozen)?;
@@ -243,6 +259,22 @@ impl<'a> JobRunner<'a> {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses to start a job whose report could not be published. A job that has only been created is withdrawn.
+    async fn check_report_place(&mut self) -> Result<(), JobError> {
+        if self.job.next_row.is_some() || self.report_place_found {
+            return Ok(());
+        }
+        if let Err(place) = find_report_place(self.plan, &**self.store, &self.stop).await {
+            if self.job.status == New {
+                self.journal.remove_unstarted(&self.job.id)?;
+                self.folder().clone().remove()?;
+            }
+            return Err(place.into());
+        }
+        self.report_place_found = true;
+        Ok(())
     }
 
     /// Records why preparing stopped, and returns the error to show. The job stays Preparing.

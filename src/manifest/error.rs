@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use batchplan_store::error::{SIGNATURE_HINT, hint, is_about_signature, is_web_page};
+use batchplan_store::error::{SIGNATURE_HINT, hint, hint_without_job, is_about_signature, is_web_page};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
 use thiserror::Error;
@@ -408,11 +408,8 @@ fn store_help(doing: &str, fault: &StoreError) -> Option<String> {
             "check HTTPS_PROXY and NO_PROXY, and that `endpoint` in [store] is the store's URL".to_owned()
         }
         (FaultClass::Credentials, _) if is_about_signature(code) => SIGNATURE_HINT.to_owned(),
-        (FaultClass::Credentials, status) => {
-            let advice = hint(code, status)?;
-            // The caller adds the command.
-            advice.strip_suffix(", then resume the job").unwrap_or(advice).to_owned()
-        }
+        // The caller adds the command, if there is a job.
+        (FaultClass::Credentials, status) => hint_without_job(code, status)?,
         (FaultClass::Throttled, _) => {
             "the store throttles the requests: run the same command again later, or lower `concurrency` in [limits]"
                 .to_owned()
@@ -576,9 +573,9 @@ mod tests {
 
         let page = "the response is a web page, perhaps from a proxy or a login page";
         for (class, status, code, message, expected) in [
-            (Credentials, Some(400), "ExpiredToken", "", "the credentials have expired or are missing: renew them"),
-            (Credentials, Some(403), "SignatureDoesNotMatch", "", "check the access key, its secret"),
-            (Credentials, Some(403), "InvalidAccessKeyId", "", "check the access key, its secret"),
+            (Credentials, Some(400), "ExpiredToken", "", "the credentials have expired: renew them"),
+            (Credentials, Some(403), "SignatureDoesNotMatch", "", "the secret key does not match the access key"),
+            (Credentials, Some(403), "InvalidAccessKeyId", "", "the server does not know this access key"),
             (Credentials, Some(403), "RequestTimeTooSkewed", "", "this machine's clock differs"),
             (Transient, None, "ProxyRefused", "", "have it allow the host"),
             (Credentials, Some(400), "AuthorizationHeaderMalformed", "", SIGNATURE_HINT),

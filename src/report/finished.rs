@@ -57,6 +57,20 @@ impl FinishedReport {
         Self { job: job.clone(), format: spec.format, location: spec.location.clone(), created, segments }
     }
 
+    /// Returns the same report with another location, where none of its files is published yet.
+    #[must_use]
+    pub fn moved_to(mut self, location: ReportLocation) -> Self {
+        self.location = Some(location);
+        self.segments.iter_mut().for_each(|segment| segment.published = false);
+        self
+    }
+
+    /// Returns the path of a file of the report that is no longer in its folder, if there is one.
+    #[must_use]
+    pub fn missing_file(&self, folder: &Path) -> Option<PathBuf> {
+        self.segments.iter().map(|segment| segment.path(folder)).find(|path| !path.exists())
+    }
+
     /// Returns the files of the report, in the order in which they were started.
     #[must_use]
     pub fn segments(&self) -> &[ReportSegment] {

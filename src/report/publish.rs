@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use batchplan_store::backoff::{RetryError, RetryPolicy, retry};
+use batchplan_store::error::{hint_without_job, names_another_location};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::timeouts::{MIN_BYTES_PER_SECOND, TimeLimitError, micros, scaled};
@@ -64,6 +65,24 @@ pub enum ReportPublishError {
         /// The fault of the last attempt.
         fault: StoreError,
     },
+}
+
+impl ReportPublishError {
+    /// Returns what the user can do about it, if that is known.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Store { fault, .. } if names_another_location(fault) => None,
+            Self::Store { bucket, fault, .. } if fault.code == "NoSuchBucket" => {
+                Some(format!("create the bucket {bucket}"))
+            }
+            Self::Store { bucket, fault, .. } if fault.status == Some(403) && fault.class == FaultClass::Rejected => {
+                Some(format!("grant the credentials permission to write to {bucket}"))
+            }
+            Self::Store { fault, .. } => hint_without_job(&fault.code, fault.status),
+            Self::NoDestination | Self::Io(_) | Self::Damaged(_) => None,
+        }
+    }
 }
 
 /// Sends one sealed file of a report, before the other files and while they may still be written. Can be repeated.

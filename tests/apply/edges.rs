@@ -51,12 +51,11 @@ fn a_sandbox_that_another_process_works_in_is_a_refusal() {
 #[test]
 fn commands_that_are_shown_can_be_pasted() {
     let world = World::filled("bucket,key\nbkt,a\n");
-    world.plan(&format!("{TAG}[report]\nbucket = \"reports\"\n"));
+    world.plan(&format!("{TAG}[report]\nbucket = \"bkt\"\n"));
     fs::rename(world.path("plan.toml"), world.path("it's mine.toml")).expect("renamed");
     let ran = world.run(&["apply", "it's mine.toml", "--state", "my state"]).ended(6);
     assert!(ran.stderr.contains(r"apply 'it'\''s mine.toml' --auto-approve --state 'my state'"), "{}", ran.stderr);
-    let ran = world.run(&["apply", "it's mine.toml", "--state", "my state", "--auto-approve"]).ended(1);
-    assert!(ran.stderr.contains("= --state 'my state'\n"), "{}", ran.stderr);
+    let ran = world.run(&["apply", "it's mine.toml", "--state", "my state", "--auto-approve"]).ended(0);
     let next = ran.stderr.lines().find_map(|line| line.strip_prefix("next: ")).expect("the next command");
     let shown = Command::new("sh").args(["-c", next]).current_dir(world.path("")).output().expect("sh");
     assert_eq!(String::from_utf8_lossy(&shown.stdout), "bkt,a,,200,\n", "{next}");
@@ -115,51 +114,131 @@ fn a_server_that_is_not_there_fails_the_job_and_leaks_no_secret() {
 }
 
 #[test]
-fn a_report_that_cannot_be_delivered_is_kept_and_sent_again() {
+fn a_report_without_a_bucket_is_said_before_anything_is_changed() {
     let world = World::filled("bucket,key\nbkt,a\n");
     world.plan(&format!("{TAG}[report]\nbucket = \"reports\"\nprefix = \"r\"\n"));
-    let ran = world.apply().ended(1);
-    let result = ran.json();
-    assert_eq!((&result["succeeded"], &result["status"]), (&1.into(), &"Complete".into()));
-    let job = result["job_id"].as_str().expect("an id");
-    assert!(ran.stderr.contains("NoSuchBucket"), "{}", ran.stderr);
-    assert!(ran.stderr.contains(&format!("publish it again: batchplan publish {job}")), "{}", ran.stderr);
-    assert_eq!(world.report_rows(&result), [["bkt", "a", "", "200", ""]]);
-
-    world.run(&["publish", job]).ended(1);
-    // The bucket that was missing is made, through a sandbox that others can reach.
-    let mut sandbox = world
-        .command(&["sandbox", "--listen", "127.0.0.1:0", "--data", "data"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the sandbox");
-    let mut endpoint = String::new();
-    BufReader::new(sandbox.stdout.take().expect("its output")).read_line(&mut endpoint).expect("its endpoint");
-    make_bucket(endpoint.trim(), "reports");
-    signal(sandbox.id(), "TERM");
-    assert!(sandbox.wait().expect("it ends").success());
-
-    let ran = world.run(&["publish", job]).ended(0);
-    assert_eq!(ran.stderr, format!("report: s3://reports/r/{job}/results/manifest.json\n"));
-    let again = world.run(&["publish", "AAAA"]);
-    assert_eq!(again.code, 2, "{}", again.stderr);
+    let refused = "the report could not be published: the bucket reports does not exist\n  help: create the bucket, or \
+                   change [report] in the plan, and run the same command again\n";
+    for command in [&["apply", "plan.toml", "--auto-approve"][..], &["create", "plan.toml"]] {
+        let ran = world.run(command).ended(6);
+        assert!(ran.stderr.ends_with(refused), "{}", ran.stderr);
+        assert!(world.jobs().is_empty() && jobs(&world).is_empty(), "nothing is left of it");
+    }
+    assert_eq!(world.objects().tags("a", None), "");
 }
 
-/// Makes a bucket with a client that is not ours.
-fn make_bucket(endpoint: &str, name: &str) {
-    let credentials = aws_credential_types::Credentials::new("sandbox", "sandboxsecret", None, None, "tests");
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
-        .http_client(sdk_http_client())
-        .credentials_provider(credentials)
-        .region(aws_sdk_s3::config::Region::new("us-east-1"))
-        .endpoint_url(endpoint)
-        .force_path_style(true)
-        .build();
-    let client = aws_sdk_s3::Client::from_conf(config);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(client.create_bucket().bucket(name).send()).expect("a bucket");
+/// A sandbox that serves other clients until it is dropped.
+struct Served {
+    process: std::process::Child,
+    endpoint: String,
+}
+
+impl Served {
+    fn start(world: &World) -> Self {
+        let mut process = world
+            .command(&["sandbox", "--listen", "127.0.0.1:0", "--data", "data", "--fill", "fill.csv"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the sandbox");
+        let mut endpoint = String::new();
+        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut endpoint).expect("its endpoint");
+        Self { process, endpoint: endpoint.trim().to_owned() }
+    }
+
+    /// A client that is not ours.
+    fn with_client<T>(&self, ask: impl AsyncFnOnce(aws_sdk_s3::Client) -> T) -> T {
+        let credentials = aws_credential_types::Credentials::new("sandbox", "sandboxsecret", None, None, "tests");
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+            .http_client(sdk_http_client())
+            .credentials_provider(credentials)
+            .region(aws_sdk_s3::config::Region::new("us-east-1"))
+            .endpoint_url(&self.endpoint)
+            .force_path_style(true)
+            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(ask(aws_sdk_s3::Client::from_conf(config)))
+    }
+}
+
+/// The binary, with the credentials of a sandbox.
+fn with_credentials(world: &World, args: &[&str]) -> Command {
+    let mut command = world.command(args);
+    command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandboxsecret");
+    command
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        signal(self.process.id(), "TERM");
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_delivered_is_kept_and_sent_again_or_elsewhere() {
+    let rows = (0..3600).fold("bucket,key\n".to_owned(), |rows, n| rows + &format!("bkt,k{n}\n"));
+    let world = World::filled(&rows);
+    let sandbox = Served::start(&world);
+    sandbox.with_client(async |client| {
+        client.create_bucket().bucket("reports").send().await.expect("a bucket");
+    });
+    let store = format!("[store]\nprovider = \"s3\"\nendpoint = \"{}\"\naddressing = \"path\"\n", sandbox.endpoint);
+    let rest = "[report]\nbucket = \"reports\"\nprefix = \"r\"\n[limits]\nrequests_per_second = 20\n";
+    world.write("plan.toml", format!("name = \"test\"\n{store}{TAG}{rest}"));
+    let mut applying = with_credentials(&world, &["apply", "plan.toml", "--auto-approve"]);
+    let applying = applying.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let job = world.wait_for(JobStatus::Active).id.to_string();
+    sandbox.with_client(async |client| {
+        client.delete_bucket().bucket("reports").send().await.expect("deleted");
+    });
+    world.run(&["cancel", &job]);
+    let ran = Ran::of(&applying.wait_with_output().expect("it ends")).ended(1);
+    assert!(ran.stderr.contains("NoSuchBucket"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.ends_with(&format!(
+            "help: create the bucket reports, or publish it elsewhere with --to URL; the report is kept with the job; \
+             publish it again: batchplan publish {job}\n"
+        )),
+        "{}",
+        ran.stderr
+    );
+
+    let run = |args: &[&str]| Ran::of(&with_credentials(&world, args).output().expect("the binary runs"));
+    let ran = run(&["publish", &job]).ended(1);
+    let help = format!("help: create the bucket reports; to publish it elsewhere: batchplan publish {job} --to URL\n");
+    assert!(ran.stderr.ends_with(&help), "{}", ran.stderr);
+    for (url, why) in [
+        ("reports", "invalid --to: it has no scheme"),
+        ("s3://bkt/a?x=1", "invalid --to: unknown parameter `x`"),
+        ("s3://nowhere/a", "NoSuchBucket"),
+    ] {
+        let ran = run(&["publish", &job, "--to", url]);
+        assert!(ran.code != 0 && ran.stderr.contains(why), "{url}: {}", ran.stderr);
+    }
+
+    let ran = run(&["publish", &job, "--to", "s3://bkt/else/where/"]).ended(0);
+    assert_eq!(ran.stderr, format!("report: s3://bkt/else/where/{job}/results/manifest.json\n"));
+    let shown = world.run(&["show", &job, "--json"]).ended(0).json();
+    assert_eq!(shown["report"], format!("s3://bkt/else/where/{job}/results/manifest.json"));
+    assert_eq!(shown["report_state"], "published");
+    let listing = sandbox.with_client(async |client| {
+        let key = format!("else/where/{job}/results/manifest.json");
+        let body = client.get_object().bucket("bkt").key(key).send().await.expect("an object").body;
+        body.collect().await.expect("its bytes").into_bytes()
+    });
+    let listing: serde_json::Value = serde_json::from_slice(&listing).expect("JSON");
+    assert_eq!(listing["Results"][0]["Bucket"], "bkt");
+    let key = listing["Results"][0]["Key"].as_str().expect("a key");
+    assert!(key.starts_with(&format!("else/where/{job}/results/report-")), "{key}");
+
+    // The same store can also be named by its endpoint.
+    let url = format!("s3://bkt/third?endpoint={}&region=us-east-1&addressing=path", sandbox.endpoint);
+    let ran = run(&["publish", &job, "--to", &url]).ended(0);
+    assert_eq!(ran.stderr, format!("report: s3://bkt/third/{job}/results/manifest.json\n"));
+    let again = world.run(&["publish", "AAAA"]);
+    assert_eq!(again.code, 2, "{}", again.stderr);
 }
 
 pub(crate) fn signal(process: u32, name: &str) {

@@ -78,7 +78,7 @@ fn a_plan_leaves_its_own_reports_out_of_the_prefix_that_it_lists() {
             assert!(second.stderr.contains(&notice(place)), "{}", second.stderr);
             let planned = world.run(&["plan", "plan.toml"]).ended(0);
             assert!(planned.stdout.contains("2 objects: 0 to change"), "{}", planned.stdout);
-            assert!(planned.stdout.contains(&format!("are left out\n  help: to process")), "{}", planned.stdout);
+            assert!(planned.stdout.contains("are left out\n  help: to process"), "{}", planned.stdout);
         }
     }
 }

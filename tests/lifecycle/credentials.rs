@@ -128,7 +128,7 @@ fn where_there_are_no_others_an_expired_token_pauses_the_job() {
     let resumed = with_token(&["resume", job.id.as_str()]).ended(0);
     assert_stands(&scene.newest(), JobStatus::Complete, 20, 0);
     let advised = "Paused: the service rejected the credentials: 403 ExpiredToken: As the test wants it. (the \
-                   credentials have expired or are missing: renew them, then resume the job)\n";
+                   credentials have expired: renew them, then resume the job)\n";
     assert!(paused.stderr.contains(advised), "{}", paused.stderr);
     assert!(paused.stderr.ends_with(&format!("next: batchplan resume {}\n", job.id)), "{}", paused.stderr);
     assert_nothing_told(&scene, "", &[&paused, &shown, &resumed]);

@@ -171,9 +171,18 @@ fn credentials_that_run_out_without_others_pause_the_job_before_any_request_is_r
 #[test]
 fn credentials_that_are_rejected_while_objects_are_listed_leave_a_job_that_goes_on() {
     for (status, code, advice) in [
-        (400, "ExpiredToken", "the credentials have expired or are missing: renew them"),
-        (403, "SignatureDoesNotMatch", "check the access key, its secret and the region in [store]"),
-        (403, "RequestTimeTooSkewed", "this machine's clock differs too much from the server's: correct it"),
+        (400, "ExpiredToken", "the credentials have expired: renew them"),
+        (
+            403,
+            "SignatureDoesNotMatch",
+            "the secret key does not match the access key: copy both again, without spaces or line breaks, and check that no \
+             proxy changes the requests",
+        ),
+        (
+            403,
+            "RequestTimeTooSkewed",
+            "this machine's clock differs too much from the server's, by more than 15 minutes on AWS and OSS: synchronize it",
+        ),
     ] {
         let scene = Scene::paged(1000, 100);
         scene.plan(TAG);

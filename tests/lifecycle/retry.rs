@@ -153,7 +153,7 @@ fn what_is_not_over_is_not_retried() {
     let ran = scene.run(&["retry", job.id.as_str(), "--auto-approve"]).ended(6);
     assert_eq!(
         scene.normal(&ran.stderr),
-        "error: job [JOB] is Active: it has not ended\n  help: batchplan resume [JOB], or batchplan cancel [JOB]\n"
+        "error: job [JOB] is Active: it has not ended\n  help: wait until it ends: batchplan show [JOB] --watch\n"
     );
     scene.let_go();
     running.over().ended(0);

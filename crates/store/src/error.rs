@@ -244,6 +244,8 @@ struct ErrorCodeGroup {
     class: Option<FaultClass>,
     /// `None` if the credentials are not the reason.
     credentials: Option<CredentialsProblem>,
+    /// Whether the same request fails again until the plan, the server or the object itself is another one.
+    is_final: bool,
     hint: &'static str,
 }
 
@@ -264,11 +266,16 @@ enum CredentialsProblem {
 }
 
 const fn by_status(codes: &'static [&'static str], hint: &'static str) -> ErrorCodeGroup {
-    ErrorCodeGroup { codes, class: None, credentials: None, hint }
+    ErrorCodeGroup { codes, class: None, credentials: None, is_final: false, hint }
+}
+
+/// Like [`by_status`], for codes with which the same request fails again.
+const fn final_by_status(codes: &'static [&'static str], hint: &'static str) -> ErrorCodeGroup {
+    ErrorCodeGroup { is_final: true, ..by_status(codes, hint) }
 }
 
 const fn of_class(class: FaultClass, codes: &'static [&'static str], hint: &'static str) -> ErrorCodeGroup {
-    ErrorCodeGroup { codes, class: Some(class), credentials: None, hint }
+    ErrorCodeGroup { class: Some(class), ..by_status(codes, hint) }
 }
 
 /// Codes that concern the credentials, not the object: every further request fails as well.
@@ -277,7 +284,7 @@ const fn about_credentials(
     codes: &'static [&'static str],
     hint: &'static str,
 ) -> ErrorCodeGroup {
-    ErrorCodeGroup { codes, class: Some(FaultClass::Credentials), credentials: Some(problem), hint }
+    ErrorCodeGroup { credentials: Some(problem), ..of_class(FaultClass::Credentials, codes, hint) }
 }
 
 const REJECTED_HINT: &str = "the server rejected the request: check that this store and the objects' storage class \
@@ -292,10 +299,8 @@ const NO_RESPONSE_HINT: &str = "none of 10 attempts got a usable response: check
 
 const CONFLICT_HINT: &str = "another request was changing the objects at the same time: retry";
 
-const EXPIRED_HINT: &str = "the credentials have expired or are missing: renew them, then resume the job";
-
-const REFUSED_HINT: &str = "the server does not accept the credentials: check the access key, its secret and the \
-                            region in [store]";
+const REFUSED_HINT: &str = "the server does not accept this account: check that the access key is for this service, and \
+                            that the account may use it";
 
 /// The hint for a rejected signature. Services also report this with general codes such as `InvalidArgument`.
 pub const SIGNATURE_HINT: &str = "the region in [store] or the environment is not the bucket's, or the credentials \
@@ -319,30 +324,32 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         "the bucket does not exist here: check its name in the manifest, and the endpoint and region in [store]",
     ),
     // The client's own code.
-    by_status(
+    final_by_status(
         &[UNLISTABLE_KEY],
         "requests cannot name these objects: rename or delete them with the server's tools, or list them in a CSV \
          manifest or an inventory",
     ),
-    by_status(
+    final_by_status(
         &["InvalidURI"],
         "the server accepts no request with these keys, such as keys that are not UTF-8: rename or delete the objects \
          with the server's tools",
     ),
-    by_status(&["BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"], REJECTED_HINT),
+    final_by_status(&["BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"], REJECTED_HINT),
     // These refer to the signature if OSS's detailed code or the message says so: see `is_signing_error`.
     ErrorCodeGroup {
-        codes: &["InvalidArgument", "InvalidRequest"],
-        class: None,
         credentials: Some(CredentialsProblem::Signature),
-        hint: REJECTED_HINT,
+        ..final_by_status(&["InvalidArgument", "InvalidRequest"], REJECTED_HINT)
     },
-    by_status(
-        &["InvalidObjectState", "ObjectNotAppendable", "OperationNotSupported"],
-        "the objects' state or storage class does not allow this: filter the manifest by storage_class, or restore \
-         them from the archive first",
+    // S3 and OSS send these for a restore of an object that is not archived.
+    final_by_status(
+        &["InvalidObjectState", "OperationNotSupported"],
+        "the objects' storage class needs no restore: set `storage_class` in [manifest.filter] to the archive classes",
     ),
-    by_status(
+    final_by_status(
+        &["ObjectNotAppendable"],
+        "the objects' type does not allow this: leave them out with [manifest.filter]",
+    ),
+    final_by_status(
         &["TooManyTags", "BadTagSet"],
         "an object can have at most 10 tags: delete some in the same plan (delete_object_tagging with keys), or \
          replace them all (put_object_tagging)",
@@ -351,7 +358,7 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         &["RestoreAlreadyInProgress"],
         "a restore of these objects is already in progress, perhaps from an earlier job: retry when it is done",
     ),
-    by_status(
+    final_by_status(
         &["ObjectAlreadyInActiveTierError", "ObjectRestoreNotNeeded"],
         "the objects are already readable: no restore is needed",
     ),
@@ -412,21 +419,35 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     ),
     // The client's own code. It sets the class when it creates the error.
     ErrorCodeGroup {
-        codes: &["NoCredentials"],
-        class: None,
         credentials: Some(CredentialsProblem::Missing),
-        hint: EXPIRED_HINT,
+        ..by_status(&["NoCredentials"], "there are no valid credentials: renew them, then resume the job")
     },
     about_credentials(
         CredentialsProblem::Expired,
         &["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "SecurityTokenExpired"],
-        EXPIRED_HINT,
+        "the credentials have expired: renew them, then resume the job",
     ),
-    about_credentials(CredentialsProblem::Invalid, &["InvalidToken", "InvalidSecurityToken"], EXPIRED_HINT),
-    about_credentials(CredentialsProblem::Invalid, &["InvalidAccessKeyId"], REFUSED_HINT),
+    about_credentials(
+        CredentialsProblem::Invalid,
+        &["InvalidToken", "InvalidSecurityToken"],
+        "the session token is not valid: set the token that was issued with this access key, or unset it for a \
+         permanent key, then resume the job",
+    ),
+    about_credentials(
+        CredentialsProblem::Invalid,
+        &["InvalidAccessKeyId"],
+        "the server does not know this access key: check the access key ID, whether it was deleted, and whether \
+         `endpoint` and `region` in [store] are of the service that issued it, then resume the job",
+    ),
     about_credentials(
         CredentialsProblem::Refused,
-        &["SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp", "UnrecognizedClientException"],
+        &["SignatureDoesNotMatch"],
+        "the secret key does not match the access key: copy both again, without spaces or line breaks, and check that \
+         no proxy changes the requests, then resume the job",
+    ),
+    about_credentials(
+        CredentialsProblem::Refused,
+        &["InvalidSecurity", "NotSignedUp", "UnrecognizedClientException"],
         REFUSED_HINT,
     ),
     // The client's own code.
@@ -439,7 +460,8 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     about_credentials(
         CredentialsProblem::Refused,
         &["RequestTimeTooSkewed"],
-        "this machine's clock differs too much from the server's: correct it",
+        "this machine's clock differs too much from the server's, by more than 15 minutes on AWS and OSS: synchronize it, \
+         then resume the job",
     ),
     about_credentials(
         CredentialsProblem::Signature,
@@ -447,16 +469,16 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
         &["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "InvalidRegionName"],
         SIGNATURE_HINT,
     ),
-    by_status(
+    final_by_status(
         &["AccessControlListNotSupported"],
         "the bucket has ACLs disabled: enable them in its ownership controls, or use a bucket policy instead",
     ),
-    by_status(
+    final_by_status(
         &["MethodNotAllowed"],
         "the objects are delete markers, or the server does not support the operation: leave delete markers out of the \
          manifest, or use another server",
     ),
-    by_status(
+    final_by_status(
         &["NotImplemented", "XNotImplemented", "UnsupportedOperation", "NotSupported"],
         "this server does not support the operation: use another server",
     ),
@@ -469,7 +491,8 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     by_status(&["RequestNotSent"], "the request could not be created: see the message"),
     by_status(
         &["UnexpectedRedirect", "PermanentRedirect", "TemporaryRedirect"],
-        "the bucket is at another endpoint: check `endpoint` and `region` in [store]",
+        "the bucket is in another region or at another endpoint: set `endpoint` and `region` in [store] to those of the \
+         bucket",
     ),
 ];
 
@@ -551,6 +574,25 @@ pub fn hint(code: &str, status: Option<u16>) -> Option<&'static str> {
     });
     known.map(|group| group.hint)
 }
+
+/// Returns the hint of an error code for a command that has no job to resume, or that names the command itself.
+#[must_use]
+pub fn hint_without_job(code: &str, status: Option<u16>) -> Option<String> {
+    hint(code, status).map(|hint| hint.strip_suffix(RESUME).unwrap_or(hint).to_owned())
+}
+
+/// Returns whether the same request fails again with this error code until the plan, the server or the object itself is
+/// another one, so that a retry is pointless. The HTTP status, if there was a response, decides for unknown codes.
+#[must_use]
+pub fn is_final(code: &str, status: Option<u16>) -> bool {
+    match find(code) {
+        Some(group) => group.is_final,
+        None => matches!(status, Some(400 | 405 | 501)),
+    }
+}
+
+/// The end of the hints about what pauses a job.
+const RESUME: &str = ", then resume the job";
 
 /// The words before what to write in the plan if a bucket is at another endpoint or in another region.
 pub(crate) const NOTHING_SENT: &str = "nothing was sent there: ";
@@ -742,6 +784,49 @@ mod tests {
         ];
         let found: BTreeSet<_> = codes.iter().map(|code| hint(code, None).expect("a hint")).collect();
         assert_eq!(found.len(), codes.len());
+    }
+
+    #[test]
+    fn each_problem_with_credentials_or_the_place_has_its_own_hint() {
+        let codes = [
+            "NoCredentials",
+            "ExpiredToken",
+            "InvalidToken",
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "RequestTimeTooSkewed",
+            "AuthorizationHeaderMalformed",
+            "NoSuchBucket",
+            "PermanentRedirect",
+            "AccessDenied",
+        ];
+        let found: BTreeSet<_> = codes.iter().map(|code| hint(code, None).expect("a hint")).collect();
+        assert_eq!(found.len(), codes.len());
+    }
+
+    #[test]
+    fn a_retry_is_pointless_where_the_same_request_fails_again() {
+        for (code, status) in [
+            ("TooManyTags", 400),
+            ("InvalidObjectState", 403),
+            ("MalformedXML", 400),
+            ("NotImplemented", 501),
+            ("Whatever", 400),
+            (UNLISTABLE_KEY, 0),
+        ] {
+            assert!(is_final(code, Some(status)), "{code}");
+        }
+        for (code, status) in [
+            ("AccessDenied", 403),
+            ("NoSuchKey", 404),
+            ("SlowDown", 503),
+            ("RestoreAlreadyInProgress", 409),
+            ("RequestTimeout", 0),
+            ("Whatever", 403),
+            ("Whatever", 0),
+        ] {
+            assert!(!is_final(code, Some(status)), "{code}");
+        }
     }
 
     #[test]
