@@ -25,6 +25,7 @@
 //! | 3 | [`journal`] | the durable record of all jobs |
 //! | 3 | [`report`] | writing and publishing completion reports |
 //! | 4 | [`plan`] | plan files: parsing and validation |
+//! | 5 | [`plan_rules`] | the rules that an organization sets for plans |
 //! | 5 | [`diff`] | predicted changes, and differences between plans |
 //! | 5 | [`engine`] | running a job |
 //! | 5 | [`estimate`] | request counts, cost, and duration |
@@ -60,6 +61,7 @@ pub mod operation;
 pub mod paths;
 pub mod percent_decode;
 pub mod plan;
+pub mod plan_rules;
 pub mod provider;
 pub mod remote;
 pub mod report;

@@ -40,6 +40,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("journal", 3),
     ("report", 3),
     ("plan", 4),
+    ("plan_rules", 5),
     ("estimate", 5),
     ("diff", 5),
     ("engine", 5),

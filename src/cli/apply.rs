@@ -1,6 +1,7 @@
 //! `batchplan apply`: applies a plan and reports the result.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -11,11 +12,13 @@ use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_js
 use super::notifications;
 use super::numbers::any_number;
 use super::plan_input::{self, PlanInput};
+use super::plan_rules::PlanRulesArgs;
 use super::recurring::{self, RecurringDecision};
 use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobFolder, JobRecord, JobSource};
+use crate::plan_rules::PlanRules;
 
 /// Apply a plan to every object of its manifest.
 ///
@@ -58,6 +61,8 @@ pub(super) struct ApplyArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    rules: PlanRulesArgs,
+    #[command(flatten)]
     running: JobRunArgs,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -67,6 +72,7 @@ impl CliCommand for ApplyArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let given = plan_input::read(&self.given, self.plan.as_deref(), terminal)?;
         let plan = &given.plan;
+        let rules = self.rules.check(plan, (given.shown_path(), &given.text), terminal)?;
         notifications::check_webhooks(plan)?;
         let asks = plan.job.confirmation_required && !self.auto_approve;
         if asks && !terminal.is_interactive() {
@@ -78,7 +84,7 @@ impl CliCommand for ApplyArgs {
             .help(format!("review it, then run: {command}")));
         }
         let journal = self.state.open_journal(Some(plan), terminal)?;
-        let ended = create_and_run(self, &given, asks, &journal, terminal);
+        let ended = create_and_run(self, &given, (rules, asks), &journal, terminal);
         journal.close(ended)
     }
 }
@@ -86,7 +92,7 @@ impl CliCommand for ApplyArgs {
 fn create_and_run(
     args: &ApplyArgs,
     given: &PlanInput,
-    asks: bool,
+    (rules, asks): (Option<Arc<PlanRules>>, bool),
     journal: &JournalHandle,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
@@ -122,7 +128,7 @@ fn create_and_run(
         journal,
         job,
         plan,
-        args.running.settings(false, journal),
+        args.running.settings(false, rules, journal),
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )

@@ -101,7 +101,7 @@ async fn finish_cancelled_job(
     let stop = CancellationToken::new();
     signals::listen(terminal, stop.clone(), None)?;
     journal.watch_for_stop(&stop);
-    let settings = JobRunArgs::default().settings(true, journal);
+    let settings = JobRunArgs::default().settings(true, None, journal);
     let budget = RequestBudget::default();
     let id = job.id.clone();
     let mut runner = JobRunner::new(journal, held, job, &plan, &store, (&settings, &budget), stop);

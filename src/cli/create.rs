@@ -1,6 +1,7 @@
 //! `batchplan create`: creates a job from a plan, resolves its manifest, and leaves the job waiting.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -8,11 +9,13 @@ use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::notifications;
 use super::plan_input::{self, LoadedPlan};
+use super::plan_rules::PlanRulesArgs;
 use super::recurring::{self, RecurringDecision};
 use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::JobSource;
+use crate::plan_rules::PlanRules;
 
 /// Create a job from a plan without running it.
 ///
@@ -36,15 +39,18 @@ pub(super) struct CreateArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    rules: PlanRulesArgs,
+    #[command(flatten)]
     state: StateLocationArgs,
 }
 
 impl CliCommand for CreateArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let file = plan_input::require(&self.plan, terminal)?;
+        let rules = self.rules.check(&file.plan, (&self.plan, &file.bytes), terminal)?;
         notifications::check_webhooks(&file.plan)?;
         let journal = self.state.open_journal(Some(&file.plan), terminal)?;
-        let ended = create(self, &file, &journal, terminal);
+        let ended = create(self, &file, rules, &journal, terminal);
         journal.close(ended)
     }
 }
@@ -52,6 +58,7 @@ impl CliCommand for CreateArgs {
 fn create(
     args: &CreateArgs,
     file: &LoadedPlan,
+    rules: Option<Arc<PlanRules>>,
     journal: &JournalHandle,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
@@ -84,7 +91,7 @@ fn create(
         journal,
         job,
         plan,
-        JobRunArgs::default().settings(false, journal),
+        JobRunArgs::default().settings(false, rules, journal),
         ConfirmationMode::Defer,
         terminal,
     )

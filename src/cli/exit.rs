@@ -45,8 +45,8 @@ pub enum ExitStatus {
     /// Paused or interrupted: the job can be resumed.
     Interrupted = 5,
     /// Refused: no confirmation, a changed plan or manifest, unexpected or too many objects, a lock, a journal or
-    /// frozen manifest of a newer version, a full queue, a status change that is not allowed, a missing permission that
-    /// the plan needs, or a server that does not do what it is asked.
+    /// frozen manifest of a newer version, a full queue, a status change that is not allowed, a broken rule for plans, a
+    /// missing permission that the plan needs, or a server that does not do what it is asked.
     Refused = 6,
     /// Cancelled, at the confirmation or later.
     Cancelled = 7,
@@ -93,6 +93,7 @@ impl ExitStatus {
             | JobError::OtherSavedPlan { .. }
             | JobError::SavedPlanOutdated(_)
             | JobError::TooExpensive(_)
+            | JobError::RulesBroken(_)
             | JobError::Untrusted { .. }
             | JobError::ReportPlace(_)
             | JobError::ReportUnpublished(_)

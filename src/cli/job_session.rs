@@ -2,6 +2,7 @@
 //! a job: its result as JSON, and errors and warnings after it has run. The arguments that commands about a job share.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,7 +16,8 @@ use super::descriptions::{
 use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github;
 use super::numbers::whole_number;
-use super::plan_input::{load_prices, show_price_book_problems};
+use super::plan_input::{load_prices, show_job_problems};
+use super::plan_rules::rule_error;
 use super::preview::{PreviewView, render_brief};
 use super::progress_view::{ProgressView, short_id};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
@@ -28,14 +30,15 @@ use crate::hint::{Hint, command, hint};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRunner, PrepareOutcome,
-    ProgressObserver, PublishOutcome, RequestBudget, RunOutcome, RunSettings, ScheduleRules, StopTimeouts, WaitReason,
-    describe, find_presence, job_manifest, may_retry_succeed, plan_warnings, preview_sample, server_check_off_warning,
-    untrusted_error, untrusted_pause_hint,
+    ProgressObserver, PublishOutcome, RequestBudget, RuleCheck, RunOutcome, RunSettings, ScheduleRules, StopTimeouts,
+    WaitReason, describe, find_presence, job_manifest, may_retry_succeed, plan_warnings, preview_sample,
+    server_check_off_warning, untrusted_error, untrusted_pause_hint,
 };
 use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, ServerTrust};
 use crate::manifest::{FreezeProgress, FrozenManifest};
 use crate::paths::{path_to_text, show_path};
 use crate::plan::Plan;
+use crate::plan_rules::PlanRules;
 use crate::report::{FinishedReport, MANIFEST_NAME};
 use crate::report_format::TaskStatus;
 
@@ -111,11 +114,12 @@ impl<'a> JobSession<'a> {
             let stop = CancellationToken::new();
             signals::listen(self.terminal, stop.clone(), Some(self.settings.timeouts.drain))?;
             self.journal.watch_for_stop(&stop);
-            let (settings, budget) = (self.settings, RequestBudget::for_process());
+            let budget = RequestBudget::for_process();
             // Read the job again: another process may have run it before this one took the lease.
             let job = self.journal.find(self.job.id.as_str())?;
             let (store, signal) = (connection.store(), stop.clone());
-            let mut runner = JobRunner::new(self.journal, held, job, self.plan, store, (&settings, &budget), signal);
+            let mut runner =
+                JobRunner::new(self.journal, held, job, self.plan, store, (&self.settings, &budget), signal);
             let mut view = SessionView::new(self.terminal, short_id(&self.job.id));
             let ended = self.run_and_report(&mut runner, &mut view, &stop).await;
             view.clear();
@@ -175,7 +179,7 @@ impl<'a> JobSession<'a> {
             let outcome = runner.run(view).await;
             view.clear();
             let outcome = outcome.map_err(|error| {
-                show_price_book_problems(&error, self.terminal);
+                show_job_problems(&error, self.terminal);
                 CommandError::from(error)
             })?;
             match outcome {
@@ -224,7 +228,8 @@ impl<'a> JobSession<'a> {
         stop: &CancellationToken,
     ) -> Result<(), CommandError> {
         let asks = self.confirmation == ConfirmationMode::Ask;
-        if !asks && self.plan.limits.max_cost.is_none() {
+        let rules = RuleCheck::of(self.settings.plan_rules.as_ref(), &runner.job);
+        if !asks && self.plan.limits.max_cost.is_none() && !rules.limits_cost() {
             return Ok(());
         }
         let prices = load_prices(self.plan, None, self.terminal)?;
@@ -241,6 +246,7 @@ impl<'a> JobSession<'a> {
             let help = error.help.clone().unwrap_or_default();
             return Err(error.help(help.append(format!("; job {id} is {status}, and nothing was changed"))));
         }
+        rules.check_cost(self.plan, &estimate).map_err(|error| rule_error(&error, self.terminal))?;
         let max_cost = self.plan.limits.max_cost;
         let Some(refusal) = max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned()) else {
             runner.cost_checked = true;
@@ -332,7 +338,7 @@ impl<'a> JobSession<'a> {
         view: &mut SessionView,
     ) -> Result<ExitStatus, CommandError> {
         if matches!(runner.job.status, JobStatus::New | JobStatus::Preparing) {
-            let prepared = runner.prepare(view).await.map_err(CommandError::from)?;
+            let prepared = runner.prepare(view).await.map_err(|error| rule_error(&error, self.terminal))?;
             view.clear();
             match prepared {
                 PrepareOutcome::Frozen(frozen) => self.print_summary(&frozen),
@@ -564,7 +570,12 @@ impl Default for JobRunArgs {
 
 impl JobRunArgs {
     /// Converts the options to settings.
-    pub(super) fn settings(&self, frozen_manifest: bool, journal: &JournalHandle) -> RunSettings {
+    pub(super) fn settings(
+        &self,
+        frozen_manifest: bool,
+        plan_rules: Option<Arc<PlanRules>>,
+        journal: &JournalHandle,
+    ) -> RunSettings {
         let pushes_in_ci = std::env::var_os("CI").is_some() && journal.is_remote();
         let timeouts = if pushes_in_ci { StopTimeouts::CI_WITH_PUSH } else { signals::stop_timeouts() };
         let policy = checkpoint_policy();
@@ -578,6 +589,7 @@ impl JobRunArgs {
             },
             rules: ScheduleRules { slots: self.slots, allow_overlap: self.allow_overlap },
             frozen_manifest,
+            plan_rules,
         }
     }
 }

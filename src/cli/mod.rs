@@ -12,6 +12,7 @@
 //! | `state` | `--state`, the journal that is kept there, and the command `state` |
 //! | `state_csv` | tags and ACLs of objects as CSV |
 //! | `plan_input` | the plan that a command is given, its prices, and the problems of its file |
+//! | `plan_rules` | `--rules`: the rules that plans must keep |
 //! | `recurring` | whether there is anything new for a recurring plan |
 //! | `preview` | what a plan would change, cost and take, as text, JSON and Markdown |
 //! | `verification` | which objects are not as they should be, as text, JSON, Markdown and a report |
@@ -45,6 +46,7 @@ mod numbers;
 mod pause;
 mod plan;
 mod plan_input;
+mod plan_rules;
 mod policy;
 mod preview;
 mod priority;

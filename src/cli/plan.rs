@@ -14,6 +14,7 @@ use super::descriptions::{quote_path, relative_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::numbers::{any_number, whole_number};
 use super::plan_input::{self, LoadedPlan, load_prices};
+use super::plan_rules::{PlanRulesArgs, rule_check, rule_error};
 use super::preview::{
     PreviewView, PreviousJobDiff, nothing_to_do, object_json, object_text, render_json, render_markdown, render_text,
     saved_counts, step_outputs,
@@ -26,10 +27,10 @@ use super::terminal::Terminal;
 use super::{github, signals};
 use crate::connect::connect;
 use crate::diff::{Effect, FailureReason, Prediction};
-use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
+use crate::estimate::{CostEstimate, check_cost_limit, estimate, estimate_run_time};
 use crate::jobs::{
-    JobError, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
-    manifest_fingerprint, random_key, untrusted_error,
+    JobError, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, RuleCheck, SAMPLE_SIZE, SavedCounts,
+    SavedPlan, manifest_fingerprint, random_key, untrusted_error,
 };
 use crate::journal::{JobFolder, JobRecord};
 use crate::manifest::{
@@ -116,6 +117,8 @@ pub(super) struct PlanArgs {
     #[arg(long)]
     detailed_exitcode: bool,
     #[command(flatten)]
+    rules: PlanRulesArgs,
+    #[command(flatten)]
     state: StateLocationArgs,
 }
 
@@ -134,6 +137,8 @@ impl CliCommand for PlanArgs {
         if self.csv.is_some() {
             check_csv(self, &file.plan)?;
         }
+        let source = (self.plan.as_path(), file.bytes.as_slice());
+        let rules = rule_check(self.rules.check(&file.plan, source, terminal)?.as_ref(), source);
         let resolved = recurring::plan_to_preview(&file.plan, &self.state, terminal)?;
         let plan = match &resolved {
             PlanToPreview::Unchanged => &file.plan,
@@ -145,13 +150,15 @@ impl CliCommand for PlanArgs {
         };
         let prices = load_prices(plan, self.prices.as_deref(), terminal)?;
         let scratch = plan_input::temporary_folder()?;
-        let Some((preview, earlier)) = preview_objects(self, &file, plan, scratch.path(), terminal)? else {
+        let Some((preview, earlier)) = preview_objects(self, &file, (plan, &rules), scratch.path(), terminal)? else {
             return Ok(ExitStatus::Success);
         };
         let estimate = estimate(&preview.workload, &prices);
         let run_time = estimate_run_time(&preview.workload, &plan.limits, &prices);
         let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
-        let out = self.out.as_ref().filter(|_| refusal.is_none() && preview.refusal.is_none());
+        let broken = broken_rule(&rules, plan, &preview, &estimate);
+        let refused = refusal.is_some() || preview.refusal.is_some() || broken.is_some();
+        let out = self.out.as_ref().filter(|_| !refused);
         let view = PreviewView::new(plan, &preview, &estimate, &run_time, terminal.colours_data()).of_file(
             path_to_text(relative_path(&self.plan)),
             earlier.as_ref(),
@@ -164,6 +171,9 @@ impl CliCommand for PlanArgs {
         print_view(self, &view, &plan.name, terminal)?;
         if let Some(refusal) = &preview.refusal {
             return Err(untrusted_error(plan, refusal).into());
+        }
+        if let Some(error) = broken {
+            return Err(rule_error(&error, terminal));
         }
         if let Some(refusal) = refusal {
             return Err(JobError::TooExpensive(Box::new(refusal)).into());
@@ -178,7 +188,7 @@ impl CliCommand for PlanArgs {
 fn preview_objects(
     args: &PlanArgs,
     file: &LoadedPlan,
-    plan: &Plan,
+    (plan, rules): (&Plan, &RuleCheck),
     scratch: &Path,
     terminal: Terminal,
 ) -> Result<Option<(Preview, Option<PreviousJobDiff>)>, CommandError> {
@@ -200,12 +210,18 @@ fn preview_objects(
             full: args.full || args.all,
             verify: false,
             digest_key: digest,
+            max_objects: rules.max_objects(),
         };
         let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
         let previewer = Previewer { plan, store, folder: scratch, options, stop: &stop };
         let preview = previewer.preview(&mut progress).await;
         progress.clear();
-        let preview = preview.map_err(|error| preview_error(plan, error))?;
+        let preview = preview.map_err(|error| match &error {
+            PreviewError::Manifest(cause) if let Some(broken) = rules.broken_count(cause, plan) => {
+                rule_error(&broken, terminal)
+            }
+            _ => preview_error(plan, error),
+        })?;
         let earlier = match previous {
             Some(previous) => previous.compare_with(&file.bytes, &preview.frozen, scratch, &stop).await,
             None => None,
@@ -222,6 +238,11 @@ fn preview_objects(
         csv.finish()?;
     }
     Ok(Some(preview))
+}
+
+/// Returns the rule that the job of a preview would break.
+fn broken_rule(rules: &RuleCheck, plan: &Plan, preview: &Preview, estimate: &CostEstimate) -> Option<JobError> {
+    rules.check_frozen(&preview.frozen).and_then(|()| rules.check_cost(plan, estimate)).err()
 }
 
 /// Returns the error of a preview. If the store denies access to the manifest, it may only want the caller to pay.

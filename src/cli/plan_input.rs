@@ -10,6 +10,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+use super::descriptions::relative_path;
 use super::exit::{CommandError, ExitStatus};
 use super::github;
 use super::terminal::{Terminal, escape_for_terminal};
@@ -140,6 +141,13 @@ pub(crate) struct PlanInput {
     pub(crate) fingerprint: Option<ManifestFingerprint>,
 }
 
+impl PlanInput {
+    /// Returns the path of the plan file for messages.
+    pub(crate) fn shown_path(&self) -> &Path {
+        relative_path(&self.file)
+    }
+}
+
 /// Reads the plan in a file. `of` is the plan file that a saved plan must come from, if given.
 ///
 /// # Errors
@@ -204,16 +212,21 @@ fn show_problem(problem: &FileProblem, problems: &FileProblems, terminal: Termin
 pub(crate) fn load_prices(plan: &Plan, file: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
     select_prices(plan, file).map_err(|error| {
         let error = JobError::from(error);
-        show_price_book_problems(&error, terminal);
+        show_job_problems(&error, terminal);
         error.into()
     })
 }
 
-/// Prints the problems of a price book for people, if a job cannot run because of them. The error's own message does
-/// not list them.
-pub(crate) fn show_price_book_problems(error: &JobError, terminal: Terminal) {
-    if let JobError::Prices(PriceBookError::Invalid(problems)) = error {
-        show_problems(problems, terminal);
+/// Prints the problems of files for people, if a job cannot run because of them: of a price book, or of a plan that
+/// breaks rules. The error's own message does not list them.
+pub(crate) fn show_job_problems(error: &JobError, terminal: Terminal) {
+    match error {
+        JobError::Prices(PriceBookError::Invalid(problems)) => show_problems(problems, terminal),
+        JobError::RulesBroken(found) => {
+            show_problems(found.problems(), terminal);
+            github::annotate([found.problems()], terminal);
+        }
+        _ => {}
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::notifications;
 use super::plan_input::{self, read_up_to};
+use super::plan_rules::PlanRulesArgs;
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::hint::{command, hint};
@@ -15,6 +17,7 @@ use crate::jobs::{plan_to_resume, stored_plan};
 use crate::journal::{JobRecord, JobSource};
 use crate::paths::show_path;
 use crate::plan::MAX_PLAN_BYTES;
+use crate::plan_rules::PlanRules;
 
 /// Resume a paused or interrupted job.
 ///
@@ -44,6 +47,8 @@ pub(super) struct ResumeArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    rules: PlanRulesArgs,
+    #[command(flatten)]
     running: JobRunArgs,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -51,14 +56,16 @@ pub(super) struct ResumeArgs {
 
 impl CliCommand for ResumeArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let rules = self.rules.load(terminal)?;
         let (journal, job) = self.state.open_job(&self.job, JournalAccess::Run, terminal)?;
-        let ended = resume(self, &journal, job, terminal);
+        let ended = resume(self, rules, &journal, job, terminal);
         journal.close(ended)
     }
 }
 
 fn resume(
     args: &ResumeArgs,
+    rules: Option<Arc<PlanRules>>,
     journal: &JournalHandle,
     job: JobRecord,
     terminal: Terminal,
@@ -98,7 +105,7 @@ fn resume(
         journal,
         job,
         &plan,
-        args.running.settings(args.frozen_manifest, journal),
+        args.running.settings(args.frozen_manifest, rules, journal),
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )

@@ -1,16 +1,18 @@
 //! `batchplan retry`: retries failed objects in a new job.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
 use batchplan_store::{StoreProvider, UnsupportedBucket};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::descriptions::format_objects;
+use super::descriptions::{format_objects, relative_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, count_damaged_objects};
 use super::numbers::whole_number;
+use super::plan_rules::{PlanRulesArgs, check_plan};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use super::{notifications, plan_input};
@@ -20,6 +22,7 @@ use crate::jobs::{CreateOutcome, JobPresence, JobRequest, check_failures_recorde
 use crate::journal::{JobRecord, JobSource, ReportSource};
 use crate::paths::path_to_text;
 use crate::plan::{Plan, bucket_problem};
+use crate::plan_rules::PlanRules;
 use crate::provider::{BucketNaming, ProviderRules};
 use crate::toml_reader::quote_for_message;
 
@@ -62,6 +65,8 @@ pub(super) struct RetryArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    rules: PlanRulesArgs,
+    #[command(flatten)]
     running: JobRunArgs,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -69,23 +74,30 @@ pub(super) struct RetryArgs {
 
 impl CliCommand for RetryArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let rules = self.rules.load(terminal)?;
         match (&self.job, &self.report, &self.plan) {
-            (Some(job), _, _) => retry_job(self, job, terminal),
-            (None, Some(report), Some(plan)) => retry_report(self, report, plan, terminal),
+            (Some(job), _, _) => retry_job(self, rules, job, terminal),
+            (None, Some(report), Some(plan)) => retry_report(self, rules, (report, plan), terminal),
             (None, _, _) => Err(CommandError::new(ExitStatus::Invalid, "there is nothing to retry")
                 .help("name a job, or --report and --plan")),
         }
     }
 }
 
-fn retry_job(args: &RetryArgs, job: &str, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+fn retry_job(
+    args: &RetryArgs,
+    rules: Option<Arc<PlanRules>>,
+    job: &str,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     let (journal, first) = args.state.open_job(job, JournalAccess::Run, terminal)?;
-    let ended = retry_failed_objects(args, &journal, &first, terminal);
+    let ended = retry_failed_objects(args, rules, &journal, &first, terminal);
     journal.close(ended)
 }
 
 fn retry_failed_objects(
     args: &RetryArgs,
+    rules: Option<Arc<PlanRules>>,
     journal: &JournalHandle,
     first: &JobRecord,
     terminal: Terminal,
@@ -123,7 +135,7 @@ fn retry_failed_objects(
         fingerprint: None,
         recurrence: None,
     };
-    create_and_run(args, &request, journal, terminal)
+    create_and_run(args, rules, &request, journal, terminal)
 }
 
 /// Reports that nothing is left to retry. As no job is created, the JSON has no job.
@@ -159,8 +171,8 @@ fn warn_of_damage(journal: &JournalHandle, first: &JobRecord, terminal: Terminal
 
 fn retry_report(
     args: &RetryArgs,
-    report: &Path,
-    plan_path: &Path,
+    rules: Option<Arc<PlanRules>>,
+    (report, plan_path): (&Path, &Path),
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     let file = plan_input::require(plan_path, terminal)?;
@@ -177,7 +189,7 @@ fn retry_report(
         recurrence: None,
     };
     let journal = args.state.open_journal(Some(&file.plan), terminal)?;
-    let ended = create_and_run(args, &request, &journal, terminal);
+    let ended = create_and_run(args, rules, &request, &journal, terminal);
     journal.close(ended)
 }
 
@@ -280,11 +292,13 @@ fn shown_location(report: &str) -> Option<&str> {
 
 fn create_and_run(
     args: &RetryArgs,
+    rules: Option<Arc<PlanRules>>,
     request: &JobRequest<'_>,
     journal: &JournalHandle,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     let plan: &Plan = request.plan;
+    check_plan(rules.as_ref(), plan, (relative_path(request.file), request.text), terminal)?;
     notifications::check_webhooks(plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
     if asks && !terminal.is_interactive() {
@@ -306,7 +320,7 @@ fn create_and_run(
         journal,
         job,
         plan,
-        args.running.settings(false, journal),
+        args.running.settings(false, rules, journal),
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )

@@ -1,6 +1,7 @@
 //! `batchplan run`: runs all queued jobs.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,8 @@ use super::descriptions::{format_objects, format_outcomes, one_line, render_hint
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
 use super::job_session::{JobRunArgs, job_result_json, unpublished_report_error, untrusted_server_error};
-use super::plan_input::show_price_book_problems;
+use super::plan_input::show_job_problems;
+use super::plan_rules::PlanRulesArgs;
 use super::progress_view::{ProgressView, short_id};
 use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::{Terminal, bar_lines, escape_line};
@@ -20,6 +22,7 @@ use crate::job::{JobId, JobStatus};
 use crate::jobs::{FinishOutcome, JobError, JobQueue, ProgressObserver, QueueObserver, RunOutcome, WaitReason};
 use crate::journal::{JobFolder, JobQuery, JobRecord, Journal, PauseCause};
 use crate::manifest::FreezeProgress;
+use crate::plan_rules::PlanRules;
 
 /// Run all queued jobs, up to six at a time, highest priority first.
 ///
@@ -41,6 +44,8 @@ pub(super) struct RunArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    rules: PlanRulesArgs,
+    #[command(flatten)]
     running: JobRunArgs,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -48,15 +53,21 @@ pub(super) struct RunArgs {
 
 impl CliCommand for RunArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        let rules = self.rules.load(terminal)?;
         let journal = self.state.open_journal(None, terminal)?;
-        let ended = run_queue(self, &journal, terminal);
+        let ended = run_queue(self, rules, &journal, terminal);
         journal.close(ended)
     }
 }
 
-fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+fn run_queue(
+    args: &RunArgs,
+    rules: Option<Arc<PlanRules>>,
+    journal: &JournalHandle,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     notifications::check_webhooks_of_jobs(journal)?;
-    let settings = args.running.settings(false, journal);
+    let settings = args.running.settings(false, rules, journal);
     let view = QueueView {
         terminal,
         journal,
@@ -182,7 +193,7 @@ impl QueueObserver for QueueView<'_> {
         match (outcome, unpublished) {
             (Err(error), _) => {
                 result["error"] = json!(error.to_string());
-                show_price_book_problems(error, self.terminal);
+                show_job_problems(error, self.terminal);
                 let error = CommandError::from(error);
                 self.print_error(job, &error);
                 self.record_exit(error.exit_for(job));

@@ -212,8 +212,14 @@ fn read_objects(
     let preview = runtime.block_on(async {
         let connection = connect(&plan.store).await?;
         signals::listen(terminal, stop.clone(), None)?;
-        let options =
-            PreviewOptions { sample: args.sample, seed: args.seed, full: args.full, verify: true, digest_key: None };
+        let options = PreviewOptions {
+            sample: args.sample,
+            seed: args.seed,
+            full: args.full,
+            verify: true,
+            digest_key: None,
+            max_objects: None,
+        };
         let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
         let previewer = Previewer { plan, store, folder: scratch, options, stop: &stop };
         let preview = previewer.preview(&mut progress).await;

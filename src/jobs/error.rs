@@ -23,6 +23,7 @@ use crate::journal::{JournalError, LeaseError};
 use crate::manifest::{ManifestError, SourceChangedError};
 use crate::open_files;
 use crate::plan::{ExactShare, Plan, PlanChange};
+use crate::plan_rules::RuleViolations;
 use crate::provider::ProviderRules;
 
 /// An error of creating, running or controlling a job.
@@ -113,6 +114,9 @@ pub enum JobError {
     /// The job would cost more than its plan allows, or its cost is unknown.
     #[error(transparent)]
     TooExpensive(Box<CostLimitError>),
+    /// The plan or its job breaks rules for plans.
+    #[error(transparent)]
+    RulesBroken(Box<RuleViolations>),
     /// The prices cannot be determined.
     #[error(transparent)]
     Prices(#[from] PriceBookError),
@@ -178,7 +182,7 @@ impl JobError {
             ),
             // The job to be retried is gone for good.
             Self::Journal(error) => !matches!(error, JournalError::NoSuchJob(_)),
-            Self::Io(_) => true,
+            Self::Io(_) | Self::RulesBroken(_) => true,
             _ => false,
         }
     }
@@ -229,6 +233,7 @@ impl JobError {
                 command!("cancel", job)
             ),
             Self::TooExpensive(refusal) => refusal.help().into(),
+            Self::RulesBroken(_) => "nothing was changed; change the plan as shown above".into(),
             Self::Prices(error) => error.help().into(),
             Self::CredentialsRejected(fault) => {
                 return hint(&fault.code, fault.status.unwrap_or_default()).map(Hint::from);

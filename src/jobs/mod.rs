@@ -8,6 +8,7 @@
 //! | `saved_plan` | saved plans, and the fingerprint that their manifest must match |
 //! | `job_request` | finds or creates the job for a plan, and takes the lease to work on it |
 //! | `job_source` | resolves where the job's objects come from |
+//! | `rule_check` | the rules for plans, before and while a job is prepared |
 //! | `recurring` | decides whether a recurring plan has new work |
 //! | `runner` | runs one job to its end: prepares and confirms it, waits for its turn, works, recovers, reports |
 //! | `queue` | runs all queued jobs |
@@ -28,6 +29,7 @@ mod queue;
 mod recurring;
 mod report_place;
 mod request_budget;
+mod rule_check;
 mod runner;
 mod saved_plan;
 mod start_rules;
@@ -54,6 +56,7 @@ pub use recurring::{
 };
 pub use report_place::{UnusableReportPlace, find_report_place};
 pub use request_budget::{BudgetShare, RequestBudget, ShareLimits};
+pub use rule_check::RuleCheck;
 pub use runner::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobRunner, PrepareOutcome, ProgressObserver, PublishOutcome,
     RunOutcome, RunSettings, StopTimeouts, object_url,

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{JobError, describe_untrusted_server, untrusted_server_hint};
+use super::rule_check::{RuleCheck, lower};
 use super::warnings::{PlanBuckets, all_warnings};
 use crate::diff::{
     Effect, FailureReason, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory,
@@ -29,7 +30,8 @@ use crate::diff::{
 };
 use crate::engine::{JobQuota, ObjectReadOutcome, ReadCheckOutcome, ServerCheckFailure, Throttle, Worker};
 use crate::estimate::{
-    BillableRequest, JobWorkload, OverheadRequests, RestoreGroup, check_cost_limit, estimate, select_prices,
+    BillableRequest, CostLimitCheck, JobWorkload, OverheadRequests, RestoreGroup, check_cost_limit, estimate,
+    select_prices,
 };
 use crate::manifest::{
     ClassTotals, FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, SampleOptions, SampleResult,
@@ -74,6 +76,8 @@ pub struct PreviewOptions {
     /// The key for the digest of all objects, if one is needed. The digest shows later whether the objects are still
     /// the same.
     pub digest_key: Option<[u8; 16]>,
+    /// The maximum number of objects, if it is lower than that of the plan.
+    pub max_objects: Option<u64>,
 }
 
 /// Observes the progress of a preview.
@@ -179,10 +183,10 @@ impl Previewer<'_> {
         let limits = &self.plan.limits;
         let freeze_limits = FreezeLimits {
             max_disk: limits.max_disk,
-            max_objects: limits.max_objects,
+            max_objects: lower(limits.max_objects, self.options.max_objects),
             concurrency: Some(limits.concurrency),
         };
-        let PreviewOptions { sample, seed, full, digest_key: digest, verify: _ } = self.options;
+        let PreviewOptions { sample, seed, full, digest_key: digest, .. } = self.options;
         let sampling = SampleOptions { size: sample as usize, seed, digest, all_metadata: full };
         let observe = |prepared| observer.on_rows_read(prepared);
         let store: Arc<dyn Store> = self.store.clone();
@@ -616,7 +620,14 @@ pub async fn preview_sample(
     stop: &CancellationToken,
 ) -> Result<Preview, JobError> {
     let store = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
-    let options = PreviewOptions { sample: SAMPLE_SIZE, seed: 0, full: false, verify: false, digest_key: None };
+    let options = PreviewOptions {
+        sample: SAMPLE_SIZE,
+        seed: 0,
+        full: false,
+        verify: false,
+        digest_key: None,
+        max_objects: None,
+    };
     let previewer = Previewer { plan, store, folder: Path::new(""), options, stop };
     previewer.preview_frozen(frozen, &mut SilentPreviewObserver).await.map_err(|error| match error {
         PreviewError::Manifest(error) => JobError::Manifest(error),
@@ -626,7 +637,7 @@ pub async fn preview_sample(
     })
 }
 
-/// Refuses a job that would cost more than its plan allows, estimated from a sample of its objects. Returns `false` if
+/// Refuses a job that would cost more than its plan or the rules allow, estimated from a sample of its objects. Returns `false` if
 /// the check was stopped.
 ///
 /// # Errors
@@ -634,11 +645,14 @@ pub async fn preview_sample(
 /// server is not trusted.
 pub(super) async fn check_cost(
     plan: &Plan,
+    rules: &RuleCheck,
     frozen: &FrozenManifest,
     store: &Arc<dyn Store>,
     stop: &CancellationToken,
 ) -> Result<bool, JobError> {
-    let Some(max) = plan.limits.max_cost else { return Ok(true) };
+    if plan.limits.max_cost.is_none() && !rules.limits_cost() {
+        return Ok(true);
+    }
     let rates = select_prices(plan, None)?;
     let preview = match preview_sample(plan, frozen, store, stop).await {
         Err(JobError::Manifest(ManifestError::Stopped)) => return Ok(false),
@@ -647,7 +661,10 @@ pub(super) async fn check_cost(
     if let Some(refusal) = &preview.refusal {
         return Err(untrusted_error(plan, refusal));
     }
-    match check_cost_limit(&estimate(&preview.workload, &rates), &max).error() {
+    let estimate = estimate(&preview.workload, &rates);
+    rules.check_cost(plan, &estimate)?;
+    let limit = plan.limits.max_cost.map(|max| check_cost_limit(&estimate, &max));
+    match limit.as_ref().and_then(CostLimitCheck::error) {
         Some(refusal) => Err(JobError::TooExpensive(Box::new(refusal.clone()))),
         None => Ok(true),
     }

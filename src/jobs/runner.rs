@@ -25,6 +25,7 @@ use super::job_source::job_manifest;
 use super::preview::check_cost;
 use super::report_place::find_report_place;
 use super::request_budget::{BudgetShare, RequestBudget, ShareLimits};
+use super::rule_check::{RuleCheck, lower};
 use super::saved_plan::freeze_matching;
 use super::start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason, check_start};
 use crate::engine::{
@@ -42,6 +43,7 @@ use crate::journal::{
 use crate::manifest::{FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, check_pin, freeze};
 use crate::paths::{path_to_text, show_path};
 use crate::plan::{FailureThreshold, Plan};
+use crate::plan_rules::PlanRules;
 use crate::report::{FinishedReport, ReportPublishError, ReportWriter, publish};
 use crate::{failpoint, open_files};
 
@@ -80,7 +82,7 @@ impl StopTimeouts {
 pub const DEFAULT_SLOTS: usize = 6;
 
 /// How to run jobs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunSettings {
     /// How long unfinished work may take after a stop.
     pub timeouts: StopTimeouts,
@@ -90,6 +92,8 @@ pub struct RunSettings {
     pub rules: ScheduleRules,
     /// Whether to resume a job with its frozen objects if the source of the manifest has changed.
     pub frozen_manifest: bool,
+    /// The rules that the plan of each job must keep, if there are any.
+    pub plan_rules: Option<Arc<PlanRules>>,
 }
 
 /// Observes the progress of a job.
@@ -211,10 +215,13 @@ impl<'a> JobRunner<'a> {
     /// Returns an error if the manifest cannot be resolved. This fails the job, unless the cause can be corrected
     /// without changing the plan, such as a full disk or rejected credentials: then preparing can be resumed. Also returns an error if the frozen manifest cannot be read.
     pub async fn prepare(&mut self, watch: &mut dyn ProgressObserver) -> Result<PrepareOutcome, JobError> {
+        let rules = RuleCheck::of(self.settings.plan_rules.as_ref(), &self.job);
+        rules.check_plan(self.plan)?;
         self.check_report_place().await?;
         if !matches!(self.job.status, New | Preparing) {
             let frozen = self.open_frozen()?;
             self.check_count(&frozen)?;
+            rules.check_manifest(&frozen).await?;
             return Ok(PrepareOutcome::Frozen(Box::new(frozen)));
         }
         if self.job.status == New {
@@ -232,6 +239,10 @@ impl<'a> JobRunner<'a> {
             _ => self.freeze(watch).await.inspect(|_| self.just_frozen = true),
         };
         let frozen = frozen.and_then(|frozen| self.check_count(&frozen).map(|()| frozen));
+        let frozen = match frozen {
+            Ok(frozen) => rules.check_manifest(&frozen).await.map(|()| frozen),
+            Err(error) => Err(rules.explain(error, self.plan)),
+        };
         match frozen {
             Ok(frozen) => {
                 info!(rows_read = frozen.rows_read(), objects = frozen.rows(), "manifest frozen");
@@ -301,7 +312,7 @@ impl<'a> JobRunner<'a> {
         let limits = &self.plan.limits;
         let freeze_limits = FreezeLimits {
             max_disk: limits.max_disk,
-            max_objects: limits.max_objects,
+            max_objects: lower(limits.max_objects, self.settings.plan_rules.as_ref().and_then(|it| it.max_objects())),
             // Each listing uses a connection and a file.
             concurrency: Some(open_files::fit_to_available(limits.concurrency, 2)),
         };
@@ -611,7 +622,8 @@ impl JobRunner<'_> {
         watch: &mut dyn ProgressObserver,
     ) -> Result<WorkOutcome, JobError> {
         let unseen = self.job.next_row.is_none() && !self.cost_checked;
-        if unseen && !check_cost(self.plan, frozen, self.store, &self.stop).await? {
+        let rules = RuleCheck::of(self.settings.plan_rules.as_ref(), &self.job);
+        if unseen && !check_cost(self.plan, &rules, frozen, self.store, &self.stop).await? {
             return Ok(WorkOutcome::Skipped);
         }
         if self.job.status == Ready && !self.wait_for_turn(watch).await? {

@@ -29,6 +29,7 @@ pub use settings::{
     ExactShare, FailureThreshold, JobLimits, JobSettings, MAX_CONCURRENCY, MAX_WEBHOOKS, PriceSettings,
     RecurringSettings, WebhookConfig, WebhookEvent, WebhookTarget,
 };
+pub(crate) use tables::ObjectCount;
 pub use tables::{parse_age, parse_duration, parse_timestamp};
 pub use url::{StateUrl, StateUrlError};
 pub use validate::{MAX_PLAN_BYTES, may_be_plan, read, read_bytes, schema};

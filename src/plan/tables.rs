@@ -498,7 +498,7 @@ impl<const MIN: usize> DocumentValue for ObjectKeyText<MIN> {
 }
 
 /// A number of objects, at least one.
-pub(super) enum ObjectCount {}
+pub(crate) enum ObjectCount {}
 
 /// The largest integer in TOML.
 const MAX_COUNT: u64 = i64::MAX.unsigned_abs();

@@ -9,6 +9,7 @@ mod inventory;
 mod oss;
 mod pipes;
 mod reports;
+mod rules;
 mod runs;
 mod saved;
 #[path = "../support/sdk_http.rs"]

@@ -36,7 +36,7 @@ fn index(program: &clap::Command, name: &str, page: &mut String) {
 }
 
 /// Flags that have a section of their own, since most commands have them.
-const SHARED: [&str; 3] = ["state", "lock_timeout", "slots"];
+const SHARED: [&str; 4] = ["rules", "state", "lock_timeout", "slots"];
 
 fn is_shared(argument: &clap::Arg) -> bool {
     SHARED.contains(&argument.get_id().as_str()) && argument.get_short_and_visible_aliases().is_none()
@@ -83,7 +83,7 @@ fn section(command: &clap::Command, parent: &str, page: &mut String) {
 
 /// Returns whether a shared flag means here what it means elsewhere.
 fn has_default_place(argument: &clap::Arg) -> bool {
-    argument.get_id().as_str() != "state" || argument.get_env().is_some()
+    !["state", "rules"].contains(&argument.get_id().as_str()) || argument.get_env().is_some()
 }
 
 fn shared(program: &clap::Command, page: &mut String) {

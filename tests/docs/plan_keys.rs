@@ -1,4 +1,4 @@
-//! The reference of plan files, from the schema.
+//! The references of plan files and of rules for plans, from their schemas.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -22,6 +22,17 @@ fn the_reference_of_plan_files_has_the_keys_of_the_schema() {
         table(name, &schema["properties"][name], &mut page);
     }
     compare("docs/src/reference/plan-file.md", &page);
+}
+
+#[test]
+fn the_reference_of_rules_has_the_keys_of_the_schema() {
+    let schema =
+        Command::new(env!("CARGO_BIN_EXE_batchplan")).args(["schema", "--rules"]).output().expect("the program");
+    let schema: Json = serde_json::from_slice(&schema.stdout).expect("the schema");
+    let keys: Vec<_> = schema["properties"].as_object().expect("keys").keys().map(String::as_str).collect();
+    let mut page = String::new();
+    rows(&schema, &keys, &mut page);
+    compare("docs/src/reference/rules.md", &page);
 }
 
 fn is_table(value: &Json) -> bool {
@@ -97,6 +108,7 @@ fn kind(value: &Json) -> String {
         Some("array") => format!("list: {}", kind(&value["items"])),
         Some("object") => "table of strings".to_owned(),
         Some(name) => name.to_owned(),
+        None if value["anyOf"][1]["type"] == "array" => "string or list".to_owned(),
         None if value["anyOf"].is_array() => "size".to_owned(),
         None => "value".to_owned(),
     }

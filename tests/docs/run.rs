@@ -3,7 +3,7 @@
 //! | block | what happens |
 //! |---|---|
 //! | `console` | each `$ command` is run; the lines below it are its output, see `varying` |
-//! | `toml` | a plan that must be valid; with `part`, keys of a plan; with `prices`, a price book |
+//! | `toml` | a plan that must be valid; with `part`, keys of a plan; with `prices`, a price book; with `rules`, rules |
 //! | `yaml` | a workflow, which `tests/action/lint.sh` checks |
 //! | `json` | must be JSON |
 //! | `sh` | one of the commands that `.ci/run` runs |
@@ -31,6 +31,7 @@ use std::process::{Child, Command, Stdio};
 
 use batchplan::diagnostics::FileProblems;
 use batchplan::estimate::PriceBook;
+use batchplan::plan_rules::PlanRules;
 use tempfile::TempDir;
 
 use crate::folders::copy;
@@ -138,6 +139,7 @@ impl<'a> PageRun<'a> {
         match block.language.as_str() {
             "console" => self.console(block),
             "toml" if block.directive("prices").is_some() => self.price_book(&block.text),
+            "toml" if block.directive("rules").is_some() => self.rules(&block.text),
             "toml" if block.directive("part").is_some() => self.part_of_a_plan(&block.text),
             "toml" => self.validate(&block.text),
             "yaml" => self.workflow(),
@@ -161,8 +163,8 @@ impl<'a> PageRun<'a> {
 
     /// What a directive does before its block.
     fn prepare(&mut self, directive: &Directive) {
-        const OF_BLOCKS: [&str; 10] =
-            ["file", "part", "prices", "env", "exit", "keys", "server", "not run", "ends with", "generated"];
+        const OF_BLOCKS: [&str; 11] =
+            ["file", "part", "prices", "rules", "env", "exit", "keys", "server", "not run", "ends with", "generated"];
         if let Some(name) = directive.after("hidden file") {
             self.write(name, &directive.text);
         } else if directive.after("hidden run").is_some() {
@@ -357,6 +359,14 @@ impl<'a> PageRun<'a> {
         }
     }
 
+    fn rules(&mut self, text: &str) {
+        let (rules, problems) = PlanRules::parse("rules.toml", text.as_bytes());
+        if rules.is_none() {
+            let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
+            self.problems.push(format!("not rules for plans: {titles:?}"));
+        }
+    }
+
     fn workflow(&mut self) {
         let lint = fs::read_to_string(root().join("tests/action/lint.sh")).expect("the script");
         let folder = Path::new(&self.page.name).parent().expect("a folder").to_string_lossy();
@@ -439,6 +449,7 @@ fn a_page_that_is_wrong_is_noticed() {
         ("```toml\nname = \"a\"\n```\n", "not a valid plan"),
         ("<!-- test: part -->\n\n```toml\n[limits]\nno = 1\n```\n", "not a valid plan"),
         ("<!-- test: prices -->\n\n```toml\na = 1\n```\n", "not a price book"),
+        ("<!-- test: rules -->\n\n```toml\na = 1\n```\n", "not rules for plans"),
         ("```json\n{\n```\n", "not JSON"),
         ("```text\na\n```\n", "nothing runs"),
         ("```sh\ncargo nothing\n```\n", "not in .ci/run"),
