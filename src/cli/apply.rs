@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::descriptions::{format_outcomes, quote_path};
+use super::descriptions::quote_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json};
@@ -14,10 +14,12 @@ use super::numbers::any_number;
 use super::plan_input::{self, PlanInput};
 use super::plan_rules::PlanRulesArgs;
 use super::recurring::{self, RecurringDecision};
+use super::run_summary::format_outcomes;
 use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobFolder, JobRecord, JobSource};
+use crate::plan::Plan;
 use crate::plan_rules::PlanRules;
 
 /// Apply a plan to every object of its manifest.
@@ -120,7 +122,7 @@ fn create_and_run(
             terminal.inform(format_args!("resuming job {} ({})", job.id, job.status));
             job
         }
-        CreateOutcome::Over(job) => return report_finished_job(journal, &job, args.json, terminal),
+        CreateOutcome::Over(job) => return report_finished_job(journal, &job, plan, args.json, terminal),
     };
     // Evaluate ages as of job creation.
     let plan = &plan_input::in_this_environment(stored_plan(&job)?)?;
@@ -140,11 +142,12 @@ fn create_and_run(
 fn report_finished_job(
     journal: &JournalHandle,
     job: &JobRecord,
+    plan: &Plan,
     json: bool,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     terminal.eprint(format_args!("job {} with this token is already {}: nothing to do", job.id, job.status));
-    terminal.eprint(format_outcomes(job));
+    terminal.eprint(format_outcomes(job, Some(plan)));
     github::report_job(journal, job, None, &journal.flag(), terminal);
     if json {
         terminal.print(job_result_json(job, &JobFolder::of(journal.state_folder(), &job.id).report_folder(), None))?;

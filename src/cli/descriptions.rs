@@ -58,15 +58,6 @@ pub(crate) fn format_instant(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Formats the outcomes of a job, such as `1,203 succeeded, 1 failed`.
-pub(crate) fn format_outcomes(job: &JobRecord) -> String {
-    let progress = job.progress;
-    if job.status == JobStatus::Complete && progress.total == 0 {
-        return "nothing to do: there were no objects to process".to_owned();
-    }
-    format!("{} succeeded, {} failed", HumanCount(progress.succeeded), HumanCount(progress.failed))
-}
-
 /// Returns a path relative to the current folder if it is below it.
 pub(crate) fn relative_path(path: &Path) -> &Path {
     let here = std::env::current_dir().ok();

@@ -10,9 +10,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::descriptions::{
-    describe_doubt, format_objects, format_outcomes, next_command, one_line, quote_path, relative_path, summary,
-};
+use super::descriptions::{describe_doubt, format_objects, next_command, one_line, quote_path, relative_path, summary};
 use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github;
 use super::numbers::whole_number;
@@ -20,12 +18,13 @@ use super::plan_input::{load_prices, show_job_problems};
 use super::plan_rules::rule_error;
 use super::preview::{PreviewView, render_brief};
 use super::progress_view::{ProgressView, short_id};
+use super::run_summary::{RunSummary, format_outcomes};
 use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
 use super::terminal::{PromptAnswer, Terminal, ask, bar_lines, escape_line};
 use super::{notifications, recurring, signals};
 use crate::connect::{StoreConnection, connect};
 use crate::engine::{CONTENT_CHANGED, CheckpointPolicy, RunProgress, SERVER_CHECK_FAILED};
-use crate::estimate::{check_cost_limit, estimate, estimate_run_time};
+use crate::estimate::{CostTotal, JobWorkload, check_cost_limit, estimate, estimate_run_time, select_prices};
 use crate::hint::{Hint, command, hint};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
@@ -174,6 +173,7 @@ impl<'a> JobSession<'a> {
                 self.terminal.eprint(format_args!("warning: {warning}"));
             }
         }
+        let mut predicted = None;
         loop {
             let before = runner.job.status;
             let outcome = runner.run(view).await;
@@ -188,7 +188,7 @@ impl<'a> JobSession<'a> {
                     if before != JobStatus::Suspended || self.confirmation != ConfirmationMode::NotNeeded {
                         self.print_summary(&frozen);
                     }
-                    self.check_estimate(runner, &frozen, stop).await?;
+                    predicted = self.check_estimate(runner, &frozen, stop).await?;
                     match self.confirm(runner, &frozen, stop).await? {
                         None => {}
                         Some(exit) => return Ok(SessionOutcome::Exit(exit)),
@@ -196,7 +196,9 @@ impl<'a> JobSession<'a> {
                 }
                 RunOutcome::Interrupted => return self.report_interrupted(runner).map(SessionOutcome::Exit),
                 RunOutcome::Skipped => return self.report_skipped(runner).map(SessionOutcome::Exit),
-                RunOutcome::Finished(concluded) => return self.report_finished(runner, concluded, view.elapsed()),
+                RunOutcome::Finished(concluded) => {
+                    return self.report_finished(runner, concluded, view, predicted.as_ref());
+                }
             }
         }
     }
@@ -220,17 +222,18 @@ impl<'a> JobSession<'a> {
 
     /// Shows the estimate if the user is about to be asked. Returns an error if the job would cost too much or its
     /// server is not trusted. The job then keeps waiting, because it can be confirmed with a higher limit. A job of a
-    /// saved plan without a token is cancelled if it costs too much.
+    /// saved plan without a token is cancelled if it costs too much. Otherwise, returns what the job will send, if that
+    /// was estimated.
     async fn check_estimate(
         &self,
         runner: &mut JobRunner<'_>,
         frozen: &FrozenManifest,
         stop: &CancellationToken,
-    ) -> Result<(), CommandError> {
+    ) -> Result<Option<JobWorkload>, CommandError> {
         let asks = self.confirmation == ConfirmationMode::Ask;
         let rules = RuleCheck::of(self.settings.plan_rules.as_ref(), &runner.job);
         if !asks && self.plan.limits.max_cost.is_none() && !rules.limits_cost() {
-            return Ok(());
+            return Ok(None);
         }
         let prices = load_prices(self.plan, None, self.terminal)?;
         let preview = preview_sample(self.plan, frozen, runner.store, stop).await.map_err(CommandError::from)?;
@@ -250,7 +253,7 @@ impl<'a> JobSession<'a> {
         let max_cost = self.plan.limits.max_cost;
         let Some(refusal) = max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned()) else {
             runner.cost_checked = true;
-            return Ok(());
+            return Ok(Some(preview.workload));
         };
         // A saved plan cannot be changed. It must be saved again, which makes another job.
         if runner.job.manifest_fingerprint.is_some() && runner.job.token.is_none() {
@@ -382,7 +385,8 @@ impl<'a> JobSession<'a> {
         &self,
         runner: &mut JobRunner<'_>,
         concluded: FinishOutcome,
-        took: Duration,
+        view: &SessionView,
+        predicted: Option<&JobWorkload>,
     ) -> Result<SessionOutcome, CommandError> {
         runner.refresh().map_err(CommandError::from)?;
         let job = &runner.job;
@@ -392,17 +396,17 @@ impl<'a> JobSession<'a> {
             let reason = job.reason.as_ref().filter(|_| untrusted.is_none());
             let reason = reason.map_or_else(String::new, |reason| format!(": {}", one_line(reason)));
             self.terminal.eprint(format_args!("{}{reason}", job.status));
-            self.terminal.eprint(format_args!("{} not attempted", format_objects(job.not_attempted())));
         }
         if let Some(doubt) = describe_doubt(job) {
             self.terminal.eprint(doubt);
         }
-        self.terminal.eprint(format_outcomes(job));
+        self.terminal.eprint(format_outcomes(job, Some(self.plan)));
+        self.print_run_summary(job, view.progress.as_ref(), predicted)?;
         if let Some(warning) = damaged_content_warning(self.journal, job)?.filter(|_| untrusted.is_none()) {
             self.terminal.eprint(warning);
         }
         let folder = runner.folder().report_folder();
-        self.print_result(job, &folder, took)?;
+        self.print_result(job, &folder, view.elapsed())?;
         let delivered = match concluded {
             FinishOutcome::Paused if let Some(error) = untrusted => return Ok(SessionOutcome::Error(error)),
             FinishOutcome::Paused => {
@@ -423,6 +427,40 @@ impl<'a> JobSession<'a> {
             Some(error) => SessionOutcome::Error(error),
             None => SessionOutcome::Exit(ExitStatus::of(job)),
         })
+    }
+
+    /// Prints how long the run took, what it sent and what that cost, and why objects failed.
+    fn print_run_summary(
+        &self,
+        job: &JobRecord,
+        progress: Option<&RunProgress>,
+        predicted: Option<&JobWorkload>,
+    ) -> Result<(), CommandError> {
+        let failures = if job.progress.failed > 0 { describe(self.journal, &job.id)?.failures } else { Vec::new() };
+        let (cost, estimated_cost) = self.costs(progress, predicted);
+        let summary = RunSummary { job, plan: self.plan, progress, cost, estimated_cost, failures: &failures };
+        let text = summary.render(self.terminal.message_width());
+        if !text.is_empty() {
+            self.terminal.inform(text);
+        }
+        Ok(())
+    }
+
+    /// Returns what the requests of a run cost, and what was estimated for the job. Without an estimate, the storage
+    /// classes are not known. A cost that depends on them is then left out.
+    fn costs(
+        &self,
+        progress: Option<&RunProgress>,
+        predicted: Option<&JobWorkload>,
+    ) -> (Option<CostTotal>, Option<CostTotal>) {
+        // A price book that cannot be read was reported before the job ran.
+        let (Some(progress), Ok(prices)) = (progress, select_prices(self.plan, None)) else { return (None, None) };
+        let unclassified = JobWorkload::default();
+        let sent = predicted.unwrap_or(&unclassified).with_sent_requests(|kind| progress.requests.of(kind));
+        let cost = estimate(&sent, &prices).total;
+        let is_whole_job = progress.finished_before == 0;
+        let estimated = predicted.filter(|_| is_whole_job).map(|work| estimate(work, &prices).total);
+        (Some(cost).filter(|cost| predicted.is_some() || cost.is_complete()), estimated)
     }
 
     /// Returns the command to suggest to the user. `None` if nothing failed and the report lists only failures.
@@ -486,6 +524,8 @@ struct SessionView {
     label: String,
     phase: SessionPhase,
     started: std::time::Instant,
+    /// The last progress of the run.
+    progress: Option<RunProgress>,
 }
 
 enum SessionPhase {
@@ -498,7 +538,7 @@ enum SessionPhase {
 impl SessionView {
     fn new(terminal: Terminal, label: &str) -> Self {
         let label = label.to_owned();
-        Self { terminal, label, phase: SessionPhase::Idle, started: std::time::Instant::now() }
+        Self { terminal, label, phase: SessionPhase::Idle, started: std::time::Instant::now(), progress: None }
     }
 
     fn clear(&mut self) {
@@ -544,6 +584,7 @@ impl ProgressObserver for SessionView {
         if let SessionPhase::Working(view) = &mut self.phase {
             view.show_progress(&progress);
         }
+        self.progress = Some(progress);
     }
 }
 
@@ -685,6 +726,7 @@ pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Durat
         "total": total,
         "succeeded": succeeded,
         "failed": failed,
+        "unchanged": job.progress.unchanged,
         "not_attempted": job.not_attempted(),
         "in_doubt": job.in_doubt,
         "report": job.report_location,

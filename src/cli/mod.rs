@@ -58,6 +58,7 @@ mod recurring;
 mod resume;
 mod retry;
 mod run;
+mod run_summary;
 mod sandbox;
 mod schedule;
 mod schema;
@@ -70,6 +71,7 @@ mod usage_tips;
 mod validate;
 mod verification;
 mod verify;
+mod wrap;
 
 use std::process::ExitCode;
 

@@ -62,7 +62,7 @@ impl ProgressView {
     fn show(&mut self, in_place: impl FnOnce(usize) -> String, plain: impl FnOnce() -> String) {
         if self.terminal.redraws_messages() {
             // A terminal that wraps a full line would leave parts of it on the screen.
-            self.line.set(in_place(self.terminal.message_width().saturating_sub(1)));
+            self.line.set(in_place(self.terminal.redrawn_width().saturating_sub(1)));
         } else if self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
             self.terminal.inform(plain());

@@ -6,20 +6,24 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use super::descriptions::{format_objects, format_outcomes, one_line, render_hint};
+use super::descriptions::{format_objects, one_line, render_hint};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
 use super::job_session::{JobRunArgs, job_result_json, unpublished_report_error, untrusted_server_error};
 use super::plan_input::show_job_problems;
 use super::plan_rules::PlanRulesArgs;
 use super::progress_view::{ProgressView, short_id};
+use super::run_summary::{MAX_FAILURE_CODES, failure, format_outcomes};
 use super::state::{JournalHandle, StateLocationArgs};
 use super::terminal::{Terminal, bar_lines, escape_line};
 use super::{notifications, signals};
 use crate::engine::RunProgress;
 use crate::hint::Hint;
 use crate::job::{JobId, JobStatus};
-use crate::jobs::{FinishOutcome, JobError, JobQueue, ProgressObserver, QueueObserver, RunOutcome, WaitReason};
+use crate::jobs::{
+    FinishOutcome, JobError, JobQueue, ProgressObserver, QueueObserver, RunOutcome, WaitReason, describe, hint,
+    stored_plan,
+};
 use crate::journal::{JobFolder, JobQuery, JobRecord, Journal, PauseCause};
 use crate::manifest::FreezeProgress;
 use crate::plan_rules::PlanRules;
@@ -148,6 +152,18 @@ impl QueueView<'_> {
         self.exit.set(self.exit.get().worst(exit));
     }
 
+    /// Prints the commonest failures of a job, with advice.
+    fn print_failures(&self, job: &JobRecord) {
+        if job.progress.failed == 0 {
+            return;
+        }
+        let Ok(described) = describe(self.journal, &job.id) else { return };
+        for (code, group) in described.failures.iter().take(MAX_FAILURE_CODES) {
+            let help = hint(&code.code, code.http).map_or_else(String::new, |help| format!(" ({help})"));
+            self.inform_for_job(job, format_args!("{}{help}", one_line(&failure(code, group))));
+        }
+    }
+
     fn print_error(&self, job: &JobRecord, CommandError { message, help, .. }: &CommandError) {
         self.print_for_job(job, format_args!("error: {}", bar_lines(message)));
         if let Some(help) = help {
@@ -183,7 +199,9 @@ impl QueueObserver for QueueView<'_> {
         let folder = JobFolder::of(self.journal.state_folder(), &job.id).report_folder();
         let mut result = job_result_json(job, &folder, None);
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", one_line(reason)));
-        self.print_for_job(job, format_args!("{}{reason}: {}", job.status, format_outcomes(job)));
+        let plan = stored_plan(job).ok();
+        self.print_for_job(job, format_args!("{}{reason}: {}", job.status, format_outcomes(job, plan.as_ref())));
+        self.print_failures(job);
         let unpublished = match outcome {
             Ok(RunOutcome::Finished(FinishOutcome::Over(delivered))) => {
                 unpublished_report_error(delivered, job, &self.state_flag)

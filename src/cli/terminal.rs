@@ -137,10 +137,18 @@ impl Terminal {
         self.redraws
     }
 
-    /// Returns the number of columns for messages: those of the terminal, or else what COLUMNS says, or else 80.
+    /// Returns the number of columns of a line that is redrawn: those of the terminal, or else what COLUMNS says, or else
+    /// 80.
+    #[expect(clippy::unused_self, reason = "what the streams are is the terminal's to know")]
+    pub(crate) fn redrawn_width(self) -> usize {
+        known_width(terminal_size::terminal_size_of(io::stderr())).or_else(columns_variable).unwrap_or(DEFAULT_WIDTH)
+    }
+
+    /// Returns the number of columns for messages: those of the terminal, or else what COLUMNS says. Files and pipes
+    /// have no limit, so that a message is one line for other programs.
     pub(crate) fn message_width(self) -> usize {
         let columns = self.shows_progress.then(|| terminal_size::terminal_size_of(io::stderr())).flatten();
-        width_or_default(columns)
+        layout_width(columns)
     }
 
     /// Returns whether data goes to a screen that can be redrawn.
@@ -234,9 +242,12 @@ impl Terminal {
 }
 
 /// Returns the width of a terminal. Some terminals say that they have none.
-fn width_or_default(size: Option<(terminal_size::Width, terminal_size::Height)>) -> usize {
-    let columns = size.map(|(terminal_size::Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0);
-    columns.or_else(columns_variable).unwrap_or(DEFAULT_WIDTH)
+fn known_width(size: Option<(terminal_size::Width, terminal_size::Height)>) -> Option<usize> {
+    size.map(|(terminal_size::Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0)
+}
+
+fn layout_width(size: Option<(terminal_size::Width, terminal_size::Height)>) -> usize {
+    known_width(size).or_else(columns_variable).unwrap_or(usize::MAX)
 }
 
 /// Returns whether a terminal with this value of TERM cannot draw a line again. On Unix, a terminal sets TERM.

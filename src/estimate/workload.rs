@@ -119,13 +119,85 @@ impl JobWorkload {
         add_count(&mut self.rejected, (kind.into(), class.cloned()), count);
     }
 
+    /// Returns the workload of a job that has sent these numbers of requests, by kind, instead of the predicted ones.
+    /// Storage classes, tiers and the size of restored objects are taken from this prediction, in proportion.
+    #[must_use]
+    pub fn with_sent_requests(&self, sent: impl Fn(RequestKind) -> u64) -> Self {
+        let mut work = Self { requests: BTreeMap::new(), rejected: BTreeMap::new(), ..self.clone() };
+        work.unpredictable_objects = 0;
+        for kind in RequestKind::ALL {
+            let predicted = self.count_of(kind);
+            let count = sent(kind);
+            if predicted == 0 {
+                if count > 0 {
+                    work.add_requests(kind, None, count);
+                }
+                continue;
+            }
+            let share = |part: u64| proportion(u128::from(part), count, predicted);
+            for (from, to) in [(&self.requests, &mut work.requests), (&self.rejected, &mut work.rejected)] {
+                for (group, part) in from.iter().filter(|((request, _), _)| request.kind == kind) {
+                    add_count(to, group.clone(), u64::try_from(share(*part)).unwrap_or(u64::MAX));
+                }
+            }
+            if kind == RequestKind::Restore {
+                for volume in work.restored.values_mut() {
+                    volume.objects = u64::try_from(share(volume.objects)).unwrap_or(u64::MAX);
+                    volume.unsized_objects = u64::try_from(share(volume.unsized_objects)).unwrap_or(u64::MAX);
+                    volume.bytes = proportion(volume.bytes, count, predicted);
+                }
+            }
+        }
+        work
+    }
+
+    fn count_of(&self, kind: RequestKind) -> u64 {
+        let counts = self.all_requests().filter(|((request, _), _)| request.kind == kind);
+        counts.fold(0, |sum, (_, count)| sum.saturating_add(count))
+    }
+
     /// Returns all requests about objects, both expected to succeed and expected to be rejected.
     pub fn all_requests(&self) -> impl Iterator<Item = (&RequestGroup, u64)> {
         self.requests.iter().chain(&self.rejected).map(|(group, count)| (group, *count))
     }
 }
 
+/// Returns `part * numerator / denominator`, rounded to the nearest integer.
+fn proportion(part: u128, numerator: u64, denominator: u64) -> u128 {
+    let denominator = u128::from(denominator.max(1));
+    part.saturating_mul(u128::from(numerator)).saturating_add(denominator / 2) / denominator
+}
+
 fn add_count(counts: &mut BTreeMap<RequestGroup, u64>, group: RequestGroup, count: u64) {
     let total = counts.entry(group).or_default();
     *total = total.saturating_add(count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_distributed_as_predicted() {
+        let class = StorageClass::new("GLACIER");
+        let mut predicted = JobWorkload::default();
+        predicted.add_requests(RequestKind::GetTags, Some(&class), 300);
+        predicted.add_requests(RequestKind::GetTags, None, 100);
+        predicted.add_rejected_requests(RequestKind::Restore, Some(&class), 50);
+        predicted.add_requests(RequestKind::Restore, Some(&class), 50);
+        let group = RestoreGroup { class: Some(class.clone()), tier: None, days: None };
+        let volume = RestoreVolume { objects: 50, bytes: 1 << 40, unsized_objects: 4 };
+        predicted.restored.insert(group.clone(), volume);
+        let sent = predicted.with_sent_requests(|kind| match kind {
+            RequestKind::GetTags => 200,
+            RequestKind::Restore => 50,
+            RequestKind::Head => 7,
+            _ => 0,
+        });
+        let of = |kind: RequestKind, class: Option<&StorageClass>| sent.requests[&(kind.into(), class.cloned())];
+        assert_eq!((of(RequestKind::GetTags, Some(&class)), of(RequestKind::GetTags, None)), (150, 50));
+        assert_eq!((of(RequestKind::Restore, Some(&class)), of(RequestKind::Head, None)), (25, 7));
+        assert_eq!(sent.rejected.values().sum::<u64>(), 25);
+        assert_eq!(sent.restored[&group], RestoreVolume { objects: 25, bytes: 1 << 39, unsized_objects: 2 });
+    }
 }

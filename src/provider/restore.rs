@@ -97,6 +97,44 @@ impl RestoreService {
     }
 }
 
+/// How long a restore takes, by storage class and tier.
+impl RestoreService {
+    /// Returns how long the service takes until a restored object can be read, for each archive class that has the tier
+    /// of this name. Without a tier, services use Standard. Returns nothing if the times are not known.
+    #[must_use]
+    pub fn retrieval_times(self, tier: Option<&str>) -> Vec<(&'static str, &'static str)> {
+        let times: &[(RestoreTier, &'static str, &'static str)] = match self {
+            Self::Aws => &AWS_TIMES,
+            Self::Oss => &OSS_TIMES,
+            Self::Other => &[],
+        };
+        let tier = tier.unwrap_or(RestoreTier::Standard.as_str());
+        times.iter().filter(|(of, ..)| of.as_str() == tier).map(|(_, class, time)| (*class, *time)).collect()
+    }
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
+const AWS_TIMES: [(RestoreTier, &str, &str); 5] = [
+    (RestoreTier::Expedited, "GLACIER", "in 1 to 5 minutes"),
+    (RestoreTier::Standard, "GLACIER", "in 3 to 5 hours"),
+    (RestoreTier::Standard, "DEEP_ARCHIVE", "within 12 hours"),
+    (RestoreTier::Bulk, "GLACIER", "in 5 to 12 hours"),
+    (RestoreTier::Bulk, "DEEP_ARCHIVE", "within 48 hours"),
+];
+
+/// Objects of Archive take about a minute, and have no tiers.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
+const OSS_TIMES: [(RestoreTier, &str, &str); 8] = [
+    (RestoreTier::Expedited, "Archive", "in about 1 minute"),
+    (RestoreTier::Standard, "Archive", "in about 1 minute"),
+    (RestoreTier::Bulk, "Archive", "in about 1 minute"),
+    (RestoreTier::Expedited, "ColdArchive", "within 1 hour"),
+    (RestoreTier::Standard, "ColdArchive", "in 2 to 5 hours"),
+    (RestoreTier::Bulk, "ColdArchive", "in 5 to 12 hours"),
+    (RestoreTier::Expedited, "DeepColdArchive", "within 12 hours"),
+    (RestoreTier::Standard, "DeepColdArchive", "within 48 hours"),
+];
+
 /// The rules for the archive tiers of S3's `INTELLIGENT_TIERING`. A restore moves an object out of them for good, so S3
 /// refuses days: these objects "are not subject to restore expiry" (<https://github.com/s3tools/s3cmd/issues/1377>).
 fn refuse_intelligent_tiering(
@@ -194,6 +232,15 @@ mod tests {
         for service in [RestoreService::Oss, RestoreService::Other] {
             assert_eq!(code(service, "INTELLIGENT_TIERING", None, days), "ok", "{service:?}");
         }
+    }
+
+    #[test]
+    fn retrieval_times_are_those_of_the_tier() {
+        let aws = |tier| RestoreService::Aws.retrieval_times(tier);
+        assert_eq!(aws(Some("Expedited")), [("GLACIER", "in 1 to 5 minutes")]);
+        assert_eq!(aws(None), aws(Some("Standard")));
+        assert_eq!(RestoreService::Oss.retrieval_times(Some("Bulk")).len(), 2);
+        assert_eq!(RestoreService::Other.retrieval_times(None), []);
     }
 
     #[test]

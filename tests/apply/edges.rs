@@ -277,7 +277,7 @@ fn a_signal_stops_the_job_and_the_report_says_what_was_done() {
         let in_doubt = result["in_doubt"].as_u64().expect("a count");
         assert_eq!(result["not_attempted"], 3600 - settled - in_doubt);
         assert!(ran.stderr.contains("Pausing: finishing requests in flight"), "{}", ran.stderr);
-        assert!(ran.stderr.contains(&format!("{settled} succeeded, 0 failed")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("{settled} changed, 0 failed")), "{}", ran.stderr);
         let id = result["job_id"].as_str().expect("an id");
         assert!(ran.stderr.contains(&format!("next: batchplan resume {id}")), "{}", ran.stderr);
 

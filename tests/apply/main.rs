@@ -1,6 +1,7 @@
 //! The real binary, run as a user would: on a sandbox of each test's own, with a cleared environment.
 
 mod edges;
+mod endings;
 #[path = "../support/folders.rs"]
 mod folders;
 mod formats;

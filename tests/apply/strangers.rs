@@ -90,7 +90,7 @@ fn a_signal_ends_the_wait_for_a_report_that_is_never_taken() {
     assert!(sent.is_some_and(|request| request.starts_with("PUT /reports/")));
     signal(child.id(), "TERM");
     let ran = Ran::of(&child.wait_with_output().expect("it ends")).ended(5);
-    assert!(ran.stderr.contains("1 succeeded, 0 failed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 changed, 0 failed"), "{}", ran.stderr);
     assert!(ran.stderr.contains("publish it again: batchplan publish "), "{}", ran.stderr);
 }
 
@@ -100,6 +100,6 @@ fn a_redirect_is_not_followed() {
     let world =
         world(&endpoint, "[manifest.csv]\npath = \"list.csv\"\n[operation.put_object_acl]\nacl = \"private\"\n");
     let ran = Ran::of(&start(&world).wait_with_output().expect("it ends")).ended(4);
-    assert!(ran.stderr.contains("0 succeeded, 1 failed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("0 changed, 1 failed"), "{}", ran.stderr);
     assert_eq!(told.try_iter().count(), 1, "it was not sent again, there or elsewhere");
 }

@@ -41,7 +41,7 @@ fn answer(world: &World, keys: &str) -> (i32, String) {
 #[test]
 fn the_question_is_answered_by_yes_by_anything_else_and_by_signals() {
     for (keys, code, says, tags) in [
-        ("yes\n", 0, "1 succeeded, 0 failed", "t=1"),
+        ("yes\n", 0, "1 changed, 0 failed", "t=1"),
         ("y\n", 7, "cancelled: nothing was changed", ""),
         ("\u{4}", 7, "cancelled: nothing was changed", ""),
         ("\u{3}", 5, "nothing was changed; job ", ""),

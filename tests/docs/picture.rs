@@ -34,7 +34,7 @@ fn class(line: &str) -> &'static str {
         Some('+') => "added",
         Some('~') => "changed",
         Some('-') => "removed",
-        _ if line.contains(" succeeded, ") => "added",
+        _ if line.contains(" changed, ") => "added",
         _ => "plain",
     }
 }
@@ -69,7 +69,7 @@ fn draw(screen: &str) -> String {
 #[test]
 fn the_picture_of_the_quick_start_is_a_real_run() {
     let screen = screen();
-    assert!(screen.contains("96 succeeded, 0 failed"), "{screen}");
+    assert!(screen.contains("96 changed, 0 failed"), "{screen}");
     let picture = draw(&screen);
     let path = root().join(PICTURE);
     let shown = fs::read_to_string(&path).unwrap_or_default();

@@ -208,7 +208,7 @@ impl<'a> PageRun<'a> {
         let mut shell = Command::new(words[0]);
         shell.args([if words[0] == "script" { "-qec" } else { "-c" }, words[1]]).current_dir(self.work()).env_clear();
         shell.env("HOME", self.folder.path()).env("PATH", path).env("LANG", "C.UTF-8").env("USER", "ana");
-        shell.env("HOSTNAME", "laptop").envs(self.env.iter().map(|(name, value)| (name, value)));
+        shell.env("HOSTNAME", "laptop").env("COLUMNS", "80").envs(self.env.iter().map(|(name, value)| (name, value)));
         shell.envs(extra.iter().copied()).stdin(Stdio::null());
         shell
     }

@@ -21,6 +21,8 @@ static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r#""(elapsed|active)_seconds":\s?[\d.]+"#, "<seconds>"),
         (r#""objects_per_second":\s?[\d.]+"#, "<rate>"),
         (r"127\.0\.0\.1:\d+", "<address>"),
+        // A server may be checked by several workers at once.
+        (r"(?m)^  requests  [\d,]+.*$", "  requests  <number>"),
         // A column is as wide as what it shows.
         (r" {2,}", "  "),
     ]

@@ -289,7 +289,7 @@ fn a_token_does_its_work_once() {
     assert_eq!(scene.server.requests(), before, "nothing was sent");
     assert_eq!(
         scene.normal(&ran.stderr),
-        "job [JOB] with this token is already Complete: nothing to do\n11 succeeded, 1 failed\n"
+        "job [JOB] with this token is already Complete: nothing to do\n11 changed, 1 failed\n"
     );
     let (mut told, mut again) = (first, ran.json());
     told["elapsed_seconds"] = Json::Null;

@@ -25,8 +25,13 @@ fn more_than_a_fifth_fails_the_job_and_its_report_is_published() {
     let reason = "3 of 5 objects attempted so far failed (limit 20 %, `failure_threshold`); 5 were not attempted";
     assert_eq!(job.reason.as_deref(), Some(reason));
     assert_eq!(ran.json()["not_attempted"], 5);
+    let help = batchplan::jobs::hint("AccessDenied", 403).expect("advice");
     let said = format!(
-        "Failed: {reason}\n5 objects not attempted\n2 succeeded, 3 failed\n\
+        "Failed: {reason}\n2 changed, 3 failed, 5 not attempted\n\
+         \x20 time      [TIME]\n\
+         \x20 requests  5\n\
+         \x20 failures  3 objects: 403 AccessDenied\n\
+         \x20           help: {help}\n\
          report: s3://reports/r/[JOB]/results/manifest.json\n\
          next: batchplan show [JOB] && batchplan retry [JOB]\n"
     );

@@ -58,11 +58,11 @@ pub(crate) fn normal(world: &World, text: &str) -> String {
 const TIME_LENGTH: usize = 27;
 
 /// What `apply -q` prints about [`one_object`], with the job's id replaced.
-pub(crate) const RESULT: &str = "1 succeeded, 0 failed\nreport: .batchplan/jobs/[JOB]/report/manifest.json\n";
+pub(crate) const RESULT: &str = "1 changed, 0 failed\nreport: .batchplan/jobs/[JOB]/report/manifest.json\n";
 
 /// Returns whether a line is one of [`RESULT`].
 pub(crate) fn is_result(line: &str) -> bool {
-    line == "1 succeeded, 0 failed" || line.starts_with("report: ")
+    line == "1 changed, 0 failed" || line.starts_with("report: ")
 }
 
 /// Returns whether a line is one of the log in text: it begins with a time.

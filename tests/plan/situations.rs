@@ -211,3 +211,11 @@ fn more_than_it_may_cost() {
     scene.plan(&format!("{PREFIX}{RESTORE}[limits]\nmax_cost = \"1 USD\"\n"));
     says(&scene, "max-cost.txt", &scene.look(&["--full"]));
 }
+
+#[test]
+fn the_end_of_restores_with_their_cost_and_times() {
+    let table = "bucket,key,size,storage_class\nbkt,docs/a,1073741824,GLACIER\nbkt,docs/b,1073741824,DEEP_ARCHIVE\n";
+    let scene = Scene::filled(Dialect::Aws, table, |_| {});
+    scene.plan_unchecked(&format!("{PREFIX}{RESTORE}[limits]\nmax_cost = \"10 USD\"\nconcurrency = 1\n"));
+    says(&scene, "restores-end.txt", &scene.run(&["apply", "plan.toml", "--auto-approve"]));
+}
