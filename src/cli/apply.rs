@@ -8,14 +8,15 @@ use jiff::Timestamp;
 use super::descriptions::quote_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
-use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json, print_replaced};
 use super::notifications;
 use super::numbers::any_number;
 use super::plan_input::{self, PlanInput};
 use super::plan_rules::PlanRulesArgs;
 use super::recurring::{self, RecurringDecision};
 use super::run_summary::format_outcomes;
-use super::state::{JournalHandle, StateLocationArgs};
+use super::state::JournalHandle;
+use super::state_location::StateLocationArgs;
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobFolder, JobRecord, JobSource};
@@ -109,12 +110,14 @@ fn create_and_run(
         file,
         origin: JobSource::Plan,
         force_new: args.new,
+        replace_unconfirmed: true,
         confirmed: false,
         fingerprint: fingerprint.as_ref(),
         recurrence,
     };
     let job = match request.find_or_create(journal, Timestamp::now())? {
-        CreateOutcome::Created(job) => {
+        CreateOutcome::Created { job, replaced } => {
+            print_replaced(replaced.as_ref(), terminal);
             recurring::print_job_scope(&job, terminal);
             job
         }

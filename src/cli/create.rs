@@ -6,12 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, print_replaced};
 use super::notifications;
 use super::plan_input::{self, LoadedPlan};
 use super::plan_rules::PlanRulesArgs;
 use super::recurring::{self, RecurringDecision};
-use super::state::{JournalHandle, StateLocationArgs};
+use super::state::JournalHandle;
+use super::state_location::StateLocationArgs;
 use super::terminal::Terminal;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::JobSource;
@@ -75,12 +76,14 @@ fn create(
         file: &path,
         origin: JobSource::Plan,
         force_new: args.new,
+        replace_unconfirmed: false,
         confirmed,
         fingerprint: None,
         recurrence,
     };
     let job = match request.find_or_create(journal, Timestamp::now())? {
-        CreateOutcome::Created(job) => {
+        CreateOutcome::Created { job, replaced } => {
+            print_replaced(replaced.as_ref(), terminal);
             recurring::print_job_scope(&job, terminal);
             job
         }

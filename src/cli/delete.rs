@@ -63,7 +63,7 @@ fn delete(
         }
         let question = format!("Delete job {id} ({}, {}) and its local report?", job.status, job.name);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let question = escape_line(&question);
+        let question = escape_line(&terminal.abbreviate_ids(&question));
         // Never cancelled: a signal ends the process, and nothing was changed.
         if runtime.block_on(ask(&question, &CancellationToken::new()))? != PromptAnswer::Yes {
             terminal.eprint("nothing was deleted");

@@ -17,9 +17,10 @@ use super::numbers::whole_number;
 use super::plan_input::{load_prices, show_job_problems};
 use super::plan_rules::rule_error;
 use super::preview::{PreviewView, render_brief};
-use super::progress_view::{ProgressView, short_id};
+use super::progress_view::ProgressView;
 use super::run_summary::{RunSummary, format_outcomes};
-use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::state::{JournalAccess, JournalHandle};
+use super::state_location::StateLocationArgs;
 use super::terminal::{PromptAnswer, Terminal, ask, bar_lines, escape_line};
 use super::{notifications, recurring, signals};
 use crate::connect::{StoreConnection, connect};
@@ -29,8 +30,8 @@ use crate::hint::{Hint, command, hint};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRunner, PrepareOutcome,
-    ProgressObserver, PublishOutcome, RequestBudget, RuleCheck, RunOutcome, RunSettings, ScheduleRules, StopTimeouts,
-    WaitReason, describe, find_presence, job_manifest, may_retry_succeed, plan_warnings, preview_sample,
+    ProgressObserver, PublishOutcome, ReplacedJob, RequestBudget, RuleCheck, RunOutcome, RunSettings, ScheduleRules,
+    StopTimeouts, WaitReason, describe, find_presence, job_manifest, may_retry_succeed, plan_warnings, preview_sample,
     server_check_off_warning, untrusted_error, untrusted_pause_hint,
 };
 use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, ServerTrust};
@@ -119,7 +120,7 @@ impl<'a> JobSession<'a> {
             let (store, signal) = (connection.store(), stop.clone());
             let mut runner =
                 JobRunner::new(self.journal, held, job, self.plan, store, (&self.settings, &budget), signal);
-            let mut view = SessionView::new(self.terminal, short_id(&self.job.id));
+            let mut view = SessionView::new(self.terminal, &self.terminal.abbreviate_ids(self.job.id.as_str()));
             let ended = self.run_and_report(&mut runner, &mut view, &stop).await;
             view.clear();
             ended
@@ -711,6 +712,13 @@ impl JobCommandArgs {
 fn failure_codes(journal: &Journal, job: &JobRecord) -> Vec<FailureCode> {
     let recorded = journal.recorded_progress(job.number);
     recorded.map_or_else(|_| Vec::new(), |recorded| recorded.tally.groups().map(|(code, _)| code.clone()).collect())
+}
+
+/// Says which earlier job a new one has replaced.
+pub(super) fn print_replaced(replaced: Option<&ReplacedJob>, terminal: Terminal) {
+    if let Some(ReplacedJob { id, status }) = replaced {
+        terminal.inform(format_args!("replacing job {id} ({status}), which changed nothing"));
+    }
 }
 
 /// Returns a job's result as JSON.

@@ -6,18 +6,16 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
-use super::descriptions::format_instant;
-use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::descriptions::{format_instant, render_hint};
+use super::exit::{CliCommand, CommandError, ExitStatus, failed_before_start};
 use super::numbers::whole_number;
-use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::state::{JournalAccess, JournalHandle};
+use super::state_location::{DEFAULT_FOLDER, PlanWithState, StateLocationArgs};
 use super::terminal::{Terminal, escape_line};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::{JobPresence, find_presence, xml};
 use crate::journal::{JobQuery, JobRecord};
 use crate::plan::{parse_age, parse_timestamp};
-
-/// The minimum number of characters of an id to show.
-const MIN_ID_LENGTH: usize = 8;
 
 /// List jobs, newest first.
 #[derive(Debug, clap::Args)]
@@ -68,7 +66,6 @@ pub(super) enum JobFormat {
 #[derive(Default)]
 struct JobListPage {
     jobs: Vec<(JobRecord, JobPresence)>,
-    short_ids: Vec<String>,
     /// The last job of this page, if more jobs follow.
     next: Option<JobId>,
 }
@@ -109,14 +106,27 @@ impl CliCommand for ListArgs {
             let jobs: Vec<_> = page.jobs.into_iter().map(|(job, _)| job).collect();
             terminal.print(xml::list_jobs(&jobs, page.next.as_ref())?)?;
         } else if page.jobs.is_empty() {
-            terminal.eprint("no jobs");
+            match PlanWithState::find().filter(|_| self.state.is_default() && !self.selects_jobs()) {
+                Some(plan) => {
+                    let elsewhere = render_hint(&plan.hint(), &plan.flag());
+                    terminal.eprint(format_args!("No jobs in {DEFAULT_FOLDER}. {elsewhere}"));
+                }
+                None => terminal.eprint("no jobs"),
+            }
         } else {
-            terminal.print(format_table(&page).trim_end())?;
+            terminal.print(format_table(&page, terminal).trim_end())?;
             if let Some(next) = &page.next {
                 terminal.eprint(format_args!("for more jobs: {}", next_page_command(self, next)));
             }
         }
         Ok(ExitStatus::Success)
+    }
+}
+
+impl ListArgs {
+    /// Returns whether options leave out jobs.
+    fn selects_jobs(&self) -> bool {
+        !self.status.is_empty() || self.since.is_some() || self.until.is_some() || self.after.is_some()
     }
 }
 
@@ -135,10 +145,9 @@ fn load_page(args: &ListArgs, journal: &JournalHandle) -> Result<JobListPage, Co
     let more = jobs.len() > args.limit as usize;
     jobs.truncate(args.limit as usize);
     let next = jobs.last().filter(|_| more).map(|job| job.id.clone());
-    let shorts = journal.short_ids(jobs.iter().map(|job| job.id.clone()).collect(), MIN_ID_LENGTH)?;
     let seen = |job| find_presence(journal, job).map(|(job, presence)| (job, journal.adjust_presence(presence)));
     let jobs = jobs.into_iter().map(seen).collect::<Result<_, _>>()?;
-    Ok(JobListPage { jobs, short_ids: shorts, next })
+    Ok(JobListPage { jobs, next })
 }
 
 fn to_json(page: &JobListPage) -> Json {
@@ -163,13 +172,13 @@ fn to_json(page: &JobListPage) -> Json {
 }
 
 /// Formats the jobs as a table. Each column is as wide as its longest value.
-fn format_table(page: &JobListPage) -> String {
+fn format_table(page: &JobListPage, terminal: Terminal) -> String {
     let heads = ["ID", "STATUS", "CREATED", "NAME", "PRIORITY", "SUCCEEDED/FAILED/TOTAL"].map(str::to_owned);
-    let rows = page.jobs.iter().zip(&page.short_ids).map(|((job, presence), short)| {
+    let rows = page.jobs.iter().map(|(job, presence)| {
         let interrupted = if *presence == JobPresence::Interrupted { " (interrupted)" } else { "" };
         [
-            short.clone(),
-            format!("{}{interrupted}", job.status),
+            terminal.abbreviate_ids(job.id.as_str()).into_owned(),
+            format!("{}{interrupted}", if failed_before_start(job) { "Not started" } else { job.status.as_str() }),
             format_instant(job.created),
             escape_line(&job.name),
             job.priority.to_string(),

@@ -9,11 +9,13 @@
 //! | `logging` | the log, and the options that every command has |
 //! | `signals` | stopping, and how long that may take |
 //! | `descriptions` | plans, jobs and amounts in words, and the commands that are shown to the user |
-//! | `state` | `--state`, the journal that is kept there, and the command `state` |
+//! | `state_location`, `project_config` | `--state` and `--state-of`, and the names of states |
+//! | `state` | the journal that is kept there, and the command `state` |
 //! | `state_csv` | tags and ACLs of objects as CSV |
 //! | `plan_input` | the plan that a command is given, its prices, and the problems of its file |
 //! | `plan_rules` | `--rules`: the rules that plans must keep |
 //! | `recurring` | whether there is anything new for a recurring plan |
+//! | `job_ids` | the IDs of jobs, abbreviated |
 //! | `preview` | what a plan would change, cost and take, as text, JSON and Markdown |
 //! | `verification` | which objects are not as they should be, as text, JSON, Markdown and a report |
 //! | `job_session` | running one job, its result, and the arguments of commands about a job |
@@ -36,6 +38,7 @@ mod export;
 mod github;
 mod import;
 mod init;
+mod job_ids;
 mod job_session;
 mod list;
 mod logging;
@@ -52,6 +55,7 @@ mod preview;
 mod priority;
 mod progress_line;
 mod progress_view;
+mod project_config;
 mod publish;
 mod pull_request_comment;
 mod recurring;
@@ -66,6 +70,7 @@ mod show;
 mod signals;
 mod state;
 mod state_csv;
+mod state_location;
 mod terminal;
 mod usage_tips;
 mod validate;
@@ -84,7 +89,7 @@ use descriptions::render_hint;
 pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
 use logging::OutputArgs;
-use state::StateLocationArgs;
+use state_location::StateLocationArgs;
 use terminal::{ColorChoice, Terminal, announce_long_waits, bar_lines, escape_for_terminal, is_github_actions};
 
 /// Declarative batch plans for object storage.
@@ -180,7 +185,7 @@ pub fn main() -> ExitCode {
     open_files::raise_limit();
     let terminal = Terminal::from_process();
     let parsed = Cli::command()
-        .color(terminal.with_options(false, requested_color()).clap_colors())
+        .color(terminal.with_options(false, false, requested_color()).clap_colors())
         .try_get_matches()
         .and_then(|matches| {
             let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;

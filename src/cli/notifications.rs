@@ -36,8 +36,7 @@ impl NotifierHost for CommandLineHost {
     }
 
     fn report_unusable_webhook(&self, job: &JobRecord, why: &WebhookError) {
-        let short_id: String = job.id.as_str().chars().take(8).collect();
-        self.terminal.eprint(format_args!("warning: no notifications for job {short_id}: {why}"));
+        self.terminal.eprint(format_args!("warning: no notifications for job {}: {why}", job.id));
     }
 
     fn report_undelivered(&self, message: &UndeliveredMessage) {

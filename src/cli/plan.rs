@@ -21,8 +21,9 @@ use super::preview::{
 };
 use super::progress_view::ProgressView;
 use super::recurring::{self, PlanToPreview};
-use super::state::{JournalAccess, StateLocationArgs};
+use super::state::JournalAccess;
 use super::state_csv::StateCsvFile;
+use super::state_location::StateLocationArgs;
 use super::terminal::Terminal;
 use super::{github, signals};
 use crate::connect::connect;
@@ -265,7 +266,7 @@ fn print_view(args: &PlanArgs, view: &PreviewView<'_>, name: &str, terminal: Ter
     } else if args.format == Some(PlanFormat::Markdown) {
         render_markdown(view)
     } else {
-        render_text(view)
+        terminal.abbreviate_ids(&render_text(view)).into_owned()
     };
     terminal.print(printed.trim_end_matches('\n'))?;
     github::report_plan((name, &path_to_text(&args.plan)), &step_outputs(view), || render_markdown(view), terminal);

@@ -18,7 +18,7 @@ use crate::connect::with_environment;
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::estimate::{PriceBookError, StorePrices, select_prices};
 use crate::files::{self, TEMPORARY_FOLDER_HELP, access_help};
-use crate::hint::{command, hint};
+use crate::hint::{ShownCommand, command, hint};
 use crate::jobs::{JobError, SavedPlan};
 use crate::journal::ManifestFingerprint;
 use crate::paths::show_path;
@@ -169,6 +169,26 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     let plan = in_this_environment(saved.plan(path, named)?)?;
     let file = named.map_or_else(|| saved.plan_file.clone(), |(file, _)| file.to_owned());
     Ok(PlanInput { plan, text: saved.plan.into_bytes(), file, fingerprint: Some(saved.fingerprint) })
+}
+
+/// Reads a plan or a saved plan for a command that needs only its settings. Problems are not printed.
+///
+/// # Errors
+/// Returns an error if there is no valid plan.
+pub(crate) fn load_any(path: &Path) -> Result<Plan, CommandError> {
+    let bytes = read_up_to(path, SavedPlan::MAX_BYTES);
+    if let Ok(bytes) = &bytes
+        && SavedPlan::is_saved_plan(bytes)
+    {
+        return Ok(SavedPlan::parse(path, bytes)?.plan(path, None)?);
+    }
+    let (loaded, problems) = check(path, bytes);
+    loaded.map(|loaded| loaded.plan).ok_or_else(|| {
+        let what = problems.iter().find(|problem| !problem.is_warning());
+        let title = what.map_or_else(|| "it cannot be read".to_owned(), |problem| problem.title().to_owned());
+        let error = CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan: {title}", show_path(path)));
+        error.help(hint!("{} shows all its problems", ShownCommand::new("validate").path(path)))
+    })
 }
 
 /// Creates a temporary folder that only this user can read. It is removed when it is dropped.

@@ -8,15 +8,10 @@ use super::descriptions::format_rate;
 use super::progress_line::{plain_line, status_line};
 use super::terminal::{StatusLine, Terminal};
 use crate::engine::{ProgressMeter, RunProgress, RunState};
-use crate::job::{JobId, Progress};
+use crate::job::Progress;
 
 /// The interval between lines where nothing can be redrawn.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Returns the beginning of a job's ID that messages show.
-pub(super) fn short_id(id: &JobId) -> &str {
-    &id.as_str()[..8]
-}
 
 /// The progress of one phase of one job.
 pub(super) struct ProgressView {

@@ -6,7 +6,8 @@ use batchplan_store::StoreConfig;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
-use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::state::{JournalAccess, JournalHandle};
+use super::state_location::StateLocationArgs;
 use super::terminal::Terminal;
 use crate::connect::{connect, with_environment};
 use crate::hint::{ShownCommand, command, hint};

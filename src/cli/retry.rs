@@ -10,10 +10,11 @@ use serde_json::json;
 
 use super::descriptions::{format_objects, relative_path};
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, count_damaged_objects};
+use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, count_damaged_objects, print_replaced};
 use super::numbers::whole_number;
 use super::plan_rules::{PlanRulesArgs, check_plan};
-use super::state::{JournalAccess, JournalHandle, StateLocationArgs};
+use super::state::{JournalAccess, JournalHandle};
+use super::state_location::StateLocationArgs;
 use super::terminal::Terminal;
 use super::{notifications, plan_input};
 use crate::hint::{command, hint};
@@ -131,6 +132,7 @@ fn retry_failed_objects(
         file: &first.plan_file,
         origin,
         force_new: false,
+        replace_unconfirmed: false,
         confirmed: false,
         fingerprint: None,
         recurrence: None,
@@ -184,6 +186,7 @@ fn retry_report(
         file: &path,
         origin,
         force_new: false,
+        replace_unconfirmed: false,
         confirmed: false,
         fingerprint: None,
         recurrence: None,
@@ -309,7 +312,11 @@ fn create_and_run(
         .help("add --auto-approve to retry without asking"));
     }
     let job = match request.find_or_create(journal, Timestamp::now())? {
-        CreateOutcome::Created(job) | CreateOutcome::Over(job) => job,
+        CreateOutcome::Created { job, replaced } => {
+            print_replaced(replaced.as_ref(), terminal);
+            job
+        }
+        CreateOutcome::Over(job) => job,
         CreateOutcome::Unfinished(job) => {
             terminal.inform(format_args!("resuming job {} ({})", job.id, job.status));
             job

@@ -12,9 +12,10 @@ use super::github;
 use super::job_session::{JobRunArgs, job_result_json, unpublished_report_error, untrusted_server_error};
 use super::plan_input::show_job_problems;
 use super::plan_rules::PlanRulesArgs;
-use super::progress_view::{ProgressView, short_id};
+use super::progress_view::ProgressView;
 use super::run_summary::{MAX_FAILURE_CODES, failure, format_outcomes};
-use super::state::{JournalHandle, StateLocationArgs};
+use super::state::JournalHandle;
+use super::state_location::StateLocationArgs;
 use super::terminal::{Terminal, bar_lines, escape_line};
 use super::{notifications, signals};
 use crate::engine::RunProgress;
@@ -123,9 +124,9 @@ fn about_job(job: &JobRecord, what: impl std::fmt::Display) -> String {
     format!("{}: {what}", job_label(job))
 }
 
-/// Returns the beginning of a job's ID, and its name.
+/// Returns a job's ID, which is abbreviated when it is shown, and its name.
 fn job_label(job: &JobRecord) -> String {
-    format!("{} {}", short_id(&job.id), job.name)
+    format!("{} {}", job.id, job.name)
 }
 
 /// Shows the progress and the results of all jobs.
@@ -180,14 +181,9 @@ impl QueueObserver for QueueView<'_> {
     fn on_job_started(&self, job: &JobRecord) -> Box<dyn ProgressObserver> {
         self.inform_for_job(job, format_args!("started ({}, {})", job.status, format_objects(job.progress.total)));
         // Bars are narrow, and names are long.
-        let bar_label = escape_line(&job_label(job)).chars().take(MAX_BAR_LABEL).collect();
-        Box::new(QueuedJobView {
-            terminal: self.terminal,
-            label: job_label(job),
-            bar_label,
-            shown: None,
-            waits_for: String::new(),
-        })
+        let label = self.terminal.abbreviate_ids(&job_label(job)).into_owned();
+        let bar_label = escape_line(&label).chars().take(MAX_BAR_LABEL).collect();
+        Box::new(QueuedJobView { terminal: self.terminal, label, bar_label, shown: None, waits_for: String::new() })
     }
 
     fn on_job_blocked(&self, job: &JobRecord, blocked_by: &JobId) {

@@ -9,10 +9,11 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use super::descriptions::{describe_operation, describe_source, describe_store, format_instant, next_command};
-use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::exit::{CliCommand, CommandError, ExitStatus, failed_before_start};
 use super::list::JobFormat;
 use super::recurring::describe_job_scope;
-use super::state::{JournalAccess, StateLocationArgs};
+use super::state::JournalAccess;
+use super::state_location::StateLocationArgs;
 use super::terminal::{Terminal, escape_for_terminal, escape_line};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::xml::{self, JobXmlError};
@@ -91,7 +92,7 @@ impl CliCommand for ShowArgs {
         } else if let Some(JobFormat::Xml) = self.format {
             terminal.print(job_xml(&description)?)?;
         } else {
-            terminal.print(escape_for_terminal(&to_page(&description, &style)))?;
+            terminal.print(escape_for_terminal(&terminal.abbreviate_ids(&to_page(&description, &style))))?;
         }
         Ok(ExitStatus::Success)
     }
@@ -126,7 +127,7 @@ fn watch(
     let mut interrupted = 0;
     loop {
         let description = describe(journal, job)?;
-        let text = view.render(&description, style);
+        let text = view.render(&description, style, terminal);
         if text != last {
             view.show(&text, terminal)?;
             last = text;
@@ -172,9 +173,9 @@ impl WatchView {
         Self::Screen(bar)
     }
 
-    fn render(&self, description: &JobDescription, style: &ShowOptions) -> String {
+    fn render(&self, description: &JobDescription, style: &ShowOptions, terminal: Terminal) -> String {
         match self {
-            Self::Screen(_) => escape_for_terminal(&to_page(description, style)),
+            Self::Screen(_) => escape_for_terminal(&terminal.abbreviate_ids(&to_page(description, style))),
             Self::Lines => status_line(description),
             Self::Objects => to_json(description, style).to_string(),
         }
@@ -258,6 +259,7 @@ impl JobPage {
 fn status_text(description: &JobDescription) -> String {
     let JobDescription { job, presence, .. } = description;
     let more = match presence {
+        _ if failed_before_start(job) => " (before it started: nothing was changed)",
         // Its process recorded why it stopped.
         JobPresence::Interrupted if job.status == JobStatus::Preparing && job.reason.is_some() => " (stopped)",
         JobPresence::Interrupted => " (interrupted: its process died)",

@@ -1,5 +1,5 @@
-//! Where jobs are kept: `--state`, the journal that a command opens there, in a local folder or in a bucket and held
-//! while the command runs, and the command `batchplan state`.
+//! The journal that a command opens, in a local folder or in a bucket and held while the command runs, and the command
+//! `batchplan state`. `state_location` says which folder or bucket.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -9,17 +9,18 @@ use std::thread;
 use std::time::Duration;
 
 use batchplan_store::{ConfiguredEndpoint, StoreConfig};
-use clap::{ArgMatches, Args, Subcommand};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::descriptions::{quote, quote_path};
+use super::descriptions::quote_path;
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::state_location::{BucketState, DEFAULT_FOLDER, PlanWithState, StateLocationArgs};
 use super::terminal::{PromptAnswer, Terminal, ask, escape_line};
-use super::{github, notifications, plan_input, signals};
+use super::{github, job_ids, notifications, plan_input, signals};
 use crate::connect::with_environment;
 use crate::failpoint;
 use crate::files::{OTHER_FILE_SYSTEM_HELP, are_locks_unsupported, reject_symlink, with_path, write_refusal};
@@ -30,14 +31,11 @@ use crate::journal::{
     ClockLeap, FileLease, JOURNAL_NAME, JobFolder, JobRecord, Journal, JournalError, LeaseError, MAX_CLOCK_STEP,
 };
 use crate::paths::show_path;
-use crate::plan::{Plan, StateUrl, parse_duration};
+use crate::plan::{Plan, StateUrl};
 use crate::remote::{
     self, LeaseConfig, LockHolder, LockStatus, RemoteError, RemoteState, RemoteStateConfig, ShutdownOptions,
     StateOverview, cache_folder,
 };
-
-/// The default folder for jobs.
-const DEFAULT_FOLDER: &str = ".batchplan";
 
 /// Pushes that take longer than this are announced.
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
@@ -53,18 +51,6 @@ const PUSH_LIMIT_ON_STOP: Duration = Duration::from_mins(1);
 const PUSH_LIMIT_IN_CI: Duration = Duration::from_millis(6500);
 const MIN_PUSH_TIME_IN_CI: Duration = Duration::from_millis(1500);
 
-/// Where all jobs are kept.
-#[derive(Debug, Args)]
-pub(crate) struct StateLocationArgs {
-    /// Where jobs are kept: a folder for the journal, the frozen manifests and the reports, or `s3://BUCKET/PREFIX`
-    /// or `oss://BUCKET/PREFIX` [default: what the plan says, or .batchplan]
-    #[arg(long, value_name = "DIR|URL", env = "BATCHPLAN_STATE")]
-    state: Option<PathBuf>,
-    /// How long to wait for the lock of a state in a bucket, such as 30s or 10m [default: do not wait]
-    #[arg(long, value_name = "TIME", value_parser = parse_lock_timeout)]
-    lock_timeout: Option<Duration>,
-}
-
 /// How a command uses jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JournalAccess {
@@ -78,50 +64,7 @@ pub(crate) enum JournalAccess {
     Run,
 }
 
-fn parse_lock_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = parse_duration(text).ok_or("must be a number followed by s, m or h, such as 90s")?;
-    if timeout <= Duration::from_hours(24) { Ok(timeout) } else { Err("must be at most 24h".to_owned()) }
-}
-
 impl StateLocationArgs {
-    /// Returns the flag that a shown command needs to find the same jobs, or an empty string for the default folder.
-    pub(crate) fn flag(&self) -> String {
-        match &self.state {
-            Some(state) if state != Path::new(DEFAULT_FOLDER) => format!(" --state {}", quote_path(state)),
-            _ => String::new(),
-        }
-    }
-
-    /// Returns the same flag for parsed arguments, or an empty string if the command has no `--state`.
-    pub(crate) fn flag_from_matches(given: &ArgMatches) -> String {
-        // `state show` and its like are subcommands of a subcommand.
-        let mut command = given;
-        while let Some((_, inner)) = command.subcommand() {
-            command = inner;
-        }
-        let state = command.try_get_one::<PathBuf>("state").ok().flatten();
-        state.map_or_else(String::new, |state| Self { state: Some(state.clone()), lock_timeout: None }.flag())
-    }
-
-    /// Returns the given folder, or the default.
-    fn folder(&self) -> &Path {
-        self.state.as_deref().unwrap_or(Path::new(DEFAULT_FOLDER))
-    }
-
-    /// Returns the URL of a state in a bucket, from `--state` or else from the plan. Returns `None` for a local folder.
-    ///
-    /// # Errors
-    /// Returns an error if `--state` has the form of a URL but is not a valid one.
-    pub(crate) fn url(&self, plan: Option<&Plan>) -> Result<Option<StateUrl>, CommandError> {
-        let plan_store = plan.map(|plan| &plan.store);
-        let Some(state) = &self.state else {
-            return Ok(plan.and_then(|plan| plan.state.clone()).map(|url| url.completed_from(plan_store)));
-        };
-        let Some(text) = state.to_str().filter(|text| StateUrl::is_state_url(text)) else { return Ok(None) };
-        let url = StateUrl::parse(text).map_err(|refused| CommandError::from(refused).prefix("invalid --state"))?;
-        Ok(Some(url.completed_from(plan_store)))
-    }
-
     /// Returns how to open a state in a bucket.
     ///
     /// # Errors
@@ -144,7 +87,7 @@ impl StateLocationArgs {
             location: place,
             process_name: describe_this_process(),
             lease_config: lease_config(),
-            lock_timeout: self.lock_timeout.unwrap_or_default(),
+            lock_timeout: self.lock_timeout(),
             notify: Arc::new(move |what| terminal.eprint(what)),
             exit: Arc::new(move |why| {
                 terminal.eprint(format_args!("error: {why}; progress since the last push is lost. Exiting now"));
@@ -159,15 +102,16 @@ impl StateLocationArgs {
     /// Returns an error if the journal cannot be used.
     pub(crate) fn open_journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<JournalHandle, CommandError> {
         arm_failpoint();
-        let handle = match self.url(plan)? {
+        let handle = match self.bucket(plan)? {
             None => {
                 warn_of_discarded_state(terminal);
                 let folder = acquire_shared_lease(self.folder())?;
                 JournalHandle::for_folder(notifications::subscribe(Journal::open(self.folder())?), self.flag(), folder)
             }
-            Some(url) => {
-                let config = self.remote_config(&url, terminal)?;
-                let flag = flag_of_location(&config.location);
+            Some(bucket) => {
+                let config = self.remote_config(&bucket.url, terminal)?;
+                let flag = bucket.flag(&config.location);
+                inform_of_state(&bucket, terminal);
                 let remote = RemoteState::open(config).map_err(|error| error_with_flag(error, &flag))?;
                 JournalHandle::for_remote(remote, flag, terminal)
             }
@@ -202,10 +146,10 @@ impl StateLocationArgs {
         terminal: Terminal,
     ) -> Result<Option<JournalHandle>, CommandError> {
         arm_failpoint();
-        let Some(url) = self.url(plan)? else {
+        let Some(bucket) = self.bucket(plan)? else {
             return self.open_existing_local(access, terminal);
         };
-        let mut config = self.remote_config(&url, terminal)?;
+        let mut config = self.remote_config(&bucket.url, terminal)?;
         let reads = matches!(access, JournalAccess::ReadHistory | JournalAccess::Read);
         // A command that only reads needs no place for a copy that stays.
         let temporary =
@@ -213,7 +157,10 @@ impl StateLocationArgs {
         if let Some(temporary) = &temporary {
             temporary.path().clone_into(&mut config.folder);
         }
-        let (folder, flag) = (config.folder.clone(), flag_of_location(&config.location));
+        let (folder, flag) = (config.folder.clone(), bucket.flag(&config.location));
+        if !reads {
+            inform_of_state(&bucket, terminal);
+        }
         let holder = match update_local_copy(&config, job) {
             Err(RemoteError::NoState) => return Ok(None),
             updated => updated.map_err(|error| error_with_flag(error, &flag))?,
@@ -279,10 +226,13 @@ impl StateLocationArgs {
         access: JournalAccess,
         terminal: Terminal,
     ) -> Result<(JournalHandle, JobRecord), CommandError> {
-        let none = || CommandError::from(JournalError::NoSuchJob(id.to_owned()));
+        let none = || self.no_such_job(id);
         let handle = self.open_existing(None, access, terminal)?.ok_or_else(none)?;
-        let job = handle.find(id)?;
-        if access != JournalAccess::Read || self.url(None)?.is_none() {
+        let job = match handle.find(id) {
+            Err(JournalError::NoSuchJob(_)) => return Err(none()),
+            found => found?,
+        };
+        if access != JournalAccess::Read || self.bucket(None)?.is_none() {
             handle.fetch(&job.id)?;
             return Ok((handle, job));
         }
@@ -291,6 +241,22 @@ impl StateLocationArgs {
         let handle = self.open_existing_with_job(None, access, Some(&job.id), terminal)?.ok_or_else(none)?;
         let job = handle.find(job.id.as_str())?;
         Ok((handle, job))
+    }
+
+    /// Returns the error for a job that does not exist. It names the plan of this folder that keeps its jobs elsewhere.
+    fn no_such_job(&self, id: &str) -> CommandError {
+        let error = CommandError::from(JournalError::NoSuchJob(id.chars().take(64).collect()));
+        match PlanWithState::find().filter(|_| self.is_default()) {
+            Some(plan) => error.help(plan.hint()).at_state(&plan.flag()),
+            None => error,
+        }
+    }
+}
+
+/// Says which state a command that writes takes, if the command line does not show it.
+fn inform_of_state(bucket: &BucketState, terminal: Terminal) {
+    if let Some(named_by) = &bucket.named_by {
+        terminal.inform(format_args!("state: {} ({named_by})", bucket.url));
     }
 }
 
@@ -373,11 +339,6 @@ fn warn_of_discarded_state(terminal: Terminal) {
     }
 }
 
-/// Returns the `--state` flag for a state in a bucket. `location` is its complete URL.
-fn flag_of_location(location: &str) -> String {
-    format!(" --state {}", quote(location))
-}
-
 fn update_local_copy(config: &RemoteStateConfig, job: Option<&JobId>) -> Result<Option<LockHolder>, RemoteError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let updated = runtime.block_on(remote::update_cache(config, |id| job == Some(id)));
@@ -441,6 +402,7 @@ impl Deref for JournalHandle {
 impl JournalHandle {
     /// Wraps the journal of a local folder. `shared` keeps the folder from becoming the copy of another state.
     fn for_folder(journal: Journal, flag: String, shared: Option<FileLease>) -> Self {
+        job_ids::learn(&journal);
         Self {
             journal,
             remote: None,
@@ -455,6 +417,7 @@ impl JournalHandle {
     /// Wraps the journal of the local copy of a state in a bucket. `holder` describes the process that holds the state
     /// on another machine. `temporary` is the folder of the copy if it is removed afterwards.
     fn for_local_copy(journal: Journal, flag: String, holder: Option<String>, temporary: Option<TempDir>) -> Self {
+        job_ids::learn(&journal);
         Self { journal, remote: None, flag, terminal: None, remote_holder: holder, temporary, _shared_lease: None }
     }
 
@@ -479,6 +442,7 @@ impl JournalHandle {
     /// Wraps the journal of a state in a bucket that this process holds.
     fn for_remote(remote: RemoteState, flag: String, terminal: Terminal) -> Self {
         let journal = notifications::subscribe(remote.journal().clone());
+        job_ids::learn(&journal);
         Self {
             journal,
             remote: Some(remote),
@@ -594,9 +558,9 @@ impl Drop for JournalHandle {
 #[command(after_help = "\
 Examples:
   batchplan state show --state s3://my-bucket/batchplan
-  batchplan state pull copy --plan plan.toml   # then batchplan list --state copy
+  batchplan state pull copy --state-of plan.toml   # then batchplan list --state copy
   batchplan state push .batchplan --state s3://my-bucket/batchplan
-  batchplan state unlock --plan plan.toml
+  batchplan state unlock --state-of plan.toml
 
 Exit codes: 0 done, 1 the tool failed, 2 no such state, 6 refused: the state is
 locked or has changed, 7 not confirmed.")]
@@ -620,8 +584,8 @@ enum StateCommand {
 /// Which state.
 #[derive(Debug, Args)]
 struct BucketStateArgs {
-    /// Use the [state] of this plan
-    #[arg(long, value_name = "PLAN")]
+    /// The same as --state-of
+    #[arg(long, value_name = "PLAN", hide = true, conflicts_with = "state_of")]
     plan: Option<PathBuf>,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -668,13 +632,16 @@ struct StateUnlockArgs {
 }
 
 impl BucketStateArgs {
-    fn remote_config(&self, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
+    /// Returns how to open the state, and the flag that finds it again.
+    fn remote_config(&self, terminal: Terminal) -> Result<(RemoteStateConfig, String), CommandError> {
         let file = self.plan.as_deref().map(|path| plan_input::require(path, terminal)).transpose()?;
-        let url = self.state.url(file.as_ref().map(|file| &file.plan))?.ok_or_else(|| {
+        let bucket = self.state.bucket(file.as_ref().map(|file| &file.plan))?.ok_or_else(|| {
             CommandError::new(ExitStatus::Invalid, "no state in a bucket is set")
-                .help("use --state s3://BUCKET/PREFIX (or oss://), or --plan with a plan that has [state]")
+                .help("use --state s3://BUCKET/PREFIX (or oss://), or --state-of with a plan that has [state]")
         })?;
-        self.state.remote_config(&url, terminal)
+        let config = self.state.remote_config(&bucket.url, terminal)?;
+        let flag = bucket.flag(&config.location);
+        Ok((config, flag))
     }
 }
 
@@ -691,9 +658,8 @@ impl StateCommand {
 
 impl CliCommand for StateArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let config = self.command.which().remote_config(terminal)?;
-        // The URL may come from the plan. The commands in hints need it all the same.
-        let flag = flag_of_location(&config.location);
+        // The URL may come from a plan. The commands in hints need it all the same.
+        let (config, flag) = self.command.which().remote_config(terminal)?;
         let ended = match &self.command {
             StateCommand::Show(args) => show(args, &config, terminal),
             StateCommand::Pull(args) => pull(args, config, terminal),

@@ -21,6 +21,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::job_ids;
 pub(crate) use crate::diagnostics::{escape_for_terminal, escape_line};
 
 /// The number of columns where none is known, and those that COLUMNS may set.
@@ -83,6 +84,8 @@ pub(crate) struct Terminal {
     redraws: bool,
     /// Whether progress, summaries and notes are left out.
     quiet: bool,
+    /// Whether messages show the IDs of jobs in full.
+    full_ids: bool,
     colours: ColorChoice,
     /// Whether a workflow's runner reads the messages, and takes some lines for commands.
     runner_obeys_messages: bool,
@@ -102,6 +105,7 @@ impl Terminal {
             shows_progress,
             redraws: shows_progress && !is_dumb(std::env::var_os("TERM").as_deref()),
             quiet: false,
+            full_ids: false,
             colours: ColorChoice::from_variables(|name| std::env::var_os(name)),
             runner_obeys_messages,
             runner_obeys_data: runner_obeys_messages && !to_file,
@@ -109,8 +113,15 @@ impl Terminal {
     }
 
     /// Returns this terminal with the options of a command. `color` comes before the environment, unless it is `Auto`.
-    pub(crate) fn with_options(self, quiet: bool, color: ColorChoice) -> Self {
-        Self { quiet, colours: if color == ColorChoice::Auto { self.colours } else { color }, ..self }
+    pub(crate) fn with_options(self, quiet: bool, full_ids: bool, color: ColorChoice) -> Self {
+        let colours = if color == ColorChoice::Auto { self.colours } else { color };
+        Self { quiet, full_ids, colours, ..self }
+    }
+
+    /// Returns a text for people, in which the IDs of jobs are abbreviated, unless `--full-ids` was given. Messages need
+    /// not go through here, but questions and data for people do.
+    pub(crate) fn abbreviate_ids(self, text: &str) -> Cow<'_, str> {
+        if self.full_ids { Cow::Borrowed(text) } else { job_ids::abbreviate(text) }
     }
 
     /// Returns when clap uses colours. It reads the environment as well, and differs if `CLICOLOR_FORCE` is `0`.
@@ -212,9 +223,10 @@ impl Terminal {
 
     /// Prints a message to people. Failures are ignored: an unread message is no reason to stop work.
     ///
-    /// The message may contain text of servers, files and names, so everything that drives a terminal is escaped.
+    /// The message may contain text of servers, files and names, so everything that drives a terminal is escaped. The
+    /// IDs of jobs are abbreviated.
     pub(crate) fn eprint(self, line: impl fmt::Display) {
-        self.eprint_unescaped(escape_for_terminal(&line.to_string()));
+        self.eprint_unescaped(escape_for_terminal(&self.abbreviate_ids(&line.to_string())));
     }
 
     /// Like [`eprint`](Self::eprint), for what `--quiet` leaves out: progress, summaries, notes and the next command.
@@ -502,9 +514,9 @@ mod tests {
         ] {
             assert_eq!(from(set), choice, "{set:?}");
             let terminal = Terminal { colours: from(set), ..Terminal::from_process() };
-            assert_eq!(terminal.with_options(false, ColorChoice::Auto).colours, choice);
+            assert_eq!(terminal.with_options(false, false, ColorChoice::Auto).colours, choice);
             for option in [ColorChoice::Always, ColorChoice::Never] {
-                assert_eq!(terminal.with_options(false, option).colours, option, "{set:?}");
+                assert_eq!(terminal.with_options(false, false, option).colours, option, "{set:?}");
             }
         }
         let allowed = |choice: ColorChoice| [choice.allows(false), choice.allows(true)];

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::JobError;
-use super::job_request::{JobLease, stored_plan};
+use super::job_lease::JobLease;
 use super::recurring::deletion_cost;
 use super::runner::default_reason;
+use super::stored_plan::stored_plan;
 use crate::job::JobId;
 use crate::job::JobStatus::{
     self, Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
@@ -223,6 +224,50 @@ pub fn check_deletable(journal: &Journal, job: &JobRecord, force: bool) -> Resul
         Some(cost) => Err(JobError::NeededByPlan { job: job.id.clone(), cost }),
         None => Ok(()),
     }
+}
+
+/// Removes a job that changed nothing, so that a new job takes its place: one that is Failed or Cancelled, or one that
+/// was not confirmed and that no process works on. Returns whether it was removed.
+///
+/// # Errors
+/// Returns an error if the journal or the job's files cannot be used.
+pub(super) fn replace_job(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
+    if !is_unused(journal, job)? {
+        return Ok(false);
+    }
+    let is_left_alone = |error: &JobError| matches!(error, JobError::Lease { cause: LeaseError::Held(_), .. });
+    if !job.status.is_over() {
+        let _held = match JobLease::acquire(journal, &job.id) {
+            Ok(held) => held,
+            Err(error) if is_left_alone(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // Another process may have confirmed or run it before this one took the lease.
+        if !is_unused(journal, &journal.find(job.id.as_str())?)? {
+            return Ok(false);
+        }
+        let why = "replaced by a job of the changed plan";
+        journal.advance(&job.id, Cancelling, StatusReason::because(why), Timestamp::now())?;
+        journal.advance(&job.id, Cancelled, StatusReason::because(why), Timestamp::now())?;
+    }
+    match remove_job(journal, job) {
+        Err(error) if is_left_alone(&error) => Ok(false),
+        removed => removed.map(|()| true),
+    }
+}
+
+/// Returns whether a job has not sent a write, is not about to, and is not needed by another job.
+fn is_unused(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
+    let nothing_finished = job.progress.finished() == 0 && job.in_doubt == 0;
+    let is_unused = nothing_finished
+        && match job.status {
+            Failed | Cancelled => !job.may_have_changed_objects(),
+            Preparing | Suspended => !job.confirmed && !job.may_have_changed_objects(),
+            // The first write is recorded before it is sent.
+            Paused if job.pause_cause == Some(PauseCause::Server) => journal.server_verdicts(job.number)?.is_empty(),
+            _ => false,
+        };
+    Ok(is_unused && journal.retries_of(&job.id)?.is_empty())
 }
 
 /// Removes a job's files, then its record.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use batchplan_store::error;
 
 use super::error::JobError;
-use super::job_request::stored_plan;
 use super::job_source::report_source;
+use super::stored_plan::stored_plan;
 use crate::files::with_path;
 use crate::job::{JobId, JobStatus};
 use crate::journal::{FailureCode, FailureGroup, FileLease, JobFolder, JobRecord, JobSource, Journal, ReportDelivery};

@@ -1,19 +1,18 @@
-//! Finds or creates the job for a plan, and takes the lease to work on it.
+//! Finds or creates the job for a plan. A job that changed nothing never stands in the way of a new one.
 
-use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
-use tracing::info;
 
+use super::commands::replace_job;
 use super::error::JobError;
-use crate::job::JobId;
+use super::stored_plan::stored_plan;
+use crate::job::{JobId, JobStatus};
 use crate::journal::{
-    FileLease, JobCreation, JobFolder, JobRecord, JobSource, Journal, LeaseError, ManifestFingerprint, NewJob,
-    RecurringScope, ReportSource,
+    FileLease, JobCreation, JobFolder, JobRecord, JobSource, Journal, ManifestFingerprint, NewJob, RecurringScope,
+    ReportSource,
 };
-use crate::paths::show_path;
-use crate::plan::{self, Plan, PlanChange, describe_environment_endpoints};
+use crate::plan::{Plan, PlanChange, describe_environment_endpoints};
 
 /// A request to find or create the job for a plan.
 #[derive(Clone, Debug)]
@@ -28,6 +27,8 @@ pub struct JobRequest<'a> {
     pub origin: JobSource,
     /// Whether to create a new job even if there is an unfinished one.
     pub force_new: bool,
+    /// Whether a new job takes the place of an unfinished one of another plan, if that one is not confirmed.
+    pub replace_unconfirmed: bool,
     /// Whether the job runs without waiting for confirmation.
     pub confirmed: bool,
     /// The fingerprint that the manifest must match, if the plan was saved.
@@ -41,11 +42,25 @@ pub struct JobRequest<'a> {
 #[derive(Clone, Debug)]
 pub enum CreateOutcome {
     /// A new job.
-    Created(JobRecord),
+    Created {
+        /// The job.
+        job: JobRecord,
+        /// The earlier job of the same work that changed nothing, and was removed.
+        replaced: Option<ReplacedJob>,
+    },
     /// An existing job that is not over.
     Unfinished(JobRecord),
     /// The job that was created with the plan's client request token. It is over.
     Over(JobRecord),
+}
+
+/// A job that changed nothing, and was removed because a new one takes its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplacedJob {
+    /// The ID of the job.
+    pub id: JobId,
+    /// The status that the job had.
+    pub status: JobStatus,
 }
 
 impl JobRequest<'_> {
@@ -65,6 +80,8 @@ impl JobRequest<'_> {
     }
 
     /// Finds the job for this work, or creates one.
+    ///
+    /// The newest job of this work is removed first if it is Failed or Cancelled and changed nothing.
     ///
     /// # Errors
     /// Returns an error if the existing job belongs to a different plan or saved plan, if the queue is full, or if the
@@ -88,8 +105,9 @@ impl JobRequest<'_> {
             manifest_fingerprint: self.fingerprint.cloned(),
             recurrence: self.recurrence.clone(),
         };
+        let replaced = self.replace_unused(&new.identity, journal)?;
         let found = match journal.create(new, self.force_new, now)? {
-            JobCreation::Created(job) => return Ok(CreateOutcome::Created(job)),
+            JobCreation::Created(job) => return Ok(CreateOutcome::Created { job, replaced }),
             JobCreation::Existing(job) => job,
         };
         self.check_same_work(journal, &found)?;
@@ -108,6 +126,29 @@ impl JobRequest<'_> {
         // The limits may have changed. It is still the same work.
         journal.replace_plan(&found.id, self.text.to_owned())?;
         Ok(CreateOutcome::Unfinished(JobRecord { plan_text: self.text.to_owned(), ..found }))
+    }
+
+    /// Removes the newest job of this work if a new one takes its place, and returns it.
+    fn replace_unused(&self, identity: &str, journal: &Journal) -> Result<Option<ReplacedJob>, JobError> {
+        let Some(found) = journal.latest_with_identity(identity)? else { return Ok(None) };
+        let is_replaced = if found.status.is_over() {
+            // A token stands for one job, which would be found again.
+            !self.force_new || found.token.is_some()
+        } else {
+            // What a recurring plan's next job works on was decided with the unfinished job in mind.
+            let may_replace = self.replace_unconfirmed && !self.force_new && self.plan.recurring.is_none();
+            may_replace && !self.has_same_plan(&found)
+        };
+        let was_replaced = is_replaced && replace_job(journal, &found)?;
+        Ok(was_replaced.then_some(ReplacedJob { id: found.id, status: found.status }))
+    }
+
+    /// Returns whether a job is of this plan, and of this saved plan. A job of the same plan at another endpoint is not
+    /// replaced, because the environment may be wrong.
+    fn has_same_plan(&self, job: &JobRecord) -> bool {
+        let is_same_saved_plan =
+            self.fingerprint.is_none_or(|fingerprint| job.manifest_fingerprint.as_ref() == Some(fingerprint));
+        is_same_saved_plan && job.plan_hash == self.plan.hash()
     }
 
     fn check_same_work(&self, journal: &Journal, job: &JobRecord) -> Result<(), JobError> {
@@ -133,95 +174,10 @@ impl JobRequest<'_> {
     }
 }
 
-/// Returns the plan that a job was created from. Its ages are evaluated as of the job's creation, or as of the moment
-/// the plan was saved.
-///
-/// # Errors
-/// Returns an error if this version does not accept the plan, or if it is not the plan that was stored.
-pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
-    let plan = read_plan(job)?;
-    if plan.hash() != job.plan_hash {
-        let what = "it does not match its recorded hash; the journal may be damaged".to_owned();
-        return Err(JobError::StoredPlan { job: job.id.clone(), what });
-    }
-    Ok(plan)
-}
-
-/// Parses the plan text of a job.
-fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
-    let folder = job.plan_file.parent().unwrap_or(Path::new(""));
-    let as_of = job.manifest_fingerprint.as_ref().map_or(job.created, |fingerprint| fingerprint.as_of);
-    let (plan, problems) = plan::read_bytes(&show_path(&job.plan_file).to_string(), &job.plan_text, folder, as_of);
-    let Some(mut plan) = plan else {
-        let first = problems.iter().find(|problem| !problem.is_warning());
-        let what = first.map_or_else(|| "it cannot be read".to_owned(), |problem| problem.title().to_owned());
-        return Err(JobError::StoredPlan { job: job.id.clone(), what });
-    };
-    plan.restore_endpoints(job.store_identity.as_deref(), job.environment_endpoints.as_deref());
-    Ok(plan)
-}
-
-/// Returns the plan to resume a job with. `text` is the current content of the plan file. If it describes the same
-/// work, it is used, and replaces the stored plan. Without `text`, and for saved plans and retries, the stored plan is
-/// used.
-///
-/// # Errors
-/// Returns an error if the plan file now describes different work, or if one of the plans is not accepted.
-pub fn plan_to_resume(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -> Result<Plan, JobError> {
-    let stored = stored_plan(job)?;
-    let uses_stored_plan = matches!(job.source, JobSource::Retry { .. }) || job.manifest_fingerprint.is_some();
-    let Some(text) = text.filter(|_| !uses_stored_plan) else { return Ok(stored) };
-    let renewed = JobRecord { plan_text: text.to_owned(), ..job.clone() };
-    let plan = read_plan(&renewed)?;
-    if plan.hash() != job.plan_hash {
-        let changes = stored.canonical().changes(plan.canonical());
-        return Err(JobError::PlanChanged { job: job.id.clone(), changes, token: false, running: false });
-    }
-    journal.replace_plan(&job.id, text.to_owned())?;
-    Ok(plan)
-}
-
-/// The lease on a job, and the job's folder. Dropping it releases the lease.
-#[derive(Debug)]
-pub struct JobLease {
-    /// The folder with the job's files.
-    pub folder: JobFolder,
-    job: JobId,
-    _lease: FileLease,
-}
-
-impl Drop for JobLease {
-    fn drop(&mut self) {
-        info!(job = %self.job, "job lease released");
-    }
-}
-
-impl JobLease {
-    /// Takes the lease on a job, and creates the job's folder if there is none.
-    ///
-    /// # Errors
-    /// Returns an error if another process holds the lease, or if the folder cannot be created.
-    pub fn acquire(journal: &Journal, job: &JobId) -> Result<Self, JobError> {
-        let mut tries = 0;
-        loop {
-            let folder = JobFolder::create(journal.state_folder(), job)?;
-            tries += 1;
-            match FileLease::acquire(folder.path()) {
-                Ok(lease) => {
-                    info!(%job, "job lease acquired");
-                    return Ok(Self { folder, job: job.clone(), _lease: lease });
-                }
-                // Another process is deleting the job, and has just removed its folder.
-                Err(LeaseError::Io(error)) if error.kind() == io::ErrorKind::NotFound && tries < 5 => {}
-                Err(cause) => return Err(JobError::Lease { job: job.clone(), cause }),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan;
 
     const PLAN: &str = "name = \"p\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"\n\
         [manifest.prefix]\nbucket = \"bkt\"\nprefix = \"\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
@@ -241,6 +197,7 @@ mod tests {
                 file,
                 origin,
                 force_new: false,
+                replace_unconfirmed: false,
                 confirmed: false,
                 fingerprint: None,
                 recurrence: None,
@@ -261,7 +218,10 @@ mod tests {
             report(&[], &["403"]),
         ];
         for origin in &origins {
-            assert!(matches!(create(origin), CreateOutcome::Created(job) if job.source == *origin), "{origin:?}");
+            assert!(
+                matches!(create(origin), CreateOutcome::Created { job, .. } if job.source == *origin),
+                "{origin:?}"
+            );
         }
         for origin in &origins {
             assert!(matches!(create(origin), CreateOutcome::Unfinished(job) if job.source == *origin), "{origin:?}");

@@ -10,7 +10,7 @@ use std::path::Path;
 use batchplan_store::object::{BucketName, ObjectKey};
 
 use super::error::JobError;
-use super::job_request::stored_plan;
+use super::stored_plan::stored_plan;
 use crate::engine::report_state;
 use crate::job::JobId;
 use crate::journal::{

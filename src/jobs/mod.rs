@@ -6,7 +6,8 @@
 //! | `permission_check` | checks whether the credentials may do what a plan needs, before there is a job |
 //! | `preview`, `warnings` | what a plan would do and cost, and what to know before it is applied |
 //! | `saved_plan` | saved plans, and the fingerprint that their manifest must match |
-//! | `job_request` | finds or creates the job for a plan, and takes the lease to work on it |
+//! | `job_request` | finds or creates the job for a plan |
+//! | `job_lease`, `stored_plan` | the lease to work on a job, and the plan that it was created from |
 //! | `job_source` | resolves where the job's objects come from |
 //! | `rule_check` | the rules for plans, before and while a job is prepared |
 //! | `recurring` | decides whether a recurring plan has new work |
@@ -21,6 +22,7 @@
 mod commands;
 mod describe;
 mod error;
+mod job_lease;
 mod job_request;
 mod job_source;
 mod permission_check;
@@ -33,6 +35,7 @@ mod rule_check;
 mod runner;
 mod saved_plan;
 mod start_rules;
+mod stored_plan;
 mod warnings;
 pub mod xml;
 
@@ -43,7 +46,8 @@ pub use describe::{
     JobDescription, JobFolderEntry, JobPresence, ReportState, describe, find_presence, may_retry_succeed,
 };
 pub use error::{JobError, codes_with_hints, describe_untrusted_server, hint, untrusted_pause_hint};
-pub use job_request::{CreateOutcome, JobLease, JobRequest, plan_to_resume, stored_plan};
+pub use job_lease::JobLease;
+pub use job_request::{CreateOutcome, JobRequest, ReplacedJob};
 pub use job_source::{check_failures_recorded, job_manifest, recurring_source, succeeded_objects};
 pub use permission_check::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 pub use preview::{
@@ -63,4 +67,5 @@ pub use runner::{
 };
 pub use saved_plan::{SavedCounts, SavedPlan, SavedPlanError, manifest_fingerprint, random_key};
 pub use start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason};
+pub use stored_plan::{plan_to_resume, stored_plan};
 pub use warnings::{PlanBuckets, plan_warnings, server_check_off_warning};

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::error::JobError;
-use super::job_request::{JobLease, stored_plan};
+use super::job_lease::JobLease;
 use super::request_budget::RequestBudget;
 use super::runner::{JobRunner, POLL_INTERVAL, ProgressObserver, RunOutcome, RunSettings};
 use super::start_rules::{ScheduleCandidate, blocking_job, startable};
+use super::stored_plan::stored_plan;
 use crate::connect::{StoreConnection, connect};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{FileLease, JobFolder, JobQuery, JobRecord, Journal, JournalError, LeaseError, PauseCause};

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobError;
-use super::job_request::{JobLease, stored_plan};
+use super::job_lease::JobLease;
+use super::stored_plan::stored_plan;
 use crate::job::{JobId, JobStatus};
 use crate::journal::{
     DeltaScope, JobRecord, JobSource, Journal, JournalError, NamedWorkHistory, PinnedInventory, RecurringScope,

@@ -20,7 +20,7 @@ use super::error::{
     JobError, describe_rejected_credentials, describe_too_many_failures, describe_untrusted_server, format_count,
     untrusted_pause_hint,
 };
-use super::job_request::JobLease;
+use super::job_lease::JobLease;
 use super::job_source::job_manifest;
 use super::preview::check_cost;
 use super::report_place::find_report_place;

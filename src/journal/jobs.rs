@@ -702,30 +702,18 @@ fn remember_removed(transaction: &Transaction<'_>, job: &JobRecord) -> Result<()
 }
 
 impl Journal {
-    /// Returns the shortest prefix of each id that no other job's id has, with at least `least` characters.
+    /// Returns the ids of all jobs.
     ///
     /// # Errors
     /// Returns an error if the journal cannot be read.
-    pub fn short_ids(&self, ids: Vec<JobId>, least: usize) -> Result<Vec<String>, JournalError> {
-        self.run_blocking(move |connection| {
-            ids.iter().map(|id| shortest_prefix(connection, id.as_str(), least)).collect()
+    pub fn ids(&self) -> Result<Vec<JobId>, JournalError> {
+        self.run_blocking(|connection| {
+            let sql = "SELECT id FROM job WHERE status NOT IN ('Cleaning', 'Cleaned')";
+            let mut statement = connection.prepare(sql)?;
+            let ids = statement.query_map([], |row| parsed_column(row, "id"))?;
+            Ok(ids.collect::<Result<_, _>>()?)
         })
     }
-}
-
-/// The id with the longest common prefix is next to it in sort order.
-fn shortest_prefix(connection: &Connection, id: &str, least: usize) -> Result<String, DatabaseCommandError> {
-    let mut length = least;
-    for sql in ["SELECT max(id) FROM job WHERE id < ?1", "SELECT min(id) FROM job WHERE id > ?1"] {
-        let mut statement = connection.prepare_cached(sql)?;
-        let neighbour: Option<String> = statement.query_row([id], |row| row.get(0)).optional()?.flatten();
-        length = length.max(neighbour.map_or(0, |neighbour| shared_length(id, &neighbour) + 1));
-    }
-    Ok(id.chars().take(length).collect())
-}
-
-fn shared_length(one: &str, other: &str) -> usize {
-    one.chars().zip(other.chars()).take_while(|(one, other)| one == other).count()
 }
 
 #[cfg(test)]

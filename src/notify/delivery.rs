@@ -398,8 +398,7 @@ pub struct UndeliveredMessage {
 
 impl fmt::Display for UndeliveredMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let short: String = self.job.chars().take(8).collect();
-        write!(f, "webhook not delivered for job {short} (`{}`): {}", self.event, self.reason)
+        write!(f, "webhook not delivered for job {} (`{}`): {}", self.job, self.event, self.reason)
     }
 }
 

@@ -9,6 +9,7 @@ mod formats;
 mod inventory;
 mod oss;
 mod pipes;
+mod replaced;
 mod reports;
 mod rules;
 mod runs;

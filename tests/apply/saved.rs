@@ -112,14 +112,12 @@ fn a_kill_between_does_not_let_another_manifest_in() {
 fn the_job_of_another_plan_is_not_taken_for_it() {
     let world = saved(TAG);
     world.run(&["create", "plan.toml"]).ended(0);
+    world.run(&["confirm", world.jobs()[0].id.as_str()]).ended(0);
     let ran = world.run(&["apply", "plan.bpl", "--auto-approve"]).ended(6);
     assert!(ran.stderr.contains("was not created from this saved plan"), "{}", ran.stderr);
     world.run(&["apply", "plan.bpl", "--auto-approve", "--new"]).ended(0);
     // The job that waits is still there.
-    assert_eq!(
-        world.jobs().iter().map(|job| job.status).collect::<Vec<_>>(),
-        [JobStatus::Complete, JobStatus::Suspended]
-    );
+    assert_eq!(world.jobs().iter().map(|job| job.status).collect::<Vec<_>>(), [JobStatus::Complete, JobStatus::Ready]);
 }
 
 #[test]

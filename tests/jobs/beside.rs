@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 
 use crate::bucket::{BucketServer, Faults, Object};
-use crate::fixture::{newest, show, wait_for};
+use crate::fixture::{newest, short, show, wait_for};
 use crate::world::{Ran, World, report_rows};
 
 /// Objects of the slow job: at one request a second it would take ten minutes, longer than any test waits.
@@ -101,7 +101,7 @@ fn a_pause_from_elsewhere_stops_the_job_and_it_goes_on_later() {
     let ran = slow.run(&["pause", &slow.job[..8], "--json"]).ended(0);
     assert_eq!(
         ran.stderr,
-        format!("job {0} is Paused: requested by `batchplan pause`\nnext: batchplan resume {0}\n", slow.job)
+        format!("job {0} is Paused: requested by `batchplan pause`\nnext: batchplan resume {0}\n", short(&slow.job))
     );
     assert_eq!(ran.json()["status"], "Paused");
     let first = slow.ended(5).json();
@@ -122,7 +122,7 @@ fn a_pause_from_elsewhere_stops_the_job_and_it_goes_on_later() {
 fn a_cancel_from_elsewhere_ends_the_job_and_its_report_is_right() {
     let mut slow = Slow::start();
     let ran = slow.run(&["cancel", &slow.job, "--reason", "wrong tags"]).ended(0);
-    assert!(ran.stderr.starts_with(&format!("job {} is Cancelled: wrong tags\n", slow.job)), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with(&format!("job {} is Cancelled: wrong tags\n", short(&slow.job))), "{}", ran.stderr);
     let first = slow.ended(7);
     assert_eq!((&first.json()["status"], &first.json()["reason"]), (&"Cancelled".into(), &"wrong tags".into()));
     assert!(first.stderr.contains("Cancelled: wrong tags\n"), "{}", first.stderr);
@@ -157,11 +157,11 @@ fn what_a_running_job_cannot_do_is_refused() {
     let slow = Slow::start();
     for args in [&["confirm", &slow.job][..], &["delete", &slow.job, "--auto-approve"]] {
         let ran = slow.run(args).ended(6);
-        assert!(ran.stderr.contains(&format!("job {} is Active: ", slow.job)), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("job {} is Active: ", short(&slow.job))), "{}", ran.stderr);
     }
     assert_eq!(slow.show()["status"], "Active");
     let page = slow.run(&["show", &slow.job]).ended(0).stdout;
-    assert!(page.ends_with(&format!("next: batchplan show {} --watch\n", slow.job)), "{page}");
+    assert!(page.ends_with(&format!("next: batchplan show {} --watch\n", short(&slow.job))), "{page}");
 }
 
 #[test]
@@ -236,10 +236,10 @@ fn on_a_screen_a_watched_job_is_drawn_in_place() {
     assert!(child.wait().expect("it ends").success());
     slow.ended(5);
     let screen = String::from_utf8_lossy(&screen).into_owned();
-    let active = screen.find(&format!("job {} is Active", slow.job)).expect("it was at work");
-    let last = screen.rfind(&format!("job {} is Paused", slow.job)).expect("it is paused");
+    let active = screen.find(&format!("job {} is Active", short(&slow.job))).expect("it was at work");
+    let last = screen.rfind(&format!("job {} is Paused", short(&slow.job))).expect("it is paused");
     // What stood there is cleared away line by line before the next.
     assert!(screen[active..last].contains("\u{1b}[2K"), "{screen}");
     assert!(!screen[last..].contains('\u{1b}'), "{screen}");
-    assert!(screen.trim_end().ends_with(&format!("next: batchplan resume {}", slow.job)), "{screen}");
+    assert!(screen.trim_end().ends_with(&format!("next: batchplan resume {}", short(&slow.job))), "{screen}");
 }

@@ -37,6 +37,11 @@ pub(crate) fn id(ran: &Ran) -> String {
     ran.json()["job_id"].as_str().expect("an id").to_owned()
 }
 
+/// A job's id as messages show it.
+pub(crate) fn short(id: &str) -> &str {
+    &id[..8]
+}
+
 /// What `show --json` says of a job.
 pub(crate) fn show(world: &World, job: &str) -> Json {
     world.run(&["show", job, "--json"]).ended(0).json()

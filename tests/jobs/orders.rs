@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::fixture::{ONE_FAILS, TAG, create, id, killed, newest, show, world};
+use crate::fixture::{ONE_FAILS, TAG, create, id, killed, newest, short, show, world};
 use crate::world::{Ran, World, report_rows};
 
 /// Behind a checkpoint that has outcomes: the first one may be made before any object was attempted.
@@ -24,7 +24,7 @@ fn created_confirmed_and_worked_on() {
     let world = world(TAG);
     let job = create(&world);
     let ran = world.run(&["confirm", &job[..9], "--json"]).ended(0);
-    assert_eq!(ran.stderr, format!("job {job} is Ready\nnext: batchplan run\n"));
+    assert_eq!(ran.stderr, format!("job {job} is Ready\nnext: batchplan run\n", job = short(&job)));
     assert_eq!((&ran.json()["status"], &ran.json()["total"]), (&"Ready".into(), &2.into()));
     assert!(show(&world, &job)["confirmed"].as_bool().expect("a bool"));
     world.run(&["resume", &job]).ended(0);
@@ -32,7 +32,10 @@ fn created_confirmed_and_worked_on() {
     let ran = world.run(&["confirm", &job]).ended(6);
     assert_eq!(
         ran.stderr,
-        format!("error: job {job} is Complete: it is not waiting for confirmation\n  help: batchplan show {job}\n")
+        format!(
+            "error: job {job} is Complete: it is not waiting for confirmation\n  help: batchplan show {job}\n",
+            job = short(&job)
+        )
     );
 }
 
@@ -65,7 +68,11 @@ fn a_job_goes_only_where_it_may() {
             let ran = world.run(&[&[command, &job], more].concat());
             assert_eq!(ran.code, code, "{command} of one that is {name}: {}", ran.stderr);
             if code == 6 {
-                assert!(ran.stderr.contains(&format!("job {job} is {name}: ")), "{command}: {}", ran.stderr);
+                assert!(
+                    ran.stderr.contains(&format!("job {job} is {name}: ", job = short(&job))),
+                    "{command}: {}",
+                    ran.stderr
+                );
                 assert_eq!(status(&world, &job), name, "{command}");
             }
         }
@@ -130,7 +137,7 @@ fn a_job_that_was_interrupted_is_cancelled_with_its_report() {
     let world = world(ONE_FAILS);
     let job = killed(&world, MIDWAY);
     let ran = world.run(&["cancel", &job, "--reason", "enough", "--json"]).ended(0);
-    assert!(ran.stderr.starts_with(&format!("job {job} is Cancelled: enough\n")), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with(&format!("job {job} is Cancelled: enough\n", job = short(&job))), "{}", ran.stderr);
     assert!(ran.stderr.ends_with(&format!("report: s3://bkt/r/{job}/results/manifest.json\n")), "{}", ran.stderr);
     assert_eq!((&ran.json()["status"], &ran.json()["reason"]), (&"Cancelled".into(), &"enough".into()));
     reported(&world, &job, "Cancelled");
@@ -150,7 +157,7 @@ fn a_job_that_was_failing_when_it_was_interrupted_has_failed() {
     let world = world(ONE_FAILS);
     let job = failing(&world);
     let ran = world.run(&["cancel", &job]).ended(0);
-    assert!(ran.stderr.starts_with(&format!("job {job} is Failed: 1 of ")), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with(&format!("job {job} is Failed: 1 of ", job = short(&job))), "{}", ran.stderr);
     reported(&world, &job, "Failed");
 }
 
@@ -161,14 +168,14 @@ fn where_the_store_cannot_be_reached_the_report_is_completed_here() {
         let job = make(&world, MIDWAY);
         let busy = world.objects();
         let ran = world.run(&["cancel", &job, "--json"]).ended(1);
-        let publish = format!("batchplan publish {job}");
+        let publish = |job: &str| format!("batchplan publish {job}");
         assert!(ran.stderr.contains("could not be published"), "{}", ran.stderr);
         assert!(ran.stderr.contains("is in use by another process"), "{}", ran.stderr);
-        assert!(ran.stderr.ends_with(&format!("publish it again: {publish}\n")), "{}", ran.stderr);
+        assert!(ran.stderr.ends_with(&format!("publish it again: {}\n", publish(short(&job)))), "{}", ran.stderr);
         assert_eq!(ran.json()["status"], ended);
         reported(&world, &job, ended);
         let shown = show(&world, &job);
-        assert_eq!((&shown["report_state"], &shown["next"]), (&"due".into(), &publish.as_str().into()));
+        assert_eq!((&shown["report_state"], &shown["next"]), (&"due".into(), &publish(&job).into()));
         // Nothing may lose it meanwhile.
         let refused = world.run(&["delete", &job, "--auto-approve"]).ended(6);
         assert!(refused.stderr.contains("is not published yet"), "{}", refused.stderr);
@@ -186,7 +193,7 @@ fn what_is_deleted_is_gone() {
     assert!(folder.is_dir());
     let ran = world.run(&["delete", &job]).ended(6);
     assert!(ran.stderr.contains("there is no terminal to ask on"), "{}", ran.stderr);
-    assert!(ran.stderr.contains(&format!("batchplan delete {job} --auto-approve\n")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("batchplan delete {} --auto-approve\n", short(&job))), "{}", ran.stderr);
     let ran = world.run(&["delete", &job[..8], "--auto-approve", "--json"]).ended(0);
     assert_eq!(ran.json(), serde_json::json!({ "job_id": job, "deleted": true }));
     assert!(!folder.exists());
@@ -202,7 +209,7 @@ fn a_report_that_was_not_published_is_lost_only_by_force() {
     world.run(&["cancel", &job]).ended(1);
     drop(busy);
     let ran = world.run(&["delete", &job, "--auto-approve"]).ended(6);
-    assert!(ran.stderr.contains(&format!("batchplan delete {job} --force")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("batchplan delete {} --force", short(&job))), "{}", ran.stderr);
     world.run(&["delete", &job, "--auto-approve", "--force"]).ended(0);
     world.run(&["show", &job]).ended(2);
 }
@@ -272,7 +279,7 @@ fn another_state_folder_is_named_in_what_comes_next() {
     assert!(shown.ends_with("next: batchplan run --state 'my state'\n"), "{shown}");
     // What the rooms below advise knows no flags by itself.
     let refused = world.run(&["confirm", &job, "--state", "my state"]).ended(6).stderr;
-    assert!(refused.ends_with(&format!("help: batchplan show --state 'my state' {job}\n")), "{refused}");
+    assert!(refused.ends_with(&format!("help: batchplan show --state 'my state' {}\n", short(&job))), "{refused}");
 }
 
 #[test]
@@ -291,7 +298,7 @@ fn a_retry_of_other_failures_is_not_gone_on_with() {
     let elsewhere = ["retry", "--report", "https://a.example/manifest.json", "--plan", "plan.toml", "--auto-approve"];
     assert!(world.run(&elsewhere).ended(2).stderr.contains("s3://BUCKET/KEY"));
     let same = world.run(&[&retry[..], &["--status", "404"]].concat()).ended(3);
-    assert!(same.stderr.starts_with(&format!("resuming job {job} (")), "{}", same.stderr);
+    assert!(same.stderr.starts_with(&format!("resuming job {job} (", job = short(&job))), "{}", same.stderr);
     assert_eq!(id(&same), job);
 }
 
@@ -300,9 +307,15 @@ fn only_a_report_that_is_complete_is_published() {
     let world = world(TAG);
     let job = create(&world);
     let refused = world.run(&["publish", &job]).ended(6).stderr;
-    let said = format!("error: job {job} is Suspended: its report is not complete\n  help: batchplan show {job}\n");
+    let said = format!(
+        "error: job {job} is Suspended: its report is not complete\n  help: batchplan show {job}\n",
+        job = short(&job)
+    );
     assert_eq!(refused, said);
     world.run(&["cancel", &job]).ended(0);
     let refused = world.run(&["publish", &job]).ended(6).stderr;
-    assert!(refused.starts_with(&format!("error: job {job} is Cancelled: it has no report\n")), "{refused}");
+    assert!(
+        refused.starts_with(&format!("error: job {job} is Cancelled: it has no report\n", job = short(&job))),
+        "{refused}"
+    );
 }

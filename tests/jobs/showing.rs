@@ -1,6 +1,6 @@
 //! `show`: everything that is known of a job.
 
-use crate::fixture::{ONE_FAILS, TAG, create, expect, id, killed, normal, normal_json, show, world};
+use crate::fixture::{ONE_FAILS, TAG, create, expect, id, killed, normal, normal_json, short, show, world};
 
 #[test]
 fn a_job_is_shown_whole() {
@@ -29,8 +29,11 @@ fn an_interrupted_job_is_shown_as_such() {
     let world = world(ONE_FAILS);
     let job = killed(&world, "journal-after-commit:1");
     let page = world.run(&["show", &job]).ended(0).stdout;
-    assert!(page.starts_with(&format!("job {job} is Active (interrupted: its process died)\n")), "{page}");
-    assert!(page.ends_with(&format!("\nnext: batchplan resume {job}\n")), "{page}");
+    assert!(
+        page.starts_with(&format!("job {job} is Active (interrupted: its process died)\n", job = short(&job))),
+        "{page}"
+    );
+    assert!(page.ends_with(&format!("\nnext: batchplan resume {job}\n", job = short(&job))), "{page}");
     let shown = show(&world, &job);
     assert_eq!((&shown["status"], &shown["interrupted"]), (&"Active".into(), &true.into()));
     assert_eq!((&shown["holder"], &shown["report_state"]), (&serde_json::Value::Null, &"open".into()));
@@ -118,5 +121,9 @@ fn a_job_whose_manifest_could_not_be_read_is_to_be_applied_again() {
     world.write("list.csv", "bkt\n");
     world.run(&["apply", "plan.toml", "--auto-approve"]).ended(4);
     let page = world.run(&["show", &crate::fixture::newest(&world)]).ended(0).stdout;
-    assert!(page.contains(" is Failed\n") && page.ends_with("\nnext: batchplan apply plan.toml\n"), "{page}");
+    assert!(
+        page.contains(" is Failed (before it started: nothing was changed)\n")
+            && page.ends_with("\nnext: batchplan apply plan.toml\n"),
+        "{page}"
+    );
 }

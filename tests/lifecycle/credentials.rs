@@ -10,7 +10,7 @@ use batchplan::job::JobStatus;
 use batchplan::journal::PauseCause;
 
 use crate::bucket::{Kind, Manner, Seen};
-use crate::scene::{APPLY, Running, Scene, TAG, assert_stands, keys, rows};
+use crate::scene::{APPLY, Running, Scene, TAG, assert_stands, keys, rows, short};
 use crate::world::{Ran, World};
 
 /// What every secret of these tests begins with.
@@ -130,7 +130,7 @@ fn where_there_are_no_others_an_expired_token_pauses_the_job() {
     let advised = "Paused: the service rejected the credentials: 403 ExpiredToken: As the test wants it. (the \
                    credentials have expired: renew them, then resume the job)\n";
     assert!(paused.stderr.contains(advised), "{}", paused.stderr);
-    assert!(paused.stderr.ends_with(&format!("next: batchplan resume {}\n", job.id)), "{}", paused.stderr);
+    assert!(paused.stderr.ends_with(&format!("next: batchplan resume {}\n", short(&job.id))), "{}", paused.stderr);
     assert_nothing_told(&scene, "", &[&paused, &shown, &resumed]);
 }
 

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use crate::bucket::{Kind, Manner, Seen};
 use crate::metadata::{Metadata, Source, document};
-use crate::scene::{APPLY, Running, Scene, TAG, assert_stands, keys, until};
+use crate::scene::{APPLY, Running, Scene, TAG, assert_stands, keys, short, until};
 use crate::world::{Ran, World};
 
 const OBJECTS: usize = 200;
@@ -75,7 +75,7 @@ fn assert_pauses_and_resumes(
     let job = scene.newest();
     assert_eq!((job.status, job.pause_cause), (JobStatus::Paused, Some(PauseCause::Credentials)), "{:?}", job.reason);
     assert_eq!(job.progress.failed, 0);
-    assert!(paused.stderr.ends_with(&format!("next: batchplan resume {}\n", job.id)), "{}", paused.stderr);
+    assert!(paused.stderr.ends_with(&format!("next: batchplan resume {}\n", short(&job.id))), "{}", paused.stderr);
     assert!(!paused.stderr.contains("hush") && !paused.stderr.contains("tokentoken"), "{}", paused.stderr);
     let resumed = Running::of(resume(anonymous(scene, &["resume", job.id.as_str()]))).over().ended(0);
     assert!(!resumed.stderr.contains("hush"), "{}", resumed.stderr);
@@ -194,10 +194,10 @@ fn credentials_that_are_rejected_while_objects_are_listed_leave_a_job_that_goes_
         let ran = scene.apply().ended(1);
         let job = scene.newest();
         assert_eq!((job.status, job.progress.finished()), (JobStatus::Preparing, 0), "{code}");
-        let help = format!("{advice}, then resume the job: batchplan resume {}\n", job.id);
+        let help = format!("{advice}, then resume the job: batchplan resume {}\n", short(&job.id));
         assert!(ran.stderr.ends_with(&help), "{}", ran.stderr);
         let shown = scene.run(&["show", job.id.as_str()]).ended(0).stdout;
-        assert!(shown.starts_with(&format!("job {} is Preparing (stopped)\n", job.id)), "{shown}");
+        assert!(shown.starts_with(&format!("job {} is Preparing (stopped)\n", short(&job.id))), "{shown}");
         assert!(shown.contains(&format!("{status} {code}: ")), "{shown}");
         scene.let_go();
         scene.run(&["resume", job.id.as_str(), "--auto-approve"]).ended(0);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use batchplan::job::JobStatus;
+use batchplan::job::{JobId, JobStatus};
 use batchplan::journal::JobRecord;
 use serde_json::Value as Json;
 
@@ -23,6 +23,11 @@ pub(crate) const TAG: &str =
 
 /// What is waited for comes long before this.
 const DEADLINE: Duration = Duration::from_mins(2);
+
+/// A job's id as messages show it.
+pub(crate) fn short(id: &JobId) -> &str {
+    &id.as_str()[..8]
+}
 
 /// The folder and the bucket, gone when the test ends.
 pub(crate) struct Scene {

@@ -7,7 +7,7 @@ use batchplan::job::JobStatus;
 use batchplan::journal::PauseCause;
 
 use crate::bucket::{Kind, Manner, Object};
-use crate::scene::{Scene, TAG, assert_stands, key, keys};
+use crate::scene::{Scene, TAG, assert_stands, key, keys, short};
 
 /// One after the other, so that it is known which come before the job fails.
 const ONE: &str = "[limits]\nconcurrency = 1\n";
@@ -157,7 +157,7 @@ fn expired_credentials_pause_the_job_and_fail_no_object() {
         let reason = job.reason.as_deref().unwrap_or_default();
         assert!(reason.starts_with("the service rejected the credentials: ") && reason.contains(code), "{reason}");
         assert!(ran.stderr.contains(&format!("Paused: {reason}")), "{}", ran.stderr);
-        assert!(ran.stderr.contains(&format!("next: batchplan resume {}", job.id)), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("next: batchplan resume {}", short(&job.id))), "{}", ran.stderr);
         assert_stands(&job, JobStatus::Paused, 49, 0);
         let refused = refused.load(Ordering::Relaxed);
         assert!((1..=8).contains(&refused), "no more than what was in flight: {refused}");

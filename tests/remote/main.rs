@@ -9,5 +9,6 @@ mod commands;
 mod handover;
 mod latency;
 mod locks;
+mod named;
 mod place;
 mod races;

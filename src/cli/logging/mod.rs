@@ -40,6 +40,9 @@ pub(super) struct OutputArgs {
     /// Show only results, warnings and errors
     #[arg(short, long, global = true, help_heading = HEADING)]
     quiet: bool,
+    /// Show the IDs of jobs in full instead of their shortest unique beginnings
+    #[arg(long, global = true, help_heading = HEADING)]
+    full_ids: bool,
     /// When to use colors
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, help_heading = HEADING)]
     color: ColorChoice,
@@ -54,7 +57,7 @@ pub(super) struct OutputArgs {
 impl OutputArgs {
     /// Returns the terminal as these options want it.
     pub(super) fn configure(&self, terminal: Terminal) -> Terminal {
-        terminal.with_options(self.quiet, self.color)
+        terminal.with_options(self.quiet, self.full_ids, self.color)
     }
 
     /// Starts the log, if these options or `RUST_LOG` ask for one. It lasts until the process ends.
