@@ -113,6 +113,7 @@ fn job(journal: &Journal) -> Result<i64, JournalError> {
         priority: 0,
         manifest_fingerprint: None,
         recurrence: None,
+        keep: None,
     };
     let (JobCreation::Created(job) | JobCreation::Existing(job)) = journal.create(new, false, Timestamp::now())?;
     Ok(job.number)

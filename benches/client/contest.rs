@@ -109,13 +109,16 @@ fn ours(settings: &Settings, address: &str, folder: &Path) -> Vec<Contestant> {
         Contestant::new(table::TOOL, settings.objects, tool(PUT)),
         Contestant::new(table::BARE, settings.objects, this("bare")),
         Contestant::new(table::ADD, settings.objects / 2, tool(ADD)),
+        Contestant::new(table::CAPTURE, settings.objects / 2, tool(PUT_CAPTURED)),
         Contestant::new(table::SDK, settings.objects / 5, this("sdk")),
         Contestant::new(table::RESTORE, settings.objects / 5, tool(RESTORE)),
     ]
 }
 
-const PUT: &str = "[operation.put_object_tagging]\ntags = { Environment = \"Production\", Team = \"DataOps\" }\n";
-const ADD: &str = "[operation.add_object_tagging]\ntags = { Environment = \"Production\", Team = \"DataOps\" }\n";
+const PUT: &str = "[undo]\ncapture = false\n[operation.put_object_tagging]\ntags = { Environment = \"Production\", Team = \"DataOps\" }\n";
+const ADD: &str = "[undo]\ncapture = false\n[operation.add_object_tagging]\ntags = { Environment = \"Production\", Team = \"DataOps\" }\n";
+/// A read and a write of each object, as with `ADD`, and a capture.
+const PUT_CAPTURED: &str = "[undo]\ncapture = true\n[operation.put_object_tagging]\ntags = { Environment = \"Production\", Team = \"DataOps\" }\n";
 const RESTORE: &str = "[operation.restore_object]\ndays = 7\ntier = \"Bulk\"\n";
 
 /// The binary on a plan with so many rows, with a report.

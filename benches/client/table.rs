@@ -8,6 +8,7 @@ use crate::process::Took;
 pub(crate) const TOOL: &str = "batchplan: replace tags";
 pub(crate) const BARE: &str = "bare hyper-util loop";
 pub(crate) const ADD: &str = "batchplan: add tags";
+pub(crate) const CAPTURE: &str = "batchplan: replace, capture";
 pub(crate) const RESTORE: &str = "batchplan: restore";
 pub(crate) const SDK: &str = "aws-sdk-s3 loop";
 pub(crate) const BOTO3: &str = "boto3, 32 threads";
@@ -44,6 +45,7 @@ const PROMISES: &[Promise] = &[
     Promise { name: "the tool, beside the bare loop", of: TOOL, to: BARE, at_most: 1.25 },
     Promise { name: "the tool, beside the SDK's loop", of: TOOL, to: SDK, at_most: 0.35 },
     Promise { name: "add (two requests), beside replace", of: ADD, to: TOOL, at_most: 2.1 },
+    Promise { name: "replace with capture, beside add", of: CAPTURE, to: ADD, at_most: 1.15 },
     Promise { name: "the tool, beside boto3", of: TOOL, to: BOTO3, at_most: 0.02 },
     Promise { name: "restore, beside rclone's", of: RESTORE, to: RCLONE, at_most: 0.1 },
 ];

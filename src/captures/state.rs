@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use batchplan_store::object::{ObjectAcl, TagSet, VersionId};
+use batchplan_store::object::{AclGrant, AclGrantee, AclPolicy, ObjectAcl, TagSet, VersionId};
 use batchplan_store::task::TaskId;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,36 @@ impl<T> FormerValue<T> {
     }
 }
 
+/// The ACLs that are stored by their name. The last one has grants that are not known.
+const NAMED_ACLS: [ObjectAcl; 5] = [
+    ObjectAcl::Private,
+    ObjectAcl::PublicRead,
+    ObjectAcl::PublicReadWrite,
+    ObjectAcl::Default,
+    ObjectAcl::Custom(None),
+];
+
+/// An ACL in JSON: its name, or its grants if it has none.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredAcl {
+    Named(String),
+    Grants { owner: String, grants: Vec<StoredGrant> },
+}
+
+/// A grant of an ACL in JSON. It has exactly one of the three grantees.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredGrant {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    permission: String,
+}
+
 /// A state in JSON. An aspect that was not captured is left out.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +96,7 @@ struct StoredState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tags: Option<BTreeMap<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    acl: Option<String>,
+    acl: Option<StoredAcl>,
     /// The aspects whose value is unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unknown: Vec<StoredAspect>,
@@ -88,7 +118,7 @@ impl FormerState {
         let pairs = |tags: &TagSet| tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         serde_json::to_string(&StoredState {
             tags: self.tags.known().map(pairs),
-            acl: self.acl.known().map(|acl| acl.as_str().to_owned()),
+            acl: self.acl.known().map(StoredAcl::of),
             unknown,
         })
     }
@@ -96,7 +126,7 @@ impl FormerState {
     /// Parses the JSON of a state.
     pub(super) fn from_json(json: &str) -> Result<Self, String> {
         let StoredState { tags, acl, unknown } = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let acl = acl.map(|name| parse_acl(&name).ok_or_else(|| format!("{name:?} is not an ACL"))).transpose()?;
+        let acl = acl.map(StoredAcl::into_acl).transpose()?;
         Ok(Self {
             tags: former_value(tags.map(TagSet::from_iter), unknown.contains(&StoredAspect::Tags))?,
             acl: former_value(acl, unknown.contains(&StoredAspect::Acl))?,
@@ -113,8 +143,39 @@ fn former_value<T>(known: Option<T>, is_unknown: bool) -> Result<FormerValue<T>,
     }
 }
 
-fn parse_acl(name: &str) -> Option<ObjectAcl> {
-    let all =
-        [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default, ObjectAcl::Custom];
-    all.into_iter().find(|acl| acl.as_str() == name)
+impl StoredAcl {
+    fn of(acl: &ObjectAcl) -> Self {
+        let ObjectAcl::Custom(Some(policy)) = acl else { return Self::Named(acl.as_str().to_owned()) };
+        let grant = |AclGrant { grantee, permission }: &AclGrant| {
+            let grant = StoredGrant { permission: permission.clone(), ..StoredGrant::default() };
+            match grantee.clone() {
+                AclGrantee::User(id) => StoredGrant { user: Some(id), ..grant },
+                AclGrantee::Group(uri) => StoredGrant { group: Some(uri), ..grant },
+                AclGrantee::Email(email) => StoredGrant { email: Some(email), ..grant },
+            }
+        };
+        Self::Grants { owner: policy.owner.clone(), grants: policy.grants.iter().map(grant).collect() }
+    }
+
+    fn into_acl(self) -> Result<ObjectAcl, String> {
+        let grant = |StoredGrant { user, group, email, permission }| {
+            let grantee = match (user, group, email) {
+                (Some(id), None, None) => AclGrantee::User(id),
+                (None, Some(uri), None) => AclGrantee::Group(uri),
+                (None, None, Some(email)) => AclGrantee::Email(email),
+                _ => return Err("a grant has no grantee, or several".to_owned()),
+            };
+            Ok(AclGrant { grantee, permission })
+        };
+        match self {
+            Self::Named(name) => {
+                let found = NAMED_ACLS.into_iter().find(|acl| acl.as_str() == name);
+                found.ok_or_else(|| format!("{name:?} is not an ACL"))
+            }
+            Self::Grants { owner, grants } => {
+                let grants = grants.into_iter().map(grant).collect::<Result<_, _>>()?;
+                Ok(ObjectAcl::Custom(Some(Arc::new(AclPolicy { owner, grants }))))
+            }
+        }
+    }
 }

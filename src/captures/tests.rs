@@ -3,7 +3,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use batchplan_store::object::{ObjectAcl, TagSet, VersionId};
+use batchplan_store::object::{AclGrant, AclGrantee, AclPolicy, ObjectAcl, TagSet, VersionId};
 use batchplan_store::task::TaskId;
 use proptest::prelude::*;
 
@@ -27,10 +27,24 @@ fn any_value<T: std::fmt::Debug + Clone>(known: impl Strategy<Value = T>) -> imp
     ]
 }
 
+fn any_policy() -> impl Strategy<Value = Arc<AclPolicy>> {
+    let grantee = prop_oneof![
+        any::<String>().prop_map(AclGrantee::User),
+        any::<String>().prop_map(AclGrantee::Group),
+        any::<String>().prop_map(AclGrantee::Email),
+    ];
+    let grant = (grantee, any::<String>()).prop_map(|(grantee, permission)| AclGrant { grantee, permission });
+    let policy = (any::<String>(), prop::collection::vec(grant, 0..3));
+    policy.prop_map(|(owner, grants)| Arc::new(AclPolicy { owner, grants }))
+}
+
 fn any_state() -> impl Strategy<Value = Arc<FormerState>> {
     let tags = prop::collection::btree_map(any::<String>(), any::<String>(), 0..3).prop_map(TagSet::from_iter);
     let acls = [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default];
-    let acl = prop::sample::select(acls.to_vec());
+    let acl = prop_oneof![
+        4 => prop::sample::select(acls.to_vec()),
+        1 => prop::option::of(any_policy()).prop_map(ObjectAcl::Custom),
+    ];
     (any_value(tags), any_value(acl)).prop_map(|(tags, acl)| Arc::new(FormerState { tags, acl }))
 }
 

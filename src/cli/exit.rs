@@ -79,7 +79,7 @@ impl ExitStatus {
             (JobStatus::Cancelled, _) => Self::Cancelled,
             (JobStatus::Complete, _) if failed_objects == 0 => Self::Success,
             (JobStatus::Complete, _) => Self::ObjectsFailed,
-            (JobStatus::Paused, Some(PauseCause::Server)) => Self::Refused,
+            (JobStatus::Paused, Some(PauseCause::Server | PauseCause::Capture)) => Self::Refused,
             (JobStatus::Paused, Some(PauseCause::Machine)) => Self::ToolFailed,
             _ => Self::Interrupted,
         }
@@ -443,6 +443,7 @@ mod tests {
             (JobStatus::Failed, 0, None, 4),
             (JobStatus::Cancelled, 1, None, 7),
             (JobStatus::Paused, 0, Some(PauseCause::Server), 6),
+            (JobStatus::Paused, 0, Some(PauseCause::Capture), 6),
             (JobStatus::Paused, 1, Some(PauseCause::Machine), 1),
             (JobStatus::Paused, 1, Some(PauseCause::Signal), 5),
             (JobStatus::Paused, 0, Some(PauseCause::Credentials), 5),

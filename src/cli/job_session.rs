@@ -31,8 +31,8 @@ use crate::job::{JobStatus, Progress};
 use crate::jobs::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRunner, PrepareOutcome,
     ProgressObserver, PublishOutcome, ReplacedJob, RequestBudget, RuleCheck, RunOutcome, RunSettings, ScheduleRules,
-    StopTimeouts, WaitReason, describe, find_presence, job_manifest, may_retry_succeed, plan_warnings, preview_sample,
-    server_check_off_warning, untrusted_error, untrusted_pause_hint,
+    StopTimeouts, WaitReason, denied_capture_hint, describe, find_presence, job_manifest, may_retry_succeed,
+    plan_warnings, preview_sample, server_check_off_warning, untrusted_error, untrusted_pause_hint,
 };
 use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, ServerTrust};
 use crate::manifest::{FreezeProgress, FrozenManifest};
@@ -391,7 +391,7 @@ impl<'a> JobSession<'a> {
     ) -> Result<SessionOutcome, CommandError> {
         runner.refresh().map_err(CommandError::from)?;
         let job = &runner.job;
-        let untrusted = untrusted_server_error(self.journal, job);
+        let untrusted = refused_pause_error(self.journal, job);
         if job.status != JobStatus::Complete {
             // If the server is not trusted, the reason is shown last, as an error.
             let reason = job.reason.as_ref().filter(|_| untrusted.is_none());
@@ -747,15 +747,20 @@ pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Durat
     result
 }
 
-/// Returns the error to report for a job that is paused because its server is not trusted.
-pub(super) fn untrusted_server_error(journal: &Journal, job: &JobRecord) -> Option<CommandError> {
-    let why = job
-        .reason
-        .as_ref()
-        .filter(|_| job.status == JobStatus::Paused && job.pause_cause == Some(PauseCause::Server))?;
-    let verdicts = journal.server_verdicts(job.number).unwrap_or_default();
-    let after_write = verdicts.iter().any(|verdict| matches!(verdict.trust, ServerTrust::Refused(_)));
-    Some(CommandError::new(ExitStatus::Refused, why.clone()).help(untrusted_pause_hint(&job.id, after_write, why)))
+/// Returns the error to report for a job that is paused because its server is not trusted, or because what its objects
+/// were like cannot be read.
+pub(super) fn refused_pause_error(journal: &Journal, job: &JobRecord) -> Option<CommandError> {
+    let why = job.reason.as_ref().filter(|_| job.status == JobStatus::Paused)?;
+    let help = match job.pause_cause? {
+        PauseCause::Server => {
+            let verdicts = journal.server_verdicts(job.number).unwrap_or_default();
+            let after_write = verdicts.iter().any(|verdict| matches!(verdict.trust, ServerTrust::Refused(_)));
+            untrusted_pause_hint(&job.id, after_write, why)
+        }
+        PauseCause::Capture => denied_capture_hint(&job.id),
+        PauseCause::Person | PauseCause::Signal | PauseCause::Credentials | PauseCause::Machine => return None,
+    };
+    Some(CommandError::new(ExitStatus::Refused, why.clone()).help(help))
 }
 
 /// Returns the number of failed objects of a job that the server may have damaged.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::descriptions::{format_objects, one_line, render_hint};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
-use super::job_session::{JobRunArgs, job_result_json, unpublished_report_error, untrusted_server_error};
+use super::job_session::{JobRunArgs, job_result_json, refused_pause_error, unpublished_report_error};
 use super::plan_input::show_job_problems;
 use super::plan_rules::PlanRulesArgs;
 use super::progress_view::ProgressView;
@@ -220,7 +220,7 @@ impl QueueObserver for QueueView<'_> {
                 self.inform_for_job(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
             }
             (Ok(_), None) => {
-                if let Some(CommandError { help: Some(help), .. }) = untrusted_server_error(self.journal, job) {
+                if let Some(CommandError { help: Some(help), .. }) = refused_pause_error(self.journal, job) {
                     self.print_help(job, &help);
                 }
                 self.record_exit(ExitStatus::of(job));

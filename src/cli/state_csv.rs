@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use batchplan_store::object::{ObjectId, ObjectKey, ObjectState, TagSet, VersionId};
+use batchplan_store::object::{ObjectAcl, ObjectId, ObjectKey, ObjectState, TagSet, VersionId};
 use tempfile::NamedTempFile;
 
 use crate::files::with_path;
@@ -31,7 +31,7 @@ impl<W: Write> StateCsvWriter<W> {
         let ObjectId { bucket, key, version } = object;
         let version = version.as_ref().map(VersionId::as_str).unwrap_or_default();
         let tags = state.tags.known().map(tag_query).unwrap_or_default();
-        let acl = state.acl.known().map(|acl| acl.as_str()).unwrap_or_default();
+        let acl = state.acl.known().map(ObjectAcl::as_str).unwrap_or_default();
         Ok(self.csv.write_record([bucket.as_str(), &key.encoded(), version, &tags, acl, error])?)
     }
 

@@ -76,8 +76,10 @@ pub struct Predictor {
     /// The operations, configured as the job would run them.
     operations: OperationSet,
     restore_service: RestoreService,
-    /// The requests with which the job itself reads an object before it writes.
+    /// The requests with which the job itself reads an object before it writes, and those of them that decide what it
+    /// writes.
     job_reads: Vec<ObjectRequest>,
+    decisive_reads: Vec<ObjectRequest>,
     /// The aspects that the operations change.
     aspects: Vec<ObjectAspect>,
     /// The restore that the job requests, if it does.
@@ -95,8 +97,9 @@ impl Predictor {
             _ => None,
         });
         let job_reads = operations.read_steps().into_iter().map(|step| step.call).collect();
+        let decisive_reads = operations.decisive_reads().into_iter().map(|step| step.call).collect();
         let aspects = operations.aspects().collect();
-        Self { operations, restore_service, job_reads, aspects, restore, verifies: false }
+        Self { operations, restore_service, job_reads, decisive_reads, aspects, restore, verifies: false }
     }
 
     /// Creates a predictor that verifies objects: that compares their state with the one that the operations want. It
@@ -242,10 +245,11 @@ impl Predictor {
         Effect::Fails(FailureReason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone()))
     }
 
-    /// Returns what the job knows about the object when it decides what to write: only what it reads itself.
+    /// Returns what the job knows about the object when it decides what to write: only what it reads itself, and not only
+    /// to capture it.
     fn state_read_by_job(&self, before: &ObjectState) -> ObjectState {
         let mut state = ObjectState::default();
-        for aspect in self.job_reads.iter().filter_map(ObjectAspect::of) {
+        for aspect in self.decisive_reads.iter().filter_map(ObjectAspect::of) {
             aspect.rules().copy(before, &mut state);
         }
         state

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Span, debug_span, info};
 
+use super::capture_queue::CaptureDenial;
 use super::in_flight::InFlightTimes;
 use super::run_progress::{ProgressMeter, RunProgress, RunState};
 use super::server_check::{ServerCheckFailure, ServerCheckFailureKind, UntrustedServer};
@@ -126,6 +127,8 @@ pub enum StopReason {
     StopRequested,
     /// The service rejected the credentials.
     CredentialsRejected(Box<StoreError>),
+    /// The first read that is sent only to capture an object was denied.
+    CaptureDenied(Box<CaptureDenial>),
     /// More objects failed than the failure threshold allows.
     FailureThreshold,
     /// The server check failed: the server does not do exactly what a request asks.
@@ -140,9 +143,10 @@ impl StopReason {
             Self::Finished => 0,
             Self::StopRequested => 1,
             Self::CredentialsRejected(_) => 2,
-            Self::FailureThreshold => 3,
-            Self::ServerUntrusted(_) => 4,
-            Self::InternalError(_) => 5,
+            Self::CaptureDenied(_) => 3,
+            Self::FailureThreshold => 4,
+            Self::ServerUntrusted(_) => 5,
+            Self::InternalError(_) => 6,
         }
     }
 
@@ -152,6 +156,7 @@ impl StopReason {
             Self::Finished => "finished",
             Self::StopRequested => "stop requested",
             Self::CredentialsRejected(_) => "credentials rejected",
+            Self::CaptureDenied(_) => "former state unreadable",
             Self::FailureThreshold => "failure threshold exceeded",
             Self::ServerUntrusted(_) => "server check failed",
             Self::InternalError(_) => "error on this machine",
@@ -174,6 +179,9 @@ pub enum EngineError {
     /// A result of the server check cannot be recorded.
     #[error("{0}")]
     ServerCheckNotRecorded(String),
+    /// What an object was like cannot be written to disk, so it was not changed.
+    #[error("{0}")]
+    CaptureNotKept(String),
     /// A worker task panicked.
     #[error("a worker failed: {0}")]
     Worker(#[source] JoinError),
@@ -489,7 +497,7 @@ impl<'a> Dispatcher<'a> {
         let number = self.in_flight_times.begin(Instant::now());
         let work = async move {
             let (outcome, wrote) = match &task.unlistable {
-                None => worker.process(&task.object, may_have_been_sent).await,
+                None => worker.process(&task, may_have_been_sent).await,
                 Some(why) => (worker.fail_unlistable(why), false),
             };
             WorkerReturn { task, key_hash: hash, number, outcome, wrote }
@@ -524,6 +532,11 @@ impl<'a> Dispatcher<'a> {
             WorkerOutcome::ServerCheckNotRecorded(why) => {
                 self.abandoned += u64::from(wrote);
                 self.request_stop(StopReason::InternalError(EngineError::ServerCheckNotRecorded(why)));
+            }
+            // Nothing is written before the capture.
+            WorkerOutcome::CaptureDenied(denial) => self.request_stop(StopReason::CaptureDenied(denial)),
+            WorkerOutcome::CaptureNotKept(why) => {
+                self.request_stop(StopReason::InternalError(EngineError::CaptureNotKept(why)));
             }
             WorkerOutcome::Finished(settled) => outcome = Some(settled),
         }

@@ -13,6 +13,7 @@ use batchplan_store::timeouts::micros;
 use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
@@ -24,6 +25,7 @@ use super::run_progress::RunProgress;
 use super::server_check::ServerCheck;
 use super::throttle::Throttle;
 use super::worker::Worker;
+use crate::captures::{CaptureError, CaptureWriter};
 use crate::failpoint;
 use crate::frontier::{PartWatermark, RowFrontier};
 use crate::job::{JobId, Progress};
@@ -74,6 +76,8 @@ pub struct JobResumeState {
     /// When the job was created, if outcomes were lost with a damaged report. Any object may have been changed since
     /// then.
     pub outcomes_lost_since: Option<Timestamp>,
+    /// Whether captures of earlier runs may be missing: they were lost with their machine, or were not made.
+    pub captures_may_be_missing: bool,
     /// The frontier, report files and failures that were recorded.
     pub recorded: RecordedProgress,
 }
@@ -104,6 +108,9 @@ pub enum ReportError {
     /// A report file cannot be written.
     #[error("cannot write the report: {0}")]
     Io(#[from] io::Error),
+    /// The captures cannot be opened.
+    #[error(transparent)]
+    Captures(#[from] CaptureError),
     /// The journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -126,6 +133,7 @@ impl JobExecution<'_> {
         let writer = self.open_report(&before.recorded.files).await?;
         check_consistency(&before.recorded.frontier, before.progress, &before.recorded.files, self.plan.report.scope)?;
         let worker = self.build_worker(&limits, &stop)?.checking_restores_since(before.outcomes_lost_since);
+        let (worker, captures) = self.with_capture(worker, before.captures_may_be_missing).await?;
         self.record_start(frozen.rows(), &before, limits.checkpoint_policy).await?;
         // Push the state now: another machine that resumes the job must not see it as never started.
         tokio::select! {
@@ -141,6 +149,7 @@ impl JobExecution<'_> {
             maybe_started,
             active_time,
             outcomes_lost_since: _,
+            captures_may_be_missing: _,
             recorded,
         } = before;
         let RecordedProgress { frontier, files, tally, .. } = recorded;
@@ -157,6 +166,10 @@ impl JobExecution<'_> {
             ended = dispatcher.run(batches) => ended,
             () = self.upload_sealed(sealed, sent) => unreachable!("the recorder keeps the channel open"),
         };
+        if let Some(captures) = captures {
+            // The dispatcher has dropped the workers, so nothing more is captured.
+            captures.await.map_err(io::Error::other)?;
+        }
         let Progress { succeeded, failed, .. } = ended.progress;
         info!(succeeded, failed, in_doubt = ended.in_doubt, reason = ended.stop_reason.as_str(), "run ended");
         let (writer, unrecorded) = recorder.close(&mut ended.frontier);
@@ -229,6 +242,23 @@ impl JobExecution<'_> {
             return Ok(worker);
         }
         Ok(worker.with_server_check(Arc::new(ServerCheck::load(self.journal, self.number)?)))
+    }
+
+    /// Makes the worker capture objects, if the plan wants that. Also returns the task that writes the captures.
+    async fn with_capture(
+        &self,
+        worker: Worker,
+        may_be_missing: bool,
+    ) -> Result<(Worker, Option<JoinHandle<()>>), ReportError> {
+        if self.plan.operations().captured_aspects().next().is_none() {
+            return Ok((worker, None));
+        }
+        let folder = self.folder.captures_folder();
+        // Reads the last log, which can be 32 MiB.
+        let writer =
+            tokio::task::spawn_blocking(move || CaptureWriter::open(&folder)).await.map_err(io::Error::other)??;
+        let (worker, task) = worker.with_capture(writer, may_be_missing);
+        Ok((worker, Some(task)))
     }
 
     /// Uploads each report file as soon as it is sealed and recorded. A file that cannot be uploaded now is uploaded

@@ -35,6 +35,7 @@ fn created(journal: &Journal, id: &JobId, identity: &str) -> JobRecord {
         priority: 0,
         manifest_fingerprint: None,
         recurrence: None,
+        keep: None,
     };
     match journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") {
         JobCreation::Created(job) => job,

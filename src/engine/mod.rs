@@ -11,6 +11,8 @@
 //! | `job_execution` | runs one job, and records its outcomes in the report and its checkpoints in the journal |
 //! | `dispatcher` | starts rows, counts what is in doubt, and decides when a run stops and why |
 //! | `worker` | runs the operations on one object |
+//! | `object_capture` | captures an object before its first write |
+//! | `capture_queue` | writes the captures of all workers to disk, each group with one sync |
 //! | `request_sender` | sends requests with a time limit, retries them, and resolves restores |
 //! | `server_check` | checks that the server does exactly what a request asks |
 //! | `throttle` | the job's quota, its rate limit, and the admission of each request |
@@ -19,10 +21,12 @@
 //! | `in_flight` | how long the oldest object is being processed |
 //! | `request_counts` | how many requests were sent, and how long they take |
 
+mod capture_queue;
 mod congestion;
 mod dispatcher;
 mod in_flight;
 mod job_execution;
+mod object_capture;
 mod request_counts;
 mod request_sender;
 mod run_progress;
@@ -30,6 +34,7 @@ mod server_check;
 mod throttle;
 mod worker;
 
+pub use capture_queue::CaptureDenial;
 pub use dispatcher::{
     CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, EngineError,
     GracefulStop, OutcomeSink, PendingCheckpoint, ProgressSnapshot, StopReason,

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Level, Span, debug, enabled, info, trace, trace_span};
 
+use super::capture_queue::CaptureDenial;
 use super::request_counts::{LatencyCollector, RequestCounter};
 use super::server_check::{ServerCheck, UntrustedServer};
 use super::throttle::{Throttle, is_throttling};
@@ -71,6 +72,10 @@ pub(super) enum RequestAbort {
     CredentialsRejected(Box<StoreError>),
     ServerUntrusted(Box<UntrustedServer>),
     ServerCheckNotRecorded(String),
+    /// The first read that is sent only to capture an object was denied.
+    CaptureDenied(Box<CaptureDenial>),
+    /// What the object was like could not be written to disk. Holds the error message.
+    CaptureNotKept(String),
     Stopped,
 }
 
@@ -247,7 +252,9 @@ impl RequestSender {
             RequestAbort::Stopped
             | RequestAbort::CredentialsRejected(_)
             | RequestAbort::ServerUntrusted(_)
-            | RequestAbort::ServerCheckNotRecorded(_) => abort,
+            | RequestAbort::ServerCheckNotRecorded(_)
+            | RequestAbort::CaptureDenied(_)
+            | RequestAbort::CaptureNotKept(_) => abort,
             RequestAbort::Failed(failure) => {
                 let message = format!("{}; checking the object failed as well: {}", fault.message, failure.error);
                 failed(&step.operation, StoreError { message, ..fault.clone() })

@@ -9,23 +9,30 @@ use std::time::Duration;
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::{ObjectId, ObjectState};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse, RequestKind};
-use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome, UNLISTABLE_KEY};
+use batchplan_store::task::{FaultClass, StoreError, Task, TaskFailure, TaskId, TaskOutcome, UNLISTABLE_KEY};
 use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
+use super::capture_queue::{CaptureDenial, CaptureQueue};
+use super::object_capture::{ObjectCapture, ObjectReading};
 use super::request_counts::{LatencyCollector, RequestCounts};
 use super::request_sender::{ObjectContext, RequestAbort, RequestSender, failed};
 use super::server_check::{ReadCheckOutcome, ServerCheck, ServerCheckFailure, UntrustedServer};
 use super::throttle::Throttle;
+use crate::captures::CaptureWriter;
 use crate::operation::{ObjectAspect, OperationError, OperationSet, OperationStep};
 
 /// Runs a plan's operations on objects. All tasks of a job share a worker; each call processes one object.
 pub struct Worker {
     sender: RequestSender,
     operations: OperationSet,
+    /// The reads that decide what is written.
     reads: Vec<OperationStep>,
+    /// Set if objects are captured before they are written.
+    capture: Option<ObjectCapture>,
     cached_steps: Mutex<Option<CachedSteps>>,
 }
 
@@ -52,6 +59,10 @@ pub enum WorkerOutcome {
     ServerUntrusted(Box<UntrustedServer>),
     /// A result of the server check could not be recorded, so nothing more is sent. Holds the error message.
     ServerCheckNotRecorded(String),
+    /// The first read that is sent only to capture an object was denied. Nothing was written to the object.
+    CaptureDenied(Box<CaptureDenial>),
+    /// What the object was like could not be written to disk. Nothing was written to the object. Holds the error message.
+    CaptureNotKept(String),
 }
 
 /// The result of reading an object.
@@ -92,8 +103,11 @@ impl From<RequestAbort> for SingleRequestError {
         match abort {
             RequestAbort::Failed(failure) => Self::Fault(Box::new(failure.error)),
             RequestAbort::CredentialsRejected(fault) => Self::Fault(fault),
+            RequestAbort::CaptureDenied(denial) => Self::Fault(Box::new(denial.fault)),
             RequestAbort::ServerUntrusted(untrusted) => Self::ServerUntrusted(Box::new(untrusted.check_failure)),
-            RequestAbort::ServerCheckNotRecorded(_) | RequestAbort::Stopped => Self::Stopped,
+            RequestAbort::ServerCheckNotRecorded(_) | RequestAbort::CaptureNotKept(_) | RequestAbort::Stopped => {
+                Self::Stopped
+            }
         }
     }
 }
@@ -108,9 +122,9 @@ impl Worker {
         retry_policy: RetryPolicy,
         stop: CancellationToken,
     ) -> Self {
-        let reads = operations.read_steps();
+        let reads = operations.decisive_reads();
         let sender = RequestSender::new(store, throttle, retry_policy, stop);
-        Self { sender, operations, reads, cached_steps: Mutex::new(None) }
+        Self { sender, operations, reads, capture: None, cached_steps: Mutex::new(None) }
     }
 
     /// If this job may have sent restores since this time, makes the worker check whether an object is already being
@@ -128,16 +142,28 @@ impl Worker {
         self
     }
 
-    /// Runs the operations on one object. `restore_maybe_sent` is true if this job may already have requested its
-    /// restore. Also returns whether a write was sent.
-    pub async fn process(&self, object: &ObjectId, restore_maybe_sent: bool) -> (WorkerOutcome, bool) {
-        let context = ObjectContext::new(object);
-        let outcome = match self.run_operations(&context, restore_maybe_sent).await {
+    /// Makes the worker capture each object before it writes to it, as far as the operations want it. `may_be_missing`
+    /// says whether captures of earlier runs may be missing. Also returns the task that writes the captures, which ends
+    /// once the worker is dropped.
+    #[must_use]
+    pub fn with_capture(mut self, writer: CaptureWriter, may_be_missing: bool) -> (Self, JoinHandle<()>) {
+        let (queue, task) = CaptureQueue::start(writer);
+        self.capture = Some(ObjectCapture::new(queue, &self.operations, may_be_missing));
+        (self, task)
+    }
+
+    /// Runs the operations on one object. `maybe_sent` is true if this job may already have sent writes for it. Also
+    /// returns whether a write was sent.
+    pub async fn process(&self, task: &Task, maybe_sent: bool) -> (WorkerOutcome, bool) {
+        let context = ObjectContext::new(&task.object);
+        let outcome = match self.run_operations(&context, task.id, maybe_sent).await {
             Ok(status) => WorkerOutcome::Finished(TaskOutcome::Succeeded { status }),
             Err(RequestAbort::Failed(failure)) => WorkerOutcome::Finished(TaskOutcome::Failed(*failure)),
             Err(RequestAbort::CredentialsRejected(fault)) => WorkerOutcome::CredentialsRejected(fault),
             Err(RequestAbort::ServerUntrusted(untrusted)) => WorkerOutcome::ServerUntrusted(untrusted),
             Err(RequestAbort::ServerCheckNotRecorded(why)) => WorkerOutcome::ServerCheckNotRecorded(why),
+            Err(RequestAbort::CaptureDenied(denial)) => WorkerOutcome::CaptureDenied(denial),
+            Err(RequestAbort::CaptureNotKept(why)) => WorkerOutcome::CaptureNotKept(why),
             // An object that was only read counts as not started.
             Err(RequestAbort::Stopped) if context.write_sent() => WorkerOutcome::Abandoned,
             Err(RequestAbort::Stopped) => WorkerOutcome::NotStarted,
@@ -211,9 +237,7 @@ impl Worker {
                     return ObjectReadOutcome::Failed { seen, call: call.clone(), fault: Box::new(failure.error) };
                 }
                 Err(RequestAbort::CredentialsRejected(fault)) => return ObjectReadOutcome::CredentialsRejected(fault),
-                Err(
-                    RequestAbort::ServerUntrusted(_) | RequestAbort::ServerCheckNotRecorded(_) | RequestAbort::Stopped,
-                ) => return ObjectReadOutcome::Stopped,
+                Err(_) => return ObjectReadOutcome::Stopped,
             }
         }
         ObjectReadOutcome::Complete(seen)
@@ -229,29 +253,43 @@ impl Worker {
         match abort {
             RequestAbort::Failed(failure) => ReadCheckOutcome::RequestFailed(Box::new(failure.error)),
             RequestAbort::CredentialsRejected(fault) => ReadCheckOutcome::CredentialsRejected(fault),
+            RequestAbort::CaptureDenied(denial) => ReadCheckOutcome::RequestFailed(Box::new(denial.fault)),
             RequestAbort::ServerUntrusted(untrusted) => {
                 ReadCheckOutcome::ServerFailed(Box::new(untrusted.check_failure))
             }
-            RequestAbort::ServerCheckNotRecorded(_) | RequestAbort::Stopped => ReadCheckOutcome::Stopped,
+            RequestAbort::ServerCheckNotRecorded(_) | RequestAbort::CaptureNotKept(_) | RequestAbort::Stopped => {
+                ReadCheckOutcome::Stopped
+            }
         }
     }
 
     /// Sends every request that the object needs. Returns the status of the last answer: of a write, or of a read if
     /// nothing has to change.
-    async fn run_operations(&self, context: &ObjectContext<'_>, restore_maybe_sent: bool) -> Result<u16, RequestAbort> {
-        let mut before = ObjectState::default();
-        let mut status = None;
+    async fn run_operations(
+        &self,
+        context: &ObjectContext<'_>,
+        row: TaskId,
+        maybe_sent: bool,
+    ) -> Result<u16, RequestAbort> {
+        let mut reading = ObjectReading::default();
         for step in &self.reads {
-            let reply = self.sender.read_checked(context, step).await?;
-            status = Some(reply.status);
-            before.apply(reply.data);
+            reading.add(self.sender.read_checked(context, step).await?);
+        }
+        // What is read only to capture it does not decide what is written.
+        let before = reading.state.clone();
+        if let Some(capture) = &self.capture {
+            capture.read(&self.sender, context, &mut reading).await?;
         }
         let steps = self.steps_for(before).map_err(|(operation, why)| {
             let fault = StoreError::without_response(FaultClass::Rejected, why.code(), &why.to_string(), String::new());
             failed(operation, fault)
         })?;
+        let mut status = reading.status;
+        if let Some(capture) = &self.capture {
+            capture.record(&self.sender, context, (row, reading), (&self.operations, maybe_sent)).await?;
+        }
         for step in &*steps {
-            status = Some(self.sender.write_checked(context, step, restore_maybe_sent).await?.status);
+            status = Some(self.sender.write_checked(context, step, maybe_sent).await?.status);
         }
         // Without any answer it is unknown whether the object is as it should be.
         status.ok_or_else(|| failed(&self.operations.names(), no_request_fault()))
@@ -287,7 +325,9 @@ fn log_outcome(outcome: &WorkerOutcome) {
         WorkerOutcome::NotStarted
         | WorkerOutcome::CredentialsRejected(_)
         | WorkerOutcome::ServerUntrusted(_)
-        | WorkerOutcome::ServerCheckNotRecorded(_) => debug!("object not finished"),
+        | WorkerOutcome::ServerCheckNotRecorded(_)
+        | WorkerOutcome::CaptureDenied(_)
+        | WorkerOutcome::CaptureNotKept(_) => debug!("object not finished"),
     }
 }
 

@@ -173,8 +173,9 @@ fn cancel_unattended(
 ) -> Result<CommandOutcome, JobError> {
     let job = journal.find(id.as_str())?;
     let mut why = reason.unwrap_or_else(|| default_reason(ControlRequest::Cancel).to_owned());
-    // Keep the finding about the server when the job is cancelled because of it.
-    if let Some(found) = job.reason.as_ref().filter(|_| job.pause_cause == Some(PauseCause::Server)) {
+    // Keep the finding when the job is cancelled because of it.
+    let is_finding = matches!(job.pause_cause, Some(PauseCause::Server | PauseCause::Capture));
+    if let Some(found) = job.reason.as_ref().filter(|_| is_finding) {
         why = format!("{why}; the reason of the earlier pause: {found}");
     }
     let why = StatusReason::because(why);

@@ -34,6 +34,7 @@ fn job(journal: &Journal, way: &[JobStatus]) -> JobId {
         priority: 0,
         manifest_fingerprint: None,
         recurrence: None,
+        keep: None,
     };
     assert!(matches!(journal.create(new, false, then()), Ok(JobCreation::Created(_))));
     for status in way {

@@ -12,8 +12,8 @@ use batchplan_store::task::StoreError;
 use super::report_place::UnusableReportPlace;
 use crate::connect::ConnectError;
 use crate::engine::{
-    CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReportError, SERVER_CHECK_FAILED, ServerCheckFailure,
-    ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
+    CONTENT_CHANGED, CaptureDenial, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReportError, SERVER_CHECK_FAILED,
+    ServerCheckFailure, ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
 use crate::estimate::{CostLimitError, PriceBookError};
 use crate::files;
@@ -222,6 +222,7 @@ impl JobError {
             ),
             Self::Manifest(error) => return error.help().map(Hint::from),
             Self::PreparingStopped { job, cause } => stopped_preparing_hint(job, cause),
+            Self::Report(ReportError::Captures(error)) => return error.help().map(Hint::from),
             Self::Report(_) => damaged_report_hint(),
             Self::WrongStatus { job, .. } => command!("show", job).into(),
             Self::OtherSavedPlan { over: true, .. } => {
@@ -401,6 +402,26 @@ pub fn describe_untrusted_server(plan: &Plan, refusal: &ServerCheckFailure) -> S
         ""
     };
     format!("{refusal}{missing}. Seen with {object}; {end}{others}")
+}
+
+/// Describes why a job pauses, when what the objects were like cannot be read.
+pub(super) fn describe_denied_capture(plan: &Plan, denial: &CaptureDenial) -> String {
+    let CaptureDenial { object, request, fault } = denial;
+    let action = required_action(plan, request, object);
+    let what = request.kind().purpose();
+    format!(
+        "cannot {what} of {object}, which are kept to undo the job: {fault}; {action} is missing. Nothing was changed"
+    )
+}
+
+/// Returns what to do about a job that is paused because what the objects were like cannot be read.
+#[must_use]
+pub fn denied_capture_hint(job: &JobId) -> Hint {
+    hint!(
+        "grant the missing permission and resume the job ({}); or set `capture = false` in [undo] of the plan, and resume \
+         the job, which then cannot be undone",
+        command!("resume", job)
+    )
 }
 
 /// Returns the action that a policy must allow for a request on this object.

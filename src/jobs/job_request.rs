@@ -104,6 +104,7 @@ impl JobRequest<'_> {
             priority: self.plan.job.priority,
             manifest_fingerprint: self.fingerprint.cloned(),
             recurrence: self.recurrence.clone(),
+            keep: self.plan.undo.keep,
         };
         let replaced = self.replace_unused(&new.identity, journal)?;
         let found = match journal.create(new, self.force_new, now)? {
@@ -124,7 +125,7 @@ impl JobRequest<'_> {
             return Ok(CreateOutcome::Unfinished(found));
         }
         // The limits may have changed. It is still the same work.
-        journal.replace_plan(&found.id, self.text.to_owned())?;
+        journal.replace_plan(&found.id, self.text.to_owned(), self.plan.undo.keep)?;
         Ok(CreateOutcome::Unfinished(JobRecord { plan_text: self.text.to_owned(), ..found }))
     }
 
@@ -181,6 +182,31 @@ mod tests {
 
     const PLAN: &str = "name = \"p\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"\n\
         [manifest.prefix]\nbucket = \"bkt\"\nprefix = \"\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+
+    #[test]
+    fn a_job_of_an_earlier_version_is_resumed_without_captures() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(folder.path()).expect("a journal");
+        let text = format!("{PLAN}[undo]\ncapture = true\nkeep = \"90d\"\n");
+        let (plan, _) = plan::read_bytes("p.toml", text.as_bytes(), folder.path(), Timestamp::UNIX_EPOCH);
+        let request = JobRequest {
+            plan: &plan.expect("a plan"),
+            text: text.as_bytes(),
+            file: Path::new("/p.toml"),
+            origin: JobSource::Plan,
+            force_new: false,
+            confirmed: false,
+            fingerprint: None,
+            recurrence: None,
+            replace_unconfirmed: false,
+        };
+        let Ok(CreateOutcome::Created { job, .. }) = request.find_or_create(&journal, Timestamp::UNIX_EPOCH) else {
+            panic!("not created")
+        };
+        assert!(job.can_capture && stored_plan(&job).expect("a plan").undo.capture);
+        let earlier = JobRecord { can_capture: false, ..job };
+        assert!(!stored_plan(&earlier).expect("a plan").undo.capture);
+    }
 
     #[test]
     fn a_retry_of_other_failures_is_other_work() {

@@ -45,7 +45,9 @@ pub use commands::{
 pub use describe::{
     JobDescription, JobFolderEntry, JobPresence, ReportState, describe, find_presence, may_retry_succeed,
 };
-pub use error::{JobError, codes_with_hints, describe_untrusted_server, hint, untrusted_pause_hint};
+pub use error::{
+    JobError, codes_with_hints, denied_capture_hint, describe_untrusted_server, hint, untrusted_pause_hint,
+};
 pub use job_lease::JobLease;
 pub use job_request::{CreateOutcome, JobRequest, ReplacedJob};
 pub use job_source::{check_failures_recorded, job_manifest, recurring_source, succeeded_objects};

@@ -59,6 +59,7 @@ fn made_of(
         priority: 0,
         manifest_fingerprint: None,
         recurrence,
+        keep: None,
     };
     let _ = journal.create(new, true, at(second)).expect("made");
     id

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::error::{
-    JobError, describe_rejected_credentials, describe_too_many_failures, describe_untrusted_server, format_count,
-    untrusted_pause_hint,
+    JobError, describe_denied_capture, describe_rejected_credentials, describe_too_many_failures,
+    describe_untrusted_server, format_count, untrusted_pause_hint,
 };
 use super::job_lease::JobLease;
 use super::job_source::job_manifest;
@@ -682,6 +682,9 @@ impl JobRunner<'_> {
             (StopReason::CredentialsRejected(fault), Active | Pausing) => {
                 self.pause_running(PauseCause::Credentials, describe_rejected_credentials(fault))
             }
+            (StopReason::CaptureDenied(denial), Active | Pausing) => {
+                self.pause_running(PauseCause::Capture, describe_denied_capture(self.plan, denial))
+            }
             (StopReason::ServerUntrusted(refusal), Active | Pausing) => {
                 self.pause_running(PauseCause::Server, describe_untrusted_server(self.plan, refusal))
             }
@@ -784,8 +787,17 @@ impl JobRunner<'_> {
             maybe_started,
             active_time,
             outcomes_lost_since: lost_since,
+            captures_may_be_missing: self.captures_may_be_missing(),
             recorded,
         })
+    }
+
+    /// Returns whether an earlier run may have changed objects whose captures are not in the job's folder: the folder came
+    /// from the bucket of a remote state, or the run did not capture.
+    fn captures_may_be_missing(&self) -> bool {
+        let policy = self.settings.checkpoint_policy;
+        let can_be_lost = policy.max_unrecorded_rows > policy.max_started_rows;
+        self.job.next_row.is_some() && (can_be_lost || !self.folder().captures_folder().exists())
     }
 
     /// Counts objects as in doubt that were done but could not be recorded. They are not in the report, and are done

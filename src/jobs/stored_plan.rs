@@ -31,6 +31,8 @@ fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
         let what = first.map_or_else(|| "it cannot be read".to_owned(), |problem| problem.title().to_owned());
         return Err(JobError::StoredPlan { job: job.id.clone(), what });
     };
+    // The job may have changed objects without it.
+    plan.undo.capture &= job.can_capture;
     plan.restore_endpoints(job.store_identity.as_deref(), job.environment_endpoints.as_deref());
     Ok(plan)
 }
@@ -51,6 +53,6 @@ pub fn plan_to_resume(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -
         let changes = stored.canonical().changes(plan.canonical());
         return Err(JobError::PlanChanged { job: job.id.clone(), changes, token: false, running: false });
     }
-    journal.replace_plan(&job.id, text.to_owned())?;
+    journal.replace_plan(&job.id, text.to_owned(), plan.undo.keep)?;
     Ok(plan)
 }

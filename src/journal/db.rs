@@ -653,6 +653,12 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE job ADD COLUMN unchanged INTEGER NOT NULL DEFAULT 0;
 ",
+    // Jobs of earlier versions do not capture what objects were like. `keep_ms` is how long a job is kept, if not as long
+    // as any.
+    "
+    ALTER TABLE job ADD COLUMN captures INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN keep_ms INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 #[cfg(test)]

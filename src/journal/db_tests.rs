@@ -554,6 +554,7 @@ fn migrated(jobs: &[OldJobRow]) -> (tempfile::TempDir, Journal, Vec<JobRecord>) 
     let journal = Journal::open(folder.path()).expect("migrated");
     let mut jobs = journal.work_history("n", "any").expect("read").jobs;
     jobs.reverse();
+    assert!(jobs.iter().all(|job| !job.can_capture));
     (folder, journal, jobs)
 }
 

@@ -67,6 +67,12 @@ impl JobFolder {
         self.path.join("report")
     }
 
+    /// Returns the path of the folder with the captures: what the objects were like before the job changed them.
+    #[must_use]
+    pub fn captures_folder(&self) -> PathBuf {
+        self.path.join("captures")
+    }
+
     /// Removes the folder of a job that never ran.
     ///
     /// # Errors

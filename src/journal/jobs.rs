@@ -3,7 +3,7 @@
 //!
 //! Changes are ordered by a counter that increases whenever a job is created or moved, never by a clock.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::checkpoint::update_job_checksum;
@@ -243,12 +243,14 @@ impl Journal {
         Ok(made.await?.inspect(|job| self.notify_status_changed(job)))
     }
 
-    /// Replaces the text of a job's plan: the same plan with other limits.
+    /// Replaces the text of a job's plan: the same plan with other limits. `keep` is how long the job is kept after its
+    /// end, if that is longer than other jobs.
     ///
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
-    pub fn replace_plan(&self, id: &JobId, plan: Vec<u8>) -> Result<(), JournalError> {
-        self.set_column(id, "plan = ?2", plan)
+    pub fn replace_plan(&self, id: &JobId, plan: Vec<u8>, keep: Option<SignedDuration>) -> Result<(), JournalError> {
+        self.set_column(id, "plan = ?2", plan)?;
+        self.set_column(id, "keep_ms = ?2", keep_ms(keep))
     }
 
     /// Sets a job's priority.
@@ -448,6 +450,11 @@ fn expect_one_row(changed: usize, id: &JobId) -> Result<(), DatabaseCommandError
     if changed == 1 { Ok(()) } else { Err(JournalError::NoSuchJob(id.to_string()).into()) }
 }
 
+/// Returns how long a job is kept after its end, in milliseconds; 0 if it is kept as long as any.
+fn keep_ms(keep: Option<SignedDuration>) -> i64 {
+    keep.map_or(0, |keep| i64::try_from(keep.as_millis()).unwrap_or(i64::MAX))
+}
+
 fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result<(), DatabaseCommandError> {
     let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
     let origin = serde_json::to_string(&new.source).map_err(unwritable)?;
@@ -459,9 +466,9 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
     transaction.execute(
         "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
                           priority, created, changed, pledge, inventory, portion, store, created_seq, aged_from,
-                          endpoints)
+                          endpoints, captures, keep_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                 ?19)",
+                 ?19, 1, ?20)",
         params![
             new.id.as_str(),
             new.identity,
@@ -483,6 +490,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             new.recurrence.as_ref().map_or(stamp.sequence, |recurrence| recurrence.as_of),
             stamp.at,
             new.environment_endpoints,
+            keep_ms(new.keep),
         ],
     )?;
     Ok(())

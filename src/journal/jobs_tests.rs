@@ -250,7 +250,7 @@ fn a_job_that_is_not_there_is_an_error_whatever_is_wanted_of_it() {
         journal.set_total(&id, 1).err(),
         journal.set_report_delivery(&id, ReportDelivery::Due, None).err(),
         journal.request(&id, ControlRequest::Cancel, None).err(),
-        journal.replace_plan(&id, Vec::new()).err(),
+        journal.replace_plan(&id, Vec::new(), None).err(),
         journal.remove_cleaned(&id).err(),
     ];
     for (place, error) in errors.into_iter().enumerate() {
@@ -367,7 +367,7 @@ fn small_things_are_kept() {
     journal.confirm(&job.id).expect("set");
     journal.set_scope(&job.id, "{}".to_owned()).expect("set");
     journal.set_total(&job.id, 10_000_000_000).expect("set");
-    journal.replace_plan(&job.id, b"other".to_vec()).expect("set");
+    journal.replace_plan(&job.id, b"other".to_vec(), None).expect("set");
     journal.set_report_delivery(&job.id, ReportDelivery::Due, Some("s3://b/k".to_owned())).expect("set");
     journal.set_report_delivery(&job.id, ReportDelivery::Done, None).expect("set");
     let job = journal.find(job.id.as_str()).expect("found");
@@ -427,6 +427,7 @@ fn new(id: &JobId) -> NewJob {
         priority: 0,
         manifest_fingerprint: None,
         recurrence: None,
+        keep: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use batchplan_store::enum_with_all;
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::TaskId;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,8 @@ enum_with_all! {
         Machine,
         /// The server check failed: the server does not do exactly what a request asks.
         Server,
+        /// What the objects were like cannot be read, so they could not be changed back.
+        Capture,
     }
 }
 
@@ -81,7 +83,7 @@ impl PauseCause {
     /// Returns whether only a user may resume the job, because a user paused it or must decide.
     #[must_use]
     pub fn needs_user(self) -> bool {
-        matches!(self, Self::Person | Self::Server)
+        matches!(self, Self::Person | Self::Server | Self::Capture)
     }
 
     pub(super) fn as_str(self) -> &'static str {
@@ -91,6 +93,7 @@ impl PauseCause {
             Self::Credentials => "credentials",
             Self::Machine => "machine",
             Self::Server => "server",
+            Self::Capture => "capture",
         }
     }
 
@@ -185,6 +188,8 @@ pub struct NewJob {
     pub manifest_fingerprint: Option<ManifestFingerprint>,
     /// Which objects the job processes, if it recurs.
     pub recurrence: Option<RecurringScope>,
+    /// How long to keep the job after its end, if that is longer than other jobs.
+    pub keep: Option<SignedDuration>,
 }
 
 /// A job as recorded in the journal.
@@ -262,6 +267,8 @@ pub struct JobRecord {
     pub delta_scope: Option<DeltaScope>,
     /// When the job may have changed objects, by the journal's change counter.
     pub work_span: WorkSpan,
+    /// Whether the job was created by a version that can capture what objects were like before they are changed.
+    pub can_capture: bool,
 }
 
 /// When a job was created and may have changed objects, by the journal's change counter. It does not depend on
@@ -297,7 +304,7 @@ impl JobRecord {
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
     scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion, store, created_seq, \
-    began_seq, touched_seq, reach, lost, endpoints, unchanged";
+    began_seq, touched_seq, reach, lost, endpoints, unchanged, captures";
 
 /// `COLUMNS` without the plan's text, for lists: the texts of a thousand plans may take a gigabyte.
 pub(super) fn columns_without_plan() -> String {
@@ -353,6 +360,7 @@ impl JobRecord {
                 first_active: row.get("began_seq")?,
                 last_touched: row.get("touched_seq")?,
             },
+            can_capture: row.get("captures")?,
         })
     }
 }

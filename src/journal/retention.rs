@@ -80,11 +80,12 @@ fn expired_at(transaction: &Transaction<'_>, instant: i64) -> Result<Vec<JobReco
              AND NOT (portion IS NOT NULL AND status = 'Complete' AND number =
                       (SELECT max(number) FROM job AS other
                        WHERE other.identity = job.identity AND other.status = 'Complete'))
+             AND (keep_ms = 0 OR aged_from < ?4 - keep_ms)
              AND (aged_from < ?2 OR number <= (SELECT number FROM job ORDER BY number DESC LIMIT 1 OFFSET ?3)))",
         columns_without_plan()
     );
     let mut statement = transaction.prepare(&sql)?;
-    let bounds = params![ago(CONFIRMATION_PERIOD), ago(RETENTION_PERIOD), count_to_sql(MAX_RETAINED_JOBS)];
+    let bounds = params![ago(CONFIRMATION_PERIOD), ago(RETENTION_PERIOD), count_to_sql(MAX_RETAINED_JOBS), instant];
     let jobs = statement.query_map(bounds, JobRecord::from_row)?;
     Ok(jobs.collect::<Result<_, _>>()?)
 }

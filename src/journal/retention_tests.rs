@@ -102,6 +102,24 @@ fn an_ended_job_expires_after_thirty_days_once_its_report_is_out() {
 }
 
 #[test]
+fn a_job_is_kept_as_long_as_its_plan_says() {
+    let (_folder, journal) = journal();
+    let keep = |days: i64| Some(SignedDuration::from_hours(days * DAY));
+    let [long, short, changed] = [("long", 90), ("short", 7), ("changed", 7)].map(|(name, days)| {
+        let job = create_job(&journal, NewJob { keep: keep(days), ..new_job(name) });
+        move_to(&journal, &job.id, JobStatus::Complete, hour(0));
+        job.id
+    });
+    journal.replace_plan(&changed, Vec::new(), keep(60)).expect("replaced");
+    let mut gone = expired(&journal, hour(30 * DAY + 1));
+    assert_eq!(gone, std::slice::from_ref(&short), "no job is kept for less than thirty days");
+    gone = expired(&journal, hour(60 * DAY + 1));
+    assert!(gone.contains(&changed) && !gone.contains(&long), "{gone:?}");
+    assert!(!expired(&journal, hour(90 * DAY)).contains(&long));
+    assert!(expired(&journal, hour(90 * DAY + 1)).contains(&long));
+}
+
+#[test]
 fn a_clock_that_was_set_back_makes_nothing_old() {
     let (_folder, journal) = journal();
     for (name, status) in [("one", JobStatus::Complete), ("two", JobStatus::Suspended)] {

@@ -44,6 +44,7 @@ pub(super) fn new_job(name: &str) -> NewJob {
         priority: 7,
         manifest_fingerprint: None,
         recurrence: None,
+        keep: None,
     }
 }
 

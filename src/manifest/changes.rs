@@ -525,8 +525,13 @@ const MAX_ETAG_BYTES: usize = 128;
 /// The maximum length of a class name, in bytes; a longer one is dropped.
 const MAX_CLASS_BYTES: usize = 64;
 
-const ACLS: [ObjectAcl; 5] =
-    [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default, ObjectAcl::Custom];
+const ACLS: [ObjectAcl; 5] = [
+    ObjectAcl::Private,
+    ObjectAcl::PublicRead,
+    ObjectAcl::PublicReadWrite,
+    ObjectAcl::Default,
+    ObjectAcl::Custom(None),
+];
 
 /// Encodes a row. Rows that are not of the new inventory keep only the facts that are compared.
 fn encode(row: &ManifestRow<'_>, side: ComparisonSide, out: &mut Vec<u8>) {
@@ -541,7 +546,7 @@ fn encode(row: &ManifestRow<'_>, side: ComparisonSide, out: &mut Vec<u8>) {
         }
     }
     out.push(side as u8);
-    let RowMetadata { size, modified, class, etag, acl } = row.metadata;
+    let RowMetadata { size, modified, class, etag, acl } = row.metadata.clone();
     if side == ComparisonSide::Unfinished {
         return;
     }
@@ -668,7 +673,7 @@ fn decode_record(rest: &[u8]) -> Option<ComparisonRecord> {
         comparison_record.class = Some(String::from_utf8(take_text(&mut rest)).ok()?);
     }
     comparison_record.acl =
-        usize::from(flags >> ACL_SHIFT & 7).checked_sub(1).and_then(|place| ACLS.get(place)).copied();
+        usize::from(flags >> ACL_SHIFT & 7).checked_sub(1).and_then(|place| ACLS.get(place)).cloned();
     Some(comparison_record)
 }
 
@@ -700,7 +705,7 @@ impl ComparisonRecord {
                 modified: *modified,
                 class: self.class.as_deref(),
                 etag: etag.as_deref(),
-                acl: self.acl,
+                acl: self.acl.clone(),
             },
         }
     }

@@ -162,7 +162,7 @@ pub(crate) struct ManifestRow<'a> {
 }
 
 /// The metadata that the source reports for an object.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct RowMetadata<'a> {
     pub(crate) size: Option<u64>,
     pub(crate) modified: Option<Timestamp>,

@@ -355,7 +355,7 @@ fn sampled_object(row: &ManifestRow<'_>) -> SampledObject {
         key: ObjectKey::new(row.key),
         version: row.version.map(VersionId::new),
     };
-    let RowMetadata { size, modified, class, acl, .. } = row.metadata;
+    let RowMetadata { size, modified, class, acl, .. } = row.metadata.clone();
     SampledObject { object, metadata: SourceMetadata::new(size, modified, class, acl) }
 }
 

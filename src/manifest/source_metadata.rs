@@ -26,8 +26,13 @@ use crate::varint;
 const NAME: &str = "facts.gz";
 
 /// The ACLs by code, which starts at 1.
-const ACLS: [ObjectAcl; 5] =
-    [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default, ObjectAcl::Custom];
+const ACLS: [ObjectAcl; 5] = [
+    ObjectAcl::Private,
+    ObjectAcl::PublicRead,
+    ObjectAcl::PublicReadWrite,
+    ObjectAcl::Default,
+    ObjectAcl::Custom(None),
+];
 
 const HAS_SIZE: u8 = 1;
 const HAS_CLASS: u8 = 1 << 4;
@@ -196,7 +201,7 @@ impl MetadataWriter {
 
     pub(crate) fn push(&mut self, facts: &RowMetadata<'_>) -> Result<(), ManifestError> {
         let class = facts.class.and_then(|class| self.class_index(class));
-        let acl = facts.acl.and_then(|acl| ACLS.iter().position(|it| *it == acl)).map_or(0, |index| index + 1);
+        let acl = facts.acl.as_ref().and_then(|acl| ACLS.iter().position(|it| it == acl)).map_or(0, |index| index + 1);
         let mut flags = u8::try_from(acl << 1).unwrap_or(0);
         flags |= if facts.size.is_some() { HAS_SIZE } else { 0 };
         flags |= if class.is_some() { HAS_CLASS } else { 0 };
@@ -263,7 +268,7 @@ impl MetadataReader {
     fn read_record(&mut self) -> io::Result<SourceMetadata> {
         let flags = self.read_byte()?;
         let size = if flags & HAS_SIZE == 0 { None } else { Some(self.read_number()? as u64) };
-        let acl = usize::from(flags >> 1 & 7).checked_sub(1).and_then(|index| ACLS.get(index)).copied();
+        let acl = usize::from(flags >> 1 & 7).checked_sub(1).and_then(|index| ACLS.get(index)).cloned();
         let class = if flags & HAS_CLASS == 0 { None } else { Some(self.read_class()?) };
         Ok(SourceMetadata::new(size, None, class.map(|index| &*self.classes[index]), acl))
     }
@@ -306,7 +311,7 @@ mod tests {
         let facts = |number: usize| RowMetadata {
             size: (!number.is_multiple_of(3)).then(|| number as u64 * 1_000_003),
             class: (!number.is_multiple_of(5)).then(|| names[number].as_str()),
-            acl: ACLS.get(number % 7).copied(),
+            acl: ACLS.get(number % 7).cloned(),
             ..RowMetadata::default()
         };
         let mut writer = MetadataWriter::create(manifest_dir.path()).expect("begun");

@@ -570,6 +570,7 @@ mod tests {
             inventory: None,
             delta_scope: None,
             work_span: WorkSpan::default(),
+            can_capture: true,
         }
     }
 

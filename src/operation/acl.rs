@@ -46,13 +46,13 @@ impl AspectRules for AclRules {
     }
 
     fn json(&self, state: &ObjectState) -> (&'static str, Json) {
-        ("acl", json!(state.acl.known().map(|acl| acl.as_str())))
+        ("acl", json!(state.acl.known().map(ObjectAcl::as_str)))
     }
 
     fn difference(&self, sent: &ObjectRequest, found: &ResponseData) -> Option<String> {
         match (sent, found) {
             (ObjectRequest::PutAcl(acl), ResponseData::Acl(found)) if acl == found => None,
-            (_, ResponseData::Acl(ObjectAcl::Custom)) => {
+            (_, ResponseData::Acl(ObjectAcl::Custom(_))) => {
                 Some("a read returns an ACL that is not predefined".to_owned())
             }
             (_, ResponseData::Acl(acl)) => Some(format!("a read returns the ACL {}", acl.as_str())),
@@ -62,10 +62,10 @@ impl AspectRules for AclRules {
 
     fn write_back(&self, _: RequestKind, found: &ResponseData) -> Result<ObjectRequest, &'static str> {
         match found {
-            ResponseData::Acl(ObjectAcl::Custom) => {
+            ResponseData::Acl(ObjectAcl::Custom(_)) => {
                 Err("its ACL is not a predefined one, so it could not be written back: choose another object")
             }
-            ResponseData::Acl(acl) => Ok(ObjectRequest::PutAcl(*acl)),
+            ResponseData::Acl(acl) => Ok(ObjectRequest::PutAcl(acl.clone())),
             _ => Err(NOT_WRITABLE),
         }
     }
@@ -117,7 +117,7 @@ impl OperationRules for PutAcl {
     }
 
     fn desired(before: ObjectState, acl: &ObjectAcl) -> Result<ObjectState, OperationError> {
-        Ok(put(before, *acl))
+        Ok(put(before, acl.clone()))
     }
 
     #[cfg(test)]
@@ -133,7 +133,7 @@ fn put(before: ObjectState, acl: ObjectAcl) -> ObjectState {
 
 /// Returns the request that sets the ACL, if it has to change.
 fn request(before: &MaybeKnown<ObjectAcl>, after: &MaybeKnown<ObjectAcl>) -> Option<ObjectRequest> {
-    needed_change(before, after).map(|acl| ObjectRequest::PutAcl(*acl))
+    needed_change(before, after).map(|acl| ObjectRequest::PutAcl(acl.clone()))
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(request(&MaybeKnown::Unknown, &after.acl), Some(ObjectRequest::PutAcl(ObjectAcl::PublicRead)));
         assert_eq!(request(&MaybeKnown::Known(ObjectAcl::PublicRead), &after.acl), None);
         assert_eq!(
-            request(&MaybeKnown::Known(ObjectAcl::Custom), &after.acl),
+            request(&MaybeKnown::Known(ObjectAcl::Custom(None)), &after.acl),
             Some(ObjectRequest::PutAcl(ObjectAcl::PublicRead))
         );
     }

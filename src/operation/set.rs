@@ -20,13 +20,14 @@ pub struct OperationStep {
 pub struct OperationSet {
     all: Vec<Operation>,
     skip_unchanged: bool,
+    capture: bool,
 }
 
 impl OperationSet {
     /// Combines operations, in the order in which they are applied.
     #[must_use]
     pub fn new(operations: Vec<Operation>) -> Self {
-        Self { all: operations, skip_unchanged: false }
+        Self { all: operations, skip_unchanged: false, capture: false }
     }
 
     /// Sets whether to also read what the operations do not need, so that an object already in the desired state is not
@@ -34,6 +35,13 @@ impl OperationSet {
     #[must_use]
     pub fn with_skip_unchanged(self, skip_unchanged: bool) -> Self {
         Self { skip_unchanged, ..self }
+    }
+
+    /// Sets whether what an object was like is kept before it is changed. That is read even if the operations do not need
+    /// it, and does not affect what is written.
+    #[must_use]
+    pub fn with_capture(self, capture: bool) -> Self {
+        Self { capture, ..self }
     }
 
     /// Returns the operations, in order.
@@ -46,14 +54,41 @@ impl OperationSet {
         ObjectAspect::ALL.into_iter().filter(|aspect| self.all.iter().any(|op| op.aspect() == *aspect))
     }
 
-    /// Returns the reads that [`Self::desired`] needs, and, if unchanged objects are skipped, those that
-    /// [`Self::write_steps`] needs to leave out unnecessary writes.
+    /// Returns the reads that a job sends before it writes to an object: those that decide what it writes, and those that
+    /// only capture what the object was like.
     #[must_use]
     pub fn read_steps(&self) -> Vec<OperationStep> {
-        let is_read = |op: &Operation| self.skip_unchanged || op.details().needs_current_state;
-        let wanted = |aspect: &ObjectAspect| self.all.iter().any(|op| op.aspect() == *aspect && is_read(op));
-        let aspects = ObjectAspect::ALL.into_iter().filter(wanted);
-        aspects.filter_map(|aspect| Some(self.step(aspect, aspect.read_request()?))).collect()
+        self.steps_that_read(|aspect| self.is_decisive(aspect) || self.is_captured(aspect))
+    }
+
+    /// Returns the reads that decide what is written: those that [`Self::desired`] needs, and, if unchanged objects are
+    /// skipped, those that [`Self::write_steps`] needs to leave out unnecessary writes.
+    #[must_use]
+    pub fn decisive_reads(&self) -> Vec<OperationStep> {
+        self.steps_that_read(|aspect| self.is_decisive(aspect))
+    }
+
+    /// Returns the reads that are sent only to capture an object.
+    #[must_use]
+    pub fn capture_reads(&self) -> Vec<OperationStep> {
+        self.steps_that_read(|aspect| self.is_captured(aspect) && !self.is_decisive(aspect))
+    }
+
+    /// Returns the aspects that are captured before they are changed: those that can be read.
+    pub fn captured_aspects(&self) -> impl Iterator<Item = ObjectAspect> {
+        self.aspects().filter(|aspect| self.is_captured(*aspect))
+    }
+
+    /// Returns whether objects are captured whose version no answer names: S3 names it in answers about tags, and not in
+    /// those about ACLs.
+    #[must_use]
+    pub fn captures_acl_alone(&self) -> bool {
+        self.captured_aspects().eq([ObjectAspect::Acl])
+    }
+
+    /// Returns the aspects that are changed and cannot be captured, so that nothing undoes the change.
+    pub fn irreversible_aspects(&self) -> impl Iterator<Item = ObjectAspect> {
+        self.aspects().filter(|aspect| aspect.read_request().is_none())
     }
 
     /// Returns the desired state of an object after all operations.
@@ -100,6 +135,22 @@ impl OperationSet {
             }
         }
         reads
+    }
+
+    /// Returns whether what is read of an aspect decides what is written.
+    fn is_decisive(&self, aspect: ObjectAspect) -> bool {
+        let decides = |op: &Operation| self.skip_unchanged || op.details().needs_current_state;
+        self.all.iter().any(|op| op.aspect() == aspect && decides(op))
+    }
+
+    /// Returns whether an aspect is captured before it is changed.
+    fn is_captured(&self, aspect: ObjectAspect) -> bool {
+        self.capture && aspect.read_request().is_some() && self.all.iter().any(|op| op.aspect() == aspect)
+    }
+
+    fn steps_that_read(&self, is_wanted: impl Fn(ObjectAspect) -> bool) -> Vec<OperationStep> {
+        let aspects = ObjectAspect::ALL.into_iter().filter(|aspect| is_wanted(*aspect));
+        aspects.filter_map(|aspect| Some(self.step(aspect, aspect.read_request()?))).collect()
     }
 
     fn step(&self, aspect: ObjectAspect, call: ObjectRequest) -> OperationStep {
@@ -173,6 +224,23 @@ mod tests {
         let after = looking.desired(&holds).expect("no rejection");
         let [left] = &looking.write_steps(&holds, &after)[..] else { panic!("the restore alone") };
         assert_eq!(left.operation, "restore_object");
+    }
+
+    #[test]
+    fn what_is_captured_is_read_and_does_not_decide_what_is_written() {
+        let restore = Operation::Restore(RestoreRequest { days: Some(3), tier: None });
+        let add = Operation::AddTagging(tags(&[("b", "2")]));
+        let all = OperationSet::new(vec![add, Operation::PutAcl(ObjectAcl::Private), restore]).with_capture(true);
+        let sent = |steps: Vec<OperationStep>| steps.into_iter().map(|step| step.call).collect::<Vec<_>>();
+        assert_eq!(sent(all.read_steps()), [ObjectRequest::GetTags, ObjectRequest::GetAcl]);
+        assert_eq!(sent(all.decisive_reads()), [ObjectRequest::GetTags]);
+        assert_eq!(sent(all.capture_reads()), [ObjectRequest::GetAcl]);
+        assert_eq!(all.captured_aspects().collect::<Vec<_>>(), [ObjectAspect::Tags, ObjectAspect::Acl]);
+        assert_eq!(all.irreversible_aspects().collect::<Vec<_>>(), [ObjectAspect::Restoration]);
+        let looking = all.clone().with_skip_unchanged(true);
+        assert_eq!((sent(looking.read_steps()), looking.capture_reads()), (sent(all.read_steps()), vec![]));
+        let off = all.with_capture(false);
+        assert_eq!((sent(off.read_steps()), off.captured_aspects().next()), (vec![ObjectRequest::GetTags], None));
     }
 
     #[test]

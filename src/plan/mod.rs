@@ -27,7 +27,7 @@ pub(crate) use environment::describe_environment_endpoints;
 pub use model::{CanonicalForm, Plan, PlanChange};
 pub use settings::{
     ExactShare, FailureThreshold, JobLimits, JobSettings, MAX_CONCURRENCY, MAX_WEBHOOKS, PriceSettings,
-    RecurringSettings, WebhookConfig, WebhookEvent, WebhookTarget,
+    RecurringSettings, UndoSettings, WebhookConfig, WebhookEvent, WebhookTarget,
 };
 pub(crate) use tables::ObjectCount;
 pub use tables::{parse_age, parse_duration, parse_timestamp};

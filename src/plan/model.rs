@@ -25,7 +25,7 @@ use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
-use super::settings::{JobLimits, JobSettings, PriceSettings, RecurringSettings, WebhookConfig};
+use super::settings::{JobLimits, JobSettings, PriceSettings, RecurringSettings, UndoSettings, WebhookConfig};
 use super::tables::{DEFAULT_CSV_FIELDS, FilterTable, PlanTable, default_report_scope};
 use super::url::StateUrl;
 use crate::diagnostics::escape_line;
@@ -66,6 +66,8 @@ pub struct Plan {
     pub notify: Vec<WebhookConfig>,
     /// How the plan recurs; `None` if it does not.
     pub recurring: Option<RecurringSettings>,
+    /// What the job keeps so that it can be undone.
+    pub undo: UndoSettings,
     pub(super) canonical: CanonicalForm,
 }
 
@@ -73,7 +75,9 @@ impl Plan {
     /// Returns the operations, composed as a job runs them.
     #[must_use]
     pub fn operations(&self) -> OperationSet {
-        OperationSet::new(self.operations.clone()).with_skip_unchanged(self.job.skip_unchanged)
+        OperationSet::new(self.operations.clone())
+            .with_skip_unchanged(self.job.skip_unchanged)
+            .with_capture(self.undo.capture)
     }
 
     /// Returns whether the server must prove that it supports tags, ACLs and restores before the job writes to it.

@@ -161,6 +161,11 @@ fn object_actions(plan: &Plan) -> Vec<PolicyAction> {
             rights.push(READ);
         }
     }
+    // On S3, HEAD tells the version of an object whose ACL is captured.
+    let is_s3 = ProviderRules::of(plan.store.provider).policy_language == PolicyLanguage::Iam;
+    if is_s3 && operations.captures_acl_alone() {
+        rights.push(READ);
+    }
     for operation in operations.iter() {
         rights.extend(operation.descriptor().reads_after_ambiguous_write.iter().map(|read| *read.kind().action()));
         rights.extend(operation.details().writes.iter().map(|write| *write.action()));

@@ -40,6 +40,24 @@ fn allows_the_reads_of_the_server_check() {
 }
 
 #[test]
+fn allows_the_reads_that_capture_objects() {
+    let bucket = "[manifest.prefix]\nbucket = \"bkt\"\n";
+    let work = |store: &str, operation: &str, capture: bool| {
+        let plan = plan(&format!("{store}{bucket}{operation}[undo]\ncapture = {capture}\n"));
+        let language = ProviderRules::of(plan.store.provider).policy_language;
+        spelled(&permission_policy(&plan, language, &[]).unwrap())[1].0.clone()
+    };
+    let acl = "[operation.put_object_acl]\nacl = \"private\"\n";
+    let restore = "[operation.restore_object]\ndays = 1\n";
+    assert_eq!(work(AWS, PUT, true), ["s3:GetObjectTagging", "s3:PutObjectTagging"]);
+    // HEAD tells the version.
+    assert_eq!(work(AWS, acl, true), ["s3:GetObjectAcl", "s3:GetObject", "s3:PutObjectAcl"]);
+    assert_eq!(work(OSS, acl, true), ["oss:GetObjectAcl", "oss:PutObjectAcl"]);
+    assert_eq!(work(AWS, PUT, false), ["s3:PutObjectTagging"]);
+    assert_eq!(work(AWS, restore, true), work(AWS, restore, false));
+}
+
+#[test]
 fn allows_access_to_the_state_below_its_prefix() {
     let rest = "[manifest.prefix]\nbucket = \"bkt\"\n";
     let plan = plan(&format!("{AWS}{rest}{PUT}[state]\nurl = \"s3://kept/team\"\n"));

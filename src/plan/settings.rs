@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use batchplan_store::web::HttpUrl;
+use jiff::SignedDuration;
 
 use crate::job::Progress;
 use crate::money::Money;
@@ -67,6 +68,15 @@ impl Default for JobLimits {
 pub struct RecurringSettings {
     /// Whether to process only the objects that changed since the last completed inventory, and those that failed then.
     pub only_changed: bool,
+}
+
+/// The `[undo]` table of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UndoSettings {
+    /// Whether to keep what each object was like before the job changes it.
+    pub capture: bool,
+    /// How long the job is kept after its end, if that is longer than other jobs.
+    pub keep: Option<SignedDuration>,
 }
 
 /// The `[prices]` table of a plan.

@@ -59,6 +59,8 @@ table! {
         optional notify: TableArray<WebhookTable, MAX_WEBHOOKS>,
         /// Makes the plan recurring: it runs once for each new inventory.
         optional recurring: RecurringTable,
+        /// What the job keeps so that it can be undone.
+        optional undo: UndoTable,
     }
 }
 
@@ -382,6 +384,17 @@ table! {
         /// Whether to process only objects that are new or changed since the last inventory that the plan completed,
         /// and those that failed then. False by default.
         optional only_changed: bool,
+    }
+}
+
+table! {
+    /// What the job keeps so that it can be undone.
+    struct UndoTable {
+        /// Whether to keep the tags or the ACL that each object had before the job changes them. They are read first, even
+        /// if the operations do not need them. Restores cannot be undone. False by default.
+        optional capture: bool,
+        /// How long to keep the job after its end, such as "90d": at least 30 days, which is the default.
+        optional keep: AgeValue,
     }
 }
 

@@ -20,7 +20,8 @@ use serde_json::{Value as Json, json};
 
 use super::model::{CanonicalForm, Plan};
 use super::settings::{
-    JobLimits, JobSettings, MAX_WEBHOOKS, PriceSettings, RecurringSettings, WebhookConfig, WebhookEvent, WebhookTarget,
+    JobLimits, JobSettings, MAX_WEBHOOKS, PriceSettings, RecurringSettings, UndoSettings, WebhookConfig, WebhookEvent,
+    WebhookTarget,
 };
 use super::tables::{PlanTable, ReportTable, WebhookTable, default_report_scope};
 use super::url::StateUrl;
@@ -93,6 +94,7 @@ fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentR
     let state = state(file, reader);
     let notify = webhooks(&file.notify, reader);
     let recurring = recurring(file, reader);
+    let undo = undo(file);
     let (store, mut manifest, operations) = (store??, manifest??, operations?);
     manifest.filter.own_reports = own_reports(&manifest.source, &report);
     let canonical = CanonicalForm::new(file, &store, &manifest.source, &operations, &report);
@@ -110,6 +112,7 @@ fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentR
         state,
         notify,
         recurring,
+        undo,
         canonical,
     })
 }
@@ -254,6 +257,14 @@ fn recurring(file: &PlanTable, reader: &mut DocumentReader) -> Option<RecurringS
         );
     }
     Some(RecurringSettings { only_changed: at.value.only_changed.value().copied().unwrap_or_default() })
+}
+
+fn undo(file: &PlanTable) -> UndoSettings {
+    let Some(undo) = file.undo.value() else { return UndoSettings::default() };
+    UndoSettings {
+        capture: undo.capture.value().copied().unwrap_or(UndoSettings::default().capture),
+        keep: undo.keep.value().copied(),
+    }
 }
 
 fn webhooks(field: &ParsedField<Vec<SpannedValue<WebhookTable>>>, reader: &mut DocumentReader) -> Vec<WebhookConfig> {

@@ -348,6 +348,9 @@ const MAX_SMALL_FILE: u64 = 64 << 20;
 /// The subfolder of a job's folder that holds its report.
 const REPORT_FOLDER: &str = "report";
 
+/// The subfolder that holds what the objects were like.
+const CAPTURES_FOLDER: &str = "captures";
+
 /// A state at one moment.
 struct CapturedState {
     /// The journal, compressed. `journal_sha256` is the digest of the journal before compression.
@@ -436,7 +439,10 @@ fn job_files(state: &Path, job: &JournalCopyJob, missing: MissingFilePolicy) -> 
     for name in parts.iter().filter(is_part) {
         let path = job_file_path(folder.path(), name);
         let bytes = regular_file_metadata(&path)?.len();
-        found.push(CapturedFile { name: name.clone(), content: CapturedBytes::Prefix(path, bytes) });
+        // The log of captures only grows. Its last group may be incomplete: no write was sent for its objects.
+        let grows = name.starts_with(CAPTURES_FOLDER) && has_extension(name, "log");
+        let content = if grows { CapturedBytes::AppendOnly(path, bytes) } else { CapturedBytes::Prefix(path, bytes) };
+        found.push(CapturedFile { name: name.clone(), content });
     }
     for file in job.files.iter().filter(|file| !file.published) {
         let name = format!("{REPORT_FOLDER}/{}", file.name);

@@ -39,6 +39,7 @@ async fn scene() -> PushScene {
         priority: 0,
         manifest_fingerprint: None,
         recurrence: None,
+        keep: None,
     };
     let JobCreation::Created(job) = journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") else {
         panic!("it is new")

@@ -114,13 +114,13 @@ pub(crate) fn read_integer<V: DocumentValue>(
 }
 
 /// An enum whose values have names in files.
-pub(crate) trait NamedVariants: Copy + 'static {
+pub(crate) trait NamedVariants: Clone + 'static {
     /// All values that have a name, each with its name.
     const NAMES: &'static [(&'static str, Self)];
 }
 
 /// Returns the name of a value in files; empty if it has none.
-pub(crate) fn name_of<T: NamedVariants + PartialEq>(wanted: T) -> &'static str {
+pub(crate) fn name_of<T: NamedVariants + PartialEq + Copy>(wanted: T) -> &'static str {
     T::NAMES.iter().find(|(_, value)| *value == wanted).map_or("", |(name, _)| name)
 }
 
@@ -146,7 +146,7 @@ impl<T: NamedVariants> DocumentValue for EnumValue<T> {
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
         let text = field.text::<Self>("a string", reader)?;
         if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| *name == text) {
-            return Some(*value);
+            return Some(value.clone());
         }
         let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
         let choice = format!("valid values: {}", names.join(", "));

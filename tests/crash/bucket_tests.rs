@@ -93,7 +93,7 @@ async fn every_call_does_what_s3_does() {
     let (server, store) = served(Faults::default(), 0);
     server.put("b", "k", Object { class: "DEEP_ARCHIVE".to_owned(), ..Object::default() });
     for acl in [ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Private] {
-        learned(&store, "k", ObjectRequest::PutAcl(acl)).await;
+        learned(&store, "k", ObjectRequest::PutAcl(acl.clone())).await;
         assert_eq!(learned(&store, "k", ObjectRequest::GetAcl).await, ResponseData::Acl(acl));
     }
     assert_eq!(server.state("b", "k").expect("an object").acl, "private");

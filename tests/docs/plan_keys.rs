@@ -16,7 +16,8 @@ fn the_reference_of_plan_files_has_the_keys_of_the_schema() {
     page.push_str("\n## Top level\n");
     let (tables, keys): (Vec<_>, Vec<_>) = top.iter().partition(|(_, value)| is_table(value));
     rows(&schema, &keys.into_iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), &mut page);
-    let order = ["store", "manifest", "operation", "report", "job", "limits", "prices", "state", "notify", "recurring"];
+    let order =
+        ["store", "manifest", "operation", "report", "job", "limits", "prices", "state", "notify", "recurring", "undo"];
     assert_eq!(tables.len(), order.len(), "each table has its place in the page's order");
     for name in order {
         table(name, &schema["properties"][name], &mut page);

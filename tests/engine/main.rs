@@ -1,6 +1,7 @@
 //! The engine against stores that behave, and against stores that do not.
 
 mod asked_before;
+mod captures;
 mod checkpoints;
 mod endings;
 #[path = "../support/faulty.rs"]

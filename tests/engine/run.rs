@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use batchplan::captures::{Capture, CaptureReader, CaptureWriter};
 use batchplan::engine::{
     CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop,
     JobQuota, OutcomeSink, PendingCheckpoint, ProgressSnapshot, RunProgress, Throttle, Worker,
@@ -18,6 +20,7 @@ use batchplan_store::Store;
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::{ObjectId, TagSet};
 use batchplan_store::task::{Task, TaskId, TaskOutcome};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -187,6 +190,36 @@ pub(crate) struct Run {
     pub(crate) book: Notes,
     /// What the source says instead of its end.
     pub(crate) breaks: Option<ManifestError>,
+    /// Where objects are captured.
+    pub(crate) captures: Option<Captures>,
+}
+
+/// Captures of one job.
+#[derive(Clone)]
+pub(crate) struct Captures {
+    pub(crate) folder: PathBuf,
+    pub(crate) may_be_missing: bool,
+    /// The tasks that write captures. They outlive a run that is dropped by a moment.
+    pub(crate) writing: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Captures {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.join("captures"), may_be_missing: false, writing: Arc::default() }
+    }
+
+    /// Waits until the runs so far write no more.
+    pub(crate) async fn settle(&self) {
+        let writing = std::mem::take(&mut *self.writing.lock().expect("not poisoned"));
+        for task in writing {
+            task.await.expect("written");
+        }
+    }
+
+    pub(crate) fn read(&self) -> Vec<Capture> {
+        let reader = CaptureReader::open(&self.folder).expect("opened");
+        reader.iter().map(|capture| capture.expect("read")).collect()
+    }
 }
 
 impl Run {
@@ -202,6 +235,7 @@ impl Run {
             rhythm: CheckpointPolicy::default(),
             book: Notes::new(|_| AT_ONCE),
             breaks: None,
+            captures: None,
         }
     }
 
@@ -245,11 +279,20 @@ impl Run {
         let allowance = JobQuota::new(self.concurrency, self.requests_per_second);
         let worker = Worker::new(
             self.store,
-            OperationSet::new(self.operations),
+            OperationSet::new(self.operations).with_capture(self.captures.is_some()),
             Throttle::new(allowance.clone()),
             self.policy,
             self.stop.requested.clone(),
         );
+        let worker = match &self.captures {
+            None => worker,
+            Some(captures) => {
+                let writer = CaptureWriter::open(&captures.folder).expect("opened");
+                let (worker, task) = worker.with_capture(writer, captures.may_be_missing);
+                captures.writing.lock().expect("not poisoned").push(task);
+                worker
+            }
+        };
         let bounds = DispatchLimits {
             quota: allowance,
             failure_threshold: FailureThreshold::new(self.share),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use batchplan_store::object::{MaybeKnown, ObjectState, RestoreState, StorageClass};
+use batchplan_store::object::{MaybeKnown, ObjectAcl, ObjectState, RestoreState, StorageClass};
 use batchplan_store::object_request::ObjectRequest;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn state(scene: &Scene, (bucket, key): &Name) -> ObjectState {
 /// What a state is in JSON, as `plan` writes it, but for the restored copy.
 fn told(state: &ObjectState) -> Json {
     let tags = state.tags.known().map(|tags| tags.iter().collect::<BTreeMap<_, _>>());
-    let (acl, class) = (state.acl.known().map(|acl| acl.as_str()), state.class.known().map(StorageClass::as_str));
+    let (acl, class) = (state.acl.known().map(ObjectAcl::as_str), state.class.known().map(StorageClass::as_str));
     serde_json::json!({ "tags": tags, "acl": acl, "class": class })
 }
 

@@ -108,9 +108,9 @@ impl MemoryStore {
                 state.tags = MaybeKnown::Known(TagSet::default());
                 (204, ResponseData::Empty)
             }
-            ObjectRequest::GetAcl => (200, ResponseData::Acl(*state.acl.known().expect("it is there"))),
+            ObjectRequest::GetAcl => (200, ResponseData::Acl(state.acl.known().cloned().expect("it is there"))),
             ObjectRequest::PutAcl(acl) => {
-                state.acl = MaybeKnown::Known(*acl);
+                state.acl = MaybeKnown::Known(acl.clone());
                 (200, ResponseData::Empty)
             }
             ObjectRequest::Restore(_) if state.restoration == MaybeKnown::Known(RestoreState::InProgress) => {

@@ -174,6 +174,10 @@ impl Store for HttpStore {
         self.client.dialect().untiered_class()
     }
 
+    fn names_version_of_acl(&self) -> bool {
+        self.client.dialect().names_version_of_acl()
+    }
+
     async fn put_if_absent(
         &self,
         bucket: &BucketName,

@@ -282,8 +282,8 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for TagSet {
     }
 }
 
-/// The canned ACL of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The ACL of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ObjectAcl {
     /// Only the owner can read and write.
     Private,
@@ -293,20 +293,50 @@ pub enum ObjectAcl {
     PublicReadWrite,
     /// The bucket's ACL applies. OSS only.
     Default,
-    /// Grants that no canned ACL expresses. Read from a server, never sent to one.
-    Custom,
+    /// Grants that no canned ACL expresses; `None` if they are not known. Only known grants can be sent to a server.
+    Custom(Option<Arc<AclPolicy>>),
+}
+
+/// The grants of an ACL in S3: who may do what.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_AccessControlPolicy.html>
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AclPolicy {
+    /// The ID of the object's owner, who does not change with the ACL. Empty if the server names none.
+    pub owner: String,
+    /// The grants, sorted, because their order means nothing.
+    pub grants: Vec<AclGrant>,
+}
+
+/// One grant of an ACL.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AclGrant {
+    /// Who gets the permission.
+    pub grantee: AclGrantee,
+    /// The permission by its name in XML, such as `READ` or `FULL_CONTROL`.
+    pub permission: String,
+}
+
+/// Who a grant of an ACL is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AclGrantee {
+    /// An account, by its canonical ID.
+    User(String),
+    /// A group that the service defines, by its URI.
+    Group(String),
+    /// An account, by its email address.
+    Email(String),
 }
 
 impl ObjectAcl {
     /// Returns the name in plan files, headers and XML.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Private => "private",
             Self::PublicRead => "public-read",
             Self::PublicReadWrite => "public-read-write",
             Self::Default => "default",
-            Self::Custom => "custom",
+            Self::Custom(_) => "custom",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::enum_with_all;
 use crate::object::{
-    ArchiveStatus, MaybeKnown, ObjectAcl, ObjectState, RestoreRequest, RestoreState, StorageClass, TagSet,
+    ArchiveStatus, MaybeKnown, ObjectAcl, ObjectState, RestoreRequest, RestoreState, StorageClass, TagSet, VersionId,
 };
 
 /// One request for one object.
@@ -433,13 +433,15 @@ pub struct ObjectResponse {
     pub no_tag_set: bool,
     /// The size of the response body in bytes.
     pub body_bytes: u64,
+    /// The version that a response to a read is about, if it names one.
+    pub version: Option<VersionId>,
 }
 
 impl ObjectResponse {
     /// Creates a response without object headers and with an empty body.
     #[must_use]
     pub fn new(status: u16, data: ResponseData) -> Self {
-        Self { status, data, headers: ObjectHeaderSet::default(), no_tag_set: false, body_bytes: 0 }
+        Self { status, data, headers: ObjectHeaderSet::default(), no_tag_set: false, body_bytes: 0, version: None }
     }
 }
 

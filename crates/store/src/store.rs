@@ -112,6 +112,12 @@ pub trait Store: Send + Sync + 'static {
     fn untiered_class(&self) -> Option<&'static str> {
         None
     }
+
+    /// Returns whether an answer about the ACL of an object names its version, in a bucket with versions. OSS does that,
+    /// S3 does not. Answers about tags name it on both.
+    fn names_version_of_acl(&self) -> bool {
+        false
+    }
 }
 
 fn not_implemented(why: &str, request: String) -> StoreError {
@@ -317,6 +323,10 @@ impl Store for ReadOnlyStore {
 
     fn untiered_class(&self) -> Option<&'static str> {
         self.store.untiered_class()
+    }
+
+    fn names_version_of_acl(&self) -> bool {
+        self.store.names_version_of_acl()
     }
 }
 

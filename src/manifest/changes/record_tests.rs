@@ -9,7 +9,7 @@ fn facts<'a>(etag: Option<&'a str>, class: Option<&'a str>, numbers: (Option<u64
         modified,
         class,
         etag,
-        acl: numbers.0.and_then(|size| ACLS.get((size % 7) as usize)).copied(),
+        acl: numbers.0.and_then(|size| ACLS.get((size % 7) as usize)).cloned(),
     }
 }
 
@@ -24,7 +24,7 @@ proptest! {
     ) {
         let version = version.as_deref();
         let facts = facts(etag.as_deref(), class.as_deref(), numbers);
-        let row = ManifestRow { bucket: "b", key: &key, version, metadata: facts };
+        let row = ManifestRow { bucket: "b", key: &key, version, metadata: facts.clone() };
         let mut record = Vec::new();
         encode(&row, ComparisonSide::Current, &mut record);
         let (name, rest) = split_name(&record).unwrap();

@@ -669,7 +669,7 @@ fn parse_grants(field: &str, owner: &str) -> Option<ObjectAcl> {
         (true, false, false, false) => ObjectAcl::Private,
         (true, true, false, false) => ObjectAcl::PublicRead,
         (true, true, true, false) => ObjectAcl::PublicReadWrite,
-        _ => ObjectAcl::Custom,
+        _ => ObjectAcl::Custom(None),
     })
 }
 
@@ -707,9 +707,9 @@ mod tests {
         assert_eq!(aws(mine), Some(ObjectAcl::Private));
         assert_eq!(aws(&format!("{mine},{}", all("READ"))), Some(ObjectAcl::PublicRead));
         assert_eq!(aws(&format!("{mine},{},{}", all("READ"), all("WRITE"))), Some(ObjectAcl::PublicReadWrite));
-        assert_eq!(aws(&mine.replace("me", "you")), Some(ObjectAcl::Custom));
-        assert_eq!(aws(&format!("{mine},{}", all("READ_ACP"))), Some(ObjectAcl::Custom));
-        assert_eq!(aws(""), Some(ObjectAcl::Custom), "no grants");
+        assert_eq!(aws(&mine.replace("me", "you")), Some(ObjectAcl::Custom(None)));
+        assert_eq!(aws(&format!("{mine},{}", all("READ_ACP"))), Some(ObjectAcl::Custom(None)));
+        assert_eq!(aws(""), Some(ObjectAcl::Custom(None)), "no grants");
         let hidden = STANDARD.encode(r#"{"version":"2022-11-10","status":"UNAVAILABLE","grants":[]}"#);
         assert_eq!(parse_acl(&hidden, Some("me")), None);
         assert_eq!(parse_acl(&STANDARD.encode("{}"), Some("me")), None);

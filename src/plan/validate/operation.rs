@@ -142,7 +142,7 @@ fn delete_tags(
 fn acl(table: &AclTable, context: &PlanCheckContext<'_>, reader: &mut DocumentReader) -> Option<ObjectAcl> {
     let at = table.acl.present()?;
     let has_default = context.rules.is_none_or(|rules| rules.has_default_acl);
-    let Some(acl) = ObjectAcl::NAMES.iter().find(|(name, _)| *name == at.value).map(|(_, acl)| *acl) else {
+    let Some(acl) = ObjectAcl::NAMES.iter().find(|(name, _)| *name == at.value).map(|(_, acl)| acl.clone()) else {
         report_unknown_acl(at, has_default, reader);
         return None;
     };
@@ -156,7 +156,7 @@ fn acl(table: &AclTable, context: &PlanCheckContext<'_>, reader: &mut DocumentRe
     let label = match acl {
         ObjectAcl::PublicRead => "anyone can read these objects",
         ObjectAcl::PublicReadWrite => "anyone can read and overwrite these objects",
-        ObjectAcl::Private | ObjectAcl::Default | ObjectAcl::Custom => return Some(acl),
+        ObjectAcl::Private | ObjectAcl::Default | ObjectAcl::Custom(_) => return Some(acl),
     };
     reader.push(
         FileProblem::new("this makes objects public")

@@ -1,10 +1,13 @@
 //! The differences between S3 and OSS: header names and documents.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName};
 
 use super::date::parse_date;
 use crate::object::{
-    ArchiveStatus, MAX_KEY_BYTES, ObjectAcl, ObjectKey, RestoreRequest, RestoreState, StorageClass, TagSet,
+    AclGrant, AclGrantee, AclPolicy, ArchiveStatus, MAX_KEY_BYTES, ObjectAcl, ObjectKey, RestoreRequest, RestoreState,
+    StorageClass, TagSet, VersionId,
 };
 use crate::xml::{self, XmlReadError};
 
@@ -31,6 +34,8 @@ struct DialectHeaders {
     restore: &'static str,
     /// The archive tier in a HEAD response, if the service has archive tiers.
     archive_status: Option<&'static str>,
+    /// The version that a response is about.
+    version: &'static str,
 }
 
 /// What a HEAD response says of an archived object.
@@ -48,6 +53,7 @@ static S3_HEADERS: DialectHeaders = DialectHeaders {
     storage_class: "x-amz-storage-class",
     restore: "x-amz-restore",
     archive_status: Some("x-amz-archive-status"),
+    version: "x-amz-version-id",
 };
 
 static OSS_HEADERS: DialectHeaders = DialectHeaders {
@@ -57,14 +63,21 @@ static OSS_HEADERS: DialectHeaders = DialectHeaders {
     storage_class: "x-oss-storage-class",
     restore: "x-oss-restore",
     archive_status: None,
+    version: "x-oss-version-id",
 };
 
 /// The maximum length of a key in OSS, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
 const MAX_OSS_KEY_BYTES: usize = 1023;
 
+/// The maximum length of a version ID, in bytes. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html>
+const MAX_VERSION_BYTES: usize = 1024;
+
 /// The group that contains everyone, in S3's grants.
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
+
+/// The namespace of the attribute that says which kind of grantee an element has.
+const XML_SCHEMA_INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 impl StoreDialect {
     /// Returns the request header that sets a canned object ACL.
@@ -117,6 +130,13 @@ impl StoreDialect {
         }
     }
 
+    /// Returns whether an answer about the ACL of an object names its version.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectAcl.html>,
+    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/getobjectacl> (`x-oss-version-id`)
+    pub(crate) fn names_version_of_acl(self) -> bool {
+        self == Self::Oss
+    }
+
     /// Builds the document that sets tags.
     pub(super) fn tagging_document(self, tags: &TagSet) -> String {
         let mut document = format!("<Tagging{}><TagSet>", self.namespace());
@@ -128,6 +148,28 @@ impl StoreDialect {
             document.push_str("</Value></Tag>");
         }
         document.push_str("</TagSet></Tagging>");
+        document
+    }
+
+    /// Builds the document that sets the grants of an ACL. Only S3 has such documents.
+    pub(super) fn acl_document(self, policy: &AclPolicy) -> String {
+        let mut document = format!("<AccessControlPolicy{}><Owner><ID>", self.namespace());
+        push_escaped(&policy.owner, &mut document);
+        document.push_str("</ID></Owner><AccessControlList>");
+        for AclGrant { grantee, permission } in &policy.grants {
+            let (kind, start, text, end) = match grantee {
+                AclGrantee::User(id) => ("CanonicalUser", "<ID>", id, "</ID>"),
+                AclGrantee::Group(uri) => ("Group", "<URI>", uri, "</URI>"),
+                AclGrantee::Email(email) => ("AmazonCustomerByEmail", "<EmailAddress>", email, "</EmailAddress>"),
+            };
+            let schema = ["<Grant><Grantee xmlns:xsi=\"", XML_SCHEMA_INSTANCE, "\" xsi:type=\"", kind, "\">", start];
+            document.extend(schema);
+            push_escaped(text, &mut document);
+            document.extend([end, "</Grantee><Permission>"]);
+            push_escaped(permission, &mut document);
+            document.push_str("</Permission></Grant>");
+        }
+        document.push_str("</AccessControlList></AccessControlPolicy>");
         document
     }
 
@@ -165,6 +207,12 @@ impl StoreDialect {
             Self::S3 => "STANDARD",
             Self::Oss => "Standard",
         }
+    }
+
+    /// Returns the version that a response is about, if it names one that a request can name.
+    pub(super) fn parse_version(self, headers: &HeaderMap) -> Option<VersionId> {
+        let id = headers.get(self.headers().version)?.to_str().ok()?;
+        (1..=MAX_VERSION_BYTES).contains(&id.len()).then(|| VersionId::new(id))
     }
 
     /// Returns what a HEAD response says of the storage class and of restores.
@@ -224,27 +272,34 @@ fn build_tag(keys: Vec<String>, values: Vec<String>) -> Result<(String, String),
     }
 }
 
-/// Parses S3's grants and returns the canned ACL that they are equivalent to.
+/// The elements of one grant.
+#[derive(Default)]
+struct GrantElements {
+    id: String,
+    uri: String,
+    email: String,
+    permission: String,
+}
+
+/// Parses S3's grants. Returns the canned ACL that they are equivalent to, if there is one.
 fn parse_grants(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
-    let (mut owner, mut id, mut uri, mut permission) = (String::new(), String::new(), String::new(), String::new());
-    let mut grants = Vec::new();
+    let (mut owner, mut grant, mut grants) = (String::new(), GrantElements::default(), Vec::new());
     let mut is_complete = false;
     xml::read(document, |path, text| match path {
         "AccessControlPolicy/Owner/ID" => text.clone_into(&mut owner),
-        "AccessControlPolicy/AccessControlList/Grant/Grantee/ID" => text.clone_into(&mut id),
-        "AccessControlPolicy/AccessControlList/Grant/Grantee/URI" => text.clone_into(&mut uri),
-        "AccessControlPolicy/AccessControlList/Grant/Permission" => text.clone_into(&mut permission),
-        "AccessControlPolicy/AccessControlList/Grant" => {
-            grants.push([&mut id, &mut uri, &mut permission].map(std::mem::take));
-        }
+        "AccessControlPolicy/AccessControlList/Grant/Grantee/ID" => text.clone_into(&mut grant.id),
+        "AccessControlPolicy/AccessControlList/Grant/Grantee/URI" => text.clone_into(&mut grant.uri),
+        "AccessControlPolicy/AccessControlList/Grant/Grantee/EmailAddress" => text.clone_into(&mut grant.email),
+        "AccessControlPolicy/AccessControlList/Grant/Permission" => text.clone_into(&mut grant.permission),
+        "AccessControlPolicy/AccessControlList/Grant" => grants.push(std::mem::take(&mut grant)),
         "AccessControlPolicy" => is_complete = true,
         _ => {}
     })?;
     let (mut full, mut read, mut write, mut other) = (false, false, false, false);
-    for [id, uri, permission] in &grants {
+    for GrantElements { id, uri, email, permission } in &grants {
         match permission.as_str() {
             // MinIO sends neither the ID of the owner nor that of the grantee.
-            "FULL_CONTROL" if uri.is_empty() && *id == owner => full = true,
+            "FULL_CONTROL" if uri.is_empty() && email.is_empty() && *id == owner => full = true,
             "READ" if uri == ALL_USERS => read = true,
             "WRITE" if uri == ALL_USERS => write = true,
             _ => other = true,
@@ -255,9 +310,26 @@ fn parse_grants(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
         (false, false, false) => ObjectAcl::Private,
         (true, false, false) => ObjectAcl::PublicRead,
         (true, true, false) => ObjectAcl::PublicReadWrite,
-        _ => ObjectAcl::Custom,
+        _ => ObjectAcl::Custom(acl_policy(owner, grants).map(Arc::new)),
     };
     Ok(is_complete.then_some(acl))
+}
+
+/// Returns the grants, or `None` if one of them does not say who may do what: they could not be sent again.
+fn acl_policy(owner: String, grants: Vec<GrantElements>) -> Option<AclPolicy> {
+    let grant = |GrantElements { id, uri, email, permission }: GrantElements| {
+        let grantee = match (id.is_empty(), uri.is_empty(), email.is_empty()) {
+            (false, true, true) => AclGrantee::User(id),
+            (true, false, true) => AclGrantee::Group(uri),
+            (true, true, false) => AclGrantee::Email(email),
+            _ => return None,
+        };
+        (!permission.is_empty()).then_some(AclGrant { grantee, permission })
+    };
+    let mut grants: Vec<_> = grants.into_iter().map(grant).collect::<Option<_>>()?;
+    grants.sort();
+    grants.dedup();
+    Some(AclPolicy { owner, grants })
 }
 
 fn parse_oss_acl(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
@@ -265,7 +337,7 @@ fn parse_oss_acl(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
     xml::read(document, |path, text| {
         if path == "AccessControlPolicy/AccessControlList/Grant" {
             let known = [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default];
-            acl = Some(known.into_iter().find(|acl| acl.as_str() == text.trim()).unwrap_or(ObjectAcl::Custom));
+            acl = Some(known.into_iter().find(|acl| acl.as_str() == text.trim()).unwrap_or(ObjectAcl::Custom(None)));
         }
     })?;
     Ok(acl)
@@ -395,10 +467,26 @@ mod tests {
         assert_eq!(read(std::slice::from_ref(&mine)), ObjectAcl::Private);
         assert_eq!(read(&[mine.clone(), reads.clone()]), ObjectAcl::PublicRead);
         assert_eq!(read(&[mine.clone(), reads.clone(), writes.clone()]), ObjectAcl::PublicReadWrite);
-        assert_eq!(read(&[mine.clone(), writes]), ObjectAcl::Custom);
-        assert_eq!(read(&[mine, reads.clone(), yours]), ObjectAcl::Custom);
-        assert_eq!(read(&[]), ObjectAcl::Custom, "the owner may do nothing");
-        assert_eq!(read(&[reads]), ObjectAcl::Custom);
+        let custom = |grants: &[(AclGrantee, &str)]| {
+            let grant = |(grantee, permission): &(AclGrantee, &str)| AclGrant {
+                grantee: grantee.clone(),
+                permission: (*permission).to_owned(),
+            };
+            let policy = AclPolicy { owner: "me".to_owned(), grants: grants.iter().map(grant).collect() };
+            ObjectAcl::Custom(Some(Arc::new(policy)))
+        };
+        let (me, you) = (AclGrantee::User("me".to_owned()), AclGrantee::User("you".to_owned()));
+        let all = AclGrantee::Group(ALL_USERS.to_owned());
+        let kept = custom(&[(me.clone(), "FULL_CONTROL"), (all.clone(), "WRITE")]);
+        assert_eq!(read(&[writes.clone(), mine.clone()]), kept, "in any order");
+        let kept = custom(&[(me, "FULL_CONTROL"), (you, "FULL_CONTROL"), (all.clone(), "READ")]);
+        assert_eq!(read(&[mine, reads.clone(), yours]), kept);
+        assert_eq!(read(&[]), custom(&[]), "the owner may do nothing");
+        assert_eq!(read(&[reads]), custom(&[(all, "READ")]));
+        assert_eq!(read(&[grant("<Type>Group</Type>", "READ")]), ObjectAcl::Custom(None), "no grantee is named");
+        let ObjectAcl::Custom(Some(policy)) = &kept else { panic!("grants") };
+        let document = StoreDialect::S3.acl_document(policy);
+        assert_eq!(StoreDialect::S3.parse_acl(document.as_bytes()), Ok(Some(kept.clone())), "{document}");
         let minio = b"<AccessControlPolicy><Owner><ID></ID><DisplayName></DisplayName></Owner><AccessControlList><Grant>\
             <Grantee><Type>CanonicalUser</Type></Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList>\
             </AccessControlPolicy>";
@@ -414,7 +502,7 @@ mod tests {
         };
         assert_eq!(read("default"), Ok(Some(ObjectAcl::Default)));
         assert_eq!(read("public-read-write"), Ok(Some(ObjectAcl::PublicReadWrite)));
-        assert_eq!(read("else"), Ok(Some(ObjectAcl::Custom)));
+        assert_eq!(read("else"), Ok(Some(ObjectAcl::Custom(None))));
         assert_eq!(StoreDialect::Oss.parse_acl(b"<AccessControlPolicy/>"), Ok(None));
     }
 

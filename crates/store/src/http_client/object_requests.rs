@@ -23,7 +23,7 @@ use super::dialect::StoreDialect;
 use super::response::{ResponseLimit, StoreResponse};
 use crate::backoff::{RetryPolicy, retry};
 use crate::error::{FaultClass, StoreError};
-use crate::object::{BucketName, ObjectId, ObjectKey, TagSet, VersionId};
+use crate::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, TagSet, VersionId};
 use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse, ResponseData};
 use crate::store::{ConditionalPutOutcome, ObjectContent, OpenedObject};
 use crate::xml::{self, XmlReadError};
@@ -41,7 +41,9 @@ impl StoreHttpClient {
         let (method, resource) = call.method_and_subresource();
         let query = object_query(resource, object.version.as_ref());
         let mut headers = Vec::new();
-        if let ObjectRequest::PutAcl(acl) = call {
+        if let ObjectRequest::PutAcl(acl) = call
+            && !matches!(acl, ObjectAcl::Custom(Some(_)))
+        {
             headers.push((self.dialect().acl_header(), HeaderValue::from_static(acl.as_str())));
         }
         let payload = self.payload_for(call);
@@ -69,6 +71,7 @@ impl StoreHttpClient {
         Ok(ObjectResponse {
             headers: response.object_headers(),
             body_bytes: size,
+            version: (!call.is_write()).then(|| self.dialect().parse_version(&response.headers)).flatten(),
             ..ObjectResponse::new(response.status, data)
         })
     }
@@ -80,6 +83,9 @@ impl StoreHttpClient {
             }),
             ObjectRequest::Restore(request) => self.request_payload(call, || {
                 RequestPayload::from_xml(self.dialect().restore_document(*request), self.dialect())
+            }),
+            ObjectRequest::PutAcl(ObjectAcl::Custom(Some(policy))) => self.request_payload(call, || {
+                RequestPayload::from_xml(self.dialect().acl_document(policy), self.dialect())
             }),
             ObjectRequest::PutAcl(_)
             | ObjectRequest::GetTags
