@@ -38,6 +38,8 @@ const MAGIC: [u8; 8] = *b"BPSBOX01";
 const HEADER_BYTES: usize = 3 * size_of::<u32>();
 /// How many bytes of a log are read or written at a time.
 const BUFFER_BYTES: usize = 1 << 20;
+/// A log is rewritten if it has more than twice the records of its state, and this many more.
+const MAX_HISTORY_RECORDS: u64 = 10_000;
 /// In the encoding of numbers, every byte holds seven bits. The eighth says that another byte follows.
 const DATA_BITS_PER_BYTE: usize = 7;
 const CONTINUATION_BIT: u8 = 1 << DATA_BITS_PER_BYTE;
@@ -69,8 +71,12 @@ impl From<io::Error> for ChangeLogError {
 /// A change log that is open for appending.
 #[derive(Debug)]
 pub(crate) struct ChangeLog {
+    path: PathBuf,
     file: File,
     length: u64,
+    records: u64,
+    /// The number of records at which [`Self::compact`] next compares the log with its state.
+    next_check: u64,
     /// Set if a failed append could not be undone. Everything after it would be unreadable.
     broken: bool,
     buffer: Vec<u8>,
@@ -80,8 +86,6 @@ pub(crate) struct ChangeLog {
 pub(crate) struct ReplayedLog {
     pub(crate) log: ChangeLog,
     pub(crate) state: SandboxState,
-    /// The number of records in the log.
-    pub(crate) records: u64,
 }
 
 impl ChangeLog {
@@ -114,7 +118,12 @@ impl ChangeLog {
             file.set_len(valid_length)?;
         }
         file.seek(SeekFrom::Start(valid_length))?;
-        Ok(ReplayedLog { log: Self { file, length: valid_length, broken: false, buffer: Vec::new() }, state, records })
+        Ok(ReplayedLog { log: Self::new(path, file, valid_length, records), state })
+    }
+
+    fn new(path: &Path, file: File, length: u64, records: u64) -> Self {
+        let path = path.to_owned();
+        Self { path, file, length, records, next_check: records, broken: false, buffer: Vec::new() }
     }
 
     /// Atomically replaces the log by a new one that contains just this state.
@@ -126,17 +135,38 @@ impl ChangeLog {
         let mut writer = BufWriter::with_capacity(BUFFER_BYTES, create_replacing(&temporary)?);
         writer.write_all(&MAGIC)?;
         let mut length = MAGIC.len() as u64;
+        let mut records = 0;
         let mut buffer = Vec::new();
         for change in state.changes() {
             buffer.clear();
             append_record(&change, &mut buffer)?;
             writer.write_all(&buffer)?;
             length += buffer.len() as u64;
+            records += 1;
         }
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        Ok(Self { file, length, broken: false, buffer: Vec::new() })
+        Ok(Self::new(path, file, length, records))
+    }
+
+    /// Replaces the log if most of it is history. This takes as long as writing the state does, at most once for as many
+    /// changes as the state has, so that a change costs the same at any size.
+    ///
+    /// # Errors
+    /// Returns an error if the new log cannot be written. The old one can still be appended to.
+    pub(crate) fn compact(&mut self, state: &SandboxState) -> io::Result<()> {
+        if self.records < self.next_check {
+            return Ok(());
+        }
+        let most = 2 * state.approximate_change_count() + MAX_HISTORY_RECORDS;
+        if self.records > most {
+            // If it fails, a full disk may be the reason: much later is soon enough for another attempt.
+            self.next_check = self.records + most;
+            *self = Self::replace(&self.path, state)?;
+        }
+        self.next_check = self.records.max(most) + 1;
+        Ok(())
     }
 
     /// Appends changes with one write, which is not synced. After this returns, they survive the end of the process. If
@@ -158,6 +188,7 @@ impl ChangeLog {
             return Err(error);
         }
         self.length += self.buffer.len() as u64;
+        self.records += changes.len() as u64;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::access::{OwnerDirectory, OwnerId, SharedAccess, StoredAcl};
 use super::blobs::{BlobReader, BlobStore, BlobWriter};
-use super::change_log::{ChangeLog, ChangeLogError, open_regular};
+use super::change_log::{ChangeLog, ChangeLogError, ReplayedLog, open_regular};
 use super::checksum::ContentDetails;
 use super::completed::CompletedUploads;
 use super::model::{
@@ -31,8 +31,6 @@ const LOG_FILE: &str = "state.log";
 const BLOB_FOLDER: &str = "bodies";
 /// The file that a process locks while it has the sandbox open.
 const LOCK_FILE: &str = "lock";
-/// A log is rewritten when it is opened if it has more than twice the records of its state, and this many more.
-const MAX_HISTORY_RECORDS: u64 = 10_000;
 /// How often a lock is tried, and the time between two attempts.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_INTERVAL: Duration = Duration::from_millis(10);
@@ -249,6 +247,10 @@ impl Sandbox {
             for file in freed {
                 self.inner.blobs.remove(file);
             }
+        }
+        if let Some(log) = &mut locked.log {
+            // The changes are in the old log: a new one that cannot be written fails nothing.
+            let _ = log.compact(&locked.state);
         }
         Ok(())
     }
@@ -515,13 +517,9 @@ fn replay_log(path: &Path) -> Result<(SandboxState, ChangeLog), SandboxError> {
         ChangeLogError::Io(source) => io("read")(source),
         ChangeLogError::Damaged { at, what } => SandboxError::Damaged { path: path.to_owned(), at, what },
     })?;
-    let live = replayed.state.approximate_change_count();
-    let log = if replayed.records > 2 * live + MAX_HISTORY_RECORDS {
-        ChangeLog::replace(path, &replayed.state).map_err(io("write"))?
-    } else {
-        replayed.log
-    };
-    Ok((replayed.state, log))
+    let ReplayedLog { mut log, state } = replayed;
+    log.compact(&state).map_err(io("write"))?;
+    Ok((state, log))
 }
 
 #[cfg(test)]
@@ -529,27 +527,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_is_mostly_history_is_written_anew_when_it_is_opened() {
+    fn a_log_that_is_mostly_history_is_written_anew() {
         let dir = tempfile::tempdir().unwrap();
         let open = || Sandbox::open(dir.path(), None, SandboxOptions::default()).unwrap();
         let length = || fs::metadata(dir.path().join(LOG_FILE)).unwrap().len();
-        let change = |times: usize| {
-            let sandbox = open();
-            let before = length();
+        let change = |sandbox: &Sandbox, times: usize| {
             for _ in 0..times {
                 sandbox.set_versioning("bucket", VersioningStatus::Enabled).unwrap();
             }
-            assert!(length() > before);
         };
         let new = NewBucket { owner: OwnerId::FIRST, acl: None, ownership: None, location: None };
-        open().create_bucket("bucket", new).unwrap();
-        change(9_000);
+        let sandbox = open();
+        sandbox.create_bucket("bucket", new).unwrap();
+        let record = {
+            let before = length();
+            change(&sandbox, 1);
+            length() - before
+        };
+        // A bucket and its versioning are two of 10,002 records.
+        change(&sandbox, 9_999);
+        assert!(length() > 10_000 * record, "history is tolerated up to a limit");
+        change(&sandbox, 10);
+        assert!(length() < 20 * record, "{}", length());
+        change(&sandbox, 100_000);
+        assert!(length() < 10_100 * record, "the log has a limit however many changes there are: {}", length());
+        drop(sandbox);
         let length_before = length();
-        open();
-        assert_eq!(length(), length_before, "history is tolerated up to a limit");
-        change(1_100);
-        open();
-        assert!(length() < 1_000, "{}", length());
+        let versioning = open().with_bucket("bucket", |bucket| bucket.versioning).unwrap();
+        assert_eq!((versioning, length()), (VersioningStatus::Enabled, length_before));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_anew_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Sandbox::open(dir.path(), None, SandboxOptions::default()).unwrap();
+        let sandbox = open();
+        let new = NewBucket { owner: OwnerId::FIRST, acl: None, ownership: None, location: None };
+        sandbox.create_bucket("bucket", new).unwrap();
+        // A folder in the place of the temporary file.
+        fs::create_dir(dir.path().join("state.new")).unwrap();
+        for _ in 0..15_000 {
+            sandbox.set_versioning("bucket", VersioningStatus::Enabled).unwrap();
+        }
+        drop(sandbox);
+        fs::remove_dir(dir.path().join("state.new")).unwrap();
         let versioning = open().with_bucket("bucket", |bucket| bucket.versioning).unwrap();
         assert_eq!(versioning, VersioningStatus::Enabled);
     }

@@ -216,7 +216,7 @@ fn state_of(path: &Path) -> Vec<StateChange> {
 fn keeps_appended_changes_after_reopening() {
     let (_dir, path) = written(&some());
     let replayed = ChangeLog::open(&path).unwrap();
-    assert_eq!(replayed.records, 7);
+    assert_eq!(replayed.log.records, 7);
     let mut log = replayed.log;
     log.append(&one_of_each()[8..9]).unwrap();
     drop(log);
