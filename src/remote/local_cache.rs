@@ -14,6 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::debug;
 
 use super::config::RemoteStateConfig;
@@ -382,12 +383,10 @@ async fn sync_cache_once(
     let journal = Journal::open(&config.folder)?;
     let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over()).collect();
     let unfinished = JobQuery { statuses, created_from: None, created_until: None, older_than: None, limit: u32::MAX };
-    for job in journal.list(unfinished)? {
-        // The job that this one is compared with is fetched too.
-        for job in [Some(&job.id), job.delta_scope.as_ref().and_then(DeltaScope::base_job)].into_iter().flatten() {
-            fetch_job(store, cache, job).await?;
-        }
-    }
+    let unfinished = journal.list(unfinished)?;
+    // The jobs that they are compared with are fetched too.
+    let bases = unfinished.iter().filter_map(|job| job.delta_scope.as_ref().and_then(DeltaScope::base_job));
+    fetch_jobs(store, cache, unfinished.iter().map(|job| &job.id).chain(bases)).await?;
     Ok(journal)
 }
 
@@ -533,10 +532,7 @@ async fn apply_snapshot(
         set_aside_changes(cache, config)?;
         pull(store, cache, snapshot).await?;
     }
-    for job in jobs {
-        fetch_job(store, cache, &job).await?;
-    }
-    Ok(())
+    fetch_jobs(store, cache, &jobs).await
 }
 
 /// Runs a blocking operation on a thread of its own.
@@ -549,8 +545,22 @@ pub(super) async fn run_blocking<T: Send + 'static>(
 /// The maximum size of the uncompressed journal, in bytes. Our journals stay below 64 MiB.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
 
-/// The number of chunks to download at once.
+/// The number of chunks of a file to download at once.
 const CONCURRENT_DOWNLOADS: usize = 4;
+
+/// The size of all chunks that are downloaded or wait to be written, in KiB: four of the largest ([`MAX_CHUNK_BYTES`]).
+const DOWNLOAD_BUDGET_KIB: u32 = 32 << 10;
+
+/// The number of jobs whose files are downloaded at once. Most have a few small files, which take a round trip and a
+/// sync each.
+const CONCURRENT_JOBS: usize = 8;
+
+/// The number of jobs after which the record of the cache is saved. It lists the files of all jobs, so saving it after
+/// each of many jobs takes longer than the downloads.
+const JOBS_PER_SAVE: usize = 256;
+
+/// The folder below a cache in which downloads of jobs are completed.
+const DRAFTS_NAME: &str = "jobs.draft";
 
 /// Puts the journal of a snapshot into the local cache, in place of what is there. The files of its jobs are fetched
 /// later, when they are needed.
@@ -567,7 +577,7 @@ pub(super) async fn pull(
     cache.save()?;
     let folder = cache.folder.clone();
     let packed = folder.join("journal.packed.draft");
-    download_file(store, &snapshot.journal, packed.clone()).await?;
+    download_file(store, &DownloadBudget::default(), &snapshot.journal, packed.clone()).await?;
     let (at, expected, keep) = (folder.clone(), snapshot.journal_sha256.clone(), same.clone());
     run_blocking(move || {
         let unpacked = unpack(&packed, &at.join("journal.draft"), &expected);
@@ -594,24 +604,66 @@ fn unchanged_jobs(cache: &LocalCache, newer: &StateSnapshot) -> BTreeSet<JobId> 
     cache.record.here.iter().filter(same).cloned().collect()
 }
 
-/// Fetches the files of a job, unless they are here.
-pub(super) async fn fetch_job(store: &PrefixStore, cache: &mut LocalCache, job: &JobId) -> Result<(), RemoteError> {
-    if cache.has_job_files(job) {
+/// Fetches the files of these jobs, unless they are here.
+pub(super) async fn fetch_jobs(
+    store: &PrefixStore,
+    cache: &mut LocalCache,
+    jobs: impl IntoIterator<Item = &JobId>,
+) -> Result<(), RemoteError> {
+    let Some(snapshot) = &cache.record.head else { return Ok(()) };
+    let missing: BTreeMap<JobId, SnapshotFiles> = jobs
+        .into_iter()
+        .filter(|job| !cache.record.here.contains(*job))
+        .filter_map(|job| Some((job.clone(), snapshot.jobs.get(job)?.clone())))
+        .collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    let Some(files) = cache.record.head.as_ref().and_then(|snapshot| snapshot.jobs.get(job)).cloned() else {
-        return Ok(());
-    };
-    let job_folder = JobFolder::of(&cache.folder, job).path().to_owned();
-    let draft = cache.folder.join("job.draft");
-    remove_all(&draft)?;
+    let folder = cache.folder.clone();
+    remove_all(&folder.join(DRAFTS_NAME))?;
+    let budget = DownloadBudget::default();
+    let mut downloads = stream::iter(missing)
+        .map(|(job, files)| download_job(store, &budget, &folder, job, files))
+        .buffer_unordered(CONCURRENT_JOBS);
+    let mut unsaved = 0;
+    let mut outcome = Ok(());
+    while let Some(downloaded) = downloads.next().await {
+        match downloaded {
+            Ok(job) => cache.record.here.insert(job),
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        };
+        unsaved += 1;
+        if unsaved == JOBS_PER_SAVE {
+            cache.save()?;
+            unsaved = 0;
+        }
+    }
+    drop(downloads);
+    cache.save()?;
+    remove_all(&folder.join(DRAFTS_NAME))?;
+    outcome
+}
+
+/// Downloads the files of a job, and puts them in place of what its folder has.
+async fn download_job(
+    store: &PrefixStore,
+    budget: &DownloadBudget,
+    folder: &Path,
+    job: JobId,
+    files: SnapshotFiles,
+) -> Result<JobId, RemoteError> {
+    let job_folder = JobFolder::of(folder, &job).path().to_owned();
+    let draft = folder.join(DRAFTS_NAME).join(job_folder.file_name().unwrap_or_default());
     fs::create_dir_all(&draft).map_err(with_path(&draft))?;
     for (name, filed) in &files {
         let path = job_file_path(&draft, name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(with_path(parent))?;
         }
-        download_file(store, filed, path).await?;
+        download_file(store, budget, filed, path).await?;
     }
     remove_all(&job_folder)?;
     if let Some(parent) = job_folder.parent() {
@@ -619,18 +671,48 @@ pub(super) async fn fetch_job(store: &PrefixStore, cache: &mut LocalCache, job: 
     }
     fs::rename(&draft, &job_folder).map_err(with_path(&job_folder))?;
     debug!(%job, files = files.len(), "files of the job pulled");
-    cache.record.here.insert(job.clone());
-    cache.save()
+    Ok(job)
 }
 
 /// Writes a file from its chunks.
-async fn download_file(store: &PrefixStore, filed: &ChunkedFile, path: PathBuf) -> Result<(), RemoteError> {
+async fn download_file(
+    store: &PrefixStore,
+    budget: &DownloadBudget,
+    filed: &ChunkedFile,
+    path: PathBuf,
+) -> Result<(), RemoteError> {
     let mut file = create_replacing(&path).map_err(with_path(&path))?;
-    let mut pieces = stream::iter(&filed.pieces).map(|piece| read_chunk(store, piece)).buffered(CONCURRENT_DOWNLOADS);
-    while let Some(content) = pieces.next().await {
-        file.write_all(&content?).map_err(with_path(&path))?;
+    let mut pieces = stream::iter(&filed.pieces)
+        .map(async |piece| {
+            // A file's chunks take their shares in the order in which they are written, so the next one never waits for
+            // those behind it.
+            let share = budget.reserve(piece.bytes).await;
+            read_chunk(store, piece).await.map(|content| (content, share))
+        })
+        .buffered(CONCURRENT_DOWNLOADS);
+    while let Some(piece) = pieces.next().await {
+        let (content, _share) = piece?;
+        file.write_all(&content).map_err(with_path(&path))?;
     }
     run_blocking(move || Ok(file.sync_all().map_err(with_path(&path))?)).await
+}
+
+/// Bounds the memory of all downloads together.
+struct DownloadBudget(Semaphore);
+
+impl Default for DownloadBudget {
+    fn default() -> Self {
+        Self(Semaphore::new(DOWNLOAD_BUDGET_KIB as usize))
+    }
+}
+
+impl DownloadBudget {
+    /// Waits until a chunk of so many bytes fits. It counts until the result is dropped.
+    async fn reserve(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, DOWNLOAD_BUDGET_KIB);
+        // It is never closed.
+        self.0.acquire_many(kib).await.ok()
+    }
 }
 
 async fn read_chunk(store: &PrefixStore, piece: &SnapshotChunk) -> Result<Vec<u8>, RemoteError> {

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::debug;
 
 use super::error::RemoteError;
-use super::local_cache::{LocalCache, copy_journal, fetch_job, run_blocking};
+use super::local_cache::{LocalCache, copy_journal, fetch_jobs, run_blocking};
 use super::lock::{self, LocklessPush, MonotonicInstant};
 use super::prefix_store::PrefixStore;
 use super::snapshot::{
@@ -211,7 +211,7 @@ impl StatePusher {
 
     /// Fetches the files of a job, unless they are in the local cache.
     pub(super) async fn fetch_job(&mut self, job: &JobId) -> Result<(), RemoteError> {
-        fetch_job(&self.store, &mut self.cache, job).await
+        fetch_jobs(&self.store, &mut self.cache, [job]).await
     }
 
     /// Returns the journal of the local cache.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::job::Progress;
 use crate::journal::{Checkpoint, JobCreation, JobFolder, JobSource, NewJob, ReportFileRecord};
-use crate::remote::local_cache::{LocalCache, fetch_job, pull};
+use crate::remote::local_cache::{LocalCache, fetch_jobs, pull};
 use crate::remote::testing::{SandboxStates, place};
 use crate::report_format::TaskStatus;
 
@@ -101,7 +101,7 @@ impl PushScene {
         let mut cache = LocalCache::open(&folder, "there").expect("a mirror");
         let head = StateSnapshot::read_newest(&self.place.store).await.expect("read").expect("one");
         pull(&self.place.store, &mut cache, head).await.expect("pulled");
-        fetch_job(&self.place.store, &mut cache, &self.id).await.expect("fetched");
+        fetch_jobs(&self.place.store, &mut cache, [&self.id]).await.expect("fetched");
         fs::read_to_string(JobFolder::of(&folder, &self.id).report_folder().join("report-0.csv")).expect("it is there")
     }
 
@@ -243,6 +243,39 @@ async fn many_small_pieces_become_one() {
     }
     assert!(scene.pieces().len() <= MAX_SMALL_CHUNKS + 1, "{}", scene.pieces().len());
     assert_eq!(scene.found().await, "x".repeat(40));
+}
+
+#[tokio::test]
+async fn the_files_of_many_jobs_are_pulled_together_and_a_damaged_one_spoils_no_other() {
+    let mut scene = scene().await;
+    fs::write(scene.file(), "one,").expect("written");
+    scene.record(4).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    let mut head = StateSnapshot::read_newest(&scene.place.store).await.expect("read").expect("one");
+    let files = head.jobs[&scene.id].clone();
+    head.jobs.extend((0..300).map(|_| (JobId::random(), files.clone())));
+    let damaged = JobId::random();
+    let mut missing = files;
+    missing.get_mut("report/report-0.csv").expect("a report").pieces[0].sha256 = "0".repeat(64);
+    head.jobs.insert(damaged.clone(), missing);
+    let folder = scene.place.folder.path().join("other");
+    let mut cache = LocalCache::open(&folder, "there").expect("a mirror");
+    pull(&scene.place.store, &mut cache, head.clone()).await.expect("pulled");
+    let error = fetch_jobs(&scene.place.store, &mut cache, head.jobs.keys()).await.expect_err("damaged");
+    assert!(matches!(error, RemoteError::Damaged { .. }), "{error}");
+
+    // What was complete is recorded, and the rest can be fetched.
+    let mut cache = LocalCache::open(&folder, "there").expect("a mirror");
+    let others = || head.jobs.keys().filter(|job| **job != damaged);
+    fetch_jobs(&scene.place.store, &mut cache, others()).await.expect("fetched");
+    let cache = LocalCache::open(&folder, "there").expect("a mirror");
+    for job in others() {
+        let report = JobFolder::of(&folder, job).report_folder().join("report-0.csv");
+        assert_eq!(fs::read_to_string(report).expect("it is there"), "one,");
+        assert!(cache.has_job_files(job));
+    }
+    assert!(!cache.has_job_files(&damaged) && !JobFolder::of(&folder, &damaged).path().exists());
+    assert!(!folder.join("jobs.draft").exists());
 }
 
 #[test]
