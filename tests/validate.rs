@@ -174,7 +174,7 @@ fn json_gives_every_problem_its_place() {
                 { "line": 15, "column": 9, "end_line": 15, "end_column": 16, "text": "and this" },
             ],
         }],
-    }], "skipped": []});
+    }], "skipped": [], "version": 2 });
     assert_eq!(said, expected);
 }
 

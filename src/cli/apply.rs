@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::descriptions::quote_path;
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json, print_replaced};
@@ -60,9 +61,6 @@ pub(super) struct ApplyArgs {
     /// Refuse unless the manifest names exactly N objects
     #[arg(long, value_name = "N", value_parser = any_number)]
     expect_count: Option<u64>,
-    /// Print the result as JSON on standard output
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     rules: PlanRulesArgs,
     #[command(flatten)]
@@ -84,6 +82,7 @@ impl CliCommand for ApplyArgs {
                 ExitStatus::Refused,
                 "this plan needs confirmation, but there is no terminal to ask on",
             )
+            .code(ErrorCode::ConfirmationRequired)
             .help(format!("review it, then run: {command}")));
         }
         let journal = self.state.open_journal(Some(plan), terminal)?;
@@ -102,7 +101,7 @@ fn create_and_run(
     let PlanInput { plan, text, file, fingerprint } = given;
     let recurrence = match recurring::decide(plan, journal, args.new, terminal)? {
         RecurringDecision::CreateJob(recurrence) => recurrence,
-        RecurringDecision::NothingNew(nothing) => return nothing.report(None, args.json, terminal),
+        RecurringDecision::NothingNew(nothing) => return nothing.report(None, terminal),
     };
     let request = JobRequest {
         plan,
@@ -125,7 +124,7 @@ fn create_and_run(
             terminal.inform(format_args!("resuming job {} ({})", job.id, job.status));
             job
         }
-        CreateOutcome::Over(job) => return report_finished_job(journal, &job, plan, args.json, terminal),
+        CreateOutcome::Over(job) => return report_finished_job(journal, &job, plan, terminal),
     };
     // Evaluate ages as of job creation.
     let plan = &plan_input::in_this_environment(stored_plan(&job)?)?;
@@ -138,7 +137,7 @@ fn create_and_run(
         terminal,
     )
     .expect_count(args.expect_count)
-    .run(args.json)
+    .run()
 }
 
 /// Reports the result of an earlier job with the same client request token. That job is over and is not repeated.
@@ -146,14 +145,17 @@ fn report_finished_job(
     journal: &JournalHandle,
     job: &JobRecord,
     plan: &Plan,
-    json: bool,
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     terminal.eprint(format_args!("job {} with this token is already {}: nothing to do", job.id, job.status));
     terminal.eprint(format_outcomes(job, Some(plan)));
     github::report_job(journal, job, None, &journal.flag(), terminal);
-    if json {
-        terminal.print(job_result_json(job, &JobFolder::of(journal.state_folder(), &job.id).report_folder(), None))?;
+    if terminal.is_json() {
+        terminal.print_json(job_result_json(
+            job,
+            &JobFolder::of(journal.state_folder(), &job.id).report_folder(),
+            None,
+        ))?;
     }
     Ok(ExitStatus::of(job))
 }

@@ -6,7 +6,7 @@ use batchplan_store::{Store, UnreachableStore};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_session::{JobCommandArgs, JobRunArgs, unpublished_report_error};
+use super::job_session::{JobCommandArgs, JobRunArgs, job_result_json, unpublished_report_error};
 use super::signals;
 use super::state::JournalHandle;
 use super::terminal::Terminal;
@@ -108,15 +108,18 @@ async fn finish_cancelled_job(
     let concluded = runner.finish_recorded().await?;
     // Release the job first, so that the printed status shows that no process works on it.
     drop(runner);
-    let target = &args.target;
-    target.print_status(terminal, journal, journal.find(id.as_str())?)?;
     let job = journal.find(id.as_str())?;
-    if let FinishOutcome::Over(delivered) = &concluded
-        && let Some(error) = unpublished_report_error(delivered, &job, &journal.flag())
-    {
-        return Err(error);
-    }
     let folder = JobFolder::of(journal.state_folder(), &id);
+    let error = match &concluded {
+        FinishOutcome::Over(delivered) => unpublished_report_error(delivered, &job, &journal.flag()),
+        FinishOutcome::Paused => None,
+    };
+    if let Some(error) = error {
+        let result = job_result_json(&job, &folder.report_folder(), None);
+        args.target.print_status(terminal.with_json(false), journal, job)?;
+        return Err(error.result(result));
+    }
+    args.target.print_status(terminal, journal, journal.find(id.as_str())?)?;
     let place = job.report_location.unwrap_or_else(|| path_to_text(&folder.report_folder()));
     terminal.eprint(format_args!("report: {place}"));
     Ok(ExitStatus::Success)

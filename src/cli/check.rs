@@ -54,9 +54,6 @@ pub(super) struct CheckArgs {
     /// Write a small object to the report's location; it stays there, because a plan needs no permission to delete
     #[arg(long)]
     report_probe: bool,
-    /// Print the findings as JSON on standard output
-    #[arg(long)]
-    json: bool,
 }
 
 impl CliCommand for CheckArgs {
@@ -84,7 +81,7 @@ impl CliCommand for CheckArgs {
                 return Err(CommandError::new(ExitStatus::Invalid, format!("--write-probe: {why}")));
             }
             let mut record = |finding: &PermissionFinding| {
-                if !self.json && printed.is_ok() {
+                if !terminal.is_json() && printed.is_ok() {
                     printed = terminal.print(FindingLine(finding));
                 }
                 findings.push(finding.clone());
@@ -94,8 +91,8 @@ impl CliCommand for CheckArgs {
             Ok::<_, CommandError>(found)
         })?;
         printed?;
-        if self.json {
-            terminal.print(format_args!("{:#}", as_json(&findings)))?;
+        if terminal.is_json() {
+            terminal.print_pretty_json(as_json(&findings))?;
         }
         Ok(print_conclusion(self, &plan, &findings, found.as_ref(), terminal))
     }

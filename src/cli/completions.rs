@@ -1,6 +1,7 @@
 //! `batchplan completions`: prints a completion script for a shell.
 
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::exit::{CommandError, ExitStatus};
 use super::terminal::Terminal;
@@ -24,6 +25,11 @@ pub(super) fn run(
 ) -> Result<ExitStatus, CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, program, "batchplan", &mut script);
-    terminal.print(String::from_utf8_lossy(&script).trim_end())?;
+    let script = String::from_utf8_lossy(&script);
+    if terminal.is_json() {
+        terminal.print_json(json!({ "shell": args.shell.to_string(), "script": script }))?;
+    } else {
+        terminal.print(script.trim_end())?;
+    }
     Ok(ExitStatus::Success)
 }

@@ -36,9 +36,6 @@ pub(super) struct CreateArgs {
     /// Create a new job even if the plan has an unfinished one
     #[arg(long)]
     new: bool,
-    /// Print the job as JSON on standard output
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     rules: PlanRulesArgs,
     #[command(flatten)]
@@ -68,7 +65,7 @@ fn create(
     let confirmed = !plan.job.confirmation_required;
     let recurrence = match recurring::decide(plan, journal, args.new, terminal)? {
         RecurringDecision::CreateJob(recurrence) => recurrence,
-        RecurringDecision::NothingNew(nothing) => return nothing.report(None, args.json, terminal),
+        RecurringDecision::NothingNew(nothing) => return nothing.report(None, terminal),
     };
     let request = JobRequest {
         plan,
@@ -98,5 +95,5 @@ fn create(
         ConfirmationMode::Defer,
         terminal,
     )
-    .run(args.json)
+    .run()
 }

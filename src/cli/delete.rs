@@ -3,6 +3,7 @@
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::JobCommandArgs;
 use super::state::JournalHandle;
@@ -59,6 +60,7 @@ fn delete(
                 ExitStatus::Refused,
                 "deleting a job needs confirmation, but there is no terminal to ask on",
             )
+            .code(ErrorCode::ConfirmationRequired)
             .help(format!("to delete it without asking: {command}")));
         }
         let question = format!("Delete job {id} ({}, {}) and its local report?", job.status, job.name);
@@ -67,6 +69,7 @@ fn delete(
         // Never cancelled: a signal ends the process, and nothing was changed.
         if runtime.block_on(ask(&question, &CancellationToken::new()))? != PromptAnswer::Yes {
             terminal.eprint("nothing was deleted");
+            args.target.print_json(terminal, json!({ "job_id": id.as_str(), "deleted": false }))?;
             return Ok(ExitStatus::Cancelled);
         }
     }
@@ -78,6 +81,6 @@ fn delete(
              objects",
         );
     }
-    args.target.print_json(terminal, &json!({ "job_id": id.as_str(), "deleted": true }))?;
+    args.target.print_json(terminal, json!({ "job_id": id.as_str(), "deleted": true }))?;
     Ok(ExitStatus::Success)
 }

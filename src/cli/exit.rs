@@ -3,7 +3,9 @@
 
 use batchplan_sandbox::{SandboxError, SandboxServerError};
 use batchplan_store::StoreConnectError;
+use serde_json::Value as Json;
 
+use super::error_code::ErrorCode;
 use super::terminal::Terminal;
 use crate::connect::ConnectError;
 use crate::engine::ReportError;
@@ -155,15 +157,59 @@ impl From<ExitStatus> for std::process::ExitCode {
 #[derive(Debug)]
 pub(crate) struct CommandError {
     pub(crate) exit: ExitStatus,
+    /// What kind of error it is, for programs.
+    pub(crate) code: ErrorCode,
     pub(crate) message: String,
     pub(crate) help: Option<Hint>,
     /// The ` --state` flag that the commands in the help need, if it is not the one that this command was given.
     pub(crate) state_flag: Option<String>,
+    /// What else JSON output shows.
+    details: Option<Box<ErrorDetails>>,
+}
+
+/// What JSON output shows of an error besides its code, message and help.
+#[derive(Debug, Default)]
+pub(crate) struct ErrorDetails {
+    /// The first problem's file, line and column; null if there is none.
+    pub(crate) place: Json,
+    /// The problems of the file that is not valid.
+    pub(crate) problems: Option<Json>,
+    /// The result of the command, as far as there is one.
+    pub(crate) result: Option<Json>,
 }
 
 impl CommandError {
+    /// Creates an error with a code that says no more than its exit code.
     pub(crate) fn new(exit: ExitStatus, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None, state_flag: None }
+        let code = match exit {
+            ExitStatus::Invalid => ErrorCode::InvalidArgument,
+            ExitStatus::Refused => ErrorCode::Refused,
+            ExitStatus::Interrupted => ErrorCode::Interrupted,
+            _ => ErrorCode::ToolFailed,
+        };
+        Self { exit, code, message: message.into(), help: None, state_flag: None, details: None }
+    }
+
+    pub(crate) fn code(self, code: ErrorCode) -> Self {
+        Self { code, ..self }
+    }
+
+    /// Adds the problems of the file because of which the command failed. `place` is the position of the first.
+    pub(crate) fn problems(mut self, place: Json, problems: Json) -> Self {
+        let details = self.details.get_or_insert_default();
+        (details.place, details.problems) = (place, Some(problems));
+        self
+    }
+
+    /// Adds the result of the command, so that JSON output is one object with the result and the error.
+    pub(crate) fn result(mut self, result: Json) -> Self {
+        self.details.get_or_insert_default().result = Some(result);
+        self
+    }
+
+    /// Returns what JSON output shows besides the code, the message and the help.
+    pub(crate) fn details(&self) -> Option<&ErrorDetails> {
+        self.details.as_deref()
     }
 
     pub(crate) fn help(mut self, help: impl Into<Hint>) -> Self {
@@ -181,6 +227,11 @@ impl CommandError {
         Self { message: format!("{attempt}: {}", self.message), ..self }
     }
 
+    /// Replaces the exit code and the message.
+    pub(crate) fn with_outcome(self, exit: ExitStatus, message: String) -> Self {
+        Self { exit, message, ..self }
+    }
+
     /// Returns the exit code if this error ended the work on a job. `job` is the job's record after the error.
     pub(crate) fn exit_for(&self, job: &JobRecord) -> ExitStatus {
         if failed_before_start(job) { ExitStatus::JobFailed } else { self.exit }
@@ -195,7 +246,8 @@ impl CommandError {
 
 impl From<JournalError> for CommandError {
     fn from(error: JournalError) -> Self {
-        Self::new(ExitStatus::of_journal_error(&error), error.to_string()).maybe_help(error.help())
+        let code = ErrorCode::of_journal_error(&error);
+        Self::new(ExitStatus::of_journal_error(&error), error.to_string()).code(code).maybe_help(error.help())
     }
 }
 
@@ -210,7 +262,9 @@ impl From<&JobError> for CommandError {
     fn from(error: &JobError) -> Self {
         match error {
             JobError::Connect(error) => Self::from(error),
-            error => Self::new(ExitStatus::of_job_error(error), error.to_string()).maybe_help(error.help()),
+            error => Self::new(ExitStatus::of_job_error(error), error.to_string())
+                .code(ErrorCode::of_job_error(error))
+                .maybe_help(error.help()),
         }
     }
 }
@@ -229,7 +283,7 @@ impl From<SavedPlanError> for CommandError {
                 ExitStatus::Refused
             }
         };
-        Self::new(exit, error.to_string()).maybe_help(error.help())
+        Self::new(exit, error.to_string()).code(ErrorCode::of_saved_plan_error(&error)).maybe_help(error.help())
     }
 }
 
@@ -240,7 +294,7 @@ impl From<PreviewError> for CommandError {
             PreviewError::Stopped => ExitStatus::Interrupted,
             PreviewError::CredentialsRejected(_) | PreviewError::Io(_) => ExitStatus::ToolFailed,
         };
-        Self::new(exit, error.to_string()).maybe_help(error.help())
+        Self::new(exit, error.to_string()).code(ErrorCode::of_preview_error(&error)).maybe_help(error.help())
     }
 }
 
@@ -259,29 +313,33 @@ impl From<RemoteError> for CommandError {
             RemoteError::Journal(error) => ExitStatus::of_journal_error(error),
             _ => ExitStatus::ToolFailed,
         };
+        let code = ErrorCode::of_remote_error(&error);
         match error {
             RemoteError::Connect(ConnectError::Store(StoreConnectError::NoRegion)) => {
                 let message = "cannot reach the state: no region: neither its URL nor the environment sets one";
-                Self::new(exit, message).help(
+                Self::new(exit, message).code(code).help(
                     "set AWS_REGION, or add the region to the URL: --state 's3://BUCKET/PREFIX?region=eu-central-1'",
                 )
             }
             RemoteError::Connect(error) => Self::from(&error).prefix("cannot reach the state"),
-            error => Self::new(exit, error.to_string()).maybe_help(error.help()),
+            error => Self::new(exit, error.to_string()).code(code).maybe_help(error.help()),
         }
     }
 }
 
 impl From<&ConnectError> for CommandError {
     fn from(error: &ConnectError) -> Self {
-        let message = error.to_string();
+        let (message, code) = (error.to_string(), ErrorCode::of_connect_error(error));
         match error {
             ConnectError::Store(error) => Self::from(error),
             ConnectError::Sandbox(SandboxError::InUse(_)) => Self::new(ExitStatus::Refused, message)
+                .code(code)
                 .help("wait for the other apply or sandbox to end, or choose another data folder in [store]"),
             ConnectError::Sandbox(error) => Self { message, ..Self::from(error) },
             ConnectError::Server(error) => Self { message, ..Self::from(error) },
-            ConnectError::NoSandboxFolder | ConnectError::Environment(_) => Self::new(ExitStatus::ToolFailed, message),
+            ConnectError::NoSandboxFolder | ConnectError::Environment(_) => {
+                Self::new(ExitStatus::ToolFailed, message).code(code)
+            }
         }
     }
 }
@@ -294,9 +352,9 @@ impl From<ConnectError> for CommandError {
 
 impl From<&StoreConnectError> for CommandError {
     fn from(error: &StoreConnectError) -> Self {
-        let message = error.to_string();
+        let (message, code) = (error.to_string(), ErrorCode::of_store_error(error));
         if let Some(help) = error.setting_help() {
-            return Self::new(ExitStatus::ToolFailed, message).help(help);
+            return Self::new(ExitStatus::ToolFailed, message).code(code).help(help);
         }
         let (exit, help) = match error {
             _ if error.is_about_profile() => (ExitStatus::ToolFailed, None),
@@ -332,7 +390,7 @@ impl From<&StoreConnectError> for CommandError {
                 (ExitStatus::ToolFailed, Some("unset it, or set `endpoint` in [store]"))
             }
         };
-        Self::new(exit, message).maybe_help(help)
+        Self::new(exit, message).code(code).maybe_help(help)
     }
 }
 
@@ -355,7 +413,7 @@ impl From<&SandboxError> for CommandError {
                 return Self::new(ExitStatus::ToolFailed, error.to_string()).maybe_help(help);
             }
         };
-        Self::new(exit, error.to_string()).help(help)
+        Self::new(exit, error.to_string()).code(ErrorCode::of_sandbox_error(error)).help(help)
     }
 }
 
@@ -368,14 +426,16 @@ impl From<SandboxError> for CommandError {
 impl From<&SandboxServerError> for CommandError {
     fn from(error: &SandboxServerError) -> Self {
         let message = error.to_string();
-        match error {
+        let error_code = ErrorCode::of_server_error(error);
+        let error = match error {
             SandboxServerError::NotLoopback(_) => Self::new(ExitStatus::Refused, message)
                 .help("listen on 127.0.0.1, or add --allow-remote, and set your own --access-key and --secret-key"),
             SandboxServerError::Listen { .. } => {
                 Self::new(ExitStatus::ToolFailed, message).help("use another port, or port 0 for any free one")
             }
             SandboxServerError::Start(_) => Self::new(ExitStatus::ToolFailed, message),
-        }
+        };
+        error.code(error_code)
     }
 }
 
@@ -387,7 +447,7 @@ impl From<SandboxServerError> for CommandError {
 
 impl From<StateUrlError> for CommandError {
     fn from(error: StateUrlError) -> Self {
-        Self::new(ExitStatus::Invalid, error.message).help(error.help)
+        Self::new(ExitStatus::Invalid, error.message).code(ErrorCode::InvalidState).help(error.help)
     }
 }
 

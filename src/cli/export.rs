@@ -5,14 +5,16 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::descriptions::quote;
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::plan_input::{self, show_problems};
+use super::plan_input::{self, place_json, problems_json, show_problems};
 use super::terminal::Terminal;
 use crate::diagnostics::FileProblems;
-use crate::paths::show_path;
+use crate::paths::{path_to_text, show_path};
 use crate::plan::Plan;
 use crate::plan::interchange::{self, ExportOptions, ExportedRequests as Exported};
 use crate::provider::{BatchService, ProviderRules};
@@ -86,11 +88,18 @@ impl CliCommand for ExportArgs {
             }
             show_problems(&refused, terminal);
             CommandError::new(ExitStatus::Invalid, format!("{} cannot be exported", show_path(&self.plan)))
+                .code(ErrorCode::NotConvertible)
+                .problems(place_json(&refused), problems_json(&refused))
                 .help("each reason is shown above; nothing was written")
         })?;
         let files = write(&exported, service, self, terminal)?;
         print_notes(&plan, &exported, terminal);
         print_next_commands(&plan, service, &files, terminal);
+        if terminal.is_json() {
+            let names: Vec<_> = files.iter().map(|file| path_to_text(file)).collect();
+            terminal
+                .print_json(json!({ "requests": exported.documents, "files": names, "left_out": exported.omitted }))?;
+        }
         Ok(ExitStatus::Success)
     }
 }
@@ -115,7 +124,9 @@ fn write(
     terminal: Terminal,
 ) -> Result<Vec<PathBuf>, CommandError> {
     let Some(folder) = &args.out else {
-        exported.documents.iter().try_for_each(|document| terminal.print(document))?;
+        if !terminal.is_json() {
+            exported.documents.iter().try_for_each(|document| terminal.print(document))?;
+        }
         return Ok(Vec::new());
     };
     fs::create_dir_all(folder).map_err(|error| write_error(folder, &error))?;
@@ -150,6 +161,7 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
 fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return CommandError::new(ExitStatus::Invalid, format!("{} already exists", show_path(path)))
+            .code(ErrorCode::FileExists)
             .help("choose another name, or remove the file: nothing was overwritten");
     }
     CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", show_path(path)))

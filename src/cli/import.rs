@@ -5,13 +5,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::descriptions::quote_path;
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::export::write_new;
-use super::plan_input::show_problems;
+use super::plan_input::{place_json, problems_json, show_problems};
 use super::terminal::{Terminal, escape_for_terminal};
-use crate::paths::show_path;
+use crate::paths::{path_to_text, show_path};
 use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
 
 /// Convert a job request of the cloud's own batch service to a plan.
@@ -58,6 +60,8 @@ impl CliCommand for ImportArgs {
         show_problems(&found, terminal);
         let Some(plan) = plan else {
             return Err(CommandError::new(ExitStatus::Invalid, format!("{name} cannot be imported"))
+                .code(ErrorCode::NotConvertible)
+                .problems(place_json(&found), problems_json(&found))
                 .help("each reason is shown above; nothing was written"));
         };
         let word = if let Some(path) = &self.out {
@@ -65,10 +69,16 @@ impl CliCommand for ImportArgs {
             terminal.eprint(format_args!("wrote {}", show_path(path)));
             quote_path(path)
         } else {
-            terminal.print(plan.trim_end())?;
+            if !terminal.is_json() {
+                terminal.print(plan.trim_end())?;
+            }
             "PLAN".to_owned()
         };
         terminal.inform(format_args!("next: batchplan apply {word}     # shows what it will do, then asks"));
+        if terminal.is_json() {
+            let file = self.out.as_deref().map(path_to_text);
+            terminal.print_json(json!({ "plan": plan, "file": file, "problems": problems_json(&found) }))?;
+        }
         Ok(ExitStatus::Success)
     }
 }

@@ -7,12 +7,14 @@ use std::sync::LazyLock;
 
 use batchplan_store::StoreProvider;
 use clap::builder::PossibleValue;
+use serde_json::json;
 
 use super::descriptions::quote_path;
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
 use crate::files::access_help;
-use crate::paths::show_path;
+use crate::paths::{path_to_text, show_path};
 use crate::provider::ProviderRules;
 
 /// The text before and after the part that depends on the provider.
@@ -66,13 +68,18 @@ impl CliCommand for InitArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let text = [HEAD, ProviderRules::of(self.provider.0).template, TAIL].concat();
         if self.path == Path::new("-") {
-            terminal.print(text.trim_end())?;
+            if terminal.is_json() {
+                terminal.print_json(json!({ "plan": text, "file": null, "fill": null }))?;
+            } else {
+                terminal.print(text.trim_end())?;
+            }
             return Ok(ExitStatus::Success);
         }
         let (path, word) = (show_path(&self.path), quote_path(&self.path));
         if !self.provider.0.is_built_in() {
             write(&self.path, &text, self.force).map_err(|error| write_error(&self.path, &error))?;
             terminal.inform(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
+            self.print_files(None, terminal)?;
             return Ok(ExitStatus::Success);
         }
         let text = text.replacen("# fill  ", "fill    ", 1);
@@ -86,7 +93,19 @@ impl CliCommand for InitArgs {
         terminal.inform(format_args!(
             "wrote {path}\n{kept} {fill}, the objects of its sandbox\nnext: run `batchplan plan {word}`, or edit it first"
         ));
+        self.print_files(Some(&self.path.with_file_name(SANDBOX_FILL_NAME)), terminal)?;
         Ok(ExitStatus::Success)
+    }
+}
+
+impl InitArgs {
+    /// Prints the names of the files as JSON, if requested.
+    fn print_files(&self, fill: Option<&Path>, terminal: Terminal) -> Result<(), CommandError> {
+        if terminal.is_json() {
+            let plan_file = path_to_text(&self.path);
+            terminal.print_json(json!({ "plan": null, "file": plan_file, "fill": fill.map(path_to_text) }))?;
+        }
+        Ok(())
     }
 }
 
@@ -105,6 +124,7 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
 fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return CommandError::new(ExitStatus::Invalid, format!("{} already exists", show_path(path)))
+            .code(ErrorCode::FileExists)
             .help("name another file, or overwrite it with --force");
     }
     CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", show_path(path)))

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::descriptions::{describe_doubt, format_objects, next_command, one_line, quote_path, relative_path, summary};
+use super::error_code::ErrorCode;
 use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github;
 use super::numbers::whole_number;
-use super::plan_input::{load_prices, show_job_problems};
-use super::plan_rules::rule_error;
+use super::plan_input::{job_error, load_prices};
 use super::preview::{PreviewView, render_brief};
 use super::progress_view::ProgressView;
 use super::run_summary::{RunSummary, format_outcomes};
@@ -52,8 +52,6 @@ pub(super) struct JobSession<'a> {
     confirmation: ConfirmationMode,
     /// The number of objects that the manifest must name, if `--expect-count` was given.
     expected_count: Option<u64>,
-    /// Whether to print the result as JSON.
-    json: bool,
     /// ` --state DIR|URL` if shown commands need it, otherwise empty.
     state_flag: String,
 }
@@ -73,8 +71,8 @@ pub(super) enum ConfirmationMode {
 enum SessionOutcome {
     /// The result was printed.
     Exit(ExitStatus),
-    /// The result was printed, but an error must still be reported: the report could not be published, or the server is
-    /// not trusted.
+    /// The job has stopped, and an error must still be reported with its result: the report could not be published, or
+    /// the server is not trusted.
     Error(CommandError),
 }
 
@@ -89,7 +87,7 @@ impl<'a> JobSession<'a> {
         terminal: Terminal,
     ) -> Self {
         let state_flag = journal.flag();
-        Self { terminal, journal, job, plan, settings, confirmation, expected_count: None, json: false, state_flag }
+        Self { terminal, journal, job, plan, settings, confirmation, expected_count: None, state_flag }
     }
 
     /// Refuses the job unless its manifest names this number of objects, if one is given.
@@ -97,12 +95,11 @@ impl<'a> JobSession<'a> {
         Self { expected_count, ..self }
     }
 
-    /// Runs the job on a runtime of its own. Prints its result as JSON if `json` is set.
+    /// Runs the job on a runtime of its own, and prints its result.
     ///
     /// # Errors
     /// Returns an error if the job cannot be run. Every other outcome is reported by the exit code.
-    pub(super) fn run(mut self, json: bool) -> Result<ExitStatus, CommandError> {
-        self.json = json;
+    pub(super) fn run(self) -> Result<ExitStatus, CommandError> {
         if self.confirmation == ConfirmationMode::NotNeeded {
             notifications::announce_auto_confirm();
         }
@@ -154,7 +151,7 @@ impl<'a> JobSession<'a> {
         match self.run_until_stopped(runner, view, stop).await {
             Ok(SessionOutcome::Exit(exit)) => Ok(exit),
             Ok(SessionOutcome::Error(error)) => Err(error),
-            Err(error) => Err(self.report_failure(runner, error)?),
+            Err(error) => Err(self.report_failure(runner, error)),
         }
     }
 
@@ -179,10 +176,7 @@ impl<'a> JobSession<'a> {
             let before = runner.job.status;
             let outcome = runner.run(view).await;
             view.clear();
-            let outcome = outcome.map_err(|error| {
-                show_job_problems(&error, self.terminal);
-                CommandError::from(error)
-            })?;
+            let outcome = outcome.map_err(|error| job_error(&error, self.terminal))?;
             match outcome {
                 RunOutcome::Suspended(frozen) => {
                     self.check_count(runner, frozen.rows())?;
@@ -215,9 +209,11 @@ impl<'a> JobSession<'a> {
                 ExitStatus::Refused,
                 format!("{what}: nothing was changed, and the job was cancelled"),
             )
+            .code(ErrorCode::UnexpectedCount)
             .help(format!("if {found} is right, use --expect-count {found}; otherwise fix [manifest] in the plan")));
         }
         Err(CommandError::new(ExitStatus::Refused, format!("{what}: nothing was done"))
+            .code(ErrorCode::UnexpectedCount)
             .help(format!("the job has {}; to resume it, use --expect-count {found}", format_objects(found))))
     }
 
@@ -250,7 +246,7 @@ impl<'a> JobSession<'a> {
             let help = error.help.clone().unwrap_or_default();
             return Err(error.help(help.append(format!("; job {id} is {status}, and nothing was changed"))));
         }
-        rules.check_cost(self.plan, &estimate).map_err(|error| rule_error(&error, self.terminal))?;
+        rules.check_cost(self.plan, &estimate).map_err(|error| job_error(&error, self.terminal))?;
         let max_cost = self.plan.limits.max_cost;
         let Some(refusal) = max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned()) else {
             runner.cost_checked = true;
@@ -342,7 +338,7 @@ impl<'a> JobSession<'a> {
         view: &mut SessionView,
     ) -> Result<ExitStatus, CommandError> {
         if matches!(runner.job.status, JobStatus::New | JobStatus::Preparing) {
-            let prepared = runner.prepare(view).await.map_err(|error| rule_error(&error, self.terminal))?;
+            let prepared = runner.prepare(view).await.map_err(|error| job_error(&error, self.terminal))?;
             view.clear();
             match prepared {
                 PrepareOutcome::Frozen(frozen) => self.print_summary(&frozen),
@@ -407,10 +403,14 @@ impl<'a> JobSession<'a> {
             self.terminal.eprint(warning);
         }
         let folder = runner.folder().report_folder();
-        self.print_result(job, &folder, view.elapsed())?;
+        github::report_job(self.journal, job, None, &self.state_flag, self.terminal);
+        let result = job_result_json(job, &folder, Some(view.elapsed()));
         let delivered = match concluded {
-            FinishOutcome::Paused if let Some(error) = untrusted => return Ok(SessionOutcome::Error(error)),
+            FinishOutcome::Paused if let Some(error) = untrusted => {
+                return Ok(SessionOutcome::Error(error.result(result)));
+            }
             FinishOutcome::Paused => {
+                self.print_json(result)?;
                 self.print_resume_command(runner);
                 return Ok(SessionOutcome::Exit(ExitStatus::of(job)));
             }
@@ -424,10 +424,11 @@ impl<'a> JobSession<'a> {
         if let Some(next) = self.next_command(job, &folder) {
             self.terminal.inform(format_args!("next: {next}"));
         }
-        Ok(match unpublished_report_error(&delivered, job, &self.state_flag) {
-            Some(error) => SessionOutcome::Error(error),
-            None => SessionOutcome::Exit(ExitStatus::of(job)),
-        })
+        if let Some(error) = unpublished_report_error(&delivered, job, &self.state_flag) {
+            return Ok(SessionOutcome::Error(error.result(result)));
+        }
+        self.print_json(result)?;
+        Ok(SessionOutcome::Exit(ExitStatus::of(job)))
     }
 
     /// Prints how long the run took, what it sent and what that cost, and why objects failed.
@@ -486,22 +487,19 @@ impl<'a> JobSession<'a> {
         self.terminal.inform(format_args!("next: batchplan resume {}{}", runner.job.id, self.state_flag));
     }
 
-    /// Reports a job that could not be run: prints its current record with the error, and returns the error to show.
-    fn report_failure(&self, runner: &JobRunner<'_>, error: CommandError) -> Result<CommandError, CommandError> {
-        let Ok(job) = self.journal.find(runner.job.id.as_str()) else { return Ok(error) };
+    /// Reports a job that could not be run, and returns the error to show with its current record.
+    fn report_failure(&self, runner: &JobRunner<'_>, error: CommandError) -> CommandError {
+        let Ok(job) = self.journal.find(runner.job.id.as_str()) else { return error };
         github::report_job(self.journal, &job, Some(&error.message), &self.state_flag, self.terminal);
-        if self.json {
-            let mut result = job_result_json(&job, &runner.folder().report_folder(), None);
-            result["error"] = json!(error.message);
-            self.terminal.print(result)?;
-        }
+        let error = error.result(job_result_json(&job, &runner.folder().report_folder(), None));
         if failed_before_start(&job) {
             let message = format!("no objects were changed: {}", error.message);
-            return Ok(CommandError { exit: error.exit_for(&job), message, ..error });
+            let exit = error.exit_for(&job);
+            return error.with_outcome(exit, message);
         }
         let resume = format!("batchplan resume {}{}", job.id, self.state_flag);
-        let help = error.help.unwrap_or_else(|| format!("progress is saved; resume with: {resume}").into());
-        Ok(CommandError { help: Some(help), ..error })
+        let help = error.help.clone();
+        error.help(help.unwrap_or_else(|| format!("progress is saved; resume with: {resume}").into()))
     }
 
     fn print_job(&self, job: &JobRecord) -> Result<(), CommandError> {
@@ -511,10 +509,14 @@ impl<'a> JobSession<'a> {
 
     fn print_result(&self, job: &JobRecord, folder: &Path, took: Duration) -> Result<(), CommandError> {
         github::report_job(self.journal, job, None, &self.state_flag, self.terminal);
-        if !self.json {
-            return Ok(());
+        self.print_json(job_result_json(job, folder, Some(took)))
+    }
+
+    fn print_json(&self, result: Json) -> Result<(), CommandError> {
+        if self.terminal.is_json() {
+            self.terminal.print_json(result)?;
         }
-        Ok(self.terminal.print(job_result_json(job, folder, Some(took)))?)
+        Ok(())
     }
 }
 
@@ -652,9 +654,6 @@ fn checkpoint_policy() -> CheckpointPolicy {
 pub(super) struct JobCommandArgs {
     /// The job's ID, or a unique prefix of it
     job: String,
-    /// Print the job as JSON on standard output
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     state: StateLocationArgs,
 }
@@ -693,16 +692,17 @@ impl JobCommandArgs {
         if let Some(next) = next_command(&job, &presence, &failures, &folder, &journal.flag()) {
             terminal.inform(format_args!("next: {next}"));
         }
-        self.print_json(terminal, &job_result_json(&job, &folder.report_folder(), None))
+        self.print_json(terminal, job_result_json(&job, &folder.report_folder(), None))
     }
 
     /// Prints a result as JSON if requested.
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written.
-    pub(super) fn print_json(&self, terminal: Terminal, result: &serde_json::Value) -> Result<(), CommandError> {
-        if self.json {
-            terminal.print(result)?;
+    #[expect(clippy::unused_self, reason = "the result is that of the command")]
+    pub(super) fn print_json(&self, terminal: Terminal, result: Json) -> Result<(), CommandError> {
+        if terminal.is_json() {
+            terminal.print_json(result)?;
         }
         Ok(())
     }
@@ -722,7 +722,7 @@ pub(super) fn print_replaced(replaced: Option<&ReplacedJob>, terminal: Terminal)
 }
 
 /// Returns a job's result as JSON.
-pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Duration>) -> serde_json::Value {
+pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Duration>) -> Json {
     let Progress { total, succeeded, failed, .. } = job.progress;
     let mut result = json!({
         "job_id": job.id.as_str(),
@@ -751,16 +751,16 @@ pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Durat
 /// were like cannot be read.
 pub(super) fn refused_pause_error(journal: &Journal, job: &JobRecord) -> Option<CommandError> {
     let why = job.reason.as_ref().filter(|_| job.status == JobStatus::Paused)?;
-    let help = match job.pause_cause? {
+    let (code, help) = match job.pause_cause? {
         PauseCause::Server => {
             let verdicts = journal.server_verdicts(job.number).unwrap_or_default();
             let after_write = verdicts.iter().any(|verdict| matches!(verdict.trust, ServerTrust::Refused(_)));
-            untrusted_pause_hint(&job.id, after_write, why)
+            (ErrorCode::ServerNotTrusted, untrusted_pause_hint(&job.id, after_write, why))
         }
-        PauseCause::Capture => denied_capture_hint(&job.id),
+        PauseCause::Capture => (ErrorCode::CaptureDenied, denied_capture_hint(&job.id)),
         PauseCause::Person | PauseCause::Signal | PauseCause::Credentials | PauseCause::Machine => return None,
     };
-    Some(CommandError::new(ExitStatus::Refused, why.clone()).help(help))
+    Some(CommandError::new(ExitStatus::Refused, why.clone()).code(code).help(help))
 }
 
 /// Returns the number of failed objects of a job that the server may have damaged.
@@ -803,7 +803,52 @@ pub(super) fn unpublished_report_error(
         PublishOutcome::KeptLocally | PublishOutcome::Published | PublishOutcome::NoReport => return None,
     };
     let command = format!("batchplan publish {}{state_flag}", job.id);
-    let error = CommandError::new(exit, format!("the report is complete but could not be published: {why}"));
+    let error = CommandError::new(exit, format!("the report is complete but could not be published: {why}"))
+        .code(ErrorCode::ReportNotPublished);
     let remedy = remedy.map_or_else(String::new, |remedy| format!("{remedy}, or publish it elsewhere with --to URL; "));
     Some(error.help(format!("{remedy}the report is kept with the job; publish it again: {command}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::jobs::{CreateOutcome, JobRequest};
+    use crate::journal::JobSource;
+
+    #[test]
+    fn a_pause_that_is_a_refusal_has_the_code_of_its_cause() {
+        const PLAN: &str = "name = \"p\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"\n\
+            [manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(folder.path()).expect("a journal");
+        let now = Timestamp::UNIX_EPOCH;
+        let (plan, _) = crate::plan::read_bytes("p.toml", PLAN.as_bytes(), folder.path(), now);
+        let plan = plan.expect("a plan");
+        let request = JobRequest {
+            plan: &plan,
+            text: PLAN.as_bytes(),
+            file: Path::new("/p.toml"),
+            origin: JobSource::Plan,
+            force_new: false,
+            confirmed: true,
+            fingerprint: None,
+            replace_unconfirmed: false,
+            recurrence: None,
+        };
+        let Ok(CreateOutcome::Created { mut job, .. }) = request.find_or_create(&journal, now) else {
+            panic!("no job")
+        };
+        (job.status, job.reason) = (JobStatus::Paused, Some("no".to_owned()));
+        for (cause, code) in [
+            (PauseCause::Server, Some("ServerNotTrusted")),
+            (PauseCause::Capture, Some("CaptureDenied")),
+            (PauseCause::Person, None),
+        ] {
+            job.pause_cause = Some(cause);
+            let error = refused_pause_error(&journal, &job);
+            assert_eq!(error.map(|error| error.code.as_str()), code, "{cause:?}");
+        }
+    }
 }

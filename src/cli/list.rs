@@ -45,9 +45,6 @@ pub(super) struct ListArgs {
     /// Only jobs older than this one, the last of the previous page
     #[arg(long, value_name = "JOB")]
     after: Option<String>,
-    /// Print the jobs as JSON
-    #[arg(long)]
-    json: bool,
     /// Print the jobs in another format
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<JobFormat>,
@@ -100,8 +97,8 @@ impl CliCommand for ListArgs {
             Some(journal) => load_page(self, journal)?,
             None => JobListPage::default(),
         };
-        if self.json {
-            terminal.print(format_args!("{:#}", to_json(&page)))?;
+        if terminal.is_json() {
+            terminal.print_pretty_json(to_json(&page))?;
         } else if let Some(JobFormat::Xml) = self.format {
             let jobs: Vec<_> = page.jobs.into_iter().map(|(job, _)| job).collect();
             terminal.print(xml::list_jobs(&jobs, page.next.as_ref())?)?;

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::exit::{CommandError, ExitStatus};
 use super::terminal::Terminal;
+use crate::paths::path_to_text;
 
 /// Write the manual pages to a folder.
 ///
@@ -27,5 +30,8 @@ pub(super) fn run(args: &ManArgs, program: clap::Command, terminal: Terminal) ->
         return Err(CommandError::new(ExitStatus::ToolFailed, what).help("name a folder that you may write to"));
     }
     terminal.eprint(format_args!("wrote the manual pages to {}", folder.display()));
+    if terminal.is_json() {
+        terminal.print_json(json!({ "folder": path_to_text(folder) }))?;
+    }
     Ok(ExitStatus::Success)
 }

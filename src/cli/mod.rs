@@ -5,6 +5,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `exit` | what a command is, the exit codes, and the code and help of each error |
+//! | `error_code`, `error_json` | errors in JSON output, and their codes |
 //! | `terminal` | output, colours, progress bars and questions |
 //! | `logging` | the log, and the options that every command has |
 //! | `signals` | stopping, and how long that may take |
@@ -33,6 +34,8 @@ mod create;
 mod cron;
 mod delete;
 mod descriptions;
+mod error_code;
+mod error_json;
 mod exit;
 mod export;
 mod github;
@@ -76,6 +79,7 @@ mod usage_tips;
 mod validate;
 mod verification;
 mod verify;
+mod version;
 mod wrap;
 
 use std::process::ExitCode;
@@ -86,6 +90,7 @@ use tracing::info;
 
 use crate::open_files;
 use descriptions::render_hint;
+use error_json::{failure_json, usage_error_json};
 pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
 use logging::OutputArgs;
@@ -135,6 +140,7 @@ enum Command {
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    Version(version::VersionArgs),
     Sandbox(sandbox::SandboxArgs),
 }
 
@@ -165,6 +171,7 @@ impl Command {
             Self::Import(args) => args,
             Self::Schedule(args) => args,
             Self::Schema(args) => args,
+            Self::Version(args) => args,
             Self::Sandbox(args) => args,
             Self::Man(args) => return man::run(args, command(), terminal),
             Self::Completions(args) => return completions::run(args, &mut command(), terminal),
@@ -177,6 +184,12 @@ impl Command {
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+/// Returns the codes of errors in JSON output, each with its meaning, from which the reference is made.
+#[must_use]
+pub fn error_codes() -> &'static [(&'static str, &'static str)] {
+    error_code::ErrorCode::DOCUMENTED
 }
 
 /// Parses the process's arguments, runs the command, and returns its exit code.
@@ -207,20 +220,7 @@ pub fn main() -> ExitCode {
     info!(command = matches.subcommand_name(), version = env!("CARGO_PKG_VERSION"), "command started");
     let exit = match ready.and_then(|()| cli.command.run(terminal)) {
         Ok(exit) => exit,
-        Err(error) => {
-            terminal.eprint(format_args!("error: {}", bar_lines(&error.message)));
-            if let Some(help) = &error.help {
-                let flag = error.state_flag.unwrap_or_else(|| StateLocationArgs::flag_from_matches(&matches));
-                terminal.eprint(format_args!("  help: {}", render_hint(help, &flag)));
-            }
-            if std::env::current_dir().is_err() {
-                terminal.eprint(
-                    "  help: the current folder was deleted or cannot be read, so relative paths do not work: change to \
-                     another folder",
-                );
-            }
-            error.exit
-        }
+        Err(error) => report_error(&error, &StateLocationArgs::flag_from_matches(&matches), terminal),
     };
     // Best effort: undelivered notifications never change the exit code.
     notifications::deliver_pending(terminal);
@@ -228,8 +228,35 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
+/// Prints why a command failed, and returns its exit code. `flag` is the ` --state` flag that it was given, or empty.
+fn report_error(error: &CommandError, flag: &str, terminal: Terminal) -> ExitStatus {
+    terminal.eprint(format_args!("error: {}", bar_lines(&error.message)));
+    if let Some(help) = &error.help {
+        let flag = error.state_flag.as_deref().unwrap_or(flag);
+        terminal.eprint(format_args!("  help: {}", render_hint(help, flag)));
+    }
+    if std::env::current_dir().is_err() {
+        terminal.eprint(
+            "  help: the current folder was deleted or cannot be read, so relative paths do not work: change to another \
+             folder",
+        );
+    }
+    if terminal.is_json()
+        && let Err(error) = terminal.print_json(failure_json(error, flag))
+    {
+        terminal.eprint(format_args!("error: {error}"));
+    }
+    error.exit
+}
+
 /// Prints the help or the error of the arguments, and returns the exit code.
 fn report_usage(error: &clap::Error, terminal: Terminal) -> ExitCode {
+    if error.use_stderr() && is_json_requested() {
+        let printed = terminal.print_json(usage_error_json(error));
+        if let Err(error) = printed {
+            terminal.eprint(format_args!("error: {error}"));
+        }
+    }
     // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would drive a
     // terminal or a workflow runner.
     if error.use_stderr() && (is_github_actions() || !is_plain(error)) {
@@ -248,6 +275,11 @@ fn requested_color() -> ColorChoice {
     let joined = args.iter().filter_map(|arg| arg.strip_prefix("--color="));
     let value = values.chain(joined).find_map(|value| ColorChoice::from_str(value, false).ok());
     value.unwrap_or_default()
+}
+
+/// Returns whether the arguments ask for JSON. Usage errors need it before the arguments are parsed.
+fn is_json_requested() -> bool {
+    std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json")
 }
 
 /// Returns whether an error's text, rendered without colours, contains nothing that drives a terminal.

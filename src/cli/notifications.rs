@@ -98,8 +98,7 @@ pub(super) fn check_webhooks_of_jobs(journal: &Journal) -> Result<(), CommandErr
         // If the job has changed meanwhile or its plan is not accepted, the process that runs it reports that.
         let plan = journal.find(job.id.as_str()).map_err(JobError::from).and_then(|job| stored_plan(&job));
         if let Ok(plan) = plan {
-            check_webhooks(&plan)
-                .map_err(|error| CommandError { message: format!("job {}: {}", job.id, error.message), ..error })?;
+            check_webhooks(&plan).map_err(|error| error.prefix(&format!("job {}", job.id)))?;
         }
     }
     Ok(())

@@ -11,10 +11,11 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{quote_path, relative_path};
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::numbers::{any_number, whole_number};
-use super::plan_input::{self, LoadedPlan, load_prices};
-use super::plan_rules::{PlanRulesArgs, rule_check, rule_error};
+use super::plan_input::{self, LoadedPlan, job_error, load_prices};
+use super::plan_rules::{PlanRulesArgs, rule_check};
 use super::preview::{
     PreviewView, PreviousJobDiff, nothing_to_do, object_json, object_text, render_json, render_markdown, render_text,
     saved_counts, step_outputs,
@@ -58,7 +59,7 @@ Examples:
   batchplan plan plan.toml --full --detailed-exitcode
   batchplan plan plan.toml --json | jq .counts
 
---json prints one object, `version` 1:
+--json prints one object, `version` 2:
   plan {file, name, hash}; objects; exact; sample {looked, seed} or null;
   counts {change, unchanged, fail, unknown: {likely, low, high}};
   failures: [{code, http (0 without a response), operation, count (of those
@@ -83,7 +84,6 @@ Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused
 --detailed-exitcode: there are changes, failures or unknown objects. With
 --detailed-exitcode, 0 means that every object was read: a sample of a larger
 manifest always exits with 10.")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct PlanArgs {
     /// The plan file
     plan: PathBuf,
@@ -108,11 +108,8 @@ pub(super) struct PlanArgs {
     /// Save the plan with a fingerprint of its manifest: `apply FILE` applies exactly that, or refuses
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Print the result as JSON
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
     /// Print the result in another format
-    #[arg(long, value_name = "FORMAT", conflicts_with = "all")]
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["all", "json"])]
     format: Option<PlanFormat>,
     /// Exit with 10 if anything would change or fail, or is unknown
     #[arg(long)]
@@ -146,7 +143,7 @@ impl CliCommand for PlanArgs {
             PlanToPreview::Resolved { plan, .. } => &**plan,
             PlanToPreview::NothingNew(nothing) => {
                 let (name, path) = (file.plan.name.clone(), path_to_text(relative_path(&self.plan)));
-                return nothing.report(Some((&name, &path)), self.json, terminal);
+                return nothing.report(Some((&name, &path)), terminal);
             }
         };
         let prices = load_prices(plan, self.prices.as_deref(), terminal)?;
@@ -169,15 +166,12 @@ impl CliCommand for PlanArgs {
         if let Some(out) = out {
             save(self, &file, plan, &preview, saved_counts(&view), out)?;
         }
-        print_view(self, &view, &plan.name, terminal)?;
-        if let Some(refusal) = &preview.refusal {
-            return Err(untrusted_error(plan, refusal).into());
-        }
-        if let Some(error) = broken {
-            return Err(rule_error(&error, terminal));
-        }
-        if let Some(refusal) = refusal {
-            return Err(JobError::TooExpensive(Box::new(refusal)).into());
+        let untrusted = preview.refusal.as_ref().map(|refusal| untrusted_error(plan, refusal));
+        let refusal = refusal.map(|refusal| JobError::TooExpensive(Box::new(refusal)));
+        let error = untrusted.or(broken).or(refusal);
+        print_view(self, &view, (&plan.name, error.is_none()), terminal)?;
+        if let Some(error) = error {
+            return Err(job_error(&error, terminal).result(render_json(&view)));
         }
         // If nothing in a sample changes, objects outside it still may.
         let nothing = nothing_to_do(&view).is_some();
@@ -219,7 +213,7 @@ fn preview_objects(
         progress.clear();
         let preview = preview.map_err(|error| match &error {
             PreviewError::Manifest(cause) if let Some(broken) = rules.broken_count(cause, plan) => {
-                rule_error(&broken, terminal)
+                job_error(&broken, terminal)
             }
             _ => preview_error(plan, error),
         })?;
@@ -259,16 +253,26 @@ fn preview_error(plan: &Plan, error: PreviewError) -> CommandError {
     error.help(help)
 }
 
-/// Prints a preview in the requested format, and reports it to GitHub.
-fn print_view(args: &PlanArgs, view: &PreviewView<'_>, name: &str, terminal: Terminal) -> Result<(), CommandError> {
-    let printed = if args.json {
-        render_json(view).to_string()
+/// Prints a preview in the requested format, and reports it to GitHub. As JSON, the preview of a plan that is not
+/// accepted is printed with the error.
+fn print_view(
+    args: &PlanArgs,
+    view: &PreviewView<'_>,
+    (name, accepted): (&str, bool),
+    terminal: Terminal,
+) -> Result<(), CommandError> {
+    let printed = if terminal.is_json() {
+        String::new()
     } else if args.format == Some(PlanFormat::Markdown) {
         render_markdown(view)
     } else {
         terminal.abbreviate_ids(&render_text(view)).into_owned()
     };
-    terminal.print(printed.trim_end_matches('\n'))?;
+    match (terminal.is_json(), accepted) {
+        (true, true) => terminal.print_json(render_json(view))?,
+        (true, false) => {}
+        (false, _) => terminal.print(printed.trim_end_matches('\n'))?,
+    }
     github::report_plan((name, &path_to_text(&args.plan)), &step_outputs(view), || render_markdown(view), terminal);
     Ok(())
 }
@@ -296,6 +300,7 @@ fn refuse_to_overwrite(out: &Path) -> Result<(), CommandError> {
         return Ok(());
     }
     Err(CommandError::new(ExitStatus::Refused, format!("{} already exists and is not a saved plan", show_path(out)))
+        .code(ErrorCode::FileExists)
         .help("choose a new file, or a saved plan to overwrite"))
 }
 
@@ -426,7 +431,7 @@ impl PreviewObserver for PlanProgressView<'_> {
         if !self.args.all {
             return Ok(());
         }
-        let shown = if self.args.json {
+        let shown = if self.terminal.is_json() {
             format!("{}\n", object_json(prediction))
         } else {
             object_text(prediction, self.terminal.colours_data())

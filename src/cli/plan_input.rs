@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use super::descriptions::relative_path;
+use super::error_code::ErrorCode;
 use super::exit::{CommandError, ExitStatus};
 use super::github;
 use super::terminal::{Terminal, escape_for_terminal};
@@ -23,6 +24,7 @@ use crate::jobs::{JobError, SavedPlan};
 use crate::journal::ManifestFingerprint;
 use crate::paths::show_path;
 use crate::plan::{self, MAX_PLAN_BYTES, Plan};
+use crate::plan_rules::RuleViolations;
 
 /// The number of bytes that tell a saved plan from a plan file.
 const PREFIX_BYTES: u64 = 64;
@@ -109,6 +111,8 @@ fn require_valid(path: &Path, bytes: io::Result<Vec<u8>>, terminal: Terminal) ->
     github::annotate([&problems], terminal);
     let mut loaded = plan.ok_or_else(|| {
         CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan", show_path(path)))
+            .code(ErrorCode::InvalidPlan)
+            .problems(place_json(&problems), problems_json(&problems))
             .help("fix the problems shown above; nothing was sent")
     })?;
     loaded.plan.store = with_environment(&loaded.plan.store, None)?;
@@ -157,6 +161,7 @@ pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_saved_plan(bytes)) {
         if of.is_some() {
             return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", show_path(path)))
+                .code(ErrorCode::SavedPlanRefused)
                 .help(hint!("remove --plan, or save the plan first: {}", command!("plan", "PLAN", "--out", "FILE"))));
         }
         let LoadedPlan { plan, bytes, .. } = require_valid(path, bytes, terminal)?;
@@ -230,23 +235,24 @@ fn show_problem(problem: &FileProblem, problems: &FileProblems, terminal: Termin
 /// # Errors
 /// Returns an error if there is no valid price book. Its problems are printed.
 pub(crate) fn load_prices(plan: &Plan, file: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
-    select_prices(plan, file).map_err(|error| {
-        let error = JobError::from(error);
-        show_job_problems(&error, terminal);
-        error.into()
-    })
+    select_prices(plan, file).map_err(|error| job_error(&JobError::from(error), terminal))
 }
 
-/// Prints the problems of files for people, if a job cannot run because of them: of a price book, or of a plan that
-/// breaks rules. The error's own message does not list them.
-pub(crate) fn show_job_problems(error: &JobError, terminal: Terminal) {
+/// Returns the error that ends the command because a job cannot run. If that is because of the problems of a file, of a
+/// price book or of a plan that breaks rules, prints them for people: the error's own message does not list them.
+pub(crate) fn job_error(error: &JobError, terminal: Terminal) -> CommandError {
+    let ended = CommandError::from(error);
     match error {
-        JobError::Prices(PriceBookError::Invalid(problems)) => show_problems(problems, terminal),
+        JobError::Prices(PriceBookError::Invalid(problems)) => {
+            show_problems(problems, terminal);
+            ended.problems(place_json(problems), problems_json(problems))
+        }
         JobError::RulesBroken(found) => {
             show_problems(found.problems(), terminal);
             github::annotate([found.problems()], terminal);
+            ended.problems(place_json(found.problems()), violations_json(found))
         }
-        _ => {}
+        _ => ended,
     }
 }
 
@@ -298,6 +304,31 @@ pub(crate) fn problems_json(problems: &FileProblems) -> Json {
             })
         })
         .collect()
+}
+
+/// Returns the file, line and column of the first problem that is an error; null if it has no position.
+pub(crate) fn place_json(problems: &FileProblems) -> Json {
+    let error = problems.iter().find(|problem| !problem.is_warning());
+    match error.and_then(|problem| problem.label_spans().first()) {
+        Some((span, _)) => {
+            let (line, column) = problems.position(span.start);
+            json!({ "file": problems.file_name(), "line": line, "column": column })
+        }
+        None => Json::Null,
+    }
+}
+
+/// Returns the rules that a plan breaks as JSON: as problems of the plan file, each with its rule.
+pub(crate) fn violations_json(found: &RuleViolations) -> Json {
+    let mut problems = problems_json(found.problems());
+    for (index, (violation, _)) in found.iter().enumerate() {
+        let (line, column) = violation.position;
+        problems[index]["rule"] = json!({
+            "name": violation.rule,
+            "place": { "file": found.rules_file(), "line": line, "column": column },
+        });
+    }
+    problems
 }
 
 fn labels(problem: &FileProblem, problems: &FileProblems) -> Json {

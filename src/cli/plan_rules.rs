@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::error_code::ErrorCode;
 use super::exit::{CommandError, ExitStatus};
 use super::github;
-use super::plan_input::{read_up_to, show_job_problems, show_problems};
+use super::plan_input::{job_error, place_json, problems_json, read_up_to, show_problems};
 use super::terminal::{Terminal, escape_for_terminal};
 use crate::files::access_help;
-use crate::jobs::{JobError, RuleCheck};
+use crate::jobs::RuleCheck;
 use crate::paths::show_path;
 use crate::plan::Plan;
 use crate::plan_rules::{MAX_RULES_BYTES, PlanRules};
@@ -33,13 +34,17 @@ impl PlanRulesArgs {
         let name = escape_for_terminal(&show_path(path).to_string());
         let bytes = read_up_to(path, MAX_RULES_BYTES as u64).map_err(|error| {
             let help = access_help(&error).unwrap_or("check the path in --rules or BATCHPLAN_RULES");
-            CommandError::new(ExitStatus::Invalid, format!("cannot read the rules in {name}: {error}")).help(help)
+            CommandError::new(ExitStatus::Invalid, format!("cannot read the rules in {name}: {error}"))
+                .code(ErrorCode::InvalidRules)
+                .help(help)
         })?;
         let (rules, problems) = PlanRules::parse(&name, &bytes);
         show_problems(&problems, terminal);
         github::annotate([&problems], terminal);
         let invalid = || {
             CommandError::new(ExitStatus::Invalid, format!("{name} is not a valid file of rules"))
+                .code(ErrorCode::InvalidRules)
+                .problems(place_json(&problems), problems_json(&problems))
                 .help("fix the problems shown above; nothing was sent")
         };
         Ok(Some(Arc::new(rules.ok_or_else(invalid)?)))
@@ -71,16 +76,10 @@ pub(super) fn check_plan(
     (path, text): (&Path, &[u8]),
     terminal: Terminal,
 ) -> Result<(), CommandError> {
-    rule_check(rules, (path, text)).check_plan(plan).map_err(|error| rule_error(&error, terminal))
+    rule_check(rules, (path, text)).check_plan(plan).map_err(|error| job_error(&error, terminal))
 }
 
 /// Returns the check of a plan file.
 pub(super) fn rule_check(rules: Option<&Arc<PlanRules>>, (path, text): (&Path, &[u8])) -> RuleCheck {
     RuleCheck::new(rules, &escape_for_terminal(&show_path(path).to_string()), text)
-}
-
-/// Prints the rules that a plan breaks, and returns the error that ends the command.
-pub(super) fn rule_error(error: &JobError, terminal: Terminal) -> CommandError {
-    show_job_problems(error, terminal);
-    error.into()
 }

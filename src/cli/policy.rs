@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use batchplan_store::object::BucketName;
 use clap::ValueEnum;
+use serde_json::json;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::plan_input;
@@ -61,7 +62,11 @@ impl CliCommand for PolicyArgs {
             policy::permission_policy(&plan, language, &buckets)
                 .map_err(|error| CommandError::new(ExitStatus::Invalid, error.to_string()).help(error.help()))?
         };
-        terminal.print(format_args!("{document:#}"))?;
+        if terminal.is_json() {
+            terminal.print_pretty_json(json!({ "policy": document }))?;
+        } else {
+            terminal.print(format_args!("{document:#}"))?;
+        }
         Ok(ExitStatus::Success)
     }
 }

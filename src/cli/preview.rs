@@ -35,9 +35,6 @@ use crate::money::Currency;
 use crate::operation::ObjectAspect;
 use crate::plan::{MAX_CONCURRENCY, Plan};
 
-/// The version of the JSON.
-const JSON_VERSION: u32 = 1;
-
 /// The maximum number of characters of the Markdown. GitHub allows 65,536 in a comment, and users may want to add their
 /// own text.
 const MAX_MARKDOWN_CHARS: usize = 60_000;
@@ -594,7 +591,6 @@ pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
     let sample = (!exact).then(|| json!({ "looked": preview.tally.total(), "seed": preview.options.seed }));
     let shown = preview.examples.changed.iter().chain(&preview.examples.unchanged).chain(&preview.examples.unknown);
     json!({
-        "version": JSON_VERSION,
         "plan": { "file": view.file, "name": view.plan.name, "hash": view.plan.hash() },
         "objects": preview.frozen.rows(),
         "exact": exact,

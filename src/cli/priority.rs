@@ -43,6 +43,6 @@ fn prioritise(
     let job = jobs::prioritise(journal, id, args.priority)?;
     terminal.eprint(format_args!("job {} has priority {}", job.id, job.priority));
     let report_folder = JobFolder::of(journal.state_folder(), &job.id).report_folder();
-    args.target.print_json(terminal, &job_result_json(&job, &report_folder, None))?;
+    args.target.print_json(terminal, job_result_json(&job, &report_folder, None))?;
     Ok(ExitStatus::Success)
 }

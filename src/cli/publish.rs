@@ -4,8 +4,10 @@ use std::fmt;
 
 use batchplan_store::StoreConfig;
 
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
+use super::job_session::job_result_json;
 use super::state::{JournalAccess, JournalHandle};
 use super::state_location::StateLocationArgs;
 use super::terminal::Terminal;
@@ -88,6 +90,7 @@ fn publish_again(
     if job.report_delivery == ReportDelivery::None {
         let why = if job.status.is_over() { "it has no report" } else { "its report is not complete" };
         return Err(CommandError::new(ExitStatus::Refused, format!("job {} is {}: {why}", job.id, job.status))
+            .code(ErrorCode::ReportNotPublished)
             .help(command!("show", &job.id)));
     }
     let folder = JobFolder::of(journal.state_folder(), &job.id).report_folder();
@@ -96,6 +99,7 @@ fn publish_again(
     let cannot = |error: &dyn fmt::Display| format!("cannot publish the report: {error}");
     let mut report = FinishedReport::load(&folder).map_err(|error| {
         CommandError::new(ExitStatus::ToolFailed, cannot(&error))
+            .code(ErrorCode::ReportNotPublished)
             .help(format!("its files are in {}", show_path(&folder)))
     })?;
     if let Some(OtherPlace { location, .. }) = &elsewhere {
@@ -104,7 +108,9 @@ fn publish_again(
             let message = cannot(&format_args!("{} was removed after it was published", show_path(missing)));
             let help =
                 "copy the published files with the store's tools; `keep_local = false` in [report] removes them here";
-            return Err(CommandError::new(ExitStatus::ToolFailed, message).help(help));
+            return Err(CommandError::new(ExitStatus::ToolFailed, message)
+                .code(ErrorCode::ReportNotPublished)
+                .help(help));
         }
     }
     let Some((bucket, key)) = report.manifest_location() else {
@@ -118,6 +124,7 @@ fn publish_again(
         publish(&**connection.store(), &folder, &report).await.map_err(|error| {
             let help = error.help().map(|help| hint!("{}; to publish it elsewhere: {}", help, to_command(job)));
             CommandError::new(ExitStatus::ToolFailed, cannot(&error))
+                .code(ErrorCode::ReportNotPublished)
                 .help(help.unwrap_or_else(|| to_command(job).into()))
         })?;
         for segment in report.segments() {
@@ -132,6 +139,9 @@ fn publish_again(
     terminal.eprint(format_args!("report: {url}"));
     let job = journal.find(job.id.as_str())?;
     github::report_job(journal, &job, None, &journal.flag(), terminal);
+    if terminal.is_json() {
+        terminal.print_json(job_result_json(&job, &folder, None))?;
+    }
     Ok(ExitStatus::Success)
 }
 

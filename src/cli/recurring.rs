@@ -234,22 +234,21 @@ impl NothingNew {
     pub(super) fn report(
         &self,
         previewed: Option<(&str, &str)>,
-        json: bool,
         terminal: Terminal,
     ) -> Result<ExitStatus, CommandError> {
-        self.print(json, terminal)?;
+        self.print(terminal)?;
         github::report_nothing_new(&self.inventory.folder(), previewed, terminal);
         Ok(ExitStatus::Success)
     }
 
-    fn print(&self, json: bool, terminal: Terminal) -> Result<(), CommandError> {
+    fn print(&self, terminal: Terminal) -> Result<(), CommandError> {
         let ended = self.ended.map_or_else(String::new, |at| format!(", ended {}", format_instant(at)));
         terminal.eprint(format_args!("nothing new since {} (job {}{ended})", self.inventory.folder(), self.job));
         if let Some(older) = &self.older {
             terminal.eprint(format_args!("the newest inventory now is an older one: {}", older.folder()));
         }
-        if json {
-            terminal.print(self.to_json())?;
+        if terminal.is_json() {
+            terminal.print_json(self.to_json())?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession};
 use super::notifications;
@@ -25,7 +26,6 @@ use crate::plan_rules::PlanRules;
 /// Reads the plan file again to apply changed limits. If anything else in the plan has changed, or the manifest's
 /// source has, resume refuses and shows what.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "\
 Examples:
   batchplan resume ODRi
@@ -44,9 +44,6 @@ pub(super) struct ResumeArgs {
     /// Skip the confirmation prompt, if the job was never confirmed
     #[arg(long)]
     auto_approve: bool,
-    /// Print the result as JSON on standard output
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     rules: PlanRulesArgs,
     #[command(flatten)]
@@ -76,6 +73,7 @@ fn resume(
             ExitStatus::Refused,
             format!("job {} is {}: there is nothing to resume", job.id, job.status),
         )
+        .code(ErrorCode::WrongJobStatus)
         .help(hint!("{}; to retry what failed: {}", command!("show", &job.id), command!("retry", &job.id))));
     }
     let plan = if args.stored_plan {
@@ -100,6 +98,7 @@ fn resume(
             ExitStatus::Refused,
             format!("job {} needs confirmation, but there is no terminal to ask on", job.id),
         )
+        .code(ErrorCode::ConfirmationRequired)
         .help(hint!("{}, or {}", command!("confirm", &job.id), command!("resume", &job.id, "--auto-approve"))));
     }
     JobSession::new(
@@ -110,7 +109,7 @@ fn resume(
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )
-    .run(args.json)
+    .run()
 }
 
 /// Returns whether the plan file is read again: not for a retry and not for a saved plan.

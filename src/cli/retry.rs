@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::descriptions::{format_objects, relative_path};
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, count_damaged_objects, print_replaced};
 use super::numbers::whole_number;
@@ -62,9 +63,6 @@ pub(super) struct RetryArgs {
     /// Skip the confirmation prompt
     #[arg(long)]
     auto_approve: bool,
-    /// Print the result as JSON on standard output
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     rules: PlanRulesArgs,
     #[command(flatten)]
@@ -112,7 +110,7 @@ fn retry_failed_objects(
             hint!("{}, or {}", command!("resume", &first.id), command!("cancel", &first.id))
         };
         let message = format!("job {} is {}: it has not ended", first.id, first.status);
-        return Err(CommandError::new(ExitStatus::Refused, message).help(help));
+        return Err(CommandError::new(ExitStatus::Refused, message).code(ErrorCode::WrongJobStatus).help(help));
     }
     if first.scope.is_none() {
         return Err(CommandError::new(ExitStatus::Refused, format!("job {} has no resolved manifest", first.id))
@@ -120,7 +118,7 @@ fn retry_failed_objects(
     }
     let unattempted = first.status != JobStatus::Complete && !args.failed_only;
     if first.progress.failed == 0 && !(unattempted && first.progress.remaining() > 0) {
-        return report_nothing_to_retry(first, args.json, terminal);
+        return report_nothing_to_retry(first, terminal);
     }
     check_failures_recorded(journal, first)?;
     warn_of_damage(journal, first, terminal)?;
@@ -141,10 +139,10 @@ fn retry_failed_objects(
 }
 
 /// Reports that nothing is left to retry. As no job is created, the JSON has no job.
-fn report_nothing_to_retry(first: &JobRecord, json: bool, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+fn report_nothing_to_retry(first: &JobRecord, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     terminal.eprint(format_args!("job {} has nothing to retry", first.id));
-    if json {
-        terminal.print(json!({
+    if terminal.is_json() {
+        terminal.print_json(json!({
             "nothing_to_retry": true,
             "retry_of": first.id.as_str(),
             "job_id": null, "total": 0, "succeeded": 0, "failed": 0,
@@ -309,6 +307,7 @@ fn create_and_run(
             ExitStatus::Refused,
             "this retry needs confirmation, but there is no terminal to ask on",
         )
+        .code(ErrorCode::ConfirmationRequired)
         .help("add --auto-approve to retry without asking"));
     }
     let job = match request.find_or_create(journal, Timestamp::now())? {
@@ -331,7 +330,7 @@ fn create_and_run(
         if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
         terminal,
     )
-    .run(args.json)
+    .run()
 }
 
 #[cfg(test)]

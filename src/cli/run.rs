@@ -7,10 +7,11 @@ use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{format_objects, one_line, render_hint};
+use super::error_json::error_json;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
 use super::job_session::{JobRunArgs, job_result_json, refused_pause_error, unpublished_report_error};
-use super::plan_input::show_job_problems;
+use super::plan_input::job_error;
 use super::plan_rules::PlanRulesArgs;
 use super::progress_view::ProgressView;
 use super::run_summary::{MAX_FAILURE_CODES, failure, format_outcomes};
@@ -45,9 +46,6 @@ some objects failed, 4 a job failed, 5 a job is paused or the run was
 interrupted, 6 a job was refused, 7 a job was cancelled. If several apply, the
 first of 1, 5, 4, 3, 7, 2 and 6.")]
 pub(super) struct RunArgs {
-    /// Print the results as JSON on standard output
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     rules: PlanRulesArgs,
     #[command(flatten)]
@@ -107,10 +105,14 @@ fn run_queue(
             terminal.eprint(format_args!("  help: paused jobs must be resumed or cancelled: {list}"));
         }
     }
-    if args.json {
-        terminal.print(json!({ "jobs": results }))?;
+    let result = json!({ "jobs": results });
+    if let Err(error) = drained {
+        return Err(error.result(result));
     }
-    drained.map(|()| exit.get())
+    if terminal.is_json() {
+        terminal.print_json(result)?;
+    }
+    Ok(exit.get())
 }
 
 /// Returns whether there are paused jobs that only a person can resume.
@@ -206,13 +208,13 @@ impl QueueObserver for QueueView<'_> {
         };
         match (outcome, unpublished) {
             (Err(error), _) => {
-                result["error"] = json!(error.to_string());
-                show_job_problems(error, self.terminal);
-                let error = CommandError::from(error);
+                let error = job_error(error, self.terminal);
+                result["error"] = error_json(&error, &self.state_flag);
                 self.print_error(job, &error);
                 self.record_exit(error.exit_for(job));
             }
             (Ok(_), Some(error)) => {
+                result["error"] = error_json(&error, &self.state_flag);
                 self.print_error(job, &error);
                 self.record_exit(error.exit);
             }
@@ -220,13 +222,16 @@ impl QueueObserver for QueueView<'_> {
                 self.inform_for_job(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
             }
             (Ok(_), None) => {
-                if let Some(CommandError { help: Some(help), .. }) = refused_pause_error(self.journal, job) {
-                    self.print_help(job, &help);
+                if let Some(error) = refused_pause_error(self.journal, job) {
+                    result["error"] = error_json(&error, &self.state_flag);
+                    if let Some(help) = &error.help {
+                        self.print_help(job, help);
+                    }
                 }
                 self.record_exit(ExitStatus::of(job));
             }
         }
-        let error = result["error"].as_str().map(str::to_owned);
+        let error = outcome.as_ref().err().map(ToString::to_string);
         self.ended_jobs.borrow_mut().push((job.clone(), error));
         self.results.borrow_mut().push(result);
     }

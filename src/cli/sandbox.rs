@@ -12,6 +12,7 @@ use batchplan_sandbox::{
     SandboxServer, SandboxServerError,
 };
 use clap::Args;
+use serde_json::json;
 
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::numbers::{listen_address, positive_number};
@@ -107,7 +108,12 @@ impl CliCommand for SandboxArgs {
                 }
                 terminal.inform("");
             }
-            terminal.print(&endpoint)?;
+            if terminal.is_json() {
+                terminal
+                    .print_json(json!({ "endpoint": endpoint, "region": REGION, "access_keys": self.access_keys }))?;
+            } else {
+                terminal.print(&endpoint)?;
+            }
             stop.wait().await;
             server.stop();
             Ok(ExitStatus::Success)

@@ -7,7 +7,7 @@ use batchplan_store::StoreProvider;
 use batchplan_store::hex::hex;
 use batchplan_store::printable::affects_terminal;
 use clap::ValueEnum;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::cron::{self, CronExpression, calendar_events, describe_times};
@@ -114,7 +114,11 @@ impl CliCommand for ScheduleArgs {
                 }
             }
         };
-        terminal.print(printed)?;
+        if terminal.is_json() {
+            terminal.print_json(json!({ "text": printed }))?;
+        } else {
+            terminal.print(printed)?;
+        }
         if plan.recurring.is_none() {
             terminal.eprint("the plan has no [recurring]: each run covers all objects of its manifest, new or not");
         }

@@ -1,5 +1,7 @@
 //! `batchplan schema`: prints the JSON Schema of plan files, or of rules for plans.
 
+use serde_json::json;
+
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::terminal::Terminal;
 use crate::{plan, plan_rules};
@@ -26,7 +28,11 @@ pub(super) struct SchemaArgs {
 impl CliCommand for SchemaArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let schema = if self.rules { plan_rules::schema() } else { plan::schema() };
-        terminal.print(format_args!("{schema:#}"))?;
+        if terminal.is_json() {
+            terminal.print_pretty_json(json!({ "schema": schema }))?;
+        } else {
+            terminal.print(format_args!("{schema:#}"))?;
+        }
         Ok(ExitStatus::Success)
     }
 }

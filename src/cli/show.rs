@@ -9,6 +9,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use super::descriptions::{describe_operation, describe_source, describe_store, format_instant, next_command};
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus, failed_before_start};
 use super::list::JobFormat;
 use super::recurring::describe_job_scope;
@@ -61,9 +62,6 @@ pub(super) struct ShowArgs {
     /// Show up to ten failed objects for each error code instead of one
     #[arg(long)]
     examples: bool,
-    /// Print the job as JSON
-    #[arg(long)]
-    json: bool,
     /// Print the job in another format
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<JobFormat>,
@@ -80,15 +78,16 @@ impl CliCommand for ShowArgs {
                 ExitStatus::Refused,
                 format!("job {} cannot be watched from here: the state is held by {by}", job.id),
             )
+            .code(ErrorCode::InUse)
             .help(format!("to see what was pushed last: batchplan show {}{}", job.id, journal.flag())));
         }
         if self.watch {
-            return watch(&journal, &job.id, terminal, &style, self.json);
+            return watch(&journal, &job.id, terminal, &style);
         }
         let mut description = describe(&journal, &job.id)?;
         description.presence = journal.adjust_presence(description.presence);
-        if self.json {
-            terminal.print(format_args!("{:#}", to_json(&description, &style)))?;
+        if terminal.is_json() {
+            terminal.print_pretty_json(to_json(&description, &style))?;
         } else if let Some(JobFormat::Xml) = self.format {
             terminal.print(job_xml(&description)?)?;
         } else {
@@ -115,14 +114,8 @@ fn job_xml(description: &JobDescription) -> Result<String, CommandError> {
 
 /// Shows the job whenever it has changed, until it is over or stops. Signals are not handled here: the first one ends
 /// the process, which leaves nothing half done.
-fn watch(
-    journal: &Journal,
-    job: &JobId,
-    terminal: Terminal,
-    style: &ShowOptions,
-    json: bool,
-) -> Result<ExitStatus, CommandError> {
-    let view = if json { WatchView::Objects } else { WatchView::for_terminal(terminal) };
+fn watch(journal: &Journal, job: &JobId, terminal: Terminal, style: &ShowOptions) -> Result<ExitStatus, CommandError> {
+    let view = if terminal.is_json() { WatchView::Objects } else { WatchView::for_terminal(terminal) };
     let mut last = String::new();
     let mut interrupted = 0;
     loop {
@@ -184,7 +177,8 @@ impl WatchView {
     fn show(&self, text: &str, terminal: Terminal) -> Result<(), CommandError> {
         match self {
             Self::Screen(bar) => bar.set_message(text.to_owned()),
-            Self::Lines | Self::Objects => terminal.print(text)?,
+            Self::Lines => terminal.print(text)?,
+            Self::Objects => terminal.print_json(serde_json::from_str(text).map_err(std::io::Error::from)?)?,
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::quote_path;
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::state_location::{BucketState, DEFAULT_FOLDER, PlanWithState, StateLocationArgs};
 use super::terminal::{PromptAnswer, Terminal, ask, escape_line};
@@ -30,7 +31,7 @@ use crate::jobs::{JobPresence, apply_retention, expire_suspended};
 use crate::journal::{
     ClockLeap, FileLease, JOURNAL_NAME, JobFolder, JobRecord, Journal, JournalError, LeaseError, MAX_CLOCK_STEP,
 };
-use crate::paths::show_path;
+use crate::paths::{path_to_text, show_path};
 use crate::plan::{Plan, StateUrl};
 use crate::remote::{
     self, LeaseConfig, LockHolder, LockStatus, RemoteError, RemoteState, RemoteStateConfig, ShutdownOptions,
@@ -281,7 +282,7 @@ fn acquire_shared_lease(folder: &Path) -> Result<Option<FileLease>, CommandError
         Err(LeaseError::Io(_)) => Ok(None),
         Err(LeaseError::Held(by)) => {
             let what = format!("the folder {} is in use by {by}", show_path(folder));
-            Err(CommandError::new(ExitStatus::Refused, what).help(
+            Err(CommandError::new(ExitStatus::Refused, what).code(ErrorCode::InUse).help(
                 "wait for it to end: it copies the folder to or from a bucket, or uses it for a state in a bucket",
             ))
         }
@@ -595,9 +596,6 @@ struct BucketStateArgs {
 struct StateShowArgs {
     #[command(flatten)]
     which: BucketStateArgs,
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -637,6 +635,7 @@ impl BucketStateArgs {
         let file = self.plan.as_deref().map(|path| plan_input::require(path, terminal)).transpose()?;
         let bucket = self.state.bucket(file.as_ref().map(|file| &file.plan))?.ok_or_else(|| {
             CommandError::new(ExitStatus::Invalid, "no state in a bucket is set")
+                .code(ErrorCode::InvalidState)
                 .help("use --state s3://BUCKET/PREFIX (or oss://), or --state-of with a plan that has [state]")
         })?;
         let config = self.state.remote_config(&bucket.url, terminal)?;
@@ -661,7 +660,7 @@ impl CliCommand for StateArgs {
         // The URL may come from a plan. The commands in hints need it all the same.
         let (config, flag) = self.command.which().remote_config(terminal)?;
         let ended = match &self.command {
-            StateCommand::Show(args) => show(args, &config, terminal),
+            StateCommand::Show(_) => show(&config, terminal),
             StateCommand::Pull(args) => pull(args, config, terminal),
             StateCommand::Push(args) => push(args, config, terminal),
             StateCommand::Unlock(args) => unlock(args, &config, terminal),
@@ -681,13 +680,13 @@ fn run_to_end<T>(doing: impl Future<Output = T>) -> std::io::Result<T> {
     Ok(done)
 }
 
-fn show(args: &StateShowArgs, config: &RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+fn show(config: &RemoteStateConfig, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let overview = block_on(remote::overview(config))?;
     if overview.pushed.is_none() && overview.lock.is_none() {
         return Err(RemoteError::NoState.into());
     }
-    if args.json {
-        terminal.print(format_args!("{:#}", to_json(config, &overview)))?;
+    if terminal.is_json() {
+        terminal.print_pretty_json(to_json(config, &overview))?;
     } else {
         terminal.print(format_overview(config, &overview))?;
     }
@@ -762,6 +761,9 @@ fn pull(args: &StatePullArgs, config: RemoteStateConfig, terminal: Terminal) -> 
     let folder = show_path(&config.folder);
     terminal.eprint(format_args!("pulled to {folder}"));
     terminal.inform(format_args!("next: batchplan list --state {}", quote_path(&config.folder)));
+    if terminal.is_json() {
+        terminal.print_json(json!({ "state": config.location, "folder": path_to_text(&config.folder) }))?;
+    }
     Ok(ExitStatus::Success)
 }
 
@@ -774,6 +776,10 @@ fn push(args: &StatePushArgs, config: RemoteStateConfig, terminal: Terminal) -> 
     let pushed = run_to_end(remote::push_folder(&config, args.force))?;
     let new = pushed.map_err(|error| push_error(error, args.folder.as_deref()))?;
     terminal.eprint(if new { "pushed" } else { "nothing to push" });
+    if terminal.is_json() {
+        let folder = path_to_text(&config.folder);
+        terminal.print_json(json!({ "state": config.location, "folder": folder, "pushed": new }))?;
+    }
     Ok(ExitStatus::Success)
 }
 
@@ -804,7 +810,7 @@ fn unlock(args: &StateUnlockArgs, config: &RemoteStateConfig, terminal: Terminal
     let shown = match block_on(remote::overview(config))?.lock.ok_or(RemoteError::NoState)? {
         LockStatus::Readable { released: true, .. } => {
             terminal.eprint("the lock is free");
-            return Ok(ExitStatus::Success);
+            return report_unlocked(config, false, ExitStatus::Success, terminal);
         }
         LockStatus::Readable { holder, generation, .. } => {
             terminal.eprint(format_args!("held by {}", escape_line(&holder.to_string())));
@@ -825,6 +831,7 @@ fn unlock(args: &StateUnlockArgs, config: &RemoteStateConfig, terminal: Terminal
                 ExitStatus::Refused,
                 "unlocking needs confirmation, but there is no terminal to ask on",
             )
+            .code(ErrorCode::ConfirmationRequired)
             .help(hint!(
                 "if you are sure that the holder no longer runs: {}",
                 command!("state unlock", "--auto-approve")
@@ -834,10 +841,23 @@ fn unlock(args: &StateUnlockArgs, config: &RemoteStateConfig, terminal: Terminal
         // Never cancelled: a signal ends the process, and nothing was changed.
         if runtime.block_on(ask("Take the lock?", &CancellationToken::new()))? != PromptAnswer::Yes {
             terminal.eprint("nothing was changed");
-            return Ok(ExitStatus::Cancelled);
+            return report_unlocked(config, false, ExitStatus::Cancelled, terminal);
         }
     }
     let generation = block_on(remote::unlock(config, shown))?;
     terminal.eprint(format_args!("unlocked: the next generation is {}", generation + 1));
-    Ok(ExitStatus::Success)
+    report_unlocked(config, true, ExitStatus::Success, terminal)
+}
+
+/// Prints whether the lock was taken as JSON, if requested, and returns the exit code.
+fn report_unlocked(
+    config: &RemoteStateConfig,
+    unlocked: bool,
+    exit: ExitStatus,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
+    if terminal.is_json() {
+        terminal.print_json(json!({ "state": config.location, "unlocked": unlocked }))?;
+    }
+    Ok(exit)
 }

@@ -18,6 +18,7 @@ use batchplan_store::printable::affects_terminal;
 use batchplan_store::timeouts;
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value as Json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,10 @@ pub(crate) use crate::diagnostics::{escape_for_terminal, escape_line};
 const DEFAULT_WIDTH: usize = 80;
 const MIN_WIDTH: usize = 20;
 const MAX_WIDTH: usize = 1000;
+
+/// The version of all JSON output. New keys may be added at any time; a key is removed or changed only with a new
+/// version.
+const JSON_VERSION: u32 = 2;
 
 /// Whether the reader of standard output has closed it, as `head` does once it has its lines.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -84,6 +89,8 @@ pub(crate) struct Terminal {
     redraws: bool,
     /// Whether progress, summaries and notes are left out.
     quiet: bool,
+    /// Whether results are printed as JSON.
+    json: bool,
     /// Whether messages show the IDs of jobs in full.
     full_ids: bool,
     colours: ColorChoice,
@@ -105,6 +112,7 @@ impl Terminal {
             shows_progress,
             redraws: shows_progress && !is_dumb(std::env::var_os("TERM").as_deref()),
             quiet: false,
+            json: false,
             full_ids: false,
             colours: ColorChoice::from_variables(|name| std::env::var_os(name)),
             runner_obeys_messages,
@@ -122,6 +130,16 @@ impl Terminal {
     /// not go through here, but questions and data for people do.
     pub(crate) fn abbreviate_ids(self, text: &str) -> Cow<'_, str> {
         if self.full_ids { Cow::Borrowed(text) } else { job_ids::abbreviate(text) }
+    }
+
+    /// Returns this terminal with results in JSON or not.
+    pub(crate) fn with_json(self, json: bool) -> Self {
+        Self { json, ..self }
+    }
+
+    /// Returns whether results are printed as JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
     }
 
     /// Returns when clap uses colours. It reads the environment as well, and differs if `CLICOLOR_FORCE` is `0`.
@@ -201,6 +219,24 @@ impl Terminal {
             Err(error) => Err(io::Error::new(error.kind(), format!("cannot write standard output: {error}"))),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Prints the result of a command as a JSON object on one line. Adds the version of the format.
+    ///
+    /// # Errors
+    /// As for [`print`](Self::print).
+    pub(crate) fn print_json(self, mut result: Json) -> io::Result<()> {
+        result["version"] = JSON_VERSION.into();
+        self.print(result)
+    }
+
+    /// Like [`print_json`](Self::print_json), on indented lines.
+    ///
+    /// # Errors
+    /// As for [`print`](Self::print).
+    pub(crate) fn print_pretty_json(self, mut result: Json) -> io::Result<()> {
+        result["version"] = JSON_VERSION.into();
+        self.print(format_args!("{result:#}"))
     }
 
     /// Returns whether the reader of the data has closed it.

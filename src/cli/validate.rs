@@ -31,10 +31,6 @@ pub(super) struct ValidateArgs {
     /// Plan files, or folders to search for plans (folders whose names start with a dot are skipped).
     #[arg(required = true, value_name = "PLAN")]
     plans: Vec<PathBuf>,
-
-    /// Print the result as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// The files to check, and the TOML files in the named folders that are not plans.
@@ -63,8 +59,8 @@ impl CliCommand for ValidateArgs {
         let FoundFiles { plans, skipped } = files;
         let verdicts: Vec<_> = plans.into_iter().map(check_file).collect();
         github::annotate(verdicts.iter().map(|verdict| &verdict.problems), terminal);
-        if self.json {
-            terminal.print(format_args!("{:#}", to_json(&verdicts, &skipped)))?;
+        if terminal.is_json() {
+            terminal.print_pretty_json(to_json(&verdicts, &skipped))?;
         } else {
             for verdict in &verdicts {
                 show_problems(&verdict.problems, terminal);

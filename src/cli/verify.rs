@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::relative_path;
+use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::numbers::{any_number, whole_number};
 use super::progress_view::ProgressView;
@@ -79,11 +80,8 @@ pub(super) struct VerifyArgs {
     /// Write a report of the objects that were read to this folder, which must be new or empty
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Print the result as JSON
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
     /// Print the result in another format
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<VerifyFormat>,
     #[command(flatten)]
     state: StateLocationArgs,
@@ -123,11 +121,8 @@ fn verify_job(
 ) -> Result<ExitStatus, CommandError> {
     if !job.status.is_over() {
         let what = format!("job {} is {}: it has not ended", job.id, job.status);
-        return Err(CommandError::new(ExitStatus::Refused, what).help(hint!(
-            "{}, or {}",
-            command!("resume", &job.id),
-            command!("cancel", &job.id)
-        )));
+        let error = CommandError::new(ExitStatus::Refused, what).code(ErrorCode::WrongJobStatus);
+        return Err(error.help(hint!("{}, or {}", command!("resume", &job.id), command!("cancel", &job.id))));
     }
     if job.scope.is_none() {
         let what = format!("job {} has no resolved manifest, so no object succeeded", job.id);
@@ -176,14 +171,18 @@ fn report_result(
     webhooks: Vec<WebhookEndpoint>,
     terminal: Terminal,
 ) -> Result<(), CommandError> {
-    let printed = if args.json {
-        view.json().to_string()
+    let printed = if terminal.is_json() {
+        String::new()
     } else if args.format == Some(VerifyFormat::Markdown) {
         view.markdown()
     } else {
         view.text()
     };
-    terminal.print(printed.trim_end_matches('\n'))?;
+    if terminal.is_json() {
+        terminal.print_json(view.json())?;
+    } else {
+        terminal.print(printed.trim_end_matches('\n'))?;
+    }
     let drift = view.has_drift().then(|| view.headline());
     let file = path_to_text(view.file());
     github::report_verification(

@@ -7,6 +7,7 @@ mod folders;
 mod formats;
 #[path = "../support/inventory.rs"]
 mod inventory;
+mod json;
 mod oss;
 mod pipes;
 mod replaced;

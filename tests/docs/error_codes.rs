@@ -7,7 +7,7 @@ use std::path::Path;
 
 use batchplan::jobs::codes_with_hints;
 
-use crate::generated::{compare, prose};
+use crate::generated::{compare, prose, sentence};
 use crate::page::{Page, root};
 
 #[test]
@@ -63,4 +63,13 @@ fn the_messages_that_troubleshooting_quotes_are_the_programs() {
             assert!(text.contains(words), "the program does not say {words:?}");
         }
     }
+}
+
+#[test]
+fn the_reference_of_json_lists_the_codes_of_errors() {
+    let mut page = String::from("\n| code | meaning |\n|---|---|\n");
+    for (code, meaning) in batchplan::cli::error_codes() {
+        writeln!(page, "| `{code}` | {} |", sentence(meaning.trim())).expect("a string");
+    }
+    compare("docs/src/reference/json.md", &page);
 }

@@ -116,7 +116,10 @@ fn short_ids_name_one_job_each() {
 fn where_there_are_no_jobs_the_list_is_empty() {
     let world = world(TAG);
     assert_eq!(world.run(&["list"]).ended(0).stderr, "no jobs\n");
-    assert_eq!(world.run(&["list", "--json"]).ended(0).json(), serde_json::json!({ "jobs": [], "next": null }));
+    assert_eq!(
+        world.run(&["list", "--json"]).ended(0).json(),
+        serde_json::json!({ "version": 2, "jobs": [], "next": null })
+    );
     let xml = world.run(&["list", "--format", "xml"]).ended(0).stdout;
     assert!(xml.contains("<ListJobsResult>") && !xml.contains("<Job>"), "{xml}");
     assert!(!world.path(".batchplan").exists(), "looking makes nothing");

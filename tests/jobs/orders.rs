@@ -195,7 +195,7 @@ fn what_is_deleted_is_gone() {
     assert!(ran.stderr.contains("there is no terminal to ask on"), "{}", ran.stderr);
     assert!(ran.stderr.contains(&format!("batchplan delete {} --auto-approve\n", short(&job))), "{}", ran.stderr);
     let ran = world.run(&["delete", &job[..8], "--auto-approve", "--json"]).ended(0);
-    assert_eq!(ran.json(), serde_json::json!({ "job_id": job, "deleted": true }));
+    assert_eq!(ran.json(), serde_json::json!({ "version": 2, "job_id": job, "deleted": true }));
     assert!(!folder.exists());
     world.run(&["show", &job]).ended(2);
     assert_eq!(world.run(&["list"]).ended(0).stderr, "no jobs\n");

@@ -60,7 +60,7 @@ fn what_was_confirmed_is_done_and_nothing_else() {
     scene.run(&["run"]).ended(0);
     assert_eq!(scene.tags("b/0"), "t=1");
     let ran = scene.run(&["run", "--json"]).ended(0);
-    assert_eq!((&*ran.stderr, ran.json()), ("no jobs are ready\n", serde_json::json!({ "jobs": [] })));
+    assert_eq!((&*ran.stderr, ran.json()), ("no jobs are ready\n", serde_json::json!({ "version": 2, "jobs": [] })));
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn one_job_that_cannot_be_worked_on_does_not_keep_back_the_others() {
     assert_eq!((scene.tags("a/0"), scene.tags("a/2"), scene.tags("b/2")), (String::new(), String::new(), "t=1".into()));
     let told = ran.json();
     let job = told["jobs"].as_array().expect("jobs").iter().find(|job| job["job_id"] == *stuck).expect("told");
-    assert!(job["error"].as_str().is_some_and(|error| error.contains("has changed")), "{job}");
+    assert!(job["error"]["message"].as_str().is_some_and(|error| error.contains("has changed")), "{job}");
     assert_eq!(scene.run(&APPLY).code, 2, "there is no plan.toml here");
 }
 

@@ -40,6 +40,9 @@ pub(super) struct OutputArgs {
     /// Show only results, warnings and errors
     #[arg(short, long, global = true, help_heading = HEADING)]
     quiet: bool,
+    /// Print the result as one JSON object on standard output, also if the command fails
+    #[arg(long, global = true, help_heading = HEADING)]
+    json: bool,
     /// Show the IDs of jobs in full instead of their shortest unique beginnings
     #[arg(long, global = true, help_heading = HEADING)]
     full_ids: bool,
@@ -57,7 +60,7 @@ pub(super) struct OutputArgs {
 impl OutputArgs {
     /// Returns the terminal as these options want it.
     pub(super) fn configure(&self, terminal: Terminal) -> Terminal {
-        terminal.with_options(self.quiet, self.full_ids, self.color)
+        terminal.with_options(self.quiet, self.full_ids, self.color).with_json(self.json)
     }
 
     /// Starts the log, if these options or `RUST_LOG` ask for one. It lasts until the process ends.
