@@ -76,7 +76,7 @@ Examples:
   manifest {read, added, gone, added_examples, gone_examples}; plan_diff;
   earlier; server_check {state (not_needed, off, not_checked, passed, refused),
     found (takes_for_object, unsupported, denied, unseen), object, why};
-  warnings; saved
+  warnings; recommendations; would_fail; saved
 With --all, one line for each object comes first. Unknown values are null.
 
 Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused
@@ -157,10 +157,15 @@ impl CliCommand for PlanArgs {
         let broken = broken_rule(&rules, plan, &preview, &estimate);
         let refused = refusal.is_some() || preview.refusal.is_some() || broken.is_some();
         let out = self.out.as_ref().filter(|_| !refused);
+        // If the plan is refused, the error below says what to do.
+        let next = match refused {
+            false => format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
+            true => String::new(),
+        };
         let view = PreviewView::new(plan, &preview, &estimate, &run_time, terminal.colours_data()).of_file(
             path_to_text(relative_path(&self.plan)),
             earlier.as_ref(),
-            format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
+            next,
             out.map(|out| path_to_text(out)),
         );
         if let Some(out) = out {

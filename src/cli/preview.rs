@@ -45,6 +45,9 @@ const DIFF_LANGUAGE: &str = "diff";
 /// The minimum run time for which a higher concurrency is suggested.
 const LONG_RUN_TIME: Duration = Duration::from_secs(10);
 
+/// What to do next if the job would fail.
+const WOULD_FAIL: &str = "The job would fail, see the warnings above: change the plan, and run this command again.";
+
 /// Everything that is shown of a plan.
 pub(super) struct PreviewView<'a> {
     plan: &'a Plan,
@@ -55,7 +58,7 @@ pub(super) struct PreviewView<'a> {
     previous: Option<&'a PreviousJobDiff>,
     /// Whether to use colours.
     colour: bool,
-    /// The command to suggest.
+    /// The command to suggest. Empty if there is none that would work.
     next_command: String,
     /// The file that the plan was saved to, if it was.
     saved_to: Option<String>,
@@ -118,14 +121,23 @@ pub(super) fn render_text(view: &PreviewView<'_>) -> String {
     text.push_str(&inventory_facts(view));
     text.push_str(&costs(view));
     text.push_str(&warnings(view));
-    // No next command when the server check refuses the server.
-    if view.preview.refusal.is_none() {
-        let _ = match nothing_to_do(view) {
-            Some(nothing) => writeln!(text, "\n{nothing}"),
-            None => writeln!(text, "\nnext: {}", view.next_command),
-        };
+    if let Some(next) = next_step(view) {
+        let _ = writeln!(text, "\n{next}");
     }
     text
+}
+
+/// Returns what to do next. `None` if the plan is refused, because then an error says what to do.
+fn next_step(view: &PreviewView<'_>) -> Option<String> {
+    if view.preview.refusal.is_some() {
+        return None;
+    }
+    match (nothing_to_do(view), view.next_command.as_str()) {
+        (Some(nothing), _) => Some(nothing.to_owned()),
+        (None, "") => None,
+        (None, _) if view.preview.would_fail => Some(WOULD_FAIL.to_owned()),
+        (None, next) => Some(format!("next: {next}")),
+    }
 }
 
 /// Returns a short version, shown before asking for confirmation.
@@ -379,6 +391,9 @@ fn warnings(view: &PreviewView<'_>) -> String {
     for warning in &view.preview.warnings {
         let _ = writeln!(text, "warning: {}", escape_line(warning));
     }
+    for recommendation in &view.preview.recommendations {
+        let _ = writeln!(text, "recommended: {}", escape_line(recommendation));
+    }
     if text.is_empty() { text } else { format!("\n{text}") }
 }
 
@@ -621,6 +636,8 @@ pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
         })),
         "server_check": server_check_json(view),
         "warnings": warnings_json(view),
+        "recommendations": view.preview.recommendations,
+        "would_fail": view.preview.would_fail,
         "saved": view.saved_to,
     })
 }
@@ -800,7 +817,8 @@ pub(super) fn render_markdown(view: &PreviewView<'_>) -> String {
     text.push_str(&markdown_warnings(view));
     let end = match nothing_to_do(view) {
         Some(nothing) => format!("\n{nothing}\n"),
-        None if view.preview.refusal.is_some() => String::new(),
+        None if view.preview.refusal.is_some() || view.next_command.is_empty() => String::new(),
+        None if view.preview.would_fail => format!("\n{WOULD_FAIL}\n"),
         None => format!("\nnext: {}\n", code(&view.next_command)),
     };
     for part in [markdown_changes(view), markdown_examples(view)] {
@@ -886,6 +904,9 @@ fn markdown_warnings(view: &PreviewView<'_>) -> String {
     let refusal = view.preview.refusal.iter().map(|refusal| describe_untrusted_server(view.plan, refusal));
     for warning in warnings.chain(view.preview.warnings.iter().cloned()).chain(refusal) {
         let _ = write!(text, "\n> **Warning:** {}\n", code(&warning));
+    }
+    for recommendation in &view.preview.recommendations {
+        let _ = write!(text, "\n> **Recommended:** {}\n", code(recommendation));
     }
     text
 }

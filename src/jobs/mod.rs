@@ -4,7 +4,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `permission_check` | checks whether the credentials may do what a plan needs, before there is a job |
-//! | `preview`, `warnings` | what a plan would do and cost, and what to know before it is applied |
+//! | `preview` | what a plan would do and cost |
 //! | `saved_plan` | saved plans, and the fingerprint that their manifest must match |
 //! | `job_request` | finds or creates the job for a plan |
 //! | `job_lease`, `stored_plan` | the lease to work on a job, and the plan that it was created from |
@@ -13,6 +13,7 @@
 //! | `recurring` | decides whether a recurring plan has new work |
 //! | `runner` | runs one job to its end: prepares and confirms it, waits for its turn, works, recovers, reports |
 //! | `queue` | runs all queued jobs |
+//! | `warnings`, `lifecycle`, `recommendations` | what to know before a plan is applied, and what to change in it |
 //! | `report_place` | whether a report can be published where the plan says, as far as reads show |
 //! | `start_rules`, `request_budget` | which job starts next and which may overlap, and their share of the requests |
 //! | `commands` | commands to a job: confirm, pause, cancel, prioritise, delete, apply retention |
@@ -25,9 +26,11 @@ mod error;
 mod job_lease;
 mod job_request;
 mod job_source;
+mod lifecycle;
 mod permission_check;
 mod preview;
 mod queue;
+mod recommendations;
 mod recurring;
 mod report_place;
 mod request_budget;

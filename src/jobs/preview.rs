@@ -22,8 +22,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{JobError, describe_untrusted_server, untrusted_server_hint};
+use super::recommendations::recommend;
+use super::report_place::find_report_place;
 use super::rule_check::{RuleCheck, lower};
-use super::warnings::{PlanBuckets, all_warnings};
+use super::warnings::{PlanBuckets, all_warnings, exceeds_threshold};
 use crate::diff::{
     Effect, FailureReason, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory,
     compare_states,
@@ -109,6 +111,10 @@ pub struct Preview {
     pub workload: JobWorkload,
     /// Warnings to show before the plan is applied.
     pub warnings: Vec<String>,
+    /// What to change in the plan, and why.
+    pub recommendations: Vec<String>,
+    /// Whether the job would probably fail, or be refused, for a reason among the warnings.
+    pub would_fail: bool,
     /// Why the server is not trusted with the plan; `None` if it is trusted.
     pub refusal: Option<ServerCheckFailure>,
     /// How far the server was checked.
@@ -248,14 +254,20 @@ impl Previewer<'_> {
         };
         let rows = frozen.rows();
         let PreviewTotals { tally, examples, from_manifest, name_bytes, .. } = totals;
-        let mut warnings = Vec::new();
+        let (mut warnings, mut recommendations, mut would_fail) = (Vec::new(), Vec::new(), false);
         if !self.options.verify {
             warnings = all_warnings(self.plan, &buckets, &class_stats, rows, &tally, busiest.as_ref());
             warnings.extend(unchecked_server_warning(self.plan, server).map(str::to_owned));
+            let place = find_report_place(self.plan, &*self.store, self.stop).await;
+            would_fail = place.is_err() || exceeds_threshold(self.plan, &tally, rows);
+            warnings.extend(place.err().map(|place| format!("the report could not be published: {place}")));
+            recommendations = recommend(self.plan, &buckets, &tally, rows);
         }
         Ok(Preview {
             workload: workload(self.plan, &class_stats, rows, &tally, asked, name_bytes),
             warnings,
+            recommendations,
+            would_fail,
             refusal,
             server_check: server,
             tally,

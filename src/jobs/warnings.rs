@@ -13,6 +13,7 @@ use batchplan_store::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::lifecycle;
 use crate::diff::{AclAcceptance, PredictionTotals};
 use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
 use crate::operation::ObjectAspect;
@@ -112,6 +113,11 @@ impl PlanBuckets {
         }
     }
 
+    /// Returns whether a bucket keeps old versions, if that is known.
+    pub(super) fn versioning(&self, bucket: &BucketName) -> Option<BucketVersioning> {
+        self.settings.get(bucket)?.versioning
+    }
+
     /// Returns whether a bucket is known not to exist.
     #[must_use]
     pub fn is_missing(&self, bucket: &BucketName) -> bool {
@@ -132,14 +138,7 @@ impl PlanBuckets {
                      ownership, or detect jobs that change the same objects through the bucket"
                 ));
             }
-            for rule in known.rules.iter().flatten() {
-                let keys = rule.keys.join(", ");
-                found.push(format!(
-                    "a lifecycle rule of {bucket} filters by tag ({}: {keys}): changed tags may cause objects to be \
-                     moved or deleted, and during the job some objects have new tags and others old ones",
-                    if rule.id.is_empty() { "unnamed" } else { &rule.id }
-                ));
-            }
+            found.extend(known.rules.iter().flatten().filter_map(|rule| lifecycle::warning(plan, bucket, rule)));
             let by_key = match &plan.manifest.source {
                 ManifestSource::Prefix { versions, .. } => *versions == ListedVersions::Current,
                 _ => class_stats.versioned_objects < rows,
@@ -226,6 +225,11 @@ fn likely_failures(tally: &PredictionTotals, rows: u64) -> u64 {
     tally.share(tally.fails, rows).estimate().likely.saturating_add(tally.unlistable.count)
 }
 
+/// Returns whether the job would fail because of its objects.
+pub(super) fn exceeds_threshold(plan: &Plan, tally: &PredictionTotals, rows: u64) -> bool {
+    plan.limits.failure_threshold.is_exceeded_by(likely_failures(tally, rows), rows.max(1))
+}
+
 /// Returns all warnings: about the plan, its size, and its buckets.
 pub(super) fn all_warnings(
     plan: &Plan,
@@ -237,7 +241,7 @@ pub(super) fn all_warnings(
 ) -> Vec<String> {
     let mut found = plan_warnings(plan);
     found.extend(buckets.warnings(plan, class_stats, rows));
-    if plan.limits.failure_threshold.is_exceeded_by(likely_failures(tally, rows), rows.max(1)) {
+    if exceeds_threshold(plan, tally, rows) {
         found.push(format!(
             "more objects would fail than failure_threshold allows ({}): the job would stop early as Failed",
             plan.limits.failure_threshold

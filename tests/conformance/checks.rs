@@ -326,7 +326,7 @@ impl Battery<'_> {
     async fn asked(&mut self, name: &str, bucket: &BucketName, question: BucketSetting, aws: &str) {
         let got = match self.fixture.store.bucket_setting(bucket, question).await {
             Ok(BucketSettingValue::TagRules(rules)) => {
-                let rules: Vec<_> = rules.iter().map(|rule| format!("{}={}", rule.id, rule.keys.join("+"))).collect();
+                let rules: Vec<_> = rules.iter().map(|rule| format!("{}={}", rule.id, rule.keys().join("+"))).collect();
                 format!("[{}]", rules.join(" "))
             }
             Ok(BucketSettingValue::Versioning(versioning)) => format!("{versioning:?}"),

@@ -9,6 +9,7 @@ mod model;
 mod property;
 mod quiet;
 mod readout;
+mod recommended;
 mod scene;
 #[path = "../support/sdk_http.rs"]
 mod sdk_http;

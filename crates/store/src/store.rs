@@ -196,8 +196,30 @@ pub enum BucketSettingValue {
 pub struct TagLifecycleRule {
     /// The ID of the rule. Empty if it has none.
     pub id: String,
-    /// The tag keys in the rule's filter, in the rule's order, without duplicates.
-    pub keys: Vec<String>,
+    /// The prefix of the objects that the rule applies to. Empty if it applies to all.
+    pub prefix: String,
+    /// The tags that an object must have, all of them, in the rule's order.
+    pub tags: Vec<(String, String)>,
+    /// The tags that an object must not have, in the rule's order. Only OSS has them.
+    pub excluded_tags: Vec<(String, String)>,
+    /// Whether the rule deletes objects, or old versions of them.
+    pub deletes: bool,
+    /// Whether the rule moves objects to another storage class.
+    pub moves: bool,
+}
+
+impl TagLifecycleRule {
+    /// Returns the keys of all tags in the rule, in the rule's order, without duplicates.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&str> {
+        let mut keys = Vec::new();
+        for (key, _) in self.tags.iter().chain(&self.excluded_tags) {
+            if !keys.contains(&key.as_str()) {
+                keys.push(key.as_str());
+            }
+        }
+        keys
+    }
 }
 
 /// The versioning state of a bucket.

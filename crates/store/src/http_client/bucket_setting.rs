@@ -14,8 +14,8 @@ use crate::xml::{self, XmlReadError};
 /// The maximum number of rules of a lifecycle, on AWS and OSS.
 const MAX_RULES: usize = 1000;
 
-/// The maximum number of tag keys of a rule that are accepted. No object has more than ten tags.
-const MAX_KEYS: usize = 100;
+/// The maximum number of tags of a rule that are accepted. No object has more than ten tags.
+const MAX_TAGS: usize = 100;
 
 /// Why a response is rejected.
 type InvalidSettingReason = String;
@@ -90,12 +90,14 @@ fn parse_tag_rules(document: &[u8]) -> Result<Vec<TagLifecycleRule>, InvalidSett
 struct TagRuleParser {
     rules: Vec<TagLifecycleRule>,
     rule_count: usize,
-    has_too_many_keys: bool,
+    has_too_many_tags: bool,
     /// Whether the end of the document was read.
     is_complete: bool,
     /// The rule whose elements are being read.
     rule: TagLifecycleRule,
     is_rule_enabled: bool,
+    /// The key and the value of the tag whose elements are being read.
+    tag: (String, String),
 }
 
 impl TagRuleParser {
@@ -105,19 +107,27 @@ impl TagRuleParser {
             "" => self.is_complete = true,
             "/Rule/ID" => text.clone_into(&mut self.rule.id),
             "/Rule/Status" => self.is_rule_enabled = text.trim() == "Enabled",
-            "/Rule/Tag/Key" | "/Rule/Filter/Tag/Key" | "/Rule/Filter/And/Tag/Key" | "/Rule/Filter/Not/Tag/Key" => {
-                self.add_key(text);
+            "/Rule/Prefix" | "/Rule/Filter/Prefix" | "/Rule/Filter/And/Prefix" => {
+                text.clone_into(&mut self.rule.prefix);
             }
+            "/Rule/Tag" | "/Rule/Filter/Tag" | "/Rule/Filter/And/Tag" | "/Rule/Filter/Not/Tag" => {
+                self.end_tag(path.contains("/Not/"));
+            }
+            "/Rule/Expiration" | "/Rule/NoncurrentVersionExpiration" => self.rule.deletes = true,
+            "/Rule/Transition" | "/Rule/NoncurrentVersionTransition" => self.rule.moves = true,
             "/Rule" => self.end_rule(),
+            _ if path.ends_with("/Tag/Key") => text.clone_into(&mut self.tag.0),
+            _ if path.ends_with("/Tag/Value") => text.clone_into(&mut self.tag.1),
             _ => {}
         }
     }
 
-    fn add_key(&mut self, key: &str) {
-        let keys = &mut self.rule.keys;
-        // One key more than the maximum is added, so that the end of the rule shows that there are too many.
-        if keys.len() <= MAX_KEYS && !keys.iter().any(|known| known == key) {
-            keys.push(key.to_owned());
+    fn end_tag(&mut self, is_excluded: bool) {
+        let tag = std::mem::take(&mut self.tag);
+        let tags = if is_excluded { &mut self.rule.excluded_tags } else { &mut self.rule.tags };
+        // One tag more than the maximum is added, so that the end of the rule shows that there are too many.
+        if tags.len() <= MAX_TAGS {
+            tags.push(tag);
         }
     }
 
@@ -125,8 +135,9 @@ impl TagRuleParser {
         let rule = std::mem::take(&mut self.rule);
         let is_enabled = std::mem::take(&mut self.is_rule_enabled);
         self.rule_count += 1;
-        self.has_too_many_keys |= rule.keys.len() > MAX_KEYS;
-        if is_enabled && !rule.keys.is_empty() && self.rule_count <= MAX_RULES {
+        let tags = rule.tags.len() + rule.excluded_tags.len();
+        self.has_too_many_tags |= tags > MAX_TAGS;
+        if is_enabled && tags > 0 && self.rule_count <= MAX_RULES {
             self.rules.push(rule);
         }
     }
@@ -135,8 +146,8 @@ impl TagRuleParser {
         if self.rule_count > MAX_RULES {
             return Err(format!("it has {} rules; the maximum is {MAX_RULES}", self.rule_count));
         }
-        if self.has_too_many_keys {
-            return Err(format!("a rule filters on more than {MAX_KEYS} tags"));
+        if self.has_too_many_tags {
+            return Err(format!("a rule filters on more than {MAX_TAGS} tags"));
         }
         if self.is_complete { Ok(self.rules) } else { Err(unexpected_document()) }
     }
@@ -203,7 +214,8 @@ mod tests {
     fn rules(inner: &str) -> Vec<(String, Vec<String>)> {
         let document = format!("<LifecycleConfiguration xmlns=\"x\">{inner}</LifecycleConfiguration>");
         let read = parse_tag_rules(document.as_bytes()).expect("a lifecycle");
-        read.into_iter().map(|rule| (rule.id, rule.keys)).collect()
+        let keys = |rule: &TagLifecycleRule| rule.keys().into_iter().map(str::to_owned).collect();
+        read.into_iter().map(|rule| (rule.id.clone(), keys(&rule))).collect()
     }
 
     fn named(id: &str, keys: &[&str]) -> (String, Vec<String>) {
@@ -241,6 +253,32 @@ mod tests {
              <Rule><ID>off</ID><Status>Disabled</Status>{tags}</Rule>"
         );
         assert_eq!(rules(&document), [named("r", &["k", "l"]), named("not", &["keep"])]);
+    }
+
+    #[test]
+    fn what_a_rule_applies_to_and_does_is_read() {
+        let document = "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><Filter><And><Prefix>logs/</Prefix>\
+             <Tag><Key>k</Key><Value>1</Value></Tag><Tag><Value>2</Value><Key>l</Key></Tag></And></Filter>\
+             <Expiration><Days>1</Days></Expiration></Rule>\
+             <Rule><ID>b</ID><Prefix>x/</Prefix><Status>Enabled</Status><Filter><Not><Prefix>x/y</Prefix>\
+             <Tag><Key>keep</Key><Value/></Tag></Not></Filter>\
+             <Transition><Days>1</Days><StorageClass>IA</StorageClass></Transition></Rule></LifecycleConfiguration>";
+        let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let first = TagLifecycleRule {
+            id: "a".to_owned(),
+            prefix: "logs/".to_owned(),
+            tags: vec![tag("k", "1"), tag("l", "2")],
+            deletes: true,
+            ..TagLifecycleRule::default()
+        };
+        let second = TagLifecycleRule {
+            id: "b".to_owned(),
+            prefix: "x/".to_owned(),
+            excluded_tags: vec![tag("keep", "")],
+            moves: true,
+            ..TagLifecycleRule::default()
+        };
+        assert_eq!(parse_tag_rules(document.as_bytes()), Ok(vec![first, second]));
     }
 
     #[test]
@@ -343,7 +381,10 @@ mod tests {
             let document = format!("<LifecycleConfiguration>{}</LifecycleConfiguration>", document.concat());
             let wanted = rules.into_iter().filter(|(on, _, keys)| *on && !keys.is_empty());
             let expected: Vec<_> = wanted
-                .map(|(_, id, keys)| TagLifecycleRule { id, keys: keys.into_iter().collect() })
+                .map(|(_, id, keys)| {
+                    let tags = keys.into_iter().map(|key| (key, String::new())).collect();
+                    TagLifecycleRule { id, tags, ..TagLifecycleRule::default() }
+                })
                 .collect();
             prop_assert_eq!(parse_tag_rules(document.as_bytes()), Ok(expected));
         }
