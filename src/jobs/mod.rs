@@ -12,6 +12,7 @@
 //! | `rule_check` | the rules for plans, before and while a job is prepared |
 //! | `recurring` | decides whether a recurring plan has new work |
 //! | `runner` | runs one job to its end: prepares and confirms it, waits for its turn, works, recovers, reports |
+//! | `run_settings` | how jobs are run: slots, checkpoints, and time limits after a stop |
 //! | `queue` | runs all queued jobs |
 //! | `warnings`, `lifecycle`, `recommendations` | what to know before a plan is applied, and what to change in it |
 //! | `report_place` | whether a report can be published where the plan says, as far as reads show |
@@ -35,6 +36,7 @@ mod recurring;
 mod report_place;
 mod request_budget;
 mod rule_check;
+mod run_settings;
 mod runner;
 mod saved_plan;
 mod start_rules;
@@ -66,9 +68,10 @@ pub use recurring::{
 pub use report_place::{UnusableReportPlace, find_report_place};
 pub use request_budget::{BudgetShare, RequestBudget, ShareLimits};
 pub use rule_check::RuleCheck;
+pub use run_settings::{DEFAULT_SLOTS, RunSettings, StopTimeouts};
 pub use runner::{
-    ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobRunner, PrepareOutcome, ProgressObserver, PublishOutcome,
-    RunOutcome, RunSettings, StopTimeouts, object_url,
+    ConfirmationDecision, FinishOutcome, JobRunner, PrepareOutcome, ProgressObserver, PublishOutcome, RunOutcome,
+    object_url,
 };
 pub use saved_plan::{SavedCounts, SavedPlan, SavedPlanError, manifest_fingerprint, random_key};
 pub use start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason};

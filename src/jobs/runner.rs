@@ -26,11 +26,12 @@ use super::preview::check_cost;
 use super::report_place::find_report_place;
 use super::request_budget::{BudgetShare, RequestBudget, ShareLimits};
 use super::rule_check::{RuleCheck, lower};
+use super::run_settings::RunSettings;
 use super::saved_plan::freeze_matching;
-use super::start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason, check_start};
+use super::start_rules::{JobScope, ScheduleCandidate, WaitReason, check_start};
 use crate::engine::{
-    CheckpointPolicy, DispatchLimits, DispatchOutcome, ExecutionOutcome, GracefulStop, JobExecution, JobResumeState,
-    ReportError, RunProgress, StopReason, UnrecordedChanges,
+    DispatchLimits, DispatchOutcome, ExecutionOutcome, GracefulStop, JobExecution, JobResumeState, ReportError,
+    RunProgress, StopReason, UnrecordedChanges,
 };
 use crate::files::with_path;
 use crate::job::JobStatus::{
@@ -43,7 +44,6 @@ use crate::journal::{
 use crate::manifest::{FreezeLimits, FreezeProgress, FrozenManifest, ManifestError, check_pin, freeze};
 use crate::paths::{path_to_text, show_path};
 use crate::plan::{FailureThreshold, Plan};
-use crate::plan_rules::PlanRules;
 use crate::report::{FinishedReport, ReportPublishError, ReportWriter, publish};
 use crate::{failpoint, open_files};
 
@@ -52,49 +52,6 @@ pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The reason of a pause by a signal.
 const SIGNALLED: &str = "stopped by Ctrl-C or a signal";
-
-/// How long unfinished work may take after a stop.
-#[derive(Clone, Copy, Debug)]
-pub struct StopTimeouts {
-    /// For requests in flight.
-    pub drain: Duration,
-    /// For uploading the report to its bucket.
-    pub publish: Duration,
-    /// For notifications that are not delivered yet.
-    pub notify: Duration,
-}
-
-impl StopTimeouts {
-    /// For interactive use.
-    pub const INTERACTIVE: Self =
-        Self { drain: Duration::from_secs(30), publish: Duration::from_secs(30), notify: Duration::from_secs(15) };
-
-    /// For a CI runner, which kills processes about seven seconds after a stop.
-    pub const CI: Self =
-        Self { drain: Duration::from_secs(5), publish: Duration::from_millis(1500), notify: Duration::from_secs(2) };
-
-    /// For a CI runner where the process must also push its state to a bucket.
-    pub const CI_WITH_PUSH: Self =
-        Self { drain: Duration::from_secs(3), publish: Duration::from_secs(1), notify: Duration::from_secs(2) };
-}
-
-/// The default number of jobs that run at once, as in the managed service.
-pub const DEFAULT_SLOTS: usize = 6;
-
-/// How to run jobs.
-#[derive(Clone, Debug)]
-pub struct RunSettings {
-    /// How long unfinished work may take after a stop.
-    pub timeouts: StopTimeouts,
-    /// When to write checkpoints.
-    pub checkpoint_policy: CheckpointPolicy,
-    /// How many jobs run at once, and which of them together.
-    pub rules: ScheduleRules,
-    /// Whether to resume a job with its frozen objects if the source of the manifest has changed.
-    pub frozen_manifest: bool,
-    /// The rules that the plan of each job must keep, if there are any.
-    pub plan_rules: Option<Arc<PlanRules>>,
-}
 
 /// Observes the progress of a job.
 pub trait ProgressObserver: Send {
