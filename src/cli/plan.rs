@@ -158,9 +158,10 @@ impl CliCommand for PlanArgs {
         let refused = refusal.is_some() || preview.refusal.is_some() || broken.is_some();
         let out = self.out.as_ref().filter(|_| !refused);
         // If the plan is refused, the error below says what to do.
-        let next = match refused {
-            false => format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag()),
-            true => String::new(),
+        let next = if refused {
+            String::new()
+        } else {
+            format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag())
         };
         let view = PreviewView::new(plan, &preview, &estimate, &run_time, terminal.colours_data()).of_file(
             path_to_text(relative_path(&self.plan)),

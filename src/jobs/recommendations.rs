@@ -77,7 +77,7 @@ fn all_versions(plan: &Plan, buckets: &PlanBuckets) -> Option<String> {
         matches!(buckets.versioning(bucket), Some(BucketVersioning::Enabled | BucketVersioning::Suspended));
     (locks_down && keeps_versions).then(|| {
         format!(
-            "`versions = \"all\"` in [manifest.prefix]: {bucket} keeps old versions, which keep their ACL, so whoever may \
+            "`versions = \"all\"` in [manifest.prefix]: {bucket} keeps old versions, which keep their ACL, so everyone who may \
              read them now still may"
         )
     })

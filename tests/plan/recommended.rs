@@ -49,7 +49,7 @@ fn objects_that_are_mostly_right_are_better_read_first() {
         format!("{PREFIX}{}", TAG.replace('1', "2")),
     ] {
         scene.plan(&other);
-        assert_eq!(lines(&scene, "recommended: "), [String::new(); 0], "{other}");
+        assert_eq!(lines(&scene, "recommended: "), Vec::<String>::new(), "{other}");
     }
 }
 
@@ -68,7 +68,7 @@ fn the_classes_that_can_be_restored_are_recommended_where_others_fail() {
         ]
     );
     scene.plan(&format!("{PREFIX}[manifest.filter]\nstorage_class = [\"DEEP_ARCHIVE\", \"GLACIER\"]\n{restore}"));
-    assert_eq!(lines(&scene, "recommended: "), [String::new(); 0]);
+    assert_eq!(lines(&scene, "recommended: "), Vec::<String>::new());
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn old_versions_are_to_be_locked_down_as_well() {
     let scene = Scene::filled(Dialect::Aws, "bucket,key,acl\nbkt,a,public-read\nbkt,b,private\n", |_| {});
     let acl = "[operation.put_object_acl]\nacl = \"private\"\n";
     scene.plan(&format!("{PREFIX}{acl}"));
-    assert_eq!(lines(&scene, "recommended: "), [String::new(); 0], "it keeps no versions");
+    assert_eq!(lines(&scene, "recommended: "), Vec::<String>::new(), "it keeps no versions");
     let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
     ask(&scene, async |client| {
         client.put_bucket_versioning().bucket("bkt").versioning_configuration(versioning).send().await.expect("set");
@@ -84,14 +84,14 @@ fn old_versions_are_to_be_locked_down_as_well() {
     assert_eq!(
         lines(&scene, "recommended: "),
         [
-            "recommended: `versions = \"all\"` in [manifest.prefix]: bkt keeps old versions, which keep their ACL, so whoever \
+            "recommended: `versions = \"all\"` in [manifest.prefix]: bkt keeps old versions, which keep their ACL, so everyone who \
           may read them now still may"
         ]
     );
     scene.plan(&format!("{PREFIX}{acl}").replace("prefix = \"\"", "prefix = \"\"\nversions = \"all\""));
-    assert_eq!(lines(&scene, "recommended: "), [String::new(); 0]);
+    assert_eq!(lines(&scene, "recommended: "), Vec::<String>::new());
     scene.plan(&format!("{PREFIX}{TAG}"));
-    assert_eq!(lines(&scene, "recommended: "), [String::new(); 0]);
+    assert_eq!(lines(&scene, "recommended: "), Vec::<String>::new());
 }
 
 #[test]
