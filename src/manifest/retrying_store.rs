@@ -33,15 +33,18 @@ const PROBE_POLICY: RetryPolicy = RetryPolicy { max_attempts: 4, ..RETRY_POLICY 
 const TOTAL_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// A store that retries after throttling and transient errors, until the stop token is cancelled.
+///
+/// A request that is throttled is not given up while others are answered: the store is busy, not out of order.
 pub(crate) struct RetryingStore {
     store: Arc<dyn Store>,
     stop: CancellationToken,
     throttled: AtomicU64,
+    answered: AtomicU64,
 }
 
 impl RetryingStore {
     pub(crate) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
-        Self { store, stop, throttled: AtomicU64::new(0) }
+        Self { store, stop, throttled: AtomicU64::new(0), answered: AtomicU64::new(0) }
     }
 
     pub(crate) fn stop_token(&self) -> &CancellationToken {
@@ -55,21 +58,22 @@ impl RetryingStore {
 
     /// Lists one page.
     pub(crate) async fn list(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
-        self.list_with_policy(request, RETRY_POLICY).await
+        self.list_with_retries(request, false).await
     }
 
     /// Lists one page that is optional, with fewer retries.
     pub(crate) async fn probe(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
-        self.list_with_policy(request, PROBE_POLICY).await
+        self.list_with_retries(request, true).await
     }
 
-    async fn list_with_policy(&self, request: &ListRequest, policy: RetryPolicy) -> Result<ListPage, ManifestError> {
+    async fn list_with_retries(&self, request: &ListRequest, is_optional: bool) -> Result<ListPage, ManifestError> {
         let doing = || format!("list {}", object_path(&request.bucket, &request.prefix));
-        let mut attempts = StoreAttempts::new(policy);
+        let mut attempts = StoreAttempts::new(if is_optional { PROBE_POLICY } else { RETRY_POLICY });
         loop {
             let answer = self.unless_stopped(attempts.run(self.store.list(request))).await?;
             match answer {
                 Ok(page) => {
+                    self.answered.fetch_add(1, Ordering::Relaxed);
                     debug!(
                         bucket = %request.bucket,
                         prefix = %request.prefix,
@@ -82,6 +86,9 @@ impl RetryingStore {
                 Err(fault) => {
                     if fault.class == FaultClass::Throttled {
                         self.throttled.fetch_add(1, Ordering::Relaxed);
+                        if !is_optional {
+                            attempts.renew_if_answered(self.answered.load(Ordering::Relaxed));
+                        }
                     }
                     self.unless_stopped(attempts.wait_or_fail(fault, doing)).await??;
                 }
@@ -172,21 +179,32 @@ fn read_error(bucket: &BucketName, key: &ObjectKey, fault: StoreError) -> Manife
     ManifestError::Store { doing: describe_read(bucket, key), fault: Box::new(fault) }
 }
 
-/// The attempts at one request, limited in number and in time.
+/// The attempts at one request, limited in number and in time since another request was answered.
 struct StoreAttempts {
     backoff: Backoff,
+    /// When the request was first sent, or a throttled one was last renewed.
     started_at: Instant,
+    /// The number of requests answered at the last throttled attempt.
+    answered: Option<u64>,
     /// The error of the previous attempt.
     last_fault: Option<StoreError>,
 }
 
 impl StoreAttempts {
     fn new(policy: RetryPolicy) -> Self {
-        Self { backoff: Backoff::new(policy), started_at: Instant::now(), last_fault: None }
+        Self { backoff: Backoff::new(policy), started_at: Instant::now(), answered: None, last_fault: None }
     }
 
     fn deadline(&self) -> Instant {
         self.started_at + scaled(TOTAL_TIMEOUT)
+    }
+
+    /// Starts the limits over after a throttled attempt if other requests were answered since the last one.
+    fn renew_if_answered(&mut self, answered: u64) {
+        if self.answered.replace(answered).is_some_and(|before| answered > before) {
+            self.backoff.renew();
+            self.started_at = Instant::now();
+        }
     }
 
     /// Runs one attempt within the remaining time. If it times out, returns the error of the previous attempt.
@@ -352,5 +370,58 @@ impl AsyncRead for ResumingBody {
                 ResumingBodyState::Failed => return Poll::Ready(Err(io::Error::other("reading was stopped"))),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::testing::{MemoryStore, fault};
+    use super::*;
+
+    fn page_below(prefix: &str) -> ListRequest {
+        let (bucket, prefix) = (BucketName::new("b"), ObjectKey::from(prefix));
+        ListRequest { bucket, prefix, all_versions: false, group_by_directory: false, from: None }
+    }
+
+    /// A store that throttles the first requests for `busy/`.
+    fn busy_for(requests: u32) -> RetryingStore {
+        let store = MemoryStore {
+            busy: Mutex::new(Some((requests, fault(FaultClass::Throttled, 503, "SlowDown")))),
+            ..MemoryStore::default()
+        };
+        RetryingStore::new(Arc::new(store), CancellationToken::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_page_is_not_given_up_while_others_are_answered() {
+        let store = busy_for(100);
+        let busy = page_below("busy/");
+        let mut listing = std::pin::pin!(store.list(&busy));
+        let started = Instant::now();
+        loop {
+            tokio::select! {
+                listed = &mut listing => {
+                    listed.expect("listed in the end");
+                    break;
+                }
+                () = tokio::time::sleep(Duration::from_millis(200)) => {
+                    store.list(&page_below("other/")).await.expect("listed");
+                }
+            }
+        }
+        assert!(started.elapsed() > TOTAL_TIMEOUT, "it took {:?}", started.elapsed());
+        assert_eq!(store.throttled_requests(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_page_is_given_up_if_nothing_is_answered() {
+        let store = busy_for(100);
+        store.list(&page_below("other/")).await.expect("listed");
+        let error = store.list(&page_below("busy/")).await.expect_err("throttled");
+        assert!(error.to_string().contains("(tried 8 times in "), "{error}");
+        let error = store.probe(&page_below("busy/")).await.expect_err("throttled");
+        assert!(error.to_string().contains("(tried 4 times in "), "{error}");
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct MemoryStore {
     pub(super) mute: bool,
     /// Refuses all listings after this number; 0 means never.
     pub(super) refuses_from: usize,
+    /// How many listings below `busy/` fail, and how.
+    pub(super) busy: Mutex<Option<(u32, StoreError)>>,
     /// How a listing of current versions handles a requested start.
     pub(super) start_after: StartAfterSupport,
     /// Called each time a row is added.
@@ -112,6 +114,13 @@ impl Store for MemoryStore {
         }
         if let Some(fault) = self.next_fault() {
             return Err(fault);
+        }
+        if let Some((left, fault)) = &mut *self.busy.lock().unwrap()
+            && *left > 0
+            && request.prefix.as_bytes() == b"busy/"
+        {
+            *left -= 1;
+            return Err(fault.clone());
         }
         let begins = matches!(&request.from, Some(ListPosition::After { .. })) && !request.all_versions;
         if begins && self.start_after == StartAfterSupport::Rejected {

@@ -55,6 +55,12 @@ impl Backoff {
         Some(self.last_delay)
     }
 
+    /// Forgets the attempts made, so that the policy's number of attempts is left again. The next wait is as long as if
+    /// they had failed in a row.
+    pub fn renew(&mut self) {
+        self.attempts_made = 0;
+    }
+
     /// Returns the total number of attempts that the policy allows.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
