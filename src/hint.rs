@@ -31,8 +31,20 @@ pub const COMMANDS_WITH_STATE: &[&str] = &[
 ];
 
 /// The commands that do not accept `--state`.
-pub const COMMANDS_WITHOUT_STATE: &[&str] =
-    &["init", "validate", "check", "policy", "export", "import", "schema", "completions", "man", "version", "sandbox"];
+pub const COMMANDS_WITHOUT_STATE: &[&str] = &[
+    "init",
+    "validate",
+    "check",
+    "policy",
+    "export",
+    "import",
+    "schema",
+    "completions",
+    "complete",
+    "man",
+    "version",
+    "sandbox",
+];
 
 /// What the user can do about a problem. Written with `hint!`, or made from a text without commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

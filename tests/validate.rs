@@ -357,3 +357,45 @@ fn in_a_workflow_three_mistakes_are_three_annotations_at_their_lines() {
     assert!(commands.iter().all(|line| line.starts_with("::error file=plans/a.toml,")), "{said}");
     assert!(!run("false").contains("::error"));
 }
+
+/// `init` with these options: the plan is valid, and the sandbox's own has objects that can be applied to at once.
+#[test]
+fn init_takes_what_it_is_told() {
+    for operation in
+        ["put_object_tagging", "add_object_tagging", "delete_object_tagging", "put_object_acl", "restore_object"]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let init = ["init", "--bucket", "archive", "--prefix", "a b/\u{e9}/", "--operation", operation];
+        assert_eq!(batchplan(folder.path(), &init).status.code(), Some(0), "{operation}");
+        let plan = read(&folder.path().join("plan.toml"));
+        assert!(plan.contains("prefix   = \"a b/\u{e9}/\"\n") && plan.contains("bucket   = \"archive\"\n"), "{plan}");
+        let active = plan.lines().filter(|line| line.starts_with("[operation.")).collect::<Vec<_>>();
+        assert!(active.len() == 1 && active[0].contains(operation), "{active:?}");
+        let validated = batchplan(folder.path(), &["validate", "plan.toml"]);
+        assert_eq!(validated.status.code(), Some(0), "{operation}: {}", text(&validated.stderr));
+        let applied = batchplan(folder.path(), &["apply", "plan.toml", "--auto-approve", "--json"]);
+        assert_eq!(applied.status.code(), Some(0), "{operation}: {}", text(&applied.stderr));
+        let result: serde_json::Value = serde_json::from_slice(&applied.stdout).expect("JSON");
+        assert_eq!((&result["total"], &result["succeeded"]), (&3.into(), &3.into()), "{operation}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    for provider in ["aws", "oss", "s3"] {
+        let init = [
+            "init",
+            "x.toml",
+            "--force",
+            "--provider",
+            provider,
+            "--bucket",
+            "archive",
+            "--operation",
+            "put_object_acl",
+        ];
+        assert_eq!(batchplan(folder.path(), &init).status.code(), Some(0), "{provider}");
+        assert_eq!(batchplan(folder.path(), &["validate", "x.toml"]).status.code(), Some(0), "{provider}");
+    }
+    let refused = batchplan(folder.path(), &["init", "--bucket", "No Such Name"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("would not be valid"), "{}", text(&refused.stderr));
+    assert!(!folder.path().join("plan.toml").exists());
+}

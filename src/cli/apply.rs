@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::descriptions::quote_path;
 use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::file_digest::FileDigest;
 use super::github;
 use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, job_result_json, print_replaced};
 use super::notifications;
@@ -42,6 +43,7 @@ Examples:
   batchplan apply plan.toml --auto-approve --json | jq .failed
   batchplan apply plan.toml --expect-count 1200   # only if there are 1200 objects
   batchplan apply plan.bpl --plan plan.toml       # apply what `plan --out` saved
+  batchplan apply plan.bpl --expect-digest \"$DIGEST\"   # only the reviewed file
 
 Exit codes: 0 all succeeded, 1 the tool failed, 2 invalid plan, 3 some objects
 failed, 4 the job failed, 5 paused or interrupted, 6 refused, 7 cancelled.")]
@@ -52,6 +54,9 @@ pub(super) struct ApplyArgs {
     /// Refuse a saved plan that was not made from this plan file; relative paths are resolved against its folder
     #[arg(long, value_name = "PLAN")]
     plan: Option<PathBuf>,
+    /// Refuse a saved plan unless this is its SHA-256, as `plan --out` and `show` print it
+    #[arg(long, value_name = "DIGEST", value_parser = FileDigest::parse)]
+    expect_digest: Option<FileDigest>,
     /// Skip the confirmation prompt
     #[arg(long)]
     auto_approve: bool,
@@ -71,7 +76,7 @@ pub(super) struct ApplyArgs {
 
 impl CliCommand for ApplyArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let given = plan_input::read(&self.given, self.plan.as_deref(), terminal)?;
+        let given = plan_input::read(&self.given, self.plan.as_deref(), self.expect_digest.as_ref(), terminal)?;
         let plan = &given.plan;
         let rules = self.rules.check(plan, (given.shown_path(), &given.text), terminal)?;
         notifications::check_webhooks(plan)?;

@@ -150,7 +150,8 @@ pub(crate) fn describe_operation(operation: &Operation) -> String {
     format!("{}  {}", operation.name(), operation.details().summary)
 }
 
-fn describe_report(plan: &Plan) -> String {
+/// Describes where a plan's report goes.
+pub(crate) fn describe_report(plan: &Plan) -> String {
     let spec = &plan.report;
     let scope = match spec.scope {
         ReportScope::AllTasks => "all tasks",

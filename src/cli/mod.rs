@@ -13,10 +13,12 @@
 //! | `state_location`, `project_config` | `--state` and `--state-of`, and the names of states |
 //! | `state` | the journal that is kept there, and the command `state` |
 //! | `state_csv` | tags and ACLs of objects as CSV |
+//! | `saved_plan_file`, `file_digest`, `detail_page` | a saved plan as a file, and the pages that `show` prints |
 //! | `plan_input` | the plan that a command is given, its prices, and the problems of its file |
 //! | `plan_rules` | `--rules`: the rules that plans must keep |
 //! | `recurring` | whether there is anything new for a recurring plan |
 //! | `job_ids` | the IDs of jobs, abbreviated |
+//! | `help_groups` | the commands in groups, and the page of the documentation about each |
 //! | `preview` | what a plan would change, cost and take, as text, JSON and Markdown |
 //! | `verification` | which objects are not as they should be, as text, JSON, Markdown and a report |
 //! | `job_session` | running one job, its result, and the arguments of commands about a job |
@@ -28,17 +30,21 @@
 mod apply;
 mod cancel;
 mod check;
+mod complete;
 mod completions;
 mod confirm;
 mod create;
 mod cron;
 mod delete;
 mod descriptions;
+mod detail_page;
 mod error_code;
 mod error_json;
 mod exit;
 mod export;
+mod file_digest;
 mod github;
+mod help_groups;
 mod import;
 mod init;
 mod job_ids;
@@ -67,6 +73,7 @@ mod retry;
 mod run;
 mod run_summary;
 mod sandbox;
+mod saved_plan_file;
 mod schedule;
 mod schema;
 mod show;
@@ -139,6 +146,7 @@ enum Command {
     Schedule(schedule::ScheduleArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
+    Complete(complete::CompleteArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
     Sandbox(sandbox::SandboxArgs),
@@ -174,6 +182,7 @@ impl Command {
             Self::Version(args) => args,
             Self::Sandbox(args) => args,
             Self::Man(args) => return man::run(args, command(), terminal),
+            Self::Complete(args) => return complete::run(args, &command(), terminal),
             Self::Completions(args) => return completions::run(args, &mut command(), terminal),
         };
         chosen.run(terminal)
@@ -183,7 +192,7 @@ impl Command {
 /// Returns the program's commands and arguments, from which completions, manual pages and the reference are made.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    help_groups::arrange(Cli::command())
 }
 
 /// Returns the codes of errors in JSON output, each with its meaning, from which the reference is made.
@@ -197,18 +206,18 @@ pub fn error_codes() -> &'static [(&'static str, &'static str)] {
 pub fn main() -> ExitCode {
     open_files::raise_limit();
     let terminal = Terminal::from_process();
-    let parsed = Cli::command()
+    let parsed = command()
         .color(terminal.with_options(false, false, requested_color()).clap_colors())
         .try_get_matches()
         .and_then(|matches| {
-            let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+            let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))?;
             Ok((matches, cli))
         });
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
         Err(mut error) => {
             let args: Vec<_> = std::env::args_os().skip(1).collect();
-            usage_tips::improve(&mut error, &Cli::command(), &args);
+            usage_tips::improve(&mut error, &command(), &args);
             return report_usage(&error, terminal);
         }
     };

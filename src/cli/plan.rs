@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::descriptions::{quote_path, relative_path};
 use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
+use super::file_digest::FileDigest;
 use super::numbers::{any_number, whole_number};
 use super::plan_input::{self, LoadedPlan, job_error, load_prices};
 use super::plan_rules::{PlanRulesArgs, rule_check};
@@ -76,7 +77,8 @@ Examples:
   manifest {read, added, gone, added_examples, gone_examples}; plan_diff;
   earlier; server_check {state (not_needed, off, not_checked, passed, refused),
     found (takes_for_object, unsupported, denied, unseen), object, why};
-  warnings; recommendations; would_fail; saved
+  warnings; recommendations; would_fail; saved (the file), saved_digest (its
+    SHA-256)
 With --all, one line for each object comes first. Unknown values are null.
 
 Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused
@@ -169,9 +171,8 @@ impl CliCommand for PlanArgs {
             next,
             out.map(|out| path_to_text(out)),
         );
-        if let Some(out) = out {
-            save(self, &file, plan, &preview, saved_counts(&view), out)?;
-        }
+        let digest = out.map(|out| save(self, &file, plan, &preview, saved_counts(&view), out)).transpose()?;
+        let view = view.with_digest(digest.map(|digest| digest.as_str().to_owned()));
         let untrusted = preview.refusal.as_ref().map(|refusal| untrusted_error(plan, refusal));
         let refusal = refusal.map(|refusal| JobError::TooExpensive(Box::new(refusal)));
         let error = untrusted.or(broken).or(refusal);
@@ -310,7 +311,7 @@ fn refuse_to_overwrite(out: &Path) -> Result<(), CommandError> {
         .help("choose a new file, or a saved plan to overwrite"))
 }
 
-/// Saves the plan together with the fingerprint of its manifest.
+/// Saves the plan together with the fingerprint of its manifest. Returns the digest of the file.
 fn save(
     args: &PlanArgs,
     file: &LoadedPlan,
@@ -318,7 +319,7 @@ fn save(
     preview: &Preview,
     counts: SavedCounts,
     out: &Path,
-) -> Result<(), CommandError> {
+) -> Result<FileDigest, CommandError> {
     let Preview { frozen, digest: Some(digest), options: PreviewOptions { digest_key: Some(key), .. }, .. } = preview
     else {
         return Err(CommandError::new(ExitStatus::ToolFailed, "there is no digest to save the plan with"));
@@ -333,7 +334,7 @@ fn save(
         fingerprint: manifest_fingerprint(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
         counts,
     };
-    Ok(saved.write(out)?)
+    Ok(FileDigest::of(&saved.write(out)?))
 }
 
 /// Returns whether a manifest names the changes of an inventory, which are not comparable with an earlier job's

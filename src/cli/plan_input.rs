@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::descriptions::relative_path;
 use super::error_code::ErrorCode;
 use super::exit::{CommandError, ExitStatus};
+use super::file_digest::FileDigest;
 use super::github;
 use super::terminal::{Terminal, escape_for_terminal};
 use crate::connect::with_environment;
@@ -152,22 +153,34 @@ impl PlanInput {
     }
 }
 
-/// Reads the plan in a file. `of` is the plan file that a saved plan must come from, if given.
+/// Reads the plan in a file. `of` is the plan file that a saved plan must come from, and `digest` the one that it must
+/// have, if given.
 ///
 /// # Errors
 /// Returns an error if there is no valid plan. Problems of a plan file are printed.
-pub(crate) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result<PlanInput, CommandError> {
+pub(crate) fn read(
+    path: &Path,
+    of: Option<&Path>,
+    digest: Option<&FileDigest>,
+    terminal: Terminal,
+) -> Result<PlanInput, CommandError> {
     let bytes = read_up_to(path, SavedPlan::MAX_BYTES);
     if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_saved_plan(bytes)) {
-        if of.is_some() {
+        if of.is_some() || digest.is_some() {
+            let option = if of.is_some() { "--plan" } else { "--expect-digest" };
+            let save = command!("plan", "PLAN", "--out", "FILE");
             return Err(CommandError::new(ExitStatus::Invalid, format!("{} is not a saved plan", show_path(path)))
                 .code(ErrorCode::SavedPlanRefused)
-                .help(hint!("remove --plan, or save the plan first: {}", command!("plan", "PLAN", "--out", "FILE"))));
+                .help(hint!("remove {}, or save the plan first: {}", option, save)));
         }
         let LoadedPlan { plan, bytes, .. } = require_valid(path, bytes, terminal)?;
         return Ok(PlanInput { plan, text: bytes, file: std::path::absolute(path)?, fingerprint: None });
     }
-    let saved = SavedPlan::parse(path, &bytes?)?;
+    let bytes = bytes?;
+    if let Some(digest) = digest {
+        digest.expect_of(path, &bytes)?;
+    }
+    let saved = SavedPlan::parse(path, &bytes)?;
     let named =
         of.map(|file| Ok::<_, CommandError>((std::path::absolute(file)?, require(file, terminal)?))).transpose()?;
     let named = named.as_ref().map(|(file, now)| (file.as_path(), &now.plan));

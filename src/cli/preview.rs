@@ -62,6 +62,8 @@ pub(super) struct PreviewView<'a> {
     next_command: String,
     /// The file that the plan was saved to, if it was.
     saved_to: Option<String>,
+    /// The SHA-256 of that file.
+    saved_digest: Option<String>,
 }
 
 impl<'a> PreviewView<'a> {
@@ -83,6 +85,7 @@ impl<'a> PreviewView<'a> {
             colour,
             next_command: String::new(),
             saved_to: None,
+            saved_digest: None,
         }
     }
 
@@ -96,6 +99,11 @@ impl<'a> PreviewView<'a> {
         saved_to: Option<String>,
     ) -> Self {
         Self { file, previous, next_command, saved_to, ..self }
+    }
+
+    /// Sets the SHA-256 of the file that the plan was saved to.
+    pub(super) fn with_digest(self, saved_digest: Option<String>) -> Self {
+        Self { saved_digest, ..self }
     }
 }
 
@@ -121,6 +129,9 @@ pub(super) fn render_text(view: &PreviewView<'_>) -> String {
     text.push_str(&inventory_facts(view));
     text.push_str(&costs(view));
     text.push_str(&warnings(view));
+    if let Some((file, digest)) = view.saved_to.as_ref().zip(view.saved_digest.as_ref()) {
+        let _ = writeln!(text, "\nsaved: {} (SHA-256 {digest})", escape_line(file));
+    }
     if let Some(next) = next_step(view) {
         let _ = writeln!(text, "\n{next}");
     }
@@ -418,6 +429,7 @@ pub(super) fn step_outputs(view: &PreviewView<'_>) -> Vec<(&'static str, String)
         ("changes", changes.to_string()),
         ("estimated-cost", cost.map_or_else(String::new, |cost| cost.to_string())),
         ("saved-plan", view.saved_to.clone().unwrap_or_default()),
+        ("saved-plan-digest", view.saved_digest.clone().unwrap_or_default()),
     ]
 }
 
@@ -639,6 +651,7 @@ pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
         "recommendations": view.preview.recommendations,
         "would_fail": view.preview.would_fail,
         "saved": view.saved_to,
+        "saved_digest": view.saved_digest,
     })
 }
 
@@ -839,6 +852,10 @@ fn markdown_plan_table(view: &PreviewView<'_>) -> String {
     row("manifest", &format!("{} {}", format_objects(rows), describe_source(&view.plan.manifest.source)));
     for operation in &view.plan.operations {
         row("operation", &describe_operation(operation));
+    }
+    if let Some((file, digest)) = view.saved_to.as_ref().zip(view.saved_digest.as_ref()) {
+        row("saved plan", file);
+        row("its SHA-256", digest);
     }
     text.push('\n');
     text

@@ -33,9 +33,10 @@ use crate::paths::show_path;
 /// To test access between accounts, repeat `--access-key` and `--secret-key`: each key is an owner with its own
 /// canonical ID, buckets and objects, and ACLs decide what the others can do. The first key also owns everything from
 /// the fill file and from earlier runs with one key, so keep the order of the keys.
-///
-/// Example: batchplan sandbox --listen 127.0.0.1:9000 --data ./sandbox --fill inventory.csv
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  batchplan sandbox --listen 127.0.0.1:9000 --data ./sandbox --fill inventory.csv")]
 pub(super) struct SandboxArgs {
     /// The address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = listen_address)]

@@ -1,24 +1,30 @@
 //! `batchplan show`: shows everything that is known of a job, as text or JSON, once or at each change.
 
-use std::fmt::{Display, Write as _};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use batchplan_store::object::VersionId;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
-use super::descriptions::{describe_operation, describe_source, describe_store, format_instant, next_command};
+use super::descriptions::{
+    describe_operation, describe_source, describe_store, format_duration, format_instant, next_command,
+};
+use super::detail_page::DetailPage;
 use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus, failed_before_start};
 use super::list::JobFormat;
 use super::recurring::describe_job_scope;
+use super::saved_plan_file::LoadedSavedPlan;
 use super::state::JournalAccess;
 use super::state_location::StateLocationArgs;
 use super::terminal::{Terminal, escape_for_terminal, escape_line};
+use crate::hint::{ShownCommand, hint};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::xml::{self, JobXmlError};
-use crate::jobs::{JobDescription, JobPresence, ReportState, describe, hint};
+use crate::jobs::{JobDescription, JobPresence, ReportState, describe, hint as failure_hint};
 use crate::journal::{FailureCode, FailureExample, FailureGroup, JobRecord, JobSource, Journal};
 use crate::paths::{path_to_text, show_path};
 
@@ -28,16 +34,14 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How many times in a row a job must be seen without a process. A job that was just created has none yet.
 const INTERRUPTED_POLLS: u32 = 3;
 
-/// The width of the label column.
-const LABEL_WIDTH: usize = 15;
-
-/// Show the details of a job.
+/// Show the details of a job, or of a saved plan.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   batchplan show ODRi
   batchplan show ODRi --watch
   batchplan show ODRi --json | jq '.failures[] | {code, count}'
+  batchplan show plan.bpl        # what `plan --out` saved, and its digest
 
 --json prints one object:
   job_id, name, description, status, reason, cause (of a pause), interrupted,
@@ -45,16 +49,21 @@ Examples:
   created, changed, ended (RFC 3339);
   plan_file, plan_hash, plan_error; store, manifest, operations (in words);
   origin, retry_of, retried_by;
+  percent, seconds_left (while it is Active), as_of (if another machine holds
+    the state and may have done more since);
   total, succeeded, failed, not_attempted, in_doubt;
   active_seconds, objects_per_second;
   failures: [{code, http (0 without a response), count, advice,
     examples: [{bucket, key (URL-encoded), version, message}]}];
   report (its location), report_state (absent, open, kept, due, published),
   report_folder; folder, files: [{name, files, bytes}]; next
+Of a saved plan: file, digest, saved, name, description, plan_file, plan_hash,
+  plan (its text); store, manifest, operations, report (in words); objects;
+  counts {exact, change, unchanged, fail, unknown}; next
 With --watch, it prints one line for each change. Unknown values are null. A path
 that is not UTF-8 starts with `bytes:` and is URL-encoded.")]
 pub(super) struct ShowArgs {
-    /// The job's ID, or a unique prefix of it
+    /// The job's ID, or a unique prefix of it, or a saved plan
     job: String,
     /// Show the job again at each change, until it ends or stops
     #[arg(long, conflicts_with = "format")]
@@ -71,8 +80,18 @@ pub(super) struct ShowArgs {
 
 impl CliCommand for ShowArgs {
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
-        let (journal, job) = self.state.open_job(&self.job, JournalAccess::Read, terminal)?;
-        let style = ShowOptions { examples: if self.examples { usize::MAX } else { 1 }, state_flag: journal.flag() };
+        if let Some(saved) = LoadedSavedPlan::open(Path::new(&self.job))? {
+            return self.show_saved_plan(&saved, terminal);
+        }
+        let (journal, job) = self
+            .state
+            .open_job(&self.job, JournalAccess::Read, terminal)
+            .map_err(|error| if Path::new(&self.job).is_file() { self.not_a_saved_plan() } else { error })?;
+        let style = ShowOptions {
+            examples: if self.examples { usize::MAX } else { 1 },
+            state_flag: journal.flag(),
+            as_of: journal.as_of(),
+        };
         if let Some(by) = journal.remote_holder().filter(|_| self.watch) {
             return Err(CommandError::new(
                 ExitStatus::Refused,
@@ -97,12 +116,38 @@ impl CliCommand for ShowArgs {
     }
 }
 
+impl ShowArgs {
+    fn show_saved_plan(&self, saved: &LoadedSavedPlan, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        if self.watch || self.format.is_some() {
+            return Err(CommandError::new(ExitStatus::Invalid, "a saved plan cannot be shown in this way")
+                .code(ErrorCode::InvalidArgument)
+                .help("use --json, or no option"));
+        }
+        let flag = self.state.flag();
+        if terminal.is_json() {
+            terminal.print_pretty_json(saved.to_json(&flag))?;
+        } else {
+            terminal.print(escape_for_terminal(&saved.page(&flag)))?;
+        }
+        Ok(ExitStatus::Success)
+    }
+
+    fn not_a_saved_plan(&self) -> CommandError {
+        let what = format!("{} is neither a job nor a saved plan", show_path(&self.job));
+        CommandError::new(ExitStatus::Invalid, what)
+            .code(ErrorCode::NoSuchJob)
+            .help(hint!("to see what a plan file would do: {}", ShownCommand::new("plan").path(Path::new(&self.job))))
+    }
+}
+
 /// How much of a job to show.
 struct ShowOptions {
     /// The maximum number of failed objects for each error code.
     examples: usize,
     /// ` --state DIR|URL` if shown commands need it, otherwise empty.
     state_flag: String,
+    /// The time as of which the job is shown, if another machine may have done more since.
+    as_of: Option<Timestamp>,
 }
 
 fn job_xml(description: &JobDescription) -> Result<String, CommandError> {
@@ -204,49 +249,18 @@ fn status_line(description: &JobDescription) -> String {
 
 /// Returns a job as text for a terminal, without a line break at its end. The caller must escape it before printing.
 fn to_page(description: &JobDescription, style: &ShowOptions) -> String {
-    let mut page = JobPage(format!("job {} is {}", description.job.id, status_text(description)));
+    let mut page = DetailPage::new(format!("job {} is {}", description.job.id, status_text(description)));
     status_rows(&mut page, description);
     plan_rows(&mut page, description);
-    result_rows(&mut page, description);
+    result_rows(&mut page, description, style.as_of);
     failure_rows(&mut page, &description.failures, style.examples);
-    if let Some(next) = next_step(description, style) {
-        let _ = write!(page.0, "\nnext: {next}");
-    }
-    page.0
+    page.finish(next_step(description, style).as_deref())
 }
 
 /// Returns the next command for a job.
 fn next_step(description: &JobDescription, style: &ShowOptions) -> Option<String> {
     let JobDescription { job, presence, failures, folder, .. } = description;
     next_command(job, presence, failures.iter().map(|(code, _)| code), folder, &style.state_flag)
-}
-
-/// Lines that consist of a label and a value.
-struct JobPage(String);
-
-impl JobPage {
-    /// Adds a value on one line, so that no part of it can pass for another row.
-    fn row(&mut self, label: &str, value: impl Display) {
-        let value = value.to_string().replace('\n', "\\n");
-        let _ = write!(self.0, "\n  {label:LABEL_WIDTH$}{value}");
-    }
-
-    /// Adds a text. The lines of a longer text start with a bar, so that none of them can pass for another row.
-    fn text_if(&mut self, label: &str, text: Option<&str>) {
-        let mut lines = text.iter().flat_map(|text| text.trim_end().lines()).peekable();
-        let Some(first) = lines.next() else { return };
-        let bar = if lines.peek().is_some() { "| " } else { "" };
-        self.row(label, format_args!("{bar}{first}"));
-        for line in lines {
-            self.row("", format_args!("{bar}{line}"));
-        }
-    }
-
-    fn row_if(&mut self, label: &str, value: Option<impl Display>) {
-        if let Some(value) = value {
-            self.row(label, value);
-        }
-    }
 }
 
 /// Returns the status, such as `Active` or `Active (interrupted: its process died)`.
@@ -262,7 +276,7 @@ fn status_text(description: &JobDescription) -> String {
     format!("{}{more}", job.status)
 }
 
-fn status_rows(page: &mut JobPage, description: &JobDescription) {
+fn status_rows(page: &mut DetailPage, description: &JobDescription) {
     let JobDescription { job, presence, plan, .. } = description;
     page.row("name", &job.name);
     page.text_if("description", job.description.as_deref());
@@ -286,7 +300,7 @@ fn status_rows(page: &mut JobPage, description: &JobDescription) {
     page.row_if("ended", job.ended.map(format_instant));
 }
 
-fn plan_rows(page: &mut JobPage, description: &JobDescription) {
+fn plan_rows(page: &mut DetailPage, description: &JobDescription) {
     let JobDescription { job, plan, manifest, .. } = description;
     page.row("plan", show_path(&job.plan_file));
     page.row("plan hash", &job.plan_hash);
@@ -314,9 +328,10 @@ fn plan_rows(page: &mut JobPage, description: &JobDescription) {
     }
 }
 
-fn result_rows(page: &mut JobPage, description: &JobDescription) {
+fn result_rows(page: &mut DetailPage, description: &JobDescription, as_of: Option<Timestamp>) {
     let JobRecord { progress, in_doubt, active_time: active, .. } = &description.job;
     page.row("objects", HumanCount(progress.total));
+    page.row_if("progress", describe_progress(description, as_of));
     page.row("succeeded", HumanCount(progress.succeeded));
     page.row("failed", HumanCount(progress.failed));
     page.row("not attempted", HumanCount(description.job.not_attempted()));
@@ -349,12 +364,21 @@ fn result_rows(page: &mut JobPage, description: &JobDescription) {
     }
 }
 
-fn failure_rows(page: &mut JobPage, failures: &[(FailureCode, FailureGroup)], most: usize) {
+/// Describes how far a job is that is not over, such as `20 %, about 4 min left`.
+fn describe_progress(description: &JobDescription, as_of: Option<Timestamp>) -> Option<String> {
+    let percent = description.percent_finished()?;
+    let left =
+        description.time_left().map_or_else(String::new, |left| format!(", about {} left", format_duration(left)));
+    let seen = as_of.map_or_else(String::new, |at| format!(", as of {}", format_instant(at)));
+    Some(format!("{percent:.0} %{left}{seen}"))
+}
+
+fn failure_rows(page: &mut DetailPage, failures: &[(FailureCode, FailureGroup)], most: usize) {
     for (FailureCode { code, http }, FailureGroup { count, examples }) in failures {
         let status = if *http == 0 { String::new() } else { format!("{http} ") };
         let objects = if *count == 1 { "object" } else { "objects" };
         page.row("failure", format!("{} {objects}: {status}{code}", HumanCount(*count)));
-        page.row_if("  hint", hint(code, *http));
+        page.row_if("  hint", failure_hint(code, *http));
         for example in examples.iter().take(most) {
             let object = &example.object;
             let version =
@@ -403,6 +427,9 @@ fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
         "origin": origin,
         "retry_of": retry_of,
         "retried_by": description.retried_by,
+        "percent": description.percent_finished(),
+        "seconds_left": description.time_left().map(|left| left.as_secs()),
+        "as_of": style.as_of,
         "total": job.progress.total,
         "succeeded": job.progress.succeeded,
         "failed": job.progress.failed,
@@ -434,7 +461,7 @@ fn failure_json((code, reason): &(FailureCode, FailureGroup), most: usize) -> Js
         "code": code.code,
         "http": code.http,
         "count": reason.count,
-        "advice": hint(&code.code, code.http),
+        "advice": failure_hint(&code.code, code.http),
         "examples": examples,
     })
 }

@@ -34,7 +34,7 @@ use crate::journal::{
 use crate::paths::{path_to_text, show_path};
 use crate::plan::{Plan, StateUrl};
 use crate::remote::{
-    self, LeaseConfig, LockHolder, LockStatus, RemoteError, RemoteState, RemoteStateConfig, ShutdownOptions,
+    self, CacheUpdate, LeaseConfig, LockStatus, RemoteError, RemoteState, RemoteStateConfig, ShutdownOptions,
     StateOverview, cache_folder,
 };
 
@@ -162,14 +162,15 @@ impl StateLocationArgs {
         if !reads {
             inform_of_state(&bucket, terminal);
         }
-        let holder = match update_local_copy(&config, job) {
+        let update = match update_local_copy(&config, job) {
             Err(RemoteError::NoState) => return Ok(None),
             updated => updated.map_err(|error| error_with_flag(error, &flag))?,
         };
         let open_local_copy = |folder: &Path, temporary| {
             let journal = Journal::open_existing(folder)?;
-            let by = holder.as_ref().map(ToString::to_string);
-            Ok(journal.map(|journal| JournalHandle::for_local_copy(journal, flag.clone(), by, temporary)))
+            let CacheUpdate { holder, pushed_at } = update.clone();
+            let remote_holder = holder.map(|name| RemoteHolder { name: name.to_string(), pushed_at });
+            Ok(journal.map(|journal| JournalHandle::for_local_copy(journal, flag.clone(), remote_holder, temporary)))
         };
         if reads {
             return open_local_copy(&folder, temporary);
@@ -340,7 +341,7 @@ fn warn_of_discarded_state(terminal: Terminal) {
     }
 }
 
-fn update_local_copy(config: &RemoteStateConfig, job: Option<&JobId>) -> Result<Option<LockHolder>, RemoteError> {
+fn update_local_copy(config: &RemoteStateConfig, job: Option<&JobId>) -> Result<CacheUpdate, RemoteError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let updated = runtime.block_on(remote::update_cache(config, |id| job == Some(id)));
     runtime.shutdown_background();
@@ -378,14 +379,22 @@ fn arm_failpoint() {
     }
 }
 
+/// The process that holds the state of a local copy on another machine.
+#[derive(Debug)]
+struct RemoteHolder {
+    /// A description of the process.
+    name: String,
+    /// When it last pushed: the local copy is as of then.
+    pushed_at: Option<Timestamp>,
+}
+
 /// An open journal, for as long as a command needs it.
 pub(crate) struct JournalHandle {
     journal: Journal,
     remote: Option<RemoteState>,
     flag: String,
     terminal: Option<Terminal>,
-    /// A description of the process that holds the state on another machine.
-    remote_holder: Option<String>,
+    remote_holder: Option<RemoteHolder>,
     /// The state folder, if it is a temporary one.
     temporary: Option<TempDir>,
     /// Keeps the folder from becoming the copy of another state.
@@ -417,7 +426,12 @@ impl JournalHandle {
 
     /// Wraps the journal of the local copy of a state in a bucket. `holder` describes the process that holds the state
     /// on another machine. `temporary` is the folder of the copy if it is removed afterwards.
-    fn for_local_copy(journal: Journal, flag: String, holder: Option<String>, temporary: Option<TempDir>) -> Self {
+    fn for_local_copy(
+        journal: Journal,
+        flag: String,
+        holder: Option<RemoteHolder>,
+        temporary: Option<TempDir>,
+    ) -> Self {
         job_ids::learn(&journal);
         Self { journal, remote: None, flag, terminal: None, remote_holder: holder, temporary, _shared_lease: None }
     }
@@ -429,13 +443,18 @@ impl JournalHandle {
 
     /// Returns the description of the process that holds the state on another machine, if any.
     pub(crate) fn remote_holder(&self) -> Option<&str> {
-        self.remote_holder.as_deref()
+        self.remote_holder.as_ref().map(|holder| holder.name.as_str())
+    }
+
+    /// Returns the time as of which jobs are shown, if another machine holds the state and may have done more since.
+    pub(crate) fn as_of(&self) -> Option<Timestamp> {
+        self.remote_holder.as_ref()?.pushed_at
     }
 
     /// Returns who works on a job as seen from this machine: a job is not interrupted if the state is held elsewhere.
     pub(crate) fn adjust_presence(&self, presence: JobPresence) -> JobPresence {
         match (&self.remote_holder, presence) {
-            (Some(by), JobPresence::Interrupted) => JobPresence::HeldBy(by.clone()),
+            (Some(by), JobPresence::Interrupted) => JobPresence::HeldBy(by.name.clone()),
             (_, presence) => presence,
         }
     }

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead as _, IsTerminal, Read as _, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -405,6 +405,25 @@ pub(crate) enum PromptAnswer {
     No,
     /// No answer, because `stop` was cancelled.
     Stopped,
+}
+
+/// Asks for a line of text. Returns it without spaces around it, or `None` if the input has ended. A signal ends the
+/// process.
+///
+/// # Errors
+/// Returns an error if the terminal cannot be read or written.
+pub(crate) fn ask_line(question: &str) -> io::Result<Option<String>> {
+    const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+    let mut err = io::stderr();
+    write!(err, "{question}")?;
+    err.flush()?;
+    let mut line = String::new();
+    io::stdin().lock().take(MAX_ANSWER_BYTES).read_line(&mut line)?;
+    if line.ends_with('\n') {
+        return Ok(Some(line.trim().to_owned()));
+    }
+    writeln!(err)?;
+    Ok(None)
 }
 
 /// Asks a question, and waits for a line of input or for `stop`.

@@ -1,4 +1,5 @@
-//! What to write in place of an option that another tool has, such as Terraform's `-auto-approve`.
+//! What to write in place of an option or a command that another tool has, such as Terraform's `-auto-approve` and
+//! `destroy`.
 
 use std::ffi::OsString;
 
@@ -11,9 +12,56 @@ const YES_OPTIONS: [&str; 6] = ["-y", "--yes", "-f", "--force", "--assume-yes", 
 /// The options of other tools that change nothing.
 const DRY_RUN_OPTIONS: [&str; 4] = ["-n", "--dry-run", "--dryrun", "--check"];
 
-/// Replaces the tip of an error about an unknown option, if the option is known from another tool. `args` are those of
-/// the process, without the program.
+/// The options of other tools for what a plan or the environment says here.
+const SETTINGS: &[(&[&str], &str)] = &[
+    (&["--profile"], "set AWS_PROFILE, or the profile of your provider's own tools"),
+    (&["--region"], "set `region` in the plan's [store], or AWS_REGION"),
+    (&["--endpoint-url", "--endpoint"], "set `endpoint` in the plan's [store], or AWS_ENDPOINT_URL"),
+    (
+        &["--parallelism", "-parallelism", "--concurrency", "--numworkers", "--transfers", "--threads"],
+        "set `concurrency` in the plan's [limits]",
+    ),
+    (
+        &["--bucket", "--prefix", "--recursive", "--include", "--exclude"],
+        "set [manifest] and [manifest.filter] in the plan",
+    ),
+];
+
+/// The commands of other tools, and those of this one that do the same.
+const COMMANDS: &[(&[&str], &str)] = &[
+    (
+        &["destroy", "rollback", "revert"],
+        "`batchplan cancel JOB` ends a job, and `batchplan delete JOB` removes one that has ended",
+    ),
+    (
+        &["status", "describe", "get", "info", "logs", "watch"],
+        "`batchplan list` lists jobs, and `batchplan show JOB` shows one",
+    ),
+    (&["ls", "jobs", "ps"], "`batchplan list` lists jobs"),
+    (&["rm", "remove"], "`batchplan delete JOB` removes a job that has ended"),
+    (&["stop", "kill", "abort"], "`batchplan pause JOB` pauses a job, and `batchplan cancel JOB` ends it"),
+    (&["continue", "unpause"], "`batchplan resume JOB` resumes a paused job"),
+    (
+        &["start", "execute", "exec", "deploy", "up"],
+        "`batchplan apply PLAN` applies a plan, and `batchplan run` runs the queue",
+    ),
+    (&["preview", "diff", "dry-run", "dryrun", "estimate"], "`batchplan plan PLAN` shows what would change"),
+    (&["lint", "fmt", "test"], "`batchplan validate PLAN` checks a plan file"),
+    (
+        &["new", "create-job", "generate"],
+        "`batchplan init` writes a plan, and `batchplan create PLAN` creates a job from it",
+    ),
+    (&["force-unlock", "unlock"], "`batchplan state unlock` takes the lock of a state in a bucket"),
+    (&["approve"], "`batchplan confirm JOB` confirms a job"),
+];
+
+/// Replaces the tip of an error about an unknown option or command, if that is known from another tool. `args` are those
+/// of the process, without the program.
 pub(super) fn improve(error: &mut clap::Error, program: &clap::Command, args: &[OsString]) {
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        improve_command(error);
+        return;
+    }
     if error.kind() != ErrorKind::UnknownArgument {
         return;
     }
@@ -24,6 +72,17 @@ pub(super) fn improve(error: &mut clap::Error, program: &clap::Command, args: &[
     error.remove(ContextKind::SuggestedArg);
     error.remove(ContextKind::SuggestedSubcommand);
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+}
+
+fn improve_command(error: &mut clap::Error) {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    let Some(tip) = look_up(COMMANDS, unknown) else { return };
+    error.remove(ContextKind::SuggestedSubcommand);
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+}
+
+fn look_up(table: &[(&[&str], &'static str)], word: &str) -> Option<&'static str> {
+    table.iter().find(|(words, _)| words.contains(&word)).map(|(_, tip)| *tip)
 }
 
 /// Returns the name of the command that the arguments name, and its long options.
@@ -51,7 +110,10 @@ fn tip(unknown: &str, args: &[OsString], command: &str, long_options: &[String])
     if DRY_RUN_OPTIONS.contains(&unknown) && command != "plan" {
         return Some("`batchplan plan` shows what would change".to_owned());
     }
-    None
+    if DRY_RUN_OPTIONS.contains(&unknown) {
+        return Some("leave it out: `batchplan plan` changes nothing".to_owned());
+    }
+    look_up(SETTINGS, unknown).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -76,6 +138,14 @@ mod tests {
             (&["apply", "plan.toml", "--yes"], "use `--auto-approve`"),
             (&["apply", "plan.toml", "-y"], "use `--auto-approve`"),
             (&["apply", "plan.toml", "--dry-run"], "`batchplan plan` shows what would change"),
+            (&["plan", "plan.toml", "--dry-run"], "leave it out: `batchplan plan` changes nothing"),
+            (&["apply", "plan.toml", "--parallelism", "9"], "set `concurrency` in the plan's [limits]"),
+            (&["apply", "plan.toml", "--profile", "x"], "set AWS_PROFILE, or the profile of your provider's own tools"),
+            (&["status"], "`batchplan list` lists jobs, and `batchplan show JOB` shows one"),
+            (
+                &["destroy", "plan.toml"],
+                "`batchplan cancel JOB` ends a job, and `batchplan delete JOB` removes one that has ended",
+            ),
         ] {
             let text = rendered(args);
             assert!(text.contains(&format!("\n  tip: {tip}\n")), "{args:?}: {text}");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use batchplan_store::error;
 
@@ -143,6 +144,28 @@ impl JobDescription {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let settled = self.job.progress.finished() as f64;
         (seconds > 0.0).then(|| settled / seconds)
+    }
+
+    /// Returns how much of the job is settled, in percent; `None` if it has not started or is over.
+    #[must_use]
+    pub fn percent_finished(&self) -> Option<f64> {
+        let JobRecord { status, progress, .. } = &self.job;
+        if status.is_over() || progress.total == 0 || !self.was_active() {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let share = progress.finished() as f64 / progress.total as f64;
+        Some(share * 100.0)
+    }
+
+    /// Estimates how long the rest takes at the job's mean rate; `None` unless a process works on the objects.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        let at_work = self.job.status == JobStatus::Active && matches!(self.presence, JobPresence::HeldBy(_));
+        let rate = self.objects_per_second().filter(|rate| at_work && *rate > 0.0)?;
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let seconds = self.job.progress.remaining() as f64 / rate;
+        Duration::try_from_secs_f64(seconds).ok()
     }
 
     /// Returns whether the job was ever Active.

@@ -161,11 +161,11 @@ impl SavedPlan {
         Ok(file.saved)
     }
 
-    /// Writes the saved plan atomically, and replaces an existing file.
+    /// Writes the saved plan atomically, and replaces an existing file. Returns the bytes of the file.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub fn write(self, path: &Path) -> Result<(), SavedPlanError> {
+    pub fn write(self, path: &Path) -> Result<Vec<u8>, SavedPlanError> {
         let file = SavedPlanFile { batchplan_saved_plan: FORMAT_VERSION, sha256: self.checksum()?, saved: self };
         let mut text = serde_json::to_vec(&file).map_err(io::Error::from)?;
         text.push(b'\n');
@@ -173,7 +173,8 @@ impl SavedPlan {
         let name = path
             .file_name()
             .ok_or_else(|| with_path(path)(io::Error::new(io::ErrorKind::InvalidInput, "not a file name")))?;
-        write_atomic(folder, name, &text).map_err(|cause| SavedPlanError::Write { path: path.to_owned(), cause })
+        write_atomic(folder, name, &text).map_err(|cause| SavedPlanError::Write { path: path.to_owned(), cause })?;
+        Ok(text)
     }
 
     /// Returns the plan as it was saved. `path` is the path of the saved plan, for messages. With `given`, the plan

@@ -414,24 +414,37 @@ fn set_aside_changes(cache: &LocalCache, config: &RemoteStateConfig) -> Result<(
 }
 
 /// Updates the local cache for reading, without holding the state. Fetches the files of the jobs that `job` selects. If
-/// another process of this machine uses the cache, it is already up to date. Returns the holder on another machine, if
-/// any.
+/// another process of this machine uses the cache, it is already up to date.
 ///
 /// # Errors
 /// Returns an error if there is no state, or if it cannot be reached or read.
 pub async fn update_cache(
     config: &RemoteStateConfig,
     job: impl Fn(&JobId) -> bool,
-) -> Result<Option<LockHolder>, RemoteError> {
+) -> Result<CacheUpdate, RemoteError> {
     let _lease = match lease_cache(&config.create_folder()?) {
-        Err(RemoteError::CacheInUse(_)) => return Ok(None),
+        Err(RemoteError::CacheInUse(_)) => return Ok(CacheUpdate::default()),
         lease => lease?,
     };
     let (store, _connection) = config.connect().await?;
     update_from_bucket(config, &store, &job, false).await?;
     // A lock that cannot be read matters only to a process that needs the lock.
     let held = read_newest_holder(&store).await.ok().flatten();
-    Ok(held.filter(|(_, _, released)| !released).map(|(_, holder, _)| holder))
+    let pushed = LocalCache::open(&config.folder, &config.location)?.snapshot().map(StateSnapshot::pushed_at);
+    Ok(CacheUpdate {
+        holder: held.filter(|(_, _, released)| !released).map(|(_, holder, _)| holder),
+        pushed_at: pushed,
+    })
+}
+
+/// What is known of the state in a bucket after its local copy was updated. Nothing, if a process of this machine works
+/// on the copy, which then has the latest.
+#[derive(Clone, Debug, Default)]
+pub struct CacheUpdate {
+    /// The process that holds the state.
+    pub holder: Option<LockHolder>,
+    /// When the state was last pushed.
+    pub pushed_at: Option<Timestamp>,
 }
 
 /// Pulls a state with the files of all jobs into the folder. Without `replace`, only if nothing is lost.

@@ -49,6 +49,6 @@ mod testing;
 
 pub use config::{LeaseConfig, RemoteStateConfig};
 pub use error::{LockHolder, RemoteError};
-pub use local_cache::{cache_folder, pull_to_folder, update_cache};
+pub use local_cache::{CacheUpdate, cache_folder, pull_to_folder, update_cache};
 pub use lock::{LockStatus, unlock};
 pub use state::{RemoteState, ShutdownOptions, StateOverview, overview, push_folder};

@@ -128,6 +128,11 @@ impl StateSnapshot {
         (self.generation, self.push)
     }
 
+    /// Returns when the snapshot was pushed.
+    pub(crate) fn pushed_at(&self) -> Timestamp {
+        self.at
+    }
+
     /// Returns the push that wrote the snapshot.
     pub(crate) fn into_last_push(self) -> LastPush {
         let bytes = |files: SnapshotFiles| files.values().map(ChunkedFile::bytes).sum();

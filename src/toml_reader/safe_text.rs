@@ -103,7 +103,42 @@ pub(crate) fn is_secret_name(key: &str) -> bool {
     SECRET_WORDS.iter().any(|word| plain.contains(word))
 }
 
-/// Returns the known name that was probably meant.
+/// Words of other tools and of products, and the names that stand for them in files of this program.
+const OTHER_WORDS: &[(&str, &[&str])] = &[
+    ("add_object_tagging", &["add_tags", "add_tag", "merge_tags", "tag", "tags"]),
+    ("put_object_tagging", &["put_tags", "set_tags", "replace_tags", "set_object_tagging", "replace_object_tagging"]),
+    ("delete_object_tagging", &["delete_tags", "remove_tags", "remove_tag", "untag", "clear_tags"]),
+    ("put_object_acl", &["acl", "set_acl", "put_acl", "set_object_acl"]),
+    ("restore_object", &["restore", "initiate_restore_object", "thaw"]),
+    ("aws", &["amazon", "aws_s3", "amazon_s3"]),
+    ("oss", &["aliyun", "alibaba", "alibaba_cloud", "alicloud"]),
+    (
+        "s3",
+        &[
+            "minio",
+            "ceph",
+            "rgw",
+            "radosgw",
+            "r2",
+            "cloudflare",
+            "wasabi",
+            "b2",
+            "backblaze",
+            "spaces",
+            "digitalocean",
+            "seaweedfs",
+            "garage",
+            "s3_compatible",
+            "generic",
+        ],
+    ),
+    ("concurrency", &["parallelism", "threads", "workers", "jobs", "max_workers"]),
+    ("requests_per_second", &["rps", "rate", "rate_limit", "max_rps"]),
+    ("endpoint", &["endpoint_url", "host", "server"]),
+    ("bucket", &["bucket_name"]),
+];
+
+/// Returns the known name that was probably meant: the name for a word of another tool, or the most similar one.
 pub(crate) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     // The distance costs the product of both lengths, and a name this long is not a typo.
     if written.len() > 64 {
@@ -111,6 +146,11 @@ pub(crate) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str
     }
     let plain = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
     let written = plain(written);
+    let known: Vec<_> = known.into_iter().collect();
+    let mut meant = OTHER_WORDS.iter().filter(|(_, words)| words.contains(&written.as_str())).map(|(name, _)| *name);
+    if let Some(name) = meant.find_map(|name| known.iter().find(|other| **other == name)) {
+        return Some(name);
+    }
     // The distance decides which names are close enough. The similarity picks one of them, because it does not penalize
     // a longer ending.
     known
@@ -143,6 +183,11 @@ mod tests {
     fn suggests_only_similar_names() {
         let known = ["region", "endpoint", "provider"];
         assert_eq!(nearest("Regoin", known), Some("region"));
+        let operations = ["put_object_tagging", "add_object_tagging", "restore_object"];
+        assert_eq!(nearest("add_tags", operations), Some("add_object_tagging"));
+        assert_eq!(nearest("Set-Tags", operations), Some("put_object_tagging"));
+        assert_eq!(nearest("minio", ["aws", "oss", "s3", "sandbox"]), Some("s3"));
+        assert_eq!(nearest("minio", known), None, "only a name that is known here");
         assert_eq!(nearest("end-point", known), Some("endpoint"));
         assert_eq!(nearest("failure_threshold", known), None);
         assert_eq!(nearest("x", known), None);

@@ -62,11 +62,15 @@ fn a_plan_is_shown_on_its_pull_request_and_applied_once_somebody_approves() {
 
     machine.approves = false;
     let run = machine.run(&workflow, &push(), &mut || false);
-    assert!(run.jobs.iter().all(|job| job.ended.is_none()), "nothing is applied before somebody approves");
+    let saved = run.job().ended(Status::Success);
+    assert_eq!(saved.id, "save", "nothing is applied before somebody approves");
+    let digest = saved.outputs["digest"].as_str();
+    assert!(digest.len() == 64 && saved.summary().contains(digest), "{}", saved.summary());
+    assert_eq!(cloud.tags(key), "Team=legal");
 
     machine.approves = true;
     let run = machine.run(&workflow, &push(), &mut || false);
-    let job = run.job();
+    let job = run.jobs.iter().find(|job| job.id == "apply").expect("the job");
     job.ended(Status::Success);
     let outputs = &job.action().outputs;
     assert_eq!((outputs["status"].as_str(), outputs["failed"].as_str()), ("Complete", "0"));
@@ -80,6 +84,24 @@ fn a_plan_is_shown_on_its_pull_request_and_applied_once_somebody_approves() {
             &[(&outputs["job-id"], "JOB"), (&machine.path("").display().to_string(), "/machine/")],
         ),
     );
+}
+
+#[test]
+fn what_was_not_reviewed_is_not_applied() {
+    let (cloud, machine) = (Cloud::start(), machine());
+    machine.write("plans/tag-documents.toml", cloud.plan("tag-documents", INVENTORY));
+    let mut workflow = yaml("plans/workflows/review-and-apply.yml");
+    // Another saved plan takes the place of the artifact.
+    let steps = workflow["jobs"]["save"]["steps"].as_array_mut().expect("steps");
+    let upload = steps.pop().expect("the last step");
+    let again = json!({ "uses": "OWNER/batchplan@v0.1.0", "with": {
+        "command": "plan", "plan": "${{ env.PLAN }}", "args": "--out reviewed.bpl",
+    } });
+    steps.extend([again, upload]);
+    let run = machine.run(&workflow, &push(), &mut || false);
+    let job = run.jobs.iter().find(|job| job.id == "apply").expect("the job").ended(Status::Failure);
+    assert!(job.log().contains("error: the saved plan reviewed.bpl has the digest "), "{}", job.log());
+    assert_eq!(cloud.tags("documents/2024/01/legal minutes.docx"), "Team=legal");
 }
 
 #[test]
@@ -123,7 +145,8 @@ fn drift_is_found_at_night() {
     assert!(summary.starts_with("### batchplan: verification of `tag-documents`\n"), "{summary}");
     assert!(summary.contains("```diff\n~ acme-archive/documents/2024/"), "{summary}");
 
-    machine.run(&yaml("plans/workflows/review-and-apply.yml"), &push(), &mut || false).job().ended(Status::Success);
+    let run = machine.run(&yaml("plans/workflows/review-and-apply.yml"), &push(), &mut || false);
+    assert!(run.jobs.iter().any(|job| job.id == "apply" && job.ended == Some(Status::Success)));
     let after = night();
     let job = after.job();
     job.ended(Status::Success);
@@ -139,7 +162,7 @@ fn what_failed_is_done_again_from_its_report() {
     let csv = "[manifest.csv]\npath = \"list.csv\"\n";
     machine.write("plans/tag-documents.toml", cloud.plan("tag-documents", csv));
     let first = machine.run(&yaml("plans/workflows/review-and-apply.yml"), &push(), &mut || false);
-    let first = first.job();
+    let first = first.jobs.iter().find(|job| job.id == "apply").expect("the job");
     first.ended(Status::Failure);
     assert_eq!(first.action().code, Some(3), "some objects failed");
     let outputs = &first.action().outputs;

@@ -47,6 +47,8 @@ pub(crate) struct Job {
     /// How it ended; `None` where it was skipped, or waits for somebody's approval.
     pub(crate) ended: Option<Status>,
     pub(crate) steps: Vec<Step>,
+    /// What other jobs are given of it.
+    pub(crate) outputs: BTreeMap<String, String>,
     /// Its folder.
     pub(crate) workspace: PathBuf,
 }
@@ -99,7 +101,7 @@ impl Machine {
             kind: ("Linux", "X64"),
             github: ("https://github.com".to_owned(), "https://api.github.com".to_owned()),
         };
-        for folder in ["repository", "cache", "jobs"] {
+        for folder in ["repository", "cache", "jobs", "artifacts"] {
             fs::create_dir(machine.path(folder)).expect("a folder");
         }
         machine
@@ -137,14 +139,26 @@ impl Machine {
         assert!(on == trigger.event || on.get(trigger.event).is_some(), "{on} is not for {}", trigger.event);
         assert!(on.get("pull_request_target").is_none(), "pull_request_target gives strangers' code the secrets");
         let jobs = workflow["jobs"].as_object().expect("jobs");
-        Run { jobs: jobs.iter().map(|(id, job)| self.job(workflow, id, job, trigger, cancelled)).collect() }
+        let mut run = Run { jobs: Vec::new() };
+        // A job comes after those that it needs. Otherwise the order is free.
+        let mut left: Vec<_> = jobs.iter().collect();
+        while !left.is_empty() {
+            let done = |id: &str| run.jobs.iter().any(|job: &Job| job.id == id);
+            let ready = left.iter().position(|(_, job)| job["needs"].as_str().is_none_or(done));
+            let (id, job) = left.remove(ready.expect("a job whose needs are met"));
+            let needs = job["needs"].as_str().and_then(|id| run.jobs.iter().find(|job| job.id == id));
+            let done = self.job(workflow, (id, job), needs, trigger, cancelled);
+            run.jobs.push(done);
+        }
+        run.jobs.sort_by(|one, other| one.id.cmp(&other.id));
+        run
     }
 
     fn job(
         &self,
         workflow: &Json,
-        id: &str,
-        job: &Json,
+        (id, job): (&str, &Json),
+        needs: Option<&Job>,
         trigger: &Trigger,
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Job {
@@ -159,6 +173,8 @@ impl Machine {
                 "env",
                 "steps",
                 "timeout-minutes",
+                "needs",
+                "outputs",
             ];
             assert!(known.contains(&key.as_str()), "the harness does not know what {key} of {id} means");
         }
@@ -169,8 +185,20 @@ impl Machine {
             fs::create_dir(made).expect("a folder");
         }
         let mut contexts = self.contexts(workflow, trigger, &workspace, &temp);
-        let skipped = |steps| Job { id: id.to_owned(), ended: None, steps, workspace: workspace.clone() };
-        if !contexts.holds(job["if"].as_str()) || (job.get("environment").is_some() && !self.approves) {
+        let skipped = |steps| Job {
+            id: id.to_owned(),
+            ended: None,
+            steps,
+            workspace: workspace.clone(),
+            outputs: BTreeMap::new(),
+        };
+        if let Some(needed) = needs {
+            contexts.roots["needs"][&needed.id] = json!({ "outputs": needed.outputs });
+        }
+        if needs.is_some_and(|needed| needed.ended != Some(Status::Success))
+            || !contexts.holds(job["if"].as_str())
+            || (job.get("environment").is_some() && !self.approves)
+        {
             return skipped(Vec::new());
         }
         let mut env = self.process_env(trigger, &folder);
@@ -192,7 +220,9 @@ impl Machine {
             cancelled,
         };
         let steps = walk.steps(job["steps"].as_array().expect("steps"));
-        Job { ended: Some(walk.contexts.status), ..skipped(steps) }
+        let declared = job["outputs"].as_object().into_iter().flatten();
+        let outputs = declared.map(|(name, value)| (name.clone(), walk.contexts.text(value.as_str().expect("a text"))));
+        Job { ended: Some(walk.contexts.status), outputs: outputs.collect(), ..skipped(steps) }
     }
 
     fn contexts(&self, workflow: &Json, trigger: &Trigger, workspace: &Path, temp: &Path) -> Contexts {
@@ -211,7 +241,7 @@ impl Machine {
                 "action_ref": "", "action_repository": "",
             },
             "runner": { "temp": temp, "os": os, "arch": arch },
-            "vars": self.vars, "secrets": {}, "env": {}, "steps": {}, "inputs": inputs,
+            "vars": self.vars, "secrets": {}, "env": {}, "steps": {}, "needs": {}, "inputs": inputs,
         });
         Contexts { roots: roots.as_object().expect("an object").clone(), status: Status::Success }
     }

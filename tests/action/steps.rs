@@ -168,6 +168,17 @@ impl Walk<'_> {
                 assert!(!saved.exists(), "a key of the cache is written once");
                 folders::copy(&path, &saved);
             }
+            "actions/upload-artifact" => {
+                assert_eq!(with(self, "if-no-files-found"), "error", "a job after this one would find nothing");
+                let (kept, path) = (self.machine.path("artifacts").join(with(self, "name")), with(self, "path"));
+                // The latest run of a workflow has artifacts of its own.
+                let _ = fs::remove_dir_all(&kept);
+                fs::create_dir(&kept).expect("a folder");
+                fs::copy(self.workspace.join(&path), kept.join(&path)).expect("the file");
+            }
+            "actions/download-artifact" => {
+                folders::copy(&self.machine.path("artifacts").join(with(self, "name")), self.workspace);
+            }
             "aws-actions/configure-aws-credentials" => {
                 assert_eq!(self.permissions["id-token"], "write", "nobody is told who this workflow is");
                 assert!(!with(self, "role-to-assume").is_empty() && !with(self, "aws-region").is_empty());

@@ -1,5 +1,6 @@
 //! The real binary, run as a user would: on a sandbox of each test's own, with a cleared environment.
 
+mod completions;
 mod edges;
 mod endings;
 #[path = "../support/folders.rs"]

@@ -3,6 +3,7 @@
 use std::fs;
 
 use batchplan::job::JobStatus;
+use sha2::{Digest as _, Sha256};
 
 use crate::world::World;
 
@@ -265,7 +266,9 @@ fn a_workflow_is_told_what_came_of_it() {
         named.collect::<Vec<_>>()
     };
     let planned = run(&["plan", "plan.toml", "--out", "plan.bpl"]);
-    assert_eq!(planned, ["total=2", "changes=2", "estimated-cost=", "saved-plan=plan.bpl"]);
+    let digest = digest_of(&world, "plan.bpl");
+    let digest = format!("saved-plan-digest={digest}");
+    assert_eq!(planned, ["total=2", "changes=2", "estimated-cost=", "saved-plan=plan.bpl", &digest]);
     let summary = fs::read_to_string(world.path("summary.md")).expect("a summary");
     assert!(
         summary.starts_with("### batchplan: `test`\n\n**2 objects: 2 to change, 0 unchanged, 0 would fail**"),
@@ -274,4 +277,57 @@ fn a_workflow_is_told_what_came_of_it() {
     let applied = run(&["apply", "plan.bpl", "--auto-approve"]);
     assert_eq!(applied[1..5], ["status=Complete", "total=2", "succeeded=2", "failed=0"]);
     assert_eq!(applied[0], format!("job-id={}", world.jobs()[0].id));
+}
+
+/// The SHA-256 of a file, as `sha256sum` has it.
+fn digest_of(world: &World, name: &str) -> String {
+    let digest = Sha256::digest(fs::read(world.path(name)).expect("the file"));
+    batchplan_store::hex::hex(&digest)
+}
+
+#[test]
+fn a_saved_plan_can_be_read_and_is_known_by_its_digest() {
+    let world = World::filled(FILL);
+    world.plan(TAG);
+    let planned = world.run(&["plan", "plan.toml", "--out", "plan.bpl", "--full"]).ended(0).stdout;
+    let digest = digest_of(&world, "plan.bpl");
+    assert!(planned.contains(&format!("\nsaved: plan.bpl (SHA-256 {digest})\n\nnext: ")), "{planned}");
+    let markdown = world.run(&["plan", "plan.toml", "--out", "plan.bpl", "--format", "markdown"]).ended(0).stdout;
+    let digest = digest_of(&world, "plan.bpl");
+    assert!(markdown.contains(&format!("| its SHA-256 | `{digest}` |")), "{markdown}");
+
+    let page = world.run(&["show", "plan.bpl"]).ended(0).stdout;
+    assert!(page.starts_with(&format!("plan.bpl is a saved plan\n  digest         {digest}\n")), "{page}");
+    for row in ["  name           test\n", "  operation      put_object_tagging  t=1\n", "| [manifest.prefix]\n"] {
+        assert!(page.contains(row), "{row}: {page}");
+    }
+    let next = format!("next: batchplan apply plan.bpl --expect-digest {digest}\n");
+    assert!(page.ends_with(&next), "{page}");
+    let shown = world.run(&["show", "plan.bpl", "--json"]).ended(0).json();
+    assert_eq!((&shown["digest"], &shown["name"]), (&digest.as_str().into(), &"test".into()));
+    assert_eq!(shown["plan"], fs::read_to_string(world.path("plan.toml")).expect("the plan"));
+    let counted =
+        shown["counts"]["change"].as_u64().expect("a count") + shown["counts"]["unchanged"].as_u64().expect("one");
+    assert_eq!(shown["objects"], counted);
+
+    let apply = |digest: &str| world.run(&["apply", "plan.bpl", "--auto-approve", "--expect-digest", digest]);
+    let other = "0".repeat(64);
+    let refused = apply(&other).ended(6);
+    let why = format!("error: the saved plan plan.bpl has the digest {digest}, not {other}: nothing was changed\n");
+    assert!(refused.stderr.starts_with(&why), "{}", refused.stderr);
+    assert!(world.jobs().is_empty());
+    assert!(apply("abc").ended(2).stderr.contains("64 hexadecimal digits"));
+    let plain = world.run(&["apply", "plan.toml", "--auto-approve", "--expect-digest", &digest]).ended(2);
+    assert!(
+        plain.stderr.contains("plan.toml is not a saved plan\n  help: remove --expect-digest, or "),
+        "{}",
+        plain.stderr
+    );
+    apply(&format!("sha256:{digest}")).ended(0);
+    // Neither a job nor a saved plan.
+    let refused = world.run(&["show", "plan.toml"]).ended(2);
+    assert!(refused.stderr.contains("plan.toml is neither a job nor a saved plan"), "{}", refused.stderr);
+    assert!(refused.stderr.ends_with("batchplan plan plan.toml\n"), "{}", refused.stderr);
+    fs::write(world.path("plan.bpl"), "{\"batchplan_saved_plan\":1,").expect("written");
+    assert!(world.run(&["show", "plan.bpl"]).ended(6).stderr.contains("is damaged"));
 }

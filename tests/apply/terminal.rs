@@ -9,10 +9,15 @@ const TAG: &str = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_ta
 
 /// Applies the plan, types these keys at the question, and gives the exit code and what the screen showed.
 fn answer(world: &World, keys: &str) -> (i32, String) {
+    type_at(world, "apply plan.toml", "accepted: ", keys)
+}
+
+/// Runs a command, types these keys at a question that ends like this, and gives the exit code and the screen.
+fn type_at(world: &World, command: &str, question: &str, keys: &str) -> (i32, String) {
     let binary = env!("CARGO_BIN_EXE_batchplan");
     let mut child = Command::new("script")
         // A shell that stays in between would end as the signal has it, and not with the code of what it ran.
-        .args(["-qec", &format!("exec '{binary}' apply plan.toml"), "/dev/null"])
+        .args(["-qec", &format!("exec '{binary}' {command}"), "/dev/null"])
         .current_dir(world.path(""))
         .env_remove("BATCHPLAN_STATE")
         .stdin(Stdio::piped())
@@ -28,7 +33,7 @@ fn answer(world: &World, keys: &str) -> (i32, String) {
             Ok(0) | Err(_) => break,
             Ok(count) => screen.extend_from_slice(&block[..count]),
         }
-        if !typed && String::from_utf8_lossy(&screen).contains("accepted: ") {
+        if !typed && String::from_utf8_lossy(&screen).contains(question) {
             typed = true;
             stdin.write_all(keys.as_bytes()).expect("typed");
             stdin.flush().expect("typed");
@@ -53,4 +58,25 @@ fn the_question_is_answered_by_yes_by_anything_else_and_by_signals() {
         assert!(screen.contains(says), "{keys:?}: {screen}");
         assert_eq!(world.objects().tags("a", None), tags, "{keys:?}");
     }
+}
+
+#[test]
+fn init_asks_for_what_the_plan_is_about() {
+    let world = World::filled("");
+    let answers = "sand\n\nphotos/\nput_object_acl\n";
+    let (code, screen) = type_at(&world, "init", "[sandbox]: ", answers);
+    assert_eq!(code, 0, "{screen}");
+    for question in ["Provider (aws, oss, s3, sandbox) [sandbox]: ", "Bucket [my-bucket]: ", "[documents/2024/]: "] {
+        assert!(screen.contains(question), "{question}: {screen}");
+    }
+    let plan = std::fs::read_to_string(world.path("plan.toml")).expect("the plan");
+    assert!(plan.contains("prefix   = \"photos/\"") && plan.contains("\n[operation.put_object_acl]"), "{plan}");
+    let ran = world.run(&["apply", "plan.toml", "--auto-approve", "--json"]).ended(0);
+    assert_eq!(ran.json()["succeeded"], 3);
+    // Whoever gives an option is not asked, and neither is a script.
+    let (code, screen) = type_at(&world, "init other.toml --provider aws", "[sandbox]: ", "");
+    assert!(code == 0 && !screen.contains("Bucket"), "{screen}");
+    let (code, screen) = type_at(&world, "init third.toml", "[sandbox]: ", "\u{4}");
+    assert!(code == 7 && screen.contains("nothing was written"), "{screen}");
+    assert!(!world.path("third.toml").exists());
 }

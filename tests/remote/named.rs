@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::place::Place;
+use crate::place::{Place, until};
 
 #[test]
 fn every_command_finds_the_state_of_a_plan() {
@@ -82,4 +82,25 @@ fn an_option_that_names_no_state_is_refused() {
     fs::write(here.path("local.toml"), plan.split("[state]").next().expect("a part")).expect("written");
     let ran = here.run(&["list", "--state-of", "local.toml"]).ended(2);
     ran.said("local.toml has no [state]: its jobs are kept in .batchplan").said("leave out --state-of");
+}
+
+#[test]
+fn a_job_elsewhere_is_shown_as_of_its_last_push() {
+    let place = Place::with_objects(120);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(40);
+    let listed = there.run(&["list", "--json", "--state-of", "plan.toml"]).ended(0).json();
+    let job = listed["jobs"][0]["job_id"].as_str().expect("a job").to_owned();
+    let show = |args: &[&str]| there.run(&[&["show", &job, "--state-of", "plan.toml"], args].concat()).ended(0);
+    until("something of it is pushed", || {
+        show(&["--json"]).json()["percent"].as_f64().is_some_and(|percent| percent > 0.0)
+    });
+    let shown = show(&["--json"]).json();
+    assert!(shown["as_of"].is_string() && shown["percent"].as_f64().is_some_and(|percent| percent < 100.0), "{shown}");
+    let page = show(&[]).stdout;
+    let row = page.lines().find(|line| line.starts_with("  progress")).expect("a row");
+    assert!(row.contains(" %") && row.contains(", as of 20"), "{row}");
+    place.let_go();
+    running.over().ended(0);
+    assert!(show(&["--json"]).json()["as_of"].is_null());
 }
