@@ -16,7 +16,7 @@ use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github;
 use super::numbers::whole_number;
 use super::plan_input::{job_error, load_prices};
-use super::preview::{PreviewView, render_brief};
+use super::preview::{PreviewView, TextLayout, render_brief};
 use super::progress_view::ProgressView;
 use super::run_summary::{RunSummary, format_outcomes};
 use super::state::{JournalAccess, JournalHandle};
@@ -236,8 +236,9 @@ impl<'a> JobSession<'a> {
         let preview = preview_sample(self.plan, frozen, runner.store, stop).await.map_err(CommandError::from)?;
         let estimate = estimate(&preview.workload, &prices);
         if asks {
-            let run_time = estimate_run_time(&preview.workload, &self.plan.limits, &prices);
-            let text = render_brief(&PreviewView::new(self.plan, &preview, &estimate, &run_time, false));
+            let layout = TextLayout { colour: false, width: self.terminal.message_width() };
+            let run_time = estimate_run_time(&preview.workload, &self.plan.limits, &prices, &preview.latencies);
+            let text = render_brief(&PreviewView::new(self.plan, &preview, &estimate, &run_time, layout));
             self.terminal.eprint(format_args!("\n{}", text.trim_end()));
         }
         if let Some(refusal) = &preview.refusal {

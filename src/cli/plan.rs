@@ -18,8 +18,8 @@ use super::numbers::{any_number, whole_number};
 use super::plan_input::{self, LoadedPlan, job_error, load_prices};
 use super::plan_rules::{PlanRulesArgs, rule_check};
 use super::preview::{
-    PreviewView, PreviousJobDiff, nothing_to_do, object_json, object_text, render_json, render_markdown, render_text,
-    saved_counts, step_outputs,
+    PreviewView, PreviousJobDiff, TextLayout, nothing_to_do, object_json, object_text, render_json, render_markdown,
+    render_text, saved_counts, step_outputs,
 };
 use super::progress_view::ProgressView;
 use super::recurring::{self, PlanToPreview};
@@ -73,7 +73,8 @@ Examples:
   cost {book, dated, currency, known, whole, lines: [{what, for, quantity, unit,
     days, price, per, amount, why, source}], managed {service, fees, known,
     whole}};
-  duration {requests, per_second, at_plan_seconds, at_provider_seconds};
+  duration {requests, per_second, latency_ms, latency_measured,
+    at_plan_seconds, at_provider_seconds};
   manifest {read, added, gone, added_examples, gone_examples}; plan_diff;
   earlier; server_check {state (not_needed, off, not_checked, passed, refused),
     found (takes_for_object, unsupported, denied, unseen), object, why};
@@ -154,7 +155,7 @@ impl CliCommand for PlanArgs {
             return Ok(ExitStatus::Success);
         };
         let estimate = estimate(&preview.workload, &prices);
-        let run_time = estimate_run_time(&preview.workload, &plan.limits, &prices);
+        let run_time = estimate_run_time(&preview.workload, &plan.limits, &prices, &preview.latencies);
         let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
         let broken = broken_rule(&rules, plan, &preview, &estimate);
         let refused = refusal.is_some() || preview.refusal.is_some() || broken.is_some();
@@ -165,7 +166,8 @@ impl CliCommand for PlanArgs {
         } else {
             format!("batchplan apply {}{}", quote_path(out.unwrap_or(&self.plan)), self.state.flag())
         };
-        let view = PreviewView::new(plan, &preview, &estimate, &run_time, terminal.colours_data()).of_file(
+        let layout = TextLayout { colour: terminal.colours_data(), width: terminal.data_width() };
+        let view = PreviewView::new(plan, &preview, &estimate, &run_time, layout).of_file(
             path_to_text(relative_path(&self.plan)),
             earlier.as_ref(),
             next,

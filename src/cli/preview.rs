@@ -14,26 +14,27 @@ use indicatif::HumanCount;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
+use super::cost_table::cost_table;
 use super::descriptions::{
     describe_operation, describe_source, describe_store, format_duration, format_objects, format_price,
     format_quantity, one_line, summary,
 };
 use super::markdown::{FoldedBlock, code, truncate_markdown};
+use super::run_time::describe_run_time;
 use super::terminal::{escape_for_terminal, escape_line};
+use super::wrap::wrap_words;
 use crate::diff::{
     ConfidenceInterval, Effect, LineChange, Prediction, ReasonGroup, SampleShare, StateLine, compare_states,
     unified_diff,
 };
-use crate::estimate::{
-    ASSUMED_LATENCY, BilledQuantity, CostCategory, CostEstimate, CostLine, RateBottleneck, RunTimeEstimate, StorePrices,
-};
+use crate::estimate::{BilledQuantity, CostCategory, CostEstimate, CostLine, RunTimeEstimate, StorePrices};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::{Preview, SavedCounts, describe_untrusted_server, hint};
 use crate::journal::JobRecord;
 use crate::manifest::ManifestDifference;
 use crate::money::Currency;
 use crate::operation::ObjectAspect;
-use crate::plan::{MAX_CONCURRENCY, Plan};
+use crate::plan::Plan;
 
 /// The maximum number of characters of the Markdown. GitHub allows 65,536 in a comment, and users may want to add their
 /// own text.
@@ -42,8 +43,14 @@ const MAX_MARKDOWN_CHARS: usize = 60_000;
 /// The language of the folded blocks in Markdown: lines are coloured by the sign at their start.
 const DIFF_LANGUAGE: &str = "diff";
 
-/// The minimum run time for which a higher concurrency is suggested.
-const LONG_RUN_TIME: Duration = Duration::from_secs(10);
+/// How text is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TextLayout {
+    /// Whether to use colours.
+    pub(super) colour: bool,
+    /// The columns that a line may have. Names of objects and commands may be longer, so that they can be copied.
+    pub(super) width: usize,
+}
 
 /// What to do next if the job would fail.
 const WOULD_FAIL: &str = "The job would fail, see the warnings above: change the plan, and run this command again.";
@@ -56,8 +63,7 @@ pub(super) struct PreviewView<'a> {
     estimate: &'a CostEstimate,
     duration: &'a RunTimeEstimate,
     previous: Option<&'a PreviousJobDiff>,
-    /// Whether to use colours.
-    colour: bool,
+    layout: TextLayout,
     /// The command to suggest. Empty if there is none that would work.
     next_command: String,
     /// The file that the plan was saved to, if it was.
@@ -73,7 +79,7 @@ impl<'a> PreviewView<'a> {
         preview: &'a Preview,
         estimate: &'a CostEstimate,
         duration: &'a RunTimeEstimate,
-        colour: bool,
+        layout: TextLayout,
     ) -> Self {
         Self {
             plan,
@@ -82,7 +88,7 @@ impl<'a> PreviewView<'a> {
             estimate,
             duration,
             previous: None,
-            colour,
+            layout,
             next_command: String::new(),
             saved_to: None,
             saved_digest: None,
@@ -121,11 +127,7 @@ pub(super) fn render_text(view: &PreviewView<'_>) -> String {
     for part in [changes_since(view), examples(view), failures(view), unknowns(view)] {
         text.push_str(&part);
     }
-    let paint = AnsiColours(view.colour);
-    let _ = writeln!(text, "{}", paint.bold(&headline(view)));
-    if let Some(certainty) = confidence(view) {
-        let _ = writeln!(text, "  {certainty}");
-    }
+    push_headline(&mut text, view);
     text.push_str(&inventory_facts(view));
     text.push_str(&costs(view));
     text.push_str(&warnings(view));
@@ -154,20 +156,32 @@ fn next_step(view: &PreviewView<'_>) -> Option<String> {
 /// Returns a short version, shown before asking for confirmation.
 pub(super) fn render_brief(view: &PreviewView<'_>) -> String {
     let mut text = failures(view) + &unknowns(view);
-    let _ = writeln!(text, "{}", AnsiColours(view.colour).bold(&headline(view)));
-    if let Some(certainty) = confidence(view) {
-        let _ = writeln!(text, "  {certainty}");
-    }
+    push_headline(&mut text, view);
     let total = match price_book_name(view.estimate) {
         Ok(book) => format!("{} (prices: {book})", view.estimate.total),
         Err((why, _)) => format!("unknown: {why}"),
     };
-    let _ = writeln!(text, "  cost     {}", escape_line(&total));
-    for (what, how_long) in durations(view) {
-        let _ = writeln!(text, "  time     {what}: {how_long}");
+    push_wrapped(&mut text, view, "  cost     ", &escape_line(&total), 11);
+    for (what, how_long) in describe_run_time(&view.plan.limits, view.duration) {
+        push_wrapped(&mut text, view, "  time     ", &format!("{what}: {how_long}"), 11);
     }
     text.push_str(&warnings(view));
     text
+}
+
+/// Adds the headline and how certain it is.
+fn push_headline(text: &mut String, view: &PreviewView<'_>) {
+    let headline = wrap_words(&headline(view), view.layout.width, 2);
+    let _ = writeln!(text, "{}", AnsiColours(view.layout.colour).bold(&headline));
+    if let Some(certainty) = confidence(view) {
+        push_wrapped(text, view, "  ", &certainty, 2);
+    }
+}
+
+/// Adds a text behind its label. Further lines are indented.
+fn push_wrapped(text: &mut String, view: &PreviewView<'_>, label: &str, value: &str, indent: usize) {
+    let room = view.layout.width.saturating_sub(indent.max(label.chars().count()));
+    let _ = writeln!(text, "{label}{}", wrap_words(value, room, indent));
 }
 
 /// Returns one object and its predicted result as text.
@@ -202,7 +216,7 @@ pub(super) fn object_name(object: &ObjectId) -> String {
 /// Returns what has changed since the plan was last applied.
 fn changes_since(view: &PreviewView<'_>) -> String {
     let Some(earlier) = view.previous else { return String::new() };
-    let paint = AnsiColours(view.colour);
+    let paint = AnsiColours(view.layout.colour);
     let mut text = format!("Since job {} ({}, {}):\n", earlier.job, earlier.status, earlier.created);
     if earlier.plan_diff.is_empty() {
         text.push_str("  the plan file is unchanged\n");
@@ -256,7 +270,7 @@ fn examples(view: &PreviewView<'_>) -> String {
         (&shown.unchanged, view.preview.tally.unchanged, "unchanged"),
     ] {
         for prediction in examples {
-            text.push_str(&object_text(prediction, view.colour));
+            text.push_str(&object_text(prediction, view.layout.colour));
         }
         let more = all - examples.len() as u64;
         if more > 0 {
@@ -271,7 +285,7 @@ fn examples(view: &PreviewView<'_>) -> String {
 }
 
 fn failures(view: &PreviewView<'_>) -> String {
-    let paint = AnsiColours(view.colour);
+    let paint = AnsiColours(view.layout.colour);
     let mut groups = failure_groups(view);
     groups.sort_by_key(|(_, group, _)| std::cmp::Reverse(group.count));
     let mut text = String::new();
@@ -279,11 +293,12 @@ fn failures(view: &PreviewView<'_>) -> String {
         let (code, http, _) = &reason;
         let size = if is_complete { format_objects(group.count) } else { group_size(view, group) };
         let line = format!("{size} would fail: {}", failure_reason(&reason));
-        let _ = writeln!(text, "  {} {}", paint.red("!"), escape_line(&line));
+        let line = wrap_words(&escape_line(&line), view.layout.width.saturating_sub(4), 4);
+        let _ = writeln!(text, "  {} {line}", paint.red("!"));
         push_examples(&mut text, group);
-        let _ = writeln!(text, "      {}", escape_line(&group.message));
+        push_wrapped(&mut text, view, "      ", &escape_line(&group.message), 6);
         if let Some(help) = hint(code, *http) {
-            let _ = writeln!(text, "      help: {help}");
+            push_wrapped(&mut text, view, "      help: ", help, 12);
         }
     }
     if !text.is_empty() {
@@ -295,8 +310,8 @@ fn failures(view: &PreviewView<'_>) -> String {
 fn unknowns(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     for (why, group) in &view.preview.tally.unknown_reasons {
-        let _ =
-            writeln!(text, "  ? {} cannot be predicted: {}", group_size(view, group), escape_line(unknown_reason(why)));
+        let line = format!("{} cannot be predicted: {}", group_size(view, group), escape_line(unknown_reason(why)));
+        push_wrapped(&mut text, view, "  ? ", &line, 4);
         push_examples(&mut text, group);
     }
     if !text.is_empty() {
@@ -352,7 +367,11 @@ fn inventory_facts(view: &PreviewView<'_>) -> String {
     if names.is_empty() {
         return String::new();
     }
-    format!("  {} are from the inventory, taken {age} ago ({since}), not from the store\n", names.join(" and "))
+    let mut text = String::new();
+    let facts =
+        format!("{} are from the inventory, taken {age} ago ({since}), not from the store", names.join(" and "));
+    push_wrapped(&mut text, view, "  ", &facts, 2);
+    text
 }
 
 fn costs(view: &PreviewView<'_>) -> String {
@@ -373,7 +392,7 @@ fn costs(view: &PreviewView<'_>) -> String {
                 let what = format!("total with {}", managed.service);
                 rows.push([what, String::new(), String::new(), managed.total.to_string()]);
             }
-            text.push_str(&table(&rows));
+            text.push_str(&cost_table(&rows, view.layout.width));
         }
         Err((why, help)) => {
             text.push_str("\nRequests:\n");
@@ -382,13 +401,14 @@ fn costs(view: &PreviewView<'_>) -> String {
                 .iter()
                 .map(|line| [line.description.clone(), format_quantity(line.quantity), String::new(), String::new()])
                 .collect();
-            text.push_str(&table(&rows));
-            let _ = writeln!(text, "  cost unknown: {}\n  help: {}", escape_line(&why), escape_line(&help));
+            text.push_str(&cost_table(&rows, view.layout.width));
+            push_wrapped(&mut text, view, "  cost unknown: ", &escape_line(&why), 16);
+            push_wrapped(&mut text, view, "  help: ", &escape_line(&help), 8);
         }
     }
     text.push_str("\nTime:\n");
-    for (what, how_long) in durations(view) {
-        let _ = writeln!(text, "  {what:<24} {how_long}");
+    for (what, how_long) in describe_run_time(&view.plan.limits, view.duration) {
+        push_wrapped(&mut text, view, &format!("  {what:<24} "), &how_long, 27);
     }
     text
 }
@@ -396,28 +416,16 @@ fn costs(view: &PreviewView<'_>) -> String {
 fn warnings(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     for warning in view.preview.frozen.warnings() {
-        let _ =
-            writeln!(text, "warning: {}\n  help: {}", escape_line(&warning.to_string()), escape_line(&warning.help));
+        push_wrapped(&mut text, view, "warning: ", &escape_line(&warning.to_string()), 9);
+        push_wrapped(&mut text, view, "  help: ", &escape_line(&warning.help), 8);
     }
     for warning in &view.preview.warnings {
-        let _ = writeln!(text, "warning: {}", escape_line(warning));
+        push_wrapped(&mut text, view, "warning: ", &escape_line(warning), 9);
     }
     for recommendation in &view.preview.recommendations {
-        let _ = writeln!(text, "recommended: {}", escape_line(recommendation));
+        push_wrapped(&mut text, view, "recommended: ", &escape_line(recommendation), 13);
     }
     if text.is_empty() { text } else { format!("\n{text}") }
-}
-
-/// Aligns columns: the first to the left, quantities to the right. Lines have no trailing spaces.
-fn table(rows: &[[String; 4]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (first, second, third) = (width(0), width(1), width(2));
-    let mut text = String::new();
-    for [what, quantity, price, amount] in rows {
-        let line = format!("  {:<first$}  {quantity:>second$}  {price:<third$}  {amount}", escape_line(what));
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
 }
 
 /// Returns the step outputs for later steps of a workflow.
@@ -583,32 +591,6 @@ fn currency(estimate: &CostEstimate) -> Option<Currency> {
     estimate.prices.entry().map(|entry| entry.currency)
 }
 
-/// Returns the duration at the plan's rate and, if the provider's limits are known, at those limits.
-fn durations(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
-    let run_time = view.duration;
-    let limit = match run_time.bottleneck {
-        RateBottleneck::RateLimit => "`[limits] requests_per_second`".to_owned(),
-        RateBottleneck::Concurrency => {
-            let in_flight = HumanCount(u64::from(view.plan.limits.concurrency));
-            format!("{in_flight} in flight, {} ms each", ASSUMED_LATENCY.as_millis())
-        }
-    };
-    let (time, rate) = (format_duration(run_time.at_plan_rate), HumanCount(run_time.per_second));
-    let mut at_plan_rate = format!("about {time} at {rate} requests/s ({limit})");
-    let at_provider_limits = run_time.at_provider_limits();
-    let provider_allows_more = at_provider_limits.is_none_or(|at| at < run_time.at_plan_rate);
-    let can_be_raised = provider_allows_more && view.plan.limits.concurrency < MAX_CONCURRENCY;
-    if run_time.bottleneck == RateBottleneck::Concurrency && run_time.at_plan_rate >= LONG_RUN_TIME && can_be_raised {
-        at_plan_rate.push_str(". Raise `[limits] concurrency` to go faster");
-    }
-    let mut lines = vec![("at the plan's rate", at_plan_rate)];
-    if let Some(at) = at_provider_limits {
-        lines
-            .push(("at the provider's limit", format!("at least {}, if all keys share a prefix", format_duration(at))));
-    }
-    lines
-}
-
 /// Returns the whole preview as JSON.
 pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
     let preview = view.preview;
@@ -636,6 +618,8 @@ pub(super) fn render_json(view: &PreviewView<'_>) -> Json {
         "duration": {
             "requests": view.duration.requests,
             "per_second": view.duration.per_second,
+            "latency_ms": view.duration.latency.as_secs_f64() * 1000.0,
+            "latency_measured": view.duration.is_measured,
             "at_plan_seconds": view.duration.at_plan_rate.as_secs(),
             "at_provider_seconds": view.duration.at_provider_limits().map(|at| at.as_secs()),
         },
@@ -909,7 +893,7 @@ fn markdown_costs(view: &PreviewView<'_>) -> String {
         let _ = writeln!(text, "| {} | {quantity} | {price} | {amount} |", code(&what));
     }
     text.push('\n');
-    for (what, how_long) in durations(view) {
+    for (what, how_long) in describe_run_time(&view.plan.limits, view.duration) {
         let _ = writeln!(text, "- {what}: {how_long}");
     }
     text

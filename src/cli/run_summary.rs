@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use batchplan_store::StoreProvider;
 use indicatif::HumanCount;
 
 use super::descriptions::{format_duration, format_objects};
@@ -115,17 +114,13 @@ impl RunSummary<'_> {
         if self.job.progress.changed() == 0 {
             return None;
         }
-        if self.plan.store.provider == StoreProvider::Sandbox {
-            // Its restores take seconds.
-            return None;
-        }
+        let service = ProviderRules::of(self.plan.store.provider).retrieval_times?;
         let restore = self.plan.operations.iter().find(|operation| operation.aspect() == ObjectAspect::Restoration)?;
         let tier = restore.details().settings.into_iter().find_map(|(field, value)| match value {
             FieldValue::Text(tier) if field.key == "tier" => Some(tier),
             _ => None,
         });
         let wanted = self.plan.manifest.filter.storage_class.as_deref();
-        let service = ProviderRules::of(self.plan.store.provider).restore_service;
         let times: Vec<_> = service
             .retrieval_times(tier)
             .into_iter()

@@ -180,6 +180,12 @@ impl Terminal {
         layout_width(columns)
     }
 
+    /// Returns the number of columns for data, in the same way.
+    pub(crate) fn data_width(self) -> usize {
+        let columns = self.stdout_is_terminal().then(|| terminal_size::terminal_size_of(io::stdout())).flatten();
+        layout_width(columns)
+    }
+
     /// Returns whether data goes to a screen that can be redrawn.
     #[expect(clippy::unused_self, reason = "what the streams are is the terminal's to know")]
     pub(crate) fn stdout_is_terminal(self) -> bool {

@@ -100,6 +100,15 @@ pub(super) struct CongestionLimits {
     pub(super) rate: Option<u64>,
 }
 
+/// How far the window may open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WindowBounds {
+    /// Up to here it opens by one with each answer.
+    pub(super) start: f64,
+    /// Up to here it opens by a step per round, as long as answers do not become slower.
+    pub(super) max: f64,
+}
+
 /// Answers that are evaluated together.
 #[derive(Debug)]
 struct AnswerRound {
@@ -162,14 +171,14 @@ impl CongestionController {
         AdmissionDecision::Admitted(RequestTicket { epoch: self.epoch, sent: now })
     }
 
-    /// Processes the answer to a request of this kind. `cap` is the plan's concurrency.
+    /// Processes the answer to a request of this kind. `bounds` follow from the plan's concurrency.
     pub(super) fn on_answer(
         &mut self,
         ticket: RequestTicket,
         now: Instant,
         kind: RequestKind,
         signal: CongestionSignal,
-        cap: f64,
+        bounds: WindowBounds,
     ) {
         self.remove_in_flight();
         let round = self.round.get_or_insert_with(|| AnswerRound::new(now));
@@ -177,7 +186,7 @@ impl CongestionController {
             CongestionSignal::Accepted => {
                 round.accepted += 1;
                 round.latencies.add(kind, now.saturating_duration_since(ticket.sent));
-                self.window.on_answer(cap);
+                self.window.on_answer(bounds);
                 self.tolerated = (self.tolerated + TOLERATED_SHARE).min(MAX_TOLERATED);
             }
             CongestionSignal::Throttled(pause) => {
@@ -189,13 +198,13 @@ impl CongestionController {
                 if ticket.epoch == self.epoch && !self.consume_tolerance() {
                     let accepted = self.accepted_rate(now);
                     self.rate.on_throttled(accepted);
-                    self.reduce(cap);
+                    self.reduce(bounds.max);
                 }
             }
-            CongestionSignal::Failed if ticket.epoch == self.epoch => self.reduce(cap),
+            CongestionSignal::Failed if ticket.epoch == self.epoch => self.reduce(bounds.max),
             CongestionSignal::Failed => {}
         }
-        self.end_round(now, cap);
+        self.end_round(now, bounds);
     }
 
     /// Removes a request that is no longer in flight.
@@ -256,7 +265,7 @@ impl CongestionController {
         }
     }
 
-    fn end_round(&mut self, now: Instant, cap: f64) {
+    fn end_round(&mut self, now: Instant, bounds: WindowBounds) {
         let Some(round) = &self.round else { return };
         let (lasted, answers) = (now.saturating_duration_since(round.started_at), round.accepted + round.throttled);
         let least = MIN_ROUND.max(Duration::from_secs_f64(self.latency.usual_of_mix())).min(MAX_ROUND);
@@ -268,19 +277,22 @@ impl CongestionController {
         let accepted = f64::from(round.accepted);
         self.last_round = (accepted, seconds);
         self.add_to_second(accepted, f64::from(round.throttled), seconds);
-        let rises = self.latency.add_round(&round.latencies, seconds);
+        let trend = self.latency.add_round(&round.latencies, seconds);
         if is_overrun(accepted, f64::from(round.throttled)) {
             self.rate.on_overrun(accepted / seconds);
             self.epoch = self.epoch.wrapping_add(1);
         } else if round.throttled == 0 && round.rate_limited {
             self.rate.grow(seconds);
         }
-        if rises {
+        if trend == LatencyTrend::Rising {
             self.window.on_latency_rise();
         } else if round.throttled == 0 && round.window_limited {
-            self.window.widen(cap);
+            self.window.widen(bounds.start);
+            if trend == LatencyTrend::Fast {
+                self.window.widen(bounds.max);
+            }
         }
-        self.widen_for_rate(cap);
+        self.widen_for_rate(bounds.max);
     }
 }
 
@@ -321,9 +333,10 @@ impl CongestionWindow {
     }
 
     /// Opens the window by one during slow start.
-    fn on_answer(&mut self, cap: f64) {
+    fn on_answer(&mut self, bounds: WindowBounds) {
         if self.slow_start {
-            self.size = (self.size + 1.0).min(cap.max(MIN_WINDOW));
+            let opened = (self.size + 1.0).min(bounds.start.max(MIN_WINDOW));
+            self.size = opened.max(self.size).min(bounds.max.max(MIN_WINDOW));
         }
     }
 
@@ -522,6 +535,26 @@ const RISE_MARGIN: f64 = 0.05;
 /// The number of seconds after which a higher latency becomes the usual one.
 const ADAPTATION_SECONDS: f64 = 30.0;
 
+/// Up to this factor of the lowest latency, plus so many seconds, answers count as fast: the store has room for more
+/// requests. With more than it works on at once, requests wait, and their latency grows in proportion.
+const FAST_FACTOR: f64 = 1.3;
+const FAST_MARGIN: f64 = 0.002;
+
+/// The number of seconds after which the lowest latency is forgotten. If it followed soon, a window that is too large
+/// would make its own latency the usual one.
+const LOWEST_SECONDS: f64 = 300.0;
+
+/// How the latency of a round compares with earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LatencyTrend {
+    /// As low as it was ever seen.
+    Fast,
+    /// Neither of the others, or there were too few answers.
+    Steady,
+    /// Higher than usual at least twice in a row.
+    Rising,
+}
+
 /// The latencies of one round, by kind of request.
 #[derive(Clone, Copy, Debug, Default)]
 struct RoundLatencies {
@@ -540,6 +573,8 @@ impl RoundLatencies {
 #[derive(Debug, Default)]
 struct LatencyBaseline {
     usual_by_kind: [Option<f64>; KINDS],
+    /// The lowest one of each kind.
+    lowest_by_kind: [Option<f64>; KINDS],
     /// The usual latency of the last round's mix of kinds.
     usual_of_mix: f64,
     /// The number of consecutive slow rounds.
@@ -552,8 +587,9 @@ impl LatencyBaseline {
         self.usual_of_mix
     }
 
-    /// Adds a round of `seconds`. Returns whether answers were slower than usual at least twice in a row.
-    fn add_round(&mut self, latencies: &RoundLatencies, seconds: f64) -> bool {
+    /// Adds a round of `seconds`, and compares it with earlier ones.
+    fn add_round(&mut self, latencies: &RoundLatencies, seconds: f64) -> LatencyTrend {
+        let lowest = self.lowest_sum(latencies, seconds);
         let (mut answers, mut expected, mut observed) = (0, 0.0, 0.0);
         for ((count, sum), usual) in
             latencies.kinds.iter().zip(&mut self.usual_by_kind).filter(|((count, _), _)| *count > 0)
@@ -574,11 +610,36 @@ impl LatencyBaseline {
             self.usual_of_mix = expected / f64::from(answers);
         }
         if answers < MIN_COMPARED_ANSWERS {
-            return false;
+            return LatencyTrend::Steady;
         }
         let longer = observed / f64::from(answers) > self.usual_of_mix * RISE_FACTOR + RISE_MARGIN;
         self.slow_rounds = if longer { self.slow_rounds + 1 } else { 0 };
-        self.slow_rounds >= 2
+        if self.slow_rounds >= 2 {
+            LatencyTrend::Rising
+        } else if observed <= lowest * FAST_FACTOR + FAST_MARGIN * f64::from(answers) {
+            LatencyTrend::Fast
+        } else {
+            LatencyTrend::Steady
+        }
+    }
+
+    /// Updates the lowest latencies, and returns the time that the answers of this round would take in all with them.
+    fn lowest_sum(&mut self, latencies: &RoundLatencies, seconds: f64) -> f64 {
+        let mut sum = 0.0;
+        for ((count, total), lowest) in
+            latencies.kinds.iter().zip(&mut self.lowest_by_kind).filter(|((count, _), _)| *count > 0)
+        {
+            let weight = f64::from(*count);
+            let mean = total.as_secs_f64() / weight;
+            let known = lowest.get_or_insert(mean);
+            if mean > *known {
+                *known += (mean - *known) * (seconds / LOWEST_SECONDS).min(1.0);
+            } else if *count >= MIN_ANSWERS_OF_KIND {
+                *known = mean;
+            }
+            sum += weight * *known;
+        }
+        sum
     }
 }
 

@@ -97,6 +97,20 @@ enum SimulationEvent {
     Answered(RequestTicket, u32, CongestionSignal),
 }
 
+/// Takes the same time for each request, and works on so many at once. The others wait.
+struct QueueingWorkers {
+    busy_until: Vec<Duration>,
+    takes: Duration,
+}
+
+impl SimulatedServer for QueueingWorkers {
+    fn arrives(&mut self, at: Duration) -> (CongestionSignal, Duration) {
+        let first = self.busy_until.iter_mut().min().expect("a worker");
+        *first = at.max(*first) + self.takes;
+        (CongestionSignal::Accepted, *first)
+    }
+}
+
 /// What happened in a period of time.
 #[derive(Clone, Copy, Debug, Default)]
 struct SimulationCounts {
@@ -113,6 +127,8 @@ struct ThrottleSimulation<S> {
     jitter: f64,
     governor: CongestionController,
     concurrency: u32,
+    /// Above it, the window opens only while answers are fast.
+    start_window: f64,
     random: fastrand::Rng,
     start: Instant,
     now: Duration,
@@ -134,6 +150,7 @@ impl<S: SimulatedServer> ThrottleSimulation<S> {
             jitter: 0.0,
             governor: CongestionController::new(),
             concurrency,
+            start_window: f64::INFINITY,
             random: fastrand::Rng::with_seed(seed),
             start: Instant::now(),
             now: Duration::ZERO,
@@ -180,7 +197,9 @@ impl<S: SimulatedServer> ThrottleSimulation<S> {
             SimulationEvent::Answered(ticket, refusals, verdict) => {
                 self.in_flight -= 1;
                 let now = self.start + self.now;
-                self.governor.on_answer(ticket, now, RequestKind::PutTags, verdict, f64::from(self.concurrency));
+                let max = f64::from(self.concurrency);
+                let bounds = WindowBounds { start: self.start_window.min(max), max };
+                self.governor.on_answer(ticket, now, RequestKind::PutTags, verdict, bounds);
                 if verdict == CongestionSignal::Accepted {
                     self.seen.taken += 1;
                     self.ready.push(0);
@@ -299,6 +318,36 @@ fn a_server_without_limits_is_used_to_the_cap_within_a_second() {
 }
 
 #[test]
+fn a_server_that_bears_more_than_the_start_gets_more() {
+    for latency in [5, 20, 100] {
+        let server = ScriptedServer(|_| CongestionSignal::Accepted);
+        let mut world = ThrottleSimulation::new(server, Duration::from_millis(latency), 256, 4);
+        world.start_window = 64.0;
+        let first = world.run(Duration::from_millis(latency * 6));
+        assert!(first.most <= 96, "{latency} ms: {first:?}");
+        world.run(Duration::from_secs(5));
+        let seen = world.run(Duration::from_secs(10));
+        assert_eq!(seen.most, 256, "{latency} ms");
+    }
+}
+
+#[test]
+fn a_server_that_works_on_a_hundred_at_once_gets_hardly_more() {
+    // Each takes 20 ms; those beyond a hundred wait.
+    for limit in [100, 150] {
+        let mut busy_until = vec![Duration::ZERO; limit];
+        let server = QueueingWorkers { busy_until: std::mem::take(&mut busy_until), takes: Duration::from_millis(20) };
+        let mut world = ThrottleSimulation::new(server, Duration::from_millis(2), 256, 4);
+        world.start_window = 64.0;
+        world.run(Duration::from_secs(10));
+        let seen = world.run(Duration::from_mins(1));
+        let limit = u32::try_from(limit).expect("few");
+        assert!((limit..limit * 9 / 5).contains(&seen.most), "{limit}: {seen:?}");
+        assert!(seen.taken > limit * 50 * 60 * 95 / 100, "{limit}: {seen:?}");
+    }
+}
+
+#[test]
 fn a_server_that_refuses_one_in_a_thousand_whatever_it_is_sent_is_not_left_idle() {
     let mut random = fastrand::Rng::with_seed(9);
     let server = ScriptedServer(move |_| {
@@ -408,11 +457,11 @@ proptest! {
 fn doubles_until_congestion_then_grows_linearly() {
     let mut window = CongestionWindow::new();
     for (there, then) in [(8, 16), (16, 32), (32, 64), (64, 64)] {
-        (0..there).for_each(|_| window.on_answer(64.0));
+        (0..there).for_each(|_| window.on_answer(WindowBounds { start: 64.0, max: 64.0 }));
         assert!(window.has_room(then - 1) && !window.has_room(then), "{window:?}");
     }
     window.on_failure();
-    window.on_answer(64.0);
+    window.on_answer(WindowBounds { start: 64.0, max: 64.0 });
     assert!(window.has_room(31) && !window.has_room(32), "{window:?}");
     (0..3).for_each(|_| window.widen(64.0));
     assert!(window.has_room(43) && !window.has_room(44), "{window:?}");
@@ -469,6 +518,10 @@ fn rate_never_reaches_zero() {
     assert!(rate.acquire(start).is_err_and(|turn| turn <= start + Duration::from_secs(1)));
 }
 
+fn rises(latency: &mut LatencyBaseline, latencies: &RoundLatencies, seconds: f64) -> bool {
+    latency.add_round(latencies, seconds) == LatencyTrend::Rising
+}
+
 fn round(answers: &[(RequestKind, u32, u64)]) -> RoundLatencies {
     let mut took = RoundLatencies::default();
     for (kind, count, millis) in answers {
@@ -480,29 +533,29 @@ fn round(answers: &[(RequestKind, u32, u64)]) -> RoundLatencies {
 #[test]
 fn a_latency_that_rises_and_stays_is_noticed_and_then_usual() {
     let mut latency = LatencyBaseline::default();
-    assert!((0..50).all(|_| !latency.add_round(&round(&[(PutTags, 20, 20)]), 0.1)));
-    assert!((0..50).all(|_| !latency.add_round(&round(&[(PutTags, 20, 60)]), 0.01)), "that may be anything");
-    assert!(!latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1), "once is no rise");
-    assert!((0..50).all(|_| latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1)));
-    let rounds = (0..1000).take_while(|_| latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1)).count();
+    assert!((0..50).all(|_| !rises(&mut latency, &round(&[(PutTags, 20, 20)]), 0.1)));
+    assert!((0..50).all(|_| !rises(&mut latency, &round(&[(PutTags, 20, 60)]), 0.01)), "that may be anything");
+    assert!(!rises(&mut latency, &round(&[(PutTags, 20, 500)]), 0.1), "once is no rise");
+    assert!((0..50).all(|_| rises(&mut latency, &round(&[(PutTags, 20, 500)]), 0.1)));
+    let rounds = (0..1000).take_while(|_| rises(&mut latency, &round(&[(PutTags, 20, 500)]), 0.1)).count();
     assert!((50..300).contains(&rounds), "{rounds}");
 }
 
 #[test]
 fn a_different_request_mix_is_not_a_latency_rise() {
     let mut latency = LatencyBaseline::default();
-    assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 60, 5)]), 0.1)));
-    assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 5, 5), (PutTags, 60, 300)]), 0.1)));
-    assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 60, 5), (PutTags, 5, 300)]), 0.1)));
-    assert!((0..9).all(|_| !latency.add_round(&round(&[(PutTags, 60, 300)]), 0.1)));
+    assert!((0..9).all(|_| !rises(&mut latency, &round(&[(GetTags, 60, 5)]), 0.1)));
+    assert!((0..9).all(|_| !rises(&mut latency, &round(&[(GetTags, 5, 5), (PutTags, 60, 300)]), 0.1)));
+    assert!((0..9).all(|_| !rises(&mut latency, &round(&[(GetTags, 60, 5), (PutTags, 5, 300)]), 0.1)));
+    assert!((0..9).all(|_| !rises(&mut latency, &round(&[(PutTags, 60, 300)]), 0.1)));
 }
 
 #[test]
 fn every_kind_of_request_is_measured() {
     for kind in RequestKind::ALL {
         let mut latency = LatencyBaseline::default();
-        assert!((0..9).all(|_| !latency.add_round(&round(&[(kind, 20, 20)]), 0.1)), "{kind:?}");
-        let mut rises = (0..9).map(|_| latency.add_round(&round(&[(kind, 20, 900)]), 0.1));
+        assert!((0..9).all(|_| !rises(&mut latency, &round(&[(kind, 20, 20)]), 0.1)), "{kind:?}");
+        let mut rises = (0..9).map(|_| rises(&mut latency, &round(&[(kind, 20, 900)]), 0.1));
         assert!(rises.any(|rise| rise), "{kind:?}");
     }
 }
@@ -510,6 +563,6 @@ fn every_kind_of_request_is_measured() {
 #[test]
 fn a_few_slow_responses_are_no_latency_rise() {
     let mut latency = LatencyBaseline::default();
-    assert!((0..9).all(|_| !latency.add_round(&round(&[(Head, 20, 5)]), 0.1)));
-    assert!((0..9).all(|_| !latency.add_round(&round(&[(Head, 3, 9000)]), 0.1)));
+    assert!((0..9).all(|_| !rises(&mut latency, &round(&[(Head, 20, 5)]), 0.1)));
+    assert!((0..9).all(|_| !rises(&mut latency, &round(&[(Head, 3, 9000)]), 0.1)));
 }

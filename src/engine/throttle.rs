@@ -4,7 +4,7 @@
 //!
 //! For each bucket, a [`CongestionController`] finds by itself how much may be sent. With a store that never throttles,
 //! the cost is two uncontended locks per request, and the window opens to the plan's concurrency within a few round
-//! trips.
+//! trips. Where the plan leaves the concurrency to the program, it goes on to open while answers do not become slower.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{Level, enabled, info, trace};
 
-use super::congestion::{AdmissionDecision, CongestionController, CongestionLimits, CongestionSignal, RequestTicket};
+use super::congestion::{
+    AdmissionDecision, CongestionController, CongestionLimits, CongestionSignal, RequestTicket, WindowBounds,
+};
 
 /// The limits of one job: objects in flight, and requests per second. They can change while the job runs. Clones share
 /// the same limits.
@@ -29,6 +31,8 @@ pub struct JobQuota(Arc<QuotaLimits>);
 #[derive(Debug)]
 struct QuotaLimits {
     max_in_flight: AtomicU32,
+    /// The number of requests in flight up to which a job goes at once.
+    start: u32,
     /// 0 means no limit.
     requests_per_second: AtomicU32,
 }
@@ -38,10 +42,22 @@ impl JobQuota {
     /// `None` means no rate limit.
     #[must_use]
     pub fn new(objects: u32, requests_per_second: Option<u32>) -> Self {
-        let share =
-            Self(Arc::new(QuotaLimits { max_in_flight: AtomicU32::new(1), requests_per_second: AtomicU32::new(0) }));
+        Self::with_start(u32::MAX, objects, requests_per_second)
+    }
+
+    /// Creates limits like [`new`](Self::new). Above `start` requests in flight, more are sent only while the store
+    /// answers as fast as before.
+    #[must_use]
+    pub fn with_start(start: u32, objects: u32, requests_per_second: Option<u32>) -> Self {
+        let (max_in_flight, rate) = (AtomicU32::new(1), AtomicU32::new(0));
+        let share = Self(Arc::new(QuotaLimits { max_in_flight, start, requests_per_second: rate }));
         share.set(objects, requests_per_second);
         share
+    }
+
+    fn window_bounds(&self) -> WindowBounds {
+        let max = self.0.max_in_flight.load(Ordering::Relaxed);
+        WindowBounds { start: f64::from(self.0.start.min(max)), max: f64::from(max) }
     }
 
     /// Changes the limits. Objects in flight beyond the new limit are finished first.
@@ -154,14 +170,14 @@ impl RequestPermit<'_> {
     pub(crate) fn report_answer(mut self, answer: &Result<ObjectResponse, StoreError>) {
         self.answered = true;
         let signal = answer.as_ref().err().map_or(CongestionSignal::Accepted, congestion_signal);
-        let cap = f64::from(u32::try_from(self.quota.max_in_flight()).unwrap_or(u32::MAX));
+        let bounds = self.quota.window_bounds();
         let (ticket, kind, now) = (self.ticket, self.kind, Instant::now());
         // The limits change with almost every answer while they open, so only their reductions are logged at `info`.
         let level = if signal == CongestionSignal::Accepted { Level::TRACE } else { Level::INFO };
         let mut change = None;
         self.queue.release(|controller| {
             let before = is_logged(level).then(|| controller.limits());
-            controller.on_answer(ticket, now, kind, signal, cap);
+            controller.on_answer(ticket, now, kind, signal, bounds);
             change = before.map(|before| (before, controller.limits())).filter(|(before, after)| before != after);
         });
         if let Some((before, after)) = change {

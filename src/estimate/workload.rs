@@ -26,6 +26,11 @@ impl BillableRequest {
         }
     }
 
+    /// Returns the kind of the request.
+    pub(super) fn kind(self) -> RequestKind {
+        self.kind
+    }
+
     /// Returns the item in a price book, and the tier that the request names.
     pub(super) fn item(self) -> (BillableItem, Option<RestoreTier>) {
         (BillableItem::Request(self.kind), self.tier)

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::error::hint_without_job;
@@ -47,6 +48,10 @@ use crate::report_format::{ReportFormat, ReportScope};
 
 /// The number of objects to sample, with seed 0. `plan` reads the same sample, so both estimates are equal.
 pub const SAMPLE_SIZE: u32 = 200;
+
+/// The number of objects of a sample to read at once. With more, most requests would wait for a new connection, and their
+/// latency would not be that of the job's requests.
+const SAMPLE_CONCURRENCY: u32 = 32;
 
 /// The number of examples of each kind.
 const MAX_CHANGED: usize = 5;
@@ -123,6 +128,8 @@ pub struct Preview {
     pub digest: Option<String>,
     /// When the objects were read.
     pub read_at: Timestamp,
+    /// The average latency of each kind of request that was sent to read them.
+    pub latencies: BTreeMap<RequestKind, Duration>,
 }
 
 /// What was taken from the manifest instead of being requested from the store.
@@ -247,7 +254,7 @@ impl Previewer<'_> {
             totals.tally.add_unlistable(*count, first.iter().map(|(object, why)| (object, &**why)));
         }
         let source = if full { PreviewObjects::All(&frozen) } else { PreviewObjects::Sample(sample_result.sample) };
-        read_objects(self, &predictor, (source, &buckets), &mut totals, observer).await?;
+        let latencies = read_objects(self, &predictor, (source, &buckets), &mut totals, observer).await?;
         let since = match frozen.pin() {
             SourcePin::Inventory { created, .. } => *created,
             _ => None,
@@ -276,6 +283,7 @@ impl Previewer<'_> {
             from_manifest: FactsFromManifest { as_of: since, ..from_manifest },
             digest: sample_result.digest,
             read_at: at,
+            latencies,
             frozen,
         })
     }
@@ -382,19 +390,21 @@ impl PreviewTotals {
     }
 }
 
-/// Reads every object of the source.
+/// Reads every object of the source. Returns the latencies of the requests.
 async fn read_objects(
     previewer: &Previewer<'_>,
     predictor: &Predictor,
     (source, buckets): (PreviewObjects<'_>, &PlanBuckets),
     totals: &mut PreviewTotals,
     observer: &mut (dyn PreviewObserver + Send + Sync),
-) -> Result<(), PreviewError> {
+) -> Result<BTreeMap<RequestKind, Duration>, PreviewError> {
     let limits = &previewer.plan.limits;
-    let concurrency = open_files::fit_to_available(limits.concurrency, 1);
+    let most = if previewer.options.full { limits.concurrency } else { limits.concurrency.min(SAMPLE_CONCURRENCY) };
+    let concurrency = open_files::fit_to_available(most, 1);
     let throttle = Throttle::new(JobQuota::new(concurrency, limits.requests_per_second));
     let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
-    let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop);
+    let worker = Worker::new(store, OperationSet::new(Vec::new()), throttle, RetryPolicy::default(), stop)
+        .measuring_latencies(concurrency as usize);
     let wants_class = !previewer.options.verify && previewer.needs_storage_class(predictor);
     let operations = previewer.plan.operations().names();
     let read_one = async |row: Result<PreviewRow, ManifestError>| {
@@ -438,7 +448,7 @@ async fn read_objects(
         observer.on_object_read(&prediction, totals.total)?;
     }
     totals.examples.finish();
-    Ok(())
+    Ok(worker.latencies())
 }
 
 /// Predicts that the job fails on an object that no request can name, for this reason.

@@ -6,6 +6,7 @@ use batchplan_store::Mutex;
 
 use crate::engine::JobQuota;
 use crate::open_files;
+use crate::plan::JobLimits;
 
 /// Files that a job keeps open: two report files, one upload, up to six manifest partitions, the lease, and a folder
 /// that is being synced to disk.
@@ -40,8 +41,19 @@ struct BudgetEntry {
 pub struct ShareLimits {
     /// The maximum number of objects in flight.
     pub concurrency: u32,
+    /// The number of requests in flight up to which a job goes at once.
+    pub start_concurrency: u32,
     /// The maximum number of requests per second; `None` means no limit.
     pub requests_per_second: Option<u32>,
+}
+
+impl ShareLimits {
+    /// Returns the limits that a plan sets.
+    #[must_use]
+    pub fn of(limits: &JobLimits) -> Self {
+        let JobLimits { max_concurrency, concurrency, requests_per_second, .. } = *limits;
+        Self { concurrency: max_concurrency, start_concurrency: concurrency, requests_per_second }
+    }
 }
 
 /// A job's share of the budget. Dropping it returns the share.
@@ -79,7 +91,7 @@ impl RequestBudget {
     /// Adds a job, and returns its share.
     #[must_use]
     pub fn add_job(&self, store: String, priority: u32, wanted: ShareLimits) -> BudgetShare {
-        let quota = JobQuota::new(wanted.concurrency, wanted.requests_per_second);
+        let quota = JobQuota::with_start(wanted.start_concurrency, wanted.concurrency, wanted.requests_per_second);
         let mut entries = self.entries();
         let number = entries.iter().map(|other| other.number).max().map_or(0, |last| last + 1);
         entries.push(BudgetEntry { number, store, priority, limits: wanted, quota: quota.clone() });
@@ -151,7 +163,7 @@ mod tests {
     use super::*;
 
     fn wanted(concurrency: u32) -> ShareLimits {
-        ShareLimits { concurrency, requests_per_second: Some(1000) }
+        ShareLimits { concurrency, start_concurrency: concurrency, requests_per_second: Some(1000) }
     }
 
     #[test]
@@ -208,8 +220,8 @@ mod tests {
     #[test]
     fn no_job_exceeds_the_limits_of_its_plan() {
         let budget = RequestBudget::default();
-        let small = budget.add_job("s3".to_owned(), 9, ShareLimits { concurrency: 2, requests_per_second: Some(10) });
-        let large = budget.add_job("s3".to_owned(), 0, ShareLimits { concurrency: 90, requests_per_second: None });
+        let small = budget.add_job("s3".to_owned(), 9, ShareLimits { requests_per_second: Some(10), ..wanted(2) });
+        let large = budget.add_job("s3".to_owned(), 0, ShareLimits { requests_per_second: None, ..wanted(90) });
         assert_eq!((small.quota().max_in_flight(), small.quota().requests_per_second()), (2, Some(6)));
         assert_eq!((large.quota().max_in_flight(), large.quota().requests_per_second()), (30, None));
     }

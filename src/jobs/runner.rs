@@ -591,7 +591,7 @@ impl JobRunner<'_> {
         }
         let before = self.resume_state(frozen, watch)?;
         let limits = self.plan.limits;
-        let wanted = ShareLimits { concurrency: limits.concurrency, requests_per_second: limits.requests_per_second };
+        let wanted = ShareLimits::of(&limits);
         let share = self.budget.add_job(self.plan.store_identity(), self.job.priority, wanted);
         report_descriptor_limit(&share, limits.concurrency, watch);
         let threshold = FailureThreshold::new(limits.failure_threshold);

@@ -36,8 +36,10 @@ pub const MAX_CONCURRENCY: u32 = 4096;
 /// The `[limits]` table of a plan, with its defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobLimits {
-    /// The maximum number of requests in flight, from 1.
+    /// The number of requests in flight that a job starts with, from 1.
     pub concurrency: u32,
+    /// The maximum number of requests in flight. Equal to `concurrency`, unless the plan leaves both to the program.
+    pub max_concurrency: u32,
     /// The maximum number of requests per second, retries included; `None` means no limit.
     pub requests_per_second: Option<u32>,
     /// The share of the objects that may fail before the job fails.
@@ -54,6 +56,7 @@ impl Default for JobLimits {
     fn default() -> Self {
         Self {
             concurrency: 64,
+            max_concurrency: 256,
             requests_per_second: None,
             failure_threshold: ExactShare::percent(20),
             max_disk: None,

@@ -303,7 +303,8 @@ table! {
 table! {
     /// Limits on the load on the store, and on the size and cost of a job.
     struct LimitsTable {
-        /// Objects in flight at once: 1 to 4096, 64 by default.
+        /// The maximum number of objects in flight at once: 1 to 4096. By default, a job starts with 64 and goes up to
+        /// 256 while the store answers as fast as before.
         optional concurrency: IntValue<1, { MAX_CONCURRENCY }>,
         /// Requests per second for objects, retries included: 1 to 1000000. No limit by default.
         optional requests_per_second: IntValue<1, 1_000_000>,

@@ -145,6 +145,7 @@ fn limits(file: &PlanTable, reader: &mut DocumentReader) -> JobLimits {
     }
     JobLimits {
         concurrency: limits.concurrency.value().copied().unwrap_or(default.concurrency),
+        max_concurrency: limits.concurrency.value().copied().unwrap_or(default.max_concurrency),
         requests_per_second: limits.requests_per_second.value().copied(),
         failure_threshold: limits.failure_threshold.value().copied().unwrap_or(default.failure_threshold),
         max_disk: limits.max_disk.value().copied(),

@@ -37,6 +37,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     ],
     aspect_support: |_| AspectSupport::Full,
     restore_service: RestoreService::Aws,
+    retrieval_times: Some(RestoreService::Aws),
     inventory: InventoryDialect::Aws,
     report_format: ReportFormat::Aws,
     policy_language: PolicyLanguage::Iam,

@@ -31,6 +31,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     storage_classes: &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"],
     aspect_support: |_| AspectSupport::Full,
     restore_service: RestoreService::Oss,
+    retrieval_times: Some(RestoreService::Oss),
     inventory: InventoryDialect::Oss,
     report_format: ReportFormat::Oss,
     policy_language: PolicyLanguage::Ram,

@@ -41,6 +41,8 @@ pub struct ProviderRules {
     pub aspect_support: fn(ObjectAspect) -> AspectSupport,
     /// The service whose rules apply to restores.
     pub restore_service: RestoreService,
+    /// The service whose times apply to restores, if they are known. In the sandbox, hours are seconds.
+    pub retrieval_times: Option<RestoreService>,
     /// The convention that inventories follow.
     pub inventory: InventoryDialect,
     /// The default format of completion reports.

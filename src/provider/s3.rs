@@ -29,6 +29,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     storage_classes: &[],
     aspect_support,
     restore_service: RestoreService::Other,
+    retrieval_times: None,
     inventory: InventoryDialect::Aws,
     report_format: ReportFormat::Oss,
     policy_language: PolicyLanguage::Iam,

@@ -28,6 +28,7 @@ pub(super) static RULES: ProviderRules = ProviderRules {
     storage_classes: &[],
     aspect_support: |_| AspectSupport::Full,
     restore_service: RestoreService::Aws,
+    retrieval_times: None,
     inventory: InventoryDialect::Aws,
     report_format: ReportFormat::Oss,
     policy_language: PolicyLanguage::Iam,

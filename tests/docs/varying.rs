@@ -8,6 +8,8 @@ use regex_lite::Regex;
 /// The rules in the order in which they are applied, each with what it puts in place.
 static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
+        // Where a long line is broken depends on the numbers in it.
+        (r"\n {11,}", " "),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
         (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
         (r"\b[0-9a-f]{32,64}\b", "<digest>"),
@@ -20,6 +22,7 @@ static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\bpush \d+", "push <number>"),
         (r#""(elapsed|active)_seconds":\s?[\d.]+"#, "<seconds>"),
         (r#""objects_per_second":\s?[\d.]+"#, "<rate>"),
+        (r#""latency_ms":\s?[\d.]+"#, "<latency>"),
         (r"127\.0\.0\.1:\d+", "<address>"),
         // A server may be checked by several workers at once.
         (r"(?m)^  requests  [\d,]+.*$", "  requests  <number>"),

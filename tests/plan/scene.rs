@@ -94,6 +94,13 @@ impl Scene {
         Ran::of(&command.output().expect("the binary runs"))
     }
 
+    /// `plan plan.toml` with these flags besides, laid out for so many columns.
+    pub(crate) fn look_at_width(&self, columns: u32, args: &[&str]) -> Ran {
+        let mut command = self.world.command(&[&["plan", "plan.toml"], args].concat());
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        Ran::of(&command.env("COLUMNS", columns.to_string()).output().expect("the binary runs"))
+    }
+
     /// `plan plan.toml` with these flags besides.
     pub(crate) fn look(&self, args: &[&str]) -> Ran {
         self.run(&[&["plan", "plan.toml"], args].concat())

@@ -155,7 +155,7 @@ proptest! {
         prop_assert_eq!(&twice, &work);
         let rates = rates(entry);
         let told = estimate(&work, &rates);
-        let _ = (told.total.to_string(), estimate_run_time(&work, &crate::plan::JobLimits::default(), &rates));
+        let _ = (told.total.to_string(), estimate_run_time(&work, &crate::plan::JobLimits::default(), &rates, &std::collections::BTreeMap::new()));
         prop_assert!(known(&told) > 0);
     }
 }

@@ -1,5 +1,8 @@
 //! Known costs, to the cent: with this program, and with the managed service.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::*;
 use crate::plan::JobLimits;
 
@@ -187,34 +190,70 @@ fn overhead_is_not_part_of_the_managed_service() {
     assert_eq!(told.lines[0].amount, Ok(money("0.001 CNY")));
 }
 
+fn seconds_apart(one: Duration, other: Duration) -> u64 {
+    one.abs_diff(other).as_secs()
+}
+
 #[test]
 fn estimates_run_time_at_both_rates() {
-    let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
-    let plan = JobLimits { concurrency: 100, requests_per_second: Some(1000), ..JobLimits::default() };
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let assumed = BTreeMap::new();
+    let plan =
+        JobLimits { concurrency: 100, max_concurrency: 100, requests_per_second: Some(1000), ..JobLimits::default() };
     let work = asking(42 * MILLION, Some("STANDARD"), &[RequestKind::PutTags]);
-    let told = estimate_run_time(&work, &plan, &rates("aws-us-east-1"));
+    let told = estimate_run_time(&work, &plan, &rates("aws-us-east-1"), &assumed);
     assert_eq!((told.requests, told.per_second, told.bottleneck), (42 * MILLION, 1000, RateBottleneck::RateLimit));
-    assert_eq!((told.at_plan_rate, told.at_provider_limits()), (minutes(700), Some(minutes(200))));
+    assert!(seconds_apart(told.at_plan_rate, minutes(700)) <= 1, "{:?}", told.at_plan_rate);
+    assert_eq!(told.at_provider_limits(), Some(minutes(200)));
     // 100 requests in flight at 50 ms each are 2,000 per second.
     let free = JobLimits { requests_per_second: Some(2001), ..plan };
-    let told = estimate_run_time(&work, &free, &rates("aws-us-east-1"));
-    assert_eq!(
-        (told.per_second, told.bottleneck, told.at_plan_rate),
-        (2000, RateBottleneck::Concurrency, minutes(350))
-    );
+    let told = estimate_run_time(&work, &free, &rates("aws-us-east-1"), &assumed);
+    assert_eq!((told.per_second, told.bottleneck, told.is_measured), (2000, RateBottleneck::Concurrency, false));
+    assert!(seconds_apart(told.at_plan_rate, minutes(350)) <= 1, "{:?}", told.at_plan_rate);
     assert_eq!(u128::from(told.per_second) * ASSUMED_LATENCY.as_millis(), 100 * 1000);
     // OSS: 10,000 per second, 2,000 if the keys are sequential, about 500 restores of Cold Archive.
     let work = restoring(6 * MILLION, "ColdArchive", Some(RestoreTier::Bulk), 1, 1);
-    let told = estimate_run_time(&work, &plan, &rates("oss-cn"));
+    let told = estimate_run_time(&work, &plan, &rates("oss-cn"), &assumed);
     let bounds: Vec<_> = told.bounds.iter().map(|bound| (bound.limit.per_second, bound.duration)).collect();
     assert_eq!(bounds, [(10_000, minutes(10)), (2000, minutes(50)), (500, minutes(200))]);
     assert_eq!(told.at_provider_limits(), Some(minutes(200)));
     let work = asking(6 * MILLION, Some("Standard"), &[RequestKind::PutTags]);
     assert_eq!(
-        estimate_run_time(&work, &plan, &rates("oss-cn")).at_provider_limits(),
+        estimate_run_time(&work, &plan, &rates("oss-cn"), &assumed).at_provider_limits(),
         Some(minutes(10)),
         "not as if sequential"
     );
+}
+
+#[test]
+fn run_time_follows_from_measured_latencies() {
+    let milliseconds = Duration::from_millis;
+    let limits = JobLimits::default();
+    let prices = rates("aws-us-east-1");
+    let estimate = |work: &JobWorkload, latencies: &[(RequestKind, u64)]| {
+        let latencies = latencies.iter().map(|(kind, latency)| (*kind, milliseconds(*latency))).collect();
+        estimate_run_time(work, &limits, &prices, &latencies)
+    };
+    let work = asking(MILLION, Some("STANDARD"), &[RequestKind::PutTags]);
+    // What is not measured takes as long as what is. 256 in flight at 100 ms are 2,560 a second; the window opens to
+    // that in about three seconds.
+    let told = estimate(&work, &[(RequestKind::GetTags, 100)]);
+    assert_eq!((told.per_second, told.latency, told.is_measured), (2560, milliseconds(100), true));
+    assert!((391..=393).contains(&told.at_plan_rate.as_secs()), "{:?}", told.at_plan_rate);
+    let told = estimate(&work, &[(RequestKind::GetTags, 10), (RequestKind::PutTags, 200)]);
+    assert_eq!((told.per_second, told.bottleneck), (1280, RateBottleneck::Concurrency));
+    // Half of the requests take 10 ms, and half 30 ms.
+    let both = asking(MILLION, Some("STANDARD"), &[RequestKind::GetTags, RequestKind::PutTags]);
+    let told = estimate(&both, &[(RequestKind::GetTags, 10), (RequestKind::PutTags, 30)]);
+    assert_eq!((told.latency, told.per_second), (milliseconds(20), 12_800));
+    // A store that answers at once is not what limits the rate.
+    let told = estimate(&work, &[(RequestKind::PutTags, 1)]);
+    assert_eq!((told.per_second, told.bottleneck), (30_000, RateBottleneck::Processor));
+    // A few requests take as long as one.
+    let few = asking(3, Some("STANDARD"), &[RequestKind::PutTags]);
+    assert_eq!(estimate(&few, &[(RequestKind::PutTags, 1500)]).at_plan_rate, Duration::from_secs(2));
+    let none = asking(0, None, &[RequestKind::PutTags]);
+    assert_eq!(estimate(&none, &[(RequestKind::PutTags, 1500)]).at_plan_rate, Duration::ZERO);
 }
 
 #[test]
@@ -230,6 +269,6 @@ fn counts_without_prices_have_no_amounts() {
     assert_eq!(told.lines[0].quantity, BilledQuantity::Requests(MILLION));
     assert_eq!(told.lines[0].amount, Err(UnpricedReason::NoPrices));
     assert_eq!((told.total.to_string().as_str(), told.managed_service), ("unknown", None));
-    let told = estimate_run_time(&work, &JobLimits::default(), &StorePrices::Unknown(nothing));
-    assert_eq!((told.at_provider_limits(), told.at_plan_rate.as_secs()), (None, 782));
+    let told = estimate_run_time(&work, &JobLimits::default(), &StorePrices::Unknown(nothing), &BTreeMap::new());
+    assert_eq!((told.at_provider_limits(), told.per_second), (None, 5120));
 }

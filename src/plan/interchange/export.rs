@@ -155,7 +155,7 @@ fn omitted_settings(plan: &Plan, service: BatchService) -> Vec<&'static str> {
     let (limits, default) = (&plan.limits, JobLimits::default());
     let unpublished = service == BatchService::Aws && plan.report.location.is_none();
     [
-        (limits.concurrency != default.concurrency, "limits.concurrency"),
+        (limits.max_concurrency != default.max_concurrency, "limits.concurrency"),
         (limits.requests_per_second.is_some(), "limits.requests_per_second"),
         (limits.max_disk.is_some(), "limits.max_disk"),
         (plan.canonical().get("manifest.prefix.on_unlistable").is_some(), "manifest.prefix.on_unlistable"),
