@@ -150,7 +150,7 @@ fn a_large_job_takes_no_more_than_a_small_one() {
     write_manifest(&folder.path().join("list.csv"), rows);
     let plan = format!(
         "name = \"memory\"\n[store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{}\"\n[manifest.csv]\npath = \"list.csv\"\n\
-         [operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[report]\nbucket = \"reports\"\nkeep_local = false\n",
+         [operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[undo]\ncapture = false\n[report]\nbucket = \"reports\"\nkeep_local = false\n",
         server.endpoint()
     );
     fs::write(folder.path().join("plan.toml"), plan).expect("written");

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use batchplan_store::Mutex;
 use batchplan_store::object::{BucketName, MaybeKnown, ObjectState, VersionId};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
 use batchplan_store::task::{FaultClass, TaskId};
+use batchplan_store::timeouts::{OBJECT_REQUEST_TIMEOUT, scaled};
+use batchplan_store::{BucketSetting, BucketSettingValue, BucketVersioning, Mutex};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
@@ -134,7 +135,8 @@ impl ObjectCapture {
         Arc::clone(&last)
     }
 
-    /// Returns the version that HEAD names, if the bucket has versions. The first object of a bucket shows that.
+    /// Returns the version that HEAD names, if the bucket has versions. The bucket says so, or its first object if the
+    /// credentials may not ask the bucket.
     async fn head_version(
         &self,
         sender: &RequestSender,
@@ -150,6 +152,9 @@ impl ObjectCapture {
         let mut first = None;
         let has_versions = bucket
             .get_or_try_init(async || {
+                if let Some(has_versions) = has_versions(sender, &context.object.bucket).await {
+                    return Ok(has_versions);
+                }
                 let version = send_head(sender, context).await?;
                 let has_versions = version.is_some();
                 first = version;
@@ -160,6 +165,15 @@ impl ObjectCapture {
             (true, None) => send_head(sender, context).await,
             (_, first) => Ok(first),
         }
+    }
+}
+
+/// Returns whether a bucket has versions, if it says so.
+async fn has_versions(sender: &RequestSender, bucket: &BucketName) -> Option<bool> {
+    let asking = sender.store.bucket_setting(bucket, BucketSetting::Versioning);
+    match tokio::time::timeout(scaled(OBJECT_REQUEST_TIMEOUT), asking).await {
+        Ok(Ok(BucketSettingValue::Versioning(versioning))) => Some(versioning != BucketVersioning::Never),
+        _ => None,
     }
 }
 

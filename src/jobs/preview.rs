@@ -296,7 +296,7 @@ impl Previewer<'_> {
             ClassPricing::AllRequests => true,
             ClassPricing::OnlyPlanPrices => {
                 let priced = self.plan.prices.book.is_some() || self.plan.prices.file.is_some();
-                priced && !tags_alone
+                priced && (!tags_alone || predictor.job_reads_tags())
             }
         }
     }
@@ -407,6 +407,7 @@ async fn read_objects(
         .measuring_latencies(concurrency as usize);
     let wants_class = !previewer.options.verify && previewer.needs_storage_class(predictor);
     let operations = previewer.plan.operations().names();
+    let wants_version = !previewer.store.names_version_of_acl() && previewer.plan.operations().captures_acl_alone();
     let read_one = async |row: Result<PreviewRow, ManifestError>| {
         let PreviewRow { sampled: SampledObject { object, mut metadata }, unlistable } = row?;
         if let Some(why) = unlistable {
@@ -429,12 +430,16 @@ async fn read_objects(
             ObjectReadOutcome::Stopped => return Err(PreviewError::Stopped),
         };
         let acls = buckets.acl_acceptance(&object.bucket);
-        let prediction = predictor.predict(
+        let has_versions = object.version.is_none() && buckets.has_versions(&object.bucket);
+        let mut prediction = predictor.predict(
             object,
             predictor.relevant_state(&merge_state(&metadata, seen)),
             read_failure.as_ref(),
             acls,
         );
+        if wants_version && has_versions {
+            add_version_read(&mut prediction);
+        }
         Ok((prediction, metadata))
     };
     let objects: BoxStream<'_, _> = match source {
@@ -449,6 +454,14 @@ async fn read_objects(
     }
     totals.examples.finish();
     Ok(worker.latencies())
+}
+
+/// Adds the HEAD with which the job finds out the version of an object that it captures, after its reads.
+fn add_version_read(prediction: &mut Prediction) {
+    let reads = prediction.accepted.iter().take_while(|call| !call.is_write()).count();
+    if reads > 0 {
+        prediction.accepted.insert(reads, ObjectRequest::Head);
+    }
 }
 
 /// Predicts that the job fails on an object that no request can name, for this reason.

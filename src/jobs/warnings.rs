@@ -118,6 +118,11 @@ impl PlanBuckets {
         self.settings.get(bucket)?.versioning
     }
 
+    /// Returns whether a bucket is known to have versions.
+    pub(super) fn has_versions(&self, bucket: &BucketName) -> bool {
+        matches!(self.versioning(bucket), Some(BucketVersioning::Enabled | BucketVersioning::Suspended))
+    }
+
     /// Returns whether a bucket is known not to exist.
     #[must_use]
     pub fn is_missing(&self, bucket: &BucketName) -> bool {
@@ -196,10 +201,18 @@ fn store_warnings(plan: &Plan) -> Vec<String> {
     found
 }
 
+/// Returns the warning about a plan that keeps nothing to undo its job with.
+fn undo_warning(plan: &Plan) -> Option<&'static str> {
+    let could_capture = plan.operations.iter().any(|operation| operation.aspect().read_request().is_some());
+    (could_capture && !plan.undo.capture)
+        .then_some("the job cannot be undone: it does not keep what the objects were like (`[undo] capture = false`)")
+}
+
 /// Returns the warnings that follow from the plan alone, and from the environment.
 #[must_use]
 pub fn plan_warnings(plan: &Plan) -> Vec<String> {
     let mut found: Vec<_> = plan.operations.iter().filter_map(|operation| operation.details().warning).collect();
+    found.extend(undo_warning(plan).map(str::to_owned));
     found.extend(store_warnings(plan));
     let connections = ConnectionSettings::of_process();
     found.extend(connections.ignored_bypasses().iter().map(|IgnoredBypass { position, text }| match text {

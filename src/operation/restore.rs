@@ -152,7 +152,7 @@ impl OperationRules for RestoreObject {
             writes: &[RequestKind::Restore],
             settings: days_setting.into_iter().chain(tier_setting).collect(),
             summary: format!("{kept}{named_tier}"),
-            warning: Some("restores are billed by request, size and days".to_owned()),
+            warning: Some("restores are billed by request, size and days, and cannot be undone".to_owned()),
             oss_gap: gap,
             aws_gap: gap,
         }

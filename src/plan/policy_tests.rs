@@ -35,7 +35,7 @@ fn allows_the_reads_of_the_server_check() {
     assert_eq!(work(other, PUT), ["s3:GetObjectTagging", "s3:GetObject", "s3:PutObjectTagging"]);
     assert_eq!(work(other, acl), ["s3:GetObjectAcl", "s3:GetObject", "s3:PutObjectAcl"]);
     for store in [&trusted, own, AWS] {
-        assert_eq!(work(store, PUT), ["s3:PutObjectTagging"]);
+        assert_eq!(work(store, PUT), ["s3:GetObjectTagging", "s3:PutObjectTagging"]);
     }
 }
 
@@ -138,7 +138,7 @@ fn allows_only_the_prefix_and_the_report() {
                     "Resource": ["acs:oss:*:*:bkt"],
                     "Condition": { "StringLike": { "oss:Prefix": ["d/2024/*"] } },
                 },
-                { "Effect": "Allow", "Action": ["oss:PutObjectTagging"], "Resource": ["acs:oss:*:*:bkt/d/2024/*"] },
+                { "Effect": "Allow", "Action": ["oss:GetObjectTagging", "oss:PutObjectTagging"], "Resource": ["acs:oss:*:*:bkt/d/2024/*"] },
                 {
                     "Effect": "Allow",
                     "Action": ["oss:PutObject", "oss:AbortMultipartUpload"],

@@ -74,12 +74,18 @@ pub struct RecurringSettings {
 }
 
 /// The `[undo]` table of a plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UndoSettings {
     /// Whether to keep what each object was like before the job changes it.
     pub capture: bool,
     /// How long the job is kept after its end, if that is longer than other jobs.
     pub keep: Option<SignedDuration>,
+}
+
+impl Default for UndoSettings {
+    fn default() -> Self {
+        Self { capture: true, keep: None }
+    }
 }
 
 /// The `[prices]` table of a plan.

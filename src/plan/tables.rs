@@ -392,7 +392,7 @@ table! {
     /// What the job keeps so that it can be undone.
     struct UndoTable {
         /// Whether to keep the tags or the ACL that each object had before the job changes them. They are read first, even
-        /// if the operations do not need them. Restores cannot be undone. False by default.
+        /// if the operations do not need them. Restores cannot be undone. True by default.
         optional capture: bool,
         /// How long to keep the job after its end, such as "90d": at least 30 days, which is the default.
         optional keep: AgeValue,

@@ -185,7 +185,8 @@ fn a_report_that_cannot_be_delivered_is_kept_and_sent_again_or_elsewhere() {
         client.create_bucket().bucket("reports").send().await.expect("a bucket");
     });
     let store = format!("[store]\nprovider = \"s3\"\nendpoint = \"{}\"\naddressing = \"path\"\n", sandbox.endpoint);
-    let rest = "[report]\nbucket = \"reports\"\nprefix = \"r\"\n[limits]\nrequests_per_second = 20\n";
+    let rest =
+        "[report]\nbucket = \"reports\"\nprefix = \"r\"\n[limits]\nrequests_per_second = 20\n[undo]\ncapture = false\n";
     world.write("plan.toml", format!("name = \"test\"\n{store}{TAG}{rest}"));
     let mut applying = with_credentials(&world, &["apply", "plan.toml", "--auto-approve"]);
     let applying = applying.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -252,7 +253,9 @@ pub(crate) fn signal(process: u32, name: &str) {
 fn start_long_job(world: &World) -> std::process::Child {
     let rows = (0..3600).fold("bucket,key\n".to_owned(), |rows, n| rows + &format!("bkt,k{n}\n"));
     world.write("fill.csv", rows);
-    world.plan(&format!("{TAG}[report]\nbucket = \"bkt\"\nprefix = \"r\"\n[limits]\nrequests_per_second = 1\n"));
+    world.plan(&format!(
+        "{TAG}[report]\nbucket = \"bkt\"\nprefix = \"r\"\n[limits]\nrequests_per_second = 1\n[undo]\ncapture = false\n"
+    ));
     let child = world
         .command(&["apply", "plan.toml", "--auto-approve", "--json"])
         .env("CI", "true")
@@ -385,6 +388,7 @@ fn the_least_permissions_of_a_plan_are_printed() {
     },
     {
       "Action": [
+        "s3:GetObjectTagging",
         "s3:PutObjectTagging"
       ],
       "Effect": "Allow",

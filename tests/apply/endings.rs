@@ -30,7 +30,7 @@ fn ending(world: &World, columns: Option<&str>) -> String {
 #[test]
 fn the_end_of_a_run_says_what_it_did_and_why_objects_failed() {
     let world = ten_of_twelve();
-    let prices = "[prices]\nbook = \"aws-us-east-1\"\n";
+    let prices = "[prices]\nbook = \"aws-us-east-1\"\n[undo]\ncapture = false\n";
     world.plan(&format!("[manifest.csv]\npath = \"list.csv\"\n{TAG}{prices}"));
     let help = batchplan::jobs::hint("NoSuchKey", 404).expect("advice");
     let expected = format!(
@@ -69,7 +69,9 @@ fn advice_is_broken_at_the_width_of_the_terminal() {
 fn screen(term: &str, columns: u32) -> String {
     let rows: Vec<_> = (0..60).map(|number| format!("bkt,k{number:02}")).collect();
     let world = World::filled(&format!("bucket,key\n{}\n", rows.join("\n")));
-    world.plan(&format!("[manifest.prefix]\nbucket = \"bkt\"\n{TAG}[limits]\nrequests_per_second = 30\n"));
+    world.plan(&format!(
+        "[manifest.prefix]\nbucket = \"bkt\"\n{TAG}[limits]\nrequests_per_second = 30\n[undo]\ncapture = false\n"
+    ));
     let binary = env!("CARGO_BIN_EXE_batchplan");
     let words = format!("stty rows 24 cols {columns}; exec '{binary}' apply plan.toml --auto-approve --color never");
     let ran = Command::new("script")

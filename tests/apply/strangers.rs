@@ -83,7 +83,8 @@ fn what_a_server_says_does_not_command_the_terminal() {
 #[test]
 fn a_signal_ends_the_wait_for_a_report_that_is_never_taken() {
     let (endpoint, told) = server(|request| (!request.contains("/results/")).then_some(("200 OK", "")));
-    let acl = "[operation.put_object_acl]\nacl = \"private\"\n[report]\nbucket = \"reports\"\n";
+    let acl =
+        "[undo]\ncapture = false\n[operation.put_object_acl]\nacl = \"private\"\n[report]\nbucket = \"reports\"\n";
     let world = world(&endpoint, &format!("[manifest.csv]\npath = \"list.csv\"\n{acl}"));
     let child = start(&world);
     let sent = told.iter().find(|request| request.contains("/results/"));

@@ -43,7 +43,7 @@ fn a_server_that_babbles_fails_each_object_in_bounded_memory() {
         fs::write(folder.path().join("list.csv"), rows.concat()).expect("written");
         let plan = format!(
             "name = \"t\"\n[store]\nskip_server_check = true\n{store}\nendpoint = \"{}\"\n[manifest.csv]\npath = \"list.csv\"\n\
-             [operation.delete_object_tagging]\n[limits]\nfailure_threshold = 1\n",
+             [undo]\ncapture = false\n[operation.delete_object_tagging]\n[limits]\nfailure_threshold = 1\n",
             babbler()
         );
         fs::write(folder.path().join("plan.toml"), plan).expect("written");

@@ -136,7 +136,8 @@ fn what_a_server_supports_for_no_object_is_foretold() {
                 Kind::GetTags | Kind::PutTags => Manner::Refuse(status, code),
                 _ => Manner::Serve,
             });
-            place.plan(provider, "skip_server_check = true\n", &format!("{ALL}{PUT}"));
+            let undo = "[undo]\ncapture = false\n";
+            place.plan(provider, "skip_server_check = true\n", &format!("{undo}{ALL}{PUT}"));
             let foretold = [("a", code), ("b", code)].map(|(key, code)| (key.to_owned(), code.to_owned()));
             assert_eq!(place.predicted(), foretold, "{provider} {status}");
             let shown =

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use crate::bucket::{BucketServer, Kind};
 use crate::judge::{Expected, Observed, complaints};
 use crate::process::{Ended, apply_with};
-use crate::runs::{number, report, said};
+use crate::runs::{number, report, said, wrong_captures};
 use crate::scenario::{BUCKETS, Kill, PAGE, Scenario};
 
 /// Where the state is kept: a store of its own, so that no request to it is counted with those of the work.
@@ -91,6 +91,7 @@ fn hand_over(scenario: &Scenario) -> (usize, Vec<String>) {
     // What was done since the last push is done again: with each kill it may be all.
     let expected = Expected { checkpoint_every: scenario.rows.len() as u64, ..scenario.expected() };
     let mut complaints = complaints(&expected, &observed);
+    complaints.extend(wrong_captures(scenario, &folder, &observed.result, true));
     if !complaints.is_empty() {
         complaints.push(said(&ended));
     }

@@ -3,10 +3,15 @@
 //! `BATCHPLAN_CRASH_RUNS` sets the number of seeds, 20 where it is absent; `BATCHPLAN_CRASH_SEED` runs one of them
 //! alone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use batchplan::captures::{CaptureReader, FormerValue};
+use batchplan::frontier::RowFrontier;
+use batchplan::manifest::FrozenManifest;
+use batchplan_store::object::{ObjectKey, TagSet};
 use bytes::Bytes;
 use serde_json::Value as Json;
 
@@ -14,7 +19,7 @@ use crate::bucket::{BucketServer, Kind, Moment};
 use crate::judge::{Observed, complaints};
 use crate::process::{Ended, apply};
 use crate::report::{Report, read};
-use crate::scenario::{Among, BUCKETS, FAILPOINTS, Kill, PAGE, Scenario};
+use crate::scenario::{Among, BUCKETS, FAILPOINTS, Kill, PAGE, Scenario, before};
 
 /// What came of one scenario.
 struct Outcome {
@@ -52,10 +57,36 @@ fn survive(scenario: &Scenario) -> Outcome {
         puts: server.count(Kind::PutTags),
     };
     let mut complaints = complaints(&scenario.expected(), &observed);
+    complaints.extend(wrong_captures(scenario, folder.path(), &observed.result, false));
     if !complaints.is_empty() {
         complaints.push(said(&ended));
     }
     Outcome { struck, complaints }
+}
+
+/// The rows whose objects were not captured, and the objects that were not captured as they were before the job. A later
+/// row of the same object shows what the job made of it. Captures that were lost with their machine may be unknown.
+pub(crate) fn wrong_captures(scenario: &Scenario, folder: &Path, result: &Json, may_be_unknown: bool) -> Vec<String> {
+    let report = result["report_folder"].as_str().map(|report| folder.join(report));
+    let Some(job) = report.as_deref().and_then(Path::parent) else { return Vec::new() };
+    let mut captures = CaptureReader::open(&job.join("captures")).expect("captures").into_lookup();
+    let manifest = FrozenManifest::open(job).expect("a manifest").expect("it is complete");
+    let (mut wrong, mut found) = (Vec::new(), BTreeMap::<ObjectKey, Vec<FormerValue<TagSet>>>::new());
+    for task in manifest.interleaved_tasks(&RowFrontier::default(), 100).flat_map(|batch| batch.expect("rows")) {
+        let is_there = scenario.rows.iter().any(|(key, there)| *there && *key == task.object.key);
+        match captures.get(task.id).expect("a capture") {
+            Some(capture) => {
+                found.entry(task.object.key).or_default().push(capture.former.tags.clone());
+            }
+            None if is_there => wrong.push(format!("{} was not captured", task.object.key)),
+            None => {}
+        }
+    }
+    let before = FormerValue::Known(TagSet::from_iter(before()));
+    let is_right = |state: &FormerValue<TagSet>| *state == before || (may_be_unknown && state.is_unknown());
+    let lost = found.into_iter().filter(|(_, states)| !states.iter().any(is_right));
+    wrong.extend(lost.map(|(key, states)| format!("{key} was captured as {states:?}")));
+    wrong
 }
 
 /// The report, from the bucket where it was published, and nothing else is there; from the job's folder otherwise.

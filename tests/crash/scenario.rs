@@ -31,6 +31,7 @@ pub(crate) const FAILPOINTS: &[&str] = &[
     "part-sealed",
     "status-changed",
     "report-finished",
+    "captures-synced",
 ];
 
 /// What some keys end in.
@@ -201,7 +202,7 @@ impl Scenario {
         Expected {
             bucket: "bkt",
             rows: self.rows.clone(),
-            reads: self.adds,
+            skips: self.adds,
             concurrency: CONCURRENCY,
             checkpoint_every: CHECKPOINT_EVERY,
         }
@@ -225,7 +226,7 @@ impl Scenario {
 }
 
 /// The tags that every object begins with.
-fn before() -> BTreeMap<String, String> {
+pub(crate) fn before() -> BTreeMap<String, String> {
     BTreeMap::from([("kept".to_owned(), "1".to_owned())])
 }
 

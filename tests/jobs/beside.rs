@@ -43,7 +43,7 @@ impl Slow {
             "plan.toml",
             format!(
                 "name = \"slow\"\n[store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{}\"\n[manifest.prefix]\nbucket = \"bkt\"\n\
-                 [operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[report]\nbucket = \"reports\"\n\
+                 [undo]\ncapture = false\n[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[report]\nbucket = \"reports\"\n\
                  [limits]\nrequests_per_second = {rate}\n",
                 self.server.endpoint()
             ),

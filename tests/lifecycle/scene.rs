@@ -65,7 +65,8 @@ impl Scene {
         self.plan_named("plan", rest);
     }
 
-    /// Writes `NAME.toml`, of a plan of that name, which reports on every object.
+    /// Writes `NAME.toml`, of a plan of that name, which reports on every object. It captures none, unless the plan says so,
+    /// so that the requests for an object are those of its operation.
     pub(crate) fn plan_named(&self, name: &str, rest: &str) {
         let endpoint = self.server.endpoint();
         let trust = if self.trusted { "skip_server_check = true\n" } else { "" };
@@ -73,7 +74,8 @@ impl Scene {
             "[store]\n{trust}provider = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n"
         );
         let report = if rest.contains("[report]") { "" } else { "[report]\nenabled = false\nscope = \"all-tasks\"\n" };
-        self.write(&format!("{name}.toml"), format!("name = \"{name}\"\n{store}{report}\n{rest}"));
+        let undo = if rest.contains("[undo]") { "" } else { "[undo]\ncapture = false\n" };
+        self.write(&format!("{name}.toml"), format!("name = \"{name}\"\n{store}{undo}{report}\n{rest}"));
     }
 
     /// The binary with credentials, as a CI runner would start it.

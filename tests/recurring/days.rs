@@ -55,10 +55,11 @@ impl Days {
         Self { scene: Scene::guarded(dialect, &table, |_| {}, rules), runtime, clock: Cell::new(0) }
     }
 
-    /// Writes `plan.toml`, which adds a tag to the objects of the newest inventory, and this.
+    /// Writes `plan.toml`, which adds a tag to the objects of the newest inventory, and this. It captures none: the writes
+    /// show which objects were processed, also those that are not there.
     pub(crate) fn plan(&self, rest: &str) {
         self.scene.plan_unchecked(&format!(
-            "[manifest.inventory]\nbucket = \"lists\"\nlatest = \"daily/\"\n\
+            "[undo]\ncapture = false\n[manifest.inventory]\nbucket = \"lists\"\nlatest = \"daily/\"\n\
              [operation.put_object_tagging]\ntags = {{ seen = \"yes\" }}\n{rest}"
         ));
     }

@@ -114,7 +114,7 @@ impl Week {
 
     fn write_plan(&self, which: Which) {
         self.days.scene.plan_unchecked(&format!(
-            "[manifest.inventory]\nbucket = \"lists\"\nlatest = \"daily/\"\n[operation.put_object_tagging]\n\
+            "[undo]\ncapture = false\n[manifest.inventory]\nbucket = \"lists\"\nlatest = \"daily/\"\n[operation.put_object_tagging]\n\
              tags = {{ by = \"{}\" }}\n{ONLY_CHANGED}[limits]\nfailure_threshold = 1\n",
             which.tag()
         ));

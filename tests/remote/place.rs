@@ -82,12 +82,12 @@ impl Place {
         format!("s3://states/team?endpoint={}", self.state.endpoint())
     }
 
-    /// The plan that all machines have.
+    /// The plan that all machines have. It captures nothing, so that each object is one request.
     fn plan(&self, state: &str) -> String {
         format!(
             "name = \"handed over\"\n\
              [store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n\
-             [manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n\
+             [undo]\ncapture = false\n[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n\
              [report]\nbucket = \"reports\"\nscope = \"all-tasks\"\n\
              [job]\nclient_request_token = \"once\"\n\
              [limits]\nconcurrency = {CONCURRENCY}\nfailure_threshold = 1.0\n[state]\nurl = \"{state}\"\n",

@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_mins(3);
 /// The most memory that a run may take, in KiB: the binary itself is a third of it.
 const MEMORY: u64 = 96 << 10;
 
-const WORK: &str = "[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+const WORK: &str = "[undo]\ncapture = false\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
 const LISTING: &str = "[manifest.prefix]\nbucket = \"bkt\"\n";
 const CSV: &str = "[manifest.csv]\nbucket = \"bkt\"\nobject = \"list.csv\"\n";
 const INVENTORY: &str = "[manifest.inventory]\nbucket = \"bkt\"\nobject = \"inventory/manifest.json\"\n";

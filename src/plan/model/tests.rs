@@ -329,7 +329,7 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("prices.book", CSV, "prices.book = \"aws-us-east-1\"", None),
     ("prices.file", CSV, "prices.file = \"prices.toml\"", None),
     ("state.url", CSV, "state.url = \"s3://states/team\"", None),
-    ("undo.capture", CSV, "undo.capture = true", None),
+    ("undo.capture", CSV, "undo.capture = false", None),
     ("undo.keep", CSV, "undo.keep = \"90d\"", None),
 ];
 
