@@ -71,7 +71,7 @@ fn an_option_that_names_no_state_is_refused() {
     let here = place.machine("here");
     here.run(&["list", "--state-of", "gone.toml"])
         .ended(2)
-        .said("gone.toml is not a valid plan: cannot read gone.toml");
+        .said("gone.toml is not a valid plan: no such file: gone.toml");
     let both = ["list", "--state-of", "plan.toml", "--state", "x"];
     here.run(&both).ended(2).said("--state and --state-of cannot be used together");
     // The variable says what is meant where nothing else does.
