@@ -34,7 +34,7 @@ use crate::jobs::{
     StopTimeouts, WaitReason, denied_capture_hint, describe, find_presence, job_manifest, may_retry_succeed,
     plan_warnings, preview_sample, server_check_off_warning, untrusted_error, untrusted_pause_hint,
 };
-use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, PauseCause, ServerTrust};
+use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, LeaseError, PauseCause, ServerTrust};
 use crate::manifest::{FreezeProgress, FrozenManifest};
 use crate::paths::{path_to_text, show_path};
 use crate::plan::Plan;
@@ -106,7 +106,7 @@ impl<'a> JobSession<'a> {
         // Requests are cheapest when no task moves between threads. Blocking work has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let running = async {
-            let held = JobLease::acquire(self.journal, &self.job.id)?;
+            let held = self.acquire_lease()?;
             let connection = self.connect(&held).await?;
             let stop = CancellationToken::new();
             signals::listen(self.terminal, stop.clone(), Some(self.settings.timeouts.drain))?;
@@ -126,6 +126,17 @@ impl<'a> JobSession<'a> {
         // A thread that is blocked on a read that never returns must not keep the process alive.
         runtime.shutdown_background();
         ended
+    }
+
+    /// Takes the lease on the job. If that fails because of the job's folder, a New job is withdrawn: it could not be run.
+    fn acquire_lease(&self) -> Result<JobLease, JobError> {
+        let held = JobLease::acquire(self.journal, &self.job.id);
+        let is_held = matches!(&held, Err(JobError::Lease { cause: LeaseError::Held(_), .. }));
+        if held.is_err() && !is_held && self.job.status == JobStatus::New {
+            // The error says more than a journal that cannot be written either.
+            let _ = self.journal.remove_unstarted(&self.job.id);
+        }
+        held
     }
 
     /// Connects to the plan's store. If that fails, a New job is withdrawn: it would only wait until its plan is

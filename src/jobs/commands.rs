@@ -262,8 +262,9 @@ fn is_unused(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
     let nothing_finished = job.progress.finished() == 0 && job.in_doubt == 0;
     let is_unused = nothing_finished
         && match job.status {
-            Failed | Cancelled => !job.may_have_changed_objects(),
-            Preparing | Suspended => !job.confirmed && !job.may_have_changed_objects(),
+            // A Preparing job stopped before its objects were known, whether it was confirmed by then or not.
+            Failed | Cancelled | Preparing => !job.may_have_changed_objects(),
+            Suspended => !job.confirmed && !job.may_have_changed_objects(),
             // The first write is recorded before it is sent.
             Paused if job.pause_cause == Some(PauseCause::Server) => journal.server_verdicts(job.number)?.is_empty(),
             _ => false,

@@ -71,7 +71,7 @@ pub enum JobError {
     /// The manifest cannot be resolved, or the frozen manifest cannot be read.
     #[error("{0}")]
     Manifest(ManifestError),
-    /// The service rejected the credentials while the manifest was read. With other credentials, preparing can be
+    /// The store could not be read, or rejected the credentials or the region. When that is corrected, preparing can be
     /// resumed.
     #[error("{cause}")]
     PreparingStopped {
@@ -170,7 +170,7 @@ impl JobError {
     /// done.
     pub(super) fn is_fixable_here(&self) -> bool {
         match self {
-            Self::Manifest(error) if error.needs_other_credentials() => true,
+            Self::Manifest(error) if error.is_about_access() => true,
             Self::Manifest(error) => matches!(
                 error,
                 ManifestError::Disk { .. }
@@ -269,6 +269,9 @@ impl JobError {
 /// What to do about a job whose manifest could not be read because of the credentials.
 fn stopped_preparing_hint(job: &JobId, cause: &ManifestError) -> Hint {
     let advice = cause.help().unwrap_or_else(|| "correct the setting that the message names".to_owned());
+    if let Some((before, after)) = advice.split_once("run the same command again") {
+        return hint!("{}resume the job ({}){}", before.to_owned(), command!("resume", job), after.to_owned());
+    }
     hint!("{}, then resume the job: {}", advice, command!("resume", job))
 }
 

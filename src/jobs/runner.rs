@@ -250,7 +250,7 @@ impl<'a> JobRunner<'a> {
         // If the journal cannot be written, the error is still shown.
         let _ = self.journal.set_reason(&self.job.id, Some(error.to_string()));
         match error {
-            JobError::Manifest(cause) if cause.needs_other_credentials() => {
+            JobError::Manifest(cause) if cause.is_about_access() => {
                 JobError::PreparingStopped { job: self.job.id.clone(), cause }
             }
             error => error,

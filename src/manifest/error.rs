@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use batchplan_store::error::{SIGNATURE_HINT, hint, hint_without_job, is_about_signature, is_web_page};
+use batchplan_store::error::{
+    SIGNATURE_HINT, hint, hint_without_job, is_about_signature, is_web_page, names_another_location,
+};
 use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::{FaultClass, StoreError};
 use thiserror::Error;
@@ -257,10 +259,20 @@ impl ManifestError {
         }
     }
 
-    /// Returns whether the store rejected the credentials, and may accept other ones. If it rejected the method or the
-    /// region of the signature, the plan is usually wrong.
+    /// Returns whether the store rejected the credentials, and may accept other ones.
     pub(crate) fn needs_other_credentials(&self) -> bool {
         self.fault().is_some_and(|fault| fault.class == FaultClass::Credentials && !is_about_signature(&fault.code))
+    }
+
+    /// Returns whether the store could not be read for a reason that is not about the source: the network, the server, the
+    /// credentials, or the region and the endpoint, which the environment may set.
+    pub(crate) fn is_about_access(&self) -> bool {
+        self.fault().is_some_and(|fault| {
+            fault.class == FaultClass::Credentials
+                || fault.is_retryable()
+                || fault.is_redirect()
+                || names_another_location(fault)
+        })
     }
 
     /// Returns one line that says what to do about the error.
@@ -401,6 +413,7 @@ fn store_help(doing: &str, fault: &StoreError) -> Option<String> {
     let code = fault.code.as_str();
     Some(match (fault.class, fault.status) {
         // The message says what to do.
+        _ if code == "UnknownHost" => unknown_host_help(&fault.request_line),
         _ if fault.needs_correction() && code != "ProxyRefused" => return None,
         _ if code == "ProxyAuthenticationRequired" => return None,
         _ if fault.needs_correction() => hint(code, fault.status)?.to_owned(),
@@ -439,6 +452,23 @@ fn store_help(doing: &str, fault: &StoreError) -> Option<String> {
 /// Returns whether this is the client's own code for a response that is no listing and no object.
 fn is_unusable_answer(code: &str) -> bool {
     matches!(code, "UnexpectedDocument" | "InvalidListing")
+}
+
+/// Returns what to do about a host that does not exist. A host of AWS has the name of the region in it.
+fn unknown_host_help(request_line: &str) -> String {
+    let url = request_line.split_whitespace().nth(1).unwrap_or_default();
+    let host = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', ':']).next().unwrap_or_default());
+    let labels: Vec<_> = host.split('.').collect();
+    let region = match labels.iter().position(|label| *label == "amazonaws") {
+        Some(at @ 1..) => Some(labels[at - 1]).filter(|label| label.contains('-') && !label.starts_with("s3")),
+        _ => labels.first().and_then(|label| label.strip_prefix("oss-")),
+    };
+    match region {
+        Some(region) => {
+            format!("check the region `{region}` in [store] or the environment: there is no host {host}")
+        }
+        None => format!("check `endpoint` in [store]: there is no host {host}"),
+    }
 }
 
 /// Returns where a request went, for the end of a help text.
@@ -565,6 +595,21 @@ mod tests {
         let line = "GET https://bkt.s3.example:9/?list-type=2".to_owned();
         let fault = StoreError { status, ..StoreError::without_response(class, code, message, line) };
         ManifestError::Store { doing: doing.to_owned(), fault: Box::new(fault) }.help().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_region_that_does_not_exist_is_named() {
+        for (host, named) in [
+            ("bkt.s3.us-esat-1.amazonaws.com", "check the region `us-esat-1` in [store] or the environment"),
+            ("s3.cn-norht-1.amazonaws.com.cn", "check the region `cn-norht-1` in [store]"),
+            ("bkt.s3.dualstack.eu-wset-1.amazonaws.com", "check the region `eu-wset-1`"),
+            ("s3.amazonaws.com", "check `endpoint` in [store]: there is no host s3.amazonaws.com"),
+            ("oss-cn-hangzuo.aliyuncs.com", "check the region `cn-hangzuo`"),
+            ("minio.example", "check `endpoint` in [store]: there is no host minio.example"),
+        ] {
+            let help = unknown_host_help(&format!("GET https://{host}/bkt?list-type=2"));
+            assert!(help.starts_with(named) && help.ends_with(&format!("there is no host {host}")), "{help}");
+        }
     }
 
     #[test]

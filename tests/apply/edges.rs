@@ -97,20 +97,26 @@ fn missing_credentials_are_said_before_anything_else() {
 }
 
 #[test]
-fn a_server_that_is_not_there_fails_the_job_and_leaks_no_secret() {
+fn a_server_that_is_not_there_leaves_a_job_to_resume_and_leaks_no_secret() {
     let world = World::filled("");
     // Port 9 of loopback has nobody listening; the manifest cannot be listed.
     let store = "[store]\nprovider = \"s3\"\nendpoint = \"http://127.0.0.1:9\"\n";
     world.write("plan.toml", format!("name = \"t\"\n{store}{TAG}"));
     let mut command = world.command(&["apply", "plan.toml", "--auto-approve"]);
     command.env("AWS_ACCESS_KEY_ID", "AKIDSEEN").env("AWS_SECRET_ACCESS_KEY", "hushhush");
-    let ran = Ran::of(&command.output().expect("run")).ended(4);
-    assert!(ran.stderr.contains("no objects were changed"), "{}", ran.stderr);
+    let ran = Ran::of(&command.output().expect("run")).ended(1);
+    assert!(ran.stderr.contains("then resume the job (batchplan resume "), "{}", ran.stderr);
     assert!(ran.stderr.to_lowercase().contains("connection refused"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("hushhush") && !ran.stderr.contains("AKIDSEEN"), "{}", ran.stderr);
     let [job] = &world.jobs()[..] else { panic!("one job") };
-    assert_eq!((job.status, job.progress.total), (JobStatus::Failed, 0));
+    assert_eq!((job.status, job.progress.total), (JobStatus::Preparing, 0));
     assert!(job.reason.as_ref().is_some_and(|reason| reason.contains("cannot list")), "{job:?}");
+    // With another plan, a new job takes its place: nothing was changed.
+    world.write("fill.csv", "bucket,key\nbkt,a\n");
+    world.plan(TAG);
+    let plan = fs::read_to_string(world.path("plan.toml")).expect("the plan");
+    world.write("plan.toml", plan.replace("name = \"test\"", "name = \"t\""));
+    world.apply().ended(0);
 }
 
 #[test]

@@ -89,7 +89,9 @@ async fn nobody_listens() {
 async fn a_name_without_an_address_is_a_connection_that_was_never_made() {
     for (name, store) in stores("http://store.invalid:9") {
         let fault = ask(&store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
-        assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "ConnectionError"), "{name}");
+        // A machine without a resolver does not know that the name has no address.
+        let codes = ["UnknownHost", "ConnectionError"];
+        assert!(fault.class == FaultClass::Transient && codes.contains(&fault.code.as_str()), "{name}: {fault:?}");
         assert!(fault.request_line.contains("store.invalid"), "{name}: {fault:?}");
     }
 }

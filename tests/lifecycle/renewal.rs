@@ -208,13 +208,32 @@ fn credentials_that_are_rejected_while_objects_are_listed_leave_a_job_that_goes_
 }
 
 #[test]
-fn a_region_that_is_rejected_while_objects_are_listed_fails_the_job_because_the_plan_is_to_be_changed() {
-    let scene = Scene::paged(10, 100);
-    scene.plan(TAG);
-    scene.server.behave(|_: &Seen| Manner::Refuse(400, "AuthorizationHeaderMalformed"));
-    let ran = scene.apply().ended(4);
-    assert!(ran.stderr.contains("the region in [store] or the environment is not the bucket's"), "{}", ran.stderr);
-    assert_eq!(scene.newest().status, JobStatus::Failed);
+fn a_store_that_cannot_be_listed_leaves_a_job_that_goes_on() {
+    for (status, code, advice) in [
+        (
+            400,
+            "AuthorizationHeaderMalformed",
+            "the region in [store] or the environment is not the bucket's, or the credentials are for another service: \
+             check both, then resume the job: batchplan resume [JOB]\n",
+        ),
+        (501, "", ""),
+    ] {
+        let scene = Scene::paged(10, 100);
+        scene.plan(TAG);
+        scene.server.behave(move |_: &Seen| Manner::Refuse(status, code));
+        if advice.is_empty() {
+            // What the server does not support, it does not support later.
+            scene.apply().ended(4);
+            continue;
+        }
+        let ran = scene.apply().ended(1);
+        let job = scene.newest();
+        assert_eq!(job.status, JobStatus::Preparing);
+        assert!(ran.stderr.contains(&advice.replace("[JOB]", short(&job.id))), "{}", ran.stderr);
+        scene.let_go();
+        scene.run(&["resume", job.id.as_str(), "--auto-approve"]).ended(0);
+        assert_stands(&scene.newest(), JobStatus::Complete, 10, 0);
+    }
 }
 
 #[test]

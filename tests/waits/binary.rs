@@ -230,7 +230,7 @@ const CASES: &[Case] = &[
         LISTING,
         |_, _| None,
         &[
-            "waiting for the credential_process of the profile \"default\" for 0.5 s: it has not finished; gives up after 3 s",
+            "waiting for the credential_process of the profile \"default\" for 0.5 s: it has not finished; gives up in 2.5 s",
             "the credential_process of the profile \"default\" did not finish within 3 s and was killed",
         ],
     )

@@ -79,12 +79,12 @@ impl StoreError {
         self.class.is_retryable()
     }
 
-    /// Returns whether there is no connection for a reason that a retry within minutes does not remove: a certificate, or
-    /// a rule of the proxy. The class is still [`FaultClass::Transient`], because a job in progress should outlast a
+    /// Returns whether there is no connection for a reason that a retry within minutes does not remove: a certificate,
+    /// a rule of the proxy, or a host that does not exist. The class is still [`FaultClass::Transient`], because a job in progress should outlast a
     /// change that is being made to them.
     #[must_use]
     pub fn needs_correction(&self) -> bool {
-        [INVALID_CERTIFICATE, PROXY_REFUSED].contains(&self.code.as_str())
+        [INVALID_CERTIFICATE, PROXY_REFUSED, UNKNOWN_HOST].contains(&self.code.as_str())
     }
 
     /// Returns whether the server says that the bucket is elsewhere, so that no request for any of its objects succeeds.
@@ -152,6 +152,7 @@ impl std::error::Error for StoreError {}
 /// The client's codes for connections that fail again until a certificate, a setting or a rule is changed.
 pub(crate) const INVALID_CERTIFICATE: &str = "InvalidCertificate";
 pub(crate) const PROXY_REFUSED: &str = "ProxyRefused";
+pub(crate) const UNKNOWN_HOST: &str = "UnknownHost";
 
 /// The maximum number of bytes kept of a server's message, because an error response can have any size.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 1024;
@@ -400,6 +401,10 @@ const ERROR_CODES: &[ErrorCodeGroup] = &[
     by_status(
         &[PROXY_REFUSED],
         "the proxy refuses connections to this host: have it allow the host, or correct HTTPS_PROXY and NO_PROXY",
+    ),
+    by_status(
+        &[UNKNOWN_HOST],
+        "the host does not exist: check `region` and `endpoint` in [store] or the environment, and the name of the bucket",
     ),
     by_status(
         &["UnexpectedDocument"],

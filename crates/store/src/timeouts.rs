@@ -114,8 +114,8 @@ pub fn report_wait(host: &str, so_far: Duration, limit: Duration, waiting_for: i
         }
         hosts.insert(host.to_owned(), now);
     }
-    let (so_far, limit) = (DisplaySeconds(so_far), DisplaySeconds(limit));
-    listener(&format!("waiting for {host} for {so_far}: {}; gives up after {limit}", waiting_for()));
+    let (waited, left) = (DisplaySeconds(so_far), DisplaySeconds(limit.saturating_sub(so_far)));
+    listener(&format!("waiting for {host} for {waited}: {}; gives up in {left}", waiting_for()));
 }
 
 /// Sends the listener a message about the progress of a long wait. `sentence` is shown unchanged.

@@ -129,6 +129,23 @@ pub(super) fn describe_dial_error(error: &(dyn Error + 'static), peer: Peer) -> 
     }
 }
 
+/// Returns whether the name of a host does not exist, as far as the system's resolver knows. Another attempt finds the
+/// same. A resolver that cannot be reached says something else.
+pub(super) fn is_unknown_host(error: &(dyn Error + 'static)) -> bool {
+    is_unknown_name(&error.to_string(), &root_cause(error))
+}
+
+/// The texts are those of glibc, musl, macOS and Windows for `EAI_NONAME` and `WSAHOST_NOT_FOUND`.
+fn is_unknown_name(error: &str, cause: &str) -> bool {
+    const TEXTS: [&str; 4] = [
+        "Name or service not known",
+        "Name does not resolve",
+        "nodename nor servname provided",
+        "No such host is known",
+    ];
+    error == "dns error" && TEXTS.iter().any(|text| cause.contains(text))
+}
+
 /// Returns the innermost message without the number that the operating system gives the error: `connection refused`.
 fn plain_cause(error: &(dyn Error + 'static)) -> String {
     let cause = root_cause(error);
@@ -267,6 +284,15 @@ mod tests {
             let said = plain(peer, false);
             assert!(said.ends_with("check host and port (http:// would send everything unencrypted)"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_not_a_resolver_that_does_not_answer() {
+        let lookup = |text: &str| format!("failed to lookup address information: {text}");
+        assert!(is_unknown_name("dns error", &lookup("Name or service not known")));
+        assert!(is_unknown_name("dns error", "No such host is known. (os error 11001)"));
+        assert!(!is_unknown_name("dns error", &lookup("Temporary failure in name resolution")));
+        assert!(!is_unknown_name("tcp connect error", "Name or service not known"));
     }
 
     #[test]

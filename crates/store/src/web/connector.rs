@@ -30,11 +30,12 @@ use tracing::{debug, info};
 use super::ca::CaSettings;
 use super::connect_error::{
     ConnectError, ConnectionSetupError, Peer, TlsAdvice, describe_dial_error, describe_tls_error, is_about_certificate,
+    is_unknown_host,
 };
 use super::http1::{ResponseHeaderLimit, describe_response_error, http1_builder};
 use super::proxy::{IgnoredBypass, Proxy, ProxySettings};
 use super::url::{is_loopback, split_authority};
-use crate::error::{INVALID_CERTIFICATE, PROXY_REFUSED};
+use crate::error::{INVALID_CERTIFICATE, PROXY_REFUSED, UNKNOWN_HOST};
 use crate::timeouts::{DisplaySeconds, micros};
 
 /// The maximum time to connect, including a proxy and the TLS handshake.
@@ -174,8 +175,11 @@ impl OriginConnector {
         let asks_proxy = AtomicBool::new(false);
         let opened = tokio::time::timeout(within, self.open(&asks_proxy)).await;
         let opened = opened.unwrap_or_else(|_| {
-            let asks_proxy = asks_proxy.load(Ordering::Relaxed);
-            let what = if asks_proxy { "the proxy did not answer CONNECT" } else { "no connection" };
+            let what = match (&self.proxy, asks_proxy.load(Ordering::Relaxed)) {
+                (_, true) => "the proxy did not answer CONNECT",
+                (Some(_), false) => "the proxy did not answer",
+                (None, false) => "no connection",
+            };
             Err(self.error(format!("{what} within {}", DisplaySeconds(within))))
         });
         let (origin, us) = (tracing::field::display(self.origin()), micros(started.elapsed()));
@@ -242,7 +246,10 @@ impl OriginConnector {
             Ok(()) => tcp.call(self.dialed.clone()).await,
             Err(error) => Err(error),
         };
-        dialed.map(TokioIo::into_inner).map_err(|error| self.error(describe_dial_error(&error, peer)))
+        dialed.map(TokioIo::into_inner).map_err(|error| {
+            let lasting_code = is_unknown_host(&error).then_some(UNKNOWN_HOST);
+            ConnectError { lasting_code, ..self.error(describe_dial_error(&error, peer)) }
+        })
     }
 
     async fn handshake<S>(&self, stream: S, peer: Peer) -> Result<TlsStream<S>, ConnectError>
