@@ -116,7 +116,7 @@ async fn finish_cancelled_job(
     };
     if let Some(error) = error {
         let result = job_result_json(&job, &folder.report_folder(), None);
-        args.target.print_status(terminal.with_json(false), journal, job)?;
+        args.target.print_status(terminal.with_json(None), journal, job)?;
         return Err(error.result(result));
     }
     args.target.print_status(terminal, journal, journal.find(id.as_str())?)?;

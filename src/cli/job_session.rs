@@ -14,6 +14,7 @@ use super::descriptions::{describe_doubt, format_objects, next_command, one_line
 use super::error_code::ErrorCode;
 use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github;
+use super::job_events::JobEvents;
 use super::numbers::whole_number;
 use super::plan_input::{job_error, load_prices};
 use super::preview::{PreviewView, TextLayout, render_brief};
@@ -117,7 +118,8 @@ impl<'a> JobSession<'a> {
             let (store, signal) = (connection.store(), stop.clone());
             let mut runner =
                 JobRunner::new(self.journal, held, job, self.plan, store, (&self.settings, &budget), signal);
-            let mut view = SessionView::new(self.terminal, &self.terminal.abbreviate_ids(self.job.id.as_str()));
+            let mut view = SessionView::new(self.terminal, &self.terminal.abbreviate_ids(self.job.id.as_str()))
+                .with_events(self.journal, &runner.job);
             let ended = self.run_and_report(&mut runner, &mut view, &stop).await;
             view.clear();
             ended
@@ -541,6 +543,8 @@ struct SessionView {
     started: std::time::Instant,
     /// The last progress of the run.
     progress: Option<RunProgress>,
+    /// The job's events, if the output has them.
+    events: Option<JobEvents>,
 }
 
 enum SessionPhase {
@@ -553,7 +557,19 @@ enum SessionPhase {
 impl SessionView {
     fn new(terminal: Terminal, label: &str) -> Self {
         let label = label.to_owned();
-        Self { terminal, label, phase: SessionPhase::Idle, started: std::time::Instant::now(), progress: None }
+        Self {
+            terminal,
+            label,
+            phase: SessionPhase::Idle,
+            started: std::time::Instant::now(),
+            progress: None,
+            events: None,
+        }
+    }
+
+    /// Emits the events of a job from now on, if the output has them.
+    fn with_events(self, journal: &Journal, job: &JobRecord) -> Self {
+        Self { events: self.terminal.prints_events().then(|| JobEvents::start(journal, job)), ..self }
     }
 
     fn clear(&mut self) {
@@ -570,6 +586,9 @@ impl SessionView {
 
 impl ProgressObserver for SessionView {
     fn on_rows_read(&mut self, prepared: FreezeProgress) {
+        if let Some(events) = &mut self.events {
+            events.on_rows_read(prepared.rows_included);
+        }
         if !matches!(self.phase, SessionPhase::Preparing(_)) {
             self.phase = SessionPhase::Preparing(ProgressView::new(self.terminal, self.label.as_str()));
         }
@@ -580,6 +599,9 @@ impl ProgressObserver for SessionView {
 
     fn on_waiting(&mut self, waiting: &WaitReason) {
         let why = waiting.to_string();
+        if let Some(events) = &mut self.events {
+            events.on_waiting(&why);
+        }
         if !matches!(&self.phase, SessionPhase::Waiting(said) if *said == why) {
             self.terminal.inform(format_args!("waiting: {why}"));
             self.phase = SessionPhase::Waiting(why);
@@ -587,11 +609,17 @@ impl ProgressObserver for SessionView {
     }
 
     fn on_note(&mut self, note: &str) {
+        if let Some(events) = &self.events {
+            events.on_note(note);
+        }
         self.clear();
         self.terminal.inform(format_args!("note: {}", bar_lines(note)));
     }
 
     fn on_progress(&mut self, progress: RunProgress) {
+        if let Some(events) = &mut self.events {
+            events.on_progress(&progress);
+        }
         if !matches!(self.phase, SessionPhase::Working(_)) {
             self.started = std::time::Instant::now();
             self.phase = SessionPhase::Working(ProgressView::new(self.terminal, self.label.as_str()));

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `exit` | what a command is, the exit codes, and the code and help of each error |
 //! | `error_code`, `error_json` | errors in JSON output, and their codes |
+//! | `event_stream`, `job_events`, `event_schema` | the events of `--json=lines`, those of a job, and their schema |
 //! | `terminal` | output, colours, progress bars and questions |
 //! | `logging` | the log, and the options that every command has |
 //! | `signals` | stopping, and how long that may take |
@@ -41,6 +42,8 @@ mod descriptions;
 mod detail_page;
 mod error_code;
 mod error_json;
+mod event_schema;
+mod event_stream;
 mod exit;
 mod export;
 mod file_digest;
@@ -48,6 +51,7 @@ mod github;
 mod help_groups;
 mod import;
 mod init;
+mod job_events;
 mod job_ids;
 mod job_session;
 mod list;
@@ -99,7 +103,7 @@ use tracing::info;
 
 use crate::open_files;
 use descriptions::render_hint;
-use error_json::{failure_json, usage_error_json};
+use error_json::{error_json, failure_json, usage_error_json};
 pub use exit::ExitStatus;
 use exit::{CliCommand, CommandError};
 use logging::OutputArgs;
@@ -155,6 +159,18 @@ enum Command {
 }
 
 impl Command {
+    /// Returns an error if the command cannot print what was requested.
+    fn check_output(&self, terminal: Terminal) -> Result<(), CommandError> {
+        let runs_jobs =
+            matches!(self, Self::Apply(_) | Self::Create(_) | Self::Resume(_) | Self::Retry(_) | Self::Run(_));
+        if runs_jobs || !terminal.prints_events() {
+            return Ok(());
+        }
+        Err(CommandError::new(ExitStatus::Invalid, "this command has no events to print with --json=lines")
+            .code(error_code::ErrorCode::InvalidUsage)
+            .help("use --json; events are printed by apply, create, resume, retry and run"))
+    }
+
     fn run(&self, terminal: Terminal) -> Result<ExitStatus, CommandError> {
         let chosen: &dyn CliCommand = match self {
             Self::Init(args) => args,
@@ -229,10 +245,16 @@ pub fn main() -> ExitCode {
         .and_then(|()| signals::survive_file_size_signal().map_err(CommandError::from))
         .and_then(|()| cli.output.start_log(terminal));
     info!(command = matches.subcommand_name(), version = env!("CARGO_PKG_VERSION"), "command started");
-    let exit = match ready.and_then(|()| cli.command.run(terminal)) {
-        Ok(exit) => exit,
-        Err(error) => report_error(&error, &StateLocationArgs::flag_from_matches(&matches), terminal),
-    };
+    let ready = ready.and_then(|()| cli.command.check_output(terminal));
+    let terminal = if ready.is_ok() { terminal } else { terminal.without_events() };
+    if terminal.prints_events() {
+        terminal.start_events();
+    }
+    let flag = StateLocationArgs::flag_from_matches(&matches);
+    let ended = ready.and_then(|()| cli.command.run(terminal));
+    let exit = ended.as_ref().map_or_else(|error| report_error(error, &flag, terminal), |exit| *exit);
+    let failure = ended.err().map(|error| error_with_result(&error, &flag));
+    event_stream::finish(exit as u8, failure.as_ref());
     // Best effort: undelivered notifications never change the exit code.
     notifications::deliver_pending(terminal);
     info!(exit_code = exit as u8, "command ended");
@@ -252,7 +274,9 @@ fn report_error(error: &CommandError, flag: &str, terminal: Terminal) -> ExitSta
              folder",
         );
     }
+    // The last event has the error.
     if terminal.is_json()
+        && !terminal.prints_events()
         && let Err(error) = terminal.print_json(failure_json(error, flag))
     {
         terminal.eprint(format_args!("error: {error}"));
@@ -260,10 +284,18 @@ fn report_error(error: &CommandError, flag: &str, terminal: Terminal) -> ExitSta
     error.exit
 }
 
+/// Returns the error for the last event, to which it adds the result that the error has.
+fn error_with_result(error: &CommandError, flag: &str) -> serde_json::Value {
+    if let Some(result) = error.details().and_then(|details| details.result.clone()) {
+        event_stream::set_result(result);
+    }
+    error_json(error, flag)
+}
+
 /// Prints the help or the error of the arguments, and returns the exit code.
 fn report_usage(error: &clap::Error, terminal: Terminal) -> ExitCode {
     if error.use_stderr() && is_json_requested() {
-        let printed = terminal.print_json(usage_error_json(error));
+        let printed = terminal.without_events().print_json(usage_error_json(error));
         if let Err(error) = printed {
             terminal.eprint(format_args!("error: {error}"));
         }
@@ -290,7 +322,10 @@ fn requested_color() -> ColorChoice {
 
 /// Returns whether the arguments ask for JSON. Usage errors need it before the arguments are parsed.
 fn is_json_requested() -> bool {
-    std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json")
+    std::env::args_os()
+        .skip(1)
+        .take_while(|arg| arg != "--")
+        .any(|arg| arg == "--json" || arg.as_encoded_bytes().starts_with(b"--json="))
 }
 
 /// Returns whether an error's text, rendered without colours, contains nothing that drives a terminal.

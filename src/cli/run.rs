@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::descriptions::{format_objects, one_line, render_hint};
 use super::error_json::error_json;
+use super::event_stream::{EventWeight, emit};
 use super::exit::{CliCommand, CommandError, ExitStatus};
 use super::github;
+use super::job_events::JobEvents;
 use super::job_session::{JobRunArgs, job_result_json, refused_pause_error, unpublished_report_error};
 use super::plan_input::job_error;
 use super::plan_rules::PlanRulesArgs;
@@ -185,7 +187,9 @@ impl QueueObserver for QueueView<'_> {
         // Bars are narrow, and names are long.
         let label = self.terminal.abbreviate_ids(&job_label(job)).into_owned();
         let bar_label = escape_line(&label).chars().take(MAX_BAR_LABEL).collect();
-        Box::new(QueuedJobView { terminal: self.terminal, label, bar_label, shown: None, waits_for: String::new() })
+        let events = self.terminal.prints_events().then(|| JobEvents::start(self.journal, job));
+        let waits_for = String::new();
+        Box::new(QueuedJobView { terminal: self.terminal, label, bar_label, shown: None, waits_for, events })
     }
 
     fn on_job_blocked(&self, job: &JobRecord, blocked_by: &JobId) {
@@ -231,6 +235,7 @@ impl QueueObserver for QueueView<'_> {
                 self.record_exit(ExitStatus::of(job));
             }
         }
+        emit("job_ended", Some(job.id.as_str()), json!({ "result": result }), EventWeight::Required);
         let error = outcome.as_ref().err().map(ToString::to_string);
         self.ended_jobs.borrow_mut().push((job.clone(), error));
         self.results.borrow_mut().push(result);
@@ -249,6 +254,8 @@ struct QueuedJobView {
     shown: Option<(ProgressPhase, ProgressView)>,
     /// The last message about what the job waits for.
     waits_for: String,
+    /// The job's events, if the output has them.
+    events: Option<JobEvents>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -270,12 +277,18 @@ impl QueuedJobView {
 
 impl ProgressObserver for QueuedJobView {
     fn on_rows_read(&mut self, prepared: FreezeProgress) {
+        if let Some(events) = &mut self.events {
+            events.on_rows_read(prepared.rows_included);
+        }
         self.progress_view(ProgressPhase::Preparing).show_found(prepared.rows_included);
     }
 
     fn on_waiting(&mut self, waiting: &WaitReason) {
         self.shown = None;
         let why = waiting.to_string();
+        if let Some(events) = &mut self.events {
+            events.on_waiting(&why);
+        }
         if self.waits_for != why {
             self.terminal.inform(format_args!("{}: waiting: {why}", self.label));
             self.waits_for = why;
@@ -283,10 +296,16 @@ impl ProgressObserver for QueuedJobView {
     }
 
     fn on_note(&mut self, note: &str) {
+        if let Some(events) = &self.events {
+            events.on_note(note);
+        }
         self.terminal.inform(format_args!("{}: note: {}", self.label, bar_lines(note)));
     }
 
     fn on_progress(&mut self, progress: RunProgress) {
+        if let Some(events) = &mut self.events {
+            events.on_progress(&progress);
+        }
         self.progress_view(ProgressPhase::Working).show_progress(&progress);
     }
 }

@@ -22,6 +22,7 @@ use serde_json::Value as Json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::event_stream;
 use super::job_ids;
 pub(crate) use crate::diagnostics::{escape_for_terminal, escape_line};
 
@@ -51,6 +52,13 @@ pub(crate) enum ColorChoice {
     Auto,
     Always,
     Never,
+}
+
+/// How results are printed as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JsonFormat {
+    Object,
+    Lines,
 }
 
 impl ColorChoice {
@@ -89,8 +97,8 @@ pub(crate) struct Terminal {
     redraws: bool,
     /// Whether progress, summaries and notes are left out.
     quiet: bool,
-    /// Whether results are printed as JSON.
-    json: bool,
+    /// How results are printed as JSON, if they are.
+    json: Option<JsonFormat>,
     /// Whether messages show the IDs of jobs in full.
     full_ids: bool,
     colours: ColorChoice,
@@ -112,7 +120,7 @@ impl Terminal {
             shows_progress,
             redraws: shows_progress && !is_dumb(std::env::var_os("TERM").as_deref()),
             quiet: false,
-            json: false,
+            json: None,
             full_ids: false,
             colours: ColorChoice::from_variables(|name| std::env::var_os(name)),
             runner_obeys_messages,
@@ -133,13 +141,18 @@ impl Terminal {
     }
 
     /// Returns this terminal with results in JSON or not.
-    pub(crate) fn with_json(self, json: bool) -> Self {
+    pub(crate) fn with_json(self, json: Option<JsonFormat>) -> Self {
         Self { json, ..self }
     }
 
     /// Returns whether results are printed as JSON.
     pub(crate) fn is_json(self) -> bool {
-        self.json
+        self.json.is_some()
+    }
+
+    /// Returns whether events are printed, of which the last has the result.
+    pub(crate) fn prints_events(self) -> bool {
+        self.json == Some(JsonFormat::Lines)
     }
 
     /// Returns when clap uses colours. It reads the environment as well, and differs if `CLICOLOR_FORCE` is `0`.
@@ -232,6 +245,10 @@ impl Terminal {
     /// # Errors
     /// As for [`print`](Self::print).
     pub(crate) fn print_json(self, mut result: Json) -> io::Result<()> {
+        if self.prints_events() {
+            event_stream::set_result(result);
+            return Ok(());
+        }
         result["version"] = JSON_VERSION.into();
         self.print(result)
     }
@@ -241,8 +258,26 @@ impl Terminal {
     /// # Errors
     /// As for [`print`](Self::print).
     pub(crate) fn print_pretty_json(self, mut result: Json) -> io::Result<()> {
+        if self.prints_events() {
+            return self.print_json(result);
+        }
         result["version"] = JSON_VERSION.into();
         self.print(format_args!("{result:#}"))
+    }
+
+    /// Returns this terminal with one JSON object as the result in place of events.
+    pub(crate) fn without_events(self) -> Self {
+        self.with_json(self.json.map(|_| JsonFormat::Object))
+    }
+
+    /// Starts to print events. A thread of its own writes them, so that they never hold up the work.
+    pub(crate) fn start_events(self) {
+        event_stream::start(Box::new(move |event| {
+            let mut event = event.clone();
+            event["version"] = JSON_VERSION.into();
+            self.print(event)?;
+            if self.is_stdout_closed() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+        }));
     }
 
     /// Returns whether the reader of the data has closed it.

@@ -3,6 +3,7 @@
 mod completions;
 mod edges;
 mod endings;
+mod events;
 #[path = "../support/folders.rs"]
 mod folders;
 mod formats;

@@ -106,6 +106,7 @@ fn spelling(argument: &clap::Arg) -> String {
         .map(|names| names.iter().map(|name| format!("<{name}>")).collect::<Vec<_>>().concat());
     let takes_value = argument.get_action().takes_values();
     let text = match (argument.get_long(), value.filter(|_| takes_value)) {
+        (Some(long), Some(value)) if argument.is_require_equals_set() => format!("--{long}[={value}]"),
         (Some(long), Some(value)) => format!("--{long} {value}"),
         (Some(long), None) => format!("--{long}"),
         (None, value) => value.unwrap_or_default(),

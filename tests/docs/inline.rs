@@ -46,7 +46,7 @@ fn commands_and_flags_that_the_text_names_exist() {
                 let wrong = wrong_command(text);
                 problems.extend(wrong.map(|why| format!("{}:{line}: `{text}`: {why}", page.name)));
             }
-            let flag = text.split([' ', '=']).next().unwrap_or_default();
+            let flag = text.split([' ', '=', '[']).next().unwrap_or_default();
             if flag.starts_with("--") && !known.contains(flag) && page.name != COMPARISON {
                 problems.push(format!("{}:{line}: no command has {flag}", page.name));
             }

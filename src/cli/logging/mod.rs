@@ -22,7 +22,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::exit::{CommandError, ExitStatus};
-use super::terminal::{ColorChoice, Terminal};
+use super::terminal::{ColorChoice, JsonFormat, Terminal};
 use destination::{LogDestination, LogFile};
 use layer::LogLayer;
 use levels::LogLevels;
@@ -40,9 +40,11 @@ pub(super) struct OutputArgs {
     /// Show only results, warnings and errors
     #[arg(short, long, global = true, help_heading = HEADING)]
     quiet: bool,
-    /// Print the result as one JSON object on standard output, also if the command fails
-    #[arg(long, global = true, help_heading = HEADING)]
-    json: bool,
+    /// Print the result as one JSON object on standard output, also if the command fails; `--json=lines`, for commands
+    /// that run jobs, prints an event on each line
+    #[arg(long, global = true, help_heading = HEADING, value_enum, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "object")]
+    json: Option<JsonFormat>,
     /// Show the IDs of jobs in full instead of their shortest unique beginnings
     #[arg(long, global = true, help_heading = HEADING)]
     full_ids: bool,
