@@ -9,6 +9,7 @@
 //! | 0 | [`failpoint`] | places at which tests kill the process |
 //! | 0 | [`files`] | crash-safe small files and file locks |
 //! | 0 | [`money`] | exact amounts of money |
+//! | 0 | [`thousands`] | numbers with thousands separators |
 //! | 0 | [`open_files`] | limits on open files and sockets |
 //! | 0 | [`paths`] | paths as text, also those that are not UTF-8 |
 //! | 0 | [`percent_decode`] | percent-encoded keys in manifests, inventories and reports |
@@ -66,5 +67,6 @@ pub mod provider;
 pub mod remote;
 pub mod report;
 pub mod report_format;
+pub mod thousands;
 pub mod toml_reader;
 pub mod varint;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::thousands::Thousands;
+
 /// The number of parts in one unit of a currency. The cheapest billed request costs some ten-millionths of a unit.
 pub const PARTS_PER_UNIT: u128 = 1_000_000_000_000;
 
@@ -94,6 +96,18 @@ impl Money {
         (self.currency == other.currency).then(|| Self::new(self.parts.saturating_add(other.parts), self.currency))
     }
 
+    /// Formats the amount for people, rounded up to cents, or to three significant digits below one unit. So an amount
+    /// that exceeds a limit is shown as one that does.
+    #[must_use]
+    pub fn format_rounded_up(self) -> String {
+        const SIGNIFICANT_DIGITS: u32 = 3;
+        let digits = self.parts.checked_ilog10().map_or(0, |log| log + 1);
+        let cents = DECIMAL_PLACES - 2;
+        let dropped = digits.saturating_sub(SIGNIFICANT_DIGITS).min(cents);
+        let unit = 10_u128.pow(if self.parts >= PARTS_PER_UNIT { cents } else { dropped });
+        Self::new(self.parts.div_ceil(unit).saturating_mul(unit), self.currency).to_string()
+    }
+
     /// Formats the amount for people, rounded to cents, half a cent up. An amount below one cent, but not zero, is
     /// shown as `less than 0.01`.
     #[must_use]
@@ -103,7 +117,8 @@ impl Money {
             return format!("less than 0.01 {}", self.currency);
         }
         let cents = self.parts / CENT + u128::from(self.parts % CENT >= CENT / 2);
-        format!("{}.{:02} {}", cents / 100, cents % 100, self.currency)
+        let whole = u64::try_from(cents / 100).unwrap_or(u64::MAX);
+        format!("{}.{:02} {}", Thousands(whole), cents % 100, self.currency)
     }
 }
 
@@ -138,6 +153,23 @@ mod tests {
 
     fn money(text: &str) -> Money {
         Money::parse(text).unwrap_or_else(|| panic!("{text}"))
+    }
+
+    #[test]
+    fn amounts_above_a_limit_are_rounded_up() {
+        for (exact, shown) in [
+            ("1.323368333334 USD", "1.33 USD"),
+            ("5.000005 USD", "5.01 USD"),
+            ("34.225005 USD", "34.23 USD"),
+            ("0.00001 USD", "0.00001 USD"),
+            ("0.123456 USD", "0.124 USD"),
+            ("0.000123456 CNY", "0.000124 CNY"),
+            ("0.9999 USD", "1.00 USD"),
+            ("0 USD", "0.00 USD"),
+            ("20 USD", "20.00 USD"),
+        ] {
+            assert_eq!(money(exact).format_rounded_up(), shown);
+        }
     }
 
     #[test]
@@ -195,7 +227,7 @@ mod tests {
             ("0.0149 USD", "0.01 USD"),
             ("0.015 USD", "0.02 USD"),
             ("0.995 USD", "1.00 USD"),
-            ("5000 CNY", "5000.00 CNY"),
+            ("5000 CNY", "5,000.00 CNY"),
         ] {
             assert_eq!(money(text).format_rounded(), shown, "{text}");
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use indicatif::HumanCount;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -215,7 +216,7 @@ impl<'a> JobSession<'a> {
     /// cancelled, because its frozen objects are not the intended ones.
     fn check_count(&self, runner: &mut JobRunner<'_>, found: u64) -> Result<(), CommandError> {
         let Some(expected) = self.expected_count.filter(|expected| *expected != found) else { return Ok(()) };
-        let what = format!("the manifest names {}, but {expected} were expected", format_objects(found));
+        let what = format!("the manifest names {}, but {} were expected", format_objects(found), HumanCount(expected));
         if runner.job.status == JobStatus::Suspended {
             runner.decline(&what).map_err(CommandError::from)?;
             return Err(CommandError::new(

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use batchplan_store::{ConfiguredEndpoint, StoreConfig};
 use clap::{Args, Subcommand};
+use indicatif::HumanCount;
 use jiff::Timestamp;
 use serde_json::json;
 use tempfile::TempDir;
@@ -734,7 +735,10 @@ fn format_overview(config: &RemoteStateConfig, StateOverview { pushed, lock }: &
             rows.push(("pushed", format!("{at} by {}", pushed.pushed_by)));
             rows.push(("generation", format!("{}, push {}", pushed.generation, pushed.push)));
             let bytes: u64 = pushed.jobs.values().sum();
-            rows.push(("jobs", format!("{}, {bytes} bytes in their files", pushed.jobs.len())));
+            rows.push((
+                "jobs",
+                format!("{}, {} bytes in their files", HumanCount(pushed.jobs.len() as u64), HumanCount(bytes)),
+            ));
         }
     }
     rows.push((

@@ -32,6 +32,7 @@ use crate::job::Progress;
 use crate::journal::JournalError;
 use crate::manifest::ManifestError;
 use crate::plan::FailureThreshold;
+use crate::thousands::{Thousands, counted};
 
 /// Batches of rows that are read ahead of the dispatcher.
 const BATCHES_AHEAD: usize = 4;
@@ -186,7 +187,7 @@ pub enum EngineError {
     #[error("a worker failed: {0}")]
     Worker(#[source] JoinError),
     /// The frozen manifest ended before its last row.
-    #[error("the frozen manifest ended after {settled} of its {total} rows")]
+    #[error("the frozen manifest ended after {} of its {}", Thousands(*settled), counted(*total, "row"))]
     RowsMissing {
         /// The number of rows that are finished.
         settled: u64,

@@ -410,7 +410,11 @@ impl CostLimitCheck {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CostLimitError {
     /// The job costs too much.
-    #[error("the job would cost {}{cost}, more than max_cost ({max})", if *whole { "" } else { "at least " })]
+    #[error(
+        "the job would cost {}{}, more than max_cost ({max})",
+        if *whole { "" } else { "at least " },
+        cost.format_rounded_up()
+    )]
     Above {
         /// The maximum cost.
         max: Money,

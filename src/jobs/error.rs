@@ -25,6 +25,7 @@ use crate::open_files;
 use crate::plan::{ExactShare, Plan, PlanChange};
 use crate::plan_rules::RuleViolations;
 use crate::provider::ProviderRules;
+use crate::thousands::{Thousands, counted};
 
 /// An error of creating, running or controlling a job.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +144,7 @@ pub enum JobError {
     #[error("the report of job {0} is not published yet")]
     ReportUnpublished(JobId),
     /// The report of a job that is over does not contain all objects that failed in it.
-    #[error("the report of job {job} contains only {recorded} of the {} that failed", format_count(*failed, "object"))]
+    #[error("the report of job {job} contains only {recorded} of the {} that failed", counted(*failed, "object"))]
     FailuresMissing {
         /// The job.
         job: JobId,
@@ -364,21 +365,16 @@ pub(super) fn describe_rejected_credentials(fault: &StoreError) -> String {
 pub(super) fn describe_too_many_failures(progress: Progress, in_doubt: u64, limit: ExactShare) -> String {
     let (attempted, failed) = (progress.finished(), progress.failed);
     let found = if failed == attempted && failed > 1 {
-        format!("all {failed} objects")
+        format!("all {}", counted(failed, "object"))
     } else {
-        format!("{failed} of {}", format_count(attempted, "object"))
+        format!("{} of {}", Thousands(failed), counted(attempted, "object"))
     };
     let rest = match progress.remaining().saturating_sub(in_doubt) {
         0 => String::new(),
         1 => "; 1 was not attempted".to_owned(),
-        rest => format!("; {rest} were not attempted"),
+        rest => format!("; {} were not attempted", Thousands(rest)),
     };
     format!("{found} attempted so far failed (limit {limit}, `failure_threshold`){rest}")
-}
-
-/// Returns a number with its noun, in the plural unless the number is 1.
-pub(super) fn format_count(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Describes why a job pauses, or a command is refused, when the server is not trusted.
@@ -527,7 +523,7 @@ mod tests {
         };
         let tail = "attempted so far failed (limit 20 %, `failure_threshold`)";
         assert_eq!(reason(2, 3, 10, 0), format!("3 of 5 objects {tail}; 5 were not attempted"));
-        assert_eq!(reason(0, 1063, 20_000, 3), format!("all 1063 objects {tail}; 18934 were not attempted"));
+        assert_eq!(reason(0, 1063, 20_000, 3), format!("all 1,063 objects {tail}; 18,934 were not attempted"));
         assert_eq!(reason(0, 1, 2, 0), format!("1 of 1 object {tail}; 1 was not attempted"));
         assert_eq!(reason(1, 2, 3, 0), format!("2 of 3 objects {tail}"));
     }

@@ -15,7 +15,6 @@ use batchplan_store::task::{FaultClass, StoreError};
 use batchplan_store::{ReadOnlyStore, Store};
 use tokio_util::sync::CancellationToken;
 
-use super::error::format_count;
 use crate::engine::{
     JobQuota, ReadCheckOutcome, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, SingleRequestError, Throttle,
     Worker,
@@ -26,6 +25,7 @@ use crate::plan::Plan;
 use crate::plan::policy::works_on_versions;
 use crate::provider::{PolicyLanguage, ProviderRules};
 use crate::report::{ReportPublishError, check_report_location};
+use crate::thousands::counted;
 
 /// The writes that the caller allows in order to check write access.
 #[derive(Clone, Debug, Default)]
@@ -305,7 +305,7 @@ impl PermissionChecker<'_> {
         let why = match (&first, peeked.complete) {
             (Some(first), _) => format!("first object: {first}"),
             (None, true) if peeked.rows_read == 0 => "it has no rows".to_owned(),
-            (None, true) => format!("the filter matches none of its {}", format_count(peeked.rows_read, "row")),
+            (None, true) => format!("the filter matches none of its {}", counted(peeked.rows_read, "row")),
             (None, false) => format!("the filter matches none of its first {} rows", peeked.rows_read),
         };
         self.report_finding(what, action, PermissionVerdict::Allowed, Some(why));

@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::error::{
     JobError, describe_denied_capture, describe_rejected_credentials, describe_too_many_failures,
-    describe_untrusted_server, format_count, untrusted_pause_hint,
+    describe_untrusted_server, untrusted_pause_hint,
 };
 use super::job_lease::JobLease;
 use super::job_source::job_manifest;
@@ -45,6 +45,7 @@ use crate::manifest::{FreezeLimits, FreezeProgress, FrozenManifest, ManifestErro
 use crate::paths::{path_to_text, show_path};
 use crate::plan::{FailureThreshold, Plan};
 use crate::report::{FinishedReport, ReportPublishError, ReportWriter, publish};
+use crate::thousands::{Thousands, counted};
 use crate::{failpoint, open_files};
 
 /// The interval between two reads of the journal.
@@ -794,7 +795,7 @@ impl JobRunner<'_> {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => String::new(),
             Err(cause) => return Err(with_path(&file)(cause).into()),
         };
-        let settled = self.job.progress.finished();
+        let settled = Thousands(self.job.progress.finished());
         watch.on_note(&format!(
             "{damage}{kept_note}: the outcomes of job {} are lost, and all its objects are processed again, {settled} of \
              them for the second time",
@@ -920,7 +921,7 @@ fn report_descriptor_limit(share: &BudgetShare, wanted: u32, watch: &mut dyn Pro
         watch.on_note(&format!(
             "at most {} in flight instead of {wanted}: this process may open only {limit} files and connections \
              (ulimit -n)",
-            format_count(objects.into(), "object")
+            counted(objects.into(), "object")
         ));
     }
 }

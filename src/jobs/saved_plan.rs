@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::error::{JobError, format_count};
+use super::error::JobError;
 use crate::files::{access_help, with_path, write_atomic};
 use crate::hint::{Hint, command, hint};
 use crate::journal::ManifestFingerprint;
@@ -26,6 +26,7 @@ use crate::manifest::{
 };
 use crate::paths::show_path;
 use crate::plan::{self, Plan};
+use crate::thousands::{Thousands, counted};
 
 const FORMAT_VERSION: u32 = 1;
 
@@ -264,7 +265,7 @@ pub(super) async fn freeze_matching(
     let mismatch = describe_difference(fingerprint, frozen.pin()).or_else(|| {
         let found = frozen.rows();
         if found != fingerprint.objects {
-            return Some(format!("it has {} instead of {}", format_count(found, "object"), fingerprint.objects));
+            return Some(format!("it has {} instead of {}", counted(found, "object"), Thousands(fingerprint.objects)));
         }
         let same = sampled.digest.as_ref() == Some(&fingerprint.digest);
         (!same).then(|| "it has the same number of objects, but some were replaced or overwritten".to_owned())

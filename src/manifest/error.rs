@@ -13,6 +13,8 @@ use thiserror::Error;
 
 use crate::open_files;
 use crate::paths::show_path;
+use crate::thousands::Thousands;
+pub(crate) use crate::thousands::counted;
 
 /// How the description of a request for a listing begins.
 const LISTING: &str = "list ";
@@ -112,7 +114,12 @@ pub enum ManifestError {
         cause: io::Error,
     },
     /// The frozen manifest would exceed `max_disk`.
-    #[error("the frozen manifest exceeds max_disk ({limit} bytes): its first {rows} objects take {used} bytes")]
+    #[error(
+        "the frozen manifest exceeds max_disk ({} bytes): its first {} take {} bytes",
+        Thousands(*limit),
+        counted(*rows, "object"),
+        Thousands(*used)
+    )]
     TooLarge {
         /// The size of the parts so far, in bytes.
         used: u64,
@@ -122,7 +129,11 @@ pub enum ManifestError {
         rows: u64,
     },
     /// The frozen manifest of an inventory would probably exceed `max_disk`. Returned before any data file is read.
-    #[error("freezing {place} may exceed max_disk ({limit} bytes): its data files have {estimate} bytes")]
+    #[error(
+        "freezing {place} may exceed max_disk ({} bytes): its data files have {} bytes",
+        Thousands(*limit),
+        Thousands(*estimate)
+    )]
     ProbablyTooLarge {
         /// The name of the inventory's `manifest.json`.
         place: String,
@@ -133,8 +144,11 @@ pub enum ManifestError {
     },
     /// There is not enough room for a data file that must be on disk while it is read.
     #[error(
-        "reading {place} would exceed max_disk ({limit} bytes): its temporary copy takes {size} bytes, and the frozen \
-         manifest {used} bytes"
+        "reading {place} would exceed max_disk ({} bytes): its temporary copy takes {} bytes, and the frozen manifest {} \
+         bytes",
+        Thousands(*limit),
+        Thousands(*size),
+        Thousands(*used)
     )]
     NoRoomForDataFile {
         /// The name of the data file.
@@ -147,7 +161,12 @@ pub enum ManifestError {
         limit: u64,
     },
     /// Comparing two inventories would exceed `max_disk`.
-    #[error("comparing the inventories exceeds max_disk ({limit} bytes): their first {rows} rows take {used} bytes")]
+    #[error(
+        "comparing the inventories exceeds max_disk ({} bytes): their first {} take {} bytes",
+        Thousands(*limit),
+        counted(*rows, "row"),
+        Thousands(*used)
+    )]
     ComparisonTooLarge {
         /// The size of the sort files so far, in bytes.
         used: u64,
@@ -492,11 +511,6 @@ fn read_help(cause: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// Returns a count with its noun, in the plural unless it is 1.
-pub(crate) fn counted(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
 /// Formats the name of an object for messages.
 pub(crate) fn object_path(bucket: &BucketName, key: &ObjectKey) -> String {
     format!("{bucket}/{key}")
@@ -536,8 +550,10 @@ fn disk(doing: &str, path: &Path, cause: &io::Error) -> String {
 
 fn too_many_objects(limit: u64, found: Option<u64>) -> String {
     match found {
-        Some(found) => format!("the manifest names {found} objects, but max_objects is {limit}"),
-        None => format!("the manifest names more objects than max_objects ({limit})"),
+        Some(found) => {
+            format!("the manifest names {}, but max_objects is {}", counted(found, "object"), Thousands(limit))
+        }
+        None => format!("the manifest names more objects than max_objects ({})", Thousands(limit)),
     }
 }
 

@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use crate::job::{JobId, Progress};
 use crate::journal::{FailureCode, JobRecord, ReportDelivery};
 use crate::plan::{ExactShare, FailureThreshold, WebhookConfig, WebhookEvent, WebhookTarget};
+use crate::thousands::Thousands;
 
 /// A webhook: its URL, and the events to send to it.
 #[derive(Clone)]
@@ -423,7 +424,7 @@ impl WebhookPayload<'_> {
         let short: String = job.id.as_str().chars().take(8).collect();
         let counts = match event {
             WebhookEvent::Complete if total == 0 => "no objects to process".to_owned(),
-            _ => format!("{succeeded} of {total} succeeded, {failed} failed"),
+            _ => format!("{} of {} succeeded, {} failed", Thousands(succeeded), Thousands(total), Thousands(failed)),
         };
         // The counts come first, so that a long reason cannot cut them off.
         defuse_mentions(&to_single_line(

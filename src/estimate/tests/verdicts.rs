@@ -28,7 +28,7 @@ fn cost_equal_to_the_limit_is_within() {
     );
     // Amounts in messages are exact: in cents, both would be equal.
     let said = judged(&tagging(MILLION + 1), &aws, "5 USD");
-    assert!(said.starts_with("above: the job would cost 5.000005 USD, more than max_cost (5.00 USD) / "), "{said}");
+    assert!(said.starts_with("above: the job would cost 5.01 USD, more than max_cost (5.00 USD) / "), "{said}");
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn a_space_before_a_key_belongs_to_it_and_warns_once() {
 #[test]
 fn only_the_first_bad_rows_are_shown_and_all_are_counted() {
     let error = refused(&b"b,%\n".repeat(1000));
-    assert!(error.starts_with("m/m.csv has 1000 bad rows\n  row 1: "), "{error}");
+    assert!(error.starts_with("m/m.csv has 1,000 bad rows\n  row 1: "), "{error}");
     assert!(error.ends_with("\n  and 980 more") && error.lines().count() == 22, "{error}");
 }
 
@@ -265,7 +265,7 @@ fn a_file_of_nothing_but_bad_rows_is_not_read_to_its_end() {
     let packed = gzip(&b"\n".repeat(1_000_000));
     let store = MemoryStore::with(&[("m.csv.gz", &packed)]);
     let error = refusal(store, csv_source("m.csv.gz"), Filter::default()).to_string();
-    assert!(error.starts_with("m/m.csv.gz has 100000 bad rows\n"), "{error}");
+    assert!(error.starts_with("m/m.csv.gz has 100,000 bad rows\n"), "{error}");
     assert!(error.ends_with("and more; the rest was not read"), "{error}");
 }
 
