@@ -19,6 +19,8 @@ pub const COMMANDS_WITH_STATE: &[&str] = &[
     "resume",
     "retry",
     "verify",
+    "undo",
+    "captured",
     "cancel",
     "priority",
     "delete",

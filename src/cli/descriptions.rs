@@ -37,7 +37,8 @@ pub(crate) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -
     let _ = writeln!(text, "  store      {}", one_line(&describe_store(&plan.store)));
     let _ = writeln!(text, "  manifest   {} {}", format_objects(rows), one_line(&describe_source(&manifest.source)));
     for operation in &plan.operations {
-        let _ = writeln!(text, "  operation  {}", one_line(&describe_operation(operation)));
+        let label = if plan.undo_mode.is_some() { "undo of  " } else { "operation" };
+        let _ = writeln!(text, "  {label}  {}", one_line(&describe_operation(operation)));
     }
     let _ = write!(text, "  report     {}", one_line(&describe_report(plan)));
     text
@@ -126,6 +127,7 @@ pub(crate) fn describe_source(source: &ManifestSource) -> String {
             "that failed or were not attempted in the first job".to_owned()
         }
         ManifestSource::Succeeded { .. } => "that the job reported as succeeded".to_owned(),
+        ManifestSource::Undo(_) => "that the job changed".to_owned(),
     }
 }
 
@@ -318,6 +320,7 @@ fn repeat_command(job: &JobRecord, flag: &str) -> Option<String> {
             Some(format!("batchplan apply {}{flag}", quote_path(relative_path(&job.plan_file))))
         }
         JobSource::Retry { of, .. } => Some(format!("batchplan retry {of}{flag}")),
+        JobSource::Undo(undo) => Some(format!("batchplan undo {}{flag}", undo.of)),
         JobSource::Plan | JobSource::Report(_) => None,
     }
 }

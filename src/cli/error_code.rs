@@ -82,6 +82,10 @@ error_codes! {
     ServerNotTrusted,
     /// What objects were like before the job cannot be read, so that it could not be undone.
     CaptureDenied,
+    /// What the job did cannot be undone, or was not kept.
+    NotUndoable,
+    /// What objects were like before the job cannot be read from where it is kept.
+    CapturesUnreadable,
     /// The status of the job does not allow the command.
     WrongJobStatus,
     /// The queue of jobs is full.
@@ -127,7 +131,10 @@ impl ErrorCode {
                 Self::of_manifest_error(error)
             }
             JobError::Connect(error) => Self::of_connect_error(error),
-            JobError::WrongStatus { .. } => Self::WrongJobStatus,
+            JobError::WrongStatus { .. } | JobError::NotOver { .. } => Self::WrongJobStatus,
+            JobError::NotUndoable { .. } => Self::NotUndoable,
+            JobError::InvalidGlob(_) => Self::InvalidArgument,
+            JobError::Captures(_) => Self::CapturesUnreadable,
             JobError::OtherSavedPlan { .. } | JobError::SavedPlanOutdated(_) => Self::SavedPlanRefused,
             JobError::TooExpensive(_) => Self::TooExpensive,
             JobError::RulesBroken(_) => Self::RulesBroken,
@@ -179,6 +186,7 @@ impl ErrorCode {
         match error {
             PreviewError::Manifest(error) => Self::of_manifest_error(error),
             PreviewError::CredentialsRejected(_) => Self::CredentialsRejected,
+            PreviewError::Captures(_) => Self::CapturesUnreadable,
             PreviewError::Stopped => Self::Interrupted,
             PreviewError::Io(_) => Self::ToolFailed,
         }

@@ -101,11 +101,14 @@ impl ExitStatus {
             | JobError::ReportUnpublished(_)
             | JobError::FailuresMissing { .. }
             | JobError::NeededByPlan { .. }
+            | JobError::NotOver { .. }
+            | JobError::NotUndoable { .. }
             | JobError::Lease { cause: LeaseError::Held(_), .. } => Self::Refused,
-            JobError::Prices(_) => Self::Invalid,
+            JobError::Prices(_) | JobError::InvalidGlob(_) => Self::Invalid,
             JobError::Journal(error) | JobError::Report(ReportError::Journal(error)) => Self::of_journal_error(error),
             JobError::CredentialsRejected(_)
             | JobError::StoredPlan { .. }
+            | JobError::Captures(_)
             | JobError::Report(_)
             | JobError::Lease { cause: LeaseError::Io(_), .. }
             | JobError::Io(_) => Self::ToolFailed,
@@ -292,7 +295,9 @@ impl From<PreviewError> for CommandError {
         let exit = match &error {
             PreviewError::Manifest(error) => ExitStatus::of_manifest_error(error),
             PreviewError::Stopped => ExitStatus::Interrupted,
-            PreviewError::CredentialsRejected(_) | PreviewError::Io(_) => ExitStatus::ToolFailed,
+            PreviewError::CredentialsRejected(_) | PreviewError::Captures(_) | PreviewError::Io(_) => {
+                ExitStatus::ToolFailed
+            }
         };
         Self::new(exit, error.to_string()).code(ErrorCode::of_preview_error(&error)).maybe_help(error.help())
     }

@@ -345,6 +345,7 @@ fn facts_table(job: &JobRecord) -> String {
         JobSource::Plan => {}
         JobSource::Retry { of, .. } => row("retry of", &code(of.as_str())),
         JobSource::Report(report) => row("retry of", &code(&report.location())),
+        JobSource::Undo(undo) => row("undo of", &code(undo.of.as_str())),
     }
     if let Ok(plan) = stored_plan(job) {
         row("store", &code(&describe_store(&plan.store)));

@@ -34,9 +34,9 @@ use crate::jobs::{
     ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRunner, PrepareOutcome,
     ProgressObserver, PublishOutcome, ReplacedJob, RequestBudget, RuleCheck, RunOutcome, RunSettings, ScheduleRules,
     StopTimeouts, WaitReason, denied_capture_hint, describe, find_presence, job_manifest, may_retry_succeed,
-    plan_warnings, preview_sample, server_check_off_warning, untrusted_error, untrusted_pause_hint,
+    plan_warnings, preview_sample, server_check_off_warning, undone_changes, untrusted_error, untrusted_pause_hint,
 };
-use crate::journal::{FailureCode, JobFolder, JobRecord, Journal, LeaseError, PauseCause, ServerTrust};
+use crate::journal::{FailureCode, JobFolder, JobRecord, JobSource, Journal, LeaseError, PauseCause, ServerTrust};
 use crate::manifest::{FreezeProgress, FrozenManifest};
 use crate::paths::{path_to_text, show_path};
 use crate::plan::Plan;
@@ -67,6 +67,16 @@ pub(super) enum ConfirmationMode {
     NotNeeded,
     /// Leave the job waiting.
     Defer,
+}
+
+/// Brings the files of the job that is undone onto this machine, and of the one that it undid if it is itself an undo.
+fn fetch_undone_jobs(journal: &JournalHandle, job: &JobRecord) -> Result<(), CommandError> {
+    let JobSource::Undo(undo) = &job.source else { return Ok(()) };
+    journal.fetch(&undo.of)?;
+    match journal.find(undo.of.as_str())?.source {
+        JobSource::Undo(before) => journal.fetch(&before.of),
+        JobSource::Plan | JobSource::Retry { .. } | JobSource::Report(_) => Ok(()),
+    }
 }
 
 /// How a session ended.
@@ -109,6 +119,7 @@ impl<'a> JobSession<'a> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let running = async {
             let held = self.acquire_lease()?;
+            fetch_undone_jobs(self.journal, &self.job)?;
             let connection = self.connect(&held).await?;
             let stop = CancellationToken::new();
             signals::listen(self.terminal, stop.clone(), Some(self.settings.timeouts.drain))?;
@@ -247,7 +258,8 @@ impl<'a> JobSession<'a> {
             return Ok(None);
         }
         let prices = load_prices(self.plan, None, self.terminal)?;
-        let preview = preview_sample(self.plan, frozen, runner.store, stop).await.map_err(CommandError::from)?;
+        let undo = undone_changes(self.journal, &runner.job)?;
+        let preview = preview_sample(self.plan, undo, frozen, runner.store, stop).await.map_err(CommandError::from)?;
         let estimate = estimate(&preview.workload, &prices);
         if asks {
             let layout = TextLayout { colour: false, width: self.terminal.message_width() };
@@ -313,7 +325,8 @@ impl<'a> JobSession<'a> {
         match self.confirmation {
             ConfirmationMode::NotNeeded => {}
             ConfirmationMode::Ask | ConfirmationMode::Defer => {
-                let question = format!("Apply this to {}?", format_objects(frozen.rows()));
+                let verb = if self.plan.undo_mode.is_some() { "Undo this for" } else { "Apply this to" };
+                let question = format!("{verb} {}?", format_objects(frozen.rows()));
                 let answer = tokio::select! {
                     biased;
                     answer = ask(&question, stop) => answer?,

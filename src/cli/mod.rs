@@ -30,6 +30,7 @@
 
 mod apply;
 mod cancel;
+mod captured;
 mod check;
 mod complete;
 mod completions;
@@ -88,6 +89,7 @@ mod state;
 mod state_csv;
 mod state_location;
 mod terminal;
+mod undo;
 mod usage_tips;
 mod validate;
 mod verification;
@@ -141,6 +143,8 @@ enum Command {
     Resume(resume::ResumeArgs),
     Retry(retry::RetryArgs),
     Verify(verify::VerifyArgs),
+    Undo(undo::UndoArgs),
+    Captured(captured::CapturedArgs),
     Cancel(cancel::CancelArgs),
     Priority(priority::PriorityArgs),
     Delete(delete::DeleteArgs),
@@ -187,6 +191,8 @@ impl Command {
             Self::Resume(args) => args,
             Self::Retry(args) => args,
             Self::Verify(args) => args,
+            Self::Undo(args) => args,
+            Self::Captured(args) => args,
             Self::Cancel(args) => args,
             Self::Priority(args) => args,
             Self::Delete(args) => args,

@@ -217,7 +217,7 @@ fn preview_objects(
             max_objects: rules.max_objects(),
         };
         let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
-        let previewer = Previewer { plan, store, folder: scratch, options, stop: &stop };
+        let previewer = Previewer { plan, store, folder: scratch, options, undo: None, stop: &stop };
         let preview = previewer.preview(&mut progress).await;
         progress.clear();
         let preview = preview.map_err(|error| match &error {

@@ -114,7 +114,7 @@ fn resume(
 
 /// Returns whether the plan file is read again: not for a retry and not for a saved plan.
 fn reads_plan_file(job: &JobRecord) -> bool {
-    !matches!(job.source, JobSource::Retry { .. }) && job.manifest_fingerprint.is_none()
+    !matches!(job.source, JobSource::Retry { .. } | JobSource::Undo(_)) && job.manifest_fingerprint.is_none()
 }
 
 /// Reads the plan file of a job. Returns `None` if the file no longer exists or cannot be read.

@@ -123,7 +123,13 @@ fn retry_failed_objects(
     check_failures_recorded(journal, first)?;
     warn_of_damage(journal, first, terminal)?;
     let plan = stored_plan(first)?;
-    let origin = JobSource::Retry { of: first.id.clone(), unattempted };
+    // An undo leaves alone what already has its former state.
+    let origin = match &first.source {
+        JobSource::Undo(undo) => JobSource::Undo(undo.clone()),
+        JobSource::Plan | JobSource::Retry { .. } | JobSource::Report(_) => {
+            JobSource::Retry { of: first.id.clone(), unattempted }
+        }
+    };
     let request = JobRequest {
         plan: &plan,
         text: &first.plan_text,
@@ -176,7 +182,8 @@ fn retry_report(
     terminal: Terminal,
 ) -> Result<ExitStatus, CommandError> {
     let file = plan_input::require(plan_path, terminal)?;
-    let origin = JobSource::Report(parse_report_origin(report, args, file.plan.store.provider)?);
+    let failures = (args.status.clone(), args.code.clone());
+    let origin = JobSource::Report(parse_report_origin(report, failures, file.plan.store.provider)?);
     let path = std::path::absolute(plan_path)?;
     let request = JobRequest {
         plan: &file.plan,
@@ -194,9 +201,13 @@ fn retry_report(
     journal.close(ended)
 }
 
-/// Reads the location of a report, which is a file or an object of the plan's store.
-fn parse_report_origin(report: &Path, args: &RetryArgs, provider: StoreProvider) -> Result<ReportSource, CommandError> {
-    let (status, code) = (args.status.clone(), args.code.clone());
+/// Reads the location of a report, which is a file or an object of the plan's store. Only failures with one of these
+/// statuses and codes are meant.
+pub(super) fn parse_report_origin(
+    report: &Path,
+    (status, code): (Vec<u16>, Vec<String>),
+    provider: StoreProvider,
+) -> Result<ReportSource, CommandError> {
     // Only a file can have a name that is not text.
     let location = report.to_str().map_or(Ok(ReportArgument::File), |text| {
         parse_report_argument(text, provider).map_err(|ReportArgumentError { why, help }| {

@@ -48,7 +48,7 @@ Examples:
   holder; confirmation_required, confirmed, priority, token;
   created, changed, ended (RFC 3339);
   plan_file, plan_hash, plan_error; store, manifest, operations (in words);
-  origin, retry_of, retried_by;
+  origin, retry_of, retried_by, undo_of;
   percent, seconds_left (while it is Active), as_of (if another machine holds
     the state and may have done more since);
   total, succeeded, failed, not_attempted, in_doubt;
@@ -322,6 +322,7 @@ fn plan_rows(page: &mut DetailPage, description: &JobDescription) {
         JobSource::Report(report) => {
             page.row("retry of", format!("failed objects in the report {}", report.location()));
         }
+        JobSource::Undo(undo) => page.row("undo of", &undo.of),
     }
     for retry in &description.retried_by {
         page.row("retried by", retry);
@@ -402,7 +403,7 @@ fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
         .iter()
         .map(|file| json!({ "name": file.name, "files": file.files, "bytes": file.bytes }))
         .collect();
-    json!({
+    let mut object = json!({
         "job_id": job.id.as_str(),
         "name": job.name,
         "description": job.description,
@@ -444,7 +445,16 @@ fn to_json(description: &JobDescription, style: &ShowOptions) -> Json {
         "folder": path_to_text(description.folder.path()),
         "files": files,
         "next": next_step(description, style),
-    })
+    });
+    object["undo_of"] = json!(undo_of(&job.source));
+    object
+}
+
+fn undo_of(origin: &JobSource) -> Option<&str> {
+    match origin {
+        JobSource::Undo(undo) => Some(undo.of.as_str()),
+        JobSource::Plan | JobSource::Retry { .. } | JobSource::Report(_) => None,
+    }
 }
 
 fn origin(origin: &JobSource) -> (&'static str, Option<String>) {
@@ -452,6 +462,7 @@ fn origin(origin: &JobSource) -> (&'static str, Option<String>) {
         JobSource::Plan => ("plan", None),
         JobSource::Retry { of, .. } => ("retry", Some(of.to_string())),
         JobSource::Report(report) => ("report", Some(report.location())),
+        JobSource::Undo(_) => ("undo", None),
     }
 }
 

@@ -21,9 +21,19 @@ pub(super) struct StateCsvWriter<W: Write> {
 impl<W: Write> StateCsvWriter<W> {
     /// Writes the names of the columns.
     pub(super) fn new(out: W) -> io::Result<Self> {
-        let mut csv = csv::Writer::from_writer(out);
-        csv.write_record(COLUMNS)?;
-        Ok(Self { csv })
+        let mut writer = Self::continued(out);
+        writer.record_names()?;
+        Ok(writer)
+    }
+
+    /// Continues rows, of which the names of the columns may already be written.
+    pub(super) fn continued(out: W) -> Self {
+        Self { csv: csv::Writer::from_writer(out) }
+    }
+
+    /// Writes the names of the columns.
+    pub(super) fn record_names(&mut self) -> io::Result<()> {
+        Ok(self.csv.write_record(COLUMNS)?)
     }
 
     /// Writes the row of an object.
@@ -107,7 +117,7 @@ fn make_readable(_: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use batchplan_store::object::{BucketName, MaybeKnown, ObjectAcl};
+    use batchplan_store::object::{BucketName, MaybeKnown};
 
     #[test]
     fn rows_survive_any_name() {

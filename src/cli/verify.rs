@@ -25,7 +25,7 @@ use crate::jobs::{
     Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, stored_plan, succeeded_objects,
     untrusted_error,
 };
-use crate::journal::JobRecord;
+use crate::journal::{JobRecord, JobSource};
 use crate::manifest::FreezeProgress;
 use crate::notify::WebhookEndpoint;
 use crate::paths::path_to_text;
@@ -129,6 +129,12 @@ fn verify_job(
         return Err(CommandError::new(ExitStatus::Refused, what)
             .help(hint!("verify its plan: {}", command!("verify").path(&job.plan_file))));
     }
+    if let JobSource::Undo(undo) = &job.source {
+        let what = format!("job {} is an undo, which is not verified", job.id);
+        let preview = command!("undo", &undo.of, "--plan", "--full");
+        return Err(CommandError::new(ExitStatus::Refused, what)
+            .help(hint!("see which objects do not have their former state: {}", preview)));
+    }
     let mut plan = plan_input::in_this_environment(stored_plan(&job)?)?;
     plan.manifest = succeeded_objects(journal, &job, &plan)?;
     let target =
@@ -176,7 +182,7 @@ fn report_result(
     } else if args.format == Some(VerifyFormat::Markdown) {
         view.markdown()
     } else {
-        view.text()
+        terminal.abbreviate_ids(&view.text()).into_owned()
     };
     if terminal.is_json() {
         terminal.print_json(view.json())?;
@@ -221,7 +227,7 @@ fn read_objects(
             max_objects: None,
         };
         let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
-        let previewer = Previewer { plan, store, folder: scratch, options, stop: &stop };
+        let previewer = Previewer { plan, store, folder: scratch, options, undo: None, stop: &stop };
         let preview = previewer.preview(&mut progress).await;
         progress.view.lock().clear();
         let preview = preview?;

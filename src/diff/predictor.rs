@@ -9,7 +9,7 @@ use batchplan_store::object::{
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::{FaultClass, StoreError};
 
-use crate::operation::{ObjectAspect, Operation, OperationSet, OperationStep};
+use crate::operation::{ObjectAspect, Operation, OperationSet, OperationStep, UndoneChange};
 use crate::provider::{RestoreRefusal, RestoreService, RetrievalClass};
 
 /// What a job would do with one object or, if objects are verified, whether the object is as it should be.
@@ -177,6 +177,29 @@ impl Predictor {
         };
         let PredictedRequests { accepted, refused } = requests;
         Prediction { object, before, effect, accepted, refused }
+    }
+
+    /// Predicts the effect of an undo on an object with the state `found`.
+    #[must_use]
+    pub fn predict_undo(
+        &self,
+        object: ObjectId,
+        found: ObjectState,
+        read_failure: Option<&ReadFailure>,
+        change: &UndoneChange,
+    ) -> Prediction {
+        let Some(mode) = self.operations.undo().filter(|_| read_failure.is_none()) else {
+            return self.predict(object, found, read_failure, AclAcceptance::Accepted);
+        };
+        let mut accepted = self.job_reads.clone();
+        let effect = match change.target(&found, mode) {
+            Ok(target) => {
+                accepted.extend(self.operations.write_steps(&found, &target).into_iter().map(|step| step.call));
+                if target == found { Effect::Unchanged } else { Effect::Changes(target) }
+            }
+            Err(why) => Effect::Fails(FailureReason::new(why.code(), 0, &self.operations.names(), why.to_string())),
+        };
+        Prediction { object, before: found, effect, accepted, refused: Vec::new() }
     }
 
     /// Predicts the effect on an object that could be read.

@@ -24,6 +24,7 @@ use super::dispatcher::{
 use super::run_progress::RunProgress;
 use super::server_check::ServerCheck;
 use super::throttle::Throttle;
+use super::undone_changes::UndoneChanges;
 use super::worker::Worker;
 use crate::captures::{CaptureError, CaptureWriter};
 use crate::failpoint;
@@ -58,6 +59,8 @@ pub struct JobExecution<'a> {
     pub folder: &'a JobFolder,
     /// The journal that records the job's progress.
     pub journal: &'a Journal,
+    /// The captures that the job restores, if it is an undo.
+    pub undo: Option<Arc<UndoneChanges>>,
 }
 
 /// The job's progress according to the journal.
@@ -237,7 +240,8 @@ impl JobExecution<'_> {
             Throttle::new(limits.quota.clone()),
             RetryPolicy::default(),
             stop.requested.clone(),
-        );
+        )
+        .undoing(self.undo.clone());
         if !self.plan.needs_server_check() {
             return Ok(worker);
         }

@@ -19,6 +19,7 @@
 //! | `congestion` | how many requests a bucket can take, and how fast |
 //! | `run_progress` | how far a run is, how fast, and when it will end |
 //! | `in_flight` | how long the oldest object is being processed |
+//! | `undone_changes` | what an undo needs to know of each object |
 //! | `request_counts` | how many requests were sent, and how long they take |
 
 mod capture_queue;
@@ -32,6 +33,7 @@ mod request_sender;
 mod run_progress;
 mod server_check;
 mod throttle;
+mod undone_changes;
 mod worker;
 
 pub use capture_queue::CaptureDenial;
@@ -47,4 +49,5 @@ pub use server_check::{
     ServerCheckFailure, ServerCheckFailureKind, UntrustedServer, WRITE_NOT_KEPT, WRITE_NOT_STORED, reason_says,
 };
 pub use throttle::{JobQuota, Throttle};
+pub use undone_changes::{UndoneChangeError, UndoneChanges, is_former_unknown, known_state};
 pub use worker::{ObjectReadOutcome, SingleRequestError, Worker, WorkerOutcome};

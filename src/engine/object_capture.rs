@@ -43,7 +43,7 @@ pub(super) struct ObjectReading {
     /// The state that was read.
     pub(super) state: ObjectState,
     /// The version that an answer named.
-    version: Option<VersionId>,
+    pub(super) version: Option<VersionId>,
     /// The status of the last answer.
     pub(super) status: Option<u16>,
 }

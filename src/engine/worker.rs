@@ -9,7 +9,7 @@ use std::time::Duration;
 use batchplan_store::backoff::RetryPolicy;
 use batchplan_store::object::{ObjectId, ObjectState};
 use batchplan_store::object_request::{ObjectRequest, ObjectResponse, RequestKind};
-use batchplan_store::task::{FaultClass, StoreError, Task, TaskFailure, TaskId, TaskOutcome, UNLISTABLE_KEY};
+use batchplan_store::task::{FaultClass, RowOrigin, StoreError, Task, TaskFailure, TaskOutcome, UNLISTABLE_KEY};
 use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
@@ -22,6 +22,7 @@ use super::request_counts::{LatencyCollector, RequestCounts};
 use super::request_sender::{ObjectContext, RequestAbort, RequestSender, failed};
 use super::server_check::{ReadCheckOutcome, ServerCheck, ServerCheckFailure, UntrustedServer};
 use super::throttle::Throttle;
+use super::undone_changes::UndoneChanges;
 use crate::captures::CaptureWriter;
 use crate::operation::{ObjectAspect, OperationError, OperationSet, OperationStep};
 
@@ -33,6 +34,8 @@ pub struct Worker {
     reads: Vec<OperationStep>,
     /// Set if objects are captured before they are written.
     capture: Option<ObjectCapture>,
+    /// The captures to restore, if the operations are undone.
+    undo: Option<Arc<UndoneChanges>>,
     cached_steps: Mutex<Option<CachedSteps>>,
 }
 
@@ -124,7 +127,13 @@ impl Worker {
     ) -> Self {
         let reads = operations.decisive_reads();
         let sender = RequestSender::new(store, throttle, retry_policy, stop);
-        Self { sender, operations, reads, capture: None, cached_steps: Mutex::new(None) }
+        Self { sender, operations, reads, capture: None, undo: None, cached_steps: Mutex::new(None) }
+    }
+
+    /// Makes the worker undo the operations, if there are captures to restore.
+    #[must_use]
+    pub fn undoing(self, undo: Option<Arc<UndoneChanges>>) -> Self {
+        Self { undo, ..self }
     }
 
     /// If this job may have sent restores since this time, makes the worker check whether an object is already being
@@ -156,7 +165,7 @@ impl Worker {
     /// returns whether a write was sent.
     pub async fn process(&self, task: &Task, maybe_sent: bool) -> (WorkerOutcome, bool) {
         let context = ObjectContext::new(&task.object);
-        let outcome = match self.run_operations(&context, task.id, maybe_sent).await {
+        let outcome = match self.run_operations(&context, task, maybe_sent).await {
             Ok(status) => WorkerOutcome::Finished(TaskOutcome::Succeeded { status }),
             Err(RequestAbort::Failed(failure)) => WorkerOutcome::Finished(TaskOutcome::Failed(*failure)),
             Err(RequestAbort::CredentialsRejected(fault)) => WorkerOutcome::CredentialsRejected(fault),
@@ -268,7 +277,7 @@ impl Worker {
     async fn run_operations(
         &self,
         context: &ObjectContext<'_>,
-        row: TaskId,
+        task: &Task,
         maybe_sent: bool,
     ) -> Result<u16, RequestAbort> {
         let mut reading = ObjectReading::default();
@@ -280,19 +289,44 @@ impl Worker {
         if let Some(capture) = &self.capture {
             capture.read(&self.sender, context, &mut reading).await?;
         }
-        let steps = self.steps_for(before).map_err(|(operation, why)| {
-            let fault = StoreError::without_response(FaultClass::Rejected, why.code(), &why.to_string(), String::new());
-            failed(operation, fault)
-        })?;
+        let steps = match self.undo.as_ref().zip(task.origin) {
+            Some((changes, origin)) => self.undo_steps(context, (changes, origin), (&before, &mut reading)).await?,
+            None => self.steps_for(before).map_err(|(operation, why)| rejected(operation, &why))?,
+        };
         let mut status = reading.status;
         if let Some(capture) = &self.capture {
-            capture.record(&self.sender, context, (row, reading), (&self.operations, maybe_sent)).await?;
+            capture.record(&self.sender, context, (task.id, reading), (&self.operations, maybe_sent)).await?;
         }
         for step in &*steps {
             status = Some(self.sender.write_checked(context, step, maybe_sent).await?.status);
         }
         // Without any answer it is unknown whether the object is as it should be.
         status.ok_or_else(|| failed(&self.operations.names(), no_request_fault()))
+    }
+
+    /// Returns the requests that give an object its former state again.
+    async fn undo_steps(
+        &self,
+        context: &ObjectContext<'_>,
+        (changes, origin): (&UndoneChanges, RowOrigin),
+        (found, reading): (&ObjectState, &mut ObjectReading),
+    ) -> Result<Arc<[OperationStep]>, RequestAbort> {
+        let names = self.operations.names();
+        let mode = self.operations.undo().unwrap_or_default();
+        let change = changes.change(origin).map_err(|error| RequestAbort::ServerCheckNotRecorded(error.to_string()))?;
+        // The manifest names the version, or the bucket had none.
+        let captured = change.version.as_ref().filter(|_| context.object.version.is_none() && !mode.force);
+        if let Some(captured) = captured {
+            if reading.version.is_none() {
+                let head = OperationStep { call: ObjectRequest::Head, operation: names.clone() };
+                reading.version = self.sender.send(context, &head).await?.version;
+            }
+            if reading.version.as_ref() != Some(captured) {
+                return Err(rejected(&names, &OperationError::OtherVersion));
+            }
+        }
+        let target = change.target(found, mode).map_err(|why| rejected(&names, &why))?;
+        Ok(self.operations.write_steps(found, &target).into())
     }
 
     /// Returns the requests for an object in this state. They are recomputed only if the state differs from the
@@ -307,6 +341,12 @@ impl Worker {
         *last = Some(CachedSteps { before, steps: steps.clone() });
         steps
     }
+}
+
+/// Returns the failure of an object that an operation rejects.
+fn rejected(operation: &str, why: &OperationError) -> RequestAbort {
+    let fault = StoreError::without_response(FaultClass::Rejected, why.code(), &why.to_string(), String::new());
+    failed(operation, fault)
 }
 
 /// Logs what became of an object, which the span names.

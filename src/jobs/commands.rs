@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::error::JobError;
 use super::job_lease::JobLease;
 use super::recurring::deletion_cost;
-use super::runner::default_reason;
 use super::stored_plan::stored_plan;
 use crate::job::JobId;
 use crate::job::JobStatus::{
@@ -117,7 +116,7 @@ pub async fn pause(journal: &Journal, id: &JobId) -> Result<CommandOutcome, JobE
 }
 
 fn pause_unattended(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
-    let why = || StatusReason::paused(PauseCause::Person, default_reason(ControlRequest::Pause));
+    let why = || StatusReason::paused(PauseCause::Person, ControlRequest::Pause.default_reason());
     let job = journal.find(id.as_str())?;
     match job.status {
         Paused => return Ok(job),
@@ -172,7 +171,7 @@ fn cancel_unattended(
     held: JobLease,
 ) -> Result<CommandOutcome, JobError> {
     let job = journal.find(id.as_str())?;
-    let mut why = reason.unwrap_or_else(|| default_reason(ControlRequest::Cancel).to_owned());
+    let mut why = reason.unwrap_or_else(|| ControlRequest::Cancel.default_reason().to_owned());
     // Keep the finding when the job is cancelled because of it.
     let is_finding = matches!(job.pause_cause, Some(PauseCause::Server | PauseCause::Capture));
     if let Some(found) = job.reason.as_ref().filter(|_| is_finding) {

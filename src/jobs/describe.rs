@@ -8,7 +8,7 @@ use std::time::Duration;
 use batchplan_store::error;
 
 use super::error::JobError;
-use super::job_source::report_source;
+use super::report_source::report_source;
 use super::stored_plan::stored_plan;
 use crate::files::with_path;
 use crate::job::{JobId, JobStatus};
@@ -189,7 +189,7 @@ impl JobDescription {
     pub fn source(&self) -> Result<Option<ManifestSource>, &JobError> {
         Ok(match &self.job.source {
             JobSource::Plan => Some(self.plan.as_ref()?.manifest.source.clone()),
-            JobSource::Retry { .. } => None,
+            JobSource::Retry { .. } | JobSource::Undo(_) => None,
             JobSource::Report(report) => Some(report_source(report)),
         })
     }

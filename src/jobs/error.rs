@@ -10,6 +10,7 @@ use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
 
 use super::report_place::UnusableReportPlace;
+use crate::captures::CaptureError;
 use crate::connect::ConnectError;
 use crate::engine::{
     CONTENT_CHANGED, CaptureDenial, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, ReportError, SERVER_CHECK_FAILED,
@@ -155,6 +156,30 @@ pub enum JobError {
         /// The plan file of the job.
         plan_file: PathBuf,
     },
+    /// The job has not ended.
+    #[error("job {job} is {status}: it has not ended")]
+    NotOver {
+        /// The job.
+        job: JobId,
+        /// Its status.
+        status: JobStatus,
+    },
+    /// What the job did cannot be undone.
+    #[error("job {job} cannot be undone: {why}")]
+    NotUndoable {
+        /// The job.
+        job: JobId,
+        /// The reason.
+        why: String,
+        /// What the user can do.
+        help: &'static str,
+    },
+    /// A glob on the command line is not valid.
+    #[error("invalid glob: {0}")]
+    InvalidGlob(String),
+    /// The captures of a job cannot be read.
+    #[error("cannot read what the objects were like before: {0}")]
+    Captures(CaptureError),
     /// The next job of the plan depends on this job.
     #[error("job {job} is the last completed job of its plan: without it, {cost}")]
     NeededByPlan {
@@ -223,7 +248,7 @@ impl JobError {
             ),
             Self::Manifest(error) => return error.help().map(Hint::from),
             Self::PreparingStopped { job, cause } => stopped_preparing_hint(job, cause),
-            Self::Report(ReportError::Captures(error)) => return error.help().map(Hint::from),
+            Self::Captures(error) | Self::Report(ReportError::Captures(error)) => return error.help().map(Hint::from),
             Self::Report(_) => damaged_report_hint(),
             Self::WrongStatus { job, .. } => command!("show", job).into(),
             Self::OtherSavedPlan { over: true, .. } => {
@@ -261,6 +286,12 @@ impl JobError {
             ),
             Self::NeededByPlan { job, .. } => {
                 hint!("keep it, or delete it anyway: {}", command!("delete", job, "--force"))
+            }
+            Self::NotOver { job, .. } => hint!("{}, or {}", command!("resume", job), command!("cancel", job)),
+            Self::NotUndoable { help, .. } => Hint::from(*help),
+            Self::InvalidGlob(_) => {
+                "`*` matches any text, `?` any character, [abc] one of these, {a,b} either; escape special characters with `\\`"
+                    .into()
             }
             Self::Connect(_) | Self::Io(_) => return None,
         })
@@ -329,6 +360,15 @@ const HINTS: &[(&str, &str)] = &[
         CONTENT_CHANGED,
         "the objects' contents changed during the request: another process wrote them at the same time, or the server \
          applied the request to the object itself; check each object, and recover it if needed",
+    ),
+    (
+        "ChangedSince",
+        "others changed or overwrote these objects after the job that is undone: check them; to give them their former \
+         state anyway, undo that job again with --force",
+    ),
+    (
+        "FormerStateUnknown",
+        "nothing usable was kept of what these objects were like: restore them from a backup if needed",
     ),
 ];
 

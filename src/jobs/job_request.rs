@@ -10,7 +10,7 @@ use super::stored_plan::stored_plan;
 use crate::job::{JobId, JobStatus};
 use crate::journal::{
     FileLease, JobCreation, JobFolder, JobRecord, JobSource, Journal, ManifestFingerprint, NewJob, RecurringScope,
-    ReportSource,
+    ReportSource, UndoSource,
 };
 use crate::plan::{Plan, PlanChange, describe_environment_endpoints};
 
@@ -75,6 +75,10 @@ impl JobRequest<'_> {
                 let ReportSource { status, code, .. } = report;
                 let (place, by) = (report.location(), self.plan.identity());
                 format!("retry of {place} by {by}, statuses {status:?}, codes {code:?}")
+            }
+            JobSource::Undo(UndoSource { of, force, include, exclude, report }) => {
+                let report = report.as_ref().map(ReportSource::location);
+                format!("undo of {of}, force {force}, include {include:?}, exclude {exclude:?}, report {report:?}")
             }
         }
     }

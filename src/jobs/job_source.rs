@@ -7,20 +7,19 @@
 
 use std::path::Path;
 
-use batchplan_store::object::{BucketName, ObjectKey};
-
 use super::error::JobError;
+use super::report_source::report_source;
 use super::stored_plan::stored_plan;
+use super::undo::undo_manifest;
 use crate::engine::report_state;
 use crate::job::JobId;
 use crate::journal::{
-    DeltaScope, JobFolder, JobRecord, JobSource, Journal, JournalError, PinnedInventory, ReportFileRecord, ReportSource,
+    DeltaScope, JobFolder, JobRecord, JobSource, Journal, JournalError, PinnedInventory, ReportFileRecord,
 };
 use crate::manifest::{
-    FailedRowsFile, FileLocation, Filter, InventoryChanges, InventorySelector, Manifest, ManifestSource,
-    ReportRowFilter, SettledRows, UnfinishedRows,
+    FailedRowsFile, FileLocation, Filter, InventoryChanges, InventorySelector, Manifest, ManifestSource, SettledRows,
+    UnfinishedRows,
 };
-use crate::paths::path_from_text;
 use crate::plan::Plan;
 use crate::report::{ReportDestination, ReportSegment};
 use crate::report_format::TaskStatus;
@@ -29,9 +28,10 @@ use crate::report_format::TaskStatus;
 /// - that of its plan;
 /// - for a recurring plan, the inventory or the changes in it, with the plan's filter;
 /// - the rows that failed in an earlier job, and if requested those without an outcome;
-/// - the failures in a completion report.
+/// - the failures in a completion report;
+/// - the objects that an earlier job changed, to undo that, with the filter of the undo.
 ///
-/// The last two have no filter: their rows have already passed the one of the earlier job.
+/// Retries and failures in a report have no filter: their rows have already passed the one of the earlier job.
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read, or if it does not contain the earlier job.
@@ -46,6 +46,7 @@ pub fn job_manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<M
         }
         JobSource::Retry { of, unattempted } => retry_source(journal, of, *unattempted, plan)?,
         JobSource::Report(report) => report_source(report),
+        JobSource::Undo(undo) => return undo_manifest(journal, undo),
     };
     Ok(Manifest { source, filter: Filter::default() })
 }
@@ -129,22 +130,6 @@ impl RemainingWork {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Returns the manifest source of a job that retries rows of a report.
-pub(super) fn report_source(report: &ReportSource) -> ManifestSource {
-    let location = match &report.bucket {
-        Some(bucket) => FileLocation::Object {
-            bucket: BucketName::new(bucket),
-            // With a bucket, the name is a URL-encoded key, otherwise a path.
-            key: ObjectKey::decode(report.name.as_bytes()),
-            etag: None,
-        },
-        None => FileLocation::Local(path_from_text(&report.name)),
-    };
-    let status = Some(report.status.clone()).filter(|status| !status.is_empty());
-    let code = Some(report.code.clone()).filter(|code| !code.is_empty());
-    ManifestSource::Report { location, row_filter: ReportRowFilter { status, code } }
 }
 
 /// Returns the rows that failed in an earlier job and, with `unattempted`, those without an outcome. A retry has the

@@ -10,6 +10,8 @@
 //! | `job_lease`, `stored_plan` | the lease to work on a job, and the plan that it was created from |
 //! | `job_source` | resolves where the job's objects come from |
 //! | `rule_check` | the rules for plans, before and while a job is prepared |
+//! | `report_source` | the completion report that a job takes its objects from |
+//! | `undo` | undoes what an earlier job changed |
 //! | `recurring` | decides whether a recurring plan has new work |
 //! | `runner` | runs one job to its end: prepares and confirms it, waits for its turn, works, recovers, reports |
 //! | `run_settings` | how jobs are run: slots, checkpoints, and time limits after a stop |
@@ -34,6 +36,7 @@ mod queue;
 mod recommendations;
 mod recurring;
 mod report_place;
+mod report_source;
 mod request_budget;
 mod rule_check;
 mod run_settings;
@@ -41,6 +44,7 @@ mod runner;
 mod saved_plan;
 mod start_rules;
 mod stored_plan;
+mod undo;
 mod warnings;
 pub mod xml;
 
@@ -65,15 +69,15 @@ pub use queue::{JobQueue, QueueObserver};
 pub use recurring::{
     DueWork, deletion_cost, due_work, find_newest, is_only_evidence, record_interrupted, whole_inventory,
 };
-pub use report_place::{UnusableReportPlace, find_report_place};
+pub use report_place::{UnusableReportPlace, find_report_place, object_url};
 pub use request_budget::{BudgetShare, RequestBudget, ShareLimits};
 pub use rule_check::RuleCheck;
 pub use run_settings::{DEFAULT_SLOTS, RunSettings, StopTimeouts};
 pub use runner::{
     ConfirmationDecision, FinishOutcome, JobRunner, PrepareOutcome, ProgressObserver, PublishOutcome, RunOutcome,
-    object_url,
 };
 pub use saved_plan::{SavedCounts, SavedPlan, SavedPlanError, manifest_fingerprint, random_key};
 pub use start_rules::{JobScope, ScheduleCandidate, ScheduleRules, WaitReason};
 pub use stored_plan::{plan_to_resume, stored_plan};
+pub use undo::{changes_of, check_undoable, undo_plan, undone_changes};
 pub use warnings::{PlanBuckets, plan_warnings, server_check_off_warning};

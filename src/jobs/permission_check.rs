@@ -287,7 +287,8 @@ impl PermissionChecker<'_> {
             ManifestSource::Csv { location: FileLocation::Local(_), .. }
             | ManifestSource::Report { location: FileLocation::Local(_), .. }
             | ManifestSource::Retry { .. }
-            | ManifestSource::Succeeded { .. } => None,
+            | ManifestSource::Succeeded { .. }
+            | ManifestSource::Undo(_) => None,
             ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Inventory { .. } => {
                 Some(self.language.action_for(RequestKind::GetObject, false))
             }

@@ -31,7 +31,10 @@ use crate::diff::{
     Effect, FailureReason, Prediction, PredictionTotals, Predictor, ReadFailure, RequestCount, busiest_directory,
     compare_states,
 };
-use crate::engine::{JobQuota, ObjectReadOutcome, ReadCheckOutcome, ServerCheckFailure, Throttle, Worker};
+use crate::engine::{
+    JobQuota, ObjectReadOutcome, ReadCheckOutcome, ServerCheckFailure, Throttle, UndoneChangeError, UndoneChanges,
+    Worker,
+};
 use crate::estimate::{
     BillableRequest, CostLimitCheck, JobWorkload, OverheadRequests, RestoreGroup, check_cost_limit, estimate,
     select_prices,
@@ -152,6 +155,9 @@ pub enum PreviewError {
     /// The service rejected the credentials.
     #[error("the service rejected the credentials: {0}")]
     CredentialsRejected(Box<StoreError>),
+    /// What an undo restores cannot be read.
+    #[error(transparent)]
+    Captures(UndoneChangeError),
     /// The preview was stopped.
     #[error("stopped: nothing was changed")]
     Stopped,
@@ -167,7 +173,7 @@ impl PreviewError {
         match self {
             Self::Manifest(error) => error.help(),
             Self::CredentialsRejected(fault) => hint_without_job(&fault.code, fault.status),
-            Self::Stopped | Self::Io(_) => None,
+            Self::Captures(_) | Self::Stopped | Self::Io(_) => None,
         }
     }
 }
@@ -182,6 +188,8 @@ pub struct Previewer<'a> {
     pub folder: &'a Path,
     /// Which objects to read.
     pub options: PreviewOptions,
+    /// The captures that the plan restores, if it is an undo.
+    pub undo: Option<Arc<UndoneChanges>>,
     /// Cancel this token to stop the preview.
     pub stop: &'a CancellationToken,
 }
@@ -409,7 +417,7 @@ async fn read_objects(
     let operations = previewer.plan.operations().names();
     let wants_version = !previewer.store.names_version_of_acl() && previewer.plan.operations().captures_acl_alone();
     let read_one = async |row: Result<PreviewRow, ManifestError>| {
-        let PreviewRow { sampled: SampledObject { object, mut metadata }, unlistable } = row?;
+        let PreviewRow { sampled: SampledObject { object, mut metadata, origin }, unlistable } = row?;
         if let Some(why) = unlistable {
             return Ok((predict_unlistable(object, &operations, &why), metadata));
         }
@@ -431,12 +439,14 @@ async fn read_objects(
         };
         let acls = buckets.acl_acceptance(&object.bucket);
         let has_versions = object.version.is_none() && buckets.has_versions(&object.bucket);
-        let mut prediction = predictor.predict(
-            object,
-            predictor.relevant_state(&merge_state(&metadata, seen)),
-            read_failure.as_ref(),
-            acls,
-        );
+        let before = predictor.relevant_state(&merge_state(&metadata, seen));
+        let mut prediction = match previewer.undo.as_ref().zip(origin) {
+            Some((changes, origin)) => {
+                let change = changes.change(origin).map_err(PreviewError::Captures)?;
+                predictor.predict_undo(object, before, read_failure.as_ref(), &change)
+            }
+            None => predictor.predict(object, before, read_failure.as_ref(), acls),
+        };
         if wants_version && has_versions {
             add_version_read(&mut prediction);
         }
@@ -529,7 +539,8 @@ fn all_objects(
         for batch in tasks {
             let batch = batch.and_then(|tasks| {
                 let with_metadata = |task: Task| {
-                    let sampled = SampledObject { object: task.object, metadata: facts.next_row()? };
+                    let Task { object, origin, .. } = task;
+                    let sampled = SampledObject { object, metadata: facts.next_row()?, origin };
                     Ok(PreviewRow { sampled, unlistable: task.unlistable })
                 };
                 tasks.into_iter().map(with_metadata).collect()
@@ -650,6 +661,7 @@ fn unchecked_server_warning(plan: &Plan, status: ServerCheckStatus) -> Option<&'
 /// Returns an error if the objects cannot be read.
 pub async fn preview_sample(
     plan: &Plan,
+    undo: Option<Arc<UndoneChanges>>,
     frozen: &FrozenManifest,
     store: &Arc<dyn Store>,
     stop: &CancellationToken,
@@ -663,11 +675,12 @@ pub async fn preview_sample(
         digest_key: None,
         max_objects: None,
     };
-    let previewer = Previewer { plan, store, folder: Path::new(""), options, stop };
+    let previewer = Previewer { plan, store, folder: Path::new(""), options, undo, stop };
     previewer.preview_frozen(frozen, &mut SilentPreviewObserver).await.map_err(|error| match error {
         PreviewError::Manifest(error) => JobError::Manifest(error),
         PreviewError::Stopped => JobError::Manifest(ManifestError::Stopped),
         PreviewError::CredentialsRejected(fault) => JobError::CredentialsRejected(fault),
+        PreviewError::Captures(error) => JobError::Io(io::Error::other(error)),
         PreviewError::Io(error) => JobError::Io(error),
     })
 }
@@ -681,6 +694,7 @@ pub async fn preview_sample(
 pub(super) async fn check_cost(
     plan: &Plan,
     rules: &RuleCheck,
+    undo: Option<Arc<UndoneChanges>>,
     frozen: &FrozenManifest,
     store: &Arc<dyn Store>,
     stop: &CancellationToken,
@@ -689,7 +703,7 @@ pub(super) async fn check_cost(
         return Ok(true);
     }
     let rates = select_prices(plan, None)?;
-    let preview = match preview_sample(plan, frozen, store, stop).await {
+    let preview = match preview_sample(plan, undo, frozen, store, stop).await {
         Err(JobError::Manifest(ManifestError::Stopped)) => return Ok(false),
         preview => preview?,
     };

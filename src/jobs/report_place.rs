@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use batchplan_store::error::names_another_location;
-use batchplan_store::object::BucketName;
+use batchplan_store::object::{BucketName, ObjectKey};
 use batchplan_store::task::StoreError;
 use batchplan_store::timeouts::scaled;
-use batchplan_store::{BucketSetting, Store};
+use batchplan_store::{BucketSetting, Store, StoreProvider};
 use tokio_util::sync::CancellationToken;
 
 use crate::plan::Plan;
+use crate::report::FinishedReport;
 
 /// How long to wait for the response. Without one the job starts: its own requests show what is wrong.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -66,4 +67,16 @@ pub async fn find_report_place(
 
 fn is_elsewhere_or_missing(fault: &StoreError) -> bool {
     fault.code == "NoSuchBucket" || fault.is_redirect() || names_another_location(fault)
+}
+
+/// Returns where a report is published, as a URL. Returns `None` for a local report.
+pub(super) fn published_url(provider: StoreProvider, report: &FinishedReport) -> Option<String> {
+    let (bucket, key) = report.manifest_location()?;
+    Some(object_url(provider, &bucket, &key))
+}
+
+/// Returns the URL of an object, with the scheme that the service's own tools use.
+#[must_use]
+pub fn object_url(provider: StoreProvider, bucket: &BucketName, key: &ObjectKey) -> String {
+    format!("{}://{bucket}/{key}", provider.profile().url_scheme)
 }

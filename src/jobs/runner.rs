@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, io};
 
-use batchplan_store::object::{BucketName, ObjectKey};
-use batchplan_store::{Mutex, Store, StoreProvider};
+use batchplan_store::{Mutex, Store};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -23,12 +22,13 @@ use super::error::{
 use super::job_lease::JobLease;
 use super::job_source::job_manifest;
 use super::preview::check_cost;
-use super::report_place::find_report_place;
+use super::report_place::{find_report_place, published_url};
 use super::request_budget::{BudgetShare, RequestBudget, ShareLimits};
 use super::rule_check::{RuleCheck, lower};
 use super::run_settings::RunSettings;
 use super::saved_plan::freeze_matching;
 use super::start_rules::{JobScope, ScheduleCandidate, WaitReason, check_start};
+use super::undo::undone_changes;
 use crate::engine::{
     DispatchLimits, DispatchOutcome, ExecutionOutcome, GracefulStop, JobExecution, JobResumeState, ReportError,
     RunProgress, StopReason, UnrecordedChanges,
@@ -316,7 +316,7 @@ impl<'a> JobRunner<'a> {
         let Some((request @ ControlRequest::Cancel, why)) = &self.job.request else {
             return Ok(PrepareOutcome::Interrupted);
         };
-        let why = StatusReason::because(why.as_deref().unwrap_or(default_reason(*request)));
+        let why = StatusReason::because(why.as_deref().unwrap_or(request.default_reason()));
         if self.job.status != Cancelling {
             self.advance(Cancelling, why.clone())?;
         }
@@ -413,7 +413,7 @@ impl<'a> JobRunner<'a> {
 
     fn handle_request(&self, job: &JobRecord, stop: &CancellationToken) {
         let Some((request, why)) = &job.request else { return };
-        let why = why.as_deref().unwrap_or(default_reason(*request));
+        let why = why.as_deref().unwrap_or(request.default_reason());
         match request {
             ControlRequest::Pause => self.pause_on_request(stop, PauseCause::Person, why),
             ControlRequest::Cancel => {
@@ -580,8 +580,9 @@ impl JobRunner<'_> {
         watch: &mut dyn ProgressObserver,
     ) -> Result<WorkOutcome, JobError> {
         let unseen = self.job.next_row.is_none() && !self.cost_checked;
+        let undo = undone_changes(self.journal, &self.job)?;
         let rules = RuleCheck::of(self.settings.plan_rules.as_ref(), &self.job);
-        if unseen && !check_cost(self.plan, &rules, frozen, self.store, &self.stop).await? {
+        if unseen && !check_cost(self.plan, &rules, undo.clone(), frozen, self.store, &self.stop).await? {
             return Ok(WorkOutcome::Skipped);
         }
         if self.job.status == Ready && !self.wait_for_turn(watch).await? {
@@ -604,7 +605,7 @@ impl JobRunner<'_> {
         let stop_requested = CancellationToken::new();
         let stop = GracefulStop { requested: stop_requested.clone(), grace_period: self.settings.timeouts.drain };
         let mut observe = |progress| watch.on_progress(progress);
-        let job = self.job_execution();
+        let job = JobExecution { undo, ..self.job_execution() };
         let ran = tokio::select! {
             biased;
             ran = job.run(frozen, before, dispatch_limits, stop, &mut observe) => ran,
@@ -624,7 +625,7 @@ impl JobRunner<'_> {
     /// Returns the job in the form that the engine takes.
     fn job_execution(&self) -> JobExecution<'_> {
         let Self { journal, job, plan, store, .. } = self;
-        JobExecution { id: &job.id, number: job.number, plan, store, folder: self.folder(), journal }
+        JobExecution { id: &job.id, number: job.number, plan, store, folder: self.folder(), journal, undo: None }
     }
 
     /// Records how the work ended. The following steps may still fail, and then find the job in a status from which it
@@ -660,7 +661,7 @@ impl JobRunner<'_> {
         let Some((request, why)) = self.job.request.clone() else {
             return self.advance(Pausing, StatusReason::paused(PauseCause::Signal, SIGNALLED));
         };
-        let why = why.unwrap_or_else(|| default_reason(request).to_owned());
+        let why = why.unwrap_or_else(|| request.default_reason().to_owned());
         match request {
             ControlRequest::Cancel => self.advance(Cancelling, StatusReason::because(why)),
             ControlRequest::Pause => self.advance(Pausing, StatusReason::paused(PauseCause::Person, why)),
@@ -707,7 +708,7 @@ impl JobRunner<'_> {
             }
             self.refresh()?;
             let Some((request, why)) = self.job.request.clone() else { continue };
-            let why = why.unwrap_or_else(|| default_reason(request).to_owned());
+            let why = why.unwrap_or_else(|| request.default_reason().to_owned());
             match request {
                 ControlRequest::Pause => self.advance(Paused, StatusReason::paused(PauseCause::Person, why))?,
                 ControlRequest::Cancel => self.advance(Cancelling, StatusReason::because(why))?,
@@ -870,7 +871,7 @@ impl JobRunner<'_> {
 
     async fn finish_report(&mut self, writer: ReportWriter, last: Checkpoint) -> Result<PublishOutcome, JobError> {
         let mut report = self.job_execution().finish_report(writer, last).await?;
-        let place = report_url(self.plan, &report);
+        let place = published_url(self.plan.store.provider, &report);
         let due = if place.is_some() { ReportDelivery::Due } else { ReportDelivery::Done };
         let shown = place.clone().unwrap_or_else(|| path_to_text(&self.folder().report_folder().join("manifest.json")));
         self.journal.set_report_delivery(&self.job.id, due, Some(shown))?;
@@ -941,28 +942,8 @@ async fn publish_and_record(
     Ok(())
 }
 
-/// Returns where the report is published, as a URL.
-fn report_url(plan: &Plan, report: &FinishedReport) -> Option<String> {
-    let (bucket, key) = report.manifest_location()?;
-    Some(object_url(plan.store.provider, &bucket, &key))
-}
-
-/// Returns the URL of an object, with the scheme that the service's own tools use.
-#[must_use]
-pub fn object_url(provider: StoreProvider, bucket: &BucketName, key: &ObjectKey) -> String {
-    format!("{}://{bucket}/{key}", provider.profile().url_scheme)
-}
-
 /// Completes this long after a stop.
 async fn after_stop(stop: &CancellationToken, timeout: Duration) {
     stop.cancelled().await;
     tokio::time::sleep(timeout).await;
-}
-
-/// Returns the reason of a request that gives no other.
-pub(super) fn default_reason(request: ControlRequest) -> &'static str {
-    match request {
-        ControlRequest::Pause => "requested by `batchplan pause`",
-        ControlRequest::Cancel => "requested by `batchplan cancel`",
-    }
 }

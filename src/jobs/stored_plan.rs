@@ -18,7 +18,10 @@ pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
         let what = "it does not match its recorded hash; the journal may be damaged".to_owned();
         return Err(JobError::StoredPlan { job: job.id.clone(), what });
     }
-    Ok(plan)
+    Ok(match &job.source {
+        JobSource::Undo(undo) => plan.undone(undo.mode()),
+        JobSource::Plan | JobSource::Retry { .. } | JobSource::Report(_) => plan,
+    })
 }
 
 /// Parses the plan text of a job.
@@ -45,7 +48,8 @@ fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
 /// Returns an error if the plan file now describes different work, or if one of the plans is not accepted.
 pub fn plan_to_resume(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -> Result<Plan, JobError> {
     let stored = stored_plan(job)?;
-    let uses_stored_plan = matches!(job.source, JobSource::Retry { .. }) || job.manifest_fingerprint.is_some();
+    let uses_stored_plan =
+        matches!(job.source, JobSource::Retry { .. } | JobSource::Undo(_)) || job.manifest_fingerprint.is_some();
     let Some(text) = text.filter(|_| !uses_stored_plan) else { return Ok(stored) };
     let renewed = JobRecord { plan_text: text.to_owned(), ..job.clone() };
     let plan = read_plan(&renewed)?;

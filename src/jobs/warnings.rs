@@ -211,7 +211,9 @@ fn undo_warning(plan: &Plan) -> Option<&'static str> {
 /// Returns the warnings that follow from the plan alone, and from the environment.
 #[must_use]
 pub fn plan_warnings(plan: &Plan) -> Vec<String> {
-    let mut found: Vec<_> = plan.operations.iter().filter_map(|operation| operation.details().warning).collect();
+    // An undo brings back what the warnings of operations say is lost.
+    let applied = plan.operations.iter().filter(|_| plan.undo_mode.is_none());
+    let mut found: Vec<_> = applied.filter_map(|operation| operation.details().warning).collect();
     found.extend(undo_warning(plan).map(str::to_owned));
     found.extend(store_warnings(plan));
     let connections = ConnectionSettings::of_process();

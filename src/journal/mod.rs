@@ -41,7 +41,7 @@ pub use jobs::{JobCreation, JobQuery, NamedWorkHistory, RemovedJobWork, StatusRe
 pub use lease::{FileLease, LeaseError};
 pub use record::{
     ControlRequest, DeltaScope, JobRecord, JobSource, ManifestFingerprint, NewJob, PauseCause, PinnedInventory,
-    RecurringScope, ReportDelivery, ReportSource, STILL_ACTIVE, WorkSpan,
+    RecurringScope, ReportDelivery, ReportSource, STILL_ACTIVE, UndoSource, WorkSpan,
 };
 pub use retention::{ClockLeap, ExpiredJobs, MAX_CLOCK_STEP};
 pub use server_check::{FirstWrite, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict, TrustScope};

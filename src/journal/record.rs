@@ -16,6 +16,7 @@ use super::row::{
 };
 use crate::job::{JobId, JobStatus, Progress};
 use crate::manifest::SourcePin;
+use crate::operation::UndoMode;
 use crate::paths::path_from_text;
 
 /// The source of a job's objects.
@@ -33,6 +34,35 @@ pub enum JobSource {
     },
     /// The failures in a completion report that was given on the command line.
     Report(ReportSource),
+    /// What an earlier job changed, to undo it.
+    Undo(UndoSource),
+}
+
+/// What is undone of an earlier job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndoSource {
+    /// The earlier job.
+    pub of: JobId,
+    /// Whether to change also objects that others have changed since.
+    #[serde(default)]
+    pub force: bool,
+    /// Only objects whose keys match one of these globs; empty means all.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Only objects whose keys match none of these globs.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Only objects that this report has as failed; `None` means all.
+    #[serde(default)]
+    pub report: Option<ReportSource>,
+}
+
+impl UndoSource {
+    /// Returns how the undo works.
+    #[must_use]
+    pub fn mode(&self) -> UndoMode {
+        UndoMode { force: self.force }
+    }
 }
 
 /// A completion report whose failures are retried.
@@ -114,6 +144,15 @@ enum_with_all! {
 }
 
 impl ControlRequest {
+    /// Returns the reason of a request that gives no other.
+    #[must_use]
+    pub fn default_reason(self) -> &'static str {
+        match self {
+            Self::Pause => "requested by `batchplan pause`",
+            Self::Cancel => "requested by `batchplan cancel`",
+        }
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Pause => "pause",

@@ -546,7 +546,7 @@ fn encode(row: &ManifestRow<'_>, side: ComparisonSide, out: &mut Vec<u8>) {
         }
     }
     out.push(side as u8);
-    let RowMetadata { size, modified, class, etag, acl } = row.metadata.clone();
+    let RowMetadata { size, modified, class, etag, acl, origin: _ } = row.metadata.clone();
     if side == ComparisonSide::Unfinished {
         return;
     }
@@ -706,6 +706,7 @@ impl ComparisonRecord {
                 class: self.class.as_deref(),
                 etag: etag.as_deref(),
                 acl: self.acl.clone(),
+                origin: None,
             },
         }
     }

@@ -28,7 +28,8 @@ pub(super) async fn warning(source: &ManifestSource, retrying: &RetryingStore) -
         ManifestSource::Csv { .. }
         | ManifestSource::Report { .. }
         | ManifestSource::Retry { .. }
-        | ManifestSource::Succeeded { .. } => return None,
+        | ManifestSource::Succeeded { .. }
+        | ManifestSource::Undo(_) => return None,
     };
     Some(ManifestWarning { message: format!("{} contains no objects: there is nothing to do", source.name()), help })
 }
@@ -40,7 +41,8 @@ pub(super) fn selection_warning(source: &ManifestSource, rows_read: u64) -> Opti
         ManifestSource::Inventory { selector: InventorySelector::Changed(_), .. }
         | ManifestSource::Report { .. }
         | ManifestSource::Retry { .. }
-        | ManifestSource::Succeeded { .. } => None,
+        | ManifestSource::Succeeded { .. }
+        | ManifestSource::Undo(_) => None,
         ManifestSource::Prefix { .. } | ManifestSource::Csv { .. } | ManifestSource::Inventory { .. } => {
             Some(ManifestWarning {
                 message: format!(

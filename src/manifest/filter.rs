@@ -4,6 +4,7 @@ use std::fmt;
 
 use batchplan_store::InexactName;
 use batchplan_store::object::{BucketName, ObjectAcl, ObjectKey, StorageClass};
+use batchplan_store::task::RowOrigin;
 use globset::{Candidate, Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
@@ -170,6 +171,8 @@ pub(crate) struct RowMetadata<'a> {
     /// Without quotes.
     pub(crate) etag: Option<&'a str>,
     pub(crate) acl: Option<ObjectAcl>,
+    /// Which captures an undo restores.
+    pub(crate) origin: Option<RowOrigin>,
 }
 
 /// A fact that a filter condition needs.

@@ -200,7 +200,9 @@ async fn write_manifest(
         let output = writer.finish()?;
         source.reject_empty(output.rows_read)?;
         let sampled = sampling.map(SamplingPass::finish).transpose()?.unwrap_or_default();
-        let frozen = FrozenManifest::create(manifest_dir.clone(), output, pin)?;
+        // The rows of an undo already are in an order that spreads the requests.
+        let is_spread = matches!(source, ManifestSource::Undo(_));
+        let frozen = FrozenManifest::create(manifest_dir.clone(), output, pin, is_spread)?;
         // The manifest is complete: a checkpoint that cannot be removed is ignored.
         let _ = freeze_checkpoint::remove(&manifest_dir);
         Ok((frozen, sampled))
@@ -654,7 +656,7 @@ impl PartitionWriter {
         self.key_ranges.record(bucket, key);
         self.class_counter.count(facts, version.is_some());
         match &mut self.rows {
-            PartitionRows::Open(writer) => writer.push(bucket, key, *version),
+            PartitionRows::Open(writer) => writer.push(bucket, key, *version, facts.origin),
             PartitionRows::Sealed(_) => Ok(()),
         }
     }

@@ -78,7 +78,8 @@ fn fingerprint(manifest: &Manifest) -> Option<String> {
         ManifestSource::Csv { .. }
         | ManifestSource::Report { .. }
         | ManifestSource::Retry { .. }
-        | ManifestSource::Succeeded { .. } => return None,
+        | ManifestSource::Succeeded { .. }
+        | ManifestSource::Undo(_) => return None,
     };
     Some(hex(&Sha256::digest(format!("{source}\n{:?}", manifest.filter))))
 }

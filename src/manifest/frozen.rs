@@ -60,13 +60,19 @@ pub(crate) struct FreezeOutput {
 }
 
 impl FrozenManifest {
-    /// Completes the manifest in this folder, whose parts are on disk: writes its index.
-    pub(crate) fn create(folder: PathBuf, output: FreezeOutput, pin: SourcePin) -> Result<Self, ManifestError> {
+    /// Completes the manifest in this folder, whose parts are on disk: writes its index. `is_spread` says that the rows are
+    /// to be processed in the order in which they are.
+    pub(crate) fn create(
+        folder: PathBuf,
+        output: FreezeOutput,
+        pin: SourcePin,
+        is_spread: bool,
+    ) -> Result<Self, ManifestError> {
         let FreezeOutput { parts, rows_read, warnings, key_ranges, class_stats } = output;
         let frozen = Self {
             folder,
             rows_read,
-            segments: segments_for(parts.iter().map(|part| u64::from(part.rows)).sum()),
+            segments: if is_spread { 1 } else { segments_for(parts.iter().map(|part| u64::from(part.rows)).sum()) },
             parts,
             pin,
             warnings,
@@ -292,7 +298,7 @@ impl ManifestTasks {
             };
             tasks.reserve(self.batch);
             while tasks.len() < self.batch {
-                let Some((row, PartRow { object, unlistable })) = reader.next_row()? else {
+                let Some((row, PartRow { object, unlistable, origin })) = reader.next_row()? else {
                     self.open = None;
                     break;
                 };
@@ -301,7 +307,7 @@ impl ManifestTasks {
                 });
                 self.rows_seen += 1;
                 if self.selection.includes(id) {
-                    tasks.push(Task { id, object, unlistable });
+                    tasks.push(Task { id, object, unlistable, origin });
                 }
             }
         }
@@ -722,10 +728,10 @@ impl InterleavedTasks {
             let rows = self.interleaving.turn_rows(self.segment, self.turn);
             let place = self.interleaving.turn_position(self.segment, self.turn);
             while self.rows_taken < rows.end - rows.start && tasks.len() < self.batch {
-                let PartRow { object, unlistable } = self.next_row()?;
+                let PartRow { object, unlistable, origin } = self.next_row()?;
                 let id = position_to_task_id(place + self.rows_taken);
                 if !self.finished.is_settled(id) {
-                    tasks.push(Task { id, object, unlistable });
+                    tasks.push(Task { id, object, unlistable, origin });
                 }
                 self.rows_taken += 1;
             }

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `spec` | the manifest section of a plan, checked |
 //! | `sources` | reads whichever source a manifest has, to its end or only its first objects |
-//! | `prefix`, `csv`, `inventory`, `report`, `retry`, `succeeded` | the sources; inventories in CSV, Parquet and ORC |
+//! | `prefix`, `csv`, `inventory`, `report`, `retry`, `succeeded`, `undo` | the sources; inventories in CSV, Parquet and ORC |
 //! | `changes` | the objects that are new or changed since an earlier inventory; a visitor sorts the rows of both |
 //! | `row_visitor`, `filter` | what a source passes its rows to, where it resumes, and which rows are included |
 //! | `input`, `retrying_store` | bytes and listings from the store or the disk, with retries |
@@ -23,6 +23,7 @@
 //! | `key_ranges` | the key ranges that the rows cover |
 //! | `sampling` | the visitor that samples and digests the rows that another visitor includes |
 //! | `source_metadata` | counts per storage class, and the metadata of each object |
+//! | `name_sorter` | finds the objects of a job that a report lists |
 //! | `compare`, `sort` | compares two frozen manifests, sorted for it in bounded memory |
 //! | `error` | errors and warnings |
 
@@ -38,6 +39,7 @@ mod frozen;
 mod input;
 mod inventory;
 mod key_ranges;
+mod name_sorter;
 mod part;
 mod pins;
 mod prefix;
@@ -53,6 +55,7 @@ mod spec;
 mod succeeded;
 #[cfg(test)]
 mod testing;
+mod undo;
 
 pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;
@@ -68,5 +71,6 @@ pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, Unl
 pub use source_metadata::{ClassTotals, SourceMetadata, StorageClassStats};
 pub use spec::{
     CsvField, FailedRowsFile, FileLocation, InventoryChanges, InventoryDialect, InventorySelector, ListedVersions,
-    Manifest, ManifestSource, OnUnlistable, ReportRowFilter, SettledRows, UnfinishedRows,
+    Manifest, ManifestSource, OnUnlistable, ReportRowFilter, SettledRows, UndoneJob, UnfinishedRows,
 };
+pub use undo::for_each_captured;

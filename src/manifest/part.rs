@@ -8,7 +8,7 @@
 //! | bytes | file header |
 //! |---|---|
 //! | 8 | `89 42 50 4D 0D 0A 1A 0A`: like the signature of PNG, so that a transfer in text mode is detected |
-//! | 4 | version: 2 if a row is unlistable, otherwise 1, which earlier releases read as well |
+//! | 4 | version: 3 if a row has an origin, 2 if a row is unlistable, otherwise 1 |
 //! | 4 | number of the part, from 0 |
 //! | 4 | CRC-32 of the 16 bytes before |
 //!
@@ -29,13 +29,14 @@
 //! 1. `u32`, the size of the varint column;
 //! 2. one flag byte per row: bit 0, the bucket differs from the previous row; bits 1 and 2, the version: 0 none, 1 the
 //!    last one named in this block, 2 another; bit 3 (format 2), the row is unlistable: no request can name its object,
-//!    and a reason follows;
+//!    and a reason follows; bit 4 (format 3), the row has an origin;
 //! 3. varints, row by row: with bit 0, the length of the bucket; the number of bytes that the key shares with the
 //!    previous key, and the number of bytes that follow; with version 2, the same for the version; with bit 3, the same
-//!    for the reason;
-//! 4. the bytes of those lengths: bucket, rest of the key, rest of the version, rest of the reason.
+//!    for the reason; with bit 4, the same for the origin;
+//! 4. the bytes of those lengths: bucket, rest of the key, rest of the version, rest of the reason, rest of the origin:
+//!    part and row, each a big-endian `u32`, and once more if the job that is undone is itself an undo.
 //!
-//! Before the first row of a block, the bucket, key, version and reason are empty. The key of an unlistable row may
+//! Before the first row of a block, the bucket, key, version, reason and origin are empty. The key of an unlistable row may
 //! have up to [`MAX_LISTED_KEY_BYTES`](batchplan_store::MAX_LISTED_KEY_BYTES) bytes, or none.
 
 mod row_block;
@@ -45,9 +46,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use batchplan_store::task::RowOrigin;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use self::row_block::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, RowBlockReader, RowBlockWriter};
+use self::row_block::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, OptionalColumns, RowBlockReader, RowBlockWriter};
 pub(super) use self::row_block::{MAX_REASON_BYTES, PartRow};
 use super::error::ManifestError;
 use super::row_visitor::PartitionId;
@@ -233,8 +235,11 @@ impl PartReader {
         let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);
         let mut buffer = std::mem::take(&mut self.spare);
         self.decompressor.decompress(&stored, crc, raw, &mut buffer).map_err(corrupt)?;
-        let may_be_unlistable = self.version >= UNLISTABLE_VERSION;
-        self.block = Some(RowBlockReader::new(buffer, rows, may_be_unlistable).map_err(corrupt)?);
+        let allowed = OptionalColumns {
+            unlistable: self.version >= UNLISTABLE_VERSION,
+            origins: self.version >= ORIGINS_VERSION,
+        };
+        self.block = Some(RowBlockReader::new(buffer, rows, allowed).map_err(corrupt)?);
         Ok(())
     }
 
@@ -280,6 +285,9 @@ const VERSION: u32 = 1;
 
 /// The format version of parts with unlistable rows.
 const UNLISTABLE_VERSION: u32 = 2;
+
+/// The format version of parts with the origins of rows, which only the manifest of an undo has.
+const ORIGINS_VERSION: u32 = 3;
 
 /// The compression level. Level 6 makes the whole freeze 50 % slower, and the parts only 4 % smaller.
 const LEVEL: u32 = 3;
@@ -340,13 +348,13 @@ fn check_file_header(bytes: &[u8; HEADER_BYTES], part: u32, path: &Path) -> Resu
     }
     let [_, _, version, number] =
         verify_checksum(bytes).ok_or_else(|| ManifestError::corrupt(path, "its header fails its checksum"))?;
-    if version > UNLISTABLE_VERSION {
-        return Err(ManifestError::NewerFormat { file: path.to_owned(), found: version, known: UNLISTABLE_VERSION });
+    if version > ORIGINS_VERSION {
+        return Err(ManifestError::NewerFormat { file: path.to_owned(), found: version, known: ORIGINS_VERSION });
     }
     if version < VERSION {
         let what = format!(
             "its format version is {version}, but this version of batchplan reads only {VERSION} to \
-             {UNLISTABLE_VERSION}"
+             {ORIGINS_VERSION}"
         );
         return Err(ManifestError::corrupt(path, what));
     }
@@ -592,8 +600,14 @@ impl PartitionPartsWriter {
     }
 
     /// Adds a row. The caller must have checked that no field is too long.
-    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) -> Result<(), ManifestError> {
-        self.push_row(bucket, key, version, None)
+    pub(super) fn push(
+        &mut self,
+        bucket: &str,
+        key: &[u8],
+        version: Option<&str>,
+        origin: Option<RowOrigin>,
+    ) -> Result<(), ManifestError> {
+        self.push_row(bucket, key, version, (None, origin))
     }
 
     /// Adds a row whose object no request can name, and the reason. The caller must have checked that no field is too
@@ -605,7 +619,7 @@ impl PartitionPartsWriter {
         version: Option<&str>,
         reason: &str,
     ) -> Result<(), ManifestError> {
-        self.push_row(bucket, key, version, Some(reason))
+        self.push_row(bucket, key, version, (Some(reason), None))
     }
 
     fn push_row(
@@ -613,9 +627,9 @@ impl PartitionPartsWriter {
         bucket: &str,
         key: &[u8],
         version: Option<&str>,
-        unlistable: Option<&str>,
+        (unlistable, origin): (Option<&str>, Option<RowOrigin>),
     ) -> Result<(), ManifestError> {
-        self.block.push(bucket, key, version, unlistable);
+        self.block.push(bucket, key, version, (unlistable, origin));
         let written = self.open.as_ref().map_or(0, |part| part.rows);
         let in_part = written.saturating_add(u32::try_from(self.block.rows()).unwrap_or(u32::MAX));
         let part_is_full = in_part >= self.limits.part_rows;
@@ -637,7 +651,11 @@ impl PartitionPartsWriter {
         if rows == 0 {
             return Ok(());
         }
-        let version = if self.block.has_unlistable() { UNLISTABLE_VERSION } else { VERSION };
+        let version = match (self.block.has_origins(), self.block.has_unlistable()) {
+            (true, _) => ORIGINS_VERSION,
+            (false, true) => UNLISTABLE_VERSION,
+            (false, false) => VERSION,
+        };
         self.block.drain_into(&mut self.raw);
         self.packed.clear();
         let number = part_count(&self.sealed);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use batchplan_store::hex::hex;
 use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use batchplan_store::task::{Task, TaskId};
+use batchplan_store::task::{RowOrigin, Task, TaskId};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,8 @@ pub struct SampledObject {
     pub object: ObjectId,
     /// The metadata that the source reports.
     pub metadata: SourceMetadata,
+    /// Which captures an undo restores.
+    pub origin: Option<RowOrigin>,
 }
 
 /// Collects from one row after the other.
@@ -333,11 +335,12 @@ pub async fn sample_frozen(
             if stop.is_cancelled() {
                 return Err(ManifestError::Stopped);
             }
-            for Task { object, unlistable, .. } in batch? {
+            for Task { object, unlistable, origin, .. } in batch? {
                 let ObjectId { bucket, key, version } = &object;
                 let version = version.as_ref().map(VersionId::as_str);
                 let (bucket, key) = (bucket.as_str(), key.as_bytes());
-                let row = ManifestRow { bucket, key, version, metadata: RowMetadata::default() };
+                let row =
+                    ManifestRow { bucket, key, version, metadata: RowMetadata { origin, ..RowMetadata::default() } };
                 match unlistable {
                     None => sampling.record(&row)?,
                     Some(why) => sampling.record_unlistable(&row, &why)?,
@@ -355,8 +358,8 @@ fn sampled_object(row: &ManifestRow<'_>) -> SampledObject {
         key: ObjectKey::new(row.key),
         version: row.version.map(VersionId::new),
     };
-    let RowMetadata { size, modified, class, acl, .. } = row.metadata.clone();
-    SampledObject { object, metadata: SourceMetadata::new(size, modified, class, acl) }
+    let RowMetadata { size, modified, class, acl, origin, .. } = row.metadata.clone();
+    SampledObject { object, metadata: SourceMetadata::new(size, modified, class, acl), origin }
 }
 
 impl<T> PartialEq for HashedRow<T> {

@@ -15,7 +15,7 @@ use super::prefix::{self, ListingConcurrency};
 use super::retrying_store::RetryingStore;
 use super::row_visitor::{ResumableReading, RowFlow, RowIntake, RowVisitor, ScratchSpace};
 use super::spec::{FileLocation, InventorySelector, Manifest, ManifestSource};
-use super::{changes, csv, inventory, report, retry, succeeded};
+use super::{changes, csv, inventory, report, retry, succeeded, undo};
 use crate::paths::show_path;
 
 /// Passes all rows of a source to the visitor.
@@ -51,6 +51,7 @@ pub(super) async fn read_source<V: RowVisitor>(
         ManifestSource::Succeeded { settled, failed } => {
             (Box::pin(succeeded::read(settled, failed, retrying, visitor)).await?, SourcePin::Listing)
         }
+        ManifestSource::Undo(job) => (Box::pin(undo::read(job, retrying, visitor)).await?, SourcePin::Listing),
     })
 }
 
@@ -75,6 +76,7 @@ impl ManifestSource {
             },
             Self::Retry { .. } => "the objects that the first job left".to_owned(),
             Self::Succeeded { .. } => "the objects that the job reported as succeeded".to_owned(),
+            Self::Undo(_) => "the objects that the job changed".to_owned(),
         }
     }
 }

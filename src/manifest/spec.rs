@@ -1,10 +1,13 @@
 //! The manifest section of a plan, checked.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use batchplan_store::object::{BucketName, ObjectKey};
 
 use super::filter::Filter;
+use crate::captures::FormerState;
 use crate::frontier::RowFrontier;
 use crate::report_format::ReportFormat;
 
@@ -73,6 +76,9 @@ pub enum ManifestSource {
         /// The report files with the failures among them.
         failed: Vec<FailedRowsFile>,
     },
+    /// The objects that an earlier job captured and changed. Plans cannot express this source; `undo` creates it. It takes
+    /// no filter or one that needs only names.
+    Undo(UndoneJob),
 }
 
 /// Selects failed rows of a report: all conditions must hold, and an absent condition always holds.
@@ -112,6 +118,25 @@ pub struct SettledRows {
     pub folder: PathBuf,
     /// The rows with an outcome.
     pub frontier: RowFrontier,
+}
+
+/// A job that is undone.
+#[derive(Clone)]
+pub struct UndoneJob {
+    /// The folder of the job, which contains its frozen manifest.
+    pub folder: PathBuf,
+    /// The folder with its captures.
+    pub captures: PathBuf,
+    /// Only objects that are failed rows of this report; `None` means all.
+    pub report: Option<(FileLocation, ReportRowFilter)>,
+    /// Returns whether the job changed objects in this state.
+    pub changes: Arc<dyn Fn(&FormerState) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for UndoneJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UndoneJob").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// The convention that an inventory follows.

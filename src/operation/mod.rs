@@ -10,6 +10,7 @@
 //! | `rules` | what must be known about an aspect, and about an operation |
 //! | `tagging`, `acl`, `restore` | the aspects, each with the operation that sets it |
 //! | `add_tagging`, `delete_tagging` | the other operations on tags |
+//! | `undo` | the state that an undo gives an object |
 //! | `set` | all operations of a plan, combined into one pass over each object |
 //!
 //! # Adding an operation
@@ -37,6 +38,7 @@ mod restore;
 mod rules;
 mod set;
 mod tagging;
+mod undo;
 
 use batchplan_store::object::{ObjectAcl, ObjectState, RestoreRequest, TagSet};
 use batchplan_store::object_request::ObjectRequest;
@@ -49,6 +51,7 @@ pub use rules::{
     ServiceGap,
 };
 pub use set::{OperationSet, OperationStep};
+pub use undo::{UndoMode, UndoneChange};
 
 /// Declares the operations: a variant with its settings, and the rules of the operation.
 macro_rules! operations {

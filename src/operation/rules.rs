@@ -217,6 +217,20 @@ pub enum OperationError {
     /// The operation needs the object's tags, which were not read.
     #[error("the object's tags are not known")]
     TagsUnknown,
+    /// An undo found that the object was changed after the job that is undone.
+    #[error("{what} changed after the job that is undone")]
+    ChangedSince {
+        /// What changed: `its tags`.
+        what: &'static str,
+    },
+    /// An undo found another version of the object than the one that the job changed.
+    #[error("the object was overwritten, or deleted and created again, after the job that is undone")]
+    OtherVersion,
+    /// An undo does not know what the object was like before.
+    #[error(
+        "its state before the job is not known: the capture was lost, or the grants of its ACL cannot be sent again"
+    )]
+    FormerStateUnknown,
 }
 
 impl OperationError {
@@ -226,6 +240,8 @@ impl OperationError {
         match self {
             Self::TooManyTags { .. } => "TooManyTags",
             Self::TagsUnknown => "TagsUnknown",
+            Self::ChangedSince { .. } | Self::OtherVersion => "ChangedSince",
+            Self::FormerStateUnknown => "FormerStateUnknown",
         }
     }
 }

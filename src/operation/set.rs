@@ -5,6 +5,7 @@ use batchplan_store::object_request::ObjectRequest;
 
 use super::Operation;
 use super::rules::{ObjectAspect, OperationError};
+use super::undo::UndoMode;
 
 /// One request towards the desired state, and the operations that need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,13 +22,15 @@ pub struct OperationSet {
     all: Vec<Operation>,
     skip_unchanged: bool,
     capture: bool,
+    /// How to undo the operations, instead of applying them.
+    undo: Option<UndoMode>,
 }
 
 impl OperationSet {
     /// Combines operations, in the order in which they are applied.
     #[must_use]
     pub fn new(operations: Vec<Operation>) -> Self {
-        Self { all: operations, skip_unchanged: false, capture: false }
+        Self { all: operations, skip_unchanged: false, capture: false, undo: None }
     }
 
     /// Sets whether to also read what the operations do not need, so that an object already in the desired state is not
@@ -42,6 +45,18 @@ impl OperationSet {
     #[must_use]
     pub fn with_capture(self, capture: bool) -> Self {
         Self { capture, ..self }
+    }
+
+    /// Sets that the operations are undone: what they changed is read, and what each object was like before is written.
+    #[must_use]
+    pub fn undone(self, undo: Option<UndoMode>) -> Self {
+        Self { undo, ..self }
+    }
+
+    /// Returns how the operations are undone, if they are.
+    #[must_use]
+    pub fn undo(&self) -> Option<UndoMode> {
+        self.undo
     }
 
     /// Returns the operations, in order.
@@ -139,7 +154,8 @@ impl OperationSet {
 
     /// Returns whether what is read of an aspect decides what is written.
     fn is_decisive(&self, aspect: ObjectAspect) -> bool {
-        let decides = |op: &Operation| self.skip_unchanged || op.details().needs_current_state;
+        let always = self.skip_unchanged || self.undo.is_some();
+        let decides = |op: &Operation| always || op.details().needs_current_state;
         self.all.iter().any(|op| op.aspect() == aspect && decides(op))
     }
 

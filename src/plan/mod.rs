@@ -30,6 +30,6 @@ pub use settings::{
     RecurringSettings, UndoSettings, WebhookConfig, WebhookEvent, WebhookTarget,
 };
 pub(crate) use tables::ObjectCount;
-pub use tables::{parse_age, parse_duration, parse_timestamp};
+pub use tables::{parse_age, parse_duration, parse_key_glob, parse_timestamp};
 pub use url::{StateUrl, StateUrlError};
 pub use validate::{MAX_PLAN_BYTES, may_be_plan, read, read_bytes, schema};

@@ -32,7 +32,7 @@ use crate::diagnostics::escape_line;
 use crate::manifest::{
     FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, OnUnlistable, ReportRowFilter,
 };
-use crate::operation::{FieldValue, Operation, OperationSet};
+use crate::operation::{FieldValue, ObjectAspect, Operation, OperationSet, UndoMode};
 use crate::provider::ProviderRules;
 use crate::report_format::{ReportLocation, ReportSpec};
 use crate::toml_reader::{ParsedField, name_of, quote_for_message};
@@ -68,6 +68,8 @@ pub struct Plan {
     pub recurring: Option<RecurringSettings>,
     /// What the job keeps so that it can be undone.
     pub undo: UndoSettings,
+    /// How to undo the operations, instead of applying them. No plan file can say this: the command `undo` does.
+    pub undo_mode: Option<UndoMode>,
     pub(super) canonical: CanonicalForm,
 }
 
@@ -78,6 +80,15 @@ impl Plan {
         OperationSet::new(self.operations.clone())
             .with_skip_unchanged(self.job.skip_unchanged)
             .with_capture(self.undo.capture)
+            .undone(self.undo_mode)
+    }
+
+    /// Returns the plan that undoes what this plan changed. A restore cannot be undone, and is left out.
+    #[must_use]
+    pub fn undone(mut self, mode: UndoMode) -> Self {
+        self.operations.retain(|operation| operation.aspect() != ObjectAspect::Restoration);
+        self.undo_mode = Some(mode);
+        self
     }
 
     /// Returns whether the server must prove that it supports tags, ACLs and restores before the job writes to it.
@@ -264,7 +275,7 @@ impl CanonicalForm {
                 );
             }
             // No plan can name these sources: the program makes them from an earlier job.
-            ManifestSource::Retry { .. } | ManifestSource::Succeeded { .. } => {}
+            ManifestSource::Retry { .. } | ManifestSource::Succeeded { .. } | ManifestSource::Undo(_) => {}
             // The dialect follows from the provider.
             ManifestSource::Inventory { bucket, selector, dialect: _ } => {
                 self.set("manifest.inventory.bucket", bucket.as_str());

@@ -189,7 +189,8 @@ fn version_scope(source: &ManifestSource) -> VersionScope {
         | ManifestSource::Inventory { .. }
         | ManifestSource::Report { .. }
         | ManifestSource::Retry { .. }
-        | ManifestSource::Succeeded { .. } => VersionScope::Both,
+        | ManifestSource::Succeeded { .. }
+        | ManifestSource::Undo(_) => VersionScope::Both,
     }
 }
 
@@ -203,7 +204,8 @@ fn manifest_bucket(source: &ManifestSource) -> Option<&BucketName> {
         ManifestSource::Csv { .. }
         | ManifestSource::Report { .. }
         | ManifestSource::Retry { .. }
-        | ManifestSource::Succeeded { .. } => None,
+        | ManifestSource::Succeeded { .. }
+        | ManifestSource::Undo(_) => None,
     }
 }
 
@@ -245,7 +247,7 @@ impl PolicyWriter {
             // The program makes these sources; no plan names them.
             | ManifestSource::Inventory { selector: InventorySelector::Changed(_) | InventorySelector::Distinct { .. }, .. }
             | ManifestSource::Retry { .. }
-            | ManifestSource::Succeeded { .. } => Vec::new(),
+            | ManifestSource::Succeeded { .. } | ManifestSource::Undo(_) => Vec::new(),
         }
     }
 

@@ -583,10 +583,10 @@ impl DocumentValue for Glob {
 
     fn read(field: &RawField<'_>, reader: &mut DocumentReader) -> Option<Self::Value> {
         let pattern = ObjectKeyText::<1>::read(field, reader)?;
-        match GlobBuilder::new(&pattern).literal_separator(false).backslash_escape(true).build() {
+        match parse_key_glob(&pattern) {
             Ok(glob) => Some(glob),
             Err(error) => {
-                let label = quote_for_message(&error.kind().to_string());
+                let label = quote_for_message(&error);
                 let help = "`*` matches any text, `?` any character, [abc] one of these, {a,b} either; escape special \
                             characters with `\\`";
                 field.report_invalid("contains an invalid glob", &label, help, reader);
@@ -594,6 +594,15 @@ impl DocumentValue for Glob {
             }
         }
     }
+}
+
+/// Parses a glob for keys.
+///
+/// # Errors
+/// Returns what is wrong with it.
+pub fn parse_key_glob(pattern: &str) -> Result<Glob, String> {
+    let built = GlobBuilder::new(pattern).literal_separator(false).backslash_escape(true).build();
+    built.map_err(|error| error.kind().to_string())
 }
 
 /// A size in bytes: `1048576`, `"1 MiB"`, `"5GB"`.

@@ -113,6 +113,7 @@ fn check(file: &PlanTable, folder: &Path, now: Timestamp, reader: &mut DocumentR
         notify,
         recurring,
         undo,
+        undo_mode: None,
         canonical,
     })
 }

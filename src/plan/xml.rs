@@ -144,7 +144,7 @@ pub fn write_manifest(source: &ManifestSource, pin: Option<&SourcePin>, to: &mut
             write_location(&csv_location(file_location, pin), to)?;
             write_spec("Report_CSV_20250901", None, to)
         }),
-        ManifestSource::Retry { .. } | ManifestSource::Succeeded { .. } => Ok(()),
+        ManifestSource::Retry { .. } | ManifestSource::Succeeded { .. } | ManifestSource::Undo(_) => Ok(()),
         ManifestSource::Inventory { bucket, selector, dialect } => write_parent("Manifest", to, |to| {
             write_location(&inventory_location(bucket.as_str(), selector, pin), to)?;
             write_spec(inventory_format(*dialect), None, to)

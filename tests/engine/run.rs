@@ -42,7 +42,12 @@ pub(crate) fn objects(count: u32) -> Vec<ObjectId> {
 pub(crate) fn rows(objects: &[ObjectId]) -> Vec<Task> {
     (0..)
         .zip(objects)
-        .map(|(row, object)| Task { id: TaskId { part: 0, row }, object: object.clone(), unlistable: None })
+        .map(|(row, object)| Task {
+            id: TaskId { part: 0, row },
+            object: object.clone(),
+            unlistable: None,
+            origin: None,
+        })
         .collect()
 }
 

@@ -20,7 +20,7 @@ use crate::run::{put, tags};
 pub(crate) const WEEK: RestoreRequest = RestoreRequest { days: Some(7), tier: None };
 
 fn task(key: &str) -> Task {
-    Task { id: TaskId { part: 0, row: 0 }, object: object(key), unlistable: None }
+    Task { id: TaskId { part: 0, row: 0 }, object: object(key), unlistable: None, origin: None }
 }
 
 fn worker(store: Arc<dyn Store>, operations: Vec<Operation>) -> Worker {

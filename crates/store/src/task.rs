@@ -25,6 +25,17 @@ pub struct Task {
     /// Why no request can name the object, so that its task fails without one. `None` for all other objects. The name
     /// in `object` may then differ from the object's own.
     pub unlistable: Option<Box<str>>,
+    /// Which captures the row restores; `None` unless the job is an undo.
+    pub origin: Option<RowOrigin>,
+}
+
+/// What an undo needs to know of a row: what the object was like, and what the job that is undone made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowOrigin {
+    /// The row of the job that is undone, with what was captured of the object.
+    pub row: TaskId,
+    /// If that job is itself an undo, its own row's origin: what was captured there is what it made of the object.
+    pub made_by: Option<TaskId>,
 }
 
 /// The error code of a task whose object no request can name.

@@ -10,6 +10,7 @@ fn facts<'a>(etag: Option<&'a str>, class: Option<&'a str>, numbers: (Option<u64
         class,
         etag,
         acl: numbers.0.and_then(|size| ACLS.get((size % 7) as usize)).cloned(),
+        origin: None,
     }
 }
 

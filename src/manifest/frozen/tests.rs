@@ -18,7 +18,7 @@ pub(in crate::manifest) fn freeze(
     fs::create_dir_all(&home).unwrap();
     let mut writer = PartitionPartsWriter::new(&home, PartitionId(0), limits, None);
     for (bucket, key, version) in rows {
-        writer.push(bucket, key, *version).unwrap();
+        writer.push(bucket, key, *version, None).unwrap();
     }
     let parts = writer.seal().unwrap();
     let read = rows.len() as u64;
@@ -141,14 +141,14 @@ fn a_part_of_a_newer_program_is_not_damaged() {
     let (folder, frozen) = freeze(&[("b", b"k", None)], SMALL);
     let path = part_path(&frozen.folder, 0);
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8] = 3;
+    bytes[8] = 4;
     let crc = crc32fast::hash(&bytes[..16]);
     bytes[16..20].copy_from_slice(&crc.to_le_bytes());
     fs::write(&path, bytes).unwrap();
     for error in [FrozenManifest::open(folder.path()).unwrap_err(), all(&frozen, START, 4).unwrap_err()] {
-        assert!(matches!(error, ManifestError::NewerFormat { found: 3, known: 2, .. }), "{error}");
+        assert!(matches!(error, ManifestError::NewerFormat { found: 4, known: 3, .. }), "{error}");
         let end =
-            "part-00000.bpm was written by a newer batchplan: it has format 3; this batchplan supports formats up to 2";
+            "part-00000.bpm was written by a newer batchplan: it has format 4; this batchplan supports formats up to 3";
         assert!(error.to_string().ends_with(end), "{error}");
         assert_eq!(error.help().as_deref(), Some("update batchplan, and run the same command again"));
     }

@@ -481,6 +481,7 @@ impl InventoryColumns {
                 Some(list) => parse_acl(list, text(self.owner)?),
                 None => None,
             },
+            origin: None,
         };
         Ok(ManifestRow { bucket: text(self.bucket)?.unwrap_or(source), key, version, metadata: facts })
     }

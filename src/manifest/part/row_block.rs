@@ -2,6 +2,7 @@
 
 use batchplan_store::MAX_LISTED_KEY_BYTES;
 use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
+use batchplan_store::task::{RowOrigin, TaskId};
 
 use crate::manifest::row_visitor::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES};
 use crate::varint;
@@ -20,6 +21,12 @@ const NEW_BUCKET: u8 = 0b0001;
 
 /// Flag: the row is unlistable.
 const UNLISTABLE: u8 = 0b1000;
+
+/// Flag: the row has an origin.
+const ORIGIN: u8 = 0b1_0000;
+
+/// The maximum length of an origin in bytes.
+const MAX_ORIGIN_BYTES: usize = 16;
 
 /// The two bits of the version kind.
 const VERSION_BITS: u8 = 0b0110;
@@ -41,6 +48,8 @@ pub(crate) struct PartRow {
     pub(crate) object: ObjectId,
     /// Why no request can name the object, if none can.
     pub(crate) unlistable: Option<Box<str>>,
+    /// Which captures an undo restores.
+    pub(crate) origin: Option<RowOrigin>,
 }
 
 /// Collects the rows of a block.
@@ -53,8 +62,11 @@ pub(super) struct RowBlockWriter {
     key: Vec<u8>,
     version: Vec<u8>,
     reason: Vec<u8>,
+    origin: Vec<u8>,
     /// Whether a row of the block is unlistable.
     has_unlistable: bool,
+    /// Whether a row of the block has an origin.
+    has_origins: bool,
 }
 
 impl RowBlockWriter {
@@ -67,16 +79,33 @@ impl RowBlockWriter {
         self.has_unlistable
     }
 
+    /// Returns whether a row of the block has an origin.
+    pub(super) fn has_origins(&self) -> bool {
+        self.has_origins
+    }
+
     /// Returns whether another row of any size still fits.
     pub(super) fn has_room(&self) -> bool {
-        // Seven lengths of at most three bytes each, and the flags.
-        const LONGEST_ROW: usize = MAX_BUCKET_BYTES + MAX_LISTED_KEY_BYTES + MAX_VERSION_BYTES + MAX_REASON_BYTES + 22;
+        // Nine lengths of at most three bytes each, and the flags.
+        const LONGEST_ROW: usize = MAX_BUCKET_BYTES
+            + MAX_LISTED_KEY_BYTES
+            + MAX_VERSION_BYTES
+            + MAX_REASON_BYTES
+            + MAX_ORIGIN_BYTES
+            + 9 * 3
+            + 1;
         let bytes = self.flags.len() + self.lengths.len() + self.text.len() + size_of::<u32>();
         self.rows() < MAX_BLOCK_ROWS && bytes + LONGEST_ROW <= MAX_BLOCK_BYTES
     }
 
     /// Adds a row. The caller must have checked that it fits and that no field is too long.
-    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>, unlistable: Option<&str>) {
+    pub(super) fn push(
+        &mut self,
+        bucket: &str,
+        key: &[u8],
+        version: Option<&str>,
+        (unlistable, origin): (Option<&str>, Option<RowOrigin>),
+    ) {
         let mut flags = 0;
         if self.bucket != bucket.as_bytes() {
             flags |= NEW_BUCKET;
@@ -99,6 +128,11 @@ impl RowBlockWriter {
             front_code(&mut self.reason, reason.as_bytes(), &mut self.lengths, &mut self.text);
             self.has_unlistable = true;
         }
+        if let Some(origin) = origin {
+            flags |= ORIGIN;
+            front_code(&mut self.origin, &encode_origin(origin), &mut self.lengths, &mut self.text);
+            self.has_origins = true;
+        }
         self.flags.push(flags | kind << VERSION_SHIFT);
     }
 
@@ -110,10 +144,10 @@ impl RowBlockWriter {
         for column in [&mut self.flags, &mut self.lengths, &mut self.text] {
             out.append(column);
         }
-        for previous in [&mut self.bucket, &mut self.key, &mut self.version, &mut self.reason] {
+        for previous in [&mut self.bucket, &mut self.key, &mut self.version, &mut self.reason, &mut self.origin] {
             previous.clear();
         }
-        self.has_unlistable = false;
+        (self.has_unlistable, self.has_origins) = (false, false);
     }
 }
 
@@ -128,6 +162,31 @@ fn front_code(before: &mut Vec<u8>, value: &[u8], lengths: &mut Vec<u8>, text: &
     before.extend_from_slice(rest);
 }
 
+fn encode_origin(RowOrigin { row, made_by }: RowOrigin) -> Vec<u8> {
+    let ids = [Some(row), made_by].into_iter().flatten();
+    ids.flat_map(|id| [id.part.to_be_bytes(), id.row.to_be_bytes()]).flatten().collect()
+}
+
+fn decode_origin(bytes: &[u8]) -> Option<RowOrigin> {
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    let numbers: Vec<_> = numbers.iter().map(|number| u32::from_be_bytes(*number)).collect();
+    let (part, row, made_by) = match numbers[..] {
+        [part, row] => (part, row, None),
+        [part, row, made_part, made_row] => (part, row, Some(TaskId { part: made_part, row: made_row })),
+        _ => return None,
+    };
+    rest.is_empty().then_some(RowOrigin { row: TaskId { part, row }, made_by })
+}
+
+/// The columns that only later formats have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OptionalColumns {
+    /// Whether rows may be unlistable.
+    pub(super) unlistable: bool,
+    /// Whether rows may have origins.
+    pub(super) origins: bool,
+}
+
 /// A message that says how a block is damaged.
 pub(super) type BlockDamage = &'static str;
 
@@ -135,7 +194,7 @@ pub(super) type BlockDamage = &'static str;
 pub(super) struct RowBlockReader {
     raw: Vec<u8>,
     rows: usize,
-    may_be_unlistable: bool,
+    allowed: OptionalColumns,
     row: usize,
     lengths_at: usize,
     lengths_end: usize,
@@ -146,11 +205,13 @@ pub(super) struct RowBlockReader {
     has_version: bool,
     reason: Vec<u8>,
     is_unlistable: bool,
+    origin: Vec<u8>,
+    has_origin: bool,
 }
 
 impl RowBlockReader {
-    /// Reads the rows of a block. Only format 2 has unlistable rows.
-    pub(super) fn new(raw: Vec<u8>, rows: usize, may_be_unlistable: bool) -> Result<Self, BlockDamage> {
+    /// Reads the rows of a block, with the columns that its format allows.
+    pub(super) fn new(raw: Vec<u8>, rows: usize, allowed: OptionalColumns) -> Result<Self, BlockDamage> {
         let (size, columns) = raw.split_first_chunk::<4>().ok_or("a block is too short for its columns")?;
         let lengths = usize::try_from(u32::from_le_bytes(*size)).map_err(|_| "a column is too long")?;
         let lengths_end = rows.checked_add(lengths).filter(|end| *end <= columns.len());
@@ -161,7 +222,7 @@ impl RowBlockReader {
             text_at: lengths_end,
             raw,
             rows,
-            may_be_unlistable,
+            allowed,
             row: 0,
             bucket: BucketName::new(""),
             key: Vec::new(),
@@ -169,6 +230,8 @@ impl RowBlockReader {
             has_version: false,
             reason: Vec::new(),
             is_unlistable: false,
+            origin: Vec::new(),
+            has_origin: false,
         })
     }
 
@@ -182,8 +245,11 @@ impl RowBlockReader {
         }
         let flags = self.raw[size_of::<u32>() + self.row];
         self.row += 1;
-        self.is_unlistable = flags & UNLISTABLE != 0;
-        if flags & !(NEW_BUCKET | VERSION_BITS | UNLISTABLE) != 0 || (self.is_unlistable && !self.may_be_unlistable) {
+        (self.is_unlistable, self.has_origin) = (flags & UNLISTABLE != 0, flags & ORIGIN != 0);
+        if flags & !(NEW_BUCKET | VERSION_BITS | UNLISTABLE | ORIGIN) != 0
+            || (self.is_unlistable && !self.allowed.unlistable)
+            || (self.has_origin && !self.allowed.origins)
+        {
             return Err("a row has invalid flags");
         }
         if flags & NEW_BUCKET != 0 {
@@ -210,6 +276,11 @@ impl RowBlockReader {
             let rest = take_text(&self.raw, &mut self.text_at, rest)?;
             apply_front_coding(&mut self.reason, shared, rest, MAX_REASON_BYTES)?;
         }
+        if self.has_origin {
+            let (shared, rest) = (self.next_length()?, self.next_length()?);
+            let rest = take_text(&self.raw, &mut self.text_at, rest)?;
+            apply_front_coding(&mut self.origin, shared, rest, MAX_ORIGIN_BYTES)?;
+        }
         Ok(true)
     }
 
@@ -220,7 +291,12 @@ impl RowBlockReader {
         } else {
             None
         };
-        Ok(PartRow { object: self.object()?, unlistable })
+        let origin = if self.has_origin {
+            Some(decode_origin(&self.origin).ok_or("the origin of a row is not valid")?)
+        } else {
+            None
+        };
+        Ok(PartRow { object: self.object()?, unlistable, origin })
     }
 
     fn object(&self) -> Result<ObjectId, BlockDamage> {

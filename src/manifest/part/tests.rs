@@ -4,7 +4,7 @@ const SMALL: PartLimits = PartLimits::new(3, 7);
 
 fn push(writer: &mut PartitionPartsWriter, rows: std::ops::Range<u32>) {
     for row in rows {
-        writer.push("b", format!("k{row:03}").as_bytes(), None).unwrap();
+        writer.push("b", format!("k{row:03}").as_bytes(), None, None).unwrap();
     }
 }
 
@@ -110,7 +110,7 @@ fn no_more_is_written_than_allowed() {
     for limit in (0..whole - 30).step_by(11).chain(whole - 30..whole + 3) {
         remove_other_parts(folder.path(), &HashSet::new()).unwrap();
         let mut writer = PartitionPartsWriter::new(folder.path(), PartitionId(0), SMALL, Some(limit));
-        let mut rows = (0..30).map(|row| writer.push("b", format!("k{row:03}").as_bytes(), None));
+        let mut rows = (0..30).map(|row| writer.push("b", format!("k{row:03}").as_bytes(), None, None));
         let pushed = rows.find_map(Result::err);
         let error = pushed.or_else(|| writer.checkpoint().err());
         let there: u64 = files(folder.path()).iter().map(|file| file.len() as u64).sum();

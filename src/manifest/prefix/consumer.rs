@@ -219,6 +219,7 @@ impl<'a, V: RowVisitor> PageConsumer<'a, V> {
                     class: Some(entry.class.as_str()),
                     etag: entry.etag.as_deref(),
                     acl: None,
+                    origin: None,
                 },
             };
             if entry.size.is_none() || entry.last_modified.is_none() {

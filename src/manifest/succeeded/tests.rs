@@ -1,13 +1,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use batchplan_store::task::TaskId;
+use batchplan_store::object::{BucketName, ObjectKey};
 use proptest::prelude::*;
 
 use super::*;
 use crate::frontier::RowFrontier;
 use crate::manifest::testing::{MemoryStore, csv_source, etag, freeze_in, keys, objects, refusal};
-use crate::manifest::{FileLocation, ManifestSource};
+use crate::manifest::{FileLocation, Filter, ManifestSource};
 use crate::report_format::ReportFormat;
 
 /// Creates a job with the keys `k/0` to `k/9`, in parts of seven rows. The rows in `settled` have an outcome.
@@ -52,30 +52,6 @@ fn a_job_without_its_manifest_cannot_be_verified() {
     let source = ManifestSource::Succeeded { settled, failed: Vec::new() };
     let text = refusal(MemoryStore::default(), source, Filter::default()).to_string();
     assert!(text.contains("the job's manifest no longer exists"), "{text}");
-}
-
-proptest! {
-    #[test]
-    fn names_survive_the_sort(
-        names in prop::collection::btree_set(
-            (prop::collection::vec(any::<u8>(), 1..6), prop::option::of("[a-z\\x00]{0,3}")), 1..20,
-        ),
-    ) {
-        let mut records = BTreeSet::new();
-        for (key, version) in &names {
-            let row = ManifestRow { bucket: "b", key, version: version.as_deref(), metadata: RowMetadata::default() };
-            let mut name = Vec::new();
-            encode_name(&row, &mut name);
-            let object = decode_name(&name);
-            prop_assert_eq!(object.key.as_bytes(), &key[..]);
-            prop_assert_eq!(object.version.as_ref().map(VersionId::as_str), version.as_deref());
-            prop_assert!(records.insert(name));
-        }
-        let records: Vec<_> = records.into_iter().collect();
-        for pair in records.windows(2) {
-            prop_assert!(!pair[1].starts_with(&pair[0]), "a name continues another");
-        }
-    }
 }
 
 proptest! {

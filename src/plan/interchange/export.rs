@@ -226,7 +226,10 @@ impl ExportCheck {
                 let help = "set `object` and `etag` to the manifest.json of one inventory";
                 self.report_unsupported("`latest` in [manifest.inventory]", help);
             }
-            ManifestSource::Report { .. } | ManifestSource::Retry { .. } | ManifestSource::Succeeded { .. } => {
+            ManifestSource::Report { .. }
+            | ManifestSource::Retry { .. }
+            | ManifestSource::Succeeded { .. }
+            | ManifestSource::Undo(_) => {
                 let help = "list the failed objects in a CSV manifest, or run the plan with batchplan";
                 self.report_unsupported("[manifest.report]", help);
             }
@@ -487,7 +490,8 @@ fn manifest_json(source: &ManifestSource, names: &ArnFormatter<'_>) -> (&'static
         | ManifestSource::Inventory { .. }
         | ManifestSource::Report { .. }
         | ManifestSource::Retry { .. }
-        | ManifestSource::Succeeded { .. } => ("Manifest", Json::Null),
+        | ManifestSource::Succeeded { .. }
+        | ManifestSource::Undo(_) => ("Manifest", Json::Null),
     }
 }
 
