@@ -234,10 +234,13 @@ fn preview_objects(
     });
     // A thread that is blocked on a read that never returns must not keep the process alive.
     runtime.shutdown_background();
-    let preview = preview?;
-    if terminal.is_stdout_closed() && args.out.is_none() && args.csv.is_none() {
-        return Ok(None);
-    }
+    // A reader that has seen enough ends the preview, which is no failure.
+    let is_abandoned = terminal.is_stdout_closed() && args.out.is_none() && args.csv.is_none();
+    let preview = match preview {
+        Err(error) if !is_abandoned || error.exit != ExitStatus::Interrupted => return Err(error),
+        Ok(preview) if !is_abandoned => preview,
+        _ => return Ok(None),
+    };
     if let Some(csv) = progress.csv.take() {
         csv.finish()?;
     }
