@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use batchplan_store::error::{self, SIGNATURE_HINT, is_about_signature};
+use batchplan_store::error::{self, SIGNATURE_HINT, is_about_signature, names_another_location};
 use batchplan_store::object::ObjectId;
 use batchplan_store::object_request::ObjectRequest;
 use batchplan_store::task::StoreError;
@@ -303,6 +303,11 @@ fn stopped_preparing_hint(job: &JobId, cause: &ManifestError) -> Hint {
     let advice = cause.help().unwrap_or_else(|| "correct the setting that the message names".to_owned());
     if let Some((before, after)) = advice.split_once("run the same command again") {
         return hint!("{}resume the job ({}){}", before.to_owned(), command!("resume", job), after.to_owned());
+    }
+    let names_wrong_place = |fault: &StoreError| names_another_location(fault) || fault.code == "UnknownHost";
+    if cause.fault().is_some_and(names_wrong_place) {
+        // Resuming takes the store of the saved plan. A plan with another store replaces the job, which changed nothing.
+        return hint!("{}, then apply the plan again", advice);
     }
     hint!("{}, then resume the job: {}", advice, command!("resume", job))
 }
