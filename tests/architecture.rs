@@ -31,6 +31,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("percent_decode", 0),
     ("hint", 0),
     ("varint", 0),
+    ("thousands", 0),
     ("captures", 1),
     ("report_format", 1),
     ("toml_reader", 1),

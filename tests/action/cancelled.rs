@@ -40,6 +40,7 @@ fn is_gone_on_with(state: &str) {
         machine.vars.insert(name.to_owned(), json!(value));
     }
     let plan = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n\
+                [undo]\ncapture = false\n\
                 [report]\nenabled = true\nbucket = \"reports\"\nprefix = \"r\"\nscope = \"all-tasks\"\n";
     // Requests are held one by one: those that check the server would be as well.
     let trusted = store(&server.endpoint()).replace("[store]\n", "[store]\nskip_server_check = true\n");

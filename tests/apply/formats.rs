@@ -62,7 +62,10 @@ fn a_plan_works_alike_on_every_format() {
     let mut previews = Vec::new();
     for format in Format::ALL {
         let (world, _) = world(format);
-        previews.push(world.run(&["plan", "plan.toml", "--json", "--full"]).ended(0).json());
+        let mut preview = world.run(&["plan", "plan.toml", "--json", "--full"]).ended(0).json();
+        // It is measured.
+        assert!(preview["duration"]["latency_ms"].take().is_number());
+        previews.push(preview);
         let result = world.apply().ended(0).json();
         assert_eq!((&result["succeeded"], &result["failed"]), (&3.into(), &0.into()), "{format:?}");
         let objects = world.objects();

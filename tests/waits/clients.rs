@@ -213,7 +213,8 @@ async fn a_read_is_continued_where_it_broke_off() {
         assert!(head.contains("range: bytes=4-\r\n") && head.contains("if-match: \"e\"\r\n"), "{head}");
         let etag = if head.contains("/changed") { "other" } else { "e" };
         let answer = format!(
-            "HTTP/1.1 206 Partial\r\nETag: \"{etag}\"\r\nContent-Range: bytes 4-7/8\r\nContent-Length: 4\r\n\r\nrest"
+            "HTTP/1.1 206 Partial\r\nConnection: close\r\nETag: \"{etag}\"\r\nContent-Range: bytes 4-7/8\r\n\
+             Content-Length: 4\r\n\r\nrest"
         );
         stream.write_all(answer.as_bytes()).await.expect("taken");
     })

@@ -12,7 +12,7 @@ from launch.check import client
 from launch.server import Keys, Server
 
 from . import product
-from .deviations import refused_keys
+from .deviations import depends_on_order, refused_keys
 from .manifests import Place
 from .operations import Operation
 from .product import Ran, Report
@@ -66,5 +66,7 @@ class Case:
     def apply(self, manifest: str, operations: tuple[Operation, ...], report: Report, keys: Keys | None = None) -> Ran:
         """Writes the plan and runs it."""
         tables = [manifest, *(operation.toml for operation in operations), report.toml()]
+        if depends_on_order(self.context.server.name, operations):
+            tables.append("[undo]\ncapture = false")
         text = product.plan(self.slug, self.context.server, *tables)
         return product.apply(self.context.binary, text, self.folder, keys or self.context.server.keys)

@@ -147,6 +147,16 @@ def outcomes(
     ]
 
 
+def depends_on_order(server: str, operations: tuple[Operation, ...]) -> bool:
+    """Whether the outcome depends on which object is written first.
+
+    It is the first of the manifest only if nothing is read before: captures of all objects in flight come before the first
+    write.
+    """
+    names = {operation.name for operation in operations}
+    return any(row.server == server and row.operation in names and row.current_first is not None for row in TABLE)
+
+
 def refused_keys(server: str) -> frozenset[str]:
     """The odd keys that are not seeded there."""
     return frozenset(REFUSED_KEYS.get(server, {}))
