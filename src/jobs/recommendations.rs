@@ -24,7 +24,7 @@ pub(super) fn recommend(plan: &Plan, buckets: &PlanBuckets, tally: &PredictionTo
 /// Recommends to read objects before writing them, if most are as the plan wants them already.
 fn skip_unchanged(plan: &Plan, tally: &PredictionTotals, rows: u64) -> Option<String> {
     // A restore is always requested, and what is read anyway is not written without need.
-    let writes_blindly = plan.operations().read_steps().is_empty();
+    let writes_blindly = plan.operations().decisive_reads().is_empty();
     let restores = plan.operations.iter().any(|operation| operation.aspect() == ObjectAspect::Restoration);
     let are_most = tally.unchanged > tally.total() / 2;
     if rows < MIN_OBJECTS || !writes_blindly || restores || !are_most {

@@ -9,7 +9,7 @@ fn a_second_one_is_refused_with_the_holders_name() {
     let (here, there) = (place.machine("here"), place.machine("there"));
     let running = here.start_and_hold(20);
     let refused = there.apply().ended(6).said("error: the state is held by here@").said("batchplan state unlock");
-    assert!(refused.stdout.is_empty());
+    assert_eq!(refused.json()["error"]["code"], "InUse");
     // It has not worked on anything.
     assert_eq!(place.work.count(Kind::PutTags).arrived, 24);
     place.let_go();
