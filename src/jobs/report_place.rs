@@ -22,7 +22,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.reason())]
 pub struct UnusableReportPlace {
-    /// The bucket in the plan's [report].
+    /// The bucket in the plan's `[report]`.
     pub bucket: BucketName,
     /// What the store answered.
     pub fault: Box<StoreError>,

@@ -1,6 +1,7 @@
 //! `--json`: every command prints one object on standard output, also if it fails, and each kind of error has its code.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use serde_json::Value as Json;
 
@@ -73,6 +74,8 @@ fn every_command_that_fails_prints_one_object_with_the_error() {
         &["delete", "A"],
         &["publish", "A"],
         &["verify", "A"],
+        &["captured", "A"],
+        &["undo", "A"],
         &["state", "show"],
         &["state", "pull"],
         &["state", "push"],
@@ -215,7 +218,15 @@ fn each_kind_of_error_has_its_code() {
     expect(code(&world, &apply), "InUse");
     drop(held);
     let ended = json(&world, &apply).ended(0).json();
-    expect(code(&world, &["resume", ended["job_id"].as_str().expect("a job")]), "WrongJobStatus");
+    let job = ended["job_id"].as_str().expect("a job");
+    expect(code(&world, &["resume", job]), "WrongJobStatus");
+    for file in fs::read_dir(world.path(&format!(".batchplan/jobs/{job}/captures"))).expect("captures") {
+        fs::write(file.expect("a file").path(), "junk").expect("written");
+    }
+    expect(code(&world, &["undo", job, "--auto-approve"]), "CapturesUnreadable");
+    let without = fresh(&format!("{TAG}[undo]\ncapture = false\n"));
+    let ended = json(&without, &apply).ended(0).json();
+    expect(code(&without, &["undo", ended["job_id"].as_str().expect("a job")]), "NotUndoable");
     json(&world, &["create", "plan.toml"]).ended(0);
     world.plan(&TAG.replace("\"1\"", "\"2\""));
     expect(code(&world, &["create", "plan.toml"]), "PlanChanged");
