@@ -75,7 +75,9 @@ impl CliCommand for CapturedArgs {
             })
         })
         .map_err(|error: ManifestError| {
-            CommandError::new(ExitStatus::ToolFailed, error.to_string()).maybe_help(error.help())
+            CommandError::new(ExitStatus::ToolFailed, error.to_string())
+                .code(ErrorCode::CapturesUnreadable)
+                .maybe_help(error.help())
         })?;
         printer.flush()?;
         if terminal.is_json() {

@@ -221,9 +221,9 @@ fn each_kind_of_error_has_its_code() {
     let job = ended["job_id"].as_str().expect("a job");
     expect(code(&world, &["resume", job]), "WrongJobStatus");
     for file in fs::read_dir(world.path(&format!(".batchplan/jobs/{job}/captures"))).expect("captures") {
-        fs::write(file.expect("a file").path(), "junk").expect("written");
+        fs::write(file.expect("a file").path(), "junk".repeat(100)).expect("written");
     }
-    expect(code(&world, &["undo", job, "--auto-approve"]), "CapturesUnreadable");
+    expect(code(&world, &["captured", job]), "CapturesUnreadable");
     let without = fresh(&format!("{TAG}[undo]\ncapture = false\n"));
     let ended = json(&without, &apply).ended(0).json();
     expect(code(&without, &["undo", ended["job_id"].as_str().expect("a job")]), "NotUndoable");
