@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::JobError;
 use super::report_source::report_location;
 use super::stored_plan::stored_plan;
-use crate::captures::FormerState;
+use crate::captures::{CaptureReader, FormerState};
 use crate::engine::{UndoneChanges, is_former_unknown, known_state};
 use crate::journal::{JobFolder, JobRecord, JobSource, Journal, UndoSource};
 use crate::manifest::{Filter, KeyGlobs, Manifest, ManifestSource, UndoneJob};
@@ -29,6 +29,14 @@ pub fn check_undoable(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result
         );
     }
     let captures = JobFolder::of(journal.state_folder(), &job.id).captures_folder();
+    // Without this, captures that were lost or cut off would pass for nothing to undo.
+    let is_lost = || CaptureReader::open(&captures).is_ok_and(|reader| reader.is_empty());
+    if captures.exists() && job.progress.changed() > 0 && is_lost() {
+        return refuse(
+            "it changed objects, but nothing is left of what they were like before",
+            "restore the `captures` folder of the job from a backup, or restore the objects with another plan",
+        );
+    }
     if !captures.exists() {
         return refuse(
             "it kept nothing of what the objects were like before",

@@ -220,10 +220,16 @@ fn each_kind_of_error_has_its_code() {
     let ended = json(&world, &apply).ended(0).json();
     let job = ended["job_id"].as_str().expect("a job");
     expect(code(&world, &["resume", job]), "WrongJobStatus");
-    for file in fs::read_dir(world.path(&format!(".batchplan/jobs/{job}/captures"))).expect("captures") {
-        fs::write(file.expect("a file").path(), "junk".repeat(100)).expect("written");
-    }
+    let damage = |content: &str| {
+        for file in fs::read_dir(world.path(&format!(".batchplan/jobs/{job}/captures"))).expect("captures") {
+            fs::write(file.expect("a file").path(), content).expect("written");
+        }
+    };
+    damage(&"junk".repeat(100));
     expect(code(&world, &["captured", job]), "CapturesUnreadable");
+    // What is cut off to nothing is not taken for nothing to undo.
+    damage("cut");
+    expect(code(&world, &["undo", job, "--auto-approve"]), "NotUndoable");
     let without = fresh(&format!("{TAG}[undo]\ncapture = false\n"));
     let ended = json(&without, &apply).ended(0).json();
     expect(code(&without, &["undo", ended["job_id"].as_str().expect("a job")]), "NotUndoable");
