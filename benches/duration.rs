@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Starts a sandbox with so many objects.
+/// Starts a sandbox with this number of objects.
 fn start_sandbox(folder: &Path, objects: u64) -> Result<SandboxServer, Box<dyn Error>> {
     let seed = folder.join("seed.csv");
     let mut rows = io::BufWriter::new(fs::File::create(&seed)?);

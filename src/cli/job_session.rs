@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::HumanCount;
+use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -17,7 +18,7 @@ use super::exit::{CommandError, ExitStatus, failed_before_start};
 use super::github;
 use super::job_events::JobEvents;
 use super::numbers::whole_number;
-use super::plan_input::{job_error, load_prices};
+use super::plan_input::{in_this_environment, job_error, load_prices};
 use super::preview::{PreviewView, TextLayout, render_brief};
 use super::progress_view::ProgressView;
 use super::run_summary::{RunSummary, format_outcomes};
@@ -31,10 +32,11 @@ use crate::estimate::{CostTotal, JobWorkload, check_cost_limit, estimate, estima
 use crate::hint::{Hint, command, hint};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
-    ConfirmationDecision, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRunner, PrepareOutcome,
-    ProgressObserver, PublishOutcome, ReplacedJob, RequestBudget, RuleCheck, RunOutcome, RunSettings, ScheduleRules,
-    StopTimeouts, WaitReason, denied_capture_hint, describe, find_presence, job_manifest, may_retry_succeed,
-    plan_warnings, preview_sample, server_check_off_warning, undone_changes, untrusted_error, untrusted_pause_hint,
+    ConfirmationDecision, CreateOutcome, DEFAULT_SLOTS, FinishOutcome, JobError, JobLease, JobRequest, JobRunner,
+    PrepareOutcome, ProgressObserver, PublishOutcome, ReplacedJob, RequestBudget, RuleCheck, RunOutcome, RunSettings,
+    ScheduleRules, StopTimeouts, WaitReason, denied_capture_hint, describe, find_presence, job_manifest,
+    may_retry_succeed, plan_warnings, preview_sample, server_check_off_warning, stored_plan, undone_changes,
+    untrusted_error, untrusted_pause_hint,
 };
 use crate::journal::{FailureCode, JobFolder, JobRecord, JobSource, Journal, LeaseError, PauseCause, ServerTrust};
 use crate::manifest::{FreezeProgress, FrozenManifest};
@@ -86,6 +88,29 @@ enum SessionOutcome {
     /// The job has stopped, and an error must still be reported with its result: the report could not be published, or
     /// the server is not trusted.
     Error(CommandError),
+}
+
+/// Creates the job of a request, or finds the one that it repeats, and runs it: the end of `retry` and `undo`.
+pub(super) fn run_request(
+    request: &JobRequest<'_>,
+    journal: &JournalHandle,
+    settings: RunSettings,
+    confirmation: ConfirmationMode,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
+    let job = match request.find_or_create(journal, Timestamp::now())? {
+        CreateOutcome::Created { job, replaced } => {
+            print_replaced(replaced.as_ref(), terminal);
+            job
+        }
+        CreateOutcome::Over(job) => job,
+        CreateOutcome::Unfinished(job) => {
+            terminal.inform(format_args!("resuming job {} ({})", job.id, job.status));
+            job
+        }
+    };
+    let plan = &in_this_environment(stored_plan(&job)?)?;
+    JobSession::new(journal, job, plan, settings, confirmation, terminal).run()
 }
 
 impl<'a> JobSession<'a> {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
 use batchplan_store::{StoreProvider, UnsupportedBucket};
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::descriptions::{format_objects, relative_path};
 use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, count_damaged_objects, print_replaced};
+use super::job_session::{ConfirmationMode, JobRunArgs, count_damaged_objects, run_request};
 use super::numbers::whole_number;
 use super::plan_rules::{PlanRulesArgs, check_plan};
 use super::state::{JournalAccess, JournalHandle};
@@ -20,7 +19,7 @@ use super::terminal::Terminal;
 use super::{notifications, plan_input};
 use crate::hint::{command, hint};
 use crate::job::JobStatus;
-use crate::jobs::{CreateOutcome, JobPresence, JobRequest, check_failures_recorded, find_presence, stored_plan};
+use crate::jobs::{JobPresence, JobRequest, check_failures_recorded, find_presence, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
 use crate::paths::path_to_text;
 use crate::plan::{Plan, bucket_problem};
@@ -321,27 +320,8 @@ fn create_and_run(
         .code(ErrorCode::ConfirmationRequired)
         .help("add --auto-approve to retry without asking"));
     }
-    let job = match request.find_or_create(journal, Timestamp::now())? {
-        CreateOutcome::Created { job, replaced } => {
-            print_replaced(replaced.as_ref(), terminal);
-            job
-        }
-        CreateOutcome::Over(job) => job,
-        CreateOutcome::Unfinished(job) => {
-            terminal.inform(format_args!("resuming job {} ({})", job.id, job.status));
-            job
-        }
-    };
-    let plan = &plan_input::in_this_environment(stored_plan(&job)?)?;
-    JobSession::new(
-        journal,
-        job,
-        plan,
-        args.running.settings(false, rules, journal),
-        if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
-        terminal,
-    )
-    .run()
+    let confirmation = if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded };
+    run_request(request, journal, args.running.settings(false, rules, journal), confirmation, terminal)
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use batchplan_store::{Mutex, ReadOnlyStore};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptions::relative_path;
 use super::error_code::ErrorCode;
 use super::exit::{CliCommand, CommandError, ExitStatus};
-use super::job_session::{ConfirmationMode, JobRunArgs, JobSession, print_replaced};
+use super::job_session::{ConfirmationMode, JobRunArgs, run_request};
 use super::plan_input::load_prices;
 use super::plan_rules::{PlanRulesArgs, check_plan};
 use super::preview::{PreviewView, TextLayout, render_json, render_text};
@@ -24,8 +23,8 @@ use crate::connect::connect;
 use crate::diff::Prediction;
 use crate::estimate::{estimate, estimate_run_time};
 use crate::jobs::{
-    CreateOutcome, JobRequest, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE,
-    changes_of, check_undoable, stored_plan, undo_plan, untrusted_error,
+    JobRequest, Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, changes_of,
+    check_undoable, stored_plan, undo_plan, untrusted_error,
 };
 use crate::journal::{JobRecord, JobSource, UndoSource};
 use crate::manifest::FreezeProgress;
@@ -140,27 +139,8 @@ fn undo(
         fingerprint: None,
         recurrence: None,
     };
-    let job = match request.find_or_create(journal, Timestamp::now())? {
-        CreateOutcome::Created { job, replaced } => {
-            print_replaced(replaced.as_ref(), terminal);
-            job
-        }
-        CreateOutcome::Over(job) => job,
-        CreateOutcome::Unfinished(job) => {
-            terminal.inform(format_args!("resuming job {} ({})", job.id, job.status));
-            job
-        }
-    };
-    let plan = &plan_input::in_this_environment(stored_plan(&job)?)?;
-    JobSession::new(
-        journal,
-        job,
-        plan,
-        args.running.settings(false, rules, journal),
-        if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
-        terminal,
-    )
-    .run()
+    let confirmation = if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded };
+    run_request(&request, journal, args.running.settings(false, rules, journal), confirmation, terminal)
 }
 
 /// Says that only a part of what the job did is undone.

@@ -369,7 +369,7 @@ impl<'a> VerificationView<'a> {
         ]
     }
 
-    /// Returns what webhooks are told.
+    /// Returns the drift as webhook notifications describe it.
     pub(super) fn drift_summary(&self) -> DriftSummary {
         let [(_, ConfidenceInterval { low, likely, high }), ..] = self.counts();
         let tally = &self.preview.tally;

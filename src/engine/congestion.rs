@@ -535,7 +535,7 @@ const RISE_MARGIN: f64 = 0.05;
 /// The number of seconds after which a higher latency becomes the usual one.
 const ADAPTATION_SECONDS: f64 = 30.0;
 
-/// Up to this factor of the lowest latency, plus so many seconds, answers count as fast: the store has room for more
+/// Up to this factor of the lowest latency, plus this number of seconds, answers count as fast: the store has room for more
 /// requests. With more than it works on at once, requests wait, and their latency grows in proportion.
 const FAST_FACTOR: f64 = 1.3;
 const FAST_MARGIN: f64 = 0.002;

@@ -97,7 +97,7 @@ enum SimulationEvent {
     Answered(RequestTicket, u32, CongestionSignal),
 }
 
-/// Takes the same time for each request, and works on so many at once. The others wait.
+/// Takes the same time for each request, and works on a fixed number at once. The others wait.
 struct QueueingWorkers {
     busy_until: Vec<Duration>,
     takes: Duration,

@@ -2,7 +2,7 @@ use super::*;
 
 const TOTAL: u64 = 200_000;
 
-/// A job of 200,000 objects, of which a run finishes so many per second, and so many were finished before.
+/// A job of 200,000 objects. `per_second` is how many a run finishes per second, and `before` how many were finished earlier.
 struct SteadyRun {
     meter: ProgressMeter,
     before: u64,

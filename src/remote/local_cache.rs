@@ -720,7 +720,7 @@ impl Default for DownloadBudget {
 }
 
 impl DownloadBudget {
-    /// Waits until a chunk of so many bytes fits. It counts until the result is dropped.
+    /// Waits until a chunk of this size fits. It counts until the result is dropped.
     async fn reserve(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, DOWNLOAD_BUDGET_KIB);
         // It is never closed.

@@ -307,7 +307,7 @@ impl ConnectionPool {
     }
 
     /// Returns an idle connection, the most recently used one first, or opens a new one. Idle connections that cannot
-    /// receive so many headers are closed, so that there are never more connections than requests in flight.
+    /// receive that number of headers are closed, so that there are never more connections than requests in flight.
     async fn acquire(&self, headers: ResponseHeaderLimit) -> Result<HttpConnection, ConnectError> {
         while let Some(mut connection) = self.pop_idle() {
             if connection.0.header_limit < headers {
